@@ -1,0 +1,313 @@
+// Package api is the language between clients and servers: requests, responses
+// and errors, each one line of JSON.
+//
+//	{"id":7,"op":"put","key":"x","value":"1"}
+//	{"id":7,"ok":true,"index":118}
+//	{"id":8,"ok":false,"error":{"code":"not_leader","message":"n2 leads","leader":"127.0.0.1:7002","definite":true}}
+//
+// A client may have many requests in flight on one connection; a response
+// carries the id of its request and may come in any order.
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/strict"
+)
+
+// Operations that are not commands of the store.
+const (
+	// Status asks one server how it sees itself and the cluster.
+	Status = "status"
+)
+
+// Fields is a set of the fields a request may have, besides id and op.
+type Fields uint32
+
+// The fields of a request.
+const (
+	// Key is the key that a command is about.
+	Key Fields = 1 << iota
+
+	// Value is what a command writes.
+	Value
+
+	// Old is the value that cas expects.
+	Old
+)
+
+var fieldNames = []struct {
+	field Fields
+	name  string
+}{
+	{Key, "key"},
+	{Value, "value"},
+	{Old, "old"},
+}
+
+func (f Fields) String() string {
+	var names []string
+	for _, n := range fieldNames {
+		if f&n.field != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// Op is the shape of one operation.
+type Op struct {
+	// Needs are the fields that a request must have.
+	Needs Fields
+
+	// May are the fields that it can have besides.
+	May Fields
+}
+
+// Ops is what a server understands: its operations by name.
+type Ops map[string]Op
+
+// Commands returns the five commands of the store.
+func Commands() Ops {
+	return Ops{
+		kv.Get:    {Needs: Key},
+		kv.Put:    {Needs: Key | Value},
+		kv.Append: {Needs: Key | Value},
+		kv.Cas:    {Needs: Key | Old | Value},
+		kv.Delete: {Needs: Key},
+	}
+}
+
+// Names lists the operations, sorted, for an error message.
+func (o Ops) Names() string {
+	names := make([]string, 0, len(o))
+	for name := range o {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// Request is what a client asks.
+type Request struct {
+	// ID is chosen by the client and comes back in the response. 0 means that
+	// the request had none; then the response has none either.
+	ID uint64
+
+	// Op names the operation.
+	Op string
+
+	// Key, Value and Old are the parts of a command of the store.
+	Key   string
+	Value string
+	Old   string
+}
+
+// Command returns the command of the store that a request carries.
+func (r Request) Command() kv.Command {
+	return kv.Command{Op: r.Op, Key: r.Key, Value: r.Value, Old: r.Old}
+}
+
+// Decode reads a request. It refuses what is not JSON, an operation not among
+// o, a field that the operation does not take or lacks, and a command that
+// fails kv.Command.Check. The error is a *Error with code BadRequest; the
+// request then has the ID of the line where that could be read, so that the
+// refusal can be matched.
+func (o Ops) Decode(line []byte) (Request, error) {
+	var r Request
+	var has Fields
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			r.ID = d.Uint()
+		case "op":
+			r.Op = o.name(d.Bytes())
+		case "key":
+			r.Key, has = d.String(), has|Key
+		case "value":
+			r.Value, has = d.String(), has|Value
+		case "old":
+			r.Old, has = d.String(), has|Old
+		default:
+			d.Unknown()
+		}
+	})
+	if err := d.End(); err != nil {
+		return r, refuse("%v", err)
+	}
+	if r.Op == "" {
+		return r, refuse(`field "op" is missing; this server knows %s`, o.Names())
+	}
+	op, known := o[r.Op]
+	switch {
+	case !known:
+		return r, refuse("unknown op %q; this server knows %s", r.Op, o.Names())
+	case op.Needs&^has != 0:
+		return r, refuse("%s needs the field %s", r.Op, op.Needs&^has)
+	case has&^(op.Needs|op.May) != 0:
+		return r, refuse("%s does not take the field %s", r.Op, has&^(op.Needs|op.May))
+	}
+	if op.Needs&Key != 0 {
+		if err := r.Command().Check(); err != nil {
+			return r, refuse("%v", err)
+		}
+	}
+	return r, nil
+}
+
+// name is string(b) without an allocation for the operations there are.
+func (o Ops) name(b []byte) string {
+	switch string(b) {
+	case kv.Get:
+		return kv.Get
+	case kv.Put:
+		return kv.Put
+	}
+	return string(b)
+}
+
+func refuse(format string, args ...any) *Error {
+	return &Error{Code: BadRequest, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+// AppendJSON appends the request to b as one line, without the newline. It
+// writes the fields that the operation has, so that an empty value stands
+// there and a get carries none.
+func (r Request) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if r.ID != 0 {
+		b = append(b, `"id":`...)
+		b = strconv.AppendUint(b, r.ID, 10)
+		b = append(b, ',')
+	}
+	b = append(b, `"op":`...)
+	b = strict.AppendString(b, r.Op)
+	if r.Key != "" {
+		b = append(b, `,"key":`...)
+		b = strict.AppendString(b, r.Key)
+	}
+	if r.Op == kv.Cas {
+		b = append(b, `,"old":`...)
+		b = strict.AppendString(b, r.Old)
+	}
+	if r.Op == kv.Put || r.Op == kv.Append || r.Op == kv.Cas {
+		b = append(b, `,"value":`...)
+		b = strict.AppendString(b, r.Value)
+	}
+	return append(b, '}')
+}
+
+// Response is the answer to one request.
+type Response struct {
+	// ID is that of the request.
+	ID uint64
+
+	// Value is the value of a get, the new value of an append. It is written
+	// only if HasValue is set: an empty value is not a missing one.
+	Value    string
+	HasValue bool
+
+	// Index is where the command stands in the log; 0 where there is none.
+	Index uint64
+
+	// Data is the answer to an operation that is not a command: any JSON
+	// value, on one line.
+	Data []byte
+
+	// Error is nil if the operation was done.
+	Error *Error
+}
+
+// Result makes the response to a command out of what the store gave.
+func Result(id uint64, op string, r kv.Result) Response {
+	switch r.Outcome {
+	case kv.OK:
+		return Response{ID: id, Value: r.Value, HasValue: op == kv.Get || op == kv.Append}
+	case kv.NotFound:
+		return Failed(id, &Error{Code: NotFound, Message: "the key has no value", Definite: true})
+	case kv.Mismatch:
+		return Failed(id, &Error{Code: Mismatch, Message: "the value is " + quote(r.Value) + ", not the old one given", Definite: true})
+	default:
+		return Failed(id, &Error{Code: TooLarge, Message: fmt.Sprintf("the value would be longer than %d bytes", kv.MaxValue), Definite: true})
+	}
+}
+
+// quote shortens a value for a message.
+func quote(s string) string {
+	const most = 64
+	if len(s) > most {
+		return strconv.Quote(strings.ToValidUTF8(s[:most], "")) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// Failed makes the response of a request that was not done.
+func Failed(id uint64, err *Error) Response {
+	return Response{ID: id, Error: err}
+}
+
+// AppendJSON appends the response to b as one line, without the newline.
+func (r Response) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if r.ID != 0 {
+		b = append(b, `"id":`...)
+		b = strconv.AppendUint(b, r.ID, 10)
+		b = append(b, ',')
+	}
+	if r.Error != nil {
+		b = append(b, `"ok":false,"error":`...)
+		b = r.Error.appendJSON(b)
+		return append(b, '}')
+	}
+	b = append(b, `"ok":true`...)
+	if r.HasValue {
+		b = append(b, `,"value":`...)
+		b = strict.AppendString(b, r.Value)
+	}
+	if r.Index != 0 {
+		b = append(b, `,"index":`...)
+		b = strconv.AppendUint(b, r.Index, 10)
+	}
+	if r.Data != nil {
+		b = append(b, `,"data":`...)
+		b = append(b, r.Data...)
+	}
+	return append(b, '}')
+}
+
+// DecodeResponse reads a response.
+func DecodeResponse(line []byte) (Response, error) {
+	var r Response
+	var ok bool
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			r.ID = d.Uint()
+		case "ok":
+			ok = d.Bool()
+		case "value":
+			r.Value, r.HasValue = d.String(), true
+		case "index":
+			r.Index = d.Uint()
+		case "data":
+			r.Data = append([]byte(nil), d.Raw()...)
+		case "error":
+			r.Error = decodeError(&d)
+		default:
+			d.Unknown()
+		}
+	})
+	if err := d.End(); err != nil {
+		return Response{ID: r.ID}, fmt.Errorf("a response: %w", err)
+	}
+	if ok == (r.Error != nil) {
+		return Response{ID: r.ID}, fmt.Errorf(`a response: it needs either "ok":true or an error`)
+	}
+	return r, nil
+}

@@ -1,0 +1,92 @@
+package api
+
+import (
+	"strconv"
+
+	"example.com/raftsteps/shared/strict"
+)
+
+// Code tells programs what went wrong.
+type Code string
+
+// The codes. Each says in its comment whether the operation happened.
+const (
+	// BadRequest: the request breaks the protocol or a limit. It did not
+	// happen and never will.
+	BadRequest Code = "bad_request"
+
+	// NotFound: the key has no value. Nothing changed.
+	NotFound Code = "not_found"
+
+	// Mismatch: cas found another value. Nothing changed.
+	Mismatch Code = "mismatch"
+
+	// TooLarge: the value would grow beyond its limit. Nothing changed.
+	TooLarge Code = "too_large"
+
+	// NotLeader: this server does not take writes; Error.Leader names the one
+	// that does, if it is known. It did not happen.
+	NotLeader Code = "not_leader"
+
+	// Busy: the server has too much to do. It did not happen; try again later.
+	Busy Code = "busy"
+
+	// Unavailable: no server could be asked, or the one asked cannot serve
+	// now. It did not happen; try again later.
+	Unavailable Code = "unavailable"
+
+	// Unknown: the request was sent and its outcome was lost. It may or may
+	// not have happened, or may yet happen.
+	Unknown Code = "unknown"
+)
+
+// Error is an operation that was not done, or not known to be done.
+type Error struct {
+	// Code is for programs.
+	Code Code
+
+	// Message is a sentence for people.
+	Message string
+
+	// Leader is the address of the server to ask instead, or "".
+	Leader string
+
+	// Definite is true if the operation certainly did not happen and will not.
+	// If false, it may have happened or may yet happen.
+	Definite bool
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+func (e *Error) appendJSON(b []byte) []byte {
+	b = append(b, `{"code":`...)
+	b = strict.AppendString(b, e.Code)
+	b = append(b, `,"message":`...)
+	b = strict.AppendString(b, e.Message)
+	if e.Leader != "" {
+		b = append(b, `,"leader":`...)
+		b = strict.AppendString(b, e.Leader)
+	}
+	b = append(b, `,"definite":`...)
+	b = strconv.AppendBool(b, e.Definite)
+	return append(b, '}')
+}
+
+func decodeError(d *strict.Decoder) *Error {
+	e := &Error{}
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "code":
+			e.Code = Code(d.String())
+		case "message":
+			e.Message = d.String()
+		case "leader":
+			e.Leader = d.String()
+		case "definite":
+			e.Definite = d.Bool()
+		default:
+			d.Unknown()
+		}
+	})
+	return e
+}

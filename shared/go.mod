@@ -1,0 +1,3 @@
+module example.com/raftsteps/shared
+
+go 1.26

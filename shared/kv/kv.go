@@ -1,0 +1,268 @@
+// Package kv is the state machine that every stage serves: a map from strings
+// to strings with five commands.
+//
+// Applying a command is deterministic: the same commands in the same order
+// give the same map and the same results on every server. append and cas are
+// there because they make a command that was applied twice, or in another
+// order, visible; a put hides both.
+package kv
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"example.com/raftsteps/shared/strict"
+)
+
+// The commands.
+const (
+	// Get reads the value of Key.
+	Get = "get"
+
+	// Put sets Key to Value.
+	Put = "put"
+
+	// Append adds Value to the end of Key's value; a missing key counts as
+	// empty. The result holds the new value.
+	Append = "append"
+
+	// Cas (compare and set) sets Key to Value if its value is Old.
+	Cas = "cas"
+
+	// Delete removes Key.
+	Delete = "delete"
+)
+
+// Limits of what the store holds. A value at its limit still fits into one
+// line of the wire (1 MiB) when every byte of it has to be escaped.
+const (
+	// MaxKey is the longest key, in bytes.
+	MaxKey = 1 << 10
+
+	// MaxValue is the longest value, in bytes.
+	MaxValue = 128 << 10
+)
+
+// Command is one operation on the store, as it is replicated and logged.
+type Command struct {
+	// Op is one of Get, Put, Append, Cas, Delete.
+	Op string
+
+	// Key is 1 to MaxKey bytes.
+	Key string
+
+	// Value is what Put, Append and Cas write, at most MaxValue bytes.
+	Value string
+
+	// Old is what Cas expects to find.
+	Old string
+}
+
+// Writes reports whether op is a command that changes the store.
+func Writes(op string) bool {
+	switch op {
+	case Put, Append, Cas, Delete:
+		return true
+	}
+	return false
+}
+
+// Check says what is wrong with a command, or nil. It must be called before a
+// command is replicated: one that no server can apply would stop them all.
+func (c Command) Check() error {
+	switch {
+	case c.Op != Get && !Writes(c.Op):
+		return fmt.Errorf("unknown command %q", c.Op)
+	case c.Key == "":
+		return fmt.Errorf("the key is empty")
+	case len(c.Key) > MaxKey:
+		return fmt.Errorf("the key has %d bytes; at most %d are allowed", len(c.Key), MaxKey)
+	case strings.IndexByte(c.Key, 0) >= 0:
+		return fmt.Errorf("the key holds a NUL character")
+	case len(c.Value) > MaxValue:
+		return fmt.Errorf("the value has %d bytes; at most %d are allowed", len(c.Value), MaxValue)
+	case len(c.Old) > MaxValue:
+		return fmt.Errorf("the old value has %d bytes; at most %d are allowed", len(c.Old), MaxValue)
+	}
+	return nil
+}
+
+// AppendJSON appends the command to b as a JSON object on one line.
+func (c Command) AppendJSON(b []byte) []byte {
+	b = append(b, `{"op":"`...)
+	b = append(b, c.Op...)
+	b = append(b, `","key":`...)
+	b = strict.AppendString(b, c.Key)
+	if c.Op == Cas {
+		b = append(b, `,"old":`...)
+		b = strict.AppendString(b, c.Old)
+	}
+	if c.Op == Put || c.Op == Append || c.Op == Cas {
+		b = append(b, `,"value":`...)
+		b = strict.AppendString(b, c.Value)
+	}
+	return append(b, '}')
+}
+
+// Decode reads a command that AppendJSON wrote.
+func Decode(text []byte) (Command, error) {
+	d := strict.NewDecoder(text)
+	c := DecodeFrom(&d)
+	if err := d.End(); err != nil {
+		return Command{}, fmt.Errorf("a command: %w", err)
+	}
+	return c, nil
+}
+
+// DecodeFrom reads a command that stands inside another value. Errors, those
+// of Check among them, stay with d.
+func DecodeFrom(d *strict.Decoder) Command {
+	var c Command
+	d.Object(func(field []byte) {
+		if !c.DecodeField(d, field) {
+			d.Unknown()
+		}
+	})
+	if err := c.Check(); err != nil {
+		d.Fail("%v", err)
+	}
+	return c
+}
+
+// DecodeField reads one field of a command and reports whether it is one. It
+// lets a larger object hold a command's fields among its own.
+func (c *Command) DecodeField(d *strict.Decoder, field []byte) bool {
+	switch string(field) {
+	case "op":
+		c.Op = opName(d.Bytes())
+	case "key":
+		c.Key = d.String()
+	case "value":
+		c.Value = d.String()
+	case "old":
+		c.Old = d.String()
+	default:
+		return false
+	}
+	return true
+}
+
+// opName is string(b) without an allocation for the commands there are.
+func opName(b []byte) string {
+	for _, op := range [...]string{Get, Put, Append, Cas, Delete} {
+		if string(b) == op {
+			return op
+		}
+	}
+	return string(b)
+}
+
+// Outcome says how a command ended.
+type Outcome string
+
+// The outcomes.
+const (
+	// OK: the command did what it says.
+	OK Outcome = ""
+
+	// NotFound: the key of a get, cas or delete has no value.
+	NotFound Outcome = "not_found"
+
+	// Mismatch: the value that cas found is not Old. Result.Value is what it
+	// found.
+	Mismatch Outcome = "mismatch"
+
+	// TooLarge: append would make the value longer than MaxValue. Nothing
+	// changed.
+	TooLarge Outcome = "too_large"
+)
+
+// Result is what a command gave.
+type Result struct {
+	// Outcome is OK, or why nothing changed.
+	Outcome Outcome
+
+	// Value is what get read, what append made of the value, or what a cas
+	// that failed has found.
+	Value string
+}
+
+// Store is the map. It is safe for concurrent use.
+type Store struct {
+	mu     sync.RWMutex
+	values map[string]string
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{values: make(map[string]string)}
+}
+
+// Apply carries out one command and returns its result. Whoever calls it from
+// several goroutines gives up the order of the commands, not their atomicity.
+func (s *Store) Apply(c Command) Result {
+	if c.Op == Get {
+		return s.Get(c.Key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, found := s.values[c.Key]
+	switch c.Op {
+	case Put:
+		s.values[c.Key] = c.Value
+		return Result{}
+	case Append:
+		if len(old)+len(c.Value) > MaxValue {
+			return Result{Outcome: TooLarge}
+		}
+		s.values[c.Key] = old + c.Value
+		return Result{Value: old + c.Value}
+	case Cas:
+		switch {
+		case !found:
+			return Result{Outcome: NotFound}
+		case old != c.Old:
+			return Result{Outcome: Mismatch, Value: old}
+		}
+		s.values[c.Key] = c.Value
+		return Result{}
+	case Delete:
+		if !found {
+			return Result{Outcome: NotFound}
+		}
+		delete(s.values, c.Key)
+		return Result{}
+	}
+	panic(fmt.Sprintf("kv: command %q was not checked before it was applied", c.Op))
+}
+
+// Get reads one key.
+func (s *Store) Get(key string) Result {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	value, found := s.values[key]
+	if !found {
+		return Result{Outcome: NotFound}
+	}
+	return Result{Value: value}
+}
+
+// Len returns the number of keys.
+func (s *Store) Len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.values)
+}
+
+// Each calls f for every key and value, in no fixed order, until f returns
+// false. f must not change the store.
+func (s *Store) Each(f func(key, value string) bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k, v := range s.values {
+		if !f(k, v) {
+			return
+		}
+	}
+}

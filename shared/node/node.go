@@ -1,0 +1,121 @@
+// Package node is the contract between a server and its world.
+//
+// A server is single-threaded: everything it does happens inside one of its
+// four methods, and it reaches the world only through what World holds: a
+// disk, a way to send, time that arrives as ticks, and randomness.
+//
+// Two worlds know how to drive it. Package host has sockets, goroutines and a
+// real clock; package sim has a seed. Neither knows which stage it drives, and
+// the server cannot tell which world it lives in.
+package node
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/trace"
+)
+
+// TickInterval is the time that one Tick stands for.
+const TickInterval = 10 * time.Millisecond
+
+// Server is one server of a cluster. Its methods are called by one goroutine,
+// one at a time.
+//
+// A driver may step any number of inputs (Tick, Receive, Request) and then
+// calls Flush once. That is the group commit: however many writes wait, one
+// Flush saves them with one fsync.
+type Server interface {
+	// Tick says that TickInterval has passed.
+	Tick()
+
+	// Receive takes one message of a peer: a line of JSON without its
+	// newline. from is the member that proved to be the sender. The server may
+	// keep line. A message that makes no sense is dropped and said so; it never
+	// harms the server.
+	Receive(from uint64, line []byte)
+
+	// Request takes one request of a client, which was decoded and checked. The
+	// server calls reply exactly once, at any later time, from within one of
+	// its methods.
+	Request(r api.Request, reply func(api.Response))
+
+	// Flush carries out what the inputs since the last Flush have caused: save,
+	// send, apply, answer. An error means that the server's disk cannot be
+	// trusted any more: nothing that was not answered may be answered, and the
+	// driver must end the server.
+	Flush() error
+}
+
+// Factory makes a server out of its world. It recovers what the disk holds, so
+// an error says what is wrong with the disk or with the configuration.
+type Factory func(World) (Server, error)
+
+// World is all that a server knows of what is around it.
+type World struct {
+	// ID is the server's own.
+	ID uint64
+
+	// Config is the cluster's configuration.
+	Config Config
+
+	// Send sends a line (without newline) to a member. It never blocks, never
+	// fails, and promises nothing: a message may be lost, repeated, delayed or
+	// overtaken. The line must not be changed afterwards.
+	Send func(to uint64, line []byte)
+
+	// Rand is the only randomness.
+	Rand *rand.Rand
+
+	// Trace takes events; nil if nobody listens. The world fills in At and
+	// Node.
+	Trace trace.Sink
+}
+
+// Config is what the members of a cluster agree on before they start.
+type Config struct {
+	// Cluster is the cluster's name: a server of another cluster is refused.
+	Cluster string
+
+	// Secret proves to a peer that a server belongs to the cluster.
+	Secret string
+
+	// Members are the servers, in the order of their IDs.
+	Members []Member
+
+	// ElectionTimeout is the range from which a timeout is drawn.
+	ElectionTimeout [2]time.Duration
+
+	// Heartbeat is how long a leader may be silent.
+	Heartbeat time.Duration
+
+	// Fsync is false only to show what a disk without it is worth.
+	Fsync bool
+}
+
+// Member is one server of a cluster.
+type Member struct {
+	// ID is 1 or more, and never used again for another server.
+	ID uint64
+
+	// Address is where clients and peers reach it: host:port.
+	Address string
+}
+
+// Address returns the address of a member, or "".
+func (c Config) Address(id uint64) string {
+	for _, m := range c.Members {
+		if m.ID == id {
+			return m.Address
+		}
+	}
+	return ""
+}
+
+// Name is how people and logs call a server.
+func Name(id uint64) string { return fmt.Sprintf("n%d", id) }
+
+// Ticks converts a duration to ticks, at least one.
+func Ticks(d time.Duration) int { return int(max(1, d/TickInterval)) }

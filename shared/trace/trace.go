@@ -1,0 +1,119 @@
+// Package trace is the one vocabulary of events: what a server logs, what a
+// test reads, what the narrator tells and a trace file holds.
+//
+// An event is a fact: at this time, on this server, this happened, for this
+// reason. The simulator and the real world emit the same events, in virtual
+// and in real time.
+package trace
+
+import (
+	"time"
+)
+
+// Kind is what happened. The set is closed: a reader of traces can rely on it.
+type Kind string
+
+// The kinds.
+const (
+	// Start: a server came up. Text says with what it came back.
+	Start Kind = "start"
+
+	// Stop: a server ended by itself, in order. Text says why.
+	Stop Kind = "stop"
+
+	// Crash: a server lost its power: its memory and what it had not synced.
+	Crash Kind = "crash"
+
+	// Pause and Resume: a server stands still, and goes on.
+	Pause  Kind = "pause"
+	Resume Kind = "resume"
+
+	// Cut and Heal: messages From → To are lost from now on, or pass again.
+	Cut  Kind = "cut"
+	Heal Kind = "heal"
+
+	// Send, Deliver, Drop: a message From → To. Drop says in Text why.
+	Send    Kind = "send"
+	Deliver Kind = "deliver"
+	Drop    Kind = "drop"
+
+	// Request and Reply: a client's operation reaches a server, and what it
+	// is told.
+	Request Kind = "request"
+	Reply   Kind = "reply"
+
+	// Invoke and Return: the same, seen from the client.
+	Invoke Kind = "invoke"
+	Return Kind = "return"
+
+	// Role: a server changed its role, its term, or both.
+	Role Kind = "role"
+
+	// Decide: a server took a decision; Reason says which rule made it.
+	Decide Kind = "decide"
+
+	// Save: a server synced its disk.
+	Save Kind = "save"
+
+	// Apply: a server applied a command to its state machine.
+	Apply Kind = "apply"
+
+	// Note: the story-teller speaks: what a scenario does and why.
+	Note Kind = "note"
+
+	// Verdict: what a checker found.
+	Verdict Kind = "verdict"
+)
+
+// Event is one thing that happened. Fields that do not apply are zero and are
+// left out of the JSON.
+type Event struct {
+	// At is the time since the run began: virtual in the simulator.
+	At time.Duration `json:"at"`
+
+	// Node is the server it happened on; 0 for the world outside.
+	Node uint64 `json:"node,omitempty"`
+
+	// Kind says what happened.
+	Kind Kind `json:"kind"`
+
+	// Role and Term are those of Node afterwards.
+	Role string `json:"role,omitempty"`
+	Term uint64 `json:"term,omitempty"`
+
+	// From and To are the ends of a message or of a link.
+	From uint64 `json:"from,omitempty"`
+	To   uint64 `json:"to,omitempty"`
+
+	// Client is who asked.
+	Client uint64 `json:"client,omitempty"`
+
+	// Message is a message's or a request's line, as it went over the wire.
+	Message string `json:"message,omitempty"`
+
+	// Index is the log index it is about.
+	Index uint64 `json:"index,omitempty"`
+
+	// Reason says which rule decided.
+	Reason *Reason `json:"reason,omitempty"`
+
+	// Text is a sentence for people.
+	Text string `json:"text,omitempty"`
+}
+
+// Reason is why a server decided as it did.
+type Reason struct {
+	// Code names the rule, for tests: one of a closed set per stage.
+	Code string `json:"code"`
+
+	// Section is where the paper states the rule, such as "§5.4.1".
+	Section string `json:"section,omitempty"`
+
+	// Text gives the facts of this case: "n3 refuses its vote to n1: …".
+	Text string `json:"text"`
+}
+
+// Sink takes events. A nil Sink means that nobody listens; whoever would emit
+// an event checks that first, so that a silent run pays nothing. A Sink is
+// called from one goroutine at a time.
+type Sink func(Event)

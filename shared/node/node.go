@@ -85,6 +85,10 @@ type Config struct {
 	// Members are the servers, in the order of their IDs.
 	Members []Member
 
+	// Leader is the server that leads at first, in the stages in which a person
+	// appoints it; 0 elsewhere.
+	Leader uint64
+
 	// ElectionTimeout is the range from which a timeout is drawn.
 	ElectionTimeout [2]time.Duration
 

@@ -1,0 +1,186 @@
+// Package server is one server of a cluster: the rules of replication, a
+// store, and the clients that wait for an answer.
+//
+// It is single-threaded. Everything happens inside one of the four methods of
+// node.Server, and the world outside is a function to send with and the ticks
+// of a clock. So the same code runs on sockets and in the simulator.
+package server
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"example.com/raftsteps/02-naive-replication/naive"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/trace"
+)
+
+// Patience is how long the leader waits for a majority.
+const Patience = time.Second
+
+// Ops is what a client can ask.
+var Ops = func() api.Ops {
+	ops := api.Commands()
+	ops[api.Status] = api.Op{}
+	return ops
+}()
+
+// Server is one server. It is not safe for concurrent use.
+type Server struct {
+	world node.World
+	rules *naive.Naive
+	store *kv.Store
+
+	// waiting are the clients to be answered, by proposal.
+	waiting map[naive.Seq]waiter
+}
+
+// waiter is a client that waits for its write.
+type waiter struct {
+	request api.Request
+	reply   func(api.Response)
+}
+
+// New starts a server. It remembers nothing of an earlier life.
+func New(w node.World) (node.Server, error) {
+	members := make([]naive.ID, len(w.Config.Members))
+	for i, m := range w.Config.Members {
+		members[i] = naive.ID(m.ID)
+	}
+	if w.Config.Address(w.Config.Leader) == "" {
+		return nil, fmt.Errorf("the configuration names n%d as leader, which is not a member", w.Config.Leader)
+	}
+	return &Server{
+		world: w,
+		rules: naive.New(naive.Options{
+			ID:       naive.ID(w.ID),
+			Leader:   naive.ID(w.Config.Leader),
+			Members:  members,
+			Patience: node.Ticks(Patience),
+			Explain:  w.Trace != nil,
+		}),
+		store:   kv.NewStore(),
+		waiting: make(map[naive.Seq]waiter),
+	}, nil
+}
+
+// Tick passes the time on to the rules.
+func (s *Server) Tick() { s.rules.Tick() }
+
+// Receive takes a message of a peer.
+func (s *Server) Receive(from uint64, line []byte) {
+	body, err := decodeMessage(line)
+	if err != nil {
+		s.emit(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
+		return
+	}
+	s.rules.Step(naive.Message{From: naive.ID(from), To: naive.ID(s.world.ID), Body: body})
+}
+
+// Request takes a request of a client. A read is answered at once, from this
+// server's own store; a write goes to the followers first.
+func (s *Server) Request(r api.Request, reply func(api.Response)) {
+	switch {
+	case r.Op == api.Status:
+		reply(api.Response{ID: r.ID, Data: s.status()})
+	case r.Op == kv.Get:
+		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
+	default:
+		seq, err := s.rules.Propose(r.Command().AppendJSON(nil))
+		if err != nil {
+			reply(api.Failed(r.ID, s.notLeader()))
+			return
+		}
+		s.waiting[seq] = waiter{request: r, reply: reply}
+	}
+}
+
+// Flush sends, applies and answers.
+func (s *Server) Flush() error {
+	out := s.rules.Take()
+	for _, r := range out.Reasons {
+		s.emit(trace.Event{Kind: trace.Decide, Reason: &trace.Reason{Code: string(r.Code), Text: r.String()}})
+	}
+	for _, m := range out.Messages {
+		s.world.Send(uint64(m.To), appendMessage(nil, m.Body))
+	}
+	for _, w := range out.Apply {
+		if err := s.apply(w); err != nil {
+			return err
+		}
+	}
+	for _, r := range out.Refused {
+		s.answer(r.Seq, func(q api.Request) api.Response { return api.Failed(q.ID, s.noMajority(r)) })
+	}
+	return nil
+}
+
+func (s *Server) apply(w naive.Write) error {
+	command, err := kv.Decode(w.Command)
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	result := s.store.Apply(command)
+	s.emit(trace.Event{Kind: trace.Apply, Message: string(w.Command)})
+	s.answer(w.Seq, func(q api.Request) api.Response { return api.Result(q.ID, q.Op, result) })
+	return nil
+}
+
+// answer tells the client that waits for a proposal, if it is this server's.
+func (s *Server) answer(seq naive.Seq, response func(api.Request) api.Response) {
+	if w, ok := s.waiting[seq]; ok {
+		delete(s.waiting, seq)
+		w.reply(response(w.request))
+	}
+}
+
+func (s *Server) notLeader() *api.Error {
+	leader := uint64(s.rules.Leader())
+	address := s.world.Config.Address(leader)
+	return &api.Error{
+		Code:     api.NotLeader,
+		Message:  fmt.Sprintf("%s is a follower; %s at %s leads and takes the writes", node.Name(s.world.ID), node.Name(leader), address),
+		Leader:   address,
+		Definite: true,
+	}
+}
+
+// noMajority is not definite: the followers that did answer have applied the
+// write, and the leader has no way to take it back.
+func (s *Server) noMajority(r naive.Refusal) *api.Error {
+	return &api.Error{
+		Code: api.Unknown,
+		Message: fmt.Sprintf("only %d of %d followers answered within %v, too few for a majority; those that did have written it",
+			r.Answers, len(s.world.Config.Members)-1, Patience),
+	}
+}
+
+// status describes this server as a JSON object.
+func (s *Server) status() []byte {
+	b := append([]byte(nil), `{"id":`...)
+	b = strconv.AppendUint(b, s.world.ID, 10)
+	b = append(b, `,"role":"`...)
+	b = append(b, s.role()...)
+	b = append(b, `","leader":`...)
+	b = strconv.AppendUint(b, uint64(s.rules.Leader()), 10)
+	b = append(b, `,"keys":`...)
+	b = strconv.AppendInt(b, int64(s.store.Len()), 10)
+	return append(b, '}')
+}
+
+func (s *Server) role() string {
+	if s.rules.IsLeader() {
+		return "leader"
+	}
+	return "follower"
+}
+
+func (s *Server) emit(e trace.Event) {
+	if s.world.Trace != nil {
+		e.Role = s.role()
+		s.world.Trace(e)
+	}
+}

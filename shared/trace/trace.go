@@ -61,7 +61,8 @@ const (
 	// Note: the story-teller speaks: what a scenario does and why.
 	Note Kind = "note"
 
-	// Verdict: what a checker found.
+	// Verdict: what a checker found. A Reason says what broke; without one all
+	// is well.
 	Verdict Kind = "verdict"
 )
 

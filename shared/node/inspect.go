@@ -1,0 +1,108 @@
+package node
+
+// Inspector is a server that lets a checker look inside it. Nothing in
+// production calls it. The servers of the stages that keep a log implement it,
+// and the simulator's checker asks after every step.
+type Inspector interface {
+	// Inspect describes the server as it is now. It overwrites *s, whose slices
+	// it should reuse, so that looking costs no memory. What it wrote stays
+	// valid until the server's next method is called, and must not be changed.
+	Inspect(s *State)
+
+	// Entry returns the log entry at an index in (SnapIndex, Last]. Its Data
+	// must not be changed.
+	Entry(index uint64) Entry
+}
+
+// Hasher is an Inspector that can sum up its state machine. Two servers that
+// have applied the same log up to the same index must give the same sum; the
+// sum of no two different contents should be the same. The checker asks when
+// State.Applied has moved.
+type Hasher interface {
+	StateHash() uint64
+}
+
+// Role is what a server is in its term.
+type Role string
+
+// The roles.
+const (
+	Follower  Role = "follower"
+	Candidate Role = "candidate"
+	Leader    Role = "leader"
+)
+
+// State is what a checker sees of a server: the fields of Figure 2, in plain
+// types, so that it fits every stage.
+type State struct {
+	// ID is the server's own.
+	ID uint64
+
+	// Role is the server's role in Term.
+	Role Role
+
+	// Term is currentTerm; 0 before the first.
+	Term uint64
+
+	// Vote is votedFor in Term; 0 is nobody.
+	Vote uint64
+
+	// SnapIndex and SnapTerm are the last index and term that the snapshot
+	// covers; 0 if there is none. The log begins after SnapIndex.
+	SnapIndex uint64
+	SnapTerm  uint64
+
+	// Last is the index of the last entry, or SnapIndex if the log is empty.
+	Last uint64
+
+	// Commit is commitIndex, Applied is lastApplied.
+	Commit  uint64
+	Applied uint64
+
+	// Config says who may vote now.
+	Config Voters
+
+	// Votes are the servers whose votes a candidate has, itself included, in
+	// the order of their IDs. Empty for the other roles.
+	Votes []uint64
+
+	// Progress is what a leader knows of the other servers, in the order of
+	// their IDs. Empty for the other roles.
+	Progress []Progress
+}
+
+// Voters is a configuration: a quorum is a majority of Now and, while the
+// members change, a majority of Next too.
+type Voters struct {
+	// Now are the voters, in the order of their IDs.
+	Now []uint64
+
+	// Next are the voters of the new configuration while both count (§6), in
+	// the order of their IDs; empty otherwise.
+	Next []uint64
+
+	// Learners receive the log and do not vote.
+	Learners []uint64
+}
+
+// Progress is one line of a leader's nextIndex[] and matchIndex[].
+type Progress struct {
+	// ID is the other server.
+	ID uint64
+
+	// Next is the index of the next entry to send.
+	Next uint64
+
+	// Match is the highest index known to be on that server's disk.
+	Match uint64
+}
+
+// Entry is an entry of a log.
+type Entry struct {
+	// Term is the term in which a leader created it; 1 or more.
+	Term uint64
+
+	// Data is what it carries: a command, a configuration, or nothing. Two
+	// entries are the same if term and Data are.
+	Data []byte
+}

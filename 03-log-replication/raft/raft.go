@@ -289,5 +289,33 @@ func (r *Raft) sendEarly(to ID, body Body) {
 	r.out.Early = append(r.out.Early, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
 }
 
+// Status is what a server can tell about itself.
+type Status struct {
+	State
+	Role    Role
+	Leader  ID
+	Last    Index
+	Commit  Index
+	Applied Index
+}
+
+// Status returns the server's state.
+func (r *Raft) Status() Status {
+	return Status{State{r.currentTerm}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied}
+}
+
+// Progress returns what a leader knows of a server: the highest entry known to
+// be on its disk, and the next to send. Others know nothing.
+func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
+	if p := r.progress[of]; p != nil {
+		return p.matchIndex, p.nextIndex
+	}
+	return 0, 0
+}
+
+// Entry returns the entry at an index in [1, Status.Last]. Its command must not
+// be changed.
+func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
+
 // config returns the configuration that is in force.
 func (r *Raft) config() config { return config{voters: r.options.Members} }

@@ -203,7 +203,7 @@ func (r *Raft) advanceCommitIndex() {
 }
 
 // commitTo raises commitIndex; it never falls.
-func (r *Raft) commitTo(index Index, why Rule) {
+func (r *Raft) commitTo(index Index, why *Rule) {
 	if index > r.commitIndex {
 		r.commitIndex = index
 		r.explain(Reason{Rule: why, Index: index, Mine: r.last()})

@@ -23,6 +23,16 @@ import (
 const (
 	// Status asks one server how it sees itself and the cluster.
 	Status = "status"
+
+	// Log asks one server for entries of its log, committed or not.
+	Log = "log"
+
+	// Lead appoints the server that is asked, in the stages in which a person
+	// does that.
+	Lead = "lead"
+
+	// Open asks for a new session; the response's index is its number.
+	Open = "open"
 )
 
 // Fields is a set of the fields a request may have, besides id and op.
@@ -38,6 +48,21 @@ const (
 
 	// Old is the value that cas expects.
 	Old
+
+	// From is the first index that a log request wants.
+	From
+
+	// Term is the term of an appointment.
+	Term
+
+	// Session, Seq and Ack make a command happen once, however often it is
+	// sent.
+	Session
+	Seq
+	Ack
+
+	// Consistency says how fresh a read must be.
+	Consistency
 )
 
 var fieldNames = []struct {
@@ -47,6 +72,12 @@ var fieldNames = []struct {
 	{Key, "key"},
 	{Value, "value"},
 	{Old, "old"},
+	{From, "from"},
+	{Term, "term"},
+	{Session, "session"},
+	{Seq, "seq"},
+	{Ack, "ack"},
+	{Consistency, "consistency"},
 }
 
 func (f Fields) String() string {
@@ -105,6 +136,22 @@ type Request struct {
 	Key   string
 	Value string
 	Old   string
+
+	// From is the first log index wanted; 0 means the first there is.
+	From uint64
+
+	// Term is the term in which a server shall lead.
+	Term uint64
+
+	// Session is the number of an open session, and Seq numbers the commands in
+	// it from 1. Ack says that the client has the answers to all commands up to
+	// that Seq. They are 0 for a command outside any session.
+	Session uint64
+	Seq     uint64
+	Ack     uint64
+
+	// Consistency is "linearizable", "stale" or "" for the default.
+	Consistency string
 }
 
 // Command returns the command of the store that a request carries.
@@ -133,6 +180,18 @@ func (o Ops) Decode(line []byte) (Request, error) {
 			r.Value, has = d.String(), has|Value
 		case "old":
 			r.Old, has = d.String(), has|Old
+		case "from":
+			r.From, has = d.Uint(), has|From
+		case "term":
+			r.Term, has = d.Uint(), has|Term
+		case "session":
+			r.Session, has = d.Uint(), has|Session
+		case "seq":
+			r.Seq, has = d.Uint(), has|Seq
+		case "ack":
+			r.Ack, has = d.Uint(), has|Ack
+		case "consistency":
+			r.Consistency, has = d.String(), has|Consistency
 		default:
 			d.Unknown()
 		}
@@ -199,7 +258,24 @@ func (r Request) AppendJSON(b []byte) []byte {
 		b = append(b, `,"value":`...)
 		b = strict.AppendString(b, r.Value)
 	}
+	b = appendUint(b, `,"from":`, r.From)
+	b = appendUint(b, `,"term":`, r.Term)
+	b = appendUint(b, `,"session":`, r.Session)
+	b = appendUint(b, `,"seq":`, r.Seq)
+	b = appendUint(b, `,"ack":`, r.Ack)
+	if r.Consistency != "" {
+		b = append(b, `,"consistency":`...)
+		b = strict.AppendString(b, r.Consistency)
+	}
 	return append(b, '}')
+}
+
+// appendUint appends a field, unless its value is 0.
+func appendUint(b []byte, name string, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return strconv.AppendUint(append(b, name...), v, 10)
 }
 
 // Response is the answer to one request.

@@ -28,6 +28,11 @@ const (
 	// that does, if it is known. It did not happen.
 	NotLeader Code = "not_leader"
 
+	// NoSession: the session of the command is not known any more, or its Seq
+	// was answered and forgotten. It did not happen this time; whether an
+	// earlier try did, the server cannot say.
+	NoSession Code = "no_session"
+
 	// Busy: the server has too much to do. It did not happen; try again later.
 	Busy Code = "busy"
 

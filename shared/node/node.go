@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/trace"
 )
 
@@ -65,6 +66,9 @@ type World struct {
 	// fails, and promises nothing: a message may be lost, repeated, delayed or
 	// overtaken. The line must not be changed afterwards.
 	Send func(to uint64, line []byte)
+
+	// Disk is what outlives a crash; nil in stages that keep nothing.
+	Disk disk.Disk
 
 	// Rand is the only randomness.
 	Rand *rand.Rand

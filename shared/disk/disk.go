@@ -1,0 +1,134 @@
+// Package disk is the small file interface under everything that a server
+// keeps: one folder, a few files in it.
+//
+// It says out loud what operating systems leave between the lines. What was
+// written is safe only after Sync; a file that was created or renamed is
+// there after a crash only once the folder was synced too; and a Sync that
+// failed once means that nothing about the file is known any more (on Linux
+// the next one may succeed although the data is gone), so the file refuses
+// everything from then on.
+//
+// There are two disks. Folder is a real one. Sim is a simulated one: it loses
+// what was not synced, tears writes apart, runs full and fails a Sync, all
+// from a seed. The code above cannot tell them apart, so that what is tested
+// through thousands of crashes is what runs.
+//
+// Rules for use: one goroutine at a time works with a File. A Folder may be
+// used by several goroutines; a Sim belongs to one.
+package disk
+
+import (
+	"fmt"
+	"io"
+)
+
+// Disk is one server's folder. Names are plain file names, without folders.
+type Disk interface {
+	// Create makes an empty file and opens it. A file that had the name is
+	// emptied. The name survives a crash only after Sync.
+	Create(name string) (File, error)
+
+	// Open opens a file that exists; if there is none, the error is
+	// fs.ErrNotExist.
+	Open(name string) (File, error)
+
+	// Rename gives a file another name, in place of the file that had it. It
+	// happens as a whole or not at all, and for certain only after Sync. A File
+	// that is open stays usable.
+	Rename(from, to string) error
+
+	// Remove removes a name; if there is none, the error is fs.ErrNotExist.
+	Remove(name string) error
+
+	// List returns the names that there are, sorted.
+	List() ([]string, error)
+
+	// Sync syncs the folder: what was created, renamed and removed up to now
+	// survives a crash. It says nothing about what is in the files. If it
+	// fails, the folder takes no more changes.
+	Sync() error
+}
+
+// File is one open file. If Sync fails, every later call but Close fails with
+// the same error.
+type File interface {
+	io.ReaderAt
+
+	// WriteAt writes at an offset, and makes the file longer where needed. If
+	// it fails, a part may have been written; n says how much.
+	io.WriterAt
+
+	// Name is the file's path when it was opened, for messages to people.
+	Name() string
+
+	// Size is the number of bytes in the file.
+	Size() (int64, error)
+
+	// Truncate cuts the file off at size, or fills it with zeros up to size.
+	Truncate(size int64) error
+
+	// Sync returns after everything that was written to the file has reached
+	// the disk.
+	Sync() error
+
+	// Close gives the file up. It does not sync.
+	Close() error
+}
+
+// Aside is what Replace adds to a name while it writes. A file with such a
+// name is the rest of a crash and may be removed.
+const Aside = ".new"
+
+// ReadFile reads a whole file.
+func ReadFile(d Disk, name string) ([]byte, error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ReadAll(f)
+}
+
+// ReadAll reads a whole open file.
+func ReadAll(f File) ([]byte, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, size)
+	n, err := f.ReadAt(data, 0)
+	if int64(n) == size {
+		return data, nil
+	}
+	return nil, fmt.Errorf("reading %s: %d of %d bytes: %w", f.Name(), n, size, err)
+}
+
+// Replace puts a file with this content in place of the one that has the
+// name, if any, and returns it open. A crash at any moment leaves the old
+// file or the new one, never a part: it is written aside, synced, renamed, and
+// the folder is synced. After an error it is unknown which of the two will be
+// there.
+func Replace(d Disk, name string, content []byte) (File, error) {
+	f, err := d.Create(name + Aside)
+	if err != nil {
+		return nil, err
+	}
+	if err := replace(d, f, name, content); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("replacing %s: %w", name, err)
+	}
+	return f, nil
+}
+
+func replace(d Disk, f File, name string, content []byte) error {
+	if _, err := f.WriteAt(content, 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := d.Rename(name+Aside, name); err != nil {
+		return err
+	}
+	return d.Sync()
+}

@@ -1,0 +1,432 @@
+package cluster
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/strict"
+)
+
+// Limits of what a cluster.json may say.
+const (
+	// MaxServers is how many members one file may have.
+	MaxServers = 99
+
+	// MaxTimeout is the longest timeout.
+	MaxTimeout = time.Hour
+
+	// minSecret is the shortest secret, in bytes.
+	minSecret = 16
+
+	// maxName is the longest name of a cluster, in bytes.
+	maxName = 128
+
+	// maxFile is how long a cluster.json may be, in bytes.
+	maxFile = 1 << 20
+)
+
+// The timeouts of a cluster whose file names none.
+var (
+	defaultElectionTimeout = [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}
+	defaultHeartbeat       = 50 * time.Millisecond
+)
+
+// File is what a cluster.json says.
+//
+//	{
+//	  "cluster": "02-naive-replication-6e2c51",
+//	  "secret": "…",
+//	  "members": [
+//	    {"id": 1, "address": "127.0.0.1:7021"},
+//	    {"id": 2, "address": "127.0.0.1:7022"},
+//	    {"id": 3, "address": "127.0.0.1:7023"}
+//	  ],
+//	  "leader": 1,
+//	  "election_timeout_ms": [150, 300],
+//	  "heartbeat_ms": 50,
+//	  "data_dir": ".",
+//	  "fsync": true
+//	}
+//
+// cluster, secret and members must be there. leader is there in the stages in
+// which a person appoints the leader. The others have defaults.
+type File struct {
+	// Config is what the servers agree on.
+	Config node.Config
+
+	// DataDir is the folder of the servers' data, as the file names it: a
+	// relative one starts at the folder of the file. "" means the same as ".".
+	DataDir string
+}
+
+// Data is the folder of the servers' data, for a file that stands at path.
+func (f File) Data(path string) string {
+	if filepath.IsAbs(f.DataDir) {
+		return filepath.Clean(f.DataDir)
+	}
+	return filepath.Join(filepath.Dir(path), f.DataDir)
+}
+
+// New makes up a cluster of n servers on this machine. Server i listens on the
+// port base+i. The secret is new. leader is the server that leads, or 0 where
+// the servers choose one themselves.
+func New(stage string, n, base int, leader uint64) (File, error) {
+	switch {
+	case n < 1 || n > MaxServers:
+		return File{}, fmt.Errorf("a cluster has 1 to %d servers, not %d", MaxServers, n)
+	case base < 1 || base+n > 65535:
+		return File{}, fmt.Errorf("base port %d leaves no room for %d servers: the ports go from 1 to 65535", base, n)
+	}
+	c := node.Config{
+		Cluster:         stage + "-" + randomHex(3),
+		Secret:          randomHex(32),
+		Leader:          leader,
+		ElectionTimeout: defaultElectionTimeout,
+		Heartbeat:       defaultHeartbeat,
+		Fsync:           true,
+	}
+	for i := 1; i <= n; i++ {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(base+i))
+		c.Members = append(c.Members, node.Member{ID: uint64(i), Address: address})
+	}
+	return File{Config: c, DataDir: "."}, nil
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// Load reads a cluster.json. It refuses what is not JSON, an unknown field, a
+// field that appears twice or has the wrong type, and what Check refuses. The
+// error names the file, the place and what to do.
+func Load(path string) (File, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return File{}, err
+	}
+	f, err := decode(text)
+	if err != nil {
+		return File{}, place(path, text, err)
+	}
+	if err := f.Check(); err != nil {
+		return File{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no file %s: %w", path, fs.ErrNotExist)
+	case err != nil:
+		return nil, fmt.Errorf("the configuration: %w", err)
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a folder; name the file, such as %s", path, filepath.Join(path, ConfigName))
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%s has %d bytes; a configuration has at most %d", path, info.Size(), maxFile)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration: %w", err)
+	}
+	return text, nil
+}
+
+// place adds the file and the line to an error of the decoder.
+func place(path string, text []byte, err error) error {
+	var e *strict.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	line := 1 + strings.Count(string(text[:min(e.Offset, len(text))]), "\n")
+	if e.Field == "" {
+		return fmt.Errorf("%s, line %d: %s", path, line, e.Message)
+	}
+	return fmt.Errorf("%s, line %d: field %q: %s", path, line, e.Field, e.Message)
+}
+
+func decode(text []byte) (File, error) {
+	f := File{Config: node.Config{
+		ElectionTimeout: defaultElectionTimeout,
+		Heartbeat:       defaultHeartbeat,
+		Fsync:           true,
+	}}
+	c := &f.Config
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "cluster":
+			c.Cluster = d.String()
+		case "secret":
+			c.Secret = d.String()
+		case "members":
+			d.Array(func() { c.Members = append(c.Members, decodeMember(&d)) })
+		case "leader":
+			c.Leader = d.Uint()
+			if !d.Failed() && c.Leader == 0 {
+				d.Fail("0 is no server; leave the field out if nobody is appointed")
+			}
+		case "election_timeout_ms":
+			c.ElectionTimeout = decodeRange(&d)
+		case "heartbeat_ms":
+			c.Heartbeat = decodeMilliseconds(&d)
+		case "data_dir":
+			f.DataDir = d.String()
+		case "fsync":
+			c.Fsync = d.Bool()
+		default:
+			d.Fail("unknown field; the fields are cluster, secret, members, leader, election_timeout_ms, heartbeat_ms, data_dir and fsync")
+		}
+	})
+	return f, d.End()
+}
+
+func decodeMember(d *strict.Decoder) node.Member {
+	var m node.Member
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			m.ID = d.Uint()
+		case "address":
+			m.Address = d.String()
+		default:
+			d.Fail("unknown field; a member has id and address")
+		}
+	})
+	return m
+}
+
+func decodeRange(d *strict.Decoder) [2]time.Duration {
+	var r []time.Duration
+	d.Array(func() {
+		if len(r) == 2 {
+			d.Fail("more than two numbers; it is [lowest, highest]")
+		}
+		r = append(r, decodeMilliseconds(d))
+	})
+	if len(r) != 2 {
+		d.Fail("%d numbers; it is [lowest, highest]", len(r))
+		return [2]time.Duration{}
+	}
+	return [2]time.Duration(r)
+}
+
+func decodeMilliseconds(d *strict.Decoder) time.Duration {
+	ms := d.Uint()
+	switch {
+	case d.Failed():
+		return 0
+	case ms == 0:
+		d.Fail("0 milliseconds; it must be at least 1")
+		return 0
+	case ms > uint64(MaxTimeout.Milliseconds()):
+		d.Fail("%d milliseconds; it must be at most %d", ms, MaxTimeout.Milliseconds())
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// Check says what is wrong with a configuration, or nil. It puts the members
+// in the order of their IDs.
+func (f *File) Check() error {
+	c := &f.Config
+	switch {
+	case c.Cluster == "":
+		return errors.New(`field "cluster" is missing: give the cluster a name`)
+	case len(c.Cluster) > maxName || strings.ContainsFunc(c.Cluster, isControl):
+		return fmt.Errorf(`field "cluster": a name has at most %d bytes and no control characters`, maxName)
+	case c.Secret == "":
+		return errors.New(`field "secret" is missing: servers prove with it that they belong to the cluster`)
+	case len(c.Secret) < minSecret:
+		return fmt.Errorf(`field "secret" has %d characters; with less than %d it can be guessed`, len(c.Secret), minSecret)
+	case c.Heartbeat >= c.ElectionTimeout[0] && c.ElectionTimeout[0] <= c.ElectionTimeout[1]:
+		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d: or followers stand against a leader that lives`,
+			c.Heartbeat.Milliseconds(), c.ElectionTimeout[0].Milliseconds())
+	case c.ElectionTimeout[0] > c.ElectionTimeout[1]:
+		return fmt.Errorf(`field "election_timeout_ms": the lowest, %d, is above the highest, %d; write [%[2]d, %[1]d]`,
+			c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds())
+	}
+	if err := checkMembers(c.Members); err != nil {
+		return err
+	}
+	slices.SortFunc(c.Members, func(a, b node.Member) int { return int(a.ID) - int(b.ID) })
+	if c.Leader != 0 && c.Address(c.Leader) == "" {
+		return fmt.Errorf(`field "leader" is %d, which is not a member; the members are %s`, c.Leader, MemberList(*c))
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7F }
+
+func checkMembers(members []node.Member) error {
+	switch {
+	case len(members) == 0:
+		return errors.New(`field "members" is missing or empty: a cluster has at least one server`)
+	case len(members) > MaxServers:
+		return fmt.Errorf(`field "members" has %d servers; at most %d are allowed`, len(members), MaxServers)
+	}
+	for i, m := range members {
+		at := fmt.Sprintf("members[%d]", i)
+		switch {
+		case m.ID == 0:
+			return fmt.Errorf(`field "%s.id" is missing or 0; IDs start at 1`, at)
+		case m.ID > 1<<53:
+			return fmt.Errorf(`field "%s.id" is %d; at most 2^53 is allowed`, at, m.ID)
+		case m.Address == "":
+			return fmt.Errorf(`field "%s.address" is missing: it is host:port, such as "127.0.0.1:7021"`, at)
+		}
+		if err := CheckAddress(m.Address); err != nil {
+			return fmt.Errorf(`field "%s.address": %w`, at, err)
+		}
+		for j, other := range members[:i] {
+			if other.ID == m.ID {
+				return fmt.Errorf(`field "%s.id": the id %d is taken by members[%d]; each server has its own`, at, m.ID, j)
+			}
+			if other.Address == m.Address {
+				return fmt.Errorf(`field "%s.address": the address %s is taken by %s; each server has its own`, at, m.Address, node.Name(other.ID))
+			}
+		}
+	}
+	return nil
+}
+
+// CheckAddress says what is wrong with an address that should be host:port, or
+// nil.
+func CheckAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf(`%q is not host:port, such as "127.0.0.1:7021"`, address)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7F }):
+		return fmt.Errorf(`%q has no usable host; write host:port, such as "127.0.0.1:7021"`, address)
+	case err != nil || n == 0:
+		return fmt.Errorf(`%q has no usable port; ports go from 1 to 65535`, address)
+	}
+	return nil
+}
+
+// MemberList names the members for a message: n1 (127.0.0.1:7021), ….
+func MemberList(c node.Config) string {
+	names := make([]string, len(c.Members))
+	for i, m := range c.Members {
+		names[i] = fmt.Sprintf("%s (%s)", node.Name(m.ID), m.Address)
+	}
+	return strings.Join(names, ", ")
+}
+
+// CheckLeader compares the file with what a stage needs: one in which a person
+// appoints the leader needs a leader, one that elects it takes none.
+func (f File) CheckLeader(appointed bool) error {
+	switch {
+	case appointed && f.Config.Leader == 0:
+		return errors.New(`field "leader" is missing: in this stage nobody is elected, so name the id of the server that leads`)
+	case !appointed && f.Config.Leader != 0:
+		return errors.New(`field "leader": in this stage the servers elect their leader; leave the field out`)
+	}
+	return nil
+}
+
+// Save writes the file whole or not at all, indented, readable by its owner
+// only: it holds the secret.
+func (f File) Save(path string) error {
+	text, err := json.MarshalIndent(f.onDisk(), "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return writeFile(path, append(text, '\n'))
+}
+
+// fileOnDisk gives the fields their names and their order.
+type fileOnDisk struct {
+	Cluster         string         `json:"cluster"`
+	Secret          string         `json:"secret"`
+	Members         []memberOnDisk `json:"members"`
+	Leader          uint64         `json:"leader,omitempty"`
+	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
+	Heartbeat       int64          `json:"heartbeat_ms"`
+	DataDir         string         `json:"data_dir"`
+	Fsync           bool           `json:"fsync"`
+}
+
+type memberOnDisk struct {
+	ID      uint64 `json:"id"`
+	Address string `json:"address"`
+}
+
+func (f File) onDisk() fileOnDisk {
+	c := f.Config
+	out := fileOnDisk{
+		Cluster:         c.Cluster,
+		Secret:          c.Secret,
+		Leader:          c.Leader,
+		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},
+		Heartbeat:       c.Heartbeat.Milliseconds(),
+		DataDir:         f.DataDir,
+		Fsync:           c.Fsync,
+	}
+	if out.DataDir == "" {
+		out.DataDir = "."
+	}
+	for _, m := range c.Members {
+		out.Members = append(out.Members, memberOnDisk(m))
+	}
+	return out
+}
+
+// writeFile writes a file with mode 0600 so that a crash leaves the old one or
+// the new one: write beside it, sync, rename, sync the folder.
+func writeFile(path string, text []byte) (err error) {
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, filepath.Base(path)+".tmp")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", path, err)
+			os.Remove(temp.Name())
+		}
+	}()
+	_, err = temp.Write(text)
+	if err == nil {
+		err = temp.Sync()
+	}
+	if closed := temp.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+// syncFolder makes a rename last. A system that cannot sync a folder says so
+// in a way that differs from one to the next, so that error is not ours.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	d.Sync()
+	return d.Close()
+}

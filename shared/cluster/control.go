@@ -1,0 +1,242 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// The control channel is a TCP connection on the loopback: one line of JSON
+// there, one back. A unix socket would need no token, but its path must be
+// short and not every file system can hold one. The token stands in a file
+// that only the owner can read.
+
+// Bounds of the control channel.
+const (
+	maxControlLine  = 64 << 10
+	controlReadTime = 2 * time.Second
+	controlDialTime = time.Second
+)
+
+// ErrNotRunning means that no cluster runs on a data folder.
+var ErrNotRunning = errors.New("no cluster is running")
+
+// controlFile is what control.json says.
+type controlFile struct {
+	PID     int    `json:"pid"`
+	Address string `json:"address"`
+	Token   string `json:"token"`
+}
+
+// question and answer are the two lines.
+type question struct {
+	Token string `json:"token"`
+	Command
+}
+
+type answer struct {
+	Servers []Server `json:"servers"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// control is the supervisor's end.
+type control struct {
+	listener net.Listener
+	path     string
+	token    string
+	do       func(Command) ([]Server, error)
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	wait  sync.WaitGroup
+}
+
+func listenControl(dir string, do func(Command) ([]Server, error)) (*control, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("the port for commands: %w", err)
+	}
+	c := &control{
+		listener: l,
+		path:     filepath.Join(dir, controlName),
+		token:    randomHex(32),
+		do:       do,
+		conns:    make(map[net.Conn]struct{}),
+	}
+	text, err := json.Marshal(controlFile{PID: os.Getpid(), Address: l.Addr().String(), Token: c.token})
+	if err == nil {
+		err = writeFile(c.path, append(text, '\n'))
+	}
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("the file for commands: %w", err)
+	}
+	return c, nil
+}
+
+// serve answers until close.
+func (c *control) serve() error {
+	for {
+		conn, err := c.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			// Too many open files, most likely; the next try may find one.
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if !c.track(conn) {
+			conn.Close()
+			continue
+		}
+		go func() {
+			defer c.wait.Done()
+			c.answer(conn)
+			conn.Close()
+			c.untrack(conn)
+		}()
+	}
+}
+
+// maxControlConns is how many commands may be under way at once.
+const maxControlConns = 64
+
+func (c *control) track(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conns == nil || len(c.conns) >= maxControlConns {
+		return false
+	}
+	c.conns[conn] = struct{}{}
+	c.wait.Add(1)
+	return true
+}
+
+func (c *control) untrack(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.conns, conn)
+}
+
+// close ends the channel: what is under way is answered, then the file is
+// removed.
+func (c *control) close() {
+	os.Remove(c.path)
+	c.listener.Close()
+	c.mu.Lock()
+	for conn := range c.conns {
+		// Whoever has not asked yet will not be waited for.
+		conn.SetReadDeadline(time.Now())
+	}
+	c.conns = nil
+	c.mu.Unlock()
+	c.wait.Wait()
+}
+
+func (c *control) answer(conn net.Conn) {
+	conn.SetReadDeadline(time.Now().Add(controlReadTime))
+	line, err := bufio.NewReader(io.LimitReader(conn, maxControlLine)).ReadBytes('\n')
+	if err != nil {
+		return
+	}
+	var q question
+	var a answer
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	switch err := d.Decode(&q); {
+	case err != nil:
+		a.Error = "a command that is not understood"
+	case subtle.ConstantTimeCompare([]byte(q.Token), []byte(c.token)) != 1:
+		a.Error = "a wrong token"
+	default:
+		a.Servers, err = c.do(q.Command)
+		if err != nil {
+			a.Error = err.Error()
+		}
+	}
+	text, err := json.Marshal(a)
+	if err != nil {
+		return
+	}
+	conn.SetWriteDeadline(time.Now().Add(controlReadTime))
+	conn.Write(append(text, '\n'))
+}
+
+// Remote reaches the supervisor of a cluster that runs.
+type Remote struct {
+	pid     int
+	address string
+	token   string
+}
+
+// Connect finds the supervisor of the cluster that runs on a data folder. The
+// error is ErrNotRunning if there is none.
+func Connect(dir string) (*Remote, error) {
+	text, err := os.ReadFile(filepath.Join(dir, controlName))
+	if err != nil {
+		return nil, ErrNotRunning
+	}
+	var f controlFile
+	if err := json.Unmarshal(text, &f); err != nil {
+		return nil, ErrNotRunning
+	}
+	r := &Remote{pid: f.PID, address: f.Address, token: f.Token}
+	ctx, cancel := context.WithTimeout(context.Background(), controlDialTime)
+	defer cancel()
+	// A supervisor that was killed leaves its file behind, and its port may be
+	// somebody else's by now. Only an answer proves that it lives.
+	if _, err := r.exchange(ctx, Command{Do: Ping}); err != nil {
+		return nil, ErrNotRunning
+	}
+	return r, nil
+}
+
+// Do asks the supervisor to carry out a command and waits until it has. The
+// servers it returns are those that the command was about.
+func (r *Remote) Do(ctx context.Context, c Command) ([]Server, error) {
+	a, err := r.exchange(ctx, c)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the cluster's supervisor (process %d) does not answer: %w", r.pid, err)
+	case a.Error != "":
+		return a.Servers, errors.New(a.Error)
+	}
+	return a.Servers, nil
+}
+
+func (r *Remote) exchange(ctx context.Context, c Command) (answer, error) {
+	var a answer
+	dialer := net.Dialer{Timeout: controlDialTime}
+	conn, err := dialer.DialContext(ctx, "tcp", r.address)
+	if err != nil {
+		return a, err
+	}
+	defer conn.Close()
+	// The end of ctx ends the reading and the writing.
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	line, err := json.Marshal(question{Token: r.token, Command: c})
+	if err != nil {
+		return a, err
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return a, err
+	}
+	text, err := bufio.NewReader(io.LimitReader(conn, maxControlLine)).ReadBytes('\n')
+	if err != nil {
+		return a, err
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return a, d.Decode(&a)
+}

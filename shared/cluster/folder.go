@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// The files in a data folder, beside one folder a server (n1, n2, …).
+const (
+	// ConfigName is the cluster's configuration.
+	ConfigName = "cluster.json"
+
+	// stageName holds the name of the stage that the data belongs to.
+	stageName = "stage"
+
+	// controlName says how to reach the supervisor that runs.
+	controlName = "control.json"
+
+	// lockName is locked while a supervisor runs.
+	lockName = "lock"
+)
+
+// defaultServers is the size of a cluster when nobody says otherwise.
+const defaultServers = 5
+
+// Folder is a data folder that this process holds.
+type Folder struct {
+	// Dir is the folder.
+	Dir string
+
+	// File is the configuration of the cluster whose data it holds. Its DataDir
+	// is ".".
+	File File
+
+	// Created is true if the configuration was made just now.
+	Created bool
+
+	lock *lock
+}
+
+// ConfigPath is where the folder's cluster.json stands.
+func (f *Folder) ConfigPath() string { return filepath.Join(f.Dir, ConfigName) }
+
+// Close gives the folder free.
+func (f *Folder) Close() error { return f.lock.release() }
+
+// OpenOptions say which data folder to hold, and for which cluster.
+type OpenOptions struct {
+	// Stage is the name of the stage; data of another one is refused.
+	Stage string
+
+	// Dir is the folder, which is made if it is missing.
+	Dir string
+
+	// Config is the cluster.json to use; "" for the one in the folder, which is
+	// made up if there is none.
+	Config string
+
+	// Servers is how many the cluster should have; 0 for as many as it has,
+	// five if it is new.
+	Servers int
+
+	// BasePort is the base of the ports of a cluster that is made up. PortGiven
+	// is true if a person asked for it: then a cluster that is there already
+	// must have it.
+	BasePort  int
+	PortGiven bool
+
+	// Appointed is true if the stage's leader is named in the configuration.
+	Appointed bool
+
+	// Fresh throws the data away first.
+	Fresh bool
+}
+
+// Open takes hold of a data folder until Close. It fails if a cluster runs on
+// it, if it holds the data of another stage or another cluster, or if the
+// configuration is bad; nothing was changed then.
+func Open(o OpenOptions) (*Folder, error) {
+	var given *File
+	if o.Config != "" {
+		f, err := Load(o.Config)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.CheckLeader(o.Appointed); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Config, err)
+		}
+		if o.Servers != 0 && o.Servers != len(f.Config.Members) {
+			return nil, fmt.Errorf("%s has %d servers, not %d; leave -n out", o.Config, len(f.Config.Members), o.Servers)
+		}
+		if o.PortGiven {
+			return nil, fmt.Errorf("%s says which ports the servers have; leave --base-port out", o.Config)
+		}
+		given = &f
+	}
+	if err := CheckStage(o.Dir, o.Stage); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("the data folder: %w", err)
+	}
+	l, err := acquire(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	folder := &Folder{Dir: o.Dir, lock: l}
+	if err := folder.fill(o, given); err != nil {
+		l.release()
+		return nil, err
+	}
+	return folder, nil
+}
+
+// fill brings the folder's configuration into being, or into agreement with
+// the one given.
+func (f *Folder) fill(o OpenOptions, given *File) error {
+	if o.Fresh {
+		if err := f.clear(given == nil || !sameFile(o.Config, f.ConfigPath())); err != nil {
+			return err
+		}
+	}
+	if err := f.settle(o, given); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(f.Dir, stageName), []byte(o.Stage+"\n")); err != nil {
+		return err
+	}
+	f.File.DataDir = "."
+	return f.File.Save(f.ConfigPath())
+}
+
+// settle decides which cluster the folder belongs to from now on.
+func (f *Folder) settle(o OpenOptions, given *File) error {
+	present, err := Load(f.ConfigPath())
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && given == nil:
+		return f.create(o)
+	case errors.Is(err, fs.ErrNotExist):
+		f.File = *given
+		return nil
+	case err != nil:
+		return err
+	case given == nil:
+		return f.keep(o, present)
+	case given.Config.Cluster != present.Config.Cluster:
+		return fmt.Errorf("%s holds the data of cluster %q, but %s describes cluster %q; name another folder with --data, or throw the data away with --fresh",
+			f.Dir, present.Config.Cluster, o.Config, given.Config.Cluster)
+	}
+	f.File = *given
+	return nil
+}
+
+// keep goes on with the cluster that is there.
+func (f *Folder) keep(o OpenOptions, present File) error {
+	if err := present.CheckLeader(o.Appointed); err != nil {
+		return fmt.Errorf("%s: %w", f.ConfigPath(), err)
+	}
+	members := present.Config.Members
+	if o.Servers != 0 && o.Servers != len(members) {
+		return fmt.Errorf("the cluster in %s has %d servers, not %d; leave -n out to go on with it, or throw it away with --fresh",
+			f.Dir, len(members), o.Servers)
+	}
+	if o.PortGiven {
+		want := fmt.Sprintf(":%d", o.BasePort+int(members[0].ID))
+		if !strings.HasSuffix(members[0].Address, want) {
+			return fmt.Errorf("the cluster in %s has its ports already (%s); leave --base-port out to go on with it, or throw it away with --fresh",
+				f.Dir, MemberList(present.Config))
+		}
+	}
+	f.File = present
+	return nil
+}
+
+// create makes up a new cluster.
+func (f *Folder) create(o OpenOptions) error {
+	servers := o.Servers
+	if servers == 0 {
+		servers = defaultServers
+	}
+	var leader uint64
+	if o.Appointed {
+		leader = 1
+	}
+	file, err := New(o.Stage, servers, o.BasePort, leader)
+	f.File, f.Created = file, err == nil
+	return err
+}
+
+// serverFolder matches the folders of servers' data.
+var serverFolder = regexp.MustCompile(`^n[1-9][0-9]*$`)
+
+// clear removes what a cluster has left in the folder, and nothing else.
+func (f *Folder) clear(config bool) error {
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return fmt.Errorf("--fresh: %w", err)
+	}
+	for _, e := range entries {
+		ours := e.IsDir() && serverFolder.MatchString(e.Name()) || e.Name() == controlName || config && e.Name() == ConfigName
+		if !ours {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(f.Dir, e.Name())); err != nil {
+			return fmt.Errorf("--fresh: %w", err)
+		}
+	}
+	return nil
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	two, err := os.Stat(b)
+	return err == nil && os.SameFile(one, two)
+}
+
+// CheckStage refuses a data folder that holds the data of another stage.
+func CheckStage(dir, stage string) error {
+	text, err := os.ReadFile(filepath.Join(dir, stageName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the data folder: %w", err)
+	}
+	if other := strings.TrimSpace(string(text)); other != stage {
+		return fmt.Errorf("%s holds the data of stage %s, and this is %s; name another folder with --data, or delete that one", dir, other, stage)
+	}
+	return nil
+}

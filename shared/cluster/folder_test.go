@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func open(t *testing.T, o OpenOptions) (*Folder, error) {
+	t.Helper()
+	if o.Stage == "" {
+		o.Stage = "02-test"
+	}
+	if o.BasePort == 0 {
+		o.BasePort = 7020
+	}
+	f, err := Open(o)
+	if err == nil {
+		t.Cleanup(func() { f.Close() })
+	}
+	return f, err
+}
+
+// leave makes a data folder with a cluster in it that does not run.
+func leave(t *testing.T, o OpenOptions) string {
+	t.Helper()
+	o.Dir = filepath.Join(t.TempDir(), "data")
+	f, err := open(t, o)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	return o.Dir
+}
+
+func TestOpenMakesANewCluster(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	f, err := open(t, OpenOptions{Dir: dir, Appointed: true})
+	require.NoError(t, err)
+	require.True(t, f.Created)
+	require.Len(t, f.File.Config.Members, 5)
+	require.Equal(t, "127.0.0.1:7025", f.File.Config.Address(5))
+	require.EqualValues(t, 1, f.File.Config.Leader)
+	loaded, err := Load(f.ConfigPath())
+	require.NoError(t, err)
+	require.Equal(t, f.File, loaded)
+}
+
+func TestOpenGoesOnWithWhatIsThere(t *testing.T) {
+	dir := leave(t, OpenOptions{Servers: 3})
+	before, err := Load(filepath.Join(dir, ConfigName))
+	require.NoError(t, err)
+	f, err := open(t, OpenOptions{Dir: dir, BasePort: 9999})
+	require.NoError(t, err, "a base port that nobody asked for changes nothing")
+	require.False(t, f.Created)
+	require.Equal(t, before, f.File)
+}
+
+func TestOpenRefusesToChangeWhatIsThere(t *testing.T) {
+	dir := leave(t, OpenOptions{Servers: 3})
+	_, err := open(t, OpenOptions{Dir: dir, Servers: 5})
+	require.ErrorContains(t, err, "has 3 servers, not 5; leave -n out to go on with it, or throw it away with --fresh")
+	_, err = open(t, OpenOptions{Dir: dir, BasePort: 8000, PortGiven: true})
+	require.ErrorContains(t, err, "has its ports already (n1 (127.0.0.1:7021)")
+	_, err = open(t, OpenOptions{Dir: dir, PortGiven: true})
+	require.NoError(t, err, "the same port is no change")
+}
+
+func TestOpenRefusesAnotherStagesData(t *testing.T) {
+	dir := leave(t, OpenOptions{})
+	for _, fresh := range []bool{false, true} {
+		_, err := open(t, OpenOptions{Dir: dir, Stage: "05-election", Fresh: fresh})
+		require.ErrorContains(t, err, "holds the data of stage 02-test, and this is 05-election; name another folder with --data")
+	}
+}
+
+func TestOpenRefusesAnotherClustersData(t *testing.T) {
+	dir := leave(t, OpenOptions{})
+	present, err := Load(filepath.Join(dir, ConfigName))
+	require.NoError(t, err)
+	config := writeConfig(t, members(`{"id":1,"address":"127.0.0.1:7099"}`))
+
+	_, err = open(t, OpenOptions{Dir: dir, Config: config})
+	require.ErrorContains(t, err, `holds the data of cluster "`+present.Config.Cluster+`"`)
+	require.ErrorContains(t, err, `describes cluster "c"; name another folder with --data, or throw the data away with --fresh`)
+
+	f, err := open(t, OpenOptions{Dir: dir, Config: config, Fresh: true})
+	require.NoError(t, err)
+	require.Equal(t, "c", f.File.Config.Cluster)
+}
+
+func TestOpenTakesTheConfigurationGiven(t *testing.T) {
+	config := writeConfig(t, members(`{"id":4,"address":"127.0.0.1:7099"}`))
+	dir := t.TempDir()
+	f, err := open(t, OpenOptions{Dir: dir, Config: config})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	loaded, err := Load(filepath.Join(dir, ConfigName))
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:7099", loaded.Config.Address(4), "clients look into the folder")
+
+	_, err = open(t, OpenOptions{Dir: dir, Config: config, Servers: 3})
+	require.ErrorContains(t, err, "has 1 servers, not 3; leave -n out")
+	_, err = open(t, OpenOptions{Dir: dir, Config: config, PortGiven: true})
+	require.ErrorContains(t, err, "leave --base-port out")
+	_, err = open(t, OpenOptions{Dir: dir, Config: config, Appointed: true})
+	require.ErrorContains(t, err, `field "leader" is missing`)
+	_, err = open(t, OpenOptions{Dir: dir, Config: filepath.Join(dir, "none.json")})
+	require.ErrorContains(t, err, "there is no file")
+}
+
+func TestOpenFreshThrowsAwayWhatIsOursAndNothingElse(t *testing.T) {
+	dir := leave(t, OpenOptions{})
+	before, err := Load(filepath.Join(dir, ConfigName))
+	require.NoError(t, err)
+	for _, name := range []string{"n1", "n12", "n0", "notes"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "n3"), nil, 0o600))
+
+	f, err := open(t, OpenOptions{Dir: dir, Fresh: true, Servers: 3})
+	require.NoError(t, err)
+	require.NotEqual(t, before.Config.Cluster, f.File.Config.Cluster)
+	require.Len(t, f.File.Config.Members, 3)
+	for name, kept := range map[string]bool{"n1": false, "n12": false, "n0": true, "notes": true, "n3": true} {
+		if kept {
+			_, err := os.Stat(filepath.Join(dir, name))
+			require.NoError(t, err, name)
+		} else {
+			require.NoDirExists(t, filepath.Join(dir, name))
+		}
+	}
+}
+
+func TestOpenFreshKeepsTheConfigurationGivenEvenIfItStandsInTheFolder(t *testing.T) {
+	dir := leave(t, OpenOptions{})
+	path := filepath.Join(dir, ConfigName)
+	before, err := Load(path)
+	require.NoError(t, err)
+	f, err := open(t, OpenOptions{Dir: dir, Config: path, Fresh: true})
+	require.NoError(t, err)
+	require.Equal(t, before, f.File)
+}
+
+func TestOpenRefusesABadConfigurationInTheFolderUnlessFresh(t *testing.T) {
+	dir := leave(t, OpenOptions{})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ConfigName), []byte(`{"nonsense":1}`), 0o600))
+	_, err := open(t, OpenOptions{Dir: dir})
+	require.ErrorContains(t, err, `field "nonsense": unknown field`)
+	_, err = open(t, OpenOptions{Dir: dir, Fresh: true})
+	require.NoError(t, err)
+}
+
+func TestOpenIsForOneAtATime(t *testing.T) {
+	dir := t.TempDir()
+	f, err := open(t, OpenOptions{Dir: dir})
+	require.NoError(t, err)
+	_, err = open(t, OpenOptions{Dir: dir, Fresh: true})
+	require.ErrorContains(t, err, "a cluster is already running on "+dir)
+	require.ErrorContains(t, err, "stop it with ^C in its terminal")
+	require.NoError(t, f.Close())
+	_, err = open(t, OpenOptions{Dir: dir})
+	require.NoError(t, err)
+}
+
+func TestOpenRefusesAFolderThatIsAFile(t *testing.T) {
+	_, err := open(t, OpenOptions{Dir: writeConfig(t, "")})
+	require.ErrorContains(t, err, "the data folder: ")
+}

@@ -1,0 +1,240 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+)
+
+// What a server prints on its standard output to tell its supervisor something.
+// Everything else that it prints is for people.
+const (
+	// Ready: the server listens.
+	Ready = "@ready"
+
+	// Done: the server has carried out one line of its standard input.
+	Done = "@done"
+)
+
+// The lines of a server's standard input are these words and an ID.
+const (
+	// CutLine: lose all messages from and to this server.
+	CutLine = "cut"
+
+	// HealLine: lose them no longer.
+	HealLine = "heal"
+)
+
+// Bounds of waiting for a server.
+const (
+	// readyTime is how long a server may take to listen.
+	readyTime = 15 * time.Second
+
+	// ackTime is how long it may take to carry out a line.
+	ackTime = 2 * time.Second
+)
+
+// process is one life of one server.
+type process struct {
+	cmd *exec.Cmd
+
+	// input is the writing end of its standard input. Its end tells the server
+	// to stop.
+	input *os.File
+
+	// ready is closed when the server listens, done when it has ended.
+	ready chan struct{}
+	done  chan struct{}
+
+	// acks has an element for every line that was carried out. owed is how many
+	// are still to come; it belongs to the caller of send.
+	acks chan struct{}
+	owed int
+
+	mu sync.Mutex
+
+	// asked says how a person ended it, "" if nobody did.
+	asked string
+
+	// ended says how it ended, once done is closed.
+	ended string
+
+	// last is the last line it printed.
+	last string
+}
+
+// startProcess starts a server. show gets what it prints for people. The
+// caller must run wait in a goroutine.
+func startProcess(cmd *exec.Cmd, show func(line string)) (*process, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	p := &process{
+		cmd:   cmd,
+		input: w,
+		ready: make(chan struct{}),
+		done:  make(chan struct{}),
+		acks:  make(chan struct{}, 1024),
+	}
+	cmd.Stdin = r
+	cmd.Stdout = &lineWriter{emit: p.protocol(show)}
+	cmd.Stderr = &lineWriter{emit: p.remember(show)}
+	cmd.WaitDelay = time.Second
+	isolate(cmd)
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// protocol takes the lines of the standard output. It is called by one
+// goroutine.
+func (p *process) protocol(show func(string)) func(string) {
+	shown := p.remember(show)
+	listens := false
+	return func(line string) {
+		switch {
+		case line == Ready && !listens:
+			listens = true
+			close(p.ready)
+		case line == Done:
+			select {
+			case p.acks <- struct{}{}:
+			default:
+			}
+		default:
+			shown(line)
+		}
+	}
+}
+
+func (p *process) remember(show func(string)) func(string) {
+	return func(line string) {
+		p.mu.Lock()
+		p.last = line
+		p.mu.Unlock()
+		show(line)
+	}
+}
+
+// wait returns when the process has ended and everything it printed was shown.
+func (p *process) wait() {
+	err := p.cmd.Wait()
+	for _, w := range []io.Writer{p.cmd.Stdout, p.cmd.Stderr} {
+		w.(*lineWriter).flush()
+	}
+	p.input.Close()
+	p.mu.Lock()
+	p.ended = "exit status 0"
+	if err != nil {
+		p.ended = strings.TrimPrefix(err.Error(), "signal: ")
+	}
+	p.mu.Unlock()
+	close(p.done)
+}
+
+// ask notes that a person ends the process, unless it has ended.
+func (p *process) ask(how string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended == "" && p.asked == "" {
+		p.asked = how
+	}
+}
+
+// state says in words how the process is.
+func (p *process) state() (asked, ended, last string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked, p.ended, p.last
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill ends the process at once and waits for it.
+func (p *process) kill(how string) {
+	p.ask(how)
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+// requestStop asks the process to stop in order.
+func (p *process) requestStop() {
+	p.ask(Stopped)
+	p.input.Close()
+	terminate(p.cmd.Process)
+}
+
+// stop ends the process in order within a bound, else at once. It reports
+// whether it went in order.
+func (p *process) stop(bound <-chan time.Time, hard <-chan struct{}) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-bound:
+	case <-hard:
+	}
+	p.kill(Stopped)
+	return false
+}
+
+// waitReady waits until the server listens.
+func (p *process) waitReady(ctx context.Context) error {
+	timeout := time.NewTimer(readyTime)
+	defer timeout.Stop()
+	select {
+	case <-p.ready:
+		return nil
+	case <-p.done:
+		_, ended, last := p.state()
+		if last == "" {
+			return fmt.Errorf("it ended with %s and said nothing", ended)
+		}
+		return fmt.Errorf("it ended with %s after saying: %s", ended, strings.TrimPrefix(last, "error: "))
+	case <-timeout.C:
+		return fmt.Errorf("it does not listen after %v", readyTime)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send writes lines to the server and waits until it has carried them out. A
+// server that stands still does so when it goes on. One send at a time.
+func (p *process) send(lines []string, still bool) error {
+	p.input.SetWriteDeadline(time.Now().Add(ackTime))
+	if _, err := io.WriteString(p.input, strings.Join(lines, "\n")+"\n"); err != nil {
+		return fmt.Errorf("its pipe: %w", err)
+	}
+	p.owed += len(lines)
+	if still {
+		return nil
+	}
+	timeout := time.NewTimer(ackTime)
+	defer timeout.Stop()
+	for p.owed > 0 {
+		select {
+		case <-p.acks:
+			p.owed--
+		case <-p.done:
+			return fmt.Errorf("it has ended")
+		case <-timeout.C:
+			return fmt.Errorf("it does not answer")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/node"
+)
+
+// defaultStopTime is how long servers may take to stop in order.
+const defaultStopTime = 8 * time.Second
+
+// Options say which cluster to run, and how.
+type Options struct {
+	// Folder is the data folder, held by the caller.
+	Folder *Folder
+
+	// Command makes the command that is server id, with the links to the
+	// servers in cuts lost from the start. The server must keep to the protocol
+	// of its standard input and output: print Ready when it listens, carry out
+	// CutLine and HealLine and print Done for each, stop when its input ends.
+	Command func(id uint64, cuts []uint64) *exec.Cmd
+
+	// Program is what a person types before a command, for hints.
+	Program string
+
+	// Out gets what the servers and the supervisor have to say.
+	Out io.Writer
+
+	// Color is true if Out understands colours.
+	Color bool
+
+	// Up makes the text that is shown when all servers listen; nil for none.
+	Up func() string
+
+	// Hard, once closed, ends the servers at once and not in order.
+	Hard <-chan struct{}
+
+	// StopTime is how long servers may take to stop in order; 0 for 8 s.
+	StopTime time.Duration
+}
+
+// Run starts the servers of a cluster, keeps them until ctx is done, and ends
+// them. No server is left when it returns. It returns nil if it ended because
+// ctx was done, and an error if the cluster could not be started: a port in
+// use, a server that does not come up.
+//
+// It listens on a port of its own for the commands of Connect.
+func Run(ctx context.Context, o Options) error {
+	s := newSupervisor(ctx, o)
+	if err := s.checkPorts(); err != nil {
+		return err
+	}
+	c, err := listenControl(o.Folder.Dir, s.carryOut)
+	if err != nil {
+		return err
+	}
+	go s.out.run()
+	s.group.Go(c.serve)
+	err = s.startAll(ctx)
+	if err == nil {
+		if o.Up != nil {
+			s.out.plain(o.Up())
+		}
+		<-ctx.Done()
+	}
+	s.stopAll()
+	c.close()
+	s.group.Wait()
+	s.out.close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// supervisor owns the processes of a cluster.
+type supervisor struct {
+	o     Options
+	out   *output
+	ctx   context.Context
+	group errgroup.Group
+
+	// mu is held by whoever changes the servers: one command at a time.
+	mu      sync.Mutex
+	servers []*server
+	ending  bool
+}
+
+// server is one member, through all its lives.
+type server struct {
+	member node.Member
+
+	// process is its last life; nil before the first.
+	process *process
+
+	// paused is true while it stands still.
+	paused bool
+
+	// cuts are the servers to which its link is cut.
+	cuts map[uint64]bool
+}
+
+func newSupervisor(ctx context.Context, o Options) *supervisor {
+	if o.StopTime == 0 {
+		o.StopTime = defaultStopTime
+	}
+	members := o.Folder.File.Config.Members
+	s := &supervisor{o: o, ctx: ctx, out: newOutput(o.Out, o.Color, members)}
+	for _, m := range members {
+		s.servers = append(s.servers, &server{member: m, cuts: make(map[uint64]bool)})
+	}
+	return s
+}
+
+// checkPorts tells a person about a port in use before anything was started.
+func (s *supervisor) checkPorts() error {
+	for _, sv := range s.servers {
+		l, err := net.Listen("tcp", sv.member.Address)
+		if err != nil {
+			return ListenError(sv.member, err)
+		}
+		l.Close()
+	}
+	return nil
+}
+
+// ListenError says why a server cannot listen on its address and what to do.
+func ListenError(m node.Member, err error) error {
+	name := node.Name(m.ID)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s cannot listen on %s: another program uses that port; stop that program, or take other ports with --fresh --base-port", name, m.Address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s cannot listen on %s: that is not an address of this machine", name, m.Address)
+	default:
+		return fmt.Errorf("%s cannot listen on %s: %w", name, m.Address, err)
+	}
+}
+
+func (s *supervisor) startAll(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sv := range s.servers {
+		if err := s.start(sv); err != nil {
+			return err
+		}
+	}
+	for _, sv := range s.servers {
+		if err := s.waitReady(ctx, sv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start begins a new life of a server.
+func (s *supervisor) start(sv *server) error {
+	var cuts []uint64
+	for id := range sv.cuts {
+		cuts = append(cuts, id)
+	}
+	slices.Sort(cuts)
+	id := sv.member.ID
+	p, err := startProcess(s.o.Command(id, cuts), func(line string) { s.out.server(id, line) })
+	if err != nil {
+		return fmt.Errorf("%s did not start: %w", node.Name(id), err)
+	}
+	sv.process, sv.paused = p, false
+	s.group.Go(func() error {
+		p.wait()
+		s.report(id, p)
+		return nil
+	})
+	return nil
+}
+
+func (s *supervisor) waitReady(ctx context.Context, sv *server) error {
+	if err := sv.process.waitReady(ctx); err != nil {
+		return fmt.Errorf("%s did not come up: %w", node.Name(sv.member.ID), err)
+	}
+	return nil
+}
+
+// report tells that a server which was up has ended although nobody asked.
+func (s *supervisor) report(id uint64, p *process) {
+	select {
+	case <-p.ready:
+	default:
+		return
+	}
+	if asked, ended, _ := p.state(); asked == "" {
+		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s restart %d", node.Name(id), ended, s.o.Program, id)
+	}
+}
+
+// stopAll ends all servers, and returns when none is left.
+func (s *supervisor) stopAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	var live []*server
+	for _, sv := range s.servers {
+		if sv.process != nil && sv.process.running() {
+			live = append(live, sv)
+		}
+	}
+	if len(live) > 0 {
+		s.out.say("stopping %s; ^C again to kill", count(len(live), "server"))
+	}
+	for _, sv := range live {
+		sv.process.requestStop()
+	}
+	bound := make(chan time.Time)
+	timer := time.AfterFunc(s.o.StopTime, func() { close(bound) })
+	defer timer.Stop()
+	for _, sv := range live {
+		if !sv.process.stop(bound, s.o.Hard) {
+			s.out.say("%s did not stop in time and was killed", node.Name(sv.member.ID))
+		}
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// find looks a server up.
+func (s *supervisor) find(id uint64) (*server, error) {
+	for _, sv := range s.servers {
+		if sv.member.ID == id {
+			return sv, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", node.Name(id), MemberList(s.o.Folder.File.Config))
+}
+
+// status describes a server as a process.
+func (sv *server) status() Server {
+	state := Running
+	switch {
+	case sv.process == nil:
+		state = Stopped
+	case !sv.process.running():
+		asked, ended, _ := sv.process.state()
+		state = asked
+		if state == "" {
+			state = "ended by itself: " + ended
+		}
+	case sv.paused:
+		state = Paused
+	}
+	out := Server{ID: sv.member.ID, State: state}
+	for id := range sv.cuts {
+		out.Cut = append(out.Cut, id)
+	}
+	slices.Sort(out.Cut)
+	return out
+}
+
+// joinErrors makes one line of several errors.
+func joinErrors(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	texts := make([]string, len(errs))
+	for i, err := range errs {
+		texts[i] = err.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
+}

@@ -1,0 +1,503 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/raftsteps/shared/api"
+)
+
+// A connection is closed in two steps: this side sends no more, and then takes
+// what still comes until the other side has closed too. If it closed at once
+// while bytes arrive, TCP would answer them with a reset, which can overtake
+// the last answer. A client in the midst of a line that is far too long gets
+// more time than one that is expected to be done.
+const (
+	lingerShort = 100 * time.Millisecond
+	lingerLong  = time.Second
+)
+
+// grace is how long a server that stops still looks for requests that arrived
+// before, so that it can answer them with "not begun".
+const grace = 20 * time.Millisecond
+
+// writeChunk is how much is written under one deadline.
+const writeChunk = 64 << 10
+
+// conn is one connection, seen from the server.
+type conn struct {
+	s  *Server
+	nc net.Conn
+
+	// in, readBy, writeBy and halfSince belong to the goroutine that reads or
+	// writes. halfSince is when the reader first had to wait for the end of a
+	// line.
+	in        lines
+	readBy    deadline
+	writeBy   deadline
+	halfSince time.Time
+
+	// idle is how long the connection may be silent; a peer's goes on while the
+	// server stops.
+	idle   time.Duration
+	isPeer bool
+
+	// handle takes the next line; it belongs to the reader.
+	handle func(line []byte) error
+
+	// flushTask is flush, for errgroup.
+	flushTask func() error
+
+	mu sync.Mutex
+
+	// changed is signalled when something changed that the reader may wait for.
+	changed sync.Cond
+
+	// out are answers that are not yet being written; spare is an empty buffer
+	// to put in its place.
+	out, spare []byte
+
+	// writing is true while some goroutine has the task to write out. Whoever
+	// sets it must see to it.
+	writing bool
+
+	// reading is true while the reader looks at requests. It writes out before
+	// it waits, so nobody else has to.
+	reading bool
+
+	// waiting are the requests in flight that have an id, each with a number of
+	// its own; anonymous counts those without an id.
+	waiting   map[uint64]uint64
+	anonymous int
+	serial    uint64
+
+	// settled is true if nothing in flight will be answered any more, dead if
+	// nothing will be written any more.
+	settled bool
+	dead    bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{s: s, nc: nc, reading: true}
+	c.in = lines{r: nc, limit: s.limits.Line}
+	c.idle = s.limits.Idle
+	c.readBy.set = nc.SetReadDeadline
+	c.writeBy.set = nc.SetWriteDeadline
+	c.changed.L = &c.mu
+	c.flushTask = func() error { c.flush(); return nil }
+	return c
+}
+
+// errPeer says that the connection was handed over to servePeer.
+var errPeer = errors.New("the connection is a peer's")
+
+// run serves the connection until it ends.
+func (c *conn) run(k kind) {
+	var err error
+	switch k {
+	case client:
+		c.handle = c.firstLine
+		err = c.serve()
+	case newcomer:
+		c.handle, c.in.limit, c.idle = c.helloOnly, maxHello, c.s.limits.HalfLine
+		if err = c.serve(); !errors.Is(err, errPeer) {
+			err = c.tooMany()
+		}
+	default:
+		err = c.tooMany()
+	}
+	if errors.Is(err, errPeer) {
+		return
+	}
+	c.finish(err)
+	c.s.forget(c)
+}
+
+func (c *conn) tooMany() *api.Error {
+	return &api.Error{Code: api.Busy, Definite: true,
+		Message: fmt.Sprintf("this server has %d clients, as many as it takes; try again later", c.s.limits.Conns)}
+}
+
+// turnAway says that there are too many and closes at once, without waiting
+// for the client to read it: nothing is spent on it any more.
+func (c *conn) turnAway() {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(grace))
+	_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
+	_ = c.nc.Close()
+}
+
+// serve reads lines and calls c.handle for each, until it returns an error. An
+// *api.Error is meant for the other side.
+func (c *conn) serve() error {
+	for {
+		for {
+			line, ok, err := c.in.next()
+			if err != nil {
+				return tooLong(c.in.limit)
+			}
+			if !ok {
+				break
+			}
+			c.halfSince = time.Time{}
+			if len(line) == 0 {
+				continue
+			}
+			if err := c.handle(line); err != nil {
+				return err
+			}
+		}
+		c.pause()
+		if err := c.more(); err != nil {
+			return err
+		}
+		c.resume()
+	}
+}
+
+func tooLong(limit int) *api.Error {
+	return &api.Error{Code: api.BadRequest, Definite: true,
+		Message: fmt.Sprintf("a line is longer than %d bytes, which is the limit; the connection is closed", limit)}
+}
+
+// firstLine tells a peer from a client.
+func (c *conn) firstLine(line []byte) error {
+	if isHello(line) {
+		return c.hello(line)
+	}
+	c.handle = c.request
+	return c.request(line)
+}
+
+// helloOnly is firstLine where there is room for peers only.
+func (c *conn) helloOnly(line []byte) error {
+	if isHello(line) {
+		return c.hello(line)
+	}
+	return c.tooMany()
+}
+
+// request answers one line of a client, or lets the Handler do it.
+func (c *conn) request(line []byte) error {
+	r, err := c.s.Ops.Decode(line)
+	if err != nil {
+		return c.refuse(r.ID, err)
+	}
+	if c.stopping() {
+		return c.refuse(r.ID, stopped())
+	}
+	serial, err := c.begin(r.ID)
+	if err != nil {
+		return c.refuse(r.ID, err)
+	}
+	id := r.ID
+	c.s.Handler(r, func(a api.Response) { c.answer(id, serial, a) })
+	return nil
+}
+
+func stopped() *api.Error {
+	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
+}
+
+// refuse answers a request that was not begun.
+func (c *conn) refuse(id uint64, err error) error {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c.s.log.Debug("a request was refused", "client", c.nc.RemoteAddr(), "code", e.Code, "error", e.Message)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waitForRoom()
+	c.put(api.Failed(id, e))
+	return c.ended()
+}
+
+// begin counts a request as in flight, once there is room for it.
+func (c *conn) begin(id uint64) (serial uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waitForRoom()
+	if err := c.ended(); err != nil {
+		return 0, err
+	}
+	c.serial++
+	if id == 0 {
+		c.anonymous++
+		return c.serial, nil
+	}
+	if _, found := c.waiting[id]; found {
+		return 0, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("a request with id %d is still in flight on this connection; this second one was not begun", id)}
+	}
+	if c.waiting == nil {
+		c.waiting = make(map[uint64]uint64)
+	}
+	c.waiting[id] = c.serial
+	return c.serial, nil
+}
+
+// answer puts the answer of a request into out.
+func (c *conn) answer(id, serial uint64, a api.Response) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled || c.dead {
+		return
+	}
+	switch {
+	case id != 0 && c.waiting[id] == serial:
+		delete(c.waiting, id)
+	case id == 0 && c.anonymous > 0:
+		c.anonymous--
+	default:
+		panic(fmt.Sprintf("wire: request %d was answered twice", id))
+	}
+	a.ID = id
+	c.put(a)
+	c.changed.Broadcast()
+}
+
+// put adds an answer to out and sees to it that it gets written. c.mu is held.
+func (c *conn) put(a api.Response) {
+	if c.dead {
+		return
+	}
+	c.out = append(a.AppendJSON(c.out), '\n')
+	if !c.reading && !c.writing {
+		c.writing = true
+		c.s.flush(c)
+	}
+}
+
+func (c *conn) inFlight() int { return len(c.waiting) + c.anonymous }
+
+// ended is an error if nothing more can be answered. c.mu is held.
+func (c *conn) ended() error {
+	if c.dead {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// waitForRoom makes the reader wait while too much is in flight or unread.
+// That is the back pressure: a reader that waits reads nothing. c.mu is held.
+func (c *conn) waitForRoom() {
+	for !c.dead && (c.inFlight() >= c.s.limits.InFlight || len(c.out) >= c.s.limits.Out) {
+		if len(c.out) > 0 && !c.writing {
+			c.writing = true
+			c.mu.Unlock()
+			c.flush()
+			c.mu.Lock()
+			continue
+		}
+		c.reading = false
+		c.changed.Wait()
+		c.reading = true
+	}
+}
+
+// pause writes what is ready before the reader waits for more.
+func (c *conn) pause() {
+	c.mu.Lock()
+	c.reading = false
+	write := len(c.out) > 0 && !c.writing && !c.dead
+	if write {
+		c.writing = true
+	}
+	c.mu.Unlock()
+	if write {
+		c.flush()
+	}
+}
+
+func (c *conn) resume() {
+	c.mu.Lock()
+	c.reading = true
+	c.mu.Unlock()
+}
+
+// flush writes until out is empty. Whoever calls it has set c.writing.
+func (c *conn) flush() {
+	c.mu.Lock()
+	for len(c.out) > 0 && !c.dead {
+		b := c.out
+		c.out, c.spare = c.spare[:0], nil
+		c.mu.Unlock()
+		err := c.write(b)
+		c.mu.Lock()
+		if cap(b) <= keepBuffer {
+			c.spare = b
+		}
+		if err != nil {
+			c.s.log.Debug("a client does not take its answers; the connection is closed", "client", c.nc.RemoteAddr(), "error", err)
+			c.dead = true
+			_ = c.nc.Close()
+		}
+		c.changed.Broadcast()
+	}
+	c.writing = false
+	c.changed.Broadcast()
+	c.mu.Unlock()
+}
+
+func (c *conn) write(b []byte) error {
+	for chunk := range slices.Chunk(b, writeChunk) {
+		c.writeBy.within(time.Now(), c.s.limits.Write)
+		if _, err := c.nc.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// more waits for bytes. An error ends the connection.
+func (c *conn) more() error {
+	for {
+		now := time.Now()
+		stopping := c.stopping()
+		half := c.in.half()
+		switch {
+		case stopping:
+			c.readBy.to(now.Add(grace))
+		case half:
+			if c.halfSince.IsZero() {
+				c.halfSince = now
+			}
+			c.readBy.to(c.halfSince.Add(c.s.limits.HalfLine))
+		default:
+			c.readBy.within(now, c.idle)
+		}
+		if !stopping && c.stopping() {
+			continue // wakeReader came before the deadline was set
+		}
+		err := c.in.fill()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		early := time.Now().Before(c.readBy.at) // wakeReader came
+		c.readBy.at = time.Time{}
+		if early {
+			continue
+		}
+		if err := c.late(half); err != nil {
+			return err
+		}
+	}
+}
+
+// stopping reports whether requests are no longer begun.
+func (c *conn) stopping() bool { return !c.isPeer && c.s.stopping.Load() }
+
+// late says what it means that nothing came in time; nil to go on waiting.
+func (c *conn) late(half bool) error {
+	c.mu.Lock()
+	open := c.inFlight() > 0
+	c.mu.Unlock()
+	switch {
+	case c.stopping() && open:
+		return nil
+	case c.stopping():
+		return stopped()
+	case half:
+		return &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("a line was not finished within %v; it was not carried out and the connection is closed", c.s.limits.HalfLine)}
+	case open:
+		return nil
+	default:
+		return &api.Error{Code: api.Unavailable, Definite: true,
+			Message: fmt.Sprintf("the connection was idle for %v and is closed", c.idle)}
+	}
+}
+
+// wakeReader makes a reader that waits look at s.stopping.
+func (c *conn) wakeReader() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// kill ends the connection without another word.
+func (c *conn) kill() {
+	c.mu.Lock()
+	c.dead = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	_ = c.nc.Close()
+}
+
+// giveUp answers what is in flight with code unknown; the true answers, if they
+// ever come, are dropped.
+func (c *conn) giveUp(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled {
+		return
+	}
+	c.settled = true
+	unknown := &api.Error{Code: api.Unknown, Message: why + "; the request may or may not have happened, or may yet happen"}
+	ids := make([]uint64, 0, c.inFlight())
+	for id := range c.waiting {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for range c.anonymous {
+		ids = append(ids, 0)
+	}
+	c.waiting, c.anonymous = nil, 0
+	for _, id := range ids {
+		c.put(api.Failed(id, unknown))
+	}
+	c.changed.Broadcast()
+}
+
+// finish answers what is in flight, says why the connection ends if that is
+// something to be said, and closes it.
+func (c *conn) finish(why error) {
+	var last *api.Error
+	gone := !errors.As(why, &last) && !errors.Is(why, io.EOF)
+	if gone {
+		c.kill()
+	}
+	c.settle(last)
+	if !gone {
+		c.linger(last)
+	}
+	_ = c.nc.Close()
+}
+
+// settle waits for the answers to what is in flight and for their being
+// written, then adds the last word.
+func (c *conn) settle(last *api.Error) {
+	late := time.AfterFunc(c.s.limits.Drain, func() {
+		c.giveUp("the connection ended before the outcome was known")
+	})
+	defer late.Stop()
+	c.pause()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.dead && c.inFlight() > 0 {
+		c.changed.Wait()
+	}
+	if last != nil {
+		c.put(api.Failed(0, last))
+	}
+	for c.writing {
+		c.changed.Wait()
+	}
+	c.dead = true
+}
+
+// linger lets the client read the last answers before the connection is gone.
+func (c *conn) linger(last *api.Error) {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || last == nil || half.CloseWrite() != nil {
+		return
+	}
+	d := lingerShort
+	if last.Code == api.BadRequest {
+		d = lingerLong
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(d))
+	_, _ = io.Copy(io.Discard, c.nc)
+}

@@ -1,0 +1,126 @@
+package wire
+
+import "time"
+
+// Limits bound what a stranger can make a server hold or wait for. A field
+// that is zero has its value of DefaultLimits.
+type Limits struct {
+	// Line is the longest line of a client in bytes, its newline not counted.
+	Line int
+
+	// PeerLine is the longest line of a peer, and the longest answer that a
+	// client takes.
+	PeerLine int
+
+	// Conns is how many clients may be connected at once. Peers do not count.
+	Conns int
+
+	// InFlight is how many requests of one connection may wait for their
+	// answers. At that number the connection is not read any further.
+	InFlight int
+
+	// Out is how many bytes of answers may wait for a client to read them.
+	// Above it the connection is not read any further; what can still be added
+	// are the answers to requests in flight.
+	Out int
+
+	// HalfLine is how long a line may take from its first byte to its newline.
+	HalfLine time.Duration
+
+	// Idle is how long a connection may be silent while nothing is in flight on
+	// it.
+	Idle time.Duration
+
+	// Write is how long the other side may take to accept 64 KiB.
+	Write time.Duration
+
+	// Drain is how long a server that stops, or whose client sends no more,
+	// waits for the answers to what is in flight.
+	Drain time.Duration
+
+	// Dial is how long a link may take to connect and to be accepted.
+	Dial time.Duration
+
+	// Backoff is the shortest and the longest pause of a link between two
+	// attempts to connect.
+	Backoff [2]time.Duration
+
+	// QueueLines and QueueBytes are how much may wait in a link.
+	QueueLines int
+	QueueBytes int
+}
+
+// DefaultLimits returns limits that suit a server on one machine or in one
+// data centre.
+func DefaultLimits() Limits {
+	return Limits{
+		Line:       1 << 20,
+		PeerLine:   8 << 20,
+		Conns:      4096,
+		InFlight:   1024,
+		Out:        1 << 20,
+		HalfLine:   10 * time.Second,
+		Idle:       5 * time.Minute,
+		Write:      10 * time.Second,
+		Drain:      5 * time.Second,
+		Dial:       3 * time.Second,
+		Backoff:    [2]time.Duration{20 * time.Millisecond, time.Second},
+		QueueLines: 8192,
+		QueueBytes: 32 << 20,
+	}
+}
+
+// filled returns l with the defaults in place of zeros.
+func (l Limits) filled() Limits {
+	d := DefaultLimits()
+	for _, f := range []struct{ have, usual *int }{
+		{&l.Line, &d.Line},
+		{&l.PeerLine, &d.PeerLine},
+		{&l.Conns, &d.Conns},
+		{&l.InFlight, &d.InFlight},
+		{&l.Out, &d.Out},
+		{&l.QueueLines, &d.QueueLines},
+		{&l.QueueBytes, &d.QueueBytes},
+	} {
+		if *f.have == 0 {
+			*f.have = *f.usual
+		}
+	}
+	for _, f := range []struct{ have, usual *time.Duration }{
+		{&l.HalfLine, &d.HalfLine},
+		{&l.Idle, &d.Idle},
+		{&l.Write, &d.Write},
+		{&l.Drain, &d.Drain},
+		{&l.Dial, &d.Dial},
+		{&l.Backoff[0], &d.Backoff[0]},
+		{&l.Backoff[1], &d.Backoff[1]},
+	} {
+		if *f.have == 0 {
+			*f.have = *f.usual
+		}
+	}
+	return l
+}
+
+// deadline sets a connection's deadline, but only if it moved far enough to
+// matter: a request a deadline would cost more than the request.
+type deadline struct {
+	at  time.Time
+	set func(time.Time) error
+}
+
+// within lets the next operation take d from now on, or up to an eighth less.
+func (t *deadline) within(now time.Time, d time.Duration) {
+	if by := now.Add(d); by.Before(t.at) || by.Sub(t.at) > d/8 {
+		t.to(by)
+	}
+}
+
+// to sets the deadline to by. An error means that the connection is closed,
+// which the operation will say as well.
+func (t *deadline) to(by time.Time) {
+	if !by.Equal(t.at) {
+		t.at = by
+		_ = t.set(by)
+	}
+}

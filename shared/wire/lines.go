@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// errLong says that a line is above its limit.
+var errLong = errors.New("a line above the limit")
+
+// The buffer of a connection starts small, since most connections are quiet
+// and there may be thousands. It grows with what arrives, and what it grew
+// beyond keepBuffer for the sake of one long line is given back.
+const (
+	smallBuffer = 4 << 10
+	keepBuffer  = 64 << 10
+)
+
+// lines cuts a stream into lines.
+type lines struct {
+	r     io.Reader
+	limit int
+
+	// buf[start:end] was read and not yet handed out; there is no newline in
+	// buf[start:scanned].
+	buf                 []byte
+	start, scanned, end int
+
+	// full says that the last read filled the buffer: more was waiting.
+	full bool
+}
+
+// next returns the next line that is complete, without its newline and a
+// carriage return before that. The line is valid until fill is called. It
+// returns false if no line is complete, and errLong if one is above the limit,
+// complete or not.
+func (l *lines) next() ([]byte, bool, error) {
+	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
+	if i < 0 {
+		l.scanned = l.end
+		if l.end-l.start > l.limit+1 { // one more, which may be a carriage return
+			return nil, false, errLong
+		}
+		return nil, false, nil
+	}
+	line := l.buf[l.start : l.scanned+i]
+	l.start = l.scanned + i + 1
+	l.scanned = l.start
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	if len(line) > l.limit {
+		return nil, false, errLong
+	}
+	return line, true, nil
+}
+
+// half reports whether the beginning of a line waits for its end.
+func (l *lines) half() bool { return l.end > l.start }
+
+// fill reads once. It must be called only when next has nothing to return.
+func (l *lines) fill() error {
+	l.makeRoom()
+	n, err := l.r.Read(l.buf[l.end:])
+	l.end += n
+	l.full = l.end == len(l.buf)
+	if n > 0 {
+		return nil // an error that came with bytes comes again
+	}
+	return err
+}
+
+func (l *lines) makeRoom() {
+	waiting := l.end - l.start
+	size := max(len(l.buf), smallBuffer)
+	switch {
+	case waiting == size: // all of it is one half line
+		size = min(2*size, max(l.limit+2, smallBuffer))
+	case l.full && size < keepBuffer:
+		size *= 2
+	case waiting == 0 && size > keepBuffer:
+		size = keepBuffer
+	}
+	switch {
+	case size != len(l.buf):
+		buf := make([]byte, size)
+		copy(buf, l.buf[l.start:l.end])
+		l.buf = buf
+	case l.start > 0:
+		copy(l.buf, l.buf[l.start:l.end])
+	}
+	l.scanned -= l.start
+	l.start, l.end = 0, waiting
+}

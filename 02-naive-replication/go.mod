@@ -1,7 +1,13 @@
 module example.com/raftsteps/02-naive-replication
 
-go 1.26
+go 1.26.0
 
-require example.com/raftsteps/shared v0.0.0
+require (
+	example.com/raftsteps/shared v0.0.0
+	github.com/google/go-cmp v0.7.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
 
 replace example.com/raftsteps/shared => ../shared

@@ -152,7 +152,7 @@ func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 // handleAppendEntriesReply learns where a follower's log agrees.
 func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	p := r.progress[from]
-	if r.role != Leader || p == nil {
+	if r.role != Leader || p == nil || m.MatchIndex > r.log.lastIndex() {
 		return
 	}
 	p.round = max(p.round, m.Round)

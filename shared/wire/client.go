@@ -79,6 +79,13 @@ func (c *Conn) Close() error {
 	return c.tasks.Wait()
 }
 
+// Broken reports whether the connection is of no use any more.
+func (c *Conn) Broken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken != nil
+}
+
 // Do sends a request and waits for its answer until ctx is done. It sets r.ID.
 // An answer that is an error comes back as the error, with its Response. The
 // error is always an *api.Error: that of the server; Unavailable and definite

@@ -1,0 +1,13 @@
+module example.com/raftsteps/01-client
+
+go 1.26.0
+
+require (
+	example.com/raftsteps/shared v0.0.0
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/sync v0.24.0
+)
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
+
+replace example.com/raftsteps/shared => ../shared

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,6 +24,9 @@ type Conn struct {
 	limits  Limits
 	tasks   errgroup.Group
 	address string
+
+	// writeBy belongs to the goroutine that writes.
+	writeBy deadline
 
 	mu sync.Mutex
 
@@ -64,6 +69,7 @@ func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
 		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err)}
 	}
 	c := &Conn{nc: nc, limits: l.filled(), address: address, waiting: make(map[uint64]*call)}
+	c.writeBy.set = nc.SetWriteDeadline
 	c.tasks.Go(func() error {
 		c.read()
 		return nil
@@ -163,7 +169,7 @@ func (c *Conn) write() error {
 		c.out, c.spare = c.spare[:0], nil
 		c.handed = c.queued
 		c.mu.Unlock()
-		n, err := c.nc.Write(b)
+		n, err := c.writeAll(b)
 		c.mu.Lock()
 		if cap(b) <= keepBuffer {
 			c.spare = b
@@ -175,6 +181,20 @@ func (c *Conn) write() error {
 	}
 	c.writing = false
 	return nil
+}
+
+// writeAll writes b. A server that takes nothing for too long ends the
+// connection: what it does not take would pile up here.
+func (c *Conn) writeAll(b []byte) (written int, err error) {
+	for chunk := range slices.Chunk(b, writeChunk) {
+		c.writeBy.within(time.Now(), c.limits.Write)
+		n, err := c.nc.Write(chunk)
+		written += n
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 // read takes answers until the connection ends.

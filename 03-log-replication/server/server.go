@@ -1,0 +1,265 @@
+// Package server is one server of a cluster: the rules of Raft, a journal on
+// disk, a store, and the clients that wait for an answer.
+//
+// It is single-threaded. Everything happens inside one of the four methods of
+// node.Server, and the world outside is a disk, a function to send with and
+// the ticks of a clock. So the same code runs on sockets and in the simulator.
+package server
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"example.com/raftsteps/03-log-replication/raft"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/trace"
+)
+
+// Stage is the name that the journal bears: the journal of another stage is
+// refused.
+const Stage = "03-log-replication"
+
+// Ops is what a client can ask.
+var Ops = func() api.Ops {
+	ops := api.Commands()
+	ops[api.Status] = api.Op{}
+	ops[api.Log] = api.Op{May: api.From}
+	ops[api.Lead] = api.Op{Needs: api.Term}
+	return ops
+}()
+
+// maxBatch is how many bytes of commands one message carries.
+const maxBatch = 1 << 20
+
+// maxTermJump is how far a message's term may lie ahead. No cluster holds that
+// many elections; a term near the end of its range would be the last.
+const maxTermJump = 1 << 32
+
+// Server is one server. It is not safe for concurrent use.
+type Server struct {
+	world   node.World
+	rules   *raft.Raft
+	journal *journal.Journal
+	store   *kv.Store
+
+	// waiting are the clients to be answered, by the index of their command.
+	waiting map[raft.Index]waiter
+}
+
+// waiter is a client that waits for its command. The term tells its entry from
+// another that a later leader may put in the same place.
+type waiter struct {
+	term    raft.Term
+	request api.Request
+	reply   func(api.Response)
+}
+
+// New starts a server with what its disk holds.
+func New(w node.World) (node.Server, error) {
+	j, saved, err := journal.Open(w.Disk, "journal", journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		world:   w,
+		journal: j,
+		store:   kv.NewStore(),
+		waiting: make(map[raft.Index]waiter),
+	}
+	s.rules = raft.New(s.options(saved))
+	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
+	if w.Config.Leader == w.ID && saved.State.Term == 0 {
+		// The first leader of a new cluster is in its configuration. Later ones
+		// are appointed.
+		if err := s.rules.Lead(1); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) options(saved journal.Recovered) raft.Options {
+	o := raft.Options{
+		ID:             raft.ID(s.world.ID),
+		State:          raft.State{CurrentTerm: raft.Term(saved.State.Term)},
+		HeartbeatTicks: node.Ticks(s.world.Config.Heartbeat),
+		MaxBatch:       maxBatch,
+		Explain:        s.world.Trace != nil,
+	}
+	for _, m := range s.world.Config.Members {
+		o.Members = append(o.Members, raft.ID(m.ID))
+	}
+	for _, e := range saved.Entries {
+		o.Log = append(o.Log, fromJournal(e))
+	}
+	return o
+}
+
+// describe says what a server comes back with.
+func describe(saved journal.Recovered) string {
+	text := fmt.Sprintf("with term %d and %d log entries from its disk", saved.State.Term, len(saved.Entries))
+	if saved.Torn != "" {
+		text += "; " + saved.Torn
+	}
+	return text
+}
+
+// Close gives the journal up, once the server is not used any more.
+func (s *Server) Close() error { return s.journal.Close() }
+
+// Tick passes the time on to the rules.
+func (s *Server) Tick() { s.rules.Tick() }
+
+// Receive takes a message of a peer.
+func (s *Server) Receive(from uint64, line []byte) {
+	m, err := decodeMessage(line)
+	if err == nil && m.Term > s.rules.Status().CurrentTerm+maxTermJump {
+		err = fmt.Errorf("a message: its term %d is out of all proportion", m.Term)
+	}
+	if err != nil {
+		s.emit(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
+		return
+	}
+	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
+	s.rules.Step(m)
+}
+
+// Request takes a request of a client.
+func (s *Server) Request(r api.Request, reply func(api.Response)) {
+	switch r.Op {
+	case api.Status:
+		reply(api.Response{ID: r.ID, Data: s.status()})
+	case api.Log:
+		reply(api.Response{ID: r.ID, Data: s.log(raft.Index(r.From))})
+	case api.Lead:
+		reply(s.lead(r))
+	case kv.Get:
+		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
+	default:
+		s.propose(r, reply)
+	}
+}
+
+// propose hands a command to the rules; the client is answered when it has been
+// applied.
+func (s *Server) propose(r api.Request, reply func(api.Response)) {
+	index, term, err := s.rules.Propose(r.Command().AppendJSON(nil))
+	if err != nil {
+		reply(api.Failed(r.ID, s.notLeader()))
+		return
+	}
+	s.waiting[index] = waiter{term: term, request: r, reply: reply}
+}
+
+// lead appoints this server. The operator chooses the term: a new one, above
+// that of every server.
+func (s *Server) lead(r api.Request) api.Response {
+	term := s.rules.Status().CurrentTerm
+	if raft.Term(r.Term) > term+maxTermJump {
+		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("term %d is out of all proportion: %s is in term %d", r.Term, node.Name(s.world.ID), term)})
+	}
+	if err := s.rules.Lead(raft.Term(r.Term)); err != nil {
+		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("%v: it is in term %d", err, term)})
+	}
+	return api.Response{ID: r.ID, Data: s.status()}
+}
+
+// Flush carries out what the rules have decided, in the order of Output.
+func (s *Server) Flush() error {
+	for {
+		out := s.rules.Take()
+		if out.Empty() {
+			s.abandon()
+			return nil
+		}
+		s.explain(out.Reasons)
+		s.send(out.Early)
+		if err := s.save(out); err != nil {
+			return err
+		}
+		s.send(out.Messages)
+		for _, e := range out.Committed {
+			if err := s.apply(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// save puts on disk what the messages and answers after it promise, with one
+// fsync however much it is.
+func (s *Server) save(out raft.Output) error {
+	if out.State != nil {
+		s.journal.SetState(journal.State{Term: uint64(out.State.CurrentTerm)})
+	}
+	if out.Truncate != 0 {
+		s.journal.Truncate(uint64(out.Truncate))
+	}
+	for _, e := range out.Append {
+		s.journal.Append(toJournal(e))
+	}
+	return s.journal.Sync()
+}
+
+func (s *Server) send(messages []raft.Message) {
+	for _, m := range messages {
+		s.world.Send(uint64(m.To), appendMessage(nil, m))
+	}
+}
+
+// apply gives a committed command to the store and answers the client that
+// waits for it, if it is this server's.
+func (s *Server) apply(e raft.Entry) error {
+	command, err := kv.Decode(e.Command)
+	if err != nil {
+		return fmt.Errorf("apply entry %d: %w", e.Index, err)
+	}
+	result := s.store.Apply(command)
+	s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
+	w, ok := s.waiting[e.Index]
+	if !ok {
+		return nil
+	}
+	delete(s.waiting, e.Index)
+	if w.term != e.Term {
+		w.reply(api.Failed(w.request.ID, s.overwritten(e)))
+		return nil
+	}
+	response := api.Result(w.request.ID, w.request.Op, result)
+	response.Index = uint64(e.Index)
+	w.reply(response)
+	return nil
+}
+
+// abandon answers the clients whose commands are in the hands of another
+// leader now.
+func (s *Server) abandon() {
+	if len(s.waiting) == 0 || s.rules.Status().Role == raft.Leader {
+		return
+	}
+	for _, index := range slices.Sorted(maps.Keys(s.waiting)) {
+		w := s.waiting[index]
+		w.reply(api.Failed(w.request.ID, s.deposed()))
+	}
+	clear(s.waiting)
+}
+
+func (s *Server) explain(reasons []raft.Reason) {
+	for _, r := range reasons {
+		s.emit(trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}})
+	}
+}
+
+func (s *Server) emit(e trace.Event) {
+	if s.world.Trace != nil {
+		status := s.rules.Status()
+		e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+		s.world.Trace(e)
+	}
+}

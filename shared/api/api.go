@@ -10,6 +10,7 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -197,7 +198,10 @@ func (o Ops) Decode(line []byte) (Request, error) {
 		}
 	})
 	if err := d.End(); err != nil {
-		return r, refuse("%v", err)
+		if r.ID == 0 {
+			r.ID = idOf(line)
+		}
+		return r, refuse("%s%v", hint(line), err)
 	}
 	if r.Op == "" {
 		return r, refuse(`field "op" is missing; this server knows %s`, o.Names())
@@ -205,7 +209,7 @@ func (o Ops) Decode(line []byte) (Request, error) {
 	op, known := o[r.Op]
 	switch {
 	case !known:
-		return r, refuse("unknown op %q; this server knows %s", r.Op, o.Names())
+		return r, refuse("unknown op %s; this server knows %s", quote(r.Op), o.Names())
 	case op.Needs&^has != 0:
 		return r, refuse("%s needs the field %s", r.Op, op.Needs&^has)
 	case has&^(op.Needs|op.May) != 0:
@@ -217,6 +221,28 @@ func (o Ops) Decode(line []byte) (Request, error) {
 		}
 	}
 	return r, nil
+}
+
+// idOf looks for the id in a line that is not a request, so that whoever sent
+// it can tell which of its requests was refused. 0 means that there is none.
+func idOf(line []byte) (id uint64) {
+	d := strict.NewDecoder(bytes.ToValidUTF8(line, []byte("?")))
+	d.Object(func(field []byte) {
+		if string(field) == "id" {
+			id = d.Uint()
+		} else {
+			d.Raw()
+		}
+	})
+	return id
+}
+
+// hint says what a request looks like to somebody who does not seem to know.
+func hint(line []byte) string {
+	if start := bytes.TrimLeft(line, " \t\r"); len(start) > 0 && start[0] == '{' {
+		return ""
+	}
+	return `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
 }
 
 // name is string(b) without an allocation for the operations there are.

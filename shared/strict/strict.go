@@ -119,9 +119,19 @@ func (d *Decoder) Unknown() { d.fail("unknown field") }
 
 func (d *Decoder) fail(format string, args ...any) {
 	if d.err == nil {
-		d.err = &Error{Offset: d.pos, Field: string(d.field), Message: fmt.Sprintf(format, args...)}
+		d.err = &Error{Offset: d.pos, Field: shorten(d.field), Message: fmt.Sprintf(format, args...)}
 	}
 	d.pos = len(d.text)
+}
+
+// shorten keeps a message readable, and short, whatever a stranger calls a
+// field.
+func shorten(name []byte) string {
+	const most = 64
+	if len(name) <= most {
+		return string(name)
+	}
+	return string(bytes.ToValidUTF8(name[:most], nil)) + "…"
 }
 
 // Object reads an object and calls f with the name of each field, in the
@@ -171,6 +181,18 @@ func (d *Decoder) Object(f func(field []byte)) {
 	}
 	d.field = outer
 	d.depth--
+}
+
+// ObjectText is Object, and returns the text of the object besides. It is for
+// an object that is read and passed on as it came.
+func (d *Decoder) ObjectText(f func(field []byte)) []byte {
+	d.space()
+	start := d.pos
+	d.Object(f)
+	if d.err != nil {
+		return nil
+	}
+	return d.text[start:d.pos]
 }
 
 // Array reads an array and calls f for each element; f must read it.
@@ -438,11 +460,16 @@ func (d *Decoder) number() {
 }
 
 func (d *Decoder) literal(s string) bool {
-	if len(d.text)-d.pos >= len(s) && string(d.text[d.pos:d.pos+len(s)]) == s {
+	if d.at(s) {
 		d.pos += len(s)
 		return true
 	}
 	return false
+}
+
+// at reports whether s stands at the current position.
+func (d *Decoder) at(s string) bool {
+	return len(d.text)-d.pos >= len(s) && string(d.text[d.pos:d.pos+len(s)]) == s
 }
 
 func (d *Decoder) space() {
@@ -483,11 +510,13 @@ func (d *Decoder) found() string {
 		return "an array"
 	case c == '"':
 		return "a string"
-	case c == '-' || '0' <= c && c <= '9':
+	case c == '-':
+		return "a minus sign"
+	case '0' <= c && c <= '9':
 		return "a number"
-	case c == 't' || c == 'f':
+	case d.at("true"), d.at("false"):
 		return "a boolean"
-	case c == 'n':
+	case d.at("null"):
 		return "null"
 	default:
 		r, _ := utf8.DecodeRune(d.text[d.pos:])

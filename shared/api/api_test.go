@@ -1,0 +1,260 @@
+package api
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/kv"
+)
+
+// all is every operation there is, with every field that any of them takes.
+func all() Ops {
+	ops := Commands()
+	for name := range ops {
+		op := ops[name]
+		op.May = Session | Seq | Ack | Consistency
+		ops[name] = op
+	}
+	ops[Status] = Op{}
+	ops[Log] = Op{May: From}
+	ops[Lead] = Op{Needs: Term}
+	ops[Open] = Op{}
+	return ops
+}
+
+func TestDecode(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		want Request
+	}{
+		{`{"id":7,"op":"put","key":"x","value":"1"}`, Request{ID: 7, Op: kv.Put, Key: "x", Value: "1"}},
+		{`{"op":"get","key":"x"}`, Request{Op: kv.Get, Key: "x"}},
+		{` { "key" : "x" , "op" : "delete" , "id" : 0 } ` + "\r", Request{Op: kv.Delete, Key: "x"}},
+		{`{"id":1,"op":"append","key":"é","value":""}`, Request{ID: 1, Op: kv.Append, Key: "é"}},
+		{`{"id":1,"op":"cas","key":"x","old":"","value":"2"}`, Request{ID: 1, Op: kv.Cas, Key: "x", Value: "2"}},
+		{`{"id":18446744073709551615,"op":"status"}`, Request{ID: 1<<64 - 1, Op: Status}},
+		{`{"id":1,"op":"log","from":9}`, Request{ID: 1, Op: Log, From: 9}},
+		{`{"id":1,"op":"log"}`, Request{ID: 1, Op: Log}},
+		{`{"id":1,"op":"lead","term":3}`, Request{ID: 1, Op: Lead, Term: 3}},
+		{`{"id":1,"op":"put","key":"x","value":"1","session":2,"seq":3,"ack":1}`,
+			Request{ID: 1, Op: kv.Put, Key: "x", Value: "1", Session: 2, Seq: 3, Ack: 1}},
+		{`{"id":1,"op":"get","key":"x","consistency":"stale"}`, Request{ID: 1, Op: kv.Get, Key: "x", Consistency: "stale"}},
+	} {
+		have, err := all().Decode([]byte(c.line))
+		require.NoError(t, err, c.line)
+		require.Equal(t, c.want, have, c.line)
+	}
+}
+
+// Whatever is wrong with a line, the answer says what, and carries the id if
+// one can be found.
+func TestDecodeRefuses(t *testing.T) {
+	const known = "this server knows append, cas, delete, get, put"
+	const like = `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
+	long := strings.Repeat("x", 1000)
+	for _, c := range []struct {
+		line string
+		id   uint64
+		want string
+	}{
+		{`get x`, 0, like + `want an object, found 'g' (at byte 0)`},
+		{``, 0, like + `want an object, found the end of the text (at byte 0)`},
+		{`[1,2]`, 0, like + `want an object, found an array (at byte 0)`},
+		{`"x"`, 0, like + `want an object, found a string (at byte 0)`},
+		{strings.Repeat("[", 1000), 0, like + `want an object, found an array (at byte 0)`},
+		{`{"id":7,"op":"get","key":"x"`, 7, `field "key": want "," or "}", found the end of the text (at byte 28)`},
+		{`{"id":7,"op":"get","key":"x"} x`, 7, `something follows the end of the JSON value (at byte 30)`},
+		{`{"id":7}`, 7, `field "op" is missing; ` + known},
+		{`{"id":7,"op":""}`, 7, `field "op" is missing; ` + known},
+		{`{"id":7,"op":"inc","key":"x"}`, 7, `unknown op "inc"; ` + known},
+		{`{"id":7,"op":"` + long + `"}`, 7, `unknown op "` + long[:64] + `"…; ` + known},
+		{`{"id":7,"op":"status"}`, 7, `unknown op "status"; ` + known},
+		{`{"id":7,"op":7,"key":"x"}`, 7, `field "op": want a string, found a number (at byte 13)`},
+		{`{"id":7,"op":"get"}`, 7, `get needs the field key`},
+		{`{"id":7,"op":"cas","key":"x"}`, 7, `cas needs the field value, old`},
+		{`{"id":7,"op":"put","key":"x"}`, 7, `put needs the field value`},
+		{`{"id":7,"op":"get","key":"x","value":"1"}`, 7, `get does not take the field value`},
+		{`{"id":7,"op":"put","key":"x","value":"1","old":"0"}`, 7, `put does not take the field old`},
+		{`{"id":7,"op":"get","key":"x","seq":1}`, 7, `get does not take the field seq`},
+		{`{"id":7,"op":"get","key":""}`, 7, `the key is empty`},
+		{`{"id":7,"op":"get","key":"a\u0000b"}`, 7, `the key holds a NUL character`},
+		{`{"id":7,"op":"get","key":"` + strings.Repeat("k", kv.MaxKey+1) + `"}`, 7, `the key has 1025 bytes; at most 1024 are allowed`},
+		{`{"id":7,"op":"put","key":"x","value":"` + strings.Repeat("v", kv.MaxValue+1) + `"}`, 7,
+			`the value has 131073 bytes; at most 131072 are allowed`},
+		{`{"id":7,"op":"get","key":null}`, 7, `field "key": want a string, found null (at byte 25)`},
+		{`{"id":7,"op":"get","Key":"x"}`, 7, `field "Key": unknown field (at byte 25)`},
+		{`{"id":7,"op":"get","op":"put","key":"x"}`, 7, `field "op": this field appears twice (at byte 23)`},
+		{`{"id":7,"op":"get","key":[` + strings.Repeat("[", 1000) + `}`, 7, `field "key": want a string, found an array (at byte 25)`},
+		{"{\"id\":7,\"op\":\"get\",\"key\":\"k\xff\"}", 7, `not valid UTF-8 (at byte 27)`},
+		{`{"op":"put","key":1,"value":{"a":[1,null]},"id":7}`, 7, `field "key": want a string, found a number (at byte 18)`},
+		{`{"id":"7","op":"get","key":"x"}`, 0, `field "id": want a whole number, found a string (at byte 6)`},
+		{`{"id":-7,"op":"get","key":"x"}`, 0, `field "id": want a whole number, found a minus sign (at byte 6)`},
+		{`{"id":18446744073709551616,"op":"get","key":"x"}`, 0, `field "id": a number above 2^64-1 (at byte 25)`},
+	} {
+		r, err := Commands().Decode([]byte(c.line))
+		require.Equal(t, &Error{Code: BadRequest, Message: c.want, Definite: true}, err, "%.80q", c.line)
+		require.Equal(t, c.id, r.ID, "%.80q", c.line)
+	}
+}
+
+func TestRequestRoundTrip(t *testing.T) {
+	for _, r := range []Request{
+		{ID: 7, Op: kv.Put, Key: "x", Value: ""},
+		{Op: kv.Get, Key: "\"\\\n\x01é😀"},
+		{ID: 1, Op: kv.Cas, Key: "x", Old: "", Value: "v"},
+		{ID: 1, Op: kv.Append, Key: "x", Value: "v", Session: 1<<64 - 1, Seq: 2, Ack: 1},
+		{ID: 1, Op: Lead, Term: 4},
+		{ID: 1, Op: Log, From: 12},
+		{ID: 1, Op: kv.Get, Key: "x", Consistency: "linearizable"},
+	} {
+		have, err := all().Decode(r.AppendJSON(nil))
+		require.NoError(t, err)
+		require.Equal(t, r, have)
+	}
+}
+
+// A value at its limit fits into a line of 1 MiB, even if each of its bytes
+// has to be escaped, on its way in and on its way out.
+func TestLargestValueFitsALine(t *testing.T) {
+	const line = 1 << 20
+	worst := strings.Repeat("\x01", kv.MaxValue)
+	key := strings.Repeat("\x01", kv.MaxKey)
+	r := Request{ID: 1<<64 - 1, Op: kv.Put, Key: key, Value: worst, Session: 1<<64 - 1, Seq: 1<<64 - 1, Ack: 1<<64 - 1}
+	require.Less(t, len(r.AppendJSON(nil)), line)
+	require.Less(t, len(Response{ID: 1<<64 - 1, Value: worst, HasValue: true, Index: 1<<64 - 1}.AppendJSON(nil)), line)
+}
+
+func TestResult(t *testing.T) {
+	long := strings.Repeat("é", 100)
+	for _, c := range []struct {
+		op     string
+		result kv.Result
+		want   string
+	}{
+		{kv.Put, kv.Result{}, `{"id":3,"ok":true}`},
+		{kv.Get, kv.Result{Value: ""}, `{"id":3,"ok":true,"value":""}`},
+		{kv.Append, kv.Result{Value: "ab"}, `{"id":3,"ok":true,"value":"ab"}`},
+		{kv.Get, kv.Result{Outcome: kv.NotFound},
+			`{"id":3,"ok":false,"error":{"code":"not_found","message":"the key has no value","definite":true}}`},
+		{kv.Cas, kv.Result{Outcome: kv.Mismatch, Value: "b"},
+			`{"id":3,"ok":false,"error":{"code":"mismatch","message":"the value is \"b\", not the old one given","definite":true}}`},
+		{kv.Cas, kv.Result{Outcome: kv.Mismatch, Value: long},
+			`{"id":3,"ok":false,"error":{"code":"mismatch","message":"the value is \"` + long[:64] + `\"…, not the old one given","definite":true}}`},
+		{kv.Append, kv.Result{Outcome: kv.TooLarge},
+			`{"id":3,"ok":false,"error":{"code":"too_large","message":"the value would be longer than 131072 bytes","definite":true}}`},
+	} {
+		require.Equal(t, c.want, string(Result(3, c.op, c.result).AppendJSON(nil)))
+	}
+}
+
+func TestResponseRoundTrip(t *testing.T) {
+	for _, r := range []Response{
+		{},
+		{ID: 7},
+		{ID: 7, HasValue: true},
+		{ID: 7, Value: "v\n\"", HasValue: true, Index: 118},
+		{Data: []byte(`{"a":[1,null,"x"]}`)},
+		Failed(8, &Error{Code: NotLeader, Message: "n2 leads", Leader: "127.0.0.1:7002", Definite: true}),
+		Failed(0, &Error{Code: Unknown, Message: "lost"}),
+	} {
+		have, err := DecodeResponse(r.AppendJSON(nil))
+		require.NoError(t, err)
+		require.Empty(t, cmp.Diff(r, have))
+	}
+}
+
+func TestDecodeResponseRefuses(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		id   uint64
+		want string
+	}{
+		{`{"id":7,"ok":true,"error":{"code":"busy","message":"m","definite":true}}`, 7, `either "ok":true or an error`},
+		{`{"id":7,"ok":false}`, 7, `either "ok":true or an error`},
+		{`{}`, 0, `either "ok":true or an error`},
+		{`{"id":7,"ok":true,"more":1}`, 7, `field "more": unknown field`},
+		{`{"id":7,"ok":1}`, 7, `want true or false, found a number`},
+		{`{"id":7,"ok":true,"value":null}`, 7, `want a string, found null`},
+		{`nonsense`, 0, `want an object, found 'n'`},
+	} {
+		r, err := DecodeResponse([]byte(c.line))
+		require.ErrorContains(t, err, c.want, c.line)
+		require.Equal(t, Response{ID: c.id}, r, c.line)
+	}
+}
+
+func TestDecodeAllocatesKeyAndValueOnly(t *testing.T) {
+	ops, line := Commands(), []byte(`{"id":7,"op":"put","key":"some key","value":"some value"}`)
+	n := testing.AllocsPerRun(100, func() {
+		if _, err := ops.Decode(line); err != nil {
+			panic(err)
+		}
+	})
+	require.LessOrEqual(t, n, 2.0)
+}
+
+// Whatever comes, the decoder gives a request that is written and read back as
+// the same, or a short refusal that can itself be sent.
+func FuzzDecode(f *testing.F) {
+	ops := all()
+	f.Add([]byte(`{"id":7,"op":"put","key":"x","value":"1"}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, err := ops.Decode(line)
+		if err == nil {
+			_, known := ops[r.Op]
+			require.True(t, known)
+			again, err := ops.Decode(r.AppendJSON(nil))
+			require.NoError(t, err)
+			require.Equal(t, r, again)
+			return
+		}
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, BadRequest, e.Code)
+		require.True(t, e.Definite)
+		require.NotEmpty(t, e.Message)
+		require.Less(t, len(e.Message), 600)
+		require.True(t, utf8.ValidString(e.Message), "%q", e.Message)
+		refusal, err := DecodeResponse(Failed(r.ID, e).AppendJSON(nil))
+		require.NoError(t, err)
+		require.Equal(t, Failed(r.ID, e), refusal)
+	})
+}
+
+func FuzzDecodeResponse(f *testing.F) {
+	f.Add([]byte(`{"id":8,"ok":false,"error":{"code":"busy","message":"m","definite":true}}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, err := DecodeResponse(line)
+		if err != nil {
+			require.Equal(t, Response{ID: r.ID}, r)
+			return
+		}
+		again, err := DecodeResponse(r.AppendJSON(nil))
+		require.NoError(t, err)
+		require.Empty(t, cmp.Diff(r, again))
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	ops := Commands()
+	line := Request{ID: 123456, Op: kv.Put, Key: "k1234", Value: strings.Repeat("abcdefgh", 8)}.AppendJSON(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ops.Decode(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppendResponse(b *testing.B) {
+	var out []byte
+	r := Response{ID: 123456, Value: strings.Repeat("abcdefgh", 8), HasValue: true, Index: 99}
+	b.ReportAllocs()
+	for b.Loop() {
+		out = r.AppendJSON(out[:0])
+	}
+}

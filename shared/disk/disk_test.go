@@ -1,0 +1,521 @@
+package disk
+
+import (
+	"bytes"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// both runs a test on a real folder and on a simulated one: what the interface
+// promises must not depend on which it is.
+func both(t *testing.T, test func(t *testing.T, d Disk)) {
+	t.Run("folder", func(t *testing.T) {
+		d, err := OpenFolder(t.TempDir(), Options{})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, d.Close()) })
+		test(t, d)
+	})
+	t.Run("sim", func(t *testing.T) { test(t, NewSim("n1")) })
+}
+
+func put(t *testing.T, d Disk, name, content string) {
+	t.Helper()
+	f, err := d.Create(name)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte(content), 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+func get(t *testing.T, d Disk, name string) string {
+	t.Helper()
+	b, err := ReadFile(d, name)
+	require.NoError(t, err)
+	return string(b)
+}
+
+func TestFilesAreWrittenReadCutAndListed(t *testing.T) {
+	both(t, func(t *testing.T, d Disk) {
+		_, err := d.Open("a")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		put(t, d, "b", "bbb")
+		f, err := d.Create("a")
+		require.NoError(t, err)
+		n, err := f.WriteAt([]byte("end"), 4)
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		require.Equal(t, "\x00\x00\x00\x00end", get(t, d, "a"), "a gap reads as zeros")
+		_, err = f.WriteAt([]byte("begin"), 0)
+		require.NoError(t, err)
+		require.Equal(t, "beginnd", get(t, d, "a"))
+		require.NoError(t, f.Truncate(5))
+		require.NoError(t, f.Sync())
+		require.Equal(t, "begin", get(t, d, "a"))
+		require.NoError(t, f.Truncate(7))
+		require.Equal(t, "begin\x00\x00", get(t, d, "a"))
+		size, err := f.Size()
+		require.NoError(t, err)
+		require.Equal(t, int64(7), size)
+		require.NoError(t, d.Sync())
+		names, err := d.List()
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}, names)
+		put(t, d, "a", "")
+		require.Empty(t, get(t, d, "a"), "a file that is created again is empty")
+		require.NoError(t, f.Close())
+		_, err = f.Size()
+		require.ErrorIs(t, err, fs.ErrClosed)
+		require.Error(t, f.Sync())
+	})
+}
+
+func TestRenameAndRemove(t *testing.T) {
+	both(t, func(t *testing.T, d Disk) {
+		require.ErrorIs(t, d.Rename("a", "b"), fs.ErrNotExist)
+		require.ErrorIs(t, d.Remove("a"), fs.ErrNotExist)
+		put(t, d, "a", "new")
+		put(t, d, "b", "old")
+		f, err := d.Open("a")
+		require.NoError(t, err)
+		require.NoError(t, d.Rename("a", "b"))
+		_, err = f.WriteAt([]byte("N"), 0)
+		require.NoError(t, err, "an open file outlives its name")
+		require.NoError(t, f.Close())
+		require.Equal(t, "New", get(t, d, "b"))
+		_, err = d.Open("a")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.NoError(t, d.Remove("b"))
+		names, err := d.List()
+		require.NoError(t, err)
+		require.Empty(t, names)
+	})
+}
+
+func TestReplaceLeavesOneFile(t *testing.T) {
+	both(t, func(t *testing.T, d Disk) {
+		for _, content := range []string{"first", "second", ""} {
+			f, err := Replace(d, "a", []byte(content))
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			require.Equal(t, content, get(t, d, "a"))
+			names, err := d.List()
+			require.NoError(t, err)
+			require.Equal(t, []string{"a"}, names)
+		}
+	})
+}
+
+func TestFolderIsMadeWithThoseAboveIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x", "y", "n1")
+	d, err := OpenFolder(path, Options{})
+	require.NoError(t, err)
+	require.Equal(t, path, d.Path())
+	put(t, d, "a", "1")
+	require.NoError(t, d.Close())
+
+	d, err = OpenFolder(path, Options{})
+	require.NoError(t, err)
+	require.Equal(t, "1", get(t, d, "a"))
+	require.NoError(t, d.Close())
+
+	_, err = OpenFolder(filepath.Join(path, "a"), Options{})
+	require.ErrorContains(t, err, "there is a file of that name")
+	_, err = OpenFolder(filepath.Join(path, "a", "b"), Options{})
+	require.ErrorContains(t, err, "there is a file of that name")
+}
+
+func TestFolderRefusesOtherNames(t *testing.T) {
+	d, err := OpenFolder(t.TempDir(), Options{NoSync: true})
+	require.NoError(t, err)
+	defer d.Close()
+	for _, name := range []string{"", ".", "..", "../a", "a/b", "/a", lockName} {
+		_, err := d.Create(name)
+		require.ErrorContains(t, err, "cannot be the name of a file", name)
+	}
+}
+
+// The second process is this test, started again with the folder's path.
+const lockTestFolder = "DISK_TEST_FOLDER"
+
+func TestFolderBelongsToOneProcess(t *testing.T) {
+	if path := os.Getenv(lockTestFolder); path != "" {
+		_, err := OpenFolder(path, Options{})
+		var locked *LockedError
+		require.ErrorAs(t, err, &locked)
+		require.Equal(t, strconv.Itoa(os.Getppid()), locked.PID)
+		require.ErrorContains(t, err, "is in use by process "+locked.PID)
+		return
+	}
+	path := t.TempDir()
+	d, err := OpenFolder(path, Options{})
+	require.NoError(t, err)
+	second := exec.Command(os.Args[0], "-test.run=^TestFolderBelongsToOneProcess$", "-test.v")
+	second.Env = append(os.Environ(), lockTestFolder+"="+path)
+	out, err := second.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS", "the second process must have run the test")
+
+	_, err = OpenFolder(path, Options{})
+	require.ErrorContains(t, err, "in use", "nor may this process open it twice")
+	require.NoError(t, d.Close())
+	d, err = OpenFolder(path, Options{})
+	require.NoError(t, err, "the lock ends with its owner")
+	require.NoError(t, d.Close())
+}
+
+// A pipe can be written to and cannot be synced.
+func TestFailedSyncOfARealFileSticks(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	f := &osFile{f: w}
+	defer f.Close()
+	err = f.Sync()
+	require.ErrorContains(t, err, "nothing written since the last sync can be trusted")
+	_, got := f.WriteAt([]byte("x"), 0)
+	require.Equal(t, err, got)
+	_, got = f.ReadAt(make([]byte, 1), 0)
+	require.Equal(t, err, got)
+	_, got = f.Size()
+	require.Equal(t, err, got)
+	require.Equal(t, err, f.Truncate(0))
+	require.Equal(t, err, f.Sync())
+}
+
+func TestFailedSyncOfARealFolderSticks(t *testing.T) {
+	d, err := OpenFolder(t.TempDir(), Options{})
+	require.NoError(t, err)
+	require.NoError(t, d.dir.Close(), "a closed folder cannot be synced")
+	defer d.lock.Close()
+	put(t, d, "a", "1")
+	err = d.Sync()
+	require.ErrorContains(t, err, "nothing in it can be trusted")
+	_, got := d.Create("b")
+	require.Equal(t, err, got)
+	require.Equal(t, err, d.Rename("a", "b"))
+	require.Equal(t, err, d.Remove("a"))
+	require.Equal(t, err, d.Sync())
+}
+
+func TestUnsyncedDataIsLostInTheWorstCase(t *testing.T) {
+	d := NewSim("n1")
+	f, err := d.Create("a")
+	require.NoError(t, err)
+	writeAt(t, f, "one", 0)
+	d2 := d.Clone()
+	d2.CrashWorst()
+	_, err = d2.Open("a")
+	require.ErrorIs(t, err, fs.ErrNotExist, "the name was not synced")
+
+	require.NoError(t, d.Sync())
+	require.Empty(t, get(t, d.Durable(), "a"), "the name was, the content was not")
+	require.NoError(t, f.Sync())
+	writeAt(t, f, "two", 3)
+	require.Equal(t, "onetwo", get(t, d, "a"))
+	require.Equal(t, "one", get(t, d.Durable(), "a"))
+	require.NoError(t, d.Rename("a", "b"))
+	require.Equal(t, "one", get(t, d.Durable(), "a"), "the rename was not synced")
+
+	d.CrashWorst()
+	require.Equal(t, "one", get(t, d, "a"))
+	_, err = f.WriteAt([]byte("x"), 0)
+	require.ErrorIs(t, err, fs.ErrClosed, "the process that had it open is gone")
+}
+
+func TestKillLosesNothingThatWasWritten(t *testing.T) {
+	d := NewSim("n1")
+	put(t, d, "a", "one")
+	d.Kill()
+	require.Equal(t, "one", get(t, d, "a"))
+	d.CrashWorst()
+	names, err := d.List()
+	require.NoError(t, err)
+	require.Empty(t, names, "but it was not on the disk")
+}
+
+// Every possible end of a crash must come up, and no impossible one.
+func TestCrashLeavesEveryMixtureAndNothingElse(t *testing.T) {
+	d := NewSim("n1")
+	put(t, d, "old", "x")
+	f, err := d.Create("a")
+	require.NoError(t, err)
+	writeAt(t, f, string(make([]byte, 3*SectorSize)), 0)
+	require.NoError(t, f.Sync())
+	require.NoError(t, d.Sync())
+	full := func(c byte) []byte {
+		b := make([]byte, 3*SectorSize-100)
+		for i := range b {
+			b[i] = c
+		}
+		return b
+	}
+	_, err = f.WriteAt(full('1'), 100)
+	require.NoError(t, err)
+	require.NoError(t, d.Rename("a", "b"))
+	require.NoError(t, d.Remove("old"))
+
+	seen := map[string]bool{}
+	for seed := range uint64(400) {
+		c := d.Clone()
+		c.Crash(rand.New(rand.NewPCG(seed, 0)))
+		names, err := c.List()
+		require.NoError(t, err)
+		name := "a"
+		for _, n := range names {
+			seen["name "+n] = true
+			if n == "b" {
+				name = "b"
+			}
+		}
+		data := []byte(get(t, c, name))
+		require.Len(t, data, 3*SectorSize)
+		require.Equal(t, make([]byte, 100), data[:100])
+		sectors, torn := "", false
+		for from := 0; from < len(data); from += SectorSize {
+			s := data[max(from, 100) : from+SectorSize]
+			ones := 0
+			for _, b := range s {
+				if b == '1' {
+					ones++
+				} else if b != 0 {
+					require.Failf(t, "a byte that nobody wrote", "%q", b)
+				}
+			}
+			if 0 < ones && ones < len(s) {
+				require.False(t, torn, "only one sector may be torn")
+				torn = true
+				seen["torn"] = true
+				require.NotContains(t, sectors, "0", "what is before the tear was written")
+				require.Equal(t, ones, bytes.LastIndexByte(s, '1')+1)
+			}
+			sectors += strconv.Itoa(ones / len(s))
+		}
+		seen[sectors] = true
+		require.Equal(t, min(1, c.Stats().Lost), c.Stats().Lost)
+	}
+	for _, want := range []string{"000", "001", "010", "011", "100", "101", "110", "111", "torn", "name a", "name b", "name old"} {
+		require.True(t, seen[want], want)
+	}
+}
+
+func TestSameSeedSameCrash(t *testing.T) {
+	run := func() string {
+		d := NewSim("n1")
+		rng := rand.New(rand.NewPCG(7, 7))
+		for i := range 20 {
+			f, err := d.Create(strconv.Itoa(i % 7))
+			require.NoError(t, err)
+			writeAt(t, f, string(make([]byte, i*100)), int64(i))
+			if i%5 == 0 {
+				require.NoError(t, d.Sync())
+				d.Crash(rng)
+			}
+		}
+		d.Crash(rng)
+		out := ""
+		names, err := d.List()
+		require.NoError(t, err)
+		for _, n := range names {
+			out += n + get(t, d, n)
+		}
+		return out
+	}
+	require.Equal(t, run(), run())
+}
+
+func TestSyncThatFailsLosesWhatItShouldHaveSaved(t *testing.T) {
+	d := NewSim("n1")
+	f, err := d.Create("a")
+	require.NoError(t, err)
+	require.NoError(t, d.Sync())
+	writeAt(t, f, "one", 0)
+	require.NoError(t, f.Sync())
+	d.FailSync(2)
+	writeAt(t, f, "two", 3)
+	require.NoError(t, f.Sync())
+	writeAt(t, f, "three", 6)
+	err = f.Sync()
+	require.ErrorIs(t, err, syscall.EIO)
+	require.Equal(t, err, f.Truncate(0), "the file refuses everything")
+	_, got := f.WriteAt([]byte("x"), 0)
+	require.Equal(t, err, got)
+
+	d.Kill()
+	require.Equal(t, "onetwothree", get(t, d, "a"), "it can still be read")
+	f, err = d.Open("a")
+	require.NoError(t, err)
+	require.NoError(t, f.Sync(), "and a later sync succeeds")
+	require.Equal(t, "onetwo", get(t, d.Durable(), "a"), "without saving it")
+	writeAt(t, f, "three", 6)
+	require.NoError(t, f.Sync())
+	require.Equal(t, "onetwothree", get(t, d.Durable(), "a"), "writing it again does")
+}
+
+func TestSyncsFailByChance(t *testing.T) {
+	d := NewSim("n1")
+	put(t, d, "a", "")
+	d.FailSyncs(0.5, rand.New(rand.NewPCG(1, 1)))
+	failed := 0
+	for range 100 {
+		f, err := d.Open("a")
+		require.NoError(t, err)
+		if f.Sync() != nil {
+			failed++
+		}
+	}
+	require.InDelta(t, 50, failed, 20)
+}
+
+func TestFullDiskTakesAPart(t *testing.T) {
+	d := NewSim("n1")
+	f, err := d.Create("a")
+	require.NoError(t, err)
+	writeAt(t, f, "12345", 0)
+	d.Fill(3)
+	n, err := f.WriteAt([]byte("abcdef"), 4)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.Equal(t, 4, n)
+	require.Equal(t, "1234abcd", get(t, d, "a"))
+	writeAt(t, f, "87654321", 0)
+	_, err = f.WriteAt([]byte("x"), 8)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, f.Truncate(7), "what is cut off is free again")
+	writeAt(t, f, "x", 7)
+	d.Fill(-1)
+	writeAt(t, f, "more", 8)
+}
+
+func TestPowerIsCutBeforeAnOperation(t *testing.T) {
+	for nth, want := range []string{1: "", 2: "", 3: "one", 4: "one", 5: "onetwo"} {
+		if nth == 0 {
+			continue
+		}
+		d := NewSim("n1")
+		f, err := d.Create("a")
+		require.NoError(t, err)
+		require.NoError(t, d.Sync())
+		d.CutPower(nth)
+		for i, word := range []string{"one", "two"} {
+			f.WriteAt([]byte(word), int64(3*i))
+			err = f.Sync()
+		}
+		if nth < 5 {
+			require.ErrorIs(t, err, ErrPowerCut)
+			_, err = d.Open("a")
+			require.ErrorIs(t, err, ErrPowerCut)
+			_, err = d.List()
+			require.ErrorIs(t, err, ErrPowerCut)
+			require.ErrorIs(t, d.Sync(), ErrPowerCut)
+		}
+		d.CrashWorst()
+		require.Equal(t, want, get(t, d, "a"), "operation %d", nth)
+	}
+}
+
+func TestHookSeesAndStopsOperations(t *testing.T) {
+	d := NewSim("n1")
+	var kinds []OpKind
+	d.Hook = func(op Op) error {
+		kinds = append(kinds, op.Kind)
+		if op.Kind == OpRename {
+			require.Equal(t, Op{Kind: OpRename, File: "a" + Aside, To: "a"}, op)
+			return syscall.EACCES
+		}
+		return nil
+	}
+	_, err := Replace(d, "a", []byte("x"))
+	require.ErrorIs(t, err, syscall.EACCES)
+	require.Equal(t, []OpKind{OpCreate, OpWrite, OpSync, OpRename}, kinds)
+	require.Equal(t, len(kinds), d.Stats().Ops)
+	require.Equal(t, Stats{Ops: 4, Writes: 1, Syncs: 1, Bytes: 1}, d.Stats())
+	names, err := d.List()
+	require.NoError(t, err)
+	require.Equal(t, []string{"a" + Aside}, names)
+}
+
+func TestCloneSharesNothing(t *testing.T) {
+	d := NewSim("n1")
+	put(t, d, "a", "one")
+	c := d.Clone()
+	f, err := d.Open("a")
+	require.NoError(t, err)
+	writeAt(t, f, "two", 0)
+	put(t, d, "b", "x")
+	require.NoError(t, d.Sync())
+	require.Equal(t, "one", get(t, c, "a"))
+	_, err = c.Open("b")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	g, err := c.Open("a")
+	require.NoError(t, err)
+	writeAt(t, g, "three", 0)
+	require.NoError(t, g.Sync())
+	require.NoError(t, c.Sync())
+	require.Equal(t, "three", get(t, c.Durable(), "a"))
+	require.Equal(t, "two", get(t, d, "a"))
+}
+
+func TestWithoutSyncNothingIsCertain(t *testing.T) {
+	d := NewSim("n1")
+	d.NoSync = true
+	f, err := Replace(d, "a", []byte("one"))
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.Equal(t, "one", get(t, d, "a"))
+	d.CrashWorst()
+	names, err := d.List()
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
+func TestCorruptChangesOneByte(t *testing.T) {
+	d := NewSim("n1")
+	f, err := Replace(d, "a", []byte("abc"))
+	require.NoError(t, err)
+	writeAt(t, f, "d", 3)
+	require.True(t, d.Corrupt("a", 1, 0x20))
+	require.True(t, d.Corrupt("a", 3, 0x20))
+	require.False(t, d.Corrupt("a", 4, 1))
+	require.False(t, d.Corrupt("b", 0, 1))
+	require.Equal(t, "aBcD", get(t, d, "a"))
+	d.CrashWorst()
+	require.Equal(t, "aBc", get(t, d, "a"))
+}
+
+func TestDurableCannotBeChanged(t *testing.T) {
+	d := NewSim("n1")
+	_, err := Replace(d, "a", []byte("abc"))
+	require.NoError(t, err)
+	v := d.Durable()
+	_, err = v.Create("b")
+	require.Error(t, err)
+	require.Error(t, v.Rename("a", "b"))
+	require.Error(t, v.Remove("a"))
+	require.Error(t, v.Sync())
+	f, err := v.Open("a")
+	require.NoError(t, err)
+	require.Equal(t, "n1/a", f.Name())
+	_, err = f.WriteAt([]byte("x"), 0)
+	require.Error(t, err)
+	require.Error(t, f.Truncate(0))
+	require.Error(t, f.Sync())
+	require.NoError(t, f.Close())
+	_, err = v.Open("b")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	names, err := v.List()
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, names)
+}
+
+func writeAt(t *testing.T, f File, s string, off int64) {
+	t.Helper()
+	_, err := f.WriteAt([]byte(s), off)
+	require.NoError(t, err)
+}

@@ -1,0 +1,251 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// lockName is the file in a folder that the process using it has locked.
+const lockName = "lock"
+
+// Options say how a Folder treats its disk.
+type Options struct {
+	// NoSync makes every Sync return at once without doing anything. What a
+	// server promised is then worth nothing after a power cut; it is there to
+	// show what a sync costs.
+	NoSync bool
+}
+
+// Folder is a real folder. It is locked: no other process, and no other Folder
+// of this process, can use it at the same time. Its methods may be called by
+// several goroutines.
+type Folder struct {
+	path   string
+	noSync bool
+	lock   *os.File
+
+	// dir is the folder itself, to be synced.
+	dir *os.File
+
+	// broken is the first failure of Sync.
+	mu     sync.Mutex
+	broken error
+}
+
+// OpenFolder opens a folder for one server, and creates it if there is none.
+// If another process uses it, the error is a *LockedError.
+func OpenFolder(path string, o Options) (*Folder, error) {
+	if err := makeFolder(path, o); err != nil {
+		return nil, fmt.Errorf("creating the folder %s: %w", path, err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(filepath.Join(path, lockName))
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir}, nil
+}
+
+// makeFolder creates a folder and those above it, and syncs each one's name
+// in the folder above.
+func makeFolder(path string, o Options) error {
+	if info, err := os.Stat(path); err == nil {
+		if !info.IsDir() {
+			return errors.New("there is a file of that name")
+		}
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := makeFolder(parent, o); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if o.NoSync {
+		return nil
+	}
+	dir, err := os.Open(parent)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return syncFolder(dir)
+}
+
+// LockedError says that a folder is in use.
+type LockedError struct {
+	// Path is the folder's lock file.
+	Path string
+
+	// PID is the process that has it, or "" if that is unknown.
+	PID string
+}
+
+func (e *LockedError) Error() string {
+	by := "another process"
+	if e.PID != "" {
+		by = "process " + e.PID
+	}
+	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one a folder of its own", filepath.Dir(e.Path), by)
+}
+
+// Path is the folder's.
+func (d *Folder) Path() string { return d.path }
+
+// Close releases the folder. Its files stay as they are.
+func (d *Folder) Close() error {
+	return errors.Join(d.dir.Close(), d.lock.Close())
+}
+
+// Create implements Disk.
+func (d *Folder) Create(name string) (File, error) {
+	return d.open(name, os.O_CREATE|os.O_TRUNC)
+}
+
+// Open implements Disk.
+func (d *Folder) Open(name string) (File, error) {
+	return d.open(name, 0)
+}
+
+func (d *Folder) open(name string, flag int) (File, error) {
+	path, err := d.file(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f: f, noSync: d.noSync}, nil
+}
+
+// file returns the path of a name, unless the folder takes no more changes.
+func (d *Folder) file(name string) (string, error) {
+	if name != filepath.Base(name) || !filepath.IsLocal(name) || name == lockName || name == "." {
+		return "", fmt.Errorf("%q cannot be the name of a file in %s", name, d.path)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return filepath.Join(d.path, name), d.broken
+}
+
+// Rename implements Disk.
+func (d *Folder) Rename(from, to string) error {
+	old, err := d.file(from)
+	if err != nil {
+		return err
+	}
+	path, err := d.file(to)
+	if err != nil {
+		return err
+	}
+	return os.Rename(old, path)
+}
+
+// Remove implements Disk.
+func (d *Folder) Remove(name string) error {
+	path, err := d.file(name)
+	if err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// List implements Disk.
+func (d *Folder) List() ([]string, error) {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Name() != lockName && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Sync implements Disk.
+func (d *Folder) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.noSync || d.broken != nil {
+		return d.broken
+	}
+	if err := syncFolder(d.dir); err != nil {
+		d.broken = fmt.Errorf("syncing the folder %s failed, so nothing in it can be trusted before it is opened again: %w", d.path, err)
+	}
+	return d.broken
+}
+
+// osFile is a file of a Folder.
+type osFile struct {
+	f      *os.File
+	noSync bool
+
+	// broken is the failure of Sync.
+	broken error
+}
+
+func (f *osFile) Name() string { return f.f.Name() }
+
+func (f *osFile) Close() error { return f.f.Close() }
+
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.broken != nil {
+		return 0, f.broken
+	}
+	return f.f.ReadAt(p, off)
+}
+
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.broken != nil {
+		return 0, f.broken
+	}
+	return f.f.WriteAt(p, off)
+}
+
+func (f *osFile) Size() (int64, error) {
+	if f.broken != nil {
+		return 0, f.broken
+	}
+	info, err := f.f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f *osFile) Truncate(size int64) error {
+	if f.broken != nil {
+		return f.broken
+	}
+	return f.f.Truncate(size)
+}
+
+func (f *osFile) Sync() error {
+	if f.noSync || f.broken != nil {
+		return f.broken
+	}
+	if err := syncData(f.f); err != nil {
+		f.broken = syncFailed(f.Name(), err)
+	}
+	return f.broken
+}
+
+// syncFailed is the error of a file that takes no more calls.
+func syncFailed(name string, err error) error {
+	return fmt.Errorf("syncing %s failed, so nothing written since the last sync can be trusted: %w", name, err)
+}

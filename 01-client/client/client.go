@@ -38,34 +38,29 @@ package client
 
 import (
 	"context"
-	"sync/atomic"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/wire"
 )
 
 // Client asks a server. It is safe for use by many goroutines.
 type Client struct {
-	endpoints []string
+	// server is the first of the endpoints; nil if there is none.
+	server *connection
 
-	// conn is the connection in use, which may be broken; nil before the first.
-	conn atomic.Pointer[wire.Conn]
-
-	// dialing holds a token while a goroutine connects; the others wait, each
-	// no longer than its own context allows. A mutex could not do that.
-	dialing chan struct{}
-
-	// life ends when the client is closed.
-	life context.Context
-	end  context.CancelFunc
+	// end ends the life of the connection.
+	end context.CancelFunc
 }
 
 // New returns a client of the server at the first of the endpoints (host:port).
 // It does not connect yet, so it cannot fail.
 func New(endpoints []string) *Client {
-	c := &Client{endpoints: endpoints, dialing: make(chan struct{}, 1)}
-	c.life, c.end = context.WithCancel(context.Background())
+	c := &Client{}
+	life, end := context.WithCancel(context.Background())
+	c.end = end
+	if len(endpoints) > 0 {
+		c.server = newConnection(life, endpoints[0])
+	}
 	return c
 }
 
@@ -73,12 +68,10 @@ func New(endpoints []string) *Client {
 // refused. No goroutine of the client is left when it returns.
 func (c *Client) Close() error {
 	c.end()
-	c.dialing <- struct{}{} // whoever was connecting has given up or is done
-	defer func() { <-c.dialing }()
-	if conn := c.conn.Load(); conn != nil {
-		return conn.Close()
+	if c.server == nil {
+		return nil
 	}
-	return nil
+	return c.server.close()
 }
 
 // Do sends one request and waits for its answer. It sets r.ID itself. The
@@ -87,15 +80,10 @@ func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := check(r); err != nil {
 		return api.Response{}, err
 	}
-	conn, err := c.connect(ctx)
-	if err != nil {
-		return api.Response{}, err
+	if c.server == nil {
+		return api.Response{}, &api.Error{Code: api.BadRequest, Message: "no server was named", Definite: true}
 	}
-	response, err := conn.Do(ctx, r)
-	if err != nil {
-		return api.Response{}, explain(r, err)
-	}
-	return response, nil
+	return c.server.do(ctx, r)
 }
 
 // Get returns the value of key. A key without a value is the error not_found.

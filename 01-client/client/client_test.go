@@ -282,7 +282,7 @@ func TestAConnectionThatBreaksWhileIdleIsReplaced(t *testing.T) {
 		_, err := c.Append(ctx, "x", "1")
 		require.NoError(t, err)
 		require.EqualValues(t, n+1, f.accepted.Load())
-		require.Eventually(t, func() bool { return !usable(c.conn.Load()) }, patient, time.Millisecond)
+		require.Eventually(t, func() bool { return !usable(c.server.conn.Load()) }, patient, time.Millisecond)
 	}
 }
 
@@ -330,11 +330,11 @@ func TestAContextThatIsOverSendsNothing(t *testing.T) {
 // allows.
 func TestWaitingForAConnectionEndsWithTheContext(t *testing.T) {
 	c := New([]string{"127.0.0.1:1"})
-	c.dialing <- struct{}{}
+	c.server.dialing <- struct{}{}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	requireError(t, c.Put(ctx, "x", "1"), api.Unavailable, "the request was not sent")
-	<-c.dialing
+	<-c.server.dialing
 	require.NoError(t, c.Close())
 }
 

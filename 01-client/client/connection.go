@@ -3,15 +3,59 @@ package client
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/wire"
 )
 
+// connection is the way to one server. It connects at the first request, and
+// again when the connection broke.
+type connection struct {
+	address string
+
+	// conn is the connection in use, which may be broken; nil before the first.
+	conn atomic.Pointer[wire.Conn]
+
+	// dialing holds a token while a goroutine connects; the others wait, each
+	// no longer than its own context allows. A mutex could not do that.
+	dialing chan struct{}
+
+	// life ends when the client is closed.
+	life context.Context
+}
+
+func newConnection(life context.Context, address string) *connection {
+	return &connection{address: address, dialing: make(chan struct{}, 1), life: life}
+}
+
+// do sends one request and waits for its answer.
+func (c *connection) do(ctx context.Context, r api.Request) (api.Response, error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return api.Response{}, err
+	}
+	response, err := conn.Do(ctx, r)
+	if err != nil {
+		return api.Response{}, explain(r, err)
+	}
+	return response, nil
+}
+
+// close ends the connection, once life has ended.
+func (c *connection) close() error {
+	c.dialing <- struct{}{} // whoever was connecting has given up or is done
+	defer func() { <-c.dialing }()
+	if conn := c.conn.Load(); conn != nil {
+		return conn.Close()
+	}
+	return nil
+}
+
 // connect returns the connection in use, after it has made a new one if there
 // is none or it broke. It is called before a request is sent, never in the
 // midst of one.
-func (c *Client) connect(ctx context.Context) (*wire.Conn, error) {
+func (c *connection) connect(ctx context.Context) (*wire.Conn, error) {
 	if conn := c.conn.Load(); usable(conn) {
 		return conn, nil
 	}
@@ -37,20 +81,16 @@ func (c *Client) connect(ctx context.Context) (*wire.Conn, error) {
 
 func usable(conn *wire.Conn) bool { return conn != nil && !conn.Broken() }
 
-// dial connects to the first endpoint. It ends with the context, and with the
-// client.
-func (c *Client) dial(ctx context.Context) (*wire.Conn, error) {
+// dial connects to the server. It ends with the context, and with the client.
+func (c *connection) dial(ctx context.Context) (*wire.Conn, error) {
 	closed := notSent("this client is closed")
-	switch {
-	case c.life.Err() != nil:
+	if c.life.Err() != nil {
 		return nil, closed
-	case len(c.endpoints) == 0:
-		return nil, &api.Error{Code: api.BadRequest, Message: "no server was named", Definite: true}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.life, cancel)()
-	conn, err := wire.Dial(ctx, c.endpoints[0], wire.DefaultLimits())
+	conn, err := wire.Dial(ctx, c.address, wire.DefaultLimits())
 	switch {
 	case c.life.Err() == nil:
 		return conn, err

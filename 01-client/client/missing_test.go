@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/01-client/server"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/bench"
+)
+
+// machine is the one machine there is: a server that can fail and come back at
+// the same address, without its memory.
+type machine struct {
+	t       *testing.T
+	address string
+	stop    context.CancelFunc
+	g       *errgroup.Group
+}
+
+func startMachine(t *testing.T) *machine {
+	m := &machine{t: t, address: "127.0.0.1:0"}
+	m.start()
+	t.Cleanup(m.fail)
+	return m
+}
+
+func (m *machine) start() {
+	ln, err := net.Listen("tcp", m.address)
+	require.NoError(m.t, err)
+	m.address = ln.Addr().String()
+	ctx, stop := context.WithCancel(context.Background())
+	m.stop, m.g = stop, new(errgroup.Group)
+	m.g.Go(func() error { return server.New().Serve(ctx, ln, nil) })
+}
+
+func (m *machine) fail() {
+	m.stop()
+	require.NoError(m.t, m.g.Wait())
+}
+
+// What this stage cannot survive: the client says truthfully what the one
+// server said, and the one server forgets.
+func TestTheMachineFails(t *testing.T) {
+	ctx := testContext(t)
+	m := startMachine(t)
+	c := open(t, m.address)
+	require.NoError(t, c.Put(ctx, "x", "1"))
+
+	m.fail()
+	requireError(t, c.Put(ctx, "x", "2"), api.Unavailable, m.address)
+
+	m.start()
+	_, err := c.Get(ctx, "x")
+	requireError(t, err, api.NotFound)
+}
+
+// The same under load, and seen by the one who should see it: every token that
+// was acknowledged before the failure is lost, and nothing else is wrong.
+func TestVerifySeesThatTheMachineFailed(t *testing.T) {
+	m := startMachine(t)
+	o := bench.Defaults()
+	o.Dial = func() (bench.Client, error) { return New([]string{m.address}), nil }
+	o.Clients = 4
+	o.Warmup = 0
+	o.Duration = time.Hour
+	o.Timeout = patient
+	o.Verify = true
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	var report bench.Report
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		report, err = bench.Run(ctx, o)
+		return err
+	})
+	watch := open(t, m.address)
+	busy := func() {
+		// Each of the clients has written while this one did.
+		for range 200 {
+			_, err := watch.Append(testContext(t), "watch", "x")
+			require.NoError(t, err)
+		}
+	}
+	busy()
+	m.fail()
+	m.start()
+	require.Eventually(t, func() bool { return watch.Put(testContext(t), "watch", "") == nil }, patient, time.Millisecond)
+	busy()
+	end()
+	require.NoError(t, g.Wait())
+
+	require.ErrorContains(t, report.Err(), "the server broke its promise")
+	v := report.Verify
+	require.NotZero(t, v.Broken)
+	require.Greater(t, v.Acknowledged, v.Broken)
+	for _, violation := range v.Violations {
+		require.Equal(t, "lost", violation.Kind, violation.Text)
+	}
+}

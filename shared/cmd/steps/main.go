@@ -1,0 +1,20 @@
+// Command steps is the tool for people who climb: it lists the stages, shows
+// what a stage changes, and holds the stages to what their READMEs say.
+//
+//	go run ./shared/cmd/steps help
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+
+	"example.com/raftsteps/shared/steps"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := steps.Run(ctx, ".", os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,137 @@
+package steps
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// goMod is what go.mod says, as the go command prints it.
+type goMod struct {
+	Module    struct{ Path string }
+	Go        string
+	Toolchain string
+	Require   []struct {
+		Path, Version string
+		Indirect      bool
+	}
+	Exclude []struct{ Path, Version string }
+	Replace []struct {
+		Old, New struct{ Path, Version string }
+	}
+}
+
+// mod reads the go.mod of a folder, once.
+func (k *checker) mod(dir string) (goMod, error) {
+	mod, ok := k.mods[dir]
+	if ok {
+		return mod, nil
+	}
+	err := goJSON(dir, &mod, "mod", "edit", "-json", filepath.Join(dir, "go.mod"))
+	k.mods[dir] = mod
+	return mod, err
+}
+
+// replaces returns the replacements, each as one text.
+func (m goMod) replaces() []string {
+	var out []string
+	for _, r := range m.Replace {
+		out = append(out, strings.Join(strings.Fields(fmt.Sprintf("%s %s => %s %s", r.Old.Path, r.Old.Version, r.New.Path, r.New.Version)), " "))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// excludes returns the exclusions, each as one text.
+func (m goMod) excludes() []string {
+	var out []string
+	for _, e := range m.Exclude {
+		out = append(out, e.Path+" "+e.Version)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// work is what go.work says.
+type work struct {
+	// uses are its folders, as it names them: "./shared".
+	uses []string
+}
+
+func goWork(root string) (work, error) {
+	var w struct {
+		Use []struct{ DiskPath string }
+	}
+	if err := goJSON(root, &w, "work", "edit", "-json", filepath.Join(root, "go.work")); err != nil {
+		return work{}, err
+	}
+	var out work
+	for _, u := range w.Use {
+		out.uses = append(out.uses, "./"+path.Clean(filepath.ToSlash(u.DiskPath)))
+	}
+	return out, nil
+}
+
+// goJSON runs the go command in a folder and decodes what it prints.
+func goJSON(dir string, into any, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	if err := json.Unmarshal(out, into); err != nil {
+		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// goMod says in what two stages' go.mod differ, or "". The module's own path
+// does not count. Nor do modules that are needed indirectly: they follow from
+// what is imported, and the go command keeps their list. But where both stages
+// need a module, they need the same version of it.
+func (k *checker) goMod(from, to Stage) (string, error) {
+	a, err := k.mod(from.Dir)
+	if err != nil {
+		return "", err
+	}
+	b, err := k.mod(to.Dir)
+	if err != nil {
+		return "", err
+	}
+	var differ []string
+	old := make(map[string]string)
+	for _, r := range a.Require {
+		old[r.Path] = r.Version
+	}
+	both := make(map[string]bool)
+	for _, r := range b.Require {
+		version, ok := old[r.Path]
+		both[r.Path] = ok
+		switch {
+		case ok && version != r.Version:
+			differ = append(differ, fmt.Sprintf("it requires %s %s instead of %s", r.Path, r.Version, version))
+		case !ok && !r.Indirect:
+			differ = append(differ, "it requires "+r.Path)
+		}
+	}
+	for _, r := range a.Require {
+		if !both[r.Path] && !r.Indirect {
+			differ = append(differ, "it does not require "+r.Path)
+		}
+	}
+	if !slices.Equal(a.replaces(), b.replaces()) {
+		differ = append(differ, "it replaces other modules")
+	}
+	if !slices.Equal(a.excludes(), b.excludes()) {
+		differ = append(differ, "it excludes other modules")
+	}
+	return strings.Join(differ, ", "), nil
+}

@@ -1,0 +1,68 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// isTerminal says whether w is a person's screen.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// paged calls print with where to print to: a pager if stdout is a terminal and
+// there is a pager, else stdout itself. The pager is $PAGER, or less, told to
+// leave short texts on the screen, to pass colours, and not to clear the
+// screen.
+func paged(ctx context.Context, stdout io.Writer, print func(io.Writer) error) error {
+	pager := pager(ctx, stdout)
+	if pager == nil {
+		return print(stdout)
+	}
+	in, err := pager.StdinPipe()
+	if err != nil {
+		return print(stdout)
+	}
+	if err := pager.Start(); err != nil {
+		return print(stdout)
+	}
+	err = print(in)
+	if errors.Is(err, syscall.EPIPE) {
+		// The reader has seen enough.
+		err = nil
+	}
+	return errors.Join(err, in.Close(), pager.Wait())
+}
+
+// pager returns the pager to use, or nil for none.
+func pager(ctx context.Context, stdout io.Writer) *exec.Cmd {
+	if !isTerminal(stdout) {
+		return nil
+	}
+	var cmd *exec.Cmd
+	if wish, set := os.LookupEnv("PAGER"); set {
+		if wish == "" || wish == "cat" {
+			return nil
+		}
+		cmd = exec.CommandContext(ctx, "sh", "-c", wish)
+	} else {
+		less, err := exec.LookPath("less")
+		if err != nil {
+			return nil
+		}
+		cmd = exec.CommandContext(ctx, less)
+	}
+	cmd.Env = os.Environ()
+	if _, set := os.LookupEnv("LESS"); !set {
+		cmd.Env = append(cmd.Env, "LESS=FRX")
+	}
+	cmd.Stdout, cmd.Stderr = stdout, os.Stderr
+	return cmd
+}

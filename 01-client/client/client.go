@@ -1,6 +1,6 @@
 // Package client asks a key-value server over TCP.
 //
-//	c := client.New([]string{"127.0.0.1:7010"})
+//	c := client.New([]string{"127.0.0.1:7000"})
 //	defer c.Close()
 //	err := c.Put(ctx, "x", "1")
 //

@@ -1,6 +1,6 @@
 // Package client asks a cluster of key-value servers over TCP.
 //
-//	c := client.New([]string{"127.0.0.1:7041", "127.0.0.1:7042", "127.0.0.1:7043"})
+//	c := client.New([]string{"127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"})
 //	defer c.Close()
 //	err := c.Put(ctx, "x", "1")
 //

@@ -376,3 +376,12 @@ func mix(sum, v uint64) uint64 {
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
+
+// Stepped checks a server if it can be looked into. It makes Invariants a
+// watcher of the simulator.
+func (c *Invariants) Stepped(id uint64, s node.Server, flushed bool) error {
+	if in, ok := s.(node.Inspector); ok {
+		return c.Look(id, in, flushed)
+	}
+	return nil
+}

@@ -77,6 +77,10 @@ type conn struct {
 	anonymous int
 	serial    uint64
 
+	// said counts the answers; heard is how many there were when the reader last
+	// found that nothing came.
+	said, heard uint64
+
 	// settled is true if nothing in flight will be answered any more, dead if
 	// nothing will be written any more.
 	settled bool
@@ -188,9 +192,6 @@ func (c *conn) request(line []byte) error {
 	if err != nil {
 		return c.refuse(r.ID, err)
 	}
-	if c.stopping() {
-		return c.refuse(r.ID, stopped())
-	}
 	serial, err := c.begin(r.ID)
 	if err != nil {
 		return c.refuse(r.ID, err)
@@ -215,7 +216,10 @@ func (c *conn) refuse(id uint64, err error) error {
 	defer c.mu.Unlock()
 	c.waitForRoom()
 	c.put(api.Failed(id, e))
-	return c.ended()
+	if c.dead {
+		return net.ErrClosed
+	}
+	return nil
 }
 
 // begin counts a request as in flight, once there is room for it.
@@ -223,8 +227,11 @@ func (c *conn) begin(id uint64) (serial uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waitForRoom()
-	if err := c.ended(); err != nil {
-		return 0, err
+	switch {
+	case c.dead:
+		return 0, net.ErrClosed
+	case c.stopping():
+		return 0, stopped()
 	}
 	c.serial++
 	if id == 0 {
@@ -267,6 +274,7 @@ func (c *conn) put(a api.Response) {
 	if c.dead {
 		return
 	}
+	c.said++
 	c.out = append(a.AppendJSON(c.out), '\n')
 	if !c.reading && !c.writing {
 		c.writing = true
@@ -275,14 +283,6 @@ func (c *conn) put(a api.Response) {
 }
 
 func (c *conn) inFlight() int { return len(c.waiting) + c.anonymous }
-
-// ended is an error if nothing more can be answered. c.mu is held.
-func (c *conn) ended() error {
-	if c.dead {
-		return net.ErrClosed
-	}
-	return nil
-}
 
 // waitForRoom makes the reader wait while too much is in flight or unread.
 // That is the back pressure: a reader that waits reads nothing. c.mu is held.
@@ -397,6 +397,8 @@ func (c *conn) stopping() bool { return !c.isPeer && c.s.stopping.Load() }
 func (c *conn) late(half bool) error {
 	c.mu.Lock()
 	open := c.inFlight() > 0
+	quiet := c.said == c.heard
+	c.heard = c.said
 	c.mu.Unlock()
 	switch {
 	case c.stopping() && open:
@@ -406,7 +408,7 @@ func (c *conn) late(half bool) error {
 	case half:
 		return &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("a line was not finished within %v; it was not carried out and the connection is closed", c.s.limits.HalfLine)}
-	case open:
+	case open, !quiet:
 		return nil
 	default:
 		return &api.Error{Code: api.Unavailable, Definite: true,

@@ -27,8 +27,9 @@ type Limits struct {
 	// HalfLine is how long a line may take from its first byte to its newline.
 	HalfLine time.Duration
 
-	// Idle is how long a connection may be silent while nothing is in flight on
-	// it.
+	// Idle is how long a connection may be silent, in both directions and while
+	// nothing is in flight on it. It is watched coarsely: it may take up to twice
+	// as long.
 	Idle time.Duration
 
 	// Write is how long the other side may take to accept 64 KiB.

@@ -25,6 +25,9 @@ type Conn struct {
 	tasks   errgroup.Group
 	address string
 
+	// calls are *call that may be used again.
+	calls sync.Pool
+
 	// writeBy belongs to the goroutine that writes.
 	writeBy deadline
 
@@ -59,8 +62,6 @@ type call struct {
 	end uint64
 }
 
-var calls = sync.Pool{New: func() any { return &call{answer: make(chan api.Response, 1)} }}
-
 // Dial connects to a server. The error is an *api.Error with code Unavailable.
 func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
 	var d net.Dialer
@@ -68,13 +69,19 @@ func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
 	if err != nil {
 		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err)}
 	}
+	return connect(nc, address, l), nil
+}
+
+// connect makes a Conn of an open connection.
+func connect(nc net.Conn, address string, l Limits) *Conn {
 	c := &Conn{nc: nc, limits: l.filled(), address: address, waiting: make(map[uint64]*call)}
+	c.calls.New = func() any { return &call{answer: make(chan api.Response, 1)} }
 	c.writeBy.set = nc.SetWriteDeadline
 	c.tasks.Go(func() error {
 		c.read()
 		return nil
 	})
-	return c, nil
+	return c
 }
 
 // Close ends the connection. Requests in flight fail as if it had broken.
@@ -101,10 +108,10 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("the request was not sent: %v", err)}
 	}
-	w := calls.Get().(*call)
+	w := c.calls.Get().(*call)
 	id, err := c.send(r, w)
 	if err != nil {
-		calls.Put(w)
+		c.calls.Put(w)
 		return api.Response{}, err
 	}
 	var a api.Response
@@ -117,7 +124,7 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 		}
 		a = <-w.answer // it came just now
 	}
-	calls.Put(w)
+	c.calls.Put(w)
 	if a.Error != nil {
 		return a, a.Error
 	}

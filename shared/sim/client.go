@@ -30,18 +30,17 @@ type Client struct {
 	// leader that was named, or the next.
 	Follow bool
 
-	// Retry lets it ask again when the outcome is unknown. Without a Stamp that
-	// the servers understand, the operation may then be done twice.
+	// Retry lets it ask again when the outcome is unknown. Without Sessions a
+	// write may then be done twice.
 	Retry bool
 
-	// Stamp marks an operation, so that servers recognize a retry of it: it is
-	// called once for each operation, with its number at this client. nil in
-	// the stages that know no sessions.
-	Stamp func(number uint64, q *api.Request)
+	// Sessions lets it open a session and number its writes in it, for servers
+	// that know how to do one only once. It asks again as with Retry.
+	Sessions bool
 
 	world    *World
+	session  session
 	requests uint64
-	calls    uint64
 
 	// leader is the server that a client that follows asks first; 0 if it knows
 	// none.
@@ -59,10 +58,11 @@ type Call struct {
 
 	client   *Client
 	server   uint64
-	place    int
 	deadline time.Duration
 	attempts int
 
+	// place is where it stands in the history, -1 for what is no operation.
+	place int
 	// maybe says that an attempt was lost and may have been carried out.
 	maybe bool
 
@@ -139,13 +139,9 @@ func (c *Client) Begin(server uint64, q api.Request) *Call {
 	if server == 0 {
 		server = max(c.leader, 1)
 	}
-	c.calls++
-	if c.Stamp != nil {
-		c.Stamp(c.calls, &q)
-	}
 	call := &Call{Request: q, client: c, server: server, place: len(w.history), deadline: w.now + c.Patience}
 	w.history = append(w.history, check.Operation{Client: c.ID, Server: server, Request: q, Invoke: w.now})
-	w.try(call)
+	c.begin(call)
 	return call
 }
 
@@ -154,7 +150,9 @@ func (w *World) try(call *Call) {
 	c := call.client
 	c.requests++
 	call.attempts++
-	w.history[call.place].Attempts, w.history[call.place].Server = call.attempts, call.server
+	if call.place >= 0 {
+		w.history[call.place].Attempts, w.history[call.place].Server = call.attempts, call.server
+	}
 	q := call.Request
 	q.ID = c.requests
 	line := q.AppendJSON(nil)
@@ -328,7 +326,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 		return false
 	}
 	if unknown {
-		willing = c.Retry || c.Follow && call.Request.Op == kv.Get
+		willing = c.Retry || c.Sessions || c.Follow && call.Request.Op == kv.Get
 	}
 	if !willing || w.now >= call.deadline {
 		return false
@@ -366,8 +364,11 @@ func (w *World) finish(call *Call, r api.Response) {
 		r.Error = &api.Error{Code: api.Unknown, Message: "an attempt was lost; the last one said: " + e.Message, Leader: e.Leader}
 	}
 	call.Response, call.Done = r, true
-	o := &w.history[call.place]
-	o.Return, o.Done, o.Response = w.now, true, r
+	if call.place >= 0 {
+		o := &w.history[call.place]
+		o.Return, o.Done, o.Response = w.now, true, r
+	}
+	call.client.settled(call)
 	if call.then != nil {
 		call.then()
 	}

@@ -97,7 +97,7 @@ func (w *World) Ended(id uint64) error { return w.machine(id).ended }
 func (w *World) start(m *machine) error {
 	m.life++
 	m.ended, m.paused, m.awaited = nil, false, false
-	life := m.life
+	life, announced := m.life, false
 	world := node.World{
 		ID:     m.id,
 		Config: w.config,
@@ -108,14 +108,17 @@ func (w *World) start(m *machine) error {
 	if sink := w.options.Sink; sink != nil {
 		world.Trace = func(e trace.Event) {
 			e.At, e.Node = w.now, m.id
+			announced = announced || e.Kind == trace.Start
 			sink(e)
 		}
 	}
-	w.emit(trace.Event{Node: m.id, Kind: trace.Start})
 	s, err := w.options.New(world)
 	if err != nil {
 		w.end(m, err)
 		return fmt.Errorf("%s does not start: %w", node.Name(m.id), err)
+	}
+	if !announced {
+		w.emit(trace.Event{Node: m.id, Kind: trace.Start})
 	}
 	m.server = s
 	for _, watcher := range w.options.Watchers {

@@ -1,0 +1,242 @@
+package scenario
+
+import (
+	"strings"
+	"time"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/check"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/sim"
+)
+
+// figure8 follows the paper's Figure 8 as far as a stage can be led.
+//
+//	(a) S1 leads and has an entry on itself and S2 only.
+//	(b) S1 crashes; S5 leads a newer term and has another entry there, alone.
+//	(c) S5 crashes; S1 leads again and copies its old entry to S3: now a
+//	    majority has it.
+//	(d) S1 crashes; S5 leads and overwrites the old entry everywhere.
+//	(e) But had S1 committed an entry of its new term at (c), S5 could not lead.
+//
+// Where a person appoints leaders, S1 writes nothing new at (c), and (d)
+// follows: the old entry must not have shown. Where servers elect them, a
+// leader begins its term with an entry of its own, which travels with the old
+// one, so that (e) follows: S5 must not win. That the rule itself is in the
+// code is shown by a script of the rules.
+func figure8(r *run) {
+	const s1, s2, s3, s4, s5 = 1, 2, 3, 4, 5
+	_, appointed := r.stage.Ops[api.Lead]
+	r.crown(s1, s2, s3, s4, s5)
+	r.say("(a) n1 leads and reaches only n2 with x=old")
+	r.w.Partition([]uint64{s1, s2}, []uint64{s3, s4, s5})
+	r.tryPut(s1, "x", "old")
+	r.wait(100 * time.Millisecond)
+
+	r.say("(b) n1 crashes; n5 leads, and has x=new on its own disk only")
+	r.crash(s1)
+	r.w.Partition([]uint64{s2}, []uint64{s3, s4, s5})
+	r.w.Drop(func(from, _ uint64, _ []byte) bool { return from == s5 && r.leads(s5) })
+	r.crown(s5, s3, s4)
+	r.tryPut(s5, "x", "new")
+	r.wait(100 * time.Millisecond)
+	r.crash(s5)
+	r.w.Drop(nil)
+
+	r.say("(c) n5 crashes; n1 leads again, and n3 gets x=old: a majority has it")
+	r.w.Partition([]uint64{s1, s2, s3}, []uint64{s4}, []uint64{s5})
+	r.restart(s1)
+	r.crown(s1, s2, s3)
+	r.wait(500 * time.Millisecond)
+	if appointed {
+		r.old(s1, s2, s3)
+		r.say("(d) n1 crashes; n5 leads, and x=new overwrites x=old")
+		r.crash(s1)
+		r.w.Partition([]uint64{s2, s3, s4, s5}, []uint64{s1})
+		r.restart(s5)
+		r.crown(s5, s2, s3, s4)
+		r.put(s5, "y", "1")
+		r.finish("new", s1)
+		return
+	}
+	r.say("(e) n1 has committed x=old with an entry of its own; n5 must not lead")
+	r.put(s1, "y", "1")
+	r.crash(s1)
+	r.w.HealAll()
+	r.restart(s5)
+	r.mustWrite("y", "1")
+	r.finish("old", s1)
+}
+
+// old holds that nobody shows x=old, which is committed nowhere.
+func (r *run) old(ids ...uint64) {
+	for _, id := range ids {
+		if response, err := r.do(id, api.Request{Op: kv.Get, Key: "x"}); err == nil && !r.over() {
+			r.breaks(Phantom, "%s shows x=%s: it took an entry of an older term for committed, because a majority has a copy", node.Name(id), response.Value)
+		}
+	}
+}
+
+// finish brings all together.
+func (r *run) finish(x string, down uint64) {
+	r.w.HealAll()
+	r.restart(down)
+	r.settle()
+	r.agree("x", x)
+	r.agree("y", "1")
+}
+
+func (r *run) crash(id uint64) {
+	if !r.over() {
+		r.w.Crash(id)
+	}
+}
+
+// leads reports whether a server leads, as it sees it.
+func (r *run) leads(id uint64) bool {
+	in, ok := r.w.Server(id).(node.Inspector)
+	if !ok {
+		return false
+	}
+	var s node.State
+	in.Inspect(&s)
+	return s.Role == node.Leader
+}
+
+// crown makes a server the leader: by appointment, in a term after those of the
+// voters, or by letting nobody else's clock run.
+func (r *run) crown(id uint64, voters ...uint64) {
+	if r.over() {
+		return
+	}
+	if _, appointed := r.stage.Ops[api.Lead]; appointed {
+		var term uint64
+		for _, voter := range append(voters, id) {
+			if s, ok := r.status(voter); ok {
+				term = max(term, s.term)
+			}
+		}
+		r.appoint(id, term+1)
+		return
+	}
+	for _, other := range r.others(id) {
+		r.w.SetClock(other, 0)
+	}
+	if !r.w.RunUntil(func() bool { return r.leads(id) }, leaderTime) && !r.over() {
+		r.breaks(Unavailable, "%s does not win an election in which nobody else stands", node.Name(id))
+	}
+	for _, other := range r.others(id) {
+		r.w.SetClock(other, 1)
+	}
+}
+
+func fullDisk(r *run) {
+	r.brokenDisk("no space left on device", func(id uint64) {
+		r.say("the disk of %s is full", node.Name(id))
+		r.w.Disk(id).Fill(int64(r.w.Rand().IntN(200)))
+	}, func(id uint64) {
+		r.say("there is room again on the disk of %s", node.Name(id))
+		r.w.Disk(id).Fill(-1)
+	})
+}
+
+func failedFsync(r *run) {
+	r.brokenDisk("input/output error", func(id uint64) {
+		r.say("the next fsync of %s fails, and what it should have saved is lost", node.Name(id))
+		r.w.Disk(id).FailSync(1)
+	}, func(id uint64) {
+		// What the machine still has in memory and not on its disk goes with its
+		// power.
+		r.w.PowerCut(id)
+	})
+}
+
+// brokenDisk breaks the disk of a follower, then of the leader, under writes.
+func (r *run) brokenDisk(why string, spoil, mend func(id uint64)) {
+	leader := r.leader()
+	if r.over() {
+		return
+	}
+	follower := r.pick(r.others(leader), 1)[0]
+	for _, id := range []uint64{follower, leader} {
+		if r.over() {
+			return
+		}
+		spoil(id)
+		if id != leader {
+			r.put(leader, "x", "1")
+			r.put(leader, "y", "1")
+		}
+		// What the leader answers now is not known in advance; if it says that it
+		// is done, it must be.
+		call := r.tryPut(leader, "z", "1")
+		r.wait(time.Second)
+		if r.w.Up(id) && !r.over() {
+			r.breaks(Unsafe, "%s goes on with a disk that it cannot trust", node.Name(id))
+		}
+		if err := r.w.Ended(id); err != nil && !contains(err, why) {
+			r.breaks(Unsafe, "%s says %q when it stops, which does not say why: %s", node.Name(id), err, why)
+		}
+		if r.over() {
+			return
+		}
+		mend(id)
+		r.restart(id)
+		r.leader()
+		r.settle()
+		r.agree("x", "1")
+		r.agree("y", "1")
+		if call.Done && call.Response.Error == nil {
+			r.agree("z", "1")
+		} else {
+			r.same("z")
+		}
+	}
+}
+
+func contains(err error, text string) bool { return strings.Contains(err.Error(), text) }
+
+// Chaos, in virtual time.
+const (
+	chaosTime = 8 * time.Second
+	calmTime  = 10 * time.Second
+)
+
+func chaos(r *run) {
+	f := sim.Swarm(r.w.Rand(), len(r.w.IDs()))
+	r.say("%d clients write and read, and the disasters are %+v", sim.DefaultLoad.Clients, f)
+	r.w.Unleash(f)
+	load := sim.DefaultLoad
+	load.ReadAnywhere = true
+	_, sessions := r.stage.Ops[api.Open]
+	load.Client = func(c *sim.Client) { c.Sessions = sessions && c.ID%2 == 0 }
+	clients := r.w.StartLoad(load)
+	r.wait(chaosTime)
+	if r.over() {
+		return
+	}
+	r.say("the disasters end; now everything that was asked must be answered")
+	if err := r.w.Calm(); err != nil {
+		r.breaks(Unsafe, "%v", err)
+	}
+	r.mustWrite("calm", "1")
+	r.wait(time.Second)
+	clients.Stop()
+	if !r.over() && !r.w.RunUntil(clients.Idle, calmTime) && !r.over() {
+		r.breaks(Unavailable, "a client has no answer %v after all faults have ended", calmTime)
+	}
+	r.settle()
+	r.agree("calm", "1")
+	r.judge()
+}
+
+// judge looks at the whole history.
+func (r *run) judge() {
+	if r.over() {
+		return
+	}
+	if err := check.Linearizable(r.w.History(), check.LinearLimit); err != nil {
+		r.breaks(NotLinearizable, "%v", err)
+	}
+}

@@ -1,0 +1,190 @@
+package scenario
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/sim"
+	"example.com/raftsteps/shared/trace"
+)
+
+// seedsFlag is how many seeds Test plays; it exists in test binaries only.
+var seedsFlag = func() *int {
+	if !testing.Testing() {
+		return new(int)
+	}
+	return flag.Int("seeds", 0, "how many seeds the scenarios are played with; 0 for the usual few")
+}()
+
+// How many seeds Test plays if nobody says.
+const (
+	fewSeeds   = 3
+	chaosSeeds = 12
+)
+
+// Test plays all stories that a stage declares, over some seeds: more with the
+// test flag -seeds. It fails if a survivor breaks, if a casualty survives, or
+// if it breaks in another way than the story tells. It also plays each story
+// twice with one seed and compares the traces byte by byte.
+func Test(t *testing.T, s Stage) {
+	t.Helper()
+	if err := s.check(); err != nil {
+		t.Fatal(err)
+	}
+	for _, story := range catalogue {
+		survives := slices.Contains(s.Survives, story.Name)
+		if !survives && !slices.Contains(s.Fails, story.Name) {
+			continue
+		}
+		t.Run(story.Name, func(t *testing.T) {
+			t.Parallel()
+			testStory(t, s, story, survives)
+		})
+	}
+}
+
+// check says what is wrong with a declaration.
+func (s Stage) check() error {
+	seen := make(map[string]bool)
+	for _, name := range slices.Concat(s.Survives, s.Fails) {
+		if _, err := Find(name); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		if seen[name] {
+			return fmt.Errorf("%s names the scenario %s twice", s.Name, name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
+	seeds := fewSeeds
+	if story.Name == "chaos" {
+		seeds = chaosSeeds
+	}
+	if *seedsFlag > 0 {
+		seeds = *seedsFlag
+	}
+	total := sum{}
+	var runs errgroup.Group
+	runs.SetLimit(2)
+	for seed := range uint64(seeds) {
+		runs.Go(func() error {
+			coverage, err := testSeed(t, s, story, seed+1, survives)
+			total.add(coverage)
+			return err
+		})
+	}
+	if err := runs.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := sameTwice(s, story.Name, 1); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d seeds: %v", seeds, &total)
+	if story.Name == "chaos" && survives {
+		if zero := total.counters.Zero(chaosMoves...); len(zero) > 0 {
+			t.Errorf("in %d seeds these never moved, so nothing is proved about them: %s", seeds, strings.Join(zero, ", "))
+		}
+	}
+}
+
+// chaosMoves are the counters that must move over the seeds of a chaos.
+var chaosMoves = []string{"lost", "duplicated", "reordered", "cuts", "heals", "crashes", "power_cuts", "power_cuts_in_flush",
+	"torn", "restarts", "pauses", "clock_jumps", "requests", "replies", "refusals", "breaks"}
+
+// sum is the coverage of many runs.
+type sum struct {
+	mu       sync.Mutex
+	counters sim.Counters
+	coverage Coverage
+}
+
+func (c *sum) add(o Coverage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counters.Add(o.Counters)
+	i := &c.coverage.InvariantCounters
+	i.Looks += o.Looks
+	i.Leaders += o.Leaders
+	i.Committed += o.Committed
+	i.Truncated += o.Truncated
+	i.Snapshots += o.Snapshots
+	i.Joint += o.Joint
+	c.coverage.Operations.Happened += o.Operations.Happened
+	c.coverage.Operations.Refused += o.Operations.Refused
+	c.coverage.Operations.Unknown += o.Operations.Unknown
+}
+
+func (c *sum) String() string {
+	c.coverage.Counters = c.counters
+	return c.coverage.String()
+}
+
+// testSeed plays one run and compares it with what was declared.
+func testSeed(t *testing.T, s Stage, story Scenario, seed uint64, survives bool) (Coverage, error) {
+	result, err := Play(s, story.Name, seed, nil)
+	if err != nil {
+		return Coverage{}, err
+	}
+	switch {
+	case survives && !result.Survived:
+		t.Errorf("%s is declared to survive %s and broke: %s: %s\n%s\nreplay: %s",
+			s.Name, story.Name, result.Kind, result.Why, ending(s, story.Name, seed), result.Replay())
+	case !survives && result.Survived:
+		t.Errorf("%s is declared to fail %s and survived it: %s\nreplay: %s", s.Name, story.Name, story.Claim, result.Replay())
+	case !survives && !slices.Contains(story.Breaks, result.Kind):
+		t.Errorf("%s fails %s as declared, but for another reason than the story's (%v): %s: %s\nreplay: %s",
+			s.Name, story.Name, story.Breaks, result.Kind, result.Why, result.Replay())
+	}
+	return result.Coverage, nil
+}
+
+// ending is the last lines of a run's story.
+func ending(s Stage, name string, seed uint64) string {
+	const most = 40
+	var b bytes.Buffer
+	if _, err := Play(s, name, seed, trace.NewNarrator(&b).Tell); err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) > most {
+		lines = append([]string{fmt.Sprintf("(%d lines before)", len(lines)-most)}, lines[len(lines)-most:]...)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sameTwice plays a run twice and compares the traces: hidden state, a real
+// clock or the order of a map would show.
+func sameTwice(s Stage, name string, seed uint64) error {
+	var traces [2][]byte
+	for i := range traces {
+		var b bytes.Buffer
+		w := trace.NewWriter(&b)
+		if _, err := Play(s, name, seed, w.Emit); err != nil {
+			return err
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		traces[i] = b.Bytes()
+	}
+	if bytes.Equal(traces[0], traces[1]) {
+		return nil
+	}
+	first, second := bytes.Split(traces[0], []byte("\n")), bytes.Split(traces[1], []byte("\n"))
+	for i := range min(len(first), len(second)) {
+		if !bytes.Equal(first[i], second[i]) {
+			return fmt.Errorf("%s is not deterministic in %s with seed %d: line %d of the trace is\n%s\nand then\n%s", s.Name, name, seed, i+1, first[i], second[i])
+		}
+	}
+	return fmt.Errorf("%s is not deterministic in %s with seed %d: the traces have %d and %d lines", s.Name, name, seed, len(first), len(second))
+}

@@ -192,6 +192,21 @@ type Result struct {
 type Store struct {
 	mu     sync.RWMutex
 	values map[string]string
+	count  int
+
+	// changes, if not nil, lie over values: values is read by a View, or was
+	// until just now. order has their keys, those still to be moved into values
+	// at the front once frozen is false.
+	changes map[string]change
+	order   []string
+	frozen  bool
+}
+
+// change is a value that was written, or a key that was deleted, over a map
+// that must not be touched.
+type change struct {
+	value   string
+	deleted bool
 }
 
 // NewStore returns an empty store.
@@ -207,16 +222,17 @@ func (s *Store) Apply(c Command) Result {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, found := s.values[c.Key]
+	s.moveSome()
+	old, found := s.lookup(c.Key)
 	switch c.Op {
 	case Put:
-		s.values[c.Key] = c.Value
+		s.set(c.Key, c.Value, found)
 		return Result{}
 	case Append:
 		if len(old)+len(c.Value) > MaxValue {
 			return Result{Outcome: TooLarge}
 		}
-		s.values[c.Key] = old + c.Value
+		s.set(c.Key, old+c.Value, found)
 		return Result{Value: old + c.Value}
 	case Cas:
 		switch {
@@ -225,23 +241,58 @@ func (s *Store) Apply(c Command) Result {
 		case old != c.Old:
 			return Result{Outcome: Mismatch, Value: old}
 		}
-		s.values[c.Key] = c.Value
+		s.set(c.Key, c.Value, found)
 		return Result{}
 	case Delete:
 		if !found {
 			return Result{Outcome: NotFound}
 		}
-		delete(s.values, c.Key)
+		s.remove(c.Key)
 		return Result{}
 	}
 	panic(fmt.Sprintf("kv: command %q was not checked before it was applied", c.Op))
+}
+
+func (s *Store) lookup(key string) (value string, found bool) {
+	if c, ok := s.changes[key]; ok {
+		return c.value, !c.deleted
+	}
+	value, found = s.values[key]
+	return value, found
+}
+
+func (s *Store) set(key, value string, found bool) {
+	if !found {
+		s.count++
+	}
+	if s.changes == nil {
+		s.values[key] = value
+		return
+	}
+	s.change(key, change{value: value})
+}
+
+func (s *Store) remove(key string) {
+	s.count--
+	if s.changes == nil {
+		delete(s.values, key)
+		return
+	}
+	s.change(key, change{deleted: true})
+}
+
+func (s *Store) change(key string, c change) {
+	if _, ok := s.changes[key]; !ok {
+		s.order = append(s.order, key)
+	}
+	s.changes[key] = c
 }
 
 // Get reads one key.
 func (s *Store) Get(key string) Result {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	value, found := s.values[key]
+	value, found := s.lookup(key)
 	if !found {
 		return Result{Outcome: NotFound}
 	}
@@ -252,7 +303,7 @@ func (s *Store) Get(key string) Result {
 func (s *Store) Len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return len(s.values)
+	return s.count
 }
 
 // Each calls f for every key and value, in no fixed order, until f returns
@@ -261,8 +312,80 @@ func (s *Store) Each(f func(key, value string) bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for k, v := range s.values {
-		if !f(k, v) {
+		if _, over := s.changes[k]; !over && !f(k, v) {
+			return
+		}
+	}
+	for k, c := range s.changes {
+		if !c.deleted && !f(k, c.value) {
 			return
 		}
 	}
 }
+
+// View is a store as it was at one moment.
+type View struct {
+	values map[string]string
+	thaw   func()
+}
+
+// Freeze returns a view of the store as it is now. It takes no time, however
+// large the store: from now on changes lie over the map, and when the view is
+// closed they move into it, a few with every command. There can be one view at
+// a time; it must be closed before the next is made.
+func (s *Store) Freeze() *View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.frozen {
+		panic("kv: there is a view of this store already")
+	}
+	for s.changes != nil {
+		s.moveSome()
+	}
+	s.frozen, s.changes = true, make(map[string]change)
+	return &View{values: s.values, thaw: s.thaw}
+}
+
+func (s *Store) thaw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = false
+}
+
+// moveSome moves a few changes into the map, if nobody reads it. It moves more
+// of them than a command can add, so they come to an end.
+func (s *Store) moveSome() {
+	if s.frozen || s.changes == nil {
+		return
+	}
+	const few = 8
+	for _, key := range s.order[:min(few, len(s.order))] {
+		if c := s.changes[key]; c.deleted {
+			delete(s.values, key)
+		} else {
+			s.values[key] = c.value
+		}
+		delete(s.changes, key)
+	}
+	s.order = s.order[min(few, len(s.order)):]
+	if len(s.order) == 0 {
+		s.changes, s.order = nil, nil
+	}
+}
+
+// Len returns the number of keys.
+func (v *View) Len() int { return len(v.values) }
+
+// Each calls f for every key and value, in no fixed order, until f returns
+// false. It may run beside any use of the store.
+func (v *View) Each(f func(key, value string) bool) {
+	for key, value := range v.values {
+		if !f(key, value) {
+			return
+		}
+	}
+}
+
+// Close ends the view. It is safe for concurrent use with the store, and must
+// be called once.
+func (v *View) Close() { v.thaw() }

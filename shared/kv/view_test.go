@@ -1,0 +1,87 @@
+package kv
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+)
+
+func contents(each func(func(key, value string) bool)) map[string]string {
+	m := make(map[string]string)
+	each(func(k, v string) bool {
+		m[k] = v
+		return true
+	})
+	return m
+}
+
+// A store with views being taken all the time is the same as one without.
+func TestViewShowsOneMomentAndChangesNothing(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	s, plain := NewStore(), NewStore()
+	var view *View
+	var then map[string]string
+	for i := range 20_000 {
+		c := Command{Op: []string{Put, Append, Cas, Delete}[rng.IntN(4)], Key: fmt.Sprint(rng.IntN(60)), Value: fmt.Sprint(rng.IntN(5)), Old: fmt.Sprint(rng.IntN(5))}
+		require.Equal(t, plain.Apply(c), s.Apply(c))
+		require.Equal(t, plain.Len(), s.Len())
+		switch {
+		case view == nil && i%97 == 0:
+			view, then = s.Freeze(), contents(plain.Each)
+		case view != nil && i%97 == 60:
+			require.Equal(t, then, contents(view.Each))
+			require.Equal(t, len(then), view.Len())
+			view.Close()
+			view = nil
+		}
+		if i%50 == 0 {
+			require.Equal(t, contents(plain.Each), contents(s.Each))
+		}
+	}
+}
+
+func TestChangesMoveIntoTheMapOnceTheViewIsClosed(t *testing.T) {
+	s := NewStore()
+	for i := range 1000 {
+		s.Apply(Command{Op: Put, Key: fmt.Sprint(i), Value: "old"})
+	}
+	view := s.Freeze()
+	for i := range 1000 {
+		s.Apply(Command{Op: Put, Key: fmt.Sprint(i), Value: "new"})
+	}
+	require.Len(t, s.changes, 1000)
+	view.Close()
+	for range 1000 {
+		s.Apply(Command{Op: Put, Key: "x", Value: "1"})
+	}
+	require.Nil(t, s.changes)
+	require.Equal(t, Result{Value: "new"}, s.Get("7"))
+}
+
+func TestViewIsReadBesideWriters(t *testing.T) {
+	s := NewStore()
+	for i := range 1000 {
+		s.Apply(Command{Op: Put, Key: fmt.Sprint(i), Value: "old"})
+	}
+	then := contents(s.Each)
+	view := s.Freeze()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer view.Close()
+		if !maps.Equal(then, contents(view.Each)) {
+			return fmt.Errorf("the view has changed")
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for i := range 5000 {
+			s.Apply(Command{Op: Append, Key: fmt.Sprint(i % 1500), Value: "x"})
+		}
+		return nil
+	})
+	require.NoError(t, g.Wait())
+}

@@ -286,6 +286,15 @@ func (r *Raft) becomeFollower(term Term) {
 	r.setTerm(term, 0)
 }
 
+// follow takes the word of the current term's leader: a candidate has lost, and
+// the time until the next election begins anew (§5.2).
+func (r *Raft) follow(leader ID) {
+	if r.role == Candidate {
+		r.becomeFollower(r.currentTerm)
+	}
+	r.leader, r.elapsed = leader, 0
+}
+
 // becomeLeader takes over the current term (Figure 2, "Upon election").
 func (r *Raft) becomeLeader() {
 	r.role, r.leader, r.votes = Leader, r.options.ID, nil

@@ -104,11 +104,7 @@ func (r *Raft) sendAppendEntries(to ID) {
 // handleAppendEntries is the receiver's side of Figure 2; its rule 1 is in
 // Step.
 func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
-	if r.role == Candidate {
-		r.becomeFollower(r.currentTerm)
-	}
-	r.leader = from
-	r.elapsed = 0
+	r.follow(from)
 	// 2. Reply false if log doesn't contain an entry at prevLogIndex whose
 	// term matches prevLogTerm.
 	if !r.log.has(m.PrevLogIndex, m.PrevLogTerm) {

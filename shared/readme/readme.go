@@ -46,21 +46,23 @@
 //	```
 //
 // The last command of such a block may go on running: once it has printed what
-// the block shows, the next block has its turn. A later block of the same
-// terminal goes on where that one stopped: lines above its first command are
-// what the running command prints next. Whatever still runs at the end of the
-// README gets a ^C.
+// the block shows, the next block has its turn. So show the line that says that
+// it is ready. A later block of the same terminal goes on where that one
+// stopped: lines above its first command are what the running command prints
+// next, or keys. Whatever still runs at the end of the README gets a ^C.
 //
 // The shell is not interactive, so it prints no notices about jobs: lines such
 // as "[1] 4711" and "[1]+  Done …" may stand in the README and are not compared.
 //
 // # Keys and conversations
 //
-// The line ^C is that key: it interrupts the running command. The line ^D ends
-// its input.
+// The line ^C is that key: it interrupts the running command, of which the block
+// has to show some output first, so that the test knows that it runs. The line
+// ^D ends its input.
 //
-// In a conversation with nc, answers of a server begin with {"ok": or {"id":
-// and ellipses, and every other line is typed by the reader:
+// In a conversation with nc, lines that begin with {"ok": or {"id":7,"ok": or
+// with an ellipsis are what the server answers, and every other line is typed by
+// the reader:
 //
 //	```console
 //	$ nc 127.0.0.1 7000
@@ -74,7 +76,9 @@
 // A line is typed once the answers above it have come. In a conversation with
 // any other program, a line is typed if it begins with a prompt, which is a name
 // (or nothing) and "> ", as in "> get x"; the prompt itself is not typed, and is
-// not expected from the program, whose input is not a terminal here.
+// not expected from the program, whose input is not a terminal here. A
+// conversation that the README does not end with a key ends with ^C in nc, and
+// with ^D elsewhere.
 //
 // # What the test does behind the scenes
 //
@@ -105,3 +109,415 @@
 // so look for times and ports in them and put ellipses there. Commit a rewrite
 // only if you understand what caused it.
 package readme
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	update = flag.Bool("update", false, "write what the commands of a README print into it")
+	most   = flag.Duration("readme.wait", time.Minute, "how long a command of a README may take to print what it should")
+)
+
+// Test runs the commands of a README and compares what they print with what it
+// says. file is the README's path; its folder is a stage's or the repository's.
+// The test fails at the first command that does something else, and says which
+// one, what was expected and what came. No process that a command started
+// outlives the test.
+func Test(t *testing.T, file string) {
+	t.Helper()
+	if inside() {
+		t.Skip("a README runs its own test: once is enough")
+	}
+	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
+		t.Skip("the commands of a README need a Unix shell")
+	}
+	shell, err := exec.LookPath("bash")
+	if err != nil {
+		shell = "/bin/sh"
+	}
+	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update}
+	if err := r.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runner runs one README.
+type runner struct {
+	// file is the README.
+	file string
+
+	// shell is the program for the terminals.
+	shell string
+
+	// most is how long to wait for output.
+	most time.Duration
+
+	// closing is how long what was started may take to end, once it is told to.
+	closing time.Duration
+
+	// update says to rewrite the README.
+	update bool
+
+	// lines are the README's.
+	lines []string
+
+	// edits are what to rewrite, in order.
+	edits []edit
+
+	world     *world
+	env       []string
+	terminals map[string]*terminal
+}
+
+// edit replaces lines of the README: those from the given one (from 1).
+type edit struct {
+	line     int
+	old, new []string
+}
+
+// terminal is a session and the command in it.
+type terminal struct {
+	*session
+
+	// running is the command that was not seen to end yet.
+	running *command
+
+	// rest are the lines that the README shows and that were not compared
+	// yet; they begin at line of the README. carry says that an ellipsis is
+	// still open: lines may come before them.
+	rest  []string
+	line  int
+	carry bool
+
+	// interrupted and inputEnded say that the reader pressed that key.
+	interrupted, inputEnded bool
+}
+
+// run does everything; it is Test without the flags.
+func (r *runner) run(ctx context.Context) (err error) {
+	file, err := filepath.Abs(r.file)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	r.lines = strings.Split(string(text), "\n")
+	blocks, err := parse(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.file, err)
+	}
+	if len(blocks) == 0 {
+		return fmt.Errorf("%s holds no block fenced as console: there is nothing to run", r.file)
+	}
+	var commands strings.Builder
+	talks := make(map[string]int)
+	for _, b := range blocks {
+		for _, p := range b.parts {
+			fmt.Fprintln(&commands, p.text)
+			if p.begins && p.talks {
+				talks[b.terminal]++
+			}
+		}
+	}
+	w, err := newWorld(ctx, filepath.Dir(file), commands.String())
+	if w != nil {
+		defer func() { err = join(err, w.close()) }()
+	}
+	if err != nil {
+		return err
+	}
+	r.world = w
+	if r.env, err = w.environment(ctx); err != nil {
+		return err
+	}
+	r.terminals = make(map[string]*terminal)
+	defer func() { err = join(err, r.close(err != nil)) }()
+	defer func() { err = join(err, r.rewrite(file)) }()
+	for _, b := range blocks {
+		if err := r.block(b, talks[b.terminal]); err != nil {
+			return err
+		}
+	}
+	for _, term := range r.sorted() {
+		if term.running != nil && term.look().ended {
+			if err := r.finish(term); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sorted returns the terminals, in the order of their names.
+func (r *runner) sorted() []*terminal {
+	return slices.SortedFunc(maps.Values(r.terminals), func(a, b *terminal) int { return cmp.Compare(a.name, b.name) })
+}
+
+// join is errors.Join, with the first one on top.
+func join(first, second error) error {
+	switch {
+	case second == nil:
+		return first
+	case first == nil:
+		return second
+	}
+	return fmt.Errorf("%w\n%w", first, second)
+}
+
+// close ends all terminals.
+func (r *runner) close(failed bool) error {
+	var all error
+	for _, term := range r.sorted() {
+		err := term.close(term.running != nil, r.closing)
+		if err != nil && term.running != nil {
+			err = fmt.Errorf("%s:%d: $ %s: %w", r.file, term.running.line, term.running.text, err)
+		}
+		// After a failure, what else goes wrong tells nothing.
+		if !failed {
+			all = join(all, err)
+		}
+	}
+	return all
+}
+
+// block runs one block. talks is the number of commands of its terminal that
+// are talked to.
+func (r *runner) block(b block, talks int) error {
+	term := r.terminals[b.terminal]
+	if term == nil {
+		s, err := newSession(r.world, r.shell, r.env, b.terminal, talks)
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", r.file, b.line, err)
+		}
+		term = &terminal{session: s}
+		r.terminals[b.terminal] = term
+	}
+	for _, p := range b.parts {
+		if err := r.part(term, p); err != nil {
+			return err
+		}
+		if !p.stays(term) {
+			if err := r.finish(term); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stays says whether a command may go on running behind its block: as the last
+// one of a terminal with a name, if the block shows what it prints, and the
+// reader has not told it to end.
+func (p part) stays(term *terminal) bool {
+	return p.last && term.name != "" && len(p.steps) > 0 && !term.interrupted && !term.inputEnded
+}
+
+// part starts a command, or goes on with one, and takes its steps.
+func (r *runner) part(term *terminal, p part) error {
+	if p.begins {
+		if err := r.finish(term); err != nil {
+			return err
+		}
+		if err := term.start(replacePorts(p.text, r.world.ports), p.talks); err != nil {
+			return r.fault(p.command, nil, "it could not be started: %v", err)
+		}
+		term.running = p.command
+	}
+	if term.running == nil {
+		return fmt.Errorf("%s:%d: $ %s has ended: there is nothing that could print or read this", r.file, p.steps[0].line, p.text)
+	}
+	for i, s := range p.steps {
+		if err := r.step(term, p, s, i == len(p.steps)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step takes one step. What the last step expects may be what the command
+// prints up to its end; a key and a line that is typed come once all above them
+// is there.
+func (r *runner) step(term *terminal, p part, s step, last bool) error {
+	c := p.command
+	if s.kind == expect {
+		term.expect(s)
+		if last && !p.stays(term) {
+			return nil
+		}
+		return r.shown(term)
+	}
+	var err error
+	switch s.kind {
+	case typed:
+		err = term.enter(replacePorts(s.lines[0], r.world.ports))
+	case endInput:
+		term.inputEnded = true
+		err = term.endInput()
+	case interrupt:
+		term.interrupted = true
+		signalGroup(term.cmd.Process.Pid, interruptGroup)
+	}
+	if err != nil {
+		return r.fault(c, nil, "line %d could not be typed: %v", s.line, err)
+	}
+	return nil
+}
+
+// expect notes what must come next.
+func (term *terminal) expect(s step) {
+	term.rest, term.line = s.lines, s.line
+}
+
+// want is the pattern for what must come next.
+func (term *terminal) want() []string {
+	if term.carry {
+		return append([]string{ellipsis}, term.rest...)
+	}
+	return term.rest
+}
+
+// shown waits until the running command has printed what is expected, and takes
+// it.
+func (r *runner) shown(term *terminal) error {
+	find := func(o output) (int, bool) { return prefix(term.want(), r.documented(o.lines)) }
+	o := term.wait(r.most, func(o output) bool { _, ok := find(o); return ok })
+	n, ok := find(o)
+	if !ok {
+		if !r.update {
+			why := fmt.Sprintf("it did not print this within %v", r.most)
+			if o.ended {
+				why = "it ended, and had not printed this"
+			}
+			return r.fault(term.running, &o, "%s", why)
+		}
+		n = len(o.lines)
+		r.edit(term, o)
+	}
+	term.carry = len(term.rest) > 0 && anything(term.rest[len(term.rest)-1])
+	term.rest = nil
+	term.take(n)
+	return nil
+}
+
+// finish waits for the end of the running command, if there is one, and compares
+// what it printed with what is left.
+func (r *runner) finish(term *terminal) error {
+	c := term.running
+	if c == nil {
+		return nil
+	}
+	if c.talks && !term.inputEnded && !term.interrupted {
+		// The reader leaves the conversation, once the answers are there.
+		if c.nc() {
+			if err := r.shown(term); err != nil {
+				return err
+			}
+			signalGroup(term.cmd.Process.Pid, interruptGroup)
+			term.interrupted = true
+		} else if err := term.endInput(); err != nil {
+			return r.fault(c, nil, "its input could not be ended: %v", err)
+		}
+	}
+	o := term.wait(r.most, func(output) bool { return false })
+	switch {
+	case !o.ended:
+		return r.fault(c, &o, "it still runs after %v; a command that goes on needs a block with a terminal of its own (\"# first terminal\"), or ^C below it", r.most)
+	case o.status < 0:
+		return r.fault(c, &o, "it ended the shell")
+	}
+	lines := r.documented(o.lines)
+	if !match(term.want(), lines) {
+		if !r.update {
+			return r.fault(c, &o, "it printed something else")
+		}
+		r.edit(term, o)
+	}
+	if o.status != 0 && !c.status && !term.interrupted {
+		return r.fault(c, &o, "it ended with exit code %d, and the README does not show that; if that is meant, show it with $ echo $? below it", o.status)
+	}
+	term.next()
+	*term = terminal{session: term.session}
+	return nil
+}
+
+// documented gives output as the README would show it: with the documented
+// ports.
+func (r *runner) documented(lines []string) []string {
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		out[i] = replacePorts(l, r.world.documented)
+	}
+	return out
+}
+
+// fault says what went wrong with a command, what was expected next, and what
+// came.
+func (r *runner) fault(c *command, got *output, format string, args ...any) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:%d: %s\n    $ %s\n", r.file, c.line, fmt.Sprintf(format, args...), strings.ReplaceAll(c.text, "\n", "\n    > "))
+	if got == nil {
+		return fmt.Errorf("%s", strings.TrimRight(b.String(), "\n"))
+	}
+	for _, term := range r.terminals {
+		if term.running == c {
+			indent(&b, "expected", term.want())
+		}
+	}
+	indent(&b, "got", r.documented(got.lines))
+	return fmt.Errorf("%s\n(go test -run README -update writes what comes into the README)", strings.TrimRight(b.String(), "\n"))
+}
+
+// indent prints lines below a title.
+func indent(b *strings.Builder, title string, lines []string) {
+	if len(lines) == 0 {
+		fmt.Fprintf(b, "%s: nothing\n", title)
+		return
+	}
+	fmt.Fprintf(b, "%s:\n", title)
+	for _, l := range lines {
+		fmt.Fprintf(b, "    %s\n", l)
+	}
+}
+
+// edit notes what to write in the place of what was expected.
+func (r *runner) edit(term *terminal, o output) {
+	line := term.line
+	if line == 0 {
+		// Nothing was expected so far: the new lines go below the command.
+		line = term.running.line + strings.Count(term.running.text, "\n") + 1
+	}
+	fresh := rewrite(term.want(), r.documented(o.lines))
+	if term.carry && len(fresh) > 0 && anything(fresh[0]) {
+		fresh = fresh[1:]
+	}
+	r.edits = append(r.edits, edit{line: line, old: term.rest, new: fresh})
+}
+
+// rewrite carries out the edits.
+func (r *runner) rewrite(file string) error {
+	if len(r.edits) == 0 {
+		return nil
+	}
+	// From the end, so that the numbers above stay right.
+	slices.SortStableFunc(r.edits, func(a, b edit) int { return b.line - a.line })
+	lines := slices.Clone(r.lines)
+	for _, e := range r.edits {
+		lines = slices.Replace(lines, e.line-1, e.line-1+len(e.old), e.new...)
+	}
+	return os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o644)
+}

@@ -1,0 +1,158 @@
+package readme
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// roleVariable makes a test binary play another program; worldVariable names
+// the file that describes the world.
+const (
+	roleVariable  = "RAFTSTEPS_README_ROLE"
+	worldVariable = "RAFTSTEPS_README_WORLD"
+)
+
+// roles are the programs that have a stand-in.
+var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC}
+
+// init turns the test binary into another program if it was started as one. It
+// comes before everything else, since a test needs no TestMain for it that way.
+func init() {
+	play, ok := roles[os.Getenv(roleVariable)]
+	if !ok {
+		return
+	}
+	os.Unsetenv(roleVariable)
+	os.Exit(play(os.Args[1:]))
+}
+
+// playGo is the go command: it runs what was built, and leaves the rest to the
+// real one.
+func playGo(args []string) int {
+	w, err := readWorld()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "go:", err)
+		return 1
+	}
+	if len(args) >= 2 && args[0] == "run" {
+		if s, ok := w.stage(args[1]); ok {
+			cmd := exec.Command(s.Binary, args[2:]...)
+			cmd.Env = append(os.Environ(), fmt.Sprintf("KV_BASE_PORT=%d", s.BasePort))
+			return playGoRun(cmd)
+		}
+	}
+	if len(args) >= 1 && args[0] == "build" {
+		if done, err := w.playGoBuild(args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "go:", err)
+			return 1
+		} else if done {
+			return 0
+		}
+	}
+	cmd := exec.Command(w.Go, args...)
+	cmd.Dir = w.Root
+	return pass(cmd)
+}
+
+// stage finds the stage that an argument names.
+func (w *world) stage(arg string) (stage, bool) {
+	s, ok := w.Stages[strings.TrimSuffix(strings.TrimPrefix(arg, "./"), "/")]
+	return s, ok
+}
+
+// playGoRun runs a program as go run does: ^C is the program's affair, and
+// what is told of its end is a line, and never its exit code.
+func playGoRun(cmd *exec.Cmd) int {
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// pass runs a program in the place of this one.
+func pass(cmd *exec.Cmd) int {
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return max(1, exit.ExitCode())
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// playGoBuild hands out the program of a stage, if one is asked for: a script,
+// since the program needs to be told its ports.
+func (w *world) playGoBuild(args []string) (bool, error) {
+	out := ""
+	if len(args) == 3 && args[0] == "-o" {
+		out, args = args[1], args[2:]
+	}
+	if len(args) != 1 {
+		return false, nil
+	}
+	s, ok := w.stage(args[0])
+	if !ok {
+		return false, nil
+	}
+	if out == "" {
+		out = filepath.Base(s.Binary)
+	}
+	if info, err := os.Stat(out); err == nil && info.IsDir() {
+		return false, fmt.Errorf("build output %q already exists and is a directory", out)
+	}
+	script := fmt.Sprintf("#!/bin/sh\nKV_BASE_PORT=%d exec %s \"$@\"\n", s.BasePort, quote(s.Binary))
+	return true, os.WriteFile(out, []byte(script), 0o755)
+}
+
+// playNC is nc, as far as READMEs use it: nc [-N] [-v] HOST PORT. Like OpenBSD's
+// it goes on at the end of its input until the server closes, unless -N is
+// given.
+func playNC(args []string) int {
+	shut := false
+	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		shut = shut || a == "-N"
+		return a == "-N" || a == "-v"
+	})
+	if len(args) != 2 || strings.HasPrefix(args[0], "-") {
+		fmt.Fprintln(os.Stderr, "nc: this stand-in takes [-N] [-v] HOST PORT")
+		return 2
+	}
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(args[0], args[1]), time.Minute)
+	if err != nil {
+		reason := err
+		var call *os.SyscallError
+		if errors.As(err, &call) {
+			reason = call.Err
+		}
+		text := reason.Error()
+		fmt.Fprintf(os.Stderr, "nc: connect to %s port %s (tcp) failed: %s\n", args[0], args[1], strings.ToUpper(text[:1])+text[1:])
+		return 1
+	}
+	defer conn.Close()
+	go func() {
+		io.Copy(conn, os.Stdin)
+		if tcp, ok := conn.(*net.TCPConn); ok && shut {
+			tcp.CloseWrite()
+		}
+	}()
+	io.Copy(os.Stdout, conn)
+	return 0
+}

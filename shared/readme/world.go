@@ -1,0 +1,277 @@
+package readme
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// world is what the commands of one README meet: a folder that looks like the
+// repository, stand-ins for programs, free ports.
+type world struct {
+	// Root is the repository.
+	Root string
+
+	// Go is the real go command.
+	Go string
+
+	// Stages are those that the README names.
+	Stages map[string]stage
+
+	// dir is the temporary folder that holds all of it.
+	dir string
+
+	// lock keeps other tests away from the ports.
+	lock net.Listener
+
+	// ports maps documented ports to free ones; documented maps them back.
+	ports, documented map[int]int
+}
+
+// stage is a stage's program.
+type stage struct {
+	// Binary is the program's path.
+	Binary string
+
+	// BasePort is what takes the place of its documented port 70N0.
+	BasePort int
+}
+
+var stageName = regexp.MustCompile(`\b[0-9]{2}-[a-z0-9-]+\b`)
+
+// newWorld makes a world for the README in a folder, with the stages that its
+// commands name.
+func newWorld(ctx context.Context, readmeDir string, commands string) (*world, error) {
+	dir, err := os.MkdirTemp("", "readme-")
+	if err != nil {
+		return nil, err
+	}
+	// /tmp may be a link; programs print where it leads.
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
+	w.Root = readmeDir
+	if _, err := os.Stat(filepath.Join(readmeDir, "go.work")); err != nil {
+		w.Root = filepath.Dir(readmeDir)
+	}
+	if w.Go, err = exec.LookPath("go"); err != nil {
+		return w, err
+	}
+	for _, name := range stageName.FindAllString(commands, -1) {
+		if _, err := os.Stat(filepath.Join(w.Root, name, "go.mod")); err == nil {
+			w.Stages[name] = stage{Binary: filepath.Join(dir, "built", name)}
+		}
+	}
+	return w, errors.Join(w.reserve(), w.links(), w.standIns(), w.build(ctx))
+}
+
+// close removes what is left on the disk.
+func (w *world) close() error {
+	if w.lock != nil {
+		w.lock.Close()
+	}
+	return os.RemoveAll(w.dir)
+}
+
+// Ports are taken from below those that operating systems hand out by
+// themselves, in blocks. The last port of a block is its lock: whoever listens
+// there owns the block.
+const (
+	firstBlock = 10000
+	lastBlock  = 32600
+	blockSize  = 100
+)
+
+// reserve finds free ports for the stages.
+func (w *world) reserve() error {
+	for range 1000 {
+		block := firstBlock + blockSize*rand.IntN((lastBlock-firstBlock)/blockSize)
+		lock, err := listen(block + blockSize - 1)
+		if err != nil {
+			continue
+		}
+		if !free(block, block+blockSize-1) {
+			lock.Close()
+			continue
+		}
+		w.lock = lock
+		for name, s := range w.Stages {
+			number, err := strconv.Atoi(name[:2])
+			if err != nil || number > 8 {
+				return fmt.Errorf("stage %s has no ports of its own", name)
+			}
+			s.BasePort = block + 10*number
+			w.Stages[name] = s
+			for i := range 10 {
+				w.ports[7000+10*number+i] = s.BasePort + i
+				w.documented[s.BasePort+i] = 7000 + 10*number + i
+			}
+		}
+		return nil
+	}
+	return errors.New("there are no free ports")
+}
+
+func listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+// free says whether nobody listens on the ports from first to before last.
+func free(first, last int) bool {
+	for port := first; port < last; port++ {
+		l, err := listen(port)
+		if err != nil {
+			return false
+		}
+		l.Close()
+	}
+	return true
+}
+
+var number = regexp.MustCompile(`\b[0-9]{4,5}\b`)
+
+// replacePorts replaces the numbers that are ports.
+func replacePorts(text string, ports map[int]int) string {
+	return number.ReplaceAllStringFunc(text, func(digits string) string {
+		n, err := strconv.Atoi(digits)
+		if to, ok := ports[n]; err == nil && ok {
+			return strconv.Itoa(to)
+		}
+		return digits
+	})
+}
+
+// links makes the folder that commands are run in.
+func (w *world) links() error {
+	if err := os.MkdirAll(w.current(), 0o755); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(w.dir, "home"), 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(w.Root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(w.Root, e.Name()), filepath.Join(w.current(), e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// current is the folder that commands are run in.
+func (w *world) current() string { return filepath.Join(w.dir, "here") }
+
+// build builds the stages.
+func (w *world) build(ctx context.Context) error {
+	for name, s := range w.Stages {
+		cmd := exec.CommandContext(ctx, w.Go, "build", "-o", s.Binary, ".")
+		cmd.Dir = filepath.Join(w.Root, name)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build in %s: %w\n%s", name, err, out)
+		}
+	}
+	return nil
+}
+
+// standIns puts programs first in PATH: scripts that run this test's own binary
+// in another role.
+func (w *world) standIns() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(w.file(), data, 0o644); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
+		return err
+	}
+	for name := range roles {
+		script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", roleVariable, name, quote(self))
+		if err := os.WriteFile(filepath.Join(w.dir, "bin", name), []byte(script), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file is where the stand-ins find what they need of the world.
+func (w *world) file() string { return filepath.Join(w.dir, "world.json") }
+
+// quote is a text as one word of a shell's command.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// environment is that of the commands: this process's, without what would lead
+// them elsewhere.
+func (w *world) environment(ctx context.Context) ([]string, error) {
+	var env []string
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		switch {
+		case strings.HasPrefix(name, "KV_"), strings.HasPrefix(name, "RAFT_"):
+		case name == "HOME", name == "PATH", name == "PWD", name == "GOWORK", name == "GOCOVERDIR", name == "ENV", name == "BASH_ENV":
+		default:
+			env = append(env, v)
+		}
+	}
+	// These follow from HOME, and HOME is another one here.
+	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV"}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, w.Go, append([]string{"env", "-json"}, names...)...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go env: %w: %s", err, stderr.Bytes())
+	}
+	var values map[string]string
+	if err := json.Unmarshal(out, &values); err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	for _, name := range names {
+		env = append(env, name+"="+values[name])
+	}
+	return append(env,
+		"PATH="+filepath.Join(w.dir, "bin")+string(filepath.ListSeparator)+os.Getenv("PATH"),
+		"HOME="+filepath.Join(w.dir, "home"),
+		"TERM=dumb", "NO_COLOR=1",
+		worldVariable+"="+w.file(),
+	), nil
+}
+
+// readWorld is for the stand-ins.
+func readWorld() (*world, error) {
+	data, err := os.ReadFile(os.Getenv(worldVariable))
+	if err != nil {
+		return nil, err
+	}
+	w := &world{}
+	return w, json.Unmarshal(data, w)
+}
+
+// inside says whether this process was started by a README.
+func inside() bool {
+	_, err := os.Stat(os.Getenv(worldVariable))
+	return !errors.Is(err, fs.ErrNotExist)
+}

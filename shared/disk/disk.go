@@ -18,6 +18,7 @@
 package disk
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 )
@@ -109,22 +110,22 @@ func ReadAll(f File) ([]byte, error) {
 // the folder is synced. After an error it is unknown which of the two will be
 // there.
 func Replace(d Disk, name string, content []byte) (File, error) {
-	f, err := d.Create(name + Aside)
-	if err != nil {
-		return nil, err
+	if err := replace(d, name, content); err != nil {
+		return nil, fmt.Errorf("replacing the file %q: %w", name, err)
 	}
-	if err := replace(d, f, name, content); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("replacing %s: %w", name, err)
-	}
-	return f, nil
+	return d.Open(name)
 }
 
-func replace(d Disk, f File, name string, content []byte) error {
-	if _, err := f.WriteAt(content, 0); err != nil {
+func replace(d Disk, name string, content []byte) error {
+	f, err := d.Create(name + Aside)
+	if err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	_, err = f.WriteAt(content, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := cmp.Or(err, f.Close()); err != nil {
 		return err
 	}
 	if err := d.Rename(name+Aside, name); err != nil {

@@ -363,7 +363,7 @@ func (c *conn) more() error {
 		half := c.in.half()
 		switch {
 		case stopping:
-			c.readBy.to(now.Add(grace))
+			c.readBy.to(c.lastLook(now))
 		case half:
 			if c.halfSince.IsZero() {
 				c.halfSince = now
@@ -392,6 +392,18 @@ func (c *conn) more() error {
 
 // stopping reports whether requests are no longer begun.
 func (c *conn) stopping() bool { return !c.isPeer && c.s.stopping.Load() }
+
+// lastLook is until when a connection is read of a server that stops: as long
+// as something is in flight, and else for the grace that all have. A client
+// that asks again whenever it is refused must not keep the server from its end.
+func (c *conn) lastLook(now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight() > 0 {
+		return now.Add(grace)
+	}
+	return c.s.stoppedAt.Add(grace)
+}
 
 // late says what it means that nothing came in time; nil to go on waiting.
 func (c *conn) late(half bool) error {

@@ -46,8 +46,10 @@ type Server struct {
 	clients errgroup.Group
 	peers   errgroup.Group
 
-	// stopping is set once the server takes no more requests.
-	stopping atomic.Bool
+	// stopping is set once the server takes no more requests. stoppedAt is when
+	// that was; it is written before.
+	stopping  atomic.Bool
+	stoppedAt time.Time
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -145,6 +147,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // stop ends the connections: clients first, for what they wait for may need
 // the peers.
 func (s *Server) stop() {
+	s.stoppedAt = time.Now()
 	s.stopping.Store(true)
 	s.each(func(c *conn) { c.wakeReader() })
 	late := time.AfterFunc(s.limits.Drain, func() {

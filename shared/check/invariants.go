@@ -274,7 +274,7 @@ func (c *Invariants) count(w *watched) {
 
 // fullLook is how many looks may pass until a log is read as a whole again. In
 // between it is read from its end down to the first entry that is as it was.
-const fullLook = 64
+const fullLook = 256
 
 // readLog brings the memory of a log up to date, and checks what is new.
 func (c *Invariants) readLog(w *watched, in node.Inspector) error {

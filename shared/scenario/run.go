@@ -29,8 +29,11 @@ type run struct {
 	kind Kind
 	why  string
 
-	// askers counts the clients that the script has used.
+	// askers counts the clients that the script has used besides the first.
 	askers uint64
+
+	// given is the newest term that the operator has given to a leader.
+	given uint64
 
 	// writes are the commands that servers have applied, if somebody listens.
 	writes []write
@@ -79,18 +82,41 @@ func (r *run) wait(d time.Duration) {
 // settle gives the replicas time to agree.
 func (r *run) settle() { r.wait(settleTime) }
 
+// Clients of every story.
+const (
+	// someClient asks one server once.
+	someClient = 1
+
+	// watcher asks what a person looks up beside the story.
+	watcher = 2
+
+	// firstAsker is the first of those with habits of their own.
+	firstAsker = 3
+)
+
 // asker is a client that has asked nothing yet.
 func (r *run) asker() *sim.Client {
 	r.askers++
-	return r.w.Client(r.askers)
+	return r.w.Client(firstAsker + r.askers - 1)
 }
 
 // do asks one server once. It returns the error of the answer.
 func (r *run) do(server uint64, q api.Request) (api.Response, *api.Error) {
+	return r.doAs(r.w.Client(someClient), server, q)
+}
+
+// look is do for what is no part of the story.
+func (r *run) look(server uint64, q api.Request) (api.Response, *api.Error) {
+	c := r.w.Client(watcher)
+	c.Quiet = true
+	return r.doAs(c, server, q)
+}
+
+func (r *run) doAs(c *sim.Client, server uint64, q api.Request) (api.Response, *api.Error) {
 	if r.over() {
 		return api.Response{}, &api.Error{Code: api.Unknown, Message: "the story is over"}
 	}
-	response, err := r.asker().Do(server, q)
+	response, err := c.Do(server, q)
 	var answer *api.Error
 	if err != nil && !errors.As(err, &answer) {
 		answer = &api.Error{Code: api.Unknown, Message: err.Error()}
@@ -110,7 +136,7 @@ func (r *run) tryPut(server uint64, key, value string) *sim.Call {
 	if r.over() {
 		return &sim.Call{}
 	}
-	return r.asker().Begin(server, api.Request{Op: kv.Put, Key: key, Value: value})
+	return r.w.Client(someClient).Begin(server, api.Request{Op: kv.Put, Key: key, Value: value})
 }
 
 // write asks whoever leads, again and again if need be, until the write is
@@ -184,7 +210,7 @@ type status struct {
 
 // status asks a server how it sees itself.
 func (r *run) status(server uint64) (status, bool) {
-	response, err := r.do(server, api.Request{Op: api.Status})
+	response, err := r.look(server, api.Request{Op: api.Status})
 	if err != nil || r.over() {
 		return status{}, false
 	}
@@ -258,7 +284,8 @@ func (r *run) leaderAmong(ids []uint64) uint64 {
 // appointBest appoints the server with the best log among some, in a term after
 // all of theirs, as a careful operator does.
 func (r *run) appointBest(ids []uint64) uint64 {
-	var best, term, bestTerm, bestLast uint64
+	var best, bestTerm, bestLast uint64
+	term := r.given
 	for _, id := range ids {
 		s, ok := r.status(id)
 		if !ok {
@@ -278,6 +305,7 @@ func (r *run) appointBest(ids []uint64) uint64 {
 
 // appoint makes a server the leader of a term.
 func (r *run) appoint(id, term uint64) {
+	r.given = max(r.given, term)
 	r.say("the operator appoints %s in term %d", node.Name(id), term)
 	if _, err := r.do(id, api.Request{Op: api.Lead, Term: term}); err != nil {
 		r.breaks(Unavailable, "%s does not let itself be appointed: %v", node.Name(id), err)
@@ -289,7 +317,7 @@ func (r *run) lastTerm(s status) uint64 {
 	if s.last == 0 {
 		return 0
 	}
-	response, err := r.do(s.id, api.Request{Op: api.Log, From: s.last})
+	response, err := r.look(s.id, api.Request{Op: api.Log, From: s.last})
 	if err != nil {
 		return 0
 	}

@@ -38,6 +38,10 @@ type Client struct {
 	// that know how to do one only once. It asks again as with Retry.
 	Sessions bool
 
+	// Quiet keeps what it asks out of the story and out of the history: it is
+	// for whoever watches.
+	Quiet bool
+
 	world    *World
 	session  session
 	requests uint64
@@ -139,8 +143,11 @@ func (c *Client) Begin(server uint64, q api.Request) *Call {
 	if server == 0 {
 		server = max(c.leader, 1)
 	}
-	call := &Call{Request: q, client: c, server: server, place: len(w.history), deadline: w.now + c.Patience}
-	w.history = append(w.history, check.Operation{Client: c.ID, Server: server, Request: q, Invoke: w.now})
+	call := &Call{Request: q, client: c, server: server, place: -1, deadline: w.now + c.Patience}
+	if !c.Quiet {
+		call.place = len(w.history)
+		w.history = append(w.history, check.Operation{Client: c.ID, Server: server, Request: q, Invoke: w.now})
+	}
 	c.begin(call)
 	return call
 }
@@ -156,7 +163,7 @@ func (w *World) try(call *Call) {
 	q := call.Request
 	q.ID = c.requests
 	line := q.AppendJSON(nil)
-	if w.options.Sink != nil {
+	if w.options.Sink != nil && !c.Quiet {
 		text := ""
 		if call.attempts > 1 {
 			text = "again"
@@ -195,7 +202,7 @@ func (w *World) requestArrives(e *event) {
 func (w *World) handleRequest(m *machine, e *event) {
 	a := e.attempt
 	w.counters.Requests++
-	if w.options.Sink != nil {
+	if w.options.Sink != nil && !a.call.client.Quiet {
 		w.emit(trace.Event{Node: m.id, Kind: trace.Request, Client: a.call.client.ID, Message: string(e.line)})
 	}
 	life := m.life
@@ -226,7 +233,7 @@ func (w *World) answer(m *machine, a answer) {
 	if i := slices.Index(m.open, a.attempt); i >= 0 {
 		m.open = slices.Delete(m.open, i, i+1)
 	}
-	if w.options.Sink != nil {
+	if w.options.Sink != nil && !a.attempt.call.client.Quiet {
 		w.emit(trace.Event{Node: m.id, Kind: trace.Reply, Client: a.attempt.call.client.ID, Message: string(a.response.AppendJSON(nil))})
 	}
 	if m.mute > 0 || a.attempt.breaks {
@@ -297,7 +304,7 @@ func (w *World) conclude(a *attempt, r api.Response) {
 	a.over = true
 	call, c := a.call, a.call.client
 	again := w.again(call, r)
-	if w.options.Sink != nil {
+	if w.options.Sink != nil && !c.Quiet {
 		text := ""
 		if again {
 			text = "it asks again"

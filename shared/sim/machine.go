@@ -169,9 +169,9 @@ func (w *World) Crash(id uint64) {
 func (w *World) PowerCut(ids ...uint64) {
 	for _, id := range ids {
 		m := w.machine(id)
+		w.counters.PowerCuts++
+		w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its power is cut"})
 		if m.server != nil {
-			w.counters.PowerCuts++
-			w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its power is cut"})
 			w.down(m, false)
 		}
 		w.crashDisk(m)

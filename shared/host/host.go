@@ -132,7 +132,7 @@ func (h *Host) build() error {
 	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{
-		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Trace: h.loop.sink(),
+		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Work: h.loop.work, Trace: h.loop.sink(),
 		Rand: rand.New(rand.NewPCG(seed, o.ID)),
 	})
 	h.loop.node = s
@@ -174,6 +174,7 @@ func (h *Host) Run(ctx context.Context) error {
 		g.Go(func() error { return l.Run(inner) })
 	}
 	err := g.Wait()
+	_ = h.loop.workers.Wait() // they return nil, and may use what is closed now
 	if c, ok := h.loop.node.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
 	}

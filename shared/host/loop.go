@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
@@ -56,6 +58,9 @@ type loop struct {
 
 	// isCut are the peers whose messages are dropped. Only the loop uses it.
 	isCut map[uint64]bool
+
+	// workers run what the server wants done beside it.
+	workers errgroup.Group
 
 	// answers of the present batch.
 	answers []answer
@@ -221,6 +226,19 @@ func (l *loop) send(to uint64, line []byte) {
 	if !l.link(to, line) {
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Text = l.id, to, "the queue of the link is full" })
 	}
+}
+
+// work is node.World.Work. What is still under way when the loop ends comes to
+// its end, and nobody is told.
+func (l *loop) work(work func() error, done func(error)) {
+	l.workers.Go(func() error {
+		err := work()
+		l.mu.Lock()
+		l.inbox = append(l.inbox, input{control: func() { done(err) }})
+		l.mu.Unlock()
+		l.awake()
+		return nil
+	})
 }
 
 // cut lets the loop drop, or pass, a peer's messages.

@@ -70,6 +70,11 @@ type World struct {
 	// Disk is what outlives a crash; nil in stages that keep nothing.
 	Disk disk.Disk
 
+	// Work runs work beside the server, and when it has returned, calls done
+	// with its error as one more input: a Flush follows. work must touch nothing
+	// that the server changes. A crash ends it like everything else.
+	Work func(work func() error, done func(error))
+
 	// Rand is the only randomness.
 	Rand *rand.Rand
 
@@ -98,6 +103,10 @@ type Config struct {
 
 	// Heartbeat is how long a leader may be silent.
 	Heartbeat time.Duration
+
+	// CompactBytes is how far the journal may grow before the server takes a
+	// snapshot, in the stages that do; 0 is their default.
+	CompactBytes int64
 
 	// Fsync is false only to show what a disk without it is worth.
 	Fsync bool

@@ -104,6 +104,7 @@ func (w *World) start(m *machine) error {
 		Disk:   m.disk,
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())),
 		Send:   func(to uint64, line []byte) { w.send(m, life, to, line) },
+		Work:   func(work func() error, done func(error)) { w.work(m, life, work, done) },
 	}
 	if sink := w.options.Sink; sink != nil {
 		world.Trace = func(e trace.Event) {

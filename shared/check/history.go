@@ -84,9 +84,16 @@ func (o Operation) command() bool {
 
 // Counts sums a history up.
 type Counts struct {
-	Happened int
-	Refused  int
-	Unknown  int
+	Happened int `json:"happened"`
+	Refused  int `json:"refused"`
+	Unknown  int `json:"unknown"`
+}
+
+// Add adds the counts of another history.
+func (c *Counts) Add(o Counts) {
+	c.Happened += o.Happened
+	c.Refused += o.Refused
+	c.Unknown += o.Unknown
 }
 
 // Counts counts the operations by outcome.

@@ -111,6 +111,16 @@ type InvariantCounters struct {
 	Joint int `json:"joint"`
 }
 
+// Add adds the counters of another run.
+func (n *InvariantCounters) Add(o InvariantCounters) {
+	n.Looks += o.Looks
+	n.Leaders += o.Leaders
+	n.Committed += o.Committed
+	n.Truncated += o.Truncated
+	n.Snapshots += o.Snapshots
+	n.Joint += o.Joint
+}
+
 // Violation says which invariant does not hold.
 type Violation struct {
 	// Invariant is its number, such as "I5".

@@ -210,7 +210,7 @@ func page(number int) string { return fmt.Sprintf("%d%s", number, strings.Repeat
 
 // Chaos, in virtual time.
 const (
-	chaosTime = 8 * time.Second
+	chaosTime = 6 * time.Second
 	calmTime  = 10 * time.Second
 )
 

@@ -9,7 +9,6 @@
 package scenario
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -178,14 +177,11 @@ func (c Coverage) String() string {
 	return text + fmt.Sprintf("; operations done %d, refused %d, unknown %d", o.Happened, o.Refused, o.Unknown)
 }
 
-// MarshalJSON writes all counters as one flat object.
-func (c Coverage) MarshalJSON() ([]byte, error) {
-	type flat struct {
-		sim.Counters
-		check.InvariantCounters
-		Operations check.Counts `json:"operations"`
-	}
-	return json.Marshal(flat(c))
+// Add adds what another run has shown.
+func (c *Coverage) Add(o Coverage) {
+	c.Counters.Add(o.Counters)
+	c.InvariantCounters.Add(o.InvariantCounters)
+	c.Operations.Add(o.Operations)
 }
 
 // ErrNotApplicable is what Play returns for a story that the stage does not

@@ -26,8 +26,8 @@ type Flaws struct {
 	// Hasty lets the leader apply and answer before anybody else has the write.
 	Hasty bool
 
-	// Gullible lets a follower take what it gets, even if it has more.
-	Gullible bool
+	// Eager lets a follower apply whatever it gets, when it gets it.
+	Eager bool
 
 	// Disordered sends to the others in the order of a map.
 	Disordered bool
@@ -70,12 +70,13 @@ type Server struct {
 	commit int
 	dirty  bool
 
-	// file holds the first saved entries of the log; shrunk says that some of
-	// them are others now.
-	file   disk.File
-	size   int64
-	saved  int
-	shrunk bool
+	// acks are the servers to be told how much of the log is here.
+	acks []uint64
+
+	// file holds the first saved entries of the log.
+	file  disk.File
+	size  int64
+	saved int
 
 	// have is how much of the log each server is known to have.
 	have map[uint64]int
@@ -118,13 +119,6 @@ func (s *Server) recover() error {
 		s.log, data = append(s.log, line), rest
 	}
 	s.old = len(s.log)
-	return s.rewrite()
-}
-
-// rewrite puts the whole log into a new file.
-func (s *Server) rewrite() error {
-	var err error
-	s.saved, s.size, s.shrunk = 0, 0, false
 	if s.file, err = disk.Replace(s.world.Disk, name, nil); err != nil {
 		return err
 	}
@@ -167,19 +161,24 @@ func (s *Server) Receive(from uint64, line []byte) {
 	case !m.Ask:
 		s.have[from] = max(s.have[from], m.Have)
 	case m.From < 0 || m.From > len(s.log):
-		s.send(from, message{Have: len(s.log)})
-	case s.flaws.Gullible:
-		s.log, s.dirty = append(s.log[:m.From:m.From], m.Log...), true
-		s.shrunk = s.shrunk || m.From < s.saved
-		s.commit = min(s.commit, len(s.log))
-		s.apply(min(m.Commit, len(s.log)))
-		s.send(from, message{Have: len(s.log)})
+		s.acks = append(s.acks, from)
 	case m.From+len(m.Log) > len(s.log):
 		s.log, s.dirty = append(s.log, m.Log[len(s.log)-m.From:]...), true
 		fallthrough
 	default:
-		s.apply(min(m.Commit, len(s.log)))
-		s.send(from, message{Have: len(s.log)})
+		if s.flaws.Eager {
+			s.applyNow(m.Log)
+		} else {
+			s.apply(min(m.Commit, len(s.log)))
+		}
+		s.acks = append(s.acks, from)
+	}
+}
+
+// applyNow applies what arrived, in whatever order.
+func (s *Server) applyNow(log []json.RawMessage) {
+	for _, text := range log {
+		s.applyOne(text, 0)
 	}
 }
 
@@ -209,23 +208,20 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 
 // Flush saves, sends, applies and answers.
 func (s *Server) Flush() error {
-	if !s.dirty {
-		s.advance()
-		return nil
-	}
-	s.dirty = false
-	if !s.flaws.Forgets {
-		keep := s.save
-		if s.shrunk {
-			keep = s.rewrite
-		}
-		if err := keep(); err != nil {
+	if s.dirty && !s.flaws.Forgets {
+		if err := s.save(); err != nil {
 			return err
 		}
 	}
-	if s.leads() {
+	if s.dirty && s.leads() {
 		s.broadcast()
 	}
+	s.dirty = false
+	// An answer says what is on the disk, so it comes after the save.
+	for _, to := range s.acks {
+		s.send(to, message{Have: len(s.log)})
+	}
+	s.acks = s.acks[:0]
 	s.advance()
 	return nil
 }
@@ -253,15 +249,7 @@ func (s *Server) advance() {
 func (s *Server) apply(k int) {
 	for s.commit < k {
 		s.commit++
-		text := s.log[s.commit-1]
-		c, err := kv.Decode(text)
-		if err != nil {
-			panic(err)
-		}
-		result := s.store.Apply(c)
-		if s.world.Trace != nil {
-			s.world.Trace(trace.Event{Kind: trace.Apply, Index: uint64(s.commit), Message: string(text)})
-		}
+		result := s.applyOne(s.log[s.commit-1], s.commit)
 		if len(s.waiting) > 0 && s.waiting[0].index == s.commit {
 			w := s.waiting[0]
 			s.waiting = s.waiting[1:]
@@ -270,6 +258,17 @@ func (s *Server) apply(k int) {
 			w.reply(r)
 		}
 	}
+}
+
+func (s *Server) applyOne(text json.RawMessage, index int) kv.Result {
+	c, err := kv.Decode(text)
+	if err != nil {
+		panic(err)
+	}
+	if s.world.Trace != nil {
+		s.world.Trace(trace.Event{Kind: trace.Apply, Index: uint64(index), Message: string(text)})
+	}
+	return s.store.Apply(c)
 }
 
 func (s *Server) broadcast() {

@@ -12,6 +12,7 @@ type groupSignal int
 const (
 	interruptGroup groupSignal = iota
 	terminateGroup
+	continueGroup
 	killGroup
 )
 

@@ -15,6 +15,7 @@ type groupSignal = syscall.Signal
 const (
 	interruptGroup = syscall.SIGINT
 	terminateGroup = syscall.SIGTERM
+	continueGroup  = syscall.SIGCONT
 	killGroup      = syscall.SIGKILL
 )
 

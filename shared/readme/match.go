@@ -55,6 +55,17 @@ func prefix(want, got []string) (int, bool) {
 // match says whether all of got is what the README shows.
 func match(want, got []string) bool { return ends(want, got)[len(got)] }
 
+// hopeless says that got is not even the beginning of what the README shows:
+// whatever follows, it will not match.
+func hopeless(want, got []string) bool {
+	for n := range len(want) + 1 {
+		if match(want[:n], got) {
+			return false
+		}
+	}
+	return true
+}
+
 // ends says for each beginning of got whether it is what the README shows.
 func ends(want, got []string) []bool {
 	at := make([]bool, len(got)+1)

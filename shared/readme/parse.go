@@ -48,6 +48,9 @@ type command struct {
 	// talks says that the reader types something into the program.
 	talks bool
 
+	// job says that the command starts something in the background.
+	job bool
+
 	// status says that the README shows the command's exit code.
 	status bool
 }
@@ -89,6 +92,7 @@ var (
 	answer    = regexp.MustCompile(`^(\{("id":([0-9]+|…),)?"ok":|…|nc: )`)
 	prompt    = regexp.MustCompile(`^[\w-]*>( |$)`)
 	hereDoc   = regexp.MustCompile(`<<-?\s*['"]?(\w+)['"]?`)
+	job       = regexp.MustCompile(`(^|[^&>\\])&($|[^&>0-9])`)
 	exitLine  = regexp.MustCompile(`^exit status [0-9]+$`)
 )
 
@@ -152,7 +156,7 @@ func (p *parser) block(first int, lines []string) (block, error) {
 		if typed, ok := strings.CutPrefix(line, "$ "); ok {
 			rest := continued(typed, lines[n+1:])
 			text := strings.Join(append([]string{typed}, rest...), "\n")
-			b.parts = append(b.parts, part{command: &command{line: number, text: text}, begins: true})
+			b.parts = append(b.parts, part{command: &command{line: number, text: text, job: job.MatchString(text)}, begins: true})
 			now = &b.parts[len(b.parts)-1]
 			n += 1 + len(rest)
 			continue

@@ -51,6 +51,10 @@
 // stopped: lines above its first command are what the running command prints
 // next, or keys. Whatever still runs at the end of the README gets a ^C.
 //
+// What a job in the background prints may come at any time. The test waits for
+// it where the README shows it, below the command that starts the job or below
+// a later one; what else the job prints is better sent elsewhere.
+//
 // The shell is not interactive, so it prints no notices about jobs: lines such
 // as "[1] 4711" and "[1]+  Done …" may stand in the README and are not compared.
 //
@@ -202,6 +206,10 @@ type terminal struct {
 	line  int
 	carry bool
 
+	// jobs says that something was started in the background: it may print at
+	// any time.
+	jobs bool
+
 	// interrupted and inputEnded say that the reader pressed that key.
 	interrupted, inputEnded bool
 }
@@ -337,6 +345,7 @@ func (r *runner) part(term *terminal, p part) error {
 			return r.fault(p.command, nil, "it could not be started: %v", err)
 		}
 		term.running = p.command
+		term.jobs = term.jobs || p.job
 	}
 	if term.running == nil {
 		return fmt.Errorf("%s:%d: $ %s has ended: there is nothing that could print or read this", r.file, p.steps[0].line, p.text)
@@ -395,13 +404,17 @@ func (term *terminal) want() []string {
 // it.
 func (r *runner) shown(term *terminal) error {
 	find := func(o output) (int, bool) { return prefix(term.want(), r.documented(o.lines)) }
-	o := term.wait(r.most, func(o output) bool { _, ok := find(o); return ok })
+	never := func(o output) bool { return hopeless(term.want(), r.documented(o.lines)) }
+	o := term.wait(r.most, func(o output) bool { _, ok := find(o); return ok || never(o) })
 	n, ok := find(o)
 	if !ok {
 		if !r.update {
 			why := fmt.Sprintf("it did not print this within %v", r.most)
-			if o.ended {
+			switch {
+			case o.ended:
 				why = "it ended, and had not printed this"
+			case never(o):
+				why = "it printed something else"
 			}
 			return r.fault(term.running, &o, "%s", why)
 		}
@@ -440,18 +453,44 @@ func (r *runner) finish(term *terminal) error {
 	case o.status < 0:
 		return r.fault(c, &o, "it ended the shell")
 	}
-	lines := r.documented(o.lines)
-	if !match(term.want(), lines) {
-		if !r.update {
-			return r.fault(c, &o, "it printed something else")
-		}
-		r.edit(term, o)
-	}
 	if o.status != 0 && !c.status && !term.interrupted {
 		return r.fault(c, &o, "it ended with exit code %d, and the README does not show that; if that is meant, show it with $ echo $? below it", o.status)
 	}
+	if err := r.compare(term, o); err != nil {
+		return err
+	}
+	*term = terminal{session: term.session, jobs: term.jobs}
+	return nil
+}
+
+// compare compares what a command that has ended printed with what is left of
+// what the README shows. If there are jobs in the background, what they print
+// may come later.
+func (r *runner) compare(term *terminal, o output) error {
+	least := len(o.lines)
+	find := func(o output) int {
+		for n, ok := range ends(term.want(), r.documented(o.lines)) {
+			if ok && n >= least {
+				return n
+			}
+		}
+		return -1
+	}
 	term.next()
-	*term = terminal{session: term.session}
+	if term.jobs {
+		o = term.wait(r.most, func(o output) bool { return find(o) >= 0 || hopeless(term.want(), r.documented(o.lines)) })
+	} else {
+		o = output{lines: o.lines, ended: true}
+	}
+	n := find(o)
+	if n < 0 {
+		if !r.update {
+			return r.fault(term.running, &o, "it printed something else")
+		}
+		r.edit(term, o)
+		n = len(o.lines)
+	}
+	term.take(n)
 	return nil
 }
 

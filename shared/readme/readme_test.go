@@ -162,8 +162,9 @@ connection 1
 …
 ^C
 stopped
-$ go run ./00-fake serve
-… listening on …
+$ go run ./01-other serve
+listen tcp 127.0.0.1:7010: bind: address already in use
+exit status 1
 '''
 
 '''console
@@ -180,6 +181,14 @@ $ go run ./00-fake shell
 > this ends by itself
 you said this ends by itself
 bye
+$ ./kv serve &
+… listening on 127.0.0.1:7000
+$ server=$!
+$ ./kv ask z >/dev/null; true
+connection 1
+$ kill -STOP $server; (sleep 1; kill -CONT $server) &
+$ kill $server
+stopped
 $ sleep 1000 &
 [1] 4711
 $ kill $!; wait $!; echo $?
@@ -192,7 +201,8 @@ go version …
 '''
 
 '''console
-# first terminal
+# second terminal
+connection 1
 ^C
 …
 '''
@@ -256,22 +266,35 @@ func TestReadmeThatIsFalse(t *testing.T) {
 			want: []string{"README.md:2: it still runs after 2s", `block with a terminal of its own ("# first terminal"), or ^C`},
 		},
 		"a server that never says what it should": {
-			text: strings.Replace(serve, "listening", "waiting", 1),
+			text: strings.Replace(serve, "listening on …", "listening on …\nready", 1),
 			most: 2 * time.Second,
-			want: []string{"README.md:3: it did not print this within 2s\n    $ go run ./00-fake serve\nexpected:\n    … waiting on …\ngot:\n", "listening on 127.0.0.1:7000"},
+			want: []string{"README.md:3: it did not print this within 2s\n    $ go run ./00-fake serve\nexpected:\n    … listening on …\n    ready\ngot:\n", "listening on 127.0.0.1:7000"},
 		},
 		"a server that ends at once": {
 			text: serve + strings.Replace(serve, "first", "other", 1),
-			want: []string{"README.md:8: it ended, and had not printed this", "listen tcp 127.0.0.1:7000: bind: address already in use"},
+			want: []string{"README.md:8: it printed something else", "listen tcp 127.0.0.1:7000: bind: address already in use"},
+		},
+		"a server that says nothing and ends": {
+			text: "'''console\n# first terminal\n$ go run ./00-fake\nready\n'''\n",
+			want: []string{"README.md:3: it ended, and had not printed this", "expected:\n    ready\ngot: nothing"},
+		},
+		"a job that prints something else": {
+			text: "'''console\n$ (echo a; echo c) &\na\nb\n'''\n",
+			want: []string{"README.md:2: it printed something else", "expected:\n    a\n    b\ngot:\n    a\n    c\n"},
+		},
+		"a job that prints too little": {
+			text: "'''console\n$ (echo a) &\na\nb\n'''\n",
+			most: time.Second,
+			want: []string{"README.md:2: it printed something else", "expected:\n    a\n    b\ngot:\n    a\n"},
 		},
 		"a command in a terminal that prints more and ends": {
 			text: "'''console\n# first terminal\n$ echo a; echo b\na\n'''\n'''console\n# first terminal\n$ echo c\nc\n'''\n",
 			want: []string{"README.md:3: it printed something else", "expected: nothing\ngot:\n    b\n"},
 		},
 		"an answer that does not come": {
-			text: serve + "'''console\n$ nc 127.0.0.1 7000\na\n{\"ok\":true,\"value\":\"b\"}\n^C\n'''\n",
+			text: serve + "'''console\n$ nc 127.0.0.1 7000\na\n{\"ok\":true,…\n{\"ok\":true,\"value\":\"b\"}\n^C\n'''\n",
 			most: 2 * time.Second,
-			want: []string{"README.md:7: it did not print this within 2s\n    $ nc 127.0.0.1 7000\nexpected:\n    {\"ok\":true,\"value\":\"b\"}\ngot:\n    {\"ok\":true,\"value\":\"a\"}\n"},
+			want: []string{"README.md:7: it did not print this within 2s\n    $ nc 127.0.0.1 7000\nexpected:\n    {\"ok\":true,…\n    {\"ok\":true,\"value\":\"b\"}\ngot:\n    {\"ok\":true,\"value\":\"a\"}\n"},
 		},
 		"a line that is typed to nobody": {
 			text: "'''console\n$ go run ./00-fake echo x\nx\n> more\nyou said more\n'''\n",

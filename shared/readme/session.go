@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,11 +213,17 @@ func (s *session) take(lines int) {
 	}
 }
 
-// next forgets the end of the present command, so that another one can follow.
+// next forgets that the present command has ended, so that another one can
+// follow. What was printed and not taken stays.
 func (s *session) next() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, s.out, _ = bytes.Cut(s.out, []byte("\036\n"))
+	before, rest, _ := bytes.Cut(s.out, []byte("\036"+s.mark+" "))
+	_, after, _ := bytes.Cut(rest, []byte("\036\n"))
+	if len(before) > 0 && !bytes.HasSuffix(before, []byte("\n")) {
+		before = append(before, '\n')
+	}
+	s.out = slices.Concat(before, after)
 }
 
 // wait waits until ready says yes to what the present command has printed, or
@@ -257,6 +264,8 @@ func (s *session) close(running bool, closing time.Duration) error {
 	// What was started with & hears of no ^C.
 	if !s.left(time.Second) {
 		signalGroup(s.cmd.Process.Pid, terminateGroup)
+		// One that stands still hears it only once it goes on.
+		signalGroup(s.cmd.Process.Pid, continueGroup)
 		if !s.left(closing) {
 			signalGroup(s.cmd.Process.Pid, killGroup)
 			if !s.left(closing) {

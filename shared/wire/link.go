@@ -48,6 +48,9 @@ type Link struct {
 	limits Limits
 	log    *slog.Logger
 
+	// dial opens a connection to the peer.
+	dial func(ctx context.Context) (net.Conn, error)
+
 	// wake says that the queue is not empty.
 	wake chan struct{}
 
@@ -62,7 +65,12 @@ func NewLink(o LinkOptions) *Link {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Link{o: o, limits: o.Limits.filled(), log: o.Log.With("peer", o.To), wake: make(chan struct{}, 1)}
+	l := &Link{o: o, limits: o.Limits.filled(), log: o.Log.With("peer", o.To), wake: make(chan struct{}, 1)}
+	l.dial = func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", o.Address)
+	}
+	return l
 }
 
 // Send puts one message, without newline, into the queue. It never waits. It
@@ -176,8 +184,7 @@ func (l *Link) connect(ctx context.Context) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.limits.Dial)
 	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", l.o.Address)
+	c, err := l.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,15 @@
+//go:build unix
+
+package wire
+
+import "syscall"
+
+// openFiles is how many files this process may open. The runtime has raised
+// the limit as far as it may.
+func openFiles() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	return int(min(uint64(l.Cur), 1<<30))
+}

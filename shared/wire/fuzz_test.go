@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -83,7 +84,7 @@ func FuzzServer(f *testing.F) {
 	ln := newPipes()
 	s := &Server{Ops: ops, Handler: echo, Limits: Limits{Line: limit}}
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(f.Context(), ln) }()
+	go func() { done <- s.Serve(context.Background(), ln) }()
 	f.Cleanup(func() {
 		s.Close()
 		<-done

@@ -154,6 +154,9 @@ func (s *supervisor) pause(sv *server) error {
 	if err := s.alive(sv); err != nil {
 		return err
 	}
+	if sv.paused {
+		return nil
+	}
 	if err := pauseProcess(sv.process.cmd.Process); err != nil {
 		return fmt.Errorf("%s: %w", node.Name(sv.member.ID), err)
 	}

@@ -128,11 +128,18 @@ func Load(path string) (File, error) {
 	return f, nil
 }
 
+// missing is the path of a file that is not there. It is fs.ErrNotExist, in
+// better words.
+type missing string
+
+func (m missing) Error() string        { return "there is no file " + string(m) }
+func (m missing) Is(target error) bool { return target == fs.ErrNotExist }
+
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no file %s: %w", path, fs.ErrNotExist)
+		return nil, missing(path)
 	case err != nil:
 		return nil, fmt.Errorf("the configuration: %w", err)
 	case info.IsDir():

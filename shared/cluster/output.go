@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"sync"
@@ -19,6 +20,9 @@ const (
 	// them, because somebody holds it with ^S.
 	maxQueue = 4096
 
+	// mostSettles is how many times the time of silence settle waits at most.
+	mostSettles = 10
+
 	// drainTime is how long the end waits for such a terminal.
 	drainTime = time.Second
 )
@@ -34,6 +38,7 @@ type output struct {
 	lines   chan string
 	dropped int
 	closed  bool
+	last    time.Time
 	drained chan struct{}
 }
 
@@ -66,6 +71,23 @@ func (o *output) close() {
 	}
 }
 
+// settle waits until nothing was shown for a time, but not for ever.
+func (o *output) settle(ctx context.Context, silence time.Duration) {
+	for range mostSettles {
+		o.mu.Lock()
+		wait := time.Until(o.last.Add(silence))
+		o.mu.Unlock()
+		if wait <= 0 {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // server shows a line that a server printed.
 func (o *output) server(id uint64, line string) {
 	o.put(o.prefix(node.Name(id), serverColors[id%uint64(len(serverColors))]) + line + "\n")
@@ -85,6 +107,7 @@ func (o *output) put(text string) {
 	if o.closed {
 		return
 	}
+	o.last = time.Now()
 	if o.dropped > 0 {
 		text = fmt.Sprintf("%s%d lines were dropped: the terminal did not take them\n%s", o.prefix("--", bold), o.dropped, text)
 	}

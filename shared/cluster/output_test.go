@@ -2,8 +2,11 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,6 +34,46 @@ func TestColoursTellServersApart(t *testing.T) {
 	o.server(2, "b")
 	o.close()
 	require.Equal(t, "\x1b[36mn1 |\x1b[0m a\n\x1b[33mn2 |\x1b[0m b\n", b.String())
+}
+
+func TestSettleWaitsForSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		o := newOutput(&b, false, nil)
+		go o.run()
+		defer o.close()
+		start := time.Now()
+		o.settle(t.Context(), 0)
+		o.settle(t.Context(), time.Second)
+		require.Zero(t, time.Since(start), "nothing was said at all")
+		o.say("one")
+		time.AfterFunc(600*time.Millisecond, func() { o.say("two") })
+		o.settle(t.Context(), time.Second)
+		require.Equal(t, 1600*time.Millisecond, time.Since(start))
+
+		stop := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Second / 2):
+					o.say("on and on")
+				}
+			}
+		}()
+		start = time.Now()
+		o.settle(t.Context(), time.Second)
+		close(stop)
+		require.Less(t, time.Since(start), 11*time.Second)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		start = time.Now()
+		o.say("last")
+		o.settle(ctx, time.Hour)
+		require.Zero(t, time.Since(start))
+	})
 }
 
 // stuck is a terminal that somebody holds.

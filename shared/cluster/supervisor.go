@@ -44,6 +44,10 @@ type Options struct {
 	// Up makes the text that is shown when all servers listen; nil for none.
 	Up func() string
 
+	// Settle is how long the servers must have been silent before Up is shown,
+	// so that it stands at the end; 0 for not at all.
+	Settle time.Duration
+
 	// Hard, once closed, ends the servers at once and not in order.
 	Hard <-chan struct{}
 
@@ -70,6 +74,7 @@ func Run(ctx context.Context, o Options) error {
 	s.group.Go(c.serve)
 	err = s.startAll(ctx)
 	if err == nil {
+		s.out.settle(ctx, o.Settle)
 		if o.Up != nil {
 			s.out.plain(o.Up())
 		}

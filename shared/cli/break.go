@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/node"
+)
+
+const whichServers = "\n\nSERVER is a number (2 or n2), several with blanks or commas between, leader, or all."
+
+// breakCommands are those that act on the cluster that runs on the data
+// folder, from another terminal.
+func (a *app) breakCommands() []*cobra.Command {
+	onServers := func(do, short, long string) *cobra.Command {
+		return &cobra.Command{
+			Use: do + " SERVER...", Short: short, Long: long + whichServers, GroupID: groupBreak,
+			Args:              a.takes(1, -1),
+			ValidArgsFunction: a.completeServers,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				ids, err := a.serverIDs(cmd.Context(), strings.Join(args, ","))
+				if err != nil {
+					return err
+				}
+				return a.carryOut(cmd.Context(), cluster.Command{Do: do, IDs: ids})
+			},
+		}
+	}
+	return []*cobra.Command{
+		onServers(cluster.Kill, "End servers as a power cut would", "Ends servers at once with SIGKILL: nothing is finished, nothing is said. They stay dead until restart."),
+		onServers(cluster.Pause, "Make servers stand still", "Makes servers stand still (SIGSTOP). Their connections stay open, but nothing is read, answered or sent until resume."),
+		onServers(cluster.Resume, "Let paused servers go on", "Lets servers that were paused go on (SIGCONT)."),
+		onServers(cluster.Restart, "Start servers again", "Starts servers again. One that runs is stopped in order first."),
+		a.linkCommand(cluster.Cut, "Cut the links between servers",
+			"Loses all messages between each server of A and each of B, in both directions; without B, between those of A and all others.\nClients still reach the servers. A restart does not heal a cut."),
+		a.linkCommand(cluster.Heal, "Heal the links between servers",
+			"Heals what cut has cut: between A and B, between A and all others, or everywhere."),
+	}
+}
+
+// linkCommand makes cut or heal.
+func (a *app) linkCommand(do, short, long string) *cobra.Command {
+	use, least := do+" A [B]", 1
+	if do == cluster.Heal {
+		use, least = do+" [A [B]]", 0
+	}
+	return &cobra.Command{
+		Use: use, Short: short, GroupID: groupBreak,
+		Long:              long + "\n\nA and B are a number (2 or n2), several with commas between (1,2), or leader.",
+		Args:              a.takes(least, 2),
+		ValidArgsFunction: a.completeServers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := cluster.Command{Do: do}
+			if len(args) > 0 {
+				var err error
+				if c.IDs, c.Others, err = a.sides(cmd.Context(), args); err != nil {
+					return err
+				}
+			}
+			return a.carryOut(cmd.Context(), c)
+		},
+	}
+}
+
+// sides reads the two ends of links.
+func (a *app) sides(ctx context.Context, args []string) (left, right []uint64, err error) {
+	if left, err = a.serverIDs(ctx, args[0]); err != nil {
+		return nil, nil, err
+	}
+	if len(args) == 2 {
+		right, err = a.serverIDs(ctx, args[1])
+	} else {
+		right, err = a.serverIDs(ctx, "all")
+		right = slices.DeleteFunc(right, func(id uint64) bool { return slices.Contains(left, id) })
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range left {
+		if slices.Contains(right, id) {
+			return nil, nil, usagef("%s is on both sides; a link has two ends", node.Name(id))
+		}
+	}
+	if len(right) == 0 {
+		return nil, nil, usagef("there is no server on the other side")
+	}
+	return left, right, nil
+}
+
+// serverIDs reads a list of servers.
+func (a *app) serverIDs(ctx context.Context, list string) ([]uint64, error) {
+	var ids []uint64
+	add := func(id uint64) {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	for word := range strings.SplitSeq(list, ",") {
+		match := serverName.FindStringSubmatch(word)
+		switch {
+		case match != nil:
+			id, err := strconv.ParseUint(match[1], 10, 64)
+			if err != nil {
+				return nil, usagef("%q is no server", word)
+			}
+			add(id)
+		case word == "leader":
+			id, err := a.leader(ctx)
+			if err != nil {
+				return nil, err
+			}
+			add(id)
+		case word == "all":
+			members, err := a.members()
+			if err != nil {
+				return nil, err
+			}
+			for _, m := range members {
+				add(m.id)
+			}
+		default:
+			return nil, usagef("%q is no server; servers are numbers (2 or n2), leader, or all", word)
+		}
+	}
+	return ids, nil
+}
+
+// carryOut asks the supervisor to do something and shows how the servers are
+// then.
+func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
+	if err := cluster.CheckStage(a.flags.data, a.stage.Name); err != nil {
+		return err
+	}
+	remote, err := cluster.Connect(a.flags.data)
+	if errors.Is(err, cluster.ErrNotRunning) {
+		return fmt.Errorf("%w on %s; start one with: %s%s", err, a.flags.data, a.startCommand(), a.dataFlag())
+	}
+	servers, err := remote.Do(ctx, c)
+	if a.flags.output == "json" {
+		text, marshalErr := json.Marshal(servers)
+		if marshalErr != nil {
+			return marshalErr
+		}
+		fmt.Fprintf(a.stdout, "%s\n", text)
+		return err
+	}
+	for _, s := range servers {
+		line := fmt.Sprintf("%s %s", node.Name(s.ID), s.State)
+		if len(s.Cut) > 0 {
+			var names []string
+			for _, id := range s.Cut {
+				names = append(names, node.Name(id))
+			}
+			line += ", cut off from " + strings.Join(names, " ")
+		}
+		fmt.Fprintln(a.stdout, line)
+	}
+	return err
+}
+
+// completeServers offers the servers of the cluster on the tab key.
+func (a *app) completeServers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var words []string
+	if members, err := a.members(); err == nil {
+		for _, m := range members {
+			words = append(words, node.Name(m.id))
+		}
+	}
+	return append(words, "leader"), cobra.ShellCompDirectiveNoFileComp
+}

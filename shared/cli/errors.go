@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/kv"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitRefused     = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitMismatch    = 4
+	exitUnavailable = 5
+	exitUnknown     = 6
+
+	// exitInterrupted is what shells use for a program that ^C ended. Only a
+	// second ^C brings it about.
+	exitInterrupted = 130
+)
+
+const exitCodesHelp = `The exit code says whether the operation happened:
+
+  0  done
+  1  refused, or another error: it did not happen, and asking again as it is will not help
+  2  usage: the command line is wrong
+  3  not found: the key has no value
+  4  mismatch: cas found another value than the old one given
+  5  unavailable: no server could do it now; it did not happen and can be asked again
+  6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
+
+After a 6, read the key before you write again: a second append may be one too many.
+
+"go run" hides the code: it ends with 1 whatever the program said. Build the program to
+see it, as in: go build -o kv . && ./kv get x; echo $?`
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	message string
+
+	// hint says where the right one is written; "" for none.
+	hint string
+}
+
+func (e *usageError) Error() string { return e.message }
+
+func usagef(format string, args ...any) error {
+	return &usageError{message: fmt.Sprintf(format, args...)}
+}
+
+// errInterrupted is the end of something that ^C has cut short.
+var errInterrupted = errors.New("interrupted")
+
+// exitError is an end that a person has been told about already.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// exitCode is the code that an error ends the program with.
+func exitCode(err error) int {
+	var usage *usageError
+	var failed *api.Error
+	var end exitError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &end):
+		return int(end)
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, cluster.ErrNotRunning):
+		return exitUnavailable
+	case !errors.As(err, &failed):
+		return exitRefused
+	case !failed.Definite:
+		return exitUnknown
+	}
+	switch failed.Code {
+	case api.NotFound:
+		return exitNotFound
+	case api.Mismatch:
+		return exitMismatch
+	case api.Busy, api.Unavailable:
+		return exitUnavailable
+	case api.Unknown:
+		return exitUnknown
+	}
+	return exitRefused
+}
+
+// reportError tells a person about an error, in one line.
+func (a *app) reportError(err error) {
+	var end exitError
+	if errors.As(err, &end) {
+		return
+	}
+	fmt.Fprintf(a.stderr, "error: %s\n", oneLine(a.describe(err)))
+}
+
+// describe says what went wrong and what to do.
+func (a *app) describe(err error) string {
+	var usage *usageError
+	if errors.As(err, &usage) && usage.hint != "" {
+		return err.Error() + "; " + usage.hint
+	}
+	var failed *api.Error
+	if !errors.As(err, &failed) {
+		return err.Error()
+	}
+	// What stands before the server's words stays there.
+	text := strings.Replace(err.Error(), failed.Error(), failed.Message, 1)
+	text += " (" + string(failed.Code) + ")"
+	if hint := a.hint(failed); hint != "" {
+		text += "; " + hint
+	}
+	return text
+}
+
+// hint says what to do about an answer, "" if the server's words say it all.
+func (a *app) hint(e *api.Error) string {
+	switch {
+	case !e.Definite:
+		return "read the key before you try again"
+	case e.Code == api.NotLeader && e.Leader != "":
+		return "try --endpoints " + e.Leader
+	case e.Code == api.Unavailable:
+		return fmt.Sprintf("does the server run? (%s)", a.startCommand())
+	case e.Code == api.Busy:
+		return "try again later"
+	}
+	return ""
+}
+
+// oneLine keeps an error on its line, whatever a server put into it.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7F {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// refused is an error of the kind that a server would answer, found before it
+// was asked.
+func refused(code api.Code, format string, args ...any) error {
+	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+// errTooLong is the refusal of a value that does not end in time.
+func errTooLong() error {
+	return refused(api.TooLarge, "standard input holds more than %d bytes, the longest value there is", kv.MaxValue)
+}

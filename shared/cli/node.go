@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/host"
+	"example.com/raftsteps/shared/node"
+)
+
+// The flags that a supervisor gives to its servers.
+const (
+	supervisedFlag = "supervised"
+	cutFlag        = "cut"
+)
+
+// nodeOptions are the flags of node.
+type nodeOptions struct {
+	config string
+	id     uint64
+
+	// supervised means that the standard input is a supervisor's pipe.
+	supervised bool
+
+	// cuts are the servers whose link is cut from the start.
+	cuts []uint
+}
+
+func (a *app) nodeCommand() *cobra.Command {
+	var o nodeOptions
+	cmd := &cobra.Command{
+		Use: "node", Short: "Run one server of a cluster", GroupID: groupServers,
+		Long: `Runs one server of the cluster that a cluster.json describes, until ^C. Its data is in the folder that the file names,
+unless --data names another.`,
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.node(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
+	f.Uint64Var(&o.id, "id", 0, "which of its members to run")
+	f.BoolVar(&o.supervised, supervisedFlag, false, "")
+	f.UintSliceVar(&o.cuts, cutFlag, nil, "")
+	for _, internal := range []string{supervisedFlag, cutFlag} {
+		// The flag was made just above, so it is there.
+		_ = f.MarkHidden(internal)
+	}
+	return cmd
+}
+
+// node runs one server.
+func (a *app) node(cmd *cobra.Command, o nodeOptions) error {
+	if o.id == 0 {
+		return &usageError{message: "node needs --id, the number of the server to run", hint: fmt.Sprintf("see %q", a.commandLine("node", "--help"))}
+	}
+	if o.config == "" {
+		o.config = filepath.Join(a.flags.data, cluster.ConfigName)
+	}
+	file, data, err := a.nodeConfig(cmd, o)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", file.Config.Address(o.id))
+	if err != nil {
+		return cluster.ListenError(node.Member{ID: o.id, Address: file.Config.Address(o.id)}, err)
+	}
+	log := a.logger(o.supervised).With("node", node.Name(o.id))
+	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, Listener: ln, Log: log}
+	if a.stage.Disk {
+		folder, err := disk.OpenFolder(filepath.Join(data, node.Name(o.id)), disk.Options{NoSync: !file.Config.Fsync})
+		if err != nil {
+			return errors.Join(err, ln.Close())
+		}
+		defer folder.Close()
+		options.Disk = folder
+	}
+	if log.Enabled(cmd.Context(), slog.LevelDebug) {
+		options.Trace = logEvent(log)
+	}
+	h, err := host.New(options)
+	if err != nil {
+		return err
+	}
+	for _, id := range o.cuts {
+		h.Cut(uint64(id))
+	}
+	log.Info("listening", "address", ln.Addr())
+	ctx := cmd.Context()
+	if o.supervised {
+		ctx = a.obeySupervisor(ctx, h, log)
+	}
+	if err := h.Run(ctx); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// nodeConfig reads the configuration and finds the data folder.
+func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, data string, err error) {
+	file, err = cluster.Load(o.config)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return file, "", fmt.Errorf("%w; %q makes one, or name another with --config", err, a.commandLine("cluster"))
+	case err != nil:
+		return file, "", err
+	}
+	if err := file.CheckLeader(a.stage.Appointed); err != nil {
+		return file, "", fmt.Errorf("%s: %w", o.config, err)
+	}
+	if file.Config.Address(o.id) == "" {
+		return file, "", usagef("--id %d: %s has no such member; the members are %s", o.id, o.config, cluster.MemberList(file.Config))
+	}
+	data = file.Data(o.config)
+	if cmd.Flags().Changed("data") {
+		data = a.flags.data
+	}
+	return file, data, cluster.CheckStage(data, a.stage.Name)
+}
+
+// obeySupervisor does what the supervisor writes to the standard input, and
+// tells it that the server is ready. The context that it returns ends when the
+// supervisor does.
+func (a *app) obeySupervisor(ctx context.Context, h links, log *slog.Logger) context.Context {
+	// Nobody reads what this server says once its supervisor has died. That
+	// must not be what ends it: it has clients to answer.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		obey(a.stdin, a.stdout, h, log)
+	}()
+	fmt.Fprintln(a.stdout, cluster.Ready)
+	return ctx
+}
+
+// links are what a supervisor can cut; nil for a server without any.
+type links interface {
+	Cut(peer uint64)
+	Heal(peer uint64)
+}
+
+// obey carries out the lines of a supervisor until they end.
+func obey(in io.Reader, out io.Writer, h links, log *slog.Logger) {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		word, number, _ := strings.Cut(lines.Text(), " ")
+		id, err := strconv.ParseUint(number, 10, 64)
+		switch {
+		case err == nil && word == cluster.CutLine && h != nil:
+			h.Cut(id)
+		case err == nil && word == cluster.HealLine && h != nil:
+			h.Heal(id)
+		default:
+			log.Warn("the supervisor sent a line that makes no sense", "line", lines.Text())
+		}
+		fmt.Fprintln(out, cluster.Done)
+	}
+}

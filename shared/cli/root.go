@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/api"
+)
+
+// The groups of commands in the help.
+const (
+	groupServers = "servers"
+	groupClient  = "client"
+	groupBreak   = "break"
+	groupLearn   = "learn"
+)
+
+func init() {
+	// Commands stand in the help in the order in which one needs them.
+	cobra.EnableCommandSorting = false
+	cobra.AddTemplateFunc("trim", strings.TrimSpace)
+}
+
+// usageTemplate is how the help of a command looks below its description.
+const usageTemplate = `Usage:{{if and .Runnable (trim .UseLine)}}
+  {{trim .UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{with .CommandPath}}{{.}} {{end}}COMMAND{{$commands := .Commands}}{{range $group := .Groups}}
+
+{{.Title}}{{range $commands}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Flags of all commands:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasHelpSubCommands}}
+
+Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}
+
+"help COMMAND" or "help TOPIC" says more.{{end}}
+`
+
+// root makes the command tree of the stage.
+func (a *app) root() *cobra.Command {
+	s := a.stage
+	root := &cobra.Command{
+		Use:                        filepath.Base(os.Args[0]),
+		Annotations:                map[string]string{cobra.CommandDisplayNameAnnotation: a.program()},
+		Short:                      s.About,
+		Long:                       s.About,
+		Args:                       a.noSuchCommand,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	if a.inShell {
+		root.Use, root.Annotations, root.DisableFlagsInUseLine = "", nil, true
+		root.CompletionOptions.DisableDefaultCmd = true
+		root.Short, root.Long = "", "The shell runs these commands; exit ends it."
+	}
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(a.flagError)
+	a.register(root)
+	a.addGroups(root)
+	a.addCommands(root)
+	a.addHelp(root)
+	return root
+}
+
+func (a *app) addGroups(root *cobra.Command) {
+	s := a.stage
+	if s.New != nil && !a.inShell {
+		root.AddGroup(&cobra.Group{ID: groupServers, Title: "Run servers:"})
+	}
+	if s.Dial != nil {
+		root.AddGroup(&cobra.Group{ID: groupClient, Title: "Ask servers:"})
+	}
+	if s.New != nil {
+		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the cluster that runs:"})
+	}
+	if a.inShell {
+		return
+	}
+	root.AddGroup(&cobra.Group{ID: groupLearn, Title: "Learn and measure:"})
+}
+
+// addCommands gives the root the commands that the stage has the parts for.
+// The shell has those that ask servers and those that break a cluster.
+func (a *app) addCommands(root *cobra.Command) {
+	s := a.stage
+	if s.Serve != nil && !a.inShell {
+		a.makeServe(root)
+	}
+	if s.Dial != nil {
+		root.AddCommand(a.askCommands()...)
+	}
+	if s.New != nil {
+		root.AddCommand(a.breakCommands()...)
+	}
+	if a.inShell {
+		return
+	}
+	if s.New != nil {
+		root.AddCommand(a.clusterCommand(), a.nodeCommand())
+	}
+	if s.Dial != nil {
+		root.AddCommand(a.shellCommand())
+	}
+	if s.Demo != nil {
+		root.AddCommand(a.demoCommand())
+	}
+	if s.Scenarios != nil {
+		root.AddCommand(a.scenarioCommand())
+	}
+	if s.Dial != nil {
+		root.AddCommand(a.benchCommand())
+	}
+}
+
+// askCommands are those that ask servers something.
+func (a *app) askCommands() []*cobra.Command {
+	commands := a.kvCommands()
+	if _, known := a.stage.Ops[api.Status]; known {
+		commands = append(commands, a.statusCommand())
+	}
+	return commands
+}
+
+// addHelp puts the help in order: topics, and a help command that refuses what
+// it does not know.
+func (a *app) addHelp(root *cobra.Command) {
+	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes say", Long: exitCodesHelp})
+	help := &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command or a topic",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || found == nil || len(rest) > 0 {
+				return usagef("there is no help about %q; see %q", strings.Join(args, " "), a.program()+" --help")
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
+	root.SetHelpCommand(help)
+	if !a.inShell {
+		root.SetHelpCommandGroupID(groupLearn)
+		root.SetCompletionCommandGroupID(groupLearn)
+	}
+	root.InitDefaultHelpCmd()
+}
+
+// noSuchCommand refuses the first word if it is no command, and names the ones
+// that look like it.
+func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := &usageError{message: fmt.Sprintf("there is no command %q", args[0])}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err.hint = "did you mean " + strings.Join(near, " or ") + "?"
+	} else {
+		err.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
+	}
+	return err
+}
+
+// flagError is what a flag that makes no sense is answered with.
+func (a *app) flagError(cmd *cobra.Command, err error) error {
+	u := &usageError{message: err.Error(), hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
+	if cmd == cmd.Root() {
+		u.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
+	}
+	if strings.HasPrefix(u.message, "unknown shorthand flag") && strings.Contains(cmd.Use, "KEY") {
+		u.hint = "write -- before keys and values that begin with a dash"
+	}
+	return u
+}
+
+// commandLine is what a person types to run a command.
+func (a *app) commandLine(words ...string) string {
+	if a.inShell {
+		if len(words) == 1 {
+			return "help"
+		}
+		return "help " + words[0]
+	}
+	return strings.Join(append([]string{a.program()}, words...), " ")
+}
+
+// takes checks the number of arguments and says what a command takes.
+func (a *app) takes(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		var problem string
+		wants := strings.TrimPrefix(cmd.Use, cmd.Name())
+		switch {
+		case wants == "":
+			problem = fmt.Sprintf("%s takes no arguments, and this is one: %q", cmd.Name(), args[0])
+		case len(args) < least:
+			problem = fmt.Sprintf("%s takes%s, and got %d", cmd.Name(), wants, len(args))
+		default:
+			problem = fmt.Sprintf("%s takes%s, and this is too much: %q", cmd.Name(), wants, args[most])
+		}
+		return &usageError{message: problem, hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
+	}
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestShellFromAPipe(t *testing.T) {
+	s := stages["91-single"]
+	live := startSingle(t, s)
+	got := runWith(t, s, strings.Join([]string{
+		`put greeting "hello world"`,
+		``,
+		`# a comment`,
+		`get greeting`,
+		`get none`,
+		`put "open`,
+		`dance`,
+		`put x -`,
+		`get greeting -o json`,
+		`cas greeting "hello world" bye   # done`,
+		`get greeting`,
+	}, "\n"), "shell", "--endpoints", live)
+	require.Equal(t, "ok\nhello world\n{\"ok\":true,\"value\":\"hello world\"}\nok\nbye\n", got.out)
+	require.Equal(t, strings.Join([]string{
+		`error: the key has no value (not_found)`,
+		`error: a quote without its end`,
+		`error: there is no command "dance"; see "help"`,
+		`error: the value - stands for standard input, from which the shell reads its commands`,
+		``,
+	}, "\n"), got.errors)
+	require.Equal(t, 2, got.code, "the code of the last line that failed")
+}
+
+func TestShellEnds(t *testing.T) {
+	s := stages["91-single"]
+	live := startSingle(t, s)
+	for _, word := range []string{"exit", "quit"} {
+		got := runWith(t, s, "put x 1\n"+word+"\nget none\n", "shell", "--endpoints", live)
+		require.Equal(t, result{0, "ok\n", ""}, got)
+	}
+	require.Equal(t, result{0, "", ""}, runWith(t, s, "", "shell", "--endpoints", live))
+	require.Equal(t, 3, runWith(t, s, "get none\nput x 1\n", "shell", "--endpoints", live).code)
+	got := runWith(t, s, "put x "+strings.Repeat("y", maxShellLine), "shell", "--endpoints", live)
+	require.Equal(t, 2, got.code)
+	require.Contains(t, got.errors, "token too long")
+}
+
+func TestShellPassesItsFlagsOn(t *testing.T) {
+	s := stages["91-single"]
+	live := startSingle(t, s)
+	got := runWith(t, s, "put x 1\nget x -o text\n", "shell", "--endpoints", live, "-o", "json")
+	require.Equal(t, result{0, "{\"ok\":true}\n1\n", ""}, got)
+}
+
+func TestShellAsksAnotherServerWhenTold(t *testing.T) {
+	s := stages["91-single"]
+	one, two := startSingle(t, s), startSingle(t, s)
+	got := runWith(t, s, "put x 1\nput x 2 --endpoints "+two+"\nget x\nget x --endpoints "+two+"\n", "shell", "--endpoints", one)
+	require.Equal(t, result{0, "ok\nok\n1\n2\n", ""}, got)
+}
+
+func TestShellHasOnlyWhatAsksAndBreaks(t *testing.T) {
+	s := stages["92-cluster"]
+	t.Chdir(t.TempDir())
+	got := runWith(t, s, "help\n", "shell")
+	require.Zero(t, got.code)
+	for _, word := range []string{"get", "put", "append", "cas", "delete", "status", "kill", "heal"} {
+		require.Regexp(t, `(?m)^  `+word+` `, got.out)
+	}
+	for _, word := range []string{"cluster", "node", "shell", "bench", "demo", "completion"} {
+		require.NotRegexp(t, `(?m)^  `+word+` `, got.out)
+	}
+	got = runWith(t, s, "help put\n", "shell")
+	require.Contains(t, got.out, "\n  put KEY VALUE [flags]\n")
+}
+
+func TestShellEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, errors buffer
+	code := Run(ctx, stages["91-single"], []string{"shell"}, strings.NewReader("get x\n"), &out, &errors)
+	require.Equal(t, 1, code)
+	require.Equal(t, "error: interrupted\n", errors.String())
+}
+
+func TestCtrlCOnTheKeyboardEmptiesTheLine(t *testing.T) {
+	k := &keyboard{in: strings.NewReader("ab\x03cd")}
+	var got []byte
+	for b := make([]byte, 2); ; {
+		n, err := k.Read(b)
+		got = append(got, b[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	require.Equal(t, "ab\x05\x15\rcd", string(got))
+}
+
+func TestHistory(t *testing.T) {
+	h := &history{}
+	for _, line := range []string{"get x", " ", "get x", "get y", ""} {
+		h.Add(line)
+	}
+	require.Equal(t, 2, h.Len())
+	require.Equal(t, "get y", h.At(0))
+	require.Equal(t, "get x", h.At(1))
+	for i := range 2 * maxHistory {
+		h.Add(strings.Repeat("x", i%7+1))
+	}
+	require.Equal(t, maxHistory, h.Len())
+}
+
+func TestTabCompletesTheCommand(t *testing.T) {
+	s := &shell{app: &app{stage: stages["92-cluster"]}}
+	for _, tt := range []struct {
+		line string
+		want string
+	}{
+		{"del", "delete "},
+		{"re", ""},
+		{"res", ""},
+		{"rest", "restart "},
+		{"get d", ""},
+		{"zzz", ""},
+	} {
+		line, pos, ok := s.complete(tt.line, len(tt.line), '\t')
+		require.Equal(t, tt.want, line)
+		require.Equal(t, tt.want != "", ok)
+		require.Equal(t, len(tt.want), pos)
+	}
+	_, _, ok := s.complete("del", 3, 'x')
+	require.False(t, ok)
+}

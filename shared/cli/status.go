@@ -1,0 +1,304 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/strict"
+)
+
+// statusTime is how long a server may take to say how it is; less if --timeout
+// says so.
+const statusTime = time.Second
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "How each server sees itself", GroupID: groupClient,
+		Long: `A row a server: what it says of itself, and whether it can be reached. LAG is how many entries it has still to apply
+to be where the furthest server's commits are. The exit code is 5 if no server can be reached.`,
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			endpoints, err := a.endpoints()
+			if err != nil {
+				return err
+			}
+			servers := a.survey(cmd.Context(), endpoints)
+			addLag(servers)
+			if a.flags.output == "json" {
+				fmt.Fprintf(a.stdout, "%s\n", statusJSON(servers))
+			} else {
+				writeStatus(a.stdout, servers)
+			}
+			for _, s := range servers {
+				if s.reason == "" {
+					return nil
+				}
+			}
+			return &api.Error{Code: api.Unavailable, Message: "no server can be reached", Definite: true}
+		},
+	}
+}
+
+// serverStatus is what is known of one server.
+type serverStatus struct {
+	endpoint
+
+	// fields are what the server says, in its order; nil if it says nothing.
+	fields []field
+
+	// reason is why it cannot be reached; "" if it can.
+	reason string
+}
+
+// field is one part of a status: its name and its JSON.
+type field struct {
+	name string
+	raw  string
+}
+
+// get returns a field as text: a string without its quotes.
+func (s serverStatus) get(name string) (string, bool) {
+	for _, f := range s.fields {
+		if f.name == name {
+			var text string
+			if json.Unmarshal([]byte(f.raw), &text) == nil {
+				return text, true
+			}
+			return f.raw, true
+		}
+	}
+	return "", false
+}
+
+func (s serverStatus) number(name string) (uint64, bool) {
+	text, found := s.get(name)
+	n, err := strconv.ParseUint(text, 10, 64)
+	return n, found && err == nil
+}
+
+// survey asks all servers at once how they are. Where the cluster's supervisor
+// knows that one does not run, it is not asked.
+func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
+	down := a.processes(ctx)
+	out := make([]serverStatus, len(endpoints))
+	var g errgroup.Group
+	for i, e := range endpoints {
+		out[i].endpoint = e
+		if state := down[e.address]; state != "" {
+			out[i].reason = state
+			continue
+		}
+		g.Go(func() error {
+			fields, err := a.askStatus(ctx, e.address)
+			out[i].fields = fields
+			if err != nil {
+				out[i].reason = a.reason(err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return out
+}
+
+// processes asks the supervisor of the cluster, if there is one, which servers
+// do not run, by their addresses.
+func (a *app) processes(ctx context.Context) map[string]string {
+	if a.stage.New == nil {
+		return nil
+	}
+	file, found, err := a.clusterFile()
+	if err != nil || !found {
+		return nil
+	}
+	remote, err := cluster.Connect(a.flags.data)
+	if err != nil {
+		return nil
+	}
+	servers, err := remote.Do(ctx, cluster.Command{Do: cluster.List})
+	if err != nil {
+		return nil
+	}
+	down := make(map[string]string)
+	for _, s := range servers {
+		if s.State != cluster.Running {
+			down[file.Config.Address(s.ID)] = s.State
+		}
+	}
+	return down
+}
+
+// askStatus asks one server.
+func (a *app) askStatus(ctx context.Context, address string) ([]field, error) {
+	client := a.stage.Dial([]string{address})
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
+	defer cancel()
+	r, err := client.Do(ctx, api.Request{Op: api.Status})
+	if err != nil {
+		return nil, err
+	}
+	var fields []field
+	d := strict.NewDecoder(r.Data)
+	d.Object(func(name []byte) { fields = append(fields, field{string(name), string(d.Raw())}) })
+	if err := d.End(); err != nil {
+		return nil, fmt.Errorf("its status makes no sense: %w", err)
+	}
+	return fields, nil
+}
+
+// reason shortens why a server cannot be reached.
+func (a *app) reason(err error) string {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		return oneLine(err.Error())
+	}
+	for _, known := range []string{"connection refused", "no such host", "no route to host"} {
+		if strings.Contains(e.Message, known) {
+			return known
+		}
+	}
+	return oneLine(e.Message)
+}
+
+// addLag adds how far each server is behind, where servers tell what they have
+// committed and applied.
+func addLag(servers []serverStatus) {
+	var furthest uint64
+	for _, s := range servers {
+		commit, _ := s.number("commit")
+		furthest = max(furthest, commit)
+	}
+	for i, s := range servers {
+		applied, tells := s.number("applied")
+		if _, told := s.get("lag"); tells && !told {
+			lag := furthest - min(furthest, applied)
+			servers[i].fields = append(s.fields, field{"lag", strconv.FormatUint(lag, 10)})
+		}
+	}
+}
+
+// columns is the order of the columns that are known; others follow.
+var columns = []string{"role", "term", "leader", "last", "commit", "applied", "lag"}
+
+// writeStatus writes the table. It has only the columns that some server
+// fills.
+func writeStatus(w io.Writer, servers []serverStatus) {
+	var names []string
+	for _, s := range servers {
+		for _, f := range s.fields {
+			scalar := !strings.ContainsAny(f.raw[:1], "{[")
+			if f.name != "id" && scalar && !slices.Contains(names, f.name) {
+				names = append(names, f.name)
+			}
+		}
+	}
+	place := func(name string) int {
+		if i := slices.Index(columns, name); i >= 0 {
+			return i
+		}
+		return len(columns)
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(table, "SERVER\tADDRESS\t")
+	for _, name := range names {
+		fmt.Fprintf(table, "%s\t", strings.ToUpper(name))
+	}
+	fmt.Fprintf(table, "REACHABLE\n")
+	for _, s := range servers {
+		fmt.Fprintf(table, "%s\t%s\t", s.name(), s.address)
+		for _, name := range names {
+			fmt.Fprintf(table, "%s\t", s.cell(name))
+		}
+		reachable := "yes"
+		if s.reason != "" {
+			reachable = "no: " + s.reason
+		}
+		fmt.Fprintf(table, "%s\n", reachable)
+	}
+	table.Flush()
+}
+
+// name is that of the endpoint, or the one that the server gives itself.
+func (s serverStatus) name() string {
+	if id, found := s.number("id"); found && s.id == 0 {
+		return node.Name(id)
+	}
+	return s.endpoint.name()
+}
+
+// cell is a field as the table shows it.
+func (s serverStatus) cell(name string) string {
+	text, found := s.get(name)
+	id, isNumber := s.number(name)
+	switch {
+	case !found || text == "" || text == "null":
+		return "-"
+	case name == "leader" && isNumber && id == 0:
+		return "-"
+	case name == "leader" && isNumber:
+		return node.Name(id)
+	}
+	return oneLine(text)
+}
+
+// statusJSON is the same as JSON: an array with an object a server, which has
+// the fields that the server gave, and lag.
+func statusJSON(servers []serverStatus) []byte {
+	var b bytes.Buffer
+	b.WriteByte('[')
+	for i, s := range servers {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"server":%s,"address":%s,"reachable":%t`, strict.AppendString(nil, s.name()), strict.AppendString(nil, s.address), s.reason == "")
+		if s.reason != "" {
+			fmt.Fprintf(&b, `,"reason":%s`, strict.AppendString(nil, s.reason))
+		}
+		for _, f := range s.fields {
+			if f.name != "server" && f.name != "address" && f.name != "reachable" && f.name != "reason" {
+				fmt.Fprintf(&b, `,%s:%s`, strict.AppendString(nil, f.name), f.raw)
+			}
+		}
+		b.WriteByte('}')
+	}
+	b.WriteByte(']')
+	return b.Bytes()
+}
+
+// leader asks the servers who leads: the one that says so in the highest term.
+func (a *app) leader(ctx context.Context) (uint64, error) {
+	endpoints, err := a.members()
+	if err != nil {
+		return 0, err
+	}
+	var leader, highest uint64
+	for _, s := range a.survey(ctx, endpoints) {
+		role, _ := s.get("role")
+		term, _ := s.number("term")
+		if role == "leader" && (leader == 0 || term > highest) {
+			leader, highest = s.id, term
+		}
+	}
+	if leader == 0 {
+		return 0, &api.Error{Code: api.Unavailable, Message: "no server says that it leads", Definite: true}
+	}
+	return leader, nil
+}

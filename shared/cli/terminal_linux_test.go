@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+// terminal is a program at a terminal, with a person who types.
+type terminal struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	master *os.File
+	screen buffer
+}
+
+// atTerminal starts the program of a stage at a terminal of its own.
+func atTerminal(t *testing.T, stage, dir string, args ...string) *terminal {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("this machine gives no terminal: %v", err)
+	}
+	unlock, number := int32(0), uint32(0)
+	ioctl(t, master, syscall.TIOCSPTLCK, unsafe.Pointer(&unlock))
+	ioctl(t, master, syscall.TIOCGPTN, unsafe.Pointer(&number))
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	require.NoError(t, err)
+	defer slave.Close()
+
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), stageVariable+"="+stage, "TERM=xterm")
+	cmd.Dir = dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, cmd.Start())
+	p := &terminal{t: t, cmd: cmd, master: master}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		b := make([]byte, 4096)
+		for {
+			n, err := master.Read(b)
+			p.screen.Write(b[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		<-read
+		master.Close()
+	})
+	return p
+}
+
+func ioctl(t *testing.T, f *os.File, request uintptr, argument unsafe.Pointer) {
+	t.Helper()
+	conn, err := f.SyscallConn()
+	require.NoError(t, err)
+	var errno syscall.Errno
+	require.NoError(t, conn.Control(func(fd uintptr) {
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(argument))
+	}))
+	require.Zero(t, errno)
+}
+
+// shows waits for a text that was not on the screen before, and forgets what
+// stands above it.
+func (p *terminal) shows(text string) {
+	p.t.Helper()
+	if !p.waitFor(text) {
+		require.Fail(p.t, "the screen never shows it", "%q is not in %q", text, p.screen.String())
+	}
+}
+
+func (p *terminal) waitFor(text string) bool {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if p.screen.forget(text) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget removes everything up to a text and reports whether it was there.
+func (b *buffer) forget(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, rest, found := strings.Cut(b.b.String(), text)
+	if found {
+		b.b.Reset()
+		b.b.WriteString(rest)
+	}
+	return found
+}
+
+func (p *terminal) types(keys string) {
+	p.t.Helper()
+	_, err := p.master.WriteString(keys)
+	require.NoError(p.t, err)
+}
+
+const (
+	ctrlD   = "\x04"
+	arrowUp = "\x1b[A"
+)
+
+func TestTheShellAtATerminal(t *testing.T) {
+	s := stages["91-single"]
+	live := startSingle(t, s)
+	p := atTerminal(t, "91-single", t.TempDir(), "shell", "--endpoints", live)
+	p.shows("help lists the commands, ^D ends the shell")
+	p.shows("> ")
+	p.types("put x \"1 2\"\r")
+	p.shows("ok\r\n")
+	p.types("get none\r")
+	p.shows("error: the key has no value (not_found)\r\n")
+	p.types("this will not be run\x03")
+	p.shows("\r\n> ")
+	p.types("ge\tx\r")
+	p.shows("get x\r\n1 2\r\n")
+	p.types(arrowUp + "y\r")
+	p.shows("get xy\r\nerror: the key has no value")
+	p.shows("> ")
+	p.types(ctrlD)
+	require.NoError(t, p.cmd.Wait(), "at a terminal a line that failed is not the shell's end")
+	require.NotContains(t, p.screen.String(), "there is no command")
+}
+
+func TestInterruptEndsTheCommandAndNotTheShell(t *testing.T) {
+	address, asked := deafServer(t)
+	p := atTerminal(t, "91-single", t.TempDir(), "shell", "--endpoints", address, "--timeout", "1h")
+	p.shows("> ")
+	p.types("put x 1\r")
+	<-asked
+	p.types("\x03")
+	p.shows("(unknown); read the key before you try again")
+	p.shows("> ")
+	p.types("exit\r")
+	require.NoError(t, p.cmd.Wait())
+}
+
+func TestTheClusterAtATerminal(t *testing.T) {
+	p := atTerminal(t, "92-cluster", t.TempDir(), "cluster", "--config", configFor(t, 2, 1), "--data", "data")
+	p.shows("\x1b[36mn1 |\x1b[0m ")
+	p.shows("^C stops all servers.")
+	p.types("\x03")
+	p.shows("\x1b[1m-- |\x1b[0m stopping 2 servers; ^C again to kill")
+	require.NoError(t, p.cmd.Wait())
+}
+
+func TestADemoAtATerminalGivesTimeToRead(t *testing.T) {
+	p := atTerminal(t, "91-single", t.TempDir(), "demo")
+	p.shows("A story.")
+	p.shows("\x1b[1mput x 1\x1b[0m")
+	p.types("\x03")
+	require.NoError(t, p.cmd.Wait(), "^C ends it clean")
+	require.NotContains(t, p.screen.String(), "get x")
+}

@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// programVariable tells a test binary to be the program of its stage.
+const programVariable = "RAFTSTEPS_TEST_IS_PROGRAM"
+
+// RunTests is the TestMain of a stage whose tests start servers as processes:
+// a server is the stage's own program, which in a test is the test binary, run
+// again.
+func RunTests(m *testing.M, s Stage) {
+	if os.Getenv(programVariable) != "" {
+		Main(s)
+	}
+	os.Setenv(programVariable, "1")
+	// The race detector makes each process that ends wait for a second.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	os.Exit(m.Run())
+}
+
+// TestDemo tells the story of a stage and fails if it is not true. The stage
+// needs RunTests.
+func TestDemo(t *testing.T, s Stage) {
+	t.Helper()
+	var out strings.Builder
+	if code := Run(t.Context(), s, []string{"demo", "--fast"}, strings.NewReader(""), &out, &out); code != exitDone {
+		t.Fatalf("the demo ended with exit code %d:\n%s", code, out.String())
+	}
+}

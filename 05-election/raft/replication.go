@@ -89,6 +89,7 @@ func (r *Raft) broadcast() {
 
 func (r *Raft) sendAppendEntries(to ID) {
 	p := r.progress[to]
+	p.sentRound = r.reads.round
 	prev := p.nextIndex - 1
 	m := AppendEntries{PrevLogIndex: prev, PrevLogTerm: r.log.term(prev), LeaderCommit: r.commitIndex, Round: r.reads.round}
 	if p.nextIndex-p.matchIndex <= maxInFlight {
@@ -97,7 +98,6 @@ func (r *Raft) sendAppendEntries(to ID) {
 	if !p.probing {
 		p.nextIndex += Index(len(m.Entries))
 	}
-	p.sentRound = r.reads.round
 	r.sendEarly(to, m)
 }
 

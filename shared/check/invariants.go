@@ -34,6 +34,8 @@ import (
 //	I15  what is committed stays       checkChanged
 //	I17  a candidate and its votes     checkCandidate
 //	I18  an up-to-date log has what is committed          checkUpToDate
+//	I19  a snapshot covers what is committed              compact
+//	I22  exactly once, I23 reads, I24 answers             AgainstLog
 //
 // "On a disk" means: in the log when the server's Flush returned without an
 // error. That it really was there shows at the next restart (I12).
@@ -60,6 +62,10 @@ type Invariants struct {
 	quorum node.Voters
 
 	counters InvariantCounters
+
+	// died are the terms whose leader went down in the middle of a flush, and so
+	// may have done what nobody saw.
+	died []uint64
 }
 
 // ballot is a server's vote in a term.
@@ -79,6 +85,7 @@ type commitment struct {
 	// term is the entry's own, chain sums up the entry and all before it.
 	term  uint64
 	chain uint64
+	data  []byte
 
 	// in is the term in which a server first took it for committed, by is that
 	// server.
@@ -235,6 +242,9 @@ func (c *Invariants) Started(id uint64) {
 func (c *Invariants) Stopped(id uint64, torn bool) {
 	w := c.server(id)
 	w.up, w.torn = false, torn
+	if torn && w.now.Role == node.Leader {
+		c.died = append(c.died, w.now.Term)
+	}
 }
 
 // server returns the memory of a server; they are kept in the order of IDs.

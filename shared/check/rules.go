@@ -238,12 +238,32 @@ func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 			}
 			continue
 		}
+		in := w.now.Term
 		if w.now.Role != node.Leader {
-			return violated("I9", "Order", "%s is a %s and commits entry %d, which no leader has committed", node.Name(w.id), w.now.Role, k)
+			if in = c.diedCommitting(w, k, l.chain); in == 0 {
+				return violated("I9", "Order", "%s is a %s and commits entry %d, which no leader has committed", node.Name(w.id), w.now.Role, k)
+			}
 		}
-		c.committed = append(c.committed, commitment{term: l.term, chain: l.chain, in: w.now.Term, by: w.id})
+		c.committed = append(c.committed, commitment{term: l.term, chain: l.chain, data: l.data, in: in, by: w.id})
 	}
 	return nil
+}
+
+// diedCommitting returns the term of a leader that may have committed an entry
+// unseen: it went down in the middle of a flush, after it had told followers of
+// the commit. A quorum must hold the entry all the same. 0 means that there is
+// none.
+func (c *Invariants) diedCommitting(w *watched, k, chain uint64) uint64 {
+	holds := func(s *watched) bool { return s == w || s.torn || s.holds(&s.saved, k, chain) }
+	if !c.quorumOf(w.now.Config, holds) {
+		return 0
+	}
+	for i := len(c.died) - 1; i >= 0; i-- {
+		if term := c.died[i]; term <= w.now.Term && term >= w.log.at(k).term {
+			return term
+		}
+	}
+	return 0
 }
 
 // checkHash: servers that have applied the same entries are in the same state.

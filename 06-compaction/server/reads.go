@@ -1,0 +1,66 @@
+package server
+
+import (
+	"fmt"
+
+	"example.com/raftsteps/06-compaction/raft"
+	"example.com/raftsteps/shared/api"
+)
+
+// The consistencies that a get can ask for.
+const (
+	// linearizable: the read sees every write that was acknowledged before it
+	// began, whichever server is asked.
+	linearizable = "linearizable"
+
+	// stale: the server answers at once from what it has applied, which may be
+	// old.
+	stale = "stale"
+)
+
+// read is a client that waits for a read.
+type read struct {
+	// id is what the rules called it, until they tell its index.
+	id raft.ReadID
+
+	// index is what must be applied before it is answered; 0 while not known.
+	index raft.Index
+
+	request api.Request
+	reply   func(api.Response)
+}
+
+// read answers a get: at once if a stale value will do, else when the rules
+// have found out at which index it may be answered.
+func (s *Server) read(r api.Request, reply func(api.Response)) {
+	switch r.Consistency {
+	case stale:
+		reply(api.Result(r.ID, r.Op, s.machine.store.Get(r.Key)))
+	case linearizable, "":
+		s.reads = append(s.reads, read{id: s.rules.Read(), request: r, reply: reply})
+	default:
+		reply(api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("unknown consistency %q; there are %s and %s", r.Consistency, linearizable, stale)}))
+	}
+}
+
+// serveReads answers the reads whose index is known and applied.
+func (s *Server) serveReads(known []raft.ReadIndexReply) {
+	for _, k := range known {
+		for i := range s.reads {
+			if r := &s.reads[i]; r.index == 0 && r.id <= k.ID {
+				r.index = max(k.Index, 1)
+			}
+		}
+	}
+	applied := s.rules.Status().Applied
+	served := 0
+	for _, r := range s.reads {
+		if r.index == 0 || r.index > applied {
+			break
+		}
+		r.reply(api.Result(r.request.ID, r.request.Op, s.machine.store.Get(r.request.Key)))
+		served++
+	}
+	s.reads = append(s.reads[:0], s.reads[served:]...)
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"slices"
+	"strconv"
+
+	"example.com/raftsteps/06-compaction/raft"
+	"example.com/raftsteps/shared/node"
+)
+
+// status describes this server as a JSON object.
+func (s *Server) status() []byte {
+	status := s.rules.Status()
+	b := []byte(`{`)
+	b = appendNumber(b, "id", s.world.ID)
+	b = appendName(b, "role")
+	b = strconv.AppendQuote(b, string(status.Role))
+	b = appendNumber(b, "term", uint64(status.CurrentTerm))
+	b = appendNumber(b, "leader", uint64(status.Leader))
+	b = appendNumber(b, "snapshot", uint64(status.Snapshot.Index))
+	b = appendNumber(b, "last", uint64(status.Last))
+	b = appendNumber(b, "commit", uint64(status.Commit))
+	b = appendNumber(b, "applied", uint64(status.Applied))
+	b = s.machine.appendStatus(b)
+	return append(b, '}')
+}
+
+// maxLogBytes bounds the answer to a log request. A client asks again from the
+// index after the last it has.
+const maxLogBytes = 128 << 10
+
+// log describes the entries from an index on, as many as fit.
+func (s *Server) log(from raft.Index) []byte {
+	status := s.rules.Status()
+	b := []byte(`{`)
+	b = appendNumber(b, "last", uint64(status.Last))
+	b = appendNumber(b, "commit", uint64(status.Commit))
+	b = append(appendName(b, "entries"), '[')
+	start := len(b)
+	base, _ := s.rules.Saved()
+	for i := max(from, base.Index+1); i <= status.Last && len(b) < maxLogBytes; i++ {
+		if len(b) > start {
+			b = append(b, ',')
+		}
+		b = toJournal(s.rules.Entry(i)).AppendJSON(b)
+	}
+	return append(b, "]}"...)
+}
+
+// Inspect lets a checker look inside; see node.Inspector.
+func (s *Server) Inspect(to *node.State) {
+	status := s.rules.Status()
+	base, _ := s.rules.Saved()
+	*to = node.State{
+		ID:        s.world.ID,
+		Role:      node.Role(status.Role),
+		Term:      uint64(status.CurrentTerm),
+		Vote:      uint64(status.VotedFor),
+		Last:      uint64(status.Last),
+		SnapIndex: uint64(base.Index),
+		SnapTerm:  uint64(base.Term),
+		Commit:    uint64(status.Commit),
+		Applied:   uint64(status.Applied),
+		Config:    node.Voters{Now: to.Config.Now[:0]},
+		Votes:     to.Votes[:0],
+		Progress:  to.Progress[:0],
+	}
+	for _, id := range slices.Sorted(slices.Values(status.Votes)) {
+		to.Votes = append(to.Votes, uint64(id))
+	}
+	for _, m := range s.world.Config.Members {
+		to.Config.Now = append(to.Config.Now, m.ID)
+		if match, next := s.rules.Progress(raft.ID(m.ID)); next != 0 && m.ID != s.world.ID {
+			to.Progress = append(to.Progress, node.Progress{ID: m.ID, Next: uint64(next), Match: uint64(match)})
+		}
+	}
+}
+
+// Entry returns an entry of the log; see node.Inspector.
+func (s *Server) Entry(index uint64) node.Entry {
+	e := s.rules.Entry(raft.Index(index))
+	return node.Entry{Term: uint64(e.Term), Data: e.Command}
+}

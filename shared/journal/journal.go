@@ -32,7 +32,7 @@
 // only of one: the next is not written before the sync of this one has
 // succeeded. So exactly the lines of the last round may be incomplete. Nobody
 // was promised anything that is in them, and Open cuts them off from the first
-// incomplete line on. (A part of a round is as good as none: a state is written
+// incomplete line on. (What is left of the round does no harm: a state is written
 // before the entries that belong to it.) Everything else that is wrong is a
 // failing disk. Then Open refuses, names file, line and byte, and changes
 // nothing; to cut there would be to break a promise.

@@ -134,13 +134,14 @@ func TestEntryIsEncodedOnce(t *testing.T) {
 
 func TestBadEntriesAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"term":1}`:            "an entry needs an index and a term",
-		`{"index":1}`:           "an entry needs an index and a term",
-		`{"index":0,"term":1}`:  "an entry needs an index and a term",
-		`{"index":1,"x":1}`:     "unknown field",
-		`{"index":1,"index":1}`: "appears twice",
-		`[]`:                    "want an object",
-		`{"index":1,"term":1`:   `want ","`,
+		`{"term":1}`:                 "an entry needs an index and a term",
+		`{"index":1}`:                "an entry needs an index and a term",
+		`{"index":0,"term":1}`:       "an entry needs an index and a term",
+		`{"index":1,"x":1}`:          "unknown field",
+		`{"index":1,"index":1}`:      "appears twice",
+		`[]`:                         "want an object",
+		"{\t\"index\":1,\"term\":1}": "entry 1 is written with a tab or a line break",
+		`{"index":1,"term":1`:        `want ","`,
 	} {
 		d := strict.NewDecoder([]byte(text))
 		DecodeEntry(&d)
@@ -197,8 +198,9 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 		"no term":          {func(j *Journal) { j.Append(at(12, 0)) }, "entry 12 has no term"},
 		"term falls":       {func(j *Journal) { j.Append(at(12, 2)) }, "entry 12 of term 2 follows one of term 3"},
 		"ahead of state":   {func(j *Journal) { j.Append(at(12, 5)) }, "entry 12 has term 5, but the server is still in term 4"},
-		"line break":       {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("1\n")}) }, "entry 12 holds a line break"},
-		"line break, JSON": {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, JSON: []byte("{\n}")}) }, "entry 12 holds a line break"},
+		"line break":       {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("1\n")}) }, "entry 12 is written with a tab or a line break"},
+		"line break, JSON": {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, JSON: []byte("{\n}")}) }, "entry 12 is written with a tab or a line break"},
+		"tab":              {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("\t1")}) }, "entry 12 is written with a tab or a line break"},
 		"truncate beyond":  {func(j *Journal) { j.Truncate(12) }, "the entries from 12 on are to be removed, but the log has those from 6 to 11"},
 		"truncate base":    {func(j *Journal) { j.Truncate(5) }, "the entries from 5 on are to be removed, but the log has those from 6 to 11"},
 		"old term":         {func(j *Journal) { j.SetState(State{Term: 3}) }, "the term falls from 4 to 3"},

@@ -23,8 +23,8 @@ type Entry struct {
 	// Kind says what the entry is for; "" is a command.
 	Kind string
 
-	// Command is a JSON value without line breaks, or nil if there is none. It
-	// is nested at most strict.MaxDepth-2 deep.
+	// Command is a JSON value, written without tabs and line breaks, or nil if
+	// there is none. It is nested at most strict.MaxDepth-2 deep.
 	Command []byte
 
 	// JSON is the whole entry as AppendJSON writes it and as it came from
@@ -76,20 +76,28 @@ func DecodeEntry(d *strict.Decoder) Entry {
 			d.Unknown()
 		}
 	})
+	e.JSON = clip(text)
 	if e.Index == 0 || e.Term == 0 {
 		d.Fail("an entry needs an index and a term, each 1 or more")
 	}
-	e.JSON = clip(text)
+	if err := e.check(); err != nil {
+		d.Fail("%v", err)
+	}
 	return e
 }
 
 // clip keeps an append to b from writing into what follows it.
 func clip(b []byte) []byte { return b[:len(b):len(b)] }
 
-// check refuses what would break the line.
+// check refuses what would not leave the line a line, or look like something
+// that is missing. In JSON it can only stand between two tokens.
 func (e Entry) check() error {
-	if bytes.IndexByte(e.JSON, '\n') >= 0 || bytes.IndexByte(e.Command, '\n') >= 0 {
-		return fmt.Errorf("entry %d holds a line break", e.Index)
+	text := e.JSON
+	if text == nil {
+		text = e.Command
+	}
+	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\t') >= 0 {
+		return fmt.Errorf("entry %d is written with a tab or a line break", e.Index)
 	}
 	return nil
 }

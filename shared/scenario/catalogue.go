@@ -91,6 +91,7 @@ var catalogue = []Scenario{
 		Needs:  "a leader",
 		Breaks: []Kind{Unavailable, StaleRead},
 		moves:  []string{"cuts", "lost"},
+		reads:  true,
 		script: partitionedLeader,
 	}, {
 		Name:   "split-vote",
@@ -104,12 +105,14 @@ var catalogue = []Scenario{
 		Claim:  "a read that starts after a write was acknowledged sees it, whichever server is asked",
 		Breaks: []Kind{StaleRead},
 		moves:  []string{"cuts", "lost"},
+		reads:  true,
 		script: staleRead,
 	}, {
 		Name:   "chaos",
 		Claim:  "under all faults at random, every history is linearizable and every invariant holds",
 		Needs:  "elections, and linearizable reads on every server",
 		Breaks: []Kind{NotLinearizable, Unavailable, ReplicasDiffer, Unsafe},
+		reads:  true,
 		script: chaos,
 	},
 }

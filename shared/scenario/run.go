@@ -415,23 +415,10 @@ func (r *run) remember(e trace.Event) {
 		// What a server held in memory went with its last life.
 		r.writes = slices.DeleteFunc(r.writes, func(w write) bool { return w.server == e.Node })
 	case trace.Apply:
-		if c, ok := command(e.Message); ok {
+		if c, _, _, ok := check.DecodeCommand([]byte(e.Message)); ok {
 			r.writes = append(r.writes, write{e.Node, e.At, c})
 		}
 	}
-}
-
-// command reads the part of an entry that the store knows; a stage may have
-// more in it.
-func command(text string) (kv.Command, bool) {
-	var c kv.Command
-	d := strict.NewDecoder([]byte(text))
-	d.Object(func(field []byte) {
-		if !c.DecodeField(&d, field) {
-			d.Raw()
-		}
-	})
-	return c, d.End() == nil && c.Key != ""
 }
 
 // tellParting tells, for the servers that differ, what each of them wrote under

@@ -101,6 +101,9 @@ type Scenario struct {
 	// moves are the counters of the simulator that must move in a run.
 	moves []string
 
+	// reads says that reads must be linearizable, so that they are judged too.
+	reads bool
+
 	script func(r *run)
 }
 
@@ -214,6 +217,7 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	if sink != nil {
 		sink = trace.Tee(sink, r.remember)
 	}
+	disks := &durable{new: s.New}
 	config := node.Config{}
 	if s.Appointed {
 		config.Leader = 1
@@ -224,12 +228,12 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	}
 	w, err := sim.New(sim.Options{
 		Seed: seed, Servers: servers, New: s.New, Ops: s.Ops, Config: config, Sink: sink,
-		Watchers: []sim.Watcher{r.invariants},
+		Watchers: []sim.Watcher{r.invariants, disks},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	r.w = w
+	r.w, disks.world = w, w
 	return r, nil
 }
 
@@ -246,10 +250,31 @@ func (r *run) play() {
 	if err := r.w.Err(); err != nil {
 		r.kind, r.why = Unsafe, err.Error()
 	}
+	r.checkLedger()
 	counters := r.w.Counters()
 	if still := counters.Zero(r.story.moves...); r.kind == "" && len(still) > 0 {
 		r.breaks(Missed, "these counters did not move: %s", strings.Join(still, ", "))
 	}
+}
+
+// checkLedger holds what clients were told against what was committed.
+func (r *run) checkLedger() {
+	if r.over() || r.invariants.Counters().Looks == 0 {
+		return
+	}
+	err := check.AgainstLog(r.w.History(), r.invariants.Committed(), r.story.reads)
+	var v *check.Violation
+	if !errors.As(err, &v) {
+		return
+	}
+	kind := Unsafe
+	switch v.Invariant {
+	case "I22":
+		kind = AppliedTwice
+	case "I23":
+		kind = StaleRead
+	}
+	r.breaks(kind, "%v", v)
 }
 
 func (r *run) verdict() {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -17,6 +18,7 @@ import (
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/internal/toy"
 	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/sim"
 	"example.com/raftsteps/shared/trace"
 )
 
@@ -174,6 +176,49 @@ func TestTheStoryOfAFailure(t *testing.T) {
 	want, err := os.ReadFile(path)
 	require.NoError(t, err, "run the test with -update to make the file")
 	require.Empty(t, cmp.Diff(string(want), b.String()), "run the test with -update if the new text is right")
+}
+
+// liar keeps nothing, and says that it has a term and a log.
+type liar struct {
+	explosive
+	state node.State
+	log   []node.Entry
+}
+
+func (l *liar) Tick()                     {}
+func (l *liar) Inspect(s *node.State)     { *s = l.state }
+func (l *liar) Entry(k uint64) node.Entry { return l.log[k-1] }
+
+// What a server has in its memory only is not on its disk, whatever it says.
+func TestWhatIsNotOnTheDiskIsNoticed(t *testing.T) {
+	for name, c := range map[string]struct {
+		live liar
+		want string
+	}{
+		"a term":  {liar{state: node.State{ID: 1, Term: 1}}, "I2 is broken"},
+		"a vote":  {liar{state: node.State{ID: 1, Vote: 1}}, "I2 is broken"},
+		"a log":   {liar{state: node.State{ID: 1, Last: 1}, log: make([]node.Entry, 1)}, "I12 is broken"},
+		"nothing": {liar{state: node.State{ID: 1}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &durable{new: func(node.World) (node.Server, error) { return &liar{state: node.State{ID: 1}}, nil }}
+			w, err := sim.New(sim.Options{Seed: 1, Servers: 1, Ops: toy.Ops, Watchers: []sim.Watcher{d},
+				New: func(node.World) (node.Server, error) { return &c.live, nil }})
+			require.NoError(t, err)
+			d.world = w
+			w.RunFor(time.Second)
+			if c.want == "" {
+				require.NoError(t, w.Err())
+				return
+			}
+			require.ErrorContains(t, w.Err(), c.want)
+		})
+	}
+	same := func(text string) *liar {
+		return &liar{log: []node.Entry{{Term: 1, Data: []byte(text)}}, state: node.State{ID: 1, Last: 1}}
+	}
+	require.NoError(t, compare(node.State{ID: 1, Last: 1}, same("a"), same("a")))
+	require.ErrorContains(t, compare(node.State{ID: 1, Last: 1}, same("a"), same("b")), "another entry 1")
 }
 
 func TestTheCatalogue(t *testing.T) {

@@ -60,16 +60,23 @@ func chaosTrace(t testing.TB, seed uint64, flaws toy.Flaws) string {
 	var b bytes.Buffer
 	file := trace.NewWriter(&b)
 	w := world(t, seed, flaws, file.Emit)
-	chaos(t, w, 2*time.Second)
+	chaos(t, w, time.Second)
 	require.NoError(t, file.Flush())
 	return b.String()
 }
 
+// everything is all faults at once.
+var everything = Faults{
+	Loss: 0.05, Duplicate: 0.05, Reorder: 0.1, Break: 0.01, Crash: 1, PowerCut: 4, Blackout: 0.3,
+	Downtime: [2]time.Duration{50 * time.Millisecond, 300 * time.Millisecond},
+	Pause:    1, ClockJump: 1, SlowDisk: 1, Partition: 0.5, OneWay: 1, Skew: 0.1, MaxDown: 2,
+}
+
 func chaos(t testing.TB, w *World, d time.Duration) {
-	f := Swarm(w.Rand(), 5)
-	f.Loss, f.Duplicate, f.Reorder, f.Pause, f.PowerCut = 0.05, 0.05, 0.05, 1, 3
-	w.Unleash(f)
-	g := w.StartLoad(DefaultLoad)
+	w.Unleash(everything)
+	load := DefaultLoad
+	load.Think[1] = 60 * time.Millisecond
+	g := w.StartLoad(load)
 	w.RunFor(d)
 	g.Stop()
 	require.NoError(t, w.Err())
@@ -112,7 +119,7 @@ func firstDifference(a, b string) string {
 // A toy that is right survives everything.
 func TestChaosJudgesTheToy(t *testing.T) {
 	var all Counters
-	for seed := range uint64(30) {
+	for seed := range uint64(8) {
 		w := world(t, seed, toy.Flaws{}, nil)
 		chaos(t, w, 2*time.Second)
 		require.NoError(t, check.Linearizable(w.History(), check.LinearLimit), "seed %d", seed)
@@ -120,6 +127,25 @@ func TestChaosJudgesTheToy(t *testing.T) {
 	}
 	require.Empty(t, all.Zero("clock_jumps", "power_cuts_in_flush", "reordered", "duplicated", "crashes", "torn", "breaks",
 		"refusals", "cuts", "heals", "pauses", "restarts", "lost"), "%+v", all)
+}
+
+// A swarm has some faults in some runs, and all of them in some run.
+func TestSwarmDrawsDifferentFaults(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	var with, without int
+	for range 100 {
+		f := Swarm(r, 5)
+		require.NotZero(t, f.MaxDown)
+		for _, p := range []float64{f.Loss, f.Duplicate, f.Reorder, f.Break, f.Crash, f.PowerCut, f.Blackout, f.Pause, f.ClockJump, f.SlowDisk, f.Partition, f.OneWay, f.Skew} {
+			require.GreaterOrEqual(t, p, 0.0)
+			if p > 0 {
+				with++
+			} else {
+				without++
+			}
+		}
+	}
+	require.InDelta(t, with, without, 300)
 }
 
 func TestChaosFindsTheFlaws(t *testing.T) {
@@ -131,13 +157,11 @@ func TestChaosFindsTheFlaws(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(20) {
 				w := world(t, seed, flaws, nil)
-				f := Swarm(w.Rand(), 5)
-				f.PowerCut, f.Reorder, f.Duplicate = 1, 0.2, 0.2
-				w.Unleash(f)
+				w.Unleash(everything)
 				l := DefaultLoad
 				l.ReadAnywhere = true
 				w.StartLoad(l)
-				w.RunFor(3 * time.Second)
+				w.RunFor(2 * time.Second)
 				if w.Err() != nil || check.Linearizable(w.History(), check.LinearLimit) != nil {
 					return
 				}

@@ -61,6 +61,9 @@ func main() {
 			fmt.Println("you said", lines.Text())
 		}
 		fmt.Println("bye")
+	case "who":
+		path, _ := os.Executable()
+		fmt.Println("args", os.Args[0], strings.Contains(path, "/go-build"))
 	case "partial":
 		fmt.Print("no end")
 	}

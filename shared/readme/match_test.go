@@ -64,11 +64,29 @@ func TestMatch(t *testing.T) {
 		n, ok := prefix(want, got)
 		require.Equal(t, test.prefix >= 0, ok, "%q %q", test.want, test.got)
 		require.Equal(t, test.prefix, n, "%q %q", test.want, test.got)
+		require.False(t, test.matches && hopeless(want, got), "%q %q", test.want, test.got)
 	}
 	reports := []string{"bash: line 1: 12 Terminated   sleep", "a", "Killed"}
 	require.True(t, match([]string{"[1] 17", "a", "[1]+  Done sleep"}, reports))
 	require.False(t, match([]string{"a", "b"}, reports))
 	require.True(t, match(nil, reports[:1]))
+}
+
+func TestHopeless(t *testing.T) {
+	for _, test := range []struct {
+		want, got string
+		hopeless  bool
+	}{
+		{"a b c", "", false},
+		{"a b c", "a b", false},
+		{"a b c", "a c", true},
+		{"a b", "a b c", true},
+		{"a …", "a b c", false},
+		{"… z", "a b c", false},
+		{"", "a", true},
+	} {
+		require.Equal(t, test.hopeless, hopeless(in(test.want), in(test.got)), "%q %q", test.want, test.got)
+	}
 }
 
 func TestRewrite(t *testing.T) {

@@ -70,6 +70,10 @@ exit status 3
 $ echo $?
 1
 $ go build -o kv ./00-fake
+$ ./kv who
+args ./kv false
+$ go run ./00-fake who
+args …/go-build/00-fake true
 $ ./kv fail 3
 it failed
 $ echo "$?"

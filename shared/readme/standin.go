@@ -22,8 +22,9 @@ const (
 	worldVariable = "RAFTSTEPS_README_WORLD"
 )
 
-// roles are the programs that have a stand-in.
-var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC}
+// roles are what a test binary can play: two programs that have a stand-in, and
+// a stage's program that the reader has built.
+var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "stage": playStage}
 
 // init turns the test binary into another program if it was started as one. It
 // comes before everything else, since a test needs no TestMain for it that way.
@@ -46,7 +47,7 @@ func playGo(args []string) int {
 	}
 	if len(args) >= 2 && args[0] == "run" {
 		if s, ok := w.stage(args[1]); ok {
-			cmd := exec.Command(s.Binary, args[2:]...)
+			cmd := exec.Command(s.Run, args[2:]...)
 			cmd.Env = append(os.Environ(), fmt.Sprintf("KV_BASE_PORT=%d", s.BasePort))
 			return playGoRun(cmd)
 		}
@@ -98,7 +99,7 @@ func pass(cmd *exec.Cmd) int {
 	return 1
 }
 
-// playGoBuild hands out the program of a stage, if one is asked for: a script,
+// playGoBuild hands out the program of a stage, if one is asked for: as a script,
 // since the program needs to be told its ports.
 func (w *world) playGoBuild(args []string) (bool, error) {
 	out := ""
@@ -113,13 +114,25 @@ func (w *world) playGoBuild(args []string) (bool, error) {
 		return false, nil
 	}
 	if out == "" {
-		out = filepath.Base(s.Binary)
+		out = filepath.Base(s.Built)
 	}
 	if info, err := os.Stat(out); err == nil && info.IsDir() {
 		return false, fmt.Errorf("build output %q already exists and is a directory", out)
 	}
-	script := fmt.Sprintf("#!/bin/sh\nKV_BASE_PORT=%d exec %s \"$@\"\n", s.BasePort, quote(s.Binary))
-	return true, os.WriteFile(out, []byte(script), 0o755)
+	self, err := os.Executable()
+	if err != nil {
+		return false, err
+	}
+	return true, script(out, self, "stage", fmt.Sprintf("%s %d \"$0\" ", quote(s.Built), s.BasePort))
+}
+
+// playStage becomes a program that the reader has built, under the name by which
+// the reader calls it and with its ports: it takes the program, the port, the
+// name, and then the program's arguments.
+func playStage(args []string) int {
+	err := syscall.Exec(args[0], args[2:], append(os.Environ(), "KV_BASE_PORT="+args[1]))
+	fmt.Fprintf(os.Stderr, "%s: %v\n", args[2], err)
+	return 126
 }
 
 // playNC is nc, as far as READMEs use it: nc [-N] [-v] HOST PORT. Like OpenBSD's

@@ -41,8 +41,12 @@ type world struct {
 
 // stage is a stage's program.
 type stage struct {
-	// Binary is the program's path.
-	Binary string
+	// Run is the program as go run would build it: below a folder by which a
+	// program can tell that it was.
+	Run string
+
+	// Built is the same program as go build would leave it.
+	Built string
 
 	// BasePort is what takes the place of its documented port 70N0.
 	BasePort int
@@ -71,7 +75,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 	}
 	for _, name := range stageName.FindAllString(commands, -1) {
 		if _, err := os.Stat(filepath.Join(w.Root, name, "go.mod")); err == nil {
-			w.Stages[name] = stage{Binary: filepath.Join(dir, "built", name)}
+			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name)}
 		}
 	}
 	return w, errors.Join(w.reserve(), w.links(), w.standIns(), w.build(ctx))
@@ -181,11 +185,17 @@ func (w *world) current() string { return filepath.Join(w.dir, "here") }
 
 // build builds the stages.
 func (w *world) build(ctx context.Context) error {
+	if err := os.Mkdir(filepath.Join(w.dir, "built"), 0o755); err != nil {
+		return err
+	}
 	for name, s := range w.Stages {
-		cmd := exec.CommandContext(ctx, w.Go, "build", "-o", s.Binary, ".")
+		cmd := exec.CommandContext(ctx, w.Go, "build", "-o", s.Run, ".")
 		cmd.Dir = filepath.Join(w.Root, name)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build in %s: %w\n%s", name, err, out)
+		}
+		if err := os.Link(s.Run, s.Built); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -208,13 +218,19 @@ func (w *world) standIns() error {
 	if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
 		return err
 	}
-	for name := range roles {
-		script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", roleVariable, name, quote(self))
-		if err := os.WriteFile(filepath.Join(w.dir, "bin", name), []byte(script), 0o755); err != nil {
+	for _, name := range []string{"go", "nc"} {
+		if err := script(filepath.Join(w.dir, "bin", name), self, name, ""); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// script writes a program that is this test's binary in another role. first is
+// what stands before the program's own arguments.
+func script(path, self, role, first string) error {
+	text := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s %s\"$@\"\n", roleVariable, role, quote(self), first)
+	return os.WriteFile(path, []byte(text), 0o755)
 }
 
 // file is where the stand-ins find what they need of the world.

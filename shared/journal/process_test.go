@@ -57,7 +57,7 @@ func saveForEver(t *testing.T, path string) {
 // killWhileSaving starts such a process, kills it after some rounds, and
 // returns what it said last.
 func killWhileSaving(t *testing.T, path string) uint64 {
-	c := exec.Command(os.Args[0], "-test.run=^TestKilledProcessOnARealDisk$")
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledProcessOnARealDisk$")
 	c.Env = append(os.Environ(), killTestFolder+"="+path)
 	out, err := c.StdoutPipe()
 	require.NoError(t, err)

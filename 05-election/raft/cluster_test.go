@@ -1,139 +1,256 @@
 package raft
 
 import (
-	"math/rand/v2"
+	"fmt"
 	"slices"
-	"testing"
-
-	"github.com/stretchr/testify/require"
+	"strings"
 )
 
-// disk is what a server of a test cluster has saved.
+// disk is what a server has saved: what a crash leaves.
 type disk struct {
 	state State
 	log   []Entry
 }
 
-// cluster is a set of servers that exchange messages as datagrams.
-type cluster struct {
-	rand    *rand.Rand
-	members []ID
-	servers map[ID]*Raft
-	disks   map[ID]*disk
-	applied map[ID][]Entry
-	flying  []Message
-	leaders map[Term]ID
-	reads   map[ID]map[ReadID]Index
-	done    int
-	t       testing.TB
+// save writes an output, record by record: the state, the truncation, each
+// entry. After limit records the power fails; a limit below 0 is none.
+func (d *disk) save(out Output, limit int) {
+	if out.State != nil && limit != 0 {
+		d.state = *out.State
+		limit--
+	}
+	if out.Truncate != 0 && limit != 0 {
+		// Others may hold the old log, so the next entry moves to fresh memory.
+		i := int(out.Truncate) - 1
+		d.log = d.log[:i:i]
+		limit--
+	}
+	for _, e := range out.Append {
+		if limit == 0 {
+			return
+		}
+		d.log = append(d.log, e)
+		limit--
+	}
 }
 
-func newCluster(t testing.TB, n int, seed uint64) *cluster {
-	c := &cluster{t: t, rand: rand.New(rand.NewPCG(seed, 0)), servers: map[ID]*Raft{}, disks: map[ID]*disk{}, applied: map[ID][]Entry{}, leaders: map[Term]ID{}, reads: map[ID]map[ReadID]Index{}}
-	for i := range n {
-		c.members = append(c.members, ID(i+1))
+func (d *disk) last() Position {
+	if len(d.log) == 0 {
+		return Position{}
 	}
-	for _, id := range c.members {
-		c.disks[id] = &disk{}
-		c.start(id)
+	e := d.log[len(d.log)-1]
+	return Position{e.Term, e.Index}
+}
+
+// server is one server of a test: its rules, its disk, its state machine.
+type server struct {
+	id   ID
+	disk disk
+
+	// raft is nil while the server is down.
+	raft *Raft
+
+	// held is true while inputs gather before one Take: the group commit.
+	held bool
+
+	// powerFails says that the next save ends after so many records, and the
+	// server with it; below 0 it does not.
+	powerFails int
+
+	// applied are the entries that the state machine received in this life.
+	applied []Entry
+
+	// seen is what the invariants remember of this server.
+	seen seen
+
+	// stage is what this stage's part of the tests remembers of it.
+	stage stage
+}
+
+// cluster is some servers and the network between them. It carries outputs out
+// as a driver must, and checks the invariants after each.
+type cluster struct {
+	servers []*server
+
+	// network holds the messages in flight, the oldest first.
+	network []Message
+
+	// cut reports whether messages from one server to another get lost.
+	cut func(from, to ID) bool
+
+	// options completes the options of a server that starts.
+	options func(s *server, o Options) Options
+
+	// tell receives the trace, line by line, unless it is nil.
+	tell func(line string)
+
+	// broken receives the invariants that do not hold, by name.
+	broken func(name, format string, args ...any)
+
+	// counts is how often something happened: decisions by their code, and what
+	// the cluster itself does.
+	counts map[string]int
+
+	ghost ghost
+}
+
+// newCluster returns a cluster whose servers have not started.
+func newCluster(n int) *cluster {
+	c := &cluster{
+		cut:     func(ID, ID) bool { return false },
+		options: func(_ *server, o Options) Options { return o },
+		broken:  func(name, format string, args ...any) { panic(name + ": " + fmt.Sprintf(format, args...)) },
+		counts:  map[string]int{},
+		ghost:   newGhost(),
+	}
+	for i := range n {
+		c.servers = append(c.servers, &server{id: ID(i + 1), powerFails: -1})
 	}
 	return c
 }
 
-func (c *cluster) start(id ID) {
-	d := c.disks[id]
-	c.applied[id] = nil
-	c.reads[id] = map[ReadID]Index{}
-	c.servers[id] = New(Options{ID: id, Members: c.members, State: d.state, Log: slices.Clone(d.log), HeartbeatTicks: 5, ElectionTicks: [2]int{15, 30}, MaxBatch: 50, Random: c.rand.Uint64N})
+func (c *cluster) server(id ID) *server { return c.servers[id-1] }
+
+func (c *cluster) members() []ID {
+	var ids []ID
+	for _, s := range c.servers {
+		ids = append(ids, s.id)
+	}
+	return ids
 }
 
-func (c *cluster) flush(id ID) {
-	for {
-		out := c.servers[id].Take()
+// start starts a server with what is on its disk.
+func (c *cluster) start(s *server) {
+	s.raft = New(c.options(s, s.startOptions(c.members())))
+	s.applied, s.held, s.powerFails = nil, false, -1
+	s.seen.restart()
+	c.flush(s)
+}
+
+// crash ends a server. What it has not saved is lost.
+func (c *cluster) crash(s *server) {
+	c.counts["crash"]++
+	s.raft, s.held, s.powerFails = nil, false, -1
+}
+
+// input gives a server one input and carries out what follows. A server whose
+// own checks fail stops, as its process would.
+func (c *cluster) input(s *server, f func(r *Raft)) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		text, is := p.(string)
+		if !is || !strings.HasPrefix(text, "raft: ") {
+			panic(p)
+		}
+		c.broken(ownCheck, "%s", strings.TrimPrefix(text, "raft: "))
+		c.crash(s)
+	}()
+	if s.raft == nil {
+		return
+	}
+	f(s.raft)
+	if !s.held {
+		c.flush(s)
+	}
+}
+
+// flush carries out outputs until there is nothing more to do.
+func (c *cluster) flush(s *server) {
+	for s.raft != nil {
+		out := s.raft.Take()
 		if out.Empty() {
 			return
 		}
-		d := c.disks[id]
-		c.flying = append(c.flying, out.Early...)
-		if out.State != nil {
-			d.state = *out.State
-		}
-		if out.Truncate != 0 {
-			d.log = slices.Clone(d.log[:out.Truncate-1])
-		}
-		d.log = append(d.log, out.Append...)
-		c.flying = append(c.flying, out.Messages...)
-		c.applied[id] = append(c.applied[id], out.Committed...)
-		for _, rs := range out.Reads {
-			for q, least := range c.reads[id] {
-				if q <= rs.ID {
-					require.GreaterOrEqual(c.t, rs.Index, least)
-					delete(c.reads[id], q)
-					c.done++
-				}
-			}
-		}
-		if r := c.servers[id]; r.role == Leader {
-			if l, ok := c.leaders[r.currentTerm]; ok {
-				require.Equal(c.t, l, id)
-			}
-			c.leaders[r.currentTerm] = id
-		}
+		c.carryOut(s, out)
 	}
 }
 
-func (c *cluster) committed() Index {
-	var m Index
-	for _, r := range c.servers {
-		m = max(m, r.lastApplied)
+// carryOut does what a driver does with an output, in the order of its fields.
+func (c *cluster) carryOut(s *server, out Output) {
+	for _, why := range out.Reasons {
+		c.counts[why.Rule.Code]++
+		c.say(func() string { return fmt.Sprintf(effect+"%v (%s)", why, why.Rule.Section) })
 	}
+	grown := c.checkCommit(s)
+	c.send(s, out.Early)
+	limit := s.powerFails
+	if out.State == nil && out.Truncate == 0 && out.Append == nil {
+		limit = -1
+	}
+	c.say(func() string { return effect + words(s.id, out, limit) })
+	s.disk.save(out, limit)
+	if limit >= 0 {
+		c.counts["power cut in a save"]++
+		c.crash(s)
+		c.checkDisk(s)
+		c.checkCompleteness()
+		return
+	}
+	c.send(s, out.Messages)
+	c.apply(s, out.Committed)
+	c.stageOutput(s, out)
+	c.check(s, grown)
+}
+
+func (c *cluster) send(s *server, messages []Message) {
+	for _, m := range messages {
+		c.checkMessage(s, m)
+		c.network = append(c.network, m)
+	}
+}
+
+func (c *cluster) apply(s *server, entries []Entry) {
+	for _, e := range entries {
+		c.checkApply(s, e)
+		s.applied = append(s.applied, e)
+	}
+}
+
+// take removes a message from the network and returns it.
+func (c *cluster) take(i int) Message {
+	m := c.network[i]
+	c.network = slices.Delete(c.network, i, i+1)
 	return m
 }
 
-func TestRandom(t *testing.T) {
-	most, totalReads, leaders := Index(0), 0, 0
-	for seed := range uint64(300) {
-		c := newCluster(t, 3+2*int(seed%2), seed)
-		var proposed int
-		for range 4000 {
-			id := c.members[c.rand.IntN(len(c.members))]
-			switch x := c.rand.IntN(1000); {
-			case x < 300:
-				c.servers[id].Tick()
-			case x < 330:
-				proposed++
-				c.servers[id].Propose([]byte{byte(proposed), byte(proposed >> 8)})
-			case x < 335:
-				c.start(id)
-			case x < 350:
-				least := c.committed()
-				c.reads[id][c.servers[id].Read()] = least
-			default:
-				if len(c.flying) == 0 {
-					continue
-				}
-				i := c.rand.IntN(min(len(c.flying), 20))
-				m := c.flying[i]
-				if x < 990 {
-					c.flying = slices.Delete(c.flying, i, i+1)
-				}
-				if x%20 == 0 {
-					continue
-				}
-				id = m.To
-				c.servers[id].Step(m)
-			}
-			c.flush(id)
-		}
-		most = max(most, c.committed())
-		totalReads += c.done
-		leaders += len(c.leaders)
-		for _, a := range c.members {
-			for _, b := range c.members {
-				n := min(len(c.applied[a]), len(c.applied[b]))
-				require.True(t, n == 0 || slices.EqualFunc(c.applied[a][:n], c.applied[b][:n], func(x, y Entry) bool { return x.Term == y.Term && string(x.Command) == string(y.Command) }))
-			}
-		}
+// arrive gives a message to its receiver, or loses it on the way.
+func (c *cluster) arrive(m Message) {
+	to := c.server(m.To)
+	switch {
+	case c.cut(m.From, m.To):
+		c.counts["lost"]++
+		c.say(func() string { return describe(m) + " is lost" })
+	case to.raft == nil:
+		c.counts["lost"]++
+		c.say(func() string { return fmt.Sprintf("%s is lost: %v is down", describe(m), m.To) })
+	default:
+		c.say(func() string { return describe(m) })
+		c.input(to, func(r *Raft) { r.Step(m) })
 	}
-	t.Log(most, totalReads, leaders)
+}
+
+// settle delivers messages, the oldest first, until none is left.
+func (c *cluster) settle() {
+	for range 10_000 {
+		if len(c.network) == 0 {
+			return
+		}
+		c.arrive(c.take(0))
+	}
+	panic("the servers do not stop talking")
+}
+
+// effect stands before a line of the trace that tells what an input caused.
+const effect = "    "
+
+func (c *cluster) say(line func() string) {
+	if c.tell == nil {
+		return
+	}
+	if l := line(); l != effect {
+		c.tell(l)
+	}
 }

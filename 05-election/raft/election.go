@@ -22,6 +22,7 @@ func (m RequestVoteReply) step(r *Raft, from ID) { r.handleRequestVoteReply(from
 // for itself; its requests leave once that vote is on disk.
 func (r *Raft) startElection() {
 	r.role, r.leader = Candidate, 0
+	r.reads.stepDown()
 	r.setTerm(r.currentTerm+1, r.options.ID)
 	r.votes = []ID{r.options.ID}
 	r.resetTimeout()

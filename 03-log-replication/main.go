@@ -1,0 +1,21 @@
+// Stage 03 is five servers with a log on disk, and a leader that a person appoints.
+package main
+
+import (
+	"example.com/raftsteps/03-log-replication/client"
+	"example.com/raftsteps/03-log-replication/server"
+	"example.com/raftsteps/shared/cli"
+)
+
+var stage = cli.Stage{
+	Name:      "03-log-replication",
+	About:     "A key-value store on five servers with a replicated log.",
+	Ops:       server.Ops,
+	New:       server.New,
+	Appointed: true,
+	Disk:      true,
+	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Scenarios: &scenarios,
+}
+
+func main() { cli.Main(stage) }

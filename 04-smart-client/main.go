@@ -1,0 +1,21 @@
+// Stage 04 is five servers with a log, and a client that knows them all.
+package main
+
+import (
+	"example.com/raftsteps/04-smart-client/client"
+	"example.com/raftsteps/04-smart-client/server"
+	"example.com/raftsteps/shared/cli"
+)
+
+var stage = cli.Stage{
+	Name:      "04-smart-client",
+	About:     "A replicated key-value store with a client that copes.",
+	Ops:       server.Ops,
+	New:       server.New,
+	Appointed: true,
+	Disk:      true,
+	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Scenarios: &scenarios,
+}
+
+func main() { cli.Main(stage) }

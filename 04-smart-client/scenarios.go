@@ -1,0 +1,17 @@
+package main
+
+import (
+	"example.com/raftsteps/04-smart-client/server"
+	"example.com/raftsteps/shared/scenario"
+)
+
+// scenarios are what this stage can be put through: what it survives, and what
+// breaks it.
+var scenarios = scenario.Stage{
+	Name:      "04-smart-client",
+	New:       server.New,
+	Ops:       server.Ops,
+	Appointed: true,
+	Survives:  []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "lost-reply"},
+	Fails:     []string{"leader-crash", "stale-read"},
+}

@@ -1,0 +1,20 @@
+// Stage 05 is five servers that elect their leader.
+package main
+
+import (
+	"example.com/raftsteps/05-election/client"
+	"example.com/raftsteps/05-election/server"
+	"example.com/raftsteps/shared/cli"
+)
+
+var stage = cli.Stage{
+	Name:      "05-election",
+	About:     "A replicated key-value store that elects its leader.",
+	Ops:       server.Ops,
+	New:       server.New,
+	Disk:      true,
+	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Scenarios: &scenarios,
+}
+
+func main() { cli.Main(stage) }

@@ -1,0 +1,15 @@
+package main
+
+import (
+	"example.com/raftsteps/05-election/server"
+	"example.com/raftsteps/shared/scenario"
+)
+
+// scenarios are what this stage can be put through: what it survives, and what
+// breaks it.
+var scenarios = scenario.Stage{
+	Name:     "05-election",
+	New:      server.New,
+	Ops:      server.Ops,
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
+}

@@ -1,0 +1,20 @@
+// Stage 06 is five servers whose log forgets what a snapshot holds.
+package main
+
+import (
+	"example.com/raftsteps/06-compaction/client"
+	"example.com/raftsteps/06-compaction/server"
+	"example.com/raftsteps/shared/cli"
+)
+
+var stage = cli.Stage{
+	Name:      "06-compaction",
+	About:     "A replicated key-value store that compacts its log.",
+	Ops:       server.Ops,
+	New:       server.New,
+	Disk:      true,
+	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Scenarios: &scenarios,
+}
+
+func main() { cli.Main(stage) }

@@ -83,6 +83,7 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 		Folder:  folder,
 		Command: a.nodeProcess(executable, folder.ConfigPath()),
 		Program: a.program(),
+		Flags:   a.dataFlag(),
 		Out:     a.stdout,
 		Color:   wantsColor(a.stdout),
 		Up:      func() string { return a.clusterHints(folder) },

@@ -67,10 +67,10 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	require.Equal(t, result{0, "n2 killed\n", ""}, run(t, s, "kill", "leader"))
 	got = run(t, s, "put", "x", "2")
 	require.Equal(t, 5, got.code)
-	require.Contains(t, got.errors, "connection refused (unavailable); does the server run? (go run ./92-cluster cluster)\n")
+	require.Contains(t, got.errors, "connection refused (unavailable); n2 does not run (killed); bring it back with: go run ./92-cluster restart 2\n")
 	got = run(t, s, "kill", "leader")
 	require.Equal(t, 5, got.code)
-	require.Contains(t, got.errors, "no server says that it leads")
+	require.Contains(t, got.errors, "no server says that it leads (unavailable); see how the servers are: go run ./92-cluster status\n")
 	got = run(t, s, "kill", "2,1")
 	require.Equal(t, result{1, "n1 killed\nn2 killed\n", "error: n2 does not run (killed); bring it back with: go run ./92-cluster restart 2\n"}, got)
 	require.Equal(t, result{0, "n1 running\nn2 running\nn3 running\n", ""}, run(t, s, "restart", "all"))
@@ -78,6 +78,9 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 
 	require.Equal(t, 0, b.stop())
 	require.Empty(t, b.errors.String())
+	got = run(t, s, "get", "x")
+	require.Equal(t, 5, got.code)
+	require.Contains(t, got.errors, "connection refused (unavailable); does the server run? (go run ./92-cluster cluster)\n")
 	got = run(t, s, "kill", "1")
 	require.Equal(t, result{5, "", "error: no cluster is running on .raftsteps/92-cluster; start one with: go run ./92-cluster cluster\n"}, got)
 }
@@ -227,6 +230,14 @@ func TestAConfigurationNamesItsDataFolder(t *testing.T) {
 	data := filepath.Join(filepath.Dir(config), "here")
 	require.Contains(t, b.out.String(), "    go run ./92-cluster put x 1 --data "+data+"\n", "the hints work as they stand")
 	require.Zero(t, run(t, s, "put", "x", "1", "--data", data).code)
+	got := run(t, s, "pause", "1", "--data", data)
+	require.Zero(t, got.code, got.errors)
+	got = run(t, s, "get", "x", "--data", data, "--timeout", "50ms", "-o", "json")
+	require.NotZero(t, got.code)
+	got = run(t, s, "kill", "1", "--data", data)
+	require.Zero(t, got.code, got.errors)
+	got = run(t, s, "get", "x", "--data", data)
+	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./92-cluster restart 1 --data "+data+"\n")
 	require.Zero(t, b.stop())
 }
 

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
 )
 
 // The exit codes.
@@ -37,8 +40,8 @@ const exitCodesHelp = `The exit code says whether the operation happened:
 
 After a 6, read the key before you write again: a second append may be one too many.
 
-"go run" hides the code: it ends with 1 whatever the program said. Build the program to
-see it, as in: go build -o kv . && ./kv get x; echo $?`
+"go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
+as in: go build -o kv . && ./kv get x; echo $?`
 
 // usageError is a command line that makes no sense.
 type usageError struct {
@@ -130,11 +133,30 @@ func (a *app) hint(e *api.Error) string {
 	case e.Code == api.NotLeader && e.Leader != "":
 		return "try --endpoints " + e.Leader
 	case e.Code == api.Unavailable:
-		return fmt.Sprintf("does the server run? (%s)", a.startCommand())
+		return a.unavailableHint(e.Message)
 	case e.Code == api.Busy:
 		return "try again later"
 	}
 	return ""
+}
+
+// unavailableHint says how to bring a server back, or to start the first. It
+// knows which one the message is about by its address.
+func (a *app) unavailableHint(message string) string {
+	states := a.processes(context.Background())
+	for address, s := range states {
+		switch {
+		case !strings.Contains(message, address) || s.State == cluster.Running:
+		case s.State == cluster.Paused:
+			return fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(s.ID), a.clusterLine("resume", strconv.FormatUint(s.ID, 10)))
+		default:
+			return fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(s.ID), s.State, a.clusterLine("restart", strconv.FormatUint(s.ID, 10)))
+		}
+	}
+	if states != nil {
+		return fmt.Sprintf("see how the servers are: %s", a.clusterLine("status"))
+	}
+	return fmt.Sprintf("does the server run? (%s%s)", a.startCommand(), a.dataFlag())
 }
 
 // oneLine keeps an error on its line, whatever a server put into it.

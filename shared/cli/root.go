@@ -186,13 +186,21 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 
 // commandLine is what a person types to run a command.
 func (a *app) commandLine(words ...string) string {
-	if a.inShell {
-		if len(words) == 1 {
-			return "help"
-		}
-		return "help " + words[0]
+	switch last := words[len(words)-1]; {
+	case a.inShell && last == "--help":
+		return strings.TrimSpace("help " + strings.Join(words[:len(words)-1], " "))
+	case a.inShell:
+		return strings.Join(words, " ")
 	}
 	return strings.Join(append([]string{a.program()}, words...), " ")
+}
+
+// clusterLine is what a person types to run a command on this cluster.
+func (a *app) clusterLine(words ...string) string {
+	if a.inShell {
+		return a.commandLine(words...)
+	}
+	return a.commandLine(words...) + a.dataFlag()
 }
 
 // takes checks the number of arguments and says what a command takes.

@@ -95,13 +95,13 @@ func (s serverStatus) number(name string) (uint64, bool) {
 // survey asks all servers at once how they are. Where the cluster's supervisor
 // knows that one does not run, it is not asked.
 func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
-	down := a.processes(ctx)
+	processes := a.processes(ctx)
 	out := make([]serverStatus, len(endpoints))
 	var g errgroup.Group
 	for i, e := range endpoints {
 		out[i].endpoint = e
-		if state := down[e.address]; state != "" {
-			out[i].reason = state
+		if p, known := processes[e.address]; known && p.State != cluster.Running {
+			out[i].reason = p.State
 			continue
 		}
 		g.Go(func() error {
@@ -117,9 +117,9 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 	return out
 }
 
-// processes asks the supervisor of the cluster, if there is one, which servers
-// do not run, by their addresses.
-func (a *app) processes(ctx context.Context) map[string]string {
+// processes asks the supervisor of the cluster how the servers are as processes,
+// by their addresses. It is nil if there is no supervisor.
+func (a *app) processes(ctx context.Context) map[string]cluster.Server {
 	if a.stage.New == nil {
 		return nil
 	}
@@ -131,17 +131,17 @@ func (a *app) processes(ctx context.Context) map[string]string {
 	if err != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
 	servers, err := remote.Do(ctx, cluster.Command{Do: cluster.List})
 	if err != nil {
 		return nil
 	}
-	down := make(map[string]string)
+	out := make(map[string]cluster.Server)
 	for _, s := range servers {
-		if s.State != cluster.Running {
-			down[file.Config.Address(s.ID)] = s.State
-		}
+		out[file.Config.Address(s.ID)] = s
 	}
-	return down
+	return out
 }
 
 // askStatus asks one server.

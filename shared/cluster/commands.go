@@ -137,7 +137,7 @@ func (s *supervisor) alive(sv *server) error {
 		return nil
 	}
 	id := sv.member.ID
-	return fmt.Errorf("%s does not run (%s); bring it back with: %s restart %d", node.Name(id), sv.status().State, s.o.Program, id)
+	return fmt.Errorf("%s does not run (%s); bring it back with: %s", node.Name(id), sv.status().State, s.restartLine(id))
 }
 
 func (s *supervisor) kill(sv *server) error {

@@ -32,8 +32,10 @@ type Options struct {
 	// CutLine and HealLine and print Done for each, stop when its input ends.
 	Command func(id uint64, cuts []uint64) *exec.Cmd
 
-	// Program is what a person types before a command, for hints.
+	// Program is what a person types before a command, and Flags what must come
+	// behind it, for hints: "kv" and " --data DIR".
 	Program string
+	Flags   string
 
 	// Out gets what the servers and the supervisor have to say.
 	Out io.Writer
@@ -206,8 +208,13 @@ func (s *supervisor) report(id uint64, p *process) {
 		return
 	}
 	if asked, ended, _ := p.state(); asked == "" {
-		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s restart %d", node.Name(id), ended, s.o.Program, id)
+		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", node.Name(id), ended, s.restartLine(id))
 	}
+}
+
+// restartLine is what a person types to bring a server back.
+func (s *supervisor) restartLine(id uint64) string {
+	return fmt.Sprintf("%s restart %d%s", s.o.Program, id, s.o.Flags)
 }
 
 // stopAll ends all servers, and returns when none is left.

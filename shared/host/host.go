@@ -159,13 +159,16 @@ func (h *Host) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error {
 		defer end()
-		return h.server.Serve(ctx, h.listen)
+		if err := h.server.Serve(ctx, h.listen); inner.Err() == nil {
+			return err
+		}
+		return nil // the loop ended first, and its error is the one that counts
 	})
 	g.Go(func() error {
-		defer end()
 		err := h.loop.run(inner)
 		if err != nil {
 			h.log.Error("the server stops at once", "error", err)
+			end()
 			h.server.Close()
 		}
 		return err

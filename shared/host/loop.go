@@ -206,8 +206,12 @@ func (l *loop) step(in *input) {
 		in.control()
 	case in.reply != nil:
 		l.emit(trace.Request, func(e *trace.Event) { e.Message = string(in.request.AppendJSON(nil)) })
-		reply := in.reply
-		l.node.Request(in.request, func(r api.Response) { l.answers = append(l.answers, answer{reply, r}) })
+		reply, id := in.reply, in.request.ID
+		l.node.Request(in.request, func(r api.Response) {
+			r.ID = id
+			l.emit(trace.Reply, func(e *trace.Event) { e.Message = string(r.AppendJSON(nil)) })
+			l.answers = append(l.answers, answer{reply, r})
+		})
 	case l.isCut[in.from]:
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = in.from, l.id, string(in.line), "cut" })
 	default:
@@ -224,7 +228,9 @@ func (l *loop) send(to uint64, line []byte) {
 	}
 	l.emit(trace.Send, func(e *trace.Event) { e.From, e.To, e.Message = l.id, to, string(line) })
 	if !l.link(to, line) {
-		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Text = l.id, to, "the queue of the link is full" })
+		l.emit(trace.Drop, func(e *trace.Event) {
+			e.From, e.To, e.Text = l.id, to, "the link's queue is full, or there is no such link"
+		})
 	}
 }
 

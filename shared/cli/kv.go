@@ -45,23 +45,35 @@ var kvCommands = []kvCommand{
 func (a *app) kvCommands() []*cobra.Command {
 	var out []*cobra.Command
 	for _, c := range kvCommands {
-		if _, known := a.stage.Ops[c.op]; !known {
-			continue
+		if op, known := a.stage.Ops[c.op]; known {
+			out = append(out, a.kvCommand(c, op))
 		}
-		out = append(out, &cobra.Command{
-			Use: c.use, Short: c.short, Long: c.long, GroupID: groupClient,
-			Args:              a.takes(c.args, c.args),
-			ValidArgsFunction: cobra.NoFileCompletions,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				r := c.make(args)
-				if err := a.prepare(&r); err != nil {
-					return a.answer(api.Response{}, err)
-				}
-				return a.ask(cmd.Context(), r)
-			},
-		})
 	}
 	return out
+}
+
+func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
+	var consistency string
+	cmd := &cobra.Command{
+		Use: c.use, Short: c.short, Long: c.long, GroupID: groupClient,
+		Args:              a.takes(c.args, c.args),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if consistency != "" && consistency != "linearizable" && consistency != "stale" {
+				return usagef("--consistency is %q; it is linearizable or stale", consistency)
+			}
+			r := c.make(args)
+			r.Consistency = consistency
+			if err := a.prepare(&r); err != nil {
+				return a.answer(api.Response{}, err)
+			}
+			return a.ask(cmd.Context(), r)
+		},
+	}
+	if op.May&api.Consistency != 0 {
+		cmd.Flags().StringVar(&consistency, "consistency", "", "how fresh a read is: linearizable (the default) or stale")
+	}
+	return cmd
 }
 
 // prepare fills in a value from standard input and refuses what no server can

@@ -130,7 +130,7 @@ func (a *app) askCommands() []*cobra.Command {
 	if _, known := a.stage.Ops[api.Status]; known {
 		commands = append(commands, a.statusCommand())
 	}
-	return commands
+	return append(commands, a.operatorCommands()...)
 }
 
 // addHelp puts the help in order: topics, and a help command that refuses what

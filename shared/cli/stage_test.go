@@ -42,12 +42,21 @@ var stages = map[string]Stage{
 	"90-raw":     {Name: "90-raw", About: "A server without a client.", Ops: api.Commands(), Serve: serveForTest},
 	"91-single":  {Name: "91-single", About: "A server and a client.", Ops: commandsAndStatus(), Serve: serveForTest, Dial: dialForTest, Demo: demoForTest},
 	"92-cluster": {Name: "92-cluster", About: "A cluster with a leader that is appointed.", Ops: commandsAndStatus(), New: newForTest, Appointed: true, Dial: dialForTest, Demo: demoForTest},
+	"93-log":     {Name: "93-log", About: "A cluster with a log.", Ops: withLog(), New: newForTest, Appointed: true, Dial: dialForTest},
 	"95-elect":   {Name: "95-elect", About: "A cluster without a leader.", Ops: commandsAndStatus(), New: newForTest, Dial: dialForTest},
 }
 
 func commandsAndStatus() api.Ops {
 	ops := api.Commands()
 	ops[api.Status] = api.Op{}
+	return ops
+}
+
+func withLog() api.Ops {
+	ops := commandsAndStatus()
+	ops[api.Log] = api.Op{May: api.From}
+	ops[api.Lead] = api.Op{Needs: api.Term}
+	ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
 	return ops
 }
 
@@ -70,6 +79,9 @@ type nodeForTest struct {
 	world node.World
 	store *kv.Store
 	heard map[uint64]bool
+
+	// term is that of the last appointment.
+	term uint64
 }
 
 func newForTest(w node.World) (node.Server, error) {
@@ -92,6 +104,17 @@ func (n *nodeForTest) Flush() error                  { return nil }
 func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	c := n.world.Config
 	switch {
+	case r.Op == api.Log:
+		reply(api.Response{ID: r.ID, Data: n.log(max(r.From, 1))})
+	case r.Op == api.Lead && r.Term <= n.term:
+		reply(api.Failed(r.ID, &api.Error{Code: api.BadRequest, Message: "that term is over", Definite: true}))
+	case r.Op == api.Lead:
+		n.term = r.Term
+		reply(api.Response{ID: r.ID, Data: []byte(`{"role":"leader"}`)})
+	case r.Consistency != "":
+		reply(api.Response{ID: r.ID, Value: r.Consistency, HasValue: true})
+	case r.Op == api.Status && n.term > 0:
+		reply(api.Response{ID: r.ID, Data: fmt.Appendf(nil, `{"id":%d,"role":"leader","term":%d}`, n.world.ID, n.term)})
 	case r.Op == api.Status:
 		role := "follower"
 		if n.world.ID == c.Leader {
@@ -112,6 +135,25 @@ func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	default:
 		reply(api.Result(r.ID, r.Op, n.store.Apply(r.Command())))
 	}
+}
+
+// log is a log of five entries, two at a time. That of n2 makes no sense.
+func (n *nodeForTest) log(from uint64) []byte {
+	if n.world.ID == 2 {
+		return []byte(`{"last":5,"commit":3,"entries":[{"index":4,"term":1},{"index":4,"term":1}]}`)
+	}
+	b := []byte(`{"last":5,"commit":3,"entries":[`)
+	for i := from; i <= min(5, from+1); i++ {
+		if i > from {
+			b = append(b, ',')
+		}
+		if i == 1 {
+			b = append(b, `{"index":1,"term":1,"kind":"noop"}`...)
+		} else {
+			b = fmt.Appendf(b, `{"index":%d,"term":2,"command":{"op":"put","key":"x","value":"%[1]d"}}`, i)
+		}
+	}
+	return append(b, `]}`...)
 }
 
 // clientForTest asks the first of its endpoints.

@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/trace"
+)
+
+// operatorCommands are those about one server of a cluster, where the servers
+// know them.
+func (a *app) operatorCommands() []*cobra.Command {
+	var out []*cobra.Command
+	if _, known := a.stage.Ops[api.Log]; known {
+		out = append(out, a.logCommand())
+	}
+	if _, known := a.stage.Ops[api.Lead]; known {
+		out = append(out, a.leadCommand())
+	}
+	return out
+}
+
+const whichServer = "\n\nSERVER is a number (2 or n2), or leader."
+
+func (a *app) logCommand() *cobra.Command {
+	var from uint64
+	cmd := &cobra.Command{
+		Use: "log SERVER", Short: "The entries of a server's log", GroupID: groupClient,
+		Long:              "Lists the entries of a server's log, committed or not, as that server sees it." + whichServer,
+		Args:              a.takes(1, 1),
+		ValidArgsFunction: a.completeServers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := a.oneServer(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.showLog(cmd.Context(), server, from)
+		},
+	}
+	cmd.Flags().Uint64Var(&from, "from", 1, "the first index to list")
+	return cmd
+}
+
+func (a *app) leadCommand() *cobra.Command {
+	var term uint64
+	cmd := &cobra.Command{
+		Use: "lead SERVER", Short: "Appoint a server as leader", GroupID: groupClient,
+		Long: `Appoints a server as the leader of a new term: one above that of every server that can be reached, unless --term names
+another.
+
+Nothing checks that its log holds all that was acknowledged. Look at status first: of those whose log ends in the highest
+term, appoint the one with the longest. Ask a majority, or a write that was acknowledged may be lost.` + whichServer,
+		Args:              a.takes(1, 1),
+		ValidArgsFunction: a.completeServers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := a.oneServer(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.lead(cmd.Context(), server, term)
+		},
+	}
+	cmd.Flags().Uint64Var(&term, "term", 0, "the term to lead (default: one more than the highest)")
+	return cmd
+}
+
+// oneServer finds the server that a person names.
+func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
+	ids, err := a.serverIDs(ctx, word)
+	if err != nil {
+		return endpoint{}, err
+	}
+	if len(ids) != 1 {
+		return endpoint{}, usagef("%q is not one server", word)
+	}
+	members, err := a.members()
+	if err != nil {
+		return endpoint{}, err
+	}
+	for _, m := range members {
+		if m.id == ids[0] {
+			return m, nil
+		}
+	}
+	return endpoint{}, usagef("there is no server %s in the cluster", node.Name(ids[0]))
+}
+
+// askOne asks one server, whatever --endpoints says.
+func (a *app) askOne(ctx context.Context, e endpoint, r api.Request) (api.Response, error) {
+	client := a.stage.Dial([]string{e.address})
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
+	defer cancel()
+	return client.Do(ctx, r)
+}
+
+// lead appoints a server.
+func (a *app) lead(ctx context.Context, e endpoint, term uint64) error {
+	if term == 0 {
+		members, err := a.members()
+		if err != nil {
+			return err
+		}
+		for _, s := range a.survey(ctx, members) {
+			told, _ := s.number("term")
+			term = max(term, told)
+		}
+		term++
+	}
+	r, err := a.askOne(ctx, e, api.Request{Op: api.Lead, Term: term})
+	if err != nil || a.flags.output == "json" {
+		return a.answer(r, err)
+	}
+	fmt.Fprintf(a.stdout, "%s leads term %d\n", e.name(), term)
+	return nil
+}
+
+// page is a part of a server's log.
+type page struct {
+	last    uint64
+	commit  uint64
+	entries []journal.Entry
+}
+
+// showLog lists a log from an index on.
+func (a *app) showLog(ctx context.Context, e endpoint, from uint64) error {
+	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	if a.flags.output != "json" {
+		fmt.Fprintf(table, "INDEX\tTERM\tCOMMITTED\tENTRY\n")
+	}
+	for {
+		p, err := a.askLog(ctx, e, from)
+		if err != nil {
+			return err
+		}
+		for _, entry := range p.entries {
+			from = entry.Index + 1
+			a.showEntry(table, entry, entry.Index <= p.commit)
+		}
+		if len(p.entries) == 0 || from > p.last {
+			return table.Flush()
+		}
+	}
+}
+
+func (a *app) showEntry(table *tabwriter.Writer, e journal.Entry, committed bool) {
+	if a.flags.output == "json" {
+		b := e.AppendJSON(nil)
+		b = append(b[:len(b)-1], `,"committed":`...)
+		fmt.Fprintf(a.stdout, "%s}\n", strconv.AppendBool(b, committed))
+		return
+	}
+	text := e.Kind
+	if e.Command != nil {
+		text = trace.Brief(string(e.Command))
+	}
+	yes := "no"
+	if committed {
+		yes = "yes"
+	}
+	fmt.Fprintf(table, "%d\t%d\t%s\t%s\n", e.Index, e.Term, yes, oneLine(text))
+}
+
+// askLog asks a server for its log from an index on. A server answers with as
+// many entries as fit.
+func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (page, error) {
+	var p page
+	r, err := a.askOne(ctx, e, api.Request{Op: api.Log, From: from})
+	if err != nil {
+		return p, err
+	}
+	d := strict.NewDecoder(r.Data)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "last":
+			p.last = d.Uint()
+		case "commit":
+			p.commit = d.Uint()
+		case "entries":
+			d.Array(func() { p.entries = append(p.entries, journal.DecodeEntry(&d)) })
+		default:
+			// A stage may say more about its log.
+			d.Raw()
+		}
+	})
+	if err := d.End(); err != nil {
+		return p, fmt.Errorf("the log of %s makes no sense: %w", e.name(), err)
+	}
+	for i, entry := range p.entries {
+		if entry.Index < from || i > 0 && entry.Index <= p.entries[i-1].Index {
+			return p, fmt.Errorf("the log of %s makes no sense: entry %d is out of its order", e.name(), entry.Index)
+		}
+	}
+	return p, nil
+}

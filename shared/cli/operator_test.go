@@ -1,0 +1,52 @@
+//go:build unix
+
+package cli
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLogListsEveryEntry(t *testing.T) {
+	_, s := startCluster(t, "93-log", 2, 1)
+	require.Equal(t, result{0, "" +
+		"INDEX  TERM  COMMITTED  ENTRY\n" +
+		"1      1     yes        noop\n" +
+		"2      2     yes        put x=2\n" +
+		"3      2     yes        put x=3\n" +
+		"4      2     no         put x=4\n" +
+		"5      2     no         put x=5\n", ""}, run(t, s, "log", "leader"))
+	require.Equal(t, result{0, "INDEX  TERM  COMMITTED  ENTRY\n5      2     no         put x=5\n", ""}, run(t, s, "log", "n1", "--from", "5"))
+	require.Equal(t, result{0, "INDEX  TERM  COMMITTED  ENTRY\n", ""}, run(t, s, "log", "1", "--from", "6"))
+	require.Equal(t, result{0, "" +
+		`{"index":4,"term":2,"command":{"op":"put","key":"x","value":"4"},"committed":false}` + "\n" +
+		`{"index":5,"term":2,"command":{"op":"put","key":"x","value":"5"},"committed":false}` + "\n", ""}, run(t, s, "log", "1", "--from", "4", "-o", "json"))
+
+	require.Equal(t, result{1, "", "error: the log of n2 makes no sense: entry 4 is out of its order\n"}, run(t, s, "log", "2"))
+	got := run(t, s, "log", "3")
+	require.Equal(t, result{2, "", "error: there is no server n3 in the cluster\n"}, got)
+	require.Equal(t, 2, run(t, s, "log", "all").code)
+	run(t, s, "kill", "1")
+	got = run(t, s, "log", "1")
+	require.Equal(t, 5, got.code)
+	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./93-log restart 1\n")
+}
+
+func TestLeadAppointsInTheNextTerm(t *testing.T) {
+	_, s := startCluster(t, "93-log", 2, 1)
+	require.Equal(t, result{0, "n2 leads term 1\n", ""}, run(t, s, "lead", "2"))
+	require.Equal(t, result{0, "n1 leads term 2\n", ""}, run(t, s, "lead", "n1"))
+	require.Equal(t, result{0, "n2 leads term 9\n", ""}, run(t, s, "lead", "2", "--term", "9"))
+	require.Equal(t, result{1, "", "error: that term is over (bad_request)\n"}, run(t, s, "lead", "2", "--term", "9"))
+	require.Equal(t, result{0, `{"ok":true,"data":{"role":"leader"}}` + "\n", ""}, run(t, s, "lead", "1", "-o", "json"))
+	require.Equal(t, result{0, "n1 leads term 11\n", ""}, run(t, s, "lead", "leader"), "who leads the highest term is the leader")
+}
+
+func TestConsistencyIsAFlagWhereServersKnowIt(t *testing.T) {
+	_, s := startCluster(t, "93-log", 1, 1)
+	require.Equal(t, "stale\n", run(t, s, "get", "x", "--consistency", "stale").out)
+	require.Equal(t, result{2, "", "error: --consistency is \"new\"; it is linearizable or stale\n"}, run(t, s, "get", "x", "--consistency", "new"))
+	got := run(t, s, "put", "x", "1", "--consistency", "stale")
+	require.Equal(t, 2, got.code, "a write has no such thing")
+}

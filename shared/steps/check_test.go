@@ -87,6 +87,20 @@ func TestCheckFinds(t *testing.T) {
 			with(diffTable("| `raft/old.go`, `raft/fresh.go` | another |\n"), map[string]string{"03-log/raft/old.go": "", "03-log/raft/fresh.go": source20("fresh")}),
 			nil,
 		},
+		"small files that have little to say are not alike": {
+			map[string]string{
+				"02-naive/raft/a_test.go": "package raft\n\nimport \"testing\"\n\nfunc TestA(t *testing.T) { a(t) }\n",
+				"03-log/raft/b_test.go":   "package raft\n\nimport \"testing\"\n\nfunc TestB(t *testing.T) { b(t) }\n",
+			},
+			nil,
+		},
+		"a small file that moved": {
+			map[string]string{
+				"02-naive/raft/a_test.go": "package raft\n\nfunc a() {}\n",
+				"03-log/raft/b_test.go":   "package raft\n\nfunc a() {}\n",
+			},
+			[]string{"03-log/raft/b_test.go: it is 02-naive/raft/a_test.go at another place (100 % alike): leave it where it was, or call it in 02-naive what it is called here"},
+		},
 		"a function that moved to another file": {
 			with(cut(t, "03-log/raft/log.go", "type Log struct{}\n", "type Log struct{}\n\n// Step steps.\nfunc Step() {\n\tappendEntries()\n}\n"),
 				map[string]string{"03-log/raft/raft.go": "package raft\n"}),
@@ -124,20 +138,22 @@ func TestCheckFinds(t *testing.T) {
 			nil,
 		},
 		"go.mod asks for another module": {
-			cut(t, "03-log/go.mod", "require example.com/raftsteps/shared v0.0.0\n", "require example.com/raftsteps/shared v0.0.0\n\nrequire example.com/other v1.0.0\n"),
-			[]string{"03-log/go.mod: it requires example.com/other; make it agree with 02-naive/go.mod, or say in the README's diff table, in a row `go.mod`, why the lesson needs it"},
+			with(cut(t, "03-log/go.mod", "require example.com/raftsteps/shared v0.0.0\n", "require example.com/raftsteps/shared v0.0.0\n\nrequire example.com/other v1.0.0\n"),
+				cut(t, "03-log/raft/log.go", "package raft\n", "package raft\n\nimport \"example.com/other/x\"\n")),
+			[]string{"03-log/raft/log.go:3: it imports example.com/other/x: the rules import the standard library only", "03-log/go.mod: it requires example.com/other; make it agree with 02-naive/go.mod, or say in the README's diff table, in a row `go.mod`, why the lesson needs it"},
 		},
 		"go.mod asks for another module, and the README says why": {
 			with(cut(t, "03-log/go.mod", "require example.com/raftsteps/shared v0.0.0\n", "require example.com/raftsteps/shared v0.0.0\n\nrequire example.com/other v1.0.0\n"),
-				diffTable("| `go.mod` | the other |\n")),
+				map[string]string{"03-log/client/client.go": "package client\n\nimport \"example.com/other\"\n"},
+				diffTable("| `go.mod`, `client/` | the other |\n")),
 			nil,
 		},
 		"a row for go.mod that says the same": {
 			diffTable("| `go.mod` | the same |\n"),
 			[]string{"03-log/README.md:8: the diff table names `go.mod`, which is the same in 02-naive or in neither stage: take the row out"},
 		},
-		"go.mod needs something indirectly": {
-			cut(t, "03-log/go.mod", "require example.com/raftsteps/shared v0.0.0\n", "require example.com/raftsteps/shared v0.0.0\n\nrequire example.com/other v1.0.0 // indirect\n"),
+		"go.mod needs something indirectly, or in tests": {
+			with(map[string]string{"03-log/raft/x_test.go": "package raft\n\nimport \"example.com/other\"\n"}, cut(t, "03-log/go.mod", "require example.com/raftsteps/shared v0.0.0\n", "require example.com/raftsteps/shared v0.0.0\n\nrequire example.com/other v1.0.0 // indirect\n")),
 			nil,
 		},
 		"go.mod files need two versions": {
@@ -168,6 +184,14 @@ func TestCheckFinds(t *testing.T) {
 				"go.work: it uses ./tools, which is neither a stage nor shared: run go work edit -dropuse=./tools",
 			},
 		},
+		"a stage that is still being written is no step": {
+			map[string]string{
+				"go.work":           "go 1.26.0\n\nuse (\n\t./02-naive\n\t./03-log\n\t./04-next\n\t./shared\n)\n",
+				"04-next/go.mod":    "module example.com/raftsteps/04-next\n",
+				"04-next/raft/x.go": "package raft\n",
+			},
+			nil,
+		},
 		"the ladder lacks a stage and has one too many": {
 			cut(t, "README.md", "`03-log`", "`04-more`"),
 			[]string{
@@ -182,6 +206,7 @@ func TestCheckFinds(t *testing.T) {
 				"05-far/go.mod":     strings.ReplaceAll(tree()["03-log/go.mod"], "03-log", "05-far"),
 				"05-far/README.md":  "# 05\n",
 				"05-far/raft/is.go": fits,
+				"05-far/main.go":    "package main\n",
 			},
 			[]string{
 				"README.md:7: the rows of the ladder are not in the order of the stages",

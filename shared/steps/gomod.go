@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -16,12 +17,9 @@ type goMod struct {
 	Module    struct{ Path string }
 	Go        string
 	Toolchain string
-	Require   []struct {
-		Path, Version string
-		Indirect      bool
-	}
-	Exclude []struct{ Path, Version string }
-	Replace []struct {
+	Require   []struct{ Path, Version string }
+	Exclude   []struct{ Path, Version string }
+	Replace   []struct {
 		Old, New struct{ Path, Version string }
 	}
 }
@@ -94,8 +92,8 @@ func goJSON(dir string, into any, args ...string) error {
 }
 
 // goMod says in what two stages' go.mod differ, or "". The module's own path
-// does not count. Nor do modules that are needed indirectly: they follow from
-// what is imported, and the go command keeps their list. But where both stages
+// does not count. Nor do modules that are needed indirectly or by tests only:
+// those follow from what is imported, and teach nothing. But where both stages
 // need a module, they need the same version of it.
 func (k *checker) goMod(from, to Stage) (string, error) {
 	a, err := k.mod(from.Dir)
@@ -106,25 +104,32 @@ func (k *checker) goMod(from, to Stage) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var differ []string
-	old := make(map[string]string)
-	for _, r := range a.Require {
-		old[r.Path] = r.Version
+	olds, err := from.needs(a)
+	if err != nil {
+		return "", err
 	}
-	both := make(map[string]bool)
+	news, err := to.needs(b)
+	if err != nil {
+		return "", err
+	}
+	var differ []string
+	versions := make(map[string]string)
+	for _, r := range a.Require {
+		versions[r.Path] = r.Version
+	}
 	for _, r := range b.Require {
-		version, ok := old[r.Path]
-		both[r.Path] = ok
-		switch {
-		case ok && version != r.Version:
-			differ = append(differ, fmt.Sprintf("it requires %s %s instead of %s", r.Path, r.Version, version))
-		case !ok && !r.Indirect:
-			differ = append(differ, "it requires "+r.Path)
+		if v, ok := versions[r.Path]; ok && v != r.Version {
+			differ = append(differ, fmt.Sprintf("it requires %s %s instead of %s", r.Path, r.Version, v))
 		}
 	}
-	for _, r := range a.Require {
-		if !both[r.Path] && !r.Indirect {
-			differ = append(differ, "it does not require "+r.Path)
+	for _, path := range news {
+		if !slices.Contains(olds, path) {
+			differ = append(differ, "it requires "+path)
+		}
+	}
+	for _, path := range olds {
+		if !slices.Contains(news, path) {
+			differ = append(differ, "it does not require "+path)
 		}
 	}
 	if !slices.Equal(a.replaces(), b.replaces()) {
@@ -134,4 +139,32 @@ func (k *checker) goMod(from, to Stage) (string, error) {
 		differ = append(differ, "it excludes other modules")
 	}
 	return strings.Join(differ, ", "), nil
+}
+
+// needs returns the modules that a stage's go.mod requires and its code imports
+// by itself, tests left aside.
+func (s Stage) needs(mod goMod) ([]string, error) {
+	files, err := s.Files()
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[string]bool)
+	for path, f := range files {
+		if !f.Go() || f.Test() {
+			continue
+		}
+		set, tree, err := parse(path, f.Data)
+		if err != nil {
+			// The stage's own check says so.
+			continue
+		}
+		for to := range imported(set, tree) {
+			for _, r := range mod.Require {
+				if within(to, r.Path) {
+					used[r.Path] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(used)), nil
 }

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"bytes"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -45,31 +46,44 @@ func source(f File) bool {
 	return !f.Testdata() && f.Path != "README.md" && f.Path != "go.sum" && !binary(f.Data)
 }
 
+// fewLines is how many lines a file must have to be alike another one by chance
+// no more: what all small tests of a package share is not a copy.
+const fewLines = 12
+
 // similarity is the share of lines that two texts have in common, from 0 to 1,
 // wherever they stand. Lines with next to nothing on them do not count: every
-// Go file has those.
+// Go file has those. Two small files are either the same or not alike.
 func similarity(a, b []byte) float64 {
-	count := make(map[string]int)
-	total, common := 0, 0
-	for _, line := range lines(a) {
-		if line = strings.TrimSpace(line); len(line) > 3 {
-			count[line]++
-			total++
-		}
+	if bytes.Equal(a, b) {
+		return 1
 	}
-	for _, line := range lines(b) {
-		if line = strings.TrimSpace(line); len(line) > 3 {
-			total++
-			if count[line] > 0 {
-				count[line]--
-				common++
-			}
-		}
-	}
-	if total == 0 {
+	x, y := telling(a), telling(b)
+	if min(len(x), len(y)) < fewLines {
 		return 0
 	}
-	return float64(2*common) / float64(total)
+	count := make(map[string]int)
+	for _, line := range x {
+		count[line]++
+	}
+	common := 0
+	for _, line := range y {
+		if count[line] > 0 {
+			count[line]--
+			common++
+		}
+	}
+	return float64(2*common) / float64(len(x)+len(y))
+}
+
+// telling returns the lines of a text that say something.
+func telling(text []byte) []string {
+	var out []string
+	for _, line := range lines(text) {
+		if line = strings.TrimSpace(line); len(line) > 3 {
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 // declared is a declaration at the top of a file.

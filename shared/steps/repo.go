@@ -77,7 +77,8 @@ func (s Stage) Number() string { return s.Name[:2] }
 var stageName = regexp.MustCompile(`^[0-9][0-9]-[a-z0-9-]+$`)
 
 // Stages returns the stages that exist, in their order: the folders with a
-// stage's name and a go.mod.
+// stage's name that hold a module with a program. One that is still being
+// written, and cannot be run, is not a step yet.
 func (r *Repo) Stages() ([]Stage, error) {
 	entries, err := os.ReadDir(r.Root)
 	if err != nil {
@@ -89,11 +90,16 @@ func (r *Repo) Stages() ([]Stage, error) {
 		if !e.IsDir() || !stageName.MatchString(e.Name()) {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		if exists(dir, "go.mod") && exists(dir, "main.go") {
 			stages = append(stages, Stage{Name: e.Name(), Dir: dir, Module: r.Module + "/" + e.Name()})
 		}
 	}
 	return stages, nil
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
 }
 
 // Stage finds a stage by what a person types: 04, 4, 04-smart-client, or its

@@ -1,0 +1,44 @@
+package steps_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/readme"
+	"example.com/raftsteps/shared/steps"
+)
+
+// root is the repository that this package is in. The go command does not know
+// that these tests depend on all of it: run them with -count=1.
+const root = "../.."
+
+// The commands of the top README print what it says.
+func TestTopREADME(t *testing.T) { readme.Test(t, filepath.Join(root, "README.md")) }
+
+// The ladder of the top README names the stages that exist, and its table is
+// the one that the scenarios give.
+func TestTopREADMETable(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	code := steps.Run(t.Context(), root, []string{"table", "--check", "README.md"}, &stdout, &stderr)
+	require.Equal(t, 0, code, "%s%s", &stdout, &stderr)
+}
+
+// Every folder and file that the top README links to exists, and so does every
+// stage that one of its commands names.
+func TestTopREADMELinks(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	links := regexp.MustCompile(`\]\(([^)#:]+)\)|\./([0-9]{2}-[a-z-]+|shared/[a-z/]+)`).FindAllSubmatch(text, -1)
+	require.NotEmpty(t, links)
+	for _, link := range links {
+		path := strings.TrimSpace(string(link[1]) + string(link[2]))
+		_, err := os.Stat(filepath.Join(root, path))
+		require.NoError(t, err)
+	}
+}

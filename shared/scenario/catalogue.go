@@ -72,6 +72,13 @@ var catalogue = []Scenario{
 		moves:  []string{"stops", "restarts", "power_cuts"},
 		script: failedFsync,
 	}, {
+		Name:   "crash-in-write",
+		Claim:  "a power cut at any write or sync of a server's disk, even while it recovers, loses nothing acknowledged",
+		Needs:  "a disk",
+		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
+		moves:  []string{"power_cuts_in_flush", "restarts"},
+		script: crashInWrite,
+	}, {
 		Name:   "lost-reply",
 		Claim:  "the answer to an append is lost, the client asks again, and the append is applied once",
 		Needs:  "a client that retries",

@@ -1,12 +1,14 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/check"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/sim"
@@ -207,6 +209,65 @@ func (r *run) writeUntilDown(leader, id uint64) (written int) {
 
 // page is a value that takes up room.
 func page(number int) string { return fmt.Sprintf("%d%s", number, strings.Repeat(".", 2000)) }
+
+// crashInWrite cuts the power of the leader, or of a follower, at the first
+// operation of its disk, at the second, and so on; and then once more while it
+// recovers.
+func crashInWrite(r *run) {
+	const operations = 6
+	acknowledged := ""
+	for n := 1; n <= 2*operations && !r.over(); n++ {
+		leader := r.leader()
+		victim := leader
+		if n > operations {
+			victim = r.pick(r.others(leader), 1)[0]
+		}
+		if r.over() {
+			return
+		}
+		r.say("the power of %s is cut at operation %d of its disk from now", node.Name(victim), (n-1)%operations+1)
+		r.w.PowerCutAt(victim, (n-1)%operations+1)
+		for i := 0; i < 2*operations && r.w.Up(victim) && !r.over(); i++ {
+			value := fmt.Sprintf("%d.%d", n, i)
+			if _, err := r.do(leader, api.Request{Op: kv.Put, Key: "x", Value: value}); err == nil {
+				acknowledged = value
+			}
+			r.wait(5 * time.Millisecond)
+		}
+		r.recoverTwice(victim, (n-1)%operations+1)
+		r.goOn()
+		r.wait(200 * time.Millisecond)
+		r.holds("x", acknowledged, fmt.Sprintf("%d.", n))
+	}
+	r.settle()
+	r.same("x")
+}
+
+// recoverTwice starts a server whose power is cut again while it recovers.
+func (r *run) recoverTwice(id uint64, nth int) {
+	if r.over() {
+		return
+	}
+	if r.w.Up(id) {
+		r.w.PowerCut(id)
+	}
+	r.w.PowerCutAt(id, nth)
+	if err := r.w.Restart(id); err != nil && !errors.Is(err, disk.ErrPowerCut) {
+		r.breaks(Unsafe, "%v", err)
+	}
+	r.w.PowerCutAt(id, 0)
+	r.restart(id)
+}
+
+// holds holds that all agree on a key, on what was last acknowledged or on what
+// was asked for after it and has this beginning.
+func (r *run) holds(key, acknowledged, later string) {
+	if replicas, ok := r.same(key); ok {
+		if got := replicas[0].Value; got != acknowledged && !strings.HasPrefix(got, later) {
+			r.breaks(LostWrite, "every server holds %s=%s, and %s=%s was acknowledged", key, got, key, acknowledged)
+		}
+	}
+}
 
 // Chaos, in virtual time.
 const (

@@ -30,7 +30,7 @@ func toyStage(flaws toy.Flaws) Stage {
 	flaws.Stale = true
 	return Stage{
 		Name: "toy", New: toy.New(flaws), Ops: toy.Ops, Appointed: true,
-		Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "full-disk", "failed-fsync"},
+		Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "full-disk", "failed-fsync", "crash-in-write"},
 		Fails:    []string{"lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read"},
 	}
 }

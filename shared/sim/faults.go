@@ -16,6 +16,11 @@ type Faults struct {
 	Reorder   float64
 	Break     float64
 
+	// ReorderBy is how late a message can be that others overtake, or that
+	// arrives a second time. A message that outlives a term is another danger
+	// than one that is merely out of order.
+	ReorderBy time.Duration
+
 	// Crash kills a process. PowerCut cuts a machine's power, half of the time
 	// in the middle of what its disk does next. Blackout cuts everybody's.
 	Crash    float64
@@ -70,6 +75,7 @@ func Swarm(rng *rand.Rand, servers int) Faults {
 	some(&f.Partition, 0.2, 2)
 	some(&f.OneWay, 0.2, 4)
 	some(&f.Skew, 0.01, 0.2)
+	f.ReorderBy = time.Duration(float64(5*time.Millisecond) * math.Pow(300, rng.Float64()))
 	if rng.IntN(4) == 0 {
 		f.MaxDown = servers
 	}
@@ -92,7 +98,7 @@ func (w *World) Unleash(f Faults) {
 	n.reign++
 	n.active, n.faults = true, f
 	w.network.Loss, w.network.Duplicate, w.network.Break = f.Loss, f.Duplicate, f.Break
-	w.network.Reorder, w.network.ReorderBy = f.Reorder, 20*time.Millisecond
+	w.network.Reorder, w.network.ReorderBy = f.Reorder, f.ReorderBy
 	for _, m := range w.machines {
 		w.SetClock(m.id, 1+f.Skew*(2*w.rng.Float64()-1))
 	}

@@ -67,7 +67,7 @@ func chaosTrace(t testing.TB, seed uint64, flaws toy.Flaws) string {
 
 // everything is all faults at once.
 var everything = Faults{
-	Loss: 0.05, Duplicate: 0.05, Reorder: 0.1, Break: 0.01, Crash: 1, PowerCut: 4, Blackout: 0.3,
+	Loss: 0.05, Duplicate: 0.05, Reorder: 0.1, ReorderBy: 50 * time.Millisecond, Break: 0.01, Crash: 1, PowerCut: 4, Blackout: 0.3,
 	Downtime: [2]time.Duration{50 * time.Millisecond, 300 * time.Millisecond},
 	Pause:    1, ClockJump: 1, SlowDisk: 1, Partition: 0.5, OneWay: 1, Skew: 0.1, MaxDown: 2,
 }

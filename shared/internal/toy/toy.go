@@ -119,18 +119,27 @@ func (s *Server) recover() error {
 		s.log, data = append(s.log, line), rest
 	}
 	s.old = len(s.log)
-	if s.file, err = disk.Replace(s.world.Disk, name, nil); err != nil {
+	// What follows the last whole line must go: into a new file, in one step.
+	content := s.unsaved()
+	if s.file, err = disk.Replace(s.world.Disk, name, content); err != nil {
 		return err
 	}
-	return s.save()
+	s.size = int64(len(content))
+	return nil
 }
 
-// save appends what is not in the file yet.
-func (s *Server) save() error {
+// unsaved is what is not in the file yet.
+func (s *Server) unsaved() []byte {
 	var b []byte
 	for ; s.saved < len(s.log); s.saved++ {
 		b = append(append(b, s.log[s.saved]...), '\n')
 	}
+	return b
+}
+
+// save appends what is not in the file yet.
+func (s *Server) save() error {
+	b := s.unsaved()
 	if len(b) == 0 {
 		return nil
 	}

@@ -2,7 +2,11 @@ module example.com/raftsteps/00-kvserver
 
 go 1.26.0
 
-require example.com/raftsteps/shared v0.0.0
+require (
+	example.com/raftsteps/shared v0.0.0
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/sync v0.24.0
+)
 
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0 // indirect
@@ -10,7 +14,7 @@ require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/spf13/cobra v1.10.2 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
-	golang.org/x/sync v0.24.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/term v0.47.0 // indirect
 )

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"example.com/raftsteps/01-client/server"
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/wire"
 )
 
 // patient is a time that no test needs: whoever waits for it has failed.
@@ -30,12 +30,21 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// startServer runs the server of this stage and returns its address.
+// serve runs a server that does what it is asked, until ctx is done.
+func serve(ctx context.Context, ln net.Listener) error {
+	store := kv.NewStore()
+	s := wire.Server{Ops: api.Commands(), Handler: func(r api.Request, reply func(api.Response)) {
+		reply(api.Result(r.ID, r.Op, store.Apply(r.Command())))
+	}}
+	return s.Serve(ctx, ln)
+}
+
+// startServer starts such a server and returns its address.
 func startServer(t *testing.T) string {
 	ln := listen(t)
 	ctx, stop := context.WithCancel(context.Background())
 	var g errgroup.Group
-	g.Go(func() error { return server.New().Serve(ctx, ln, nil) })
+	g.Go(func() error { return serve(ctx, ln) })
 	t.Cleanup(func() {
 		stop()
 		require.NoError(t, g.Wait())
@@ -209,7 +218,7 @@ func TestAServerThatStartsLaterIsFound(t *testing.T) {
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	var g errgroup.Group
-	g.Go(func() error { return server.New().Serve(ctx, ln, nil) })
+	g.Go(func() error { return serve(ctx, ln) })
 	require.NoError(t, c.Put(testContext(t), "x", "1"))
 	stop()
 	require.NoError(t, g.Wait())

@@ -277,10 +277,12 @@ const (
 
 func chaos(r *run) {
 	f := sim.Swarm(r.w.Rand(), len(r.w.IDs()))
-	r.say("%d clients write and read, and the disasters are %+v", sim.DefaultLoad.Clients, f)
-	r.w.Unleash(f)
 	load := sim.DefaultLoad
 	load.ReadAnywhere = true
+	load.Clients = 3 + r.w.Rand().IntN(8)
+	load.Think[1] = time.Duration(10+r.w.Rand().IntN(60)) * time.Millisecond
+	r.say("%d clients write and read, and the disasters are %+v", load.Clients, f)
+	r.w.Unleash(f)
 	_, sessions := r.stage.Ops[api.Open]
 	load.Client = func(c *sim.Client) { c.Sessions = sessions && c.ID%2 == 0 }
 	clients := r.w.StartLoad(load)

@@ -25,7 +25,7 @@ var seedsFlag = func() *int {
 // How many seeds Test plays if nobody says.
 const (
 	fewSeeds   = 3
-	chaosSeeds = 10
+	chaosSeeds = 20
 )
 
 // Test plays all stories that a stage declares, over some seeds: more with the

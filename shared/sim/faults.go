@@ -3,7 +3,10 @@ package sim
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
+
+	"example.com/raftsteps/shared/node"
 )
 
 // Faults say which disasters a run has, and how many. The probabilities are
@@ -72,7 +75,7 @@ func Swarm(rng *rand.Rand, servers int) Faults {
 	some(&f.Pause, 0.2, 4)
 	some(&f.ClockJump, 0.1, 2)
 	some(&f.SlowDisk, 0.1, 1)
-	some(&f.Partition, 0.2, 2)
+	some(&f.Partition, 0.3, 3)
 	some(&f.OneWay, 0.2, 4)
 	some(&f.Skew, 0.01, 0.2)
 	f.ReorderBy = time.Duration(float64(5*time.Millisecond) * math.Pow(300, rng.Float64()))
@@ -176,6 +179,36 @@ func (w *World) revive(m *machine) {
 	})
 }
 
+// leader is a server that takes itself for the leader, if one can be seen to;
+// nil otherwise. Disasters that strike leaders show more than others.
+func (w *World) leader() *machine {
+	var leaders []*machine
+	for _, m := range w.machines {
+		in, ok := m.server.(node.Inspector)
+		if !ok || m.paused {
+			continue
+		}
+		var s node.State
+		if in.Inspect(&s); s.Role == node.Leader {
+			leaders = append(leaders, m)
+		}
+	}
+	if len(leaders) == 0 {
+		return nil
+	}
+	return leaders[w.rng.IntN(len(leaders))]
+}
+
+// target is the leader half of the time, and anybody otherwise.
+func (w *World) target() *machine {
+	if w.rng.IntN(2) == 0 {
+		if m := w.leader(); m != nil {
+			return m
+		}
+	}
+	return w.machines[w.rng.IntN(len(w.machines))]
+}
+
 // victim picks a running server, if one more may be down; nil otherwise.
 func (w *World) victim() *machine {
 	var running []*machine
@@ -190,6 +223,9 @@ func (w *World) victim() *machine {
 	}
 	if len(running) == 0 || started-len(running) >= w.nemesis.faults.MaxDown {
 		return nil
+	}
+	if m := w.target(); m.server != nil && !m.paused {
+		return m
 	}
 	return running[w.rng.IntN(len(running))]
 }
@@ -222,32 +258,43 @@ func (w *World) strikePause() {
 }
 
 func (w *World) strikeClockJump() {
-	w.JumpClock(w.anybody(), 3+w.rng.IntN(60))
+	w.JumpClock(w.target().id, 3+w.rng.IntN(60))
 }
 
 func (w *World) anybody() uint64 { return w.machines[w.rng.IntN(len(w.machines))].id }
 
 func (w *World) strikeSlowDisk() {
-	id := w.anybody()
+	id := w.target().id
 	w.SetLatency(id, [2]time.Duration{time.Millisecond, 40 * time.Millisecond})
 	w.later(w.between([2]time.Duration{100 * time.Millisecond, time.Second}), func() { w.SetLatency(id, DefaultLatency) })
 }
 
+// strikePartition cuts the cluster in two. Half of the time the smaller side has
+// a leader in it, if there is one.
 func (w *World) strikePartition() {
 	ids := w.IDs()
-	w.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	if len(ids) < 2 {
 		return
 	}
+	w.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	first := w.target().id
+	i := slices.Index(ids, first)
+	ids[0], ids[i] = ids[i], ids[0]
 	at := 1 + w.rng.IntN(len(ids)-1)
+	if w.rng.IntN(2) == 0 {
+		at = 1 + w.rng.IntN(max(1, (len(ids)-1)/2))
+	}
 	w.Partition(ids[:at], ids[at:])
 	w.later(w.between([2]time.Duration{100 * time.Millisecond, 2 * time.Second}), w.HealAll)
 }
 
 func (w *World) strikeOneWay() {
-	from, to := w.anybody(), w.anybody()
+	from, to := w.target().id, w.anybody()
 	if from == to {
 		return
+	}
+	if w.rng.IntN(2) == 0 {
+		from, to = to, from
 	}
 	w.Cut(from, to)
 	w.later(w.between([2]time.Duration{50 * time.Millisecond, time.Second}), func() { w.Heal(from, to) })

@@ -298,5 +298,5 @@ func (a *app) dataFlag() string {
 	if a.stage.New == nil || a.flags.data == a.defaultData() {
 		return ""
 	}
-	return " --data " + a.flags.data
+	return " " + quoteWords([]string{"--data", a.flags.data})
 }

@@ -79,7 +79,10 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) error {
 		return cluster.ListenError(node.Member{ID: o.id, Address: file.Config.Address(o.id)}, err)
 	}
 	log := a.logger(o.supervised).With("node", node.Name(o.id))
-	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, Listener: ln, Log: log}
+	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
+	if log.Enabled(cmd.Context(), slog.LevelDebug) {
+		options.Trace = logEvent(log)
+	}
 	if a.stage.Disk {
 		folder, err := disk.OpenFolder(filepath.Join(data, node.Name(o.id)), disk.Options{NoSync: !file.Config.Fsync})
 		if err != nil {
@@ -88,18 +91,19 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) error {
 		defer folder.Close()
 		options.Disk = folder
 	}
-	if log.Enabled(cmd.Context(), slog.LevelDebug) {
-		options.Trace = logEvent(log)
-	}
 	h, err := host.New(options)
 	if err != nil {
 		return err
 	}
+	return a.runHost(cmd.Context(), h, o, log)
+}
+
+// runHost runs a server until ctx is done, or its supervisor is gone.
+func (a *app) runHost(ctx context.Context, h *host.Host, o nodeOptions, log *slog.Logger) error {
 	for _, id := range o.cuts {
 		h.Cut(uint64(id))
 	}
-	log.Info("listening", "address", ln.Addr())
-	ctx := cmd.Context()
+	log.Info("listening", "address", h.Addr())
 	if o.supervised {
 		ctx = a.obeySupervisor(ctx, h, log)
 	}

@@ -159,6 +159,16 @@ func TestTheClusterAtATerminal(t *testing.T) {
 	require.NoError(t, p.cmd.Wait())
 }
 
+func TestNoColorIsRespected(t *testing.T) {
+	t.Setenv("NO_COLOR", "1")
+	p := atTerminal(t, "92-cluster", t.TempDir(), "cluster", "--config", configFor(t, 1, 1), "--data", "data")
+	p.shows("n1 | ")
+	p.shows("^C stops all servers.")
+	require.NotContains(t, p.screen.String(), "\x1b[")
+	p.types("\x03")
+	require.NoError(t, p.cmd.Wait())
+}
+
 func TestADemoAtATerminalGivesTimeToRead(t *testing.T) {
 	p := atTerminal(t, "91-single", t.TempDir(), "demo")
 	p.shows("A story.")

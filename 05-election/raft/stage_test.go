@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // What only this stage has: votes and reads.
@@ -225,3 +228,34 @@ func (w *world) stageCalm() {}
 
 // waits reports whether a client still waits for an answer.
 func (s *server) waits() bool { return len(s.stage.reads) > 0 }
+
+// ownEntries is how many entries a leader appends by itself when its term
+// begins.
+const ownEntries = 1
+
+// lead makes n1, a follower, the leader of the next term.
+func lead(t *testing.T, r *Raft) {
+	for r.role == Follower {
+		r.Tick()
+	}
+	r.Take()
+	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
+	r.Step(from(r, 3, RequestVoteReply{Granted: true}))
+	require.Equal(t, Leader, r.role)
+}
+
+// What only this stage sends: all kinds, requests with the answer to a stale one,
+// and replies.
+var (
+	stageBodies   = []Body{RequestVote{}, RequestVoteReply{}, RequestVoteReply{Granted: true}, ReadIndex{}, ReadIndexReply{}}
+	staleRequests = map[Body]Body{RequestVote{LastLogIndex: 9, LastLogTerm: 4}: RequestVoteReply{}}
+	staleReplies  = []Body{RequestVoteReply{Granted: true}, ReadIndexReply{ID: 1, Index: 1}}
+)
+
+// lead1 makes the only server of a cluster the leader of the next term.
+func lead1(t *testing.T, r *Raft) {
+	for r.role == Follower {
+		r.Tick()
+	}
+	require.Equal(t, Leader, r.role)
+}

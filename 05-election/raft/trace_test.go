@@ -30,7 +30,7 @@ func words(id ID, out Output, limit int) string {
 	case limit == 0:
 		does = append(does, "but the power fails, and nothing of that reaches the disk")
 	case limit > 0:
-		does = append(does, fmt.Sprintf("but the power fails, and %d of that reach the disk", limit))
+		does = append(does, fmt.Sprintf("but the power fails, when the first %d of that are on the disk", limit))
 	default:
 		does = append(does, sendWords(out.Messages)...)
 		if out.Committed != nil {

@@ -14,6 +14,7 @@ var stage = cli.Stage{
 	New:       server.New,
 	Appointed: true,
 	Disk:      true,
+	HTTP:      true,
 	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
 	Scenarios: &scenarios,
 }

@@ -52,6 +52,9 @@ type Server struct {
 	journal *journal.Journal
 	machine *machine
 
+	// told is what was last said of role and leader.
+	told standing
+
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
 }
@@ -77,6 +80,7 @@ func New(w node.World) (node.Server, error) {
 		waiting: make(map[raft.Index]waiter),
 	}
 	s.rules = raft.New(s.options(saved))
+	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
 	if w.Config.Leader == w.ID && saved.State.Term == 0 {
 		// The first leader of a new cluster is in its configuration. Later ones
@@ -187,6 +191,7 @@ func (s *Server) Flush() error {
 		out := s.rules.Take()
 		if out.Empty() {
 			s.abandon()
+			s.announce()
 			return nil
 		}
 		s.explain(out.Reasons)
@@ -265,10 +270,47 @@ func (s *Server) explain(reasons []raft.Reason) {
 	}
 }
 
+// standing is what the other servers and the operator care about.
+type standing struct {
+	role   raft.Role
+	term   raft.Term
+	leader raft.ID
+}
+
+// announce says so when this server's standing has changed.
+func (s *Server) announce() {
+	status := s.rules.Status()
+	now := standing{status.Role, status.CurrentTerm, status.Leader}
+	if now == s.told {
+		return
+	}
+	quiet := now.leader == 0 && now.role == raft.Follower && s.told.role == raft.Follower
+	s.told = now
+	if quiet {
+		return // a newer term, and nobody leads it yet
+	}
+	text := "knows no leader"
+	switch {
+	case now.role == raft.Leader:
+		text = "leads"
+	case now.leader != 0:
+		text = "follows " + now.leader.String()
+	}
+	s.emit(trace.Event{Kind: trace.Role, Text: text})
+}
+
+// emit tells those who listen.
 func (s *Server) emit(e trace.Event) {
+	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role)
+	if s.world.Trace == nil && !important {
+		return
+	}
+	status := s.rules.Status()
+	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	if important {
+		s.world.Log(e)
+	}
 	if s.world.Trace != nil {
-		status := s.rules.Status()
-		e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
 		s.world.Trace(e)
 	}
 }

@@ -55,6 +55,9 @@ type Server struct {
 
 	snapshots snapshots
 
+	// told is what was last said of role and leader.
+	told standing
+
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
 
@@ -87,6 +90,7 @@ func New(w node.World) (node.Server, error) {
 	}
 	s.snapshots.floor = j.Size()
 	s.rules = raft.New(s.options(saved, at))
+	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
 	return s, nil
 }
@@ -183,6 +187,7 @@ func (s *Server) Flush() error {
 		out := s.rules.Take()
 		if out.Empty() {
 			s.abandon()
+			s.announce()
 			s.takeSnapshot()
 			return s.snapshots.err
 		}
@@ -286,10 +291,49 @@ func (s *Server) explain(reasons []raft.Reason) {
 	}
 }
 
+// standing is what the other servers and the operator care about.
+type standing struct {
+	role   raft.Role
+	term   raft.Term
+	leader raft.ID
+}
+
+// announce says so when this server's standing has changed.
+func (s *Server) announce() {
+	status := s.rules.Status()
+	now := standing{status.Role, status.CurrentTerm, status.Leader}
+	if now == s.told {
+		return
+	}
+	quiet := now.leader == 0 && now.role == raft.Follower && s.told.role == raft.Follower
+	s.told = now
+	if quiet {
+		return // a newer term, and nobody leads it yet
+	}
+	text := "knows no leader"
+	switch {
+	case now.role == raft.Leader:
+		text = "leads"
+	case now.role == raft.Candidate:
+		text = "stands for election"
+	case now.leader != 0:
+		text = "follows " + now.leader.String()
+	}
+	s.emit(trace.Event{Kind: trace.Role, Text: text})
+}
+
+// emit tells those who listen.
 func (s *Server) emit(e trace.Event) {
+	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role)
+	if s.world.Trace == nil && !important {
+		return
+	}
+	status := s.rules.Status()
+	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	if important {
+		s.world.Log(e)
+	}
 	if s.world.Trace != nil {
-		status := s.rules.Status()
-		e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
 		s.world.Trace(e)
 	}
 }

@@ -53,6 +53,9 @@ type Stage struct {
 	// of its own in the data folder (from 03 on).
 	Disk bool
 
+	// HTTP is true if the servers speak HTTP too, on the same port (from 04 on).
+	HTTP bool
+
 	// Dial returns a client of the servers at these addresses (from 01 on). It
 	// does not connect yet.
 	Dial func(endpoints []string) Client

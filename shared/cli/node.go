@@ -79,7 +79,7 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) error {
 		return cluster.ListenError(node.Member{ID: o.id, Address: file.Config.Address(o.id)}, err)
 	}
 	log := a.logger(o.supervised).With("node", node.Name(o.id))
-	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, Listener: ln, Log: log}
+	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
 	if log.Enabled(cmd.Context(), slog.LevelDebug) {
 		options.Trace = logEvent(log)
 	}

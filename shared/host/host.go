@@ -26,6 +26,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/httpapi"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
 	"example.com/raftsteps/shared/wire"
@@ -42,6 +43,9 @@ type Options struct {
 
 	// Ops are the operations that clients may ask for.
 	Ops api.Ops
+
+	// HTTP is true if the server speaks HTTP too, on the same address.
+	HTTP bool
 
 	// Listener takes connections; nil means to listen on the server's own
 	// address.
@@ -130,14 +134,20 @@ func (h *Host) build() error {
 		Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Log: h.log,
 		Peers: &wire.Peers{Self: self, Member: h.member, Receive: h.loop.receive},
 	}
+	if o.HTTP {
+		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Metrics: h.loop.metrics.all()})
+	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{
-		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Work: h.loop.work, Trace: h.loop.sink(),
+		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Work: h.loop.work, Log: h.note, Trace: h.loop.sink(),
 		Rand: rand.New(rand.NewPCG(seed, o.ID)),
 	})
 	h.loop.node = s
 	return err
 }
+
+// note is node.World.Log.
+func (h *Host) note(e trace.Event) { h.log.Info(e.Text, "role", e.Role, "term", e.Term) }
 
 func (h *Host) member(id uint64) bool {
 	_, found := h.links[id]

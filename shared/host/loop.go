@@ -62,6 +62,8 @@ type loop struct {
 	// workers run what the server wants done beside it.
 	workers errgroup.Group
 
+	metrics metrics
+
 	// answers of the present batch.
 	answers []answer
 
@@ -78,7 +80,7 @@ type loop struct {
 }
 
 func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
-	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1)}
+	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics()}
 	l.room.L = &l.mu
 	return l
 }
@@ -177,6 +179,8 @@ func (l *loop) close() {
 // a timeout does.
 func (l *loop) round(ticks int) error {
 	in := l.take()
+	l.metrics.inputs.Add(float64(len(in)))
+	l.metrics.rounds.Inc()
 	for i := range in {
 		l.step(&in[i])
 	}
@@ -190,6 +194,7 @@ func (l *loop) round(ticks int) error {
 	if len(l.answers) == 0 {
 		return nil
 	}
+	l.metrics.answers.Add(float64(len(l.answers)))
 	l.push(func() {
 		for _, a := range l.answers {
 			a.reply(a.response)

@@ -78,6 +78,10 @@ type World struct {
 	// Rand is the only randomness.
 	Rand *rand.Rand
 
+	// Log takes the few events that an operator should see, traced or not; nil if
+	// there is none.
+	Log trace.Sink
+
 	// Trace takes events; nil if nobody listens. The world fills in At and
 	// Node.
 	Trace trace.Sink

@@ -28,6 +28,10 @@ type Conn struct {
 	// calls are *call that may be used again.
 	calls sync.Pool
 
+	// atOnce writes what can be written without waiting; nil if that is not
+	// possible here. It belongs to the goroutine that writes, too.
+	atOnce *atOnce
+
 	// writeBy belongs to the goroutine that writes.
 	writeBy deadline
 
@@ -77,6 +81,7 @@ func connect(nc net.Conn, address string, l Limits) *Conn {
 	c := &Conn{nc: nc, limits: l.filled(), address: address, waiting: make(map[uint64]*call)}
 	c.calls.New = func() any { return &call{answer: make(chan api.Response, 1)} }
 	c.writeBy.set = nc.SetWriteDeadline
+	c.atOnce = newAtOnce(nc)
 	c.tasks.Go(func() error {
 		c.read()
 		return nil
@@ -151,9 +156,54 @@ func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 	c.waiting[r.ID] = w
 	if !c.writing {
 		c.writing = true
-		c.tasks.Go(c.write)
+		c.startWriting()
 	}
 	return r.ID, nil
+}
+
+// startWriting sees to it that out is written. A request that is alone is
+// written by whoever made it, if it can be written without waiting: that is
+// the shortest way. Among many it is left to a goroutine, since then more of
+// them leave together. c.mu is held, c.writing is set.
+func (c *Conn) startWriting() {
+	if len(c.waiting) > 1 || c.atOnce == nil {
+		c.tasks.Go(c.write)
+		return
+	}
+	b := c.take()
+	c.mu.Unlock()
+	n, err := c.atOnce.write(b)
+	c.mu.Lock()
+	if n < len(b) && err == nil {
+		c.tasks.Go(func() error { return c.writeRest(b, n) })
+		return
+	}
+	c.wrote(b, n, err)
+	if len(c.out) > 0 {
+		c.tasks.Go(c.write)
+		return
+	}
+	c.writing = false
+}
+
+// take takes what is in out, which from now on may have left. c.mu is held.
+func (c *Conn) take() []byte {
+	b := c.out
+	c.out, c.spare = c.spare[:0], nil
+	c.handed = c.queued
+	return b
+}
+
+// wrote is told that n bytes of b, which take returned, were written. c.mu is
+// held.
+func (c *Conn) wrote(b []byte, n int, err error) {
+	if cap(b) <= keepBuffer {
+		c.spare = b
+	}
+	if err != nil {
+		c.handed -= uint64(len(b) - n)
+		c.lost(fmt.Errorf("sending to %s failed: %w", c.address, err))
+	}
 }
 
 // forget gives up waiting. It returns false if the answer is there, or about
@@ -172,22 +222,23 @@ func (c *Conn) write() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out) > 0 && c.broken == nil {
-		b, start := c.out, c.handed
-		c.out, c.spare = c.spare[:0], nil
-		c.handed = c.queued
+		b := c.take()
 		c.mu.Unlock()
 		n, err := c.writeAll(b)
 		c.mu.Lock()
-		if cap(b) <= keepBuffer {
-			c.spare = b
-		}
-		if err != nil {
-			c.handed = start + uint64(n)
-			c.lost(fmt.Errorf("sending to %s failed: %w", c.address, err))
-		}
+		c.wrote(b, n, err)
 	}
 	c.writing = false
 	return nil
+}
+
+// writeRest goes on with b after its first n bytes.
+func (c *Conn) writeRest(b []byte, n int) error {
+	more, err := c.writeAll(b[n:])
+	c.mu.Lock()
+	c.wrote(b, n+more, err)
+	c.mu.Unlock()
+	return c.write()
 }
 
 // writeAll writes b. A server that takes nothing for too long ends the

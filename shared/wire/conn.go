@@ -48,6 +48,9 @@ type conn struct {
 	idle   time.Duration
 	isPeer bool
 
+	// spoken says that the first bytes have come, and that they were not HTTP.
+	spoken bool
+
 	// handle takes the next line; it belongs to the reader.
 	handle func(line []byte) error
 
@@ -116,7 +119,12 @@ func (c *conn) run(k kind) {
 	default:
 		err = c.tooMany()
 	}
-	if errors.Is(err, errPeer) {
+	switch {
+	case errors.Is(err, errPeer):
+		return
+	case errors.Is(err, errHTTP):
+		c.serveHTTP()
+		c.s.forget(c)
 		return
 	}
 	c.finish(err)
@@ -129,9 +137,10 @@ func (c *conn) tooMany() *api.Error {
 }
 
 // turnAway says that there are too many and closes at once, without waiting
-// for the client to read it: nothing is spent on it any more.
+// for the client to read it: nothing is spent on it any more. The write cannot
+// block, since nothing was written to the connection before.
 func (c *conn) turnAway() {
-	_ = c.nc.SetWriteDeadline(time.Now().Add(grace))
+	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
 	_ = c.nc.Close()
 }
@@ -160,6 +169,10 @@ func (c *conn) serve() error {
 		if err := c.more(); err != nil {
 			return err
 		}
+		if !c.spoken && c.isHTTP() {
+			return errHTTP
+		}
+		c.spoken = true
 		c.resume()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -41,6 +42,12 @@ type Server struct {
 	// there are none: a hello is refused.
 	Peers *Peers
 
+	// HTTP answers connections that do not begin with a line of JSON; nil if
+	// the server speaks no HTTP.
+	HTTP http.Handler
+
+	http    *http.Server
+	web     *httpListener
 	limits  Limits
 	log     *slog.Logger
 	clients errgroup.Group
@@ -134,6 +141,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if closed {
 		return errors.Join(net.ErrClosed, ln.Close())
 	}
+	s.startHTTP(ln.Addr())
 	quit := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer quit()
 	err := s.accept(ctx, ln)
@@ -154,6 +162,7 @@ func (s *Server) stop() {
 		s.each(func(c *conn) { c.giveUp("the server stopped before the outcome was known") })
 	})
 	end := time.AfterFunc(s.limits.Drain+lingerLong, s.Close)
+	s.stopHTTP()
 	_ = s.clients.Wait()
 	late.Stop()
 	end.Stop()

@@ -1,0 +1,25 @@
+package host
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics count what the loop does. They are safe for concurrent use.
+type metrics struct {
+	rounds  prometheus.Counter
+	inputs  prometheus.Counter
+	answers prometheus.Counter
+}
+
+func newMetrics() metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	return metrics{
+		rounds:  counter("host_rounds_total", "How often the server flushed what had come; each writes to its disk at most once."),
+		inputs:  counter("host_inputs_total", "Requests of clients and messages of peers that the server has taken."),
+		answers: counter("host_answers_total", "Requests of clients that the server has answered."),
+	}
+}
+
+func (m metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.rounds, m.inputs, m.answers}
+}

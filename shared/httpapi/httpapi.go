@@ -1,0 +1,317 @@
+// Package httpapi is the same store over HTTP, for curl and for those whose
+// language has no client. It listens on the port of the server.
+//
+//	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale where a read can be
+//	PUT    /v1/kv/{key}    the body is the value
+//	DELETE /v1/kv/{key}
+//	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
+//	GET    /v1/status      how the server sees itself
+//	GET    /v1/log         entries of its log, from ?from=N on
+//	GET    /livez          200 while the process answers
+//	GET    /readyz         200 while the server knows a leader, else 503
+//	GET    /metrics        for Prometheus
+//
+// An error is the JSON of the wire, with the status code that fits: 400 for a
+// bad request, 404 for a key without a value, 409 for a cas that found another
+// value, 410 for a session that is gone, 413 for a value that is too large. A
+// server that does not lead sends the client on to the leader with 307, if it
+// knows one. 503 says that nothing happened, with Retry-After; 504 that the
+// outcome is unknown.
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+)
+
+// waitTime is how long a request may take before its outcome counts as unknown.
+const waitTime = 10 * time.Second
+
+// maxBody is the longest body, in bytes: that of a line on the wire.
+const maxBody = 1 << 20
+
+// Options say what is served.
+type Options struct {
+	// Ops are the operations of the server.
+	Ops api.Ops
+
+	// Ask gives a request to the server, which calls reply once, at any time,
+	// from any goroutine.
+	Ask func(r api.Request, reply func(api.Response))
+
+	// Metrics are collected besides those of the status; nil for none.
+	Metrics []prometheus.Collector
+}
+
+// New returns a handler of the API. It is safe for concurrent use.
+func New(o Options) http.Handler {
+	h := &handler{Options: o}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&statusCollector{h: h})
+	registry.MustRegister(o.Metrics...)
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/kv/{key...}", h.get)
+	mux.HandleFunc("PUT /v1/kv/{key...}", h.put)
+	mux.HandleFunc("DELETE /v1/kv/{key...}", h.delete)
+	mux.HandleFunc("POST /v1/command", h.command)
+	mux.HandleFunc("GET /v1/status", h.data(api.Request{Op: api.Status}))
+	mux.HandleFunc("GET /v1/log", h.log)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", h.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		h.fail(w, r, http.StatusNotFound, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("there is no %s %s here; see /v1/kv/{key}, /v1/command, /v1/status, /v1/log, /livez, /readyz, /metrics", r.Method, r.URL.Path)})
+	})
+	return mux
+}
+
+type handler struct{ Options }
+
+// ask waits for the server's answer, as long as the client does.
+func (h *handler) ask(r *http.Request, q api.Request) api.Response {
+	answer := make(chan api.Response, 1)
+	h.Ask(q, func(a api.Response) { answer <- a })
+	late := time.NewTimer(waitTime)
+	defer late.Stop()
+	select {
+	case a := <-answer:
+		return a
+	case <-late.C:
+	case <-r.Context().Done():
+	}
+	return api.Failed(q.ID, &api.Error{Code: api.Unknown,
+		Message: "there was no answer in time; the request may or may not have happened, or may yet happen"})
+}
+
+func (h *handler) get(w http.ResponseWriter, r *http.Request) {
+	q := api.Request{Op: kv.Get, Key: r.PathValue("key"), Consistency: r.URL.Query().Get("consistency")}
+	if a, ok := h.do(w, r, q); ok {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, a.Value)
+	}
+}
+
+func (h *handler) put(w http.ResponseWriter, r *http.Request) {
+	value, err := io.ReadAll(http.MaxBytesReader(w, r.Body, kv.MaxValue))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		h.fail(w, r, http.StatusRequestEntityTooLarge, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the value has more than %d bytes", kv.MaxValue)})
+		return
+	case err != nil:
+		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
+		return
+	}
+	if a, ok := h.do(w, r, api.Request{Op: kv.Put, Key: r.PathValue("key"), Value: string(value)}); ok {
+		h.done(w, a)
+	}
+}
+
+func (h *handler) delete(w http.ResponseWriter, r *http.Request) {
+	if a, ok := h.do(w, r, api.Request{Op: kv.Delete, Key: r.PathValue("key")}); ok {
+		h.done(w, a)
+	}
+}
+
+// command takes one request as it would stand on the wire.
+func (h *handler) command(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		h.fail(w, r, http.StatusRequestEntityTooLarge, badRequest("the body could not be read: %v", err))
+		return
+	}
+	q, err := h.Ops.Decode(body)
+	if err != nil {
+		var e *api.Error
+		errors.As(err, &e)
+		h.fail(w, r, statusOf(e), e)
+		return
+	}
+	h.answer(w, r, h.ask(r, q))
+}
+
+// data answers with the data of an operation that is no command.
+func (h *handler) data(q api.Request) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if a, ok := h.do(w, r, q); ok {
+			writeJSON(w, http.StatusOK, a.Data)
+		}
+	}
+}
+
+func (h *handler) log(w http.ResponseWriter, r *http.Request) {
+	q := api.Request{Op: api.Log}
+	if from := r.URL.Query().Get("from"); from != "" {
+		n, err := strconv.ParseUint(from, 10, 64)
+		if err != nil {
+			h.fail(w, r, http.StatusBadRequest, badRequest("from is %q; it is the number of an entry", from))
+			return
+		}
+		q.From = n
+	}
+	h.data(q)(w, r)
+}
+
+// ready is for those who send traffic: a server that knows no leader can do
+// nothing for them.
+func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
+	a := h.ask(r, api.Request{Op: api.Status})
+	var status struct {
+		Leader uint64 `json:"leader"`
+	}
+	if a.Error == nil && json.Unmarshal(a.Data, &status) == nil && status.Leader != 0 {
+		fmt.Fprintln(w, "ok")
+		return
+	}
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "this server knows no leader", http.StatusServiceUnavailable)
+}
+
+// do checks a request and asks. It answers an error itself and then returns
+// false.
+func (h *handler) do(w http.ResponseWriter, r *http.Request, q api.Request) (api.Response, bool) {
+	if err := h.check(q); err != nil {
+		h.fail(w, r, http.StatusBadRequest, err)
+		return api.Response{}, false
+	}
+	a := h.ask(r, q)
+	if a.Error != nil {
+		h.fail(w, r, statusOf(a.Error), a.Error)
+		return a, false
+	}
+	return a, true
+}
+
+// check is what api.Ops.Decode checks of a line.
+func (h *handler) check(q api.Request) *api.Error {
+	op, known := h.Ops[q.Op]
+	switch {
+	case !known:
+		return badRequest("this server does not know %s; it knows %s", q.Op, h.Ops.Names())
+	case q.Consistency != "" && op.May&api.Consistency == 0:
+		return badRequest("%s takes no consistency here", q.Op)
+	case !utf8.ValidString(q.Key) || !utf8.ValidString(q.Value):
+		return badRequest("the key or the value is not valid UTF-8; keys and values are text")
+	case op.Needs&api.Key != 0:
+		if err := q.Command().Check(); err != nil {
+			return badRequest("%v", err)
+		}
+	}
+	return nil
+}
+
+func badRequest(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.BadRequest, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, a api.Response) {
+	if a.Error != nil {
+		h.fail(w, r, statusOf(a.Error), a.Error)
+		return
+	}
+	h.done(w, a)
+}
+
+func (h *handler) done(w http.ResponseWriter, a api.Response) {
+	writeJSON(w, http.StatusOK, a.AppendJSON(nil))
+}
+
+// fail answers an error: the way to the leader if that is what it says.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, status int, e *api.Error) {
+	switch {
+	case status == http.StatusTemporaryRedirect:
+		w.Header().Set("Location", "http://"+e.Leader+r.URL.RequestURI())
+	case status == http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, status, api.Failed(0, e).AppendJSON(nil))
+}
+
+func statusOf(e *api.Error) int {
+	switch e.Code {
+	case api.BadRequest:
+		return http.StatusBadRequest
+	case api.NotFound:
+		return http.StatusNotFound
+	case api.Mismatch:
+		return http.StatusConflict
+	case api.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case api.NoSession:
+		return http.StatusGone
+	case api.NotLeader:
+		if e.Leader != "" {
+			return http.StatusTemporaryRedirect
+		}
+		return http.StatusServiceUnavailable
+	case api.Unknown:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, text []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // the client may have left
+}
+
+// statusCollector makes a metric of every number in the status.
+type statusCollector struct{ h *handler }
+
+// Describe says nothing: what there is depends on the stage.
+func (c *statusCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect asks the server how it is.
+func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
+	answer := make(chan api.Response, 1)
+	c.h.Ask(api.Request{Op: api.Status}, func(a api.Response) { answer <- a })
+	var a api.Response
+	select {
+	case a = <-answer:
+	case <-time.After(waitTime):
+		return
+	}
+	var fields map[string]any
+	if json.Unmarshal(a.Data, &fields) != nil {
+		return
+	}
+	for name, value := range fields {
+		switch v := value.(type) {
+		case float64:
+			gauge(out, "raft_"+name, "The field "+name+" of the status.", v)
+		case string:
+			if name == "role" {
+				gauge(out, "raft_is_leader", "1 if the server leads.", isTrue(v == "leader"))
+			}
+		}
+	}
+}
+
+func gauge(out chan<- prometheus.Metric, name, help string, v float64) {
+	desc := prometheus.NewDesc(strings.ToLower(name), help, nil, nil)
+	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
+}
+
+func isTrue(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -32,6 +32,7 @@ import (
 //	I13  nextIndex and matchIndex      checkProgress
 //	I14  no entry of a term beyond its leader's last      checkNewEntry
 //	I15  what is committed stays       checkChanged
+//	I16  the terms of messages         Sent
 //	I17  a candidate and its votes     checkCandidate
 //	I18  an up-to-date log has what is committed          checkUpToDate
 //	I19  a snapshot covers what is committed              compact

@@ -490,6 +490,16 @@ func TestI15WhatIsCommittedStays(t *testing.T) {
 	})
 }
 
+func TestI16TheTermsOfMessages(t *testing.T) {
+	s := reign(t)
+	for _, line := range []string{`{"term":1,"appendEntries":{}}`, `{"term":0,"appendEntriesReply":{}}`, `{"replicate":{}}`, ``} {
+		require.NoError(t, s.c.Sent(1, 2, []byte(line)))
+	}
+	require.NoError(t, s.c.Sent(2, 1, []byte(`{"term":1,"appendEntriesReply":{}}`)))
+	s.broken(s.c.Sent(1, 2, []byte(`{"term":2,"requestVote":{}}`)), "I16")
+	s.broken(s.c.Sent(2, 1, []byte(`{"term":1,"appendEntries":{}}`)), "I16")
+}
+
 func TestI17ACandidateAndItsVotes(t *testing.T) {
 	for name, bad := range map[string]node.State{
 		"votes for another": {Vote: 2, Votes: []uint64{1}},

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"slices"
 
 	"example.com/raftsteps/shared/node"
@@ -402,6 +403,32 @@ func (c *Invariants) checkDurable() error {
 	without := func(w *watched) bool { return !w.holds(&w.saved, k, last.chain) }
 	if c.quorumOf(c.quorum, without) {
 		return violated("I11", "What is committed is on the disks of a quorum", "entry %d, committed by n%d, is on too few disks: a quorum could form without it", k, last.by)
+	}
+	return nil
+}
+
+// Sent checks a message as it leaves: its term is one that its sender has
+// reached, and only the leader of a term sends entries in it (I16). It knows the
+// messages of the stages with terms, which begin {"term":3,"appendEntries":…}; it
+// passes all others. It makes Invariants a listener of the simulator.
+func (c *Invariants) Sent(from, to uint64, line []byte) error {
+	digits, found := bytes.CutPrefix(line, []byte(`{"term":`))
+	if !found {
+		return nil
+	}
+	var term uint64
+	for len(digits) > 0 && digits[0] >= '0' && digits[0] <= '9' {
+		term, digits = 10*term+uint64(digits[0]-'0'), digits[1:]
+	}
+	w := c.server(from)
+	if !w.up || w.fresh {
+		return nil
+	}
+	if term > w.now.Term {
+		return violated("I16", "Message terms", "%s is in term %d and sends n%d a message of term %d", node.Name(from), w.now.Term, to, term)
+	}
+	if bytes.HasPrefix(digits, []byte(`,"appendEntries":`)) && c.leaders[term] != from {
+		return violated("I16", "Message terms", "%s sends n%d entries of term %d, which n%d leads", node.Name(from), to, term, c.leaders[term])
 	}
 	return nil
 }

@@ -250,6 +250,10 @@ func (r *run) play() {
 	if err := r.w.Err(); err != nil {
 		r.kind, r.why = Unsafe, err.Error()
 	}
+	if stops := r.w.Stops(); len(stops) > 0 && !slices.Contains(r.story.moves, "stops") {
+		// Whatever else broke, this may be why.
+		r.kind, r.why = Unsafe, fmt.Sprintf("a server ended itself, though nothing is wrong with its disk: %v", stops[0])
+	}
 	r.checkLedger()
 	counters := r.w.Counters()
 	if still := counters.Zero(r.story.moves...); r.kind == "" && len(still) > 0 {

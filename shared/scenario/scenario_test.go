@@ -119,6 +119,30 @@ func TestAPanicIsAResult(t *testing.T) {
 	require.Contains(t, result.Why, "boom")
 }
 
+// quitter ends itself after a while.
+type quitter struct {
+	explosive
+	ticks *int
+}
+
+func (q quitter) Tick() { *q.ticks++ }
+func (q quitter) Flush() error {
+	if *q.ticks < 5 {
+		return nil
+	}
+	return errors.New("I have had enough")
+}
+
+// A server has no reason to end itself while its disk is sound.
+func TestAServerThatGivesUpIsUnsafe(t *testing.T) {
+	s := toyStage(toy.Flaws{})
+	s.New = func(w node.World) (node.Server, error) { return quitter{ticks: new(int)}, nil }
+	result, err := Play(s, "missed-message", 1, nil)
+	require.NoError(t, err)
+	require.Equal(t, Unsafe, result.Kind)
+	require.Contains(t, result.Why, "I have had enough")
+}
+
 type explosive struct{}
 
 func (explosive) Tick()                                     { panic("boom") }

@@ -93,6 +93,10 @@ func (w *World) Running() []uint64 {
 // Ended is why a server ended itself, nil if it did not since its last start.
 func (w *World) Ended(id uint64) error { return w.machine(id).ended }
 
+// Stops are the reasons of all servers that have ended themselves in this run,
+// or did not start, in order.
+func (w *World) Stops() []error { return w.stops }
+
 // start starts a server on a machine that is down.
 func (w *World) start(m *machine) error {
 	m.life++
@@ -200,6 +204,7 @@ func (w *World) end(m *machine, err error) {
 		return
 	}
 	m.ended = err
+	w.stops = append(w.stops, fmt.Errorf("%s at %v: %w", node.Name(m.id), w.now, err))
 	w.counters.Stops++
 	w.emit(trace.Event{Node: m.id, Kind: trace.Stop, Text: err.Error()})
 	w.down(m, true)

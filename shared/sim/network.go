@@ -74,6 +74,12 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 		return
 	}
 	w.counters.Sent++
+	for _, l := range w.listen {
+		if err := l.Sent(m.id, to, line); err != nil {
+			w.fail(err)
+			return
+		}
+	}
 	if w.options.Sink != nil {
 		w.emit(trace.Event{Node: m.id, Kind: trace.Send, From: m.id, To: to, Message: string(line)})
 	}

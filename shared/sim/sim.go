@@ -69,6 +69,12 @@ type Watcher interface {
 	Stepped(id uint64, s node.Server, flushed bool) error
 }
 
+// Listener is a Watcher that also hears every message as a server sends it. An
+// error ends the run.
+type Listener interface {
+	Sent(from, to uint64, line []byte) error
+}
+
 // World is a simulated world.
 type World struct {
 	options  Options
@@ -80,10 +86,12 @@ type World struct {
 	links    []link
 	network  Network
 	filter   func(from, to uint64, line []byte) bool
+	listen   []Listener
 	clients  []*Client
 	history  check.History
 	counters Counters
 	nemesis  nemesis
+	stops    []error
 	err      error
 }
 
@@ -97,6 +105,11 @@ func New(o Options) (*World, error) {
 	}
 	w := &World{options: o, network: o.Network, rng: rand.New(rand.NewPCG(o.Seed, 0x5deece66d))}
 	w.config = configure(o)
+	for _, watcher := range o.Watchers {
+		if l, ok := watcher.(Listener); ok {
+			w.listen = append(w.listen, l)
+		}
+	}
 	total := o.Servers + o.Spare
 	w.links = make([]link, (total+1)*(total+1))
 	for i := range total {

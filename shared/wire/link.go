@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -144,16 +145,22 @@ func (l *Link) take(b []byte, size int) []byte {
 	return b
 }
 
+// patience is how long a peer may be away before that is worth a line in the
+// log: servers that start together do not find each other at once.
+const patience = time.Second
+
 // Run keeps the link connected until ctx is done, and returns nil then.
 func (l *Link) Run(ctx context.Context) error {
 	var told string // the last trouble that was logged, so that it is not repeated
+	began := time.Now()
 	pause := l.limits.Backoff[0]
 	for ctx.Err() == nil {
 		c, err := l.connect(ctx)
 		if err == nil {
-			l.log.Info("connected to a peer", "address", l.o.Address)
+			l.log.Debug("connected to a peer", "address", l.o.Address)
 			pause, told = l.limits.Backoff[0], ""
 			err = l.carry(ctx, c)
+			began = time.Now()
 		} else {
 			l.clear()
 		}
@@ -164,7 +171,7 @@ func (l *Link) Run(ctx context.Context) error {
 		if errors.As(err, &no) { // it will say the same again
 			pause = l.limits.Backoff[1]
 		}
-		if err.Error() != told {
+		if err.Error() != told && !(errors.Is(err, syscall.ECONNREFUSED) && time.Since(began) < patience) {
 			told = err.Error()
 			l.log.Warn("no connection to a peer; trying again", "address", l.o.Address, "error", err)
 		}

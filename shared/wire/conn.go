@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/raftsteps/shared/api"
@@ -47,6 +48,9 @@ type conn struct {
 	// server stops.
 	idle   time.Duration
 	isPeer bool
+
+	// isWeb is true once the HTTP server has the connection.
+	isWeb atomic.Bool
 
 	// spoken says that the first bytes have come, and that they were not HTTP.
 	spoken bool
@@ -441,8 +445,13 @@ func (c *conn) late(half bool) error {
 	}
 }
 
-// wakeReader makes a reader that waits look at s.stopping.
-func (c *conn) wakeReader() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+// wakeReader makes a reader that waits look at s.stopping. To the HTTP server,
+// which has its own way to stop, it would look as if the client had left.
+func (c *conn) wakeReader() {
+	if !c.isWeb.Load() {
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
+}
 
 // kill ends the connection without another word.
 func (c *conn) kill() {

@@ -95,6 +95,7 @@ func (s *Server) stopHTTP() {
 
 // serveHTTP gives the connection to the HTTP server and waits for its end.
 func (c *conn) serveHTTP() {
+	c.isWeb.Store(true)
 	_ = c.nc.SetReadDeadline(time.Time{})
 	read := bytes.Clone(c.in.buf[c.in.start:c.in.end])
 	nc := &httpConn{Conn: c.nc, in: io.MultiReader(bytes.NewReader(read), c.nc), closed: make(chan struct{})}

@@ -278,32 +278,33 @@ func TestCrashLeavesEveryMixtureAndNothingElse(t *testing.T) {
 		data := []byte(get(t, c, name))
 		require.Len(t, data, 3*SectorSize)
 		require.Equal(t, make([]byte, 100), data[:100])
-		sectors, torn := "", false
-		for from := 0; from < len(data); from += SectorSize {
-			s := data[max(from, 100) : from+SectorSize]
-			ones := 0
-			for _, b := range s {
-				if b == '1' {
-					ones++
-				} else if b != 0 {
-					require.Failf(t, "a byte that nobody wrote", "%q", b)
-				}
-			}
-			if 0 < ones && ones < len(s) {
-				require.False(t, torn, "only one sector may be torn")
-				torn = true
-				seen["torn"] = true
-				require.NotContains(t, sectors, "0", "what is before the tear was written")
-				require.Equal(t, ones, bytes.LastIndexByte(s, '1')+1)
-			}
-			sectors += strconv.Itoa(ones / len(s))
-		}
+		sectors, torn := writtenSectors(t, data)
+		seen["torn"] = seen["torn"] || torn
 		seen[sectors] = true
 		require.Equal(t, min(1, c.Stats().Lost), c.Stats().Lost)
 	}
 	for _, want := range []string{"000", "001", "010", "011", "100", "101", "110", "111", "torn", "name a", "name b", "name old"} {
 		require.True(t, seen[want], want)
 	}
+}
+
+// writtenSectors says of each sector whether it was written, 1, or not, 0, and
+// whether one is torn.
+func writtenSectors(t *testing.T, data []byte) (sectors string, torn bool) {
+	t.Helper()
+	for from := 0; from < len(data); from += SectorSize {
+		s := data[max(from, 100) : from+SectorSize]
+		ones := bytes.Count(s, []byte("1"))
+		require.Equal(t, len(s), ones+bytes.Count(s, []byte{0}), "a byte that nobody wrote")
+		if 0 < ones && ones < len(s) {
+			require.False(t, torn, "only one sector may be torn")
+			torn = true
+			require.NotContains(t, sectors, "0", "what is before the tear was written")
+			require.Equal(t, ones, bytes.LastIndexByte(s, '1')+1)
+		}
+		sectors += strconv.Itoa(ones / len(s))
+	}
+	return sectors, torn
 }
 
 func TestSameSeedSameCrash(t *testing.T) {

@@ -199,7 +199,15 @@ func line(json string) string {
 	return string(sealLine(b)) + "\n"
 }
 
-func TestDamageIsNamed(t *testing.T) {
+// damage is a file and what Open must say of it.
+type damage struct {
+	text   string
+	line   int
+	sealed bool
+	want   string
+}
+
+func damages() map[string]damage {
 	const head = `{"journal":{"version":1,"stage":"03-log-replication","cluster":"c1","id":2,"lines":1},"synced":0}`
 	h := len(line(head))
 	state := line(fmt.Sprintf(`{"state":{"term":3,"vote":1},"synced":%d}`, h))
@@ -208,12 +216,7 @@ func TestDamageIsNamed(t *testing.T) {
 		return line(fmt.Sprintf(`{"entry":{"index":1,"term":3,"kind":"noop"},"synced":%d}`, synced))
 	}
 	at := func(json string) string { return line(fmt.Sprintf(json, two)) }
-	for name, test := range map[string]struct {
-		text   string
-		line   int
-		sealed bool
-		want   string
-	}{
+	return map[string]damage{
 		"empty":              {"", 1, false, "the file ends here, but it was made with 1 lines or more"},
 		"only blank":         {"\t\t", 1, false, "the file ends here, but it was made with 1 lines or more"},
 		"not a journal":      {"hello\n", 1, false, "its checksum is wrong, and the file was made with it"},
@@ -249,7 +252,11 @@ func TestDamageIsNamed(t *testing.T) {
 		"ahead of state":     {line(head) + state + at(`{"entry":{"index":1,"term":4,"kind":"noop"},"synced":%d}`), 3, true, "entry 1 has term 4, but the server is still in term 3"},
 		"truncate nothing":   {line(head) + state + at(`{"truncate":{"from":1},"synced":%d}`), 3, true, "the entries from 1 on are to be removed, but the log has those from 1 to 0"},
 		"base, later":        {line(head) + state + at(`{"base":{"index":9,"term":3},"synced":%d}`), 3, true, "a base stands before the entries that the file was made with"},
-	} {
+	}
+}
+
+func TestDamageIsNamed(t *testing.T) {
+	for name, test := range damages() {
 		t.Run(name, func(t *testing.T) {
 			d := onDisk(t, []byte(test.text))
 			_, _, err := Open(d, "journal", header)

@@ -250,9 +250,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.world = w
-	if r.env, err = w.environment(ctx); err != nil {
-		return err
-	}
+	r.env = w.environment()
 	r.terminals = make(map[string]*terminal)
 	defer func() { err = join(err, r.close(err != nil)) }()
 	defer func() { err = join(err, r.rewrite(file)) }()

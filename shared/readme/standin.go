@@ -62,6 +62,7 @@ func playGo(args []string) int {
 	}
 	cmd := exec.Command(w.Go, args...)
 	cmd.Dir = w.Root
+	cmd.Env = append(os.Environ(), "HOME="+w.Home)
 	return pass(cmd)
 }
 

@@ -1,7 +1,6 @@
 package readme
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,8 +22,8 @@ type world struct {
 	// Root is the repository.
 	Root string
 
-	// Go is the real go command.
-	Go string
+	// Go is the real go command. It keeps its caches below Home.
+	Go, Home string
 
 	// Stages are those that the README names.
 	Stages map[string]stage
@@ -65,7 +64,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
+	w := &world{dir: dir, Home: os.Getenv("HOME"), Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
 	w.Root = readmeDir
 	if _, err := os.Stat(filepath.Join(readmeDir, "go.work")); err != nil {
 		w.Root = filepath.Dir(readmeDir)
@@ -241,7 +240,7 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 
 // environment is that of the commands: this process's, without what would lead
 // them elsewhere.
-func (w *world) environment(ctx context.Context) ([]string, error) {
+func (w *world) environment() []string {
 	var env []string
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
@@ -252,28 +251,12 @@ func (w *world) environment(ctx context.Context) ([]string, error) {
 			env = append(env, v)
 		}
 	}
-	// These follow from HOME, and HOME is another one here.
-	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV"}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, w.Go, append([]string{"env", "-json"}, names...)...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("go env: %w: %s", err, stderr.Bytes())
-	}
-	var values map[string]string
-	if err := json.Unmarshal(out, &values); err != nil {
-		return nil, fmt.Errorf("go env: %w", err)
-	}
-	for _, name := range names {
-		env = append(env, name+"="+values[name])
-	}
 	return append(env,
 		"PATH="+filepath.Join(w.dir, "bin")+string(filepath.ListSeparator)+os.Getenv("PATH"),
 		"HOME="+filepath.Join(w.dir, "home"),
 		"TERM=dumb", "NO_COLOR=1",
 		worldVariable+"="+w.file(),
-	), nil
+	)
 }
 
 // readWorld is for the stand-ins.

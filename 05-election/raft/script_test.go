@@ -190,6 +190,9 @@ func (s *script) setUp(args []string) error {
 
 // world has the commands about the network as a whole.
 func (s *script) world(name string, args []string) (bool, error) {
+	if len(args) > 0 && (name == "stabilize" || name == "heal") {
+		return true, fmt.Errorf("%s is about all servers", name)
+	}
 	switch name {
 	case "stabilize":
 		s.settle()

@@ -12,6 +12,6 @@ var scenarios = scenario.Stage{
 	New:       server.New,
 	Ops:       server.Ops,
 	Appointed: true,
-	Survives:  []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync"},
-	Fails:     []string{"lost-reply", "leader-crash", "stale-read"},
+	Survives:  []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write"},
+	Fails:     []string{"lost-reply", "leader-crash", "partitioned-leader", "stale-read"},
 }

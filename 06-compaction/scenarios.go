@@ -11,5 +11,5 @@ var scenarios = scenario.Stage{
 	Name:     "06-compaction",
 	New:      server.New,
 	Ops:      server.Ops,
-	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
 }

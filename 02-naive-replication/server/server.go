@@ -8,7 +8,6 @@ package server
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"example.com/raftsteps/02-naive-replication/naive"
@@ -135,40 +134,6 @@ func (s *Server) answer(seq naive.Seq, response func(api.Request) api.Response) 
 		delete(s.waiting, seq)
 		w.reply(response(w.request))
 	}
-}
-
-func (s *Server) notLeader() *api.Error {
-	leader := uint64(s.rules.Leader())
-	address := s.world.Config.Address(leader)
-	return &api.Error{
-		Code:     api.NotLeader,
-		Message:  fmt.Sprintf("%s is a follower; %s at %s leads and takes the writes", node.Name(s.world.ID), node.Name(leader), address),
-		Leader:   address,
-		Definite: true,
-	}
-}
-
-// noMajority is not definite: the followers that did answer have applied the
-// write, and the leader has no way to take it back.
-func (s *Server) noMajority(r naive.Refusal) *api.Error {
-	return &api.Error{
-		Code: api.Unknown,
-		Message: fmt.Sprintf("only %d of %d followers answered within %v, too few for a majority; those that did have written it",
-			r.Answers, len(s.world.Config.Members)-1, Patience),
-	}
-}
-
-// status describes this server as a JSON object.
-func (s *Server) status() []byte {
-	b := append([]byte(nil), `{"id":`...)
-	b = strconv.AppendUint(b, s.world.ID, 10)
-	b = append(b, `,"role":"`...)
-	b = append(b, s.role()...)
-	b = append(b, `","leader":`...)
-	b = strconv.AppendUint(b, uint64(s.rules.Leader()), 10)
-	b = append(b, `,"keys":`...)
-	b = strconv.AppendInt(b, int64(s.store.Len()), 10)
-	return append(b, '}')
 }
 
 func (s *Server) role() string {

@@ -3,10 +3,8 @@ package server
 import (
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/02-naive-replication/naive"
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
@@ -117,32 +115,7 @@ func TestMessageThatMakesNoSenseIsDroppedAndSaidSo(t *testing.T) {
 	}
 }
 
-func TestMessagesSurviveTheWire(t *testing.T) {
-	for _, body := range []naive.Body{
-		naive.Replicate{Seq: 1<<64 - 1, Command: []byte(`{"op":"put","key":"k\"","value":"ä\n"}`)},
-		naive.ReplicateReply{Seq: 3},
-	} {
-		got, err := decodeMessage(appendMessage(nil, body))
-		require.NoError(t, err)
-		require.Empty(t, cmp.Diff(body, got))
-	}
-}
-
 func TestLeaderMustBeAMember(t *testing.T) {
 	_, err := New(node.World{ID: 1, Config: node.Config{Leader: 9, Members: []node.Member{{ID: 1, Address: "a:1"}}}})
 	require.ErrorContains(t, err, "n9")
-}
-
-func FuzzDecodeMessage(f *testing.F) {
-	f.Add([]byte(`{"replicate":{"seq":4,"command":{"op":"append","key":"x","value":"ab"}}}`))
-	f.Add([]byte(`{"replicateReply":{"seq":4}}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		body, err := decodeMessage(text)
-		if err != nil {
-			return
-		}
-		again, err := decodeMessage(appendMessage(nil, body))
-		require.NoError(t, err)
-		require.Empty(t, cmp.Diff(body, again))
-	})
 }

@@ -1,0 +1,31 @@
+package server
+
+import (
+	"fmt"
+
+	"example.com/raftsteps/02-naive-replication/naive"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/node"
+)
+
+// notLeader refuses a command that was not proposed.
+func (s *Server) notLeader() *api.Error {
+	leader := uint64(s.rules.Leader())
+	address := s.world.Config.Address(leader)
+	return &api.Error{
+		Code:     api.NotLeader,
+		Message:  fmt.Sprintf("%s is a follower; %s at %s leads and takes the writes", node.Name(s.world.ID), node.Name(leader), address),
+		Leader:   address,
+		Definite: true,
+	}
+}
+
+// noMajority is not definite: the followers that did answer have applied the
+// write, and the leader has no way to take it back.
+func (s *Server) noMajority(r naive.Refusal) *api.Error {
+	return &api.Error{
+		Code: api.Unknown,
+		Message: fmt.Sprintf("only %d of %d followers answered within %v, too few for a majority; those that did have written it",
+			r.Answers, len(s.world.Config.Members)-1, Patience),
+	}
+}

@@ -108,6 +108,9 @@ type app struct {
 	shared      Client
 	sharedFlags flags
 
+	// traceFile is what the files of the servers' events are called; "" for none.
+	traceFile string
+
 	// inShell is true for a command of the shell.
 	inShell bool
 }

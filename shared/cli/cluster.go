@@ -34,6 +34,7 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 	cmd.Flags().IntVarP(&o.Servers, "servers", "n", 0, "how many servers a new cluster has (default 5)")
 	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is made if it is missing)")
 	cmd.Flags().BoolVar(&o.Fresh, "fresh", false, "throw away what is in the data folder, and start over")
+	cmd.Flags().StringVar(&a.traceFile, "trace", "", "let each server add all its events to this file with its name at the end, such as FILE.n1")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
@@ -97,6 +98,9 @@ func (a *app) nodeProcess(executable, config string) func(uint64, []uint64) *exe
 		args := []string{
 			"node", "--config", config, "--id", strconv.FormatUint(id, 10), "--data", a.flags.data,
 			"--log-level", strings.ToLower(a.flags.level.String()), "--" + supervisedFlag,
+		}
+		if a.traceFile != "" {
+			args = append(args, "--trace", a.traceFile+"."+node.Name(id))
 		}
 		for _, other := range cuts {
 			args = append(args, "--"+cutFlag, strconv.FormatUint(other, 10))

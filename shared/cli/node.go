@@ -21,6 +21,7 @@ import (
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/host"
 	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/trace"
 )
 
 // The flags that a supervisor gives to its servers.
@@ -36,6 +37,9 @@ type nodeOptions struct {
 
 	// supervised means that the standard input is a supervisor's pipe.
 	supervised bool
+
+	// trace is a file for its events; "" for none.
+	trace string
 
 	// cuts are the servers whose link is cut from the start.
 	cuts []uint
@@ -53,6 +57,7 @@ unless --data names another.`,
 	f := cmd.Flags()
 	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
 	f.Uint64Var(&o.id, "id", 0, "which of its members to run")
+	f.StringVar(&o.trace, "trace", "", "add all events, with the reason of each decision, to this file, as lines of JSON")
 	f.BoolVar(&o.supervised, supervisedFlag, false, "")
 	f.UintSliceVar(&o.cuts, cutFlag, nil, "")
 	for _, internal := range []string{supervisedFlag, cutFlag} {
@@ -63,7 +68,7 @@ unless --data names another.`,
 }
 
 // node runs one server.
-func (a *app) node(cmd *cobra.Command, o nodeOptions) error {
+func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	if o.id == 0 {
 		return &usageError{message: "node needs --id, the number of the server to run", hint: fmt.Sprintf("see %q", a.commandLine("node", "--help"))}
 	}
@@ -80,8 +85,14 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) error {
 	}
 	log := a.logger(o.supervised).With("node", node.Name(o.id))
 	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
+	sink, end, err := openTrace(o.trace)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	options.Trace = sink
 	if log.Enabled(cmd.Context(), slog.LevelDebug) {
-		options.Trace = logEvent(log)
+		options.Trace = trace.Tee(sink, logEvent(log))
 	}
 	if a.stage.Disk {
 		folder, err := disk.OpenFolder(filepath.Join(data, node.Name(o.id)), disk.Options{NoSync: !file.Config.Fsync})

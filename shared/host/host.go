@@ -147,7 +147,13 @@ func (h *Host) build() error {
 }
 
 // note is node.World.Log.
-func (h *Host) note(e trace.Event) { h.log.Info(e.Text, "role", e.Role, "term", e.Term) }
+func (h *Host) note(e trace.Event) {
+	text := e.Text
+	if e.Kind == trace.Start {
+		text = "starts " + text
+	}
+	h.log.Info(text, "role", e.Role, "term", e.Term)
+}
 
 func (h *Host) member(id uint64) bool {
 	_, found := h.links[id]

@@ -130,94 +130,96 @@ func TestRequestsOfManyLeaveTogether(t *testing.T) {
 	})
 }
 
-// Each way in which an answer can be lost, and what that says about the
-// request.
+// lostAnswers are the ways in which an answer can be lost, each with what that
+// says about the request.
+var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
+	"no time left before it was sent": func(t *testing.T, c *Conn, _ *peerEnd) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		ask1(ctx, c, get).fails(t, api.Unavailable, true, "the request was not sent: context canceled")
+	},
+	"sent, and no answer in time": func(t *testing.T, c *Conn, server *peerEnd) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		a := ask1(ctx, c, get)
+		server.line()
+		a.fails(t, api.Unknown, false, "n1 gave no answer in time (context deadline exceeded)")
+	},
+	"sent, and the connection ended": func(t *testing.T, c *Conn, server *peerEnd) {
+		a := ask1(t.Context(), c, get)
+		server.line()
+		require.NoError(t, server.c.Close())
+		a.fails(t, api.Unknown, false, "the connection to n1 broke: the server closed it")
+		ask1(t.Context(), c, get).fails(t, api.Unavailable, true, "the request was not sent: the connection to n1 broke")
+	},
+	"half of it was sent": func(t *testing.T, c *Conn, server *peerEnd) {
+		a := ask1(t.Context(), c, api.Request{Op: kv.Put, Key: "x", Value: "1"})
+		_, err := server.c.Read(make([]byte, 10))
+		require.NoError(t, err)
+		b := ask1(t.Context(), c, get)
+		synctest.Wait()
+		require.NoError(t, server.c.Close())
+		<-a.done // whether the end was in time is not known; it is never wrongly called definite
+		require.Error(t, a.err)
+		b.fails(t, api.Unavailable, true, "the request was not sent: ")
+	},
+	"the server takes nothing": func(t *testing.T, c *Conn, _ *peerEnd) {
+		a := ask1(t.Context(), c, get)
+		a.fails(t, api.Unavailable, true, "the request was not sent: sending to n1 failed: ")
+	},
+	"the server stops": func(t *testing.T, c *Conn, server *peerEnd) {
+		a := ask1(t.Context(), c, get)
+		server.line()
+		server.send(stopNo + "\n")
+		require.NoError(t, server.c.Close())
+		a.fails(t, api.Unavailable, true, "the server is stopping; the request was not begun")
+	},
+	"an error without an id, and another answer": func(t *testing.T, c *Conn, server *peerEnd) {
+		a, b := ask1(t.Context(), c, get), ask1(t.Context(), c, get)
+		server.line()
+		server.line()
+		server.send(stopNo + "\n" + `{"id":1,"ok":true}` + "\n")
+		require.NoError(t, server.c.Close())
+		<-a.done
+		<-b.done
+		last := a
+		if a.err == nil {
+			last = b
+		}
+		last.fails(t, api.Unknown, false, "the server closed it")
+	},
+	"nonsense": func(t *testing.T, c *Conn, server *peerEnd) {
+		a := ask1(t.Context(), c, get)
+		server.line()
+		server.send("HTTP/1.1 400 Bad Request\r\n")
+		a.fails(t, api.Unknown, false, "a response: want an object, found 'H'")
+	},
+	"an answer that is too long": func(t *testing.T, c *Conn, server *peerEnd) {
+		a := ask1(t.Context(), c, get)
+		server.line()
+		_, _ = server.c.Write([]byte(strings.Repeat("x", 70_000)))
+		a.fails(t, api.Unknown, false, "a line above the limit")
+	},
+	"closed by this side": func(t *testing.T, c *Conn, server *peerEnd) {
+		a := ask1(t.Context(), c, get)
+		server.line()
+		require.NoError(t, c.Close())
+		a.fails(t, api.Unknown, false, "this program closed the connection to n1")
+	},
+	"too long a request": func(t *testing.T, c *Conn, server *peerEnd) {
+		worst := strings.Repeat("\x01", kv.MaxValue)
+		ask1(t.Context(), c, api.Request{Op: kv.Cas, Key: "x", Old: worst, Value: worst}).
+			fails(t, api.BadRequest, true, "a line may have 1048576")
+		a := ask1(t.Context(), c, get)
+		require.Equal(t, `{"id":2,"op":"get","key":"x"}`, server.line())
+		server.send(`{"id":2,"ok":true}` + "\n")
+		<-a.done
+		require.NoError(t, a.err)
+	},
+}
+
 func TestDoSaysWhatIsKnown(t *testing.T) {
-	for name, f := range map[string]func(t *testing.T, c *Conn, server *peerEnd){
-		"no time left before it was sent": func(t *testing.T, c *Conn, _ *peerEnd) {
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			ask1(ctx, c, get).fails(t, api.Unavailable, true, "the request was not sent: context canceled")
-		},
-		"sent, and no answer in time": func(t *testing.T, c *Conn, server *peerEnd) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			a := ask1(ctx, c, get)
-			server.line()
-			a.fails(t, api.Unknown, false, "n1 gave no answer in time (context deadline exceeded)")
-		},
-		"sent, and the connection ended": func(t *testing.T, c *Conn, server *peerEnd) {
-			a := ask1(t.Context(), c, get)
-			server.line()
-			require.NoError(t, server.c.Close())
-			a.fails(t, api.Unknown, false, "the connection to n1 broke: the server closed it")
-			ask1(t.Context(), c, get).fails(t, api.Unavailable, true, "the request was not sent: the connection to n1 broke")
-		},
-		"half of it was sent": func(t *testing.T, c *Conn, server *peerEnd) {
-			a := ask1(t.Context(), c, api.Request{Op: kv.Put, Key: "x", Value: "1"})
-			_, err := server.c.Read(make([]byte, 10))
-			require.NoError(t, err)
-			b := ask1(t.Context(), c, get)
-			synctest.Wait()
-			require.NoError(t, server.c.Close())
-			<-a.done // whether the end was in time is not known; it is never wrongly called definite
-			require.Error(t, a.err)
-			b.fails(t, api.Unavailable, true, "the request was not sent: ")
-		},
-		"the server takes nothing": func(t *testing.T, c *Conn, _ *peerEnd) {
-			a := ask1(t.Context(), c, get)
-			a.fails(t, api.Unavailable, true, "the request was not sent: sending to n1 failed: ")
-		},
-		"the server stops": func(t *testing.T, c *Conn, server *peerEnd) {
-			a := ask1(t.Context(), c, get)
-			server.line()
-			server.send(stopNo + "\n")
-			require.NoError(t, server.c.Close())
-			a.fails(t, api.Unavailable, true, "the server is stopping; the request was not begun")
-		},
-		"an error without an id, and another answer": func(t *testing.T, c *Conn, server *peerEnd) {
-			a, b := ask1(t.Context(), c, get), ask1(t.Context(), c, get)
-			server.line()
-			server.line()
-			server.send(stopNo + "\n" + `{"id":1,"ok":true}` + "\n")
-			require.NoError(t, server.c.Close())
-			<-a.done
-			<-b.done
-			last := a
-			if a.err == nil {
-				last = b
-			}
-			last.fails(t, api.Unknown, false, "the server closed it")
-		},
-		"nonsense": func(t *testing.T, c *Conn, server *peerEnd) {
-			a := ask1(t.Context(), c, get)
-			server.line()
-			server.send("HTTP/1.1 400 Bad Request\r\n")
-			a.fails(t, api.Unknown, false, "a response: want an object, found 'H'")
-		},
-		"an answer that is too long": func(t *testing.T, c *Conn, server *peerEnd) {
-			a := ask1(t.Context(), c, get)
-			server.line()
-			_, _ = server.c.Write([]byte(strings.Repeat("x", 70_000)))
-			a.fails(t, api.Unknown, false, "a line above the limit")
-		},
-		"closed by this side": func(t *testing.T, c *Conn, server *peerEnd) {
-			a := ask1(t.Context(), c, get)
-			server.line()
-			require.NoError(t, c.Close())
-			a.fails(t, api.Unknown, false, "this program closed the connection to n1")
-		},
-		"too long a request": func(t *testing.T, c *Conn, server *peerEnd) {
-			worst := strings.Repeat("\x01", kv.MaxValue)
-			ask1(t.Context(), c, api.Request{Op: kv.Cas, Key: "x", Old: worst, Value: worst}).
-				fails(t, api.BadRequest, true, "a line may have 1048576")
-			a := ask1(t.Context(), c, get)
-			require.Equal(t, `{"id":2,"op":"get","key":"x"}`, server.line())
-			server.send(`{"id":2,"ok":true}` + "\n")
-			<-a.done
-			require.NoError(t, a.err)
-		},
-	} {
+	for name, f := range lostAnswers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, server := scripted(t)

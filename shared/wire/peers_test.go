@@ -157,73 +157,76 @@ func TestHelloIsRefused(t *testing.T) {
 	}
 }
 
-// Whoever does not know the secret cannot prove to be a peer, whatever it has
-// seen or heard.
+const noSecret = `n2 does not know the secret of cluster "north"`
+
+// falseProofs are what somebody may try who does not know the secret, whatever
+// it has seen or heard.
+var falseProofs = map[string]func(e *peerEnd){
+	"another secret": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		e.prove(h.proof("dialer", "another secret", nonce))
+		e.refused(noSecret)
+	},
+	"the server's own proof": func(e *peerEnd) {
+		_, proof := e.greet(fromN2())
+		e.prove(proof)
+		e.refused(noSecret)
+	},
+	"a proof for another nonce": func(e *peerEnd) {
+		h := fromN2()
+		e.greet(h)
+		e.prove(h.proof("dialer", secret, h.nonce))
+		e.refused(noSecret)
+	},
+	"a proof of another server": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.from = 3
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a proof for another server": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.to = 3
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a proof for another cluster": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.cluster = "south"
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a message in place of the proof": func(e *peerEnd) {
+		e.greet(fromN2())
+		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		e.refused(`n2 did not prove who it is: want an object, found 'c' (at byte 0)`)
+	},
+	"no proof": func(e *peerEnd) {
+		e.greet(fromN2())
+		e.send("{}\n")
+		e.refused(`n2 did not prove who it is: the nonce or the proof is missing`)
+	},
+	"a very long proof": func(e *peerEnd) {
+		e.greet(fromN2())
+		e.send(strings.Repeat("x", maxHello+2))
+		e.refused(`n2 did not prove who it is: a line above the limit`)
+	},
+	"silence": func(e *peerEnd) {
+		e.greet(fromN2())
+		start := time.Now()
+		line := e.line()
+		require.Contains(e.t, line, "n2 did not prove who it is: ")
+		require.Equal(e.t, 3*time.Second, time.Since(start))
+		e.over()
+	},
+}
+
 func TestProofIsRefused(t *testing.T) {
-	const no = `n2 does not know the secret of cluster "north"`
-	for name, f := range map[string]func(e *peerEnd){
-		"another secret": func(e *peerEnd) {
-			h := fromN2()
-			nonce, _ := e.greet(h)
-			e.prove(h.proof("dialer", "another secret", nonce))
-			e.refused(no)
-		},
-		"the server's own proof": func(e *peerEnd) {
-			_, proof := e.greet(fromN2())
-			e.prove(proof)
-			e.refused(no)
-		},
-		"a proof for another nonce": func(e *peerEnd) {
-			h := fromN2()
-			e.greet(h)
-			e.prove(h.proof("dialer", secret, h.nonce))
-			e.refused(no)
-		},
-		"a proof of another server": func(e *peerEnd) {
-			h := fromN2()
-			nonce, _ := e.greet(h)
-			h.from = 3
-			e.prove(h.proof("dialer", secret, nonce))
-			e.refused(no)
-		},
-		"a proof for another server": func(e *peerEnd) {
-			h := fromN2()
-			nonce, _ := e.greet(h)
-			h.to = 3
-			e.prove(h.proof("dialer", secret, nonce))
-			e.refused(no)
-		},
-		"a proof for another cluster": func(e *peerEnd) {
-			h := fromN2()
-			nonce, _ := e.greet(h)
-			h.cluster = "south"
-			e.prove(h.proof("dialer", secret, nonce))
-			e.refused(no)
-		},
-		"a message in place of the proof": func(e *peerEnd) {
-			e.greet(fromN2())
-			e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
-			e.refused(`n2 did not prove who it is: want an object, found 'c' (at byte 0)`)
-		},
-		"no proof": func(e *peerEnd) {
-			e.greet(fromN2())
-			e.send("{}\n")
-			e.refused(`n2 did not prove who it is: the nonce or the proof is missing`)
-		},
-		"a very long proof": func(e *peerEnd) {
-			e.greet(fromN2())
-			e.send(strings.Repeat("x", maxHello+2))
-			e.refused(`n2 did not prove who it is: a line above the limit`)
-		},
-		"silence": func(e *peerEnd) {
-			e.greet(fromN2())
-			start := time.Now()
-			line := e.line()
-			require.Contains(e.t, line, "n2 did not prove who it is: ")
-			require.Equal(e.t, 3*time.Second, time.Since(start))
-			e.over()
-		},
-	} {
+	for name, f := range falseProofs {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var got received

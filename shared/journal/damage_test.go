@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/internal/crcline"
 )
 
 // tenRecords writes a journal of ten records and the header, in four rounds,
@@ -195,8 +196,9 @@ func TestLostSector(t *testing.T) {
 
 // line seals a record, as the journal does.
 func line(json string) string {
-	b := append(make([]byte, sumLen), json...)
-	return string(sealLine(b)) + "\n"
+	b := append(make([]byte, crcline.Len), json...)
+	crcline.Seal(b)
+	return string(b) + "\n"
 }
 
 // damage is a file and what Open must say of it.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/internal/crcline"
 	"example.com/raftsteps/shared/strict"
 )
 
@@ -69,7 +70,7 @@ func sealAll(text []byte) []byte {
 	for _, l := range bytes.SplitAfter(text, []byte("\n")) {
 		body, whole := bytes.CutSuffix(l, []byte("\n"))
 		if len(body) > 0 {
-			out = append(out, sealLine(append(make([]byte, sumLen), body...))...)
+			out = append(out, line(string(body))[:crcline.Len+len(body)]...)
 		}
 		if whole {
 			out = append(out, '\n')

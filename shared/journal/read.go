@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/internal/crcline"
 )
 
 // CorruptError says that a journal is not as it was saved, or was saved as it
@@ -98,7 +99,7 @@ func (r *reader) read() error {
 		if broken && len(line) == 0 {
 			break
 		}
-		text := sealed(line)
+		text := crcline.Open(line)
 		if text == nil {
 			if err := r.judge(); err != nil {
 				return err
@@ -216,7 +217,7 @@ func (r *reader) judge() error {
 		if broken && len(line) == 0 {
 			return nil
 		}
-		if text := sealed(line); text != nil {
+		if text := crcline.Open(line); text != nil {
 			if err := r.judgeWhole(text, off, number); err != nil {
 				return err
 			}
@@ -261,7 +262,7 @@ func (r *reader) missing(off, next int) bool {
 // nothing but blank, can be the first part of a line.
 func torn(line []byte) bool {
 	// A whole line with a wrong byte in place of its line break is no part.
-	return bytes.IndexAny(line, "\t\x00") < 0 && sealed(line[:len(line)-1]) == nil
+	return bytes.IndexAny(line, "\t\x00") < 0 && crcline.Open(line[:len(line)-1]) == nil
 }
 
 func isBlank(b []byte) bool {

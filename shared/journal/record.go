@@ -3,9 +3,9 @@ package journal
 import (
 	"bytes"
 	"fmt"
-	"hash/crc32"
 	"strconv"
 
+	"example.com/raftsteps/shared/internal/crcline"
 	"example.com/raftsteps/shared/strict"
 )
 
@@ -102,11 +102,6 @@ func (e Entry) check() error {
 	return nil
 }
 
-// sumLen is the length of the checksum and the space behind it.
-const sumLen = 9
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // begin appends the part of a line before the record.
 func begin(b []byte, record string) []byte {
 	b = append(b, "         {"...)
@@ -118,24 +113,8 @@ func end(b []byte, start int, synced int64) []byte {
 	b = append(b, `,"synced":`...)
 	b = strconv.AppendInt(b, synced, 10)
 	b = append(b, '}')
-	sealLine(b[start:])
+	crcline.Seal(b[start:])
 	return append(b, '\n')
-}
-
-// sealLine writes the checksum of a line into its first bytes.
-func sealLine(line []byte) []byte {
-	putHex(line, crc32.Checksum(line[sumLen:], castagnoli))
-	line[sumLen-1] = ' '
-	return line
-}
-
-const digits = "0123456789abcdef"
-
-func putHex(b []byte, sum uint32) {
-	for i := 7; i >= 0; i-- {
-		b[i] = digits[sum&15]
-		sum >>= 4
-	}
 }
 
 func appendHeader(b []byte, h Header, lines int) []byte {
@@ -218,19 +197,6 @@ type record struct {
 
 	// synced is where the round of the line began.
 	synced uint64
-}
-
-// sealed returns the JSON of a line whose checksum is right, or nil.
-func sealed(line []byte) []byte {
-	if len(line) < sumLen || line[sumLen-1] != ' ' {
-		return nil
-	}
-	var want [8]byte
-	putHex(want[:], crc32.Checksum(line[sumLen:], castagnoli))
-	if !bytes.Equal(line[:8], want[:]) {
-		return nil
-	}
-	return line[sumLen:]
 }
 
 // decode reads the JSON of a line.

@@ -20,11 +20,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"strconv"
 
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/internal/crcline"
 	"example.com/raftsteps/shared/strict"
 )
 
@@ -41,8 +41,6 @@ type Header struct {
 	Index uint64
 	Term  uint64
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // bufferSize is how much is written at once.
 const bufferSize = 256 << 10
@@ -86,7 +84,7 @@ func (w *Writer) Line(add func(b []byte) []byte) {
 	start := len(w.buf)
 	w.buf = append(w.buf, "         "...)
 	w.buf = add(w.buf)
-	putHex(w.buf[start:], crc32.Checksum(w.buf[start+sumLen:], castagnoli))
+	crcline.Seal(w.buf[start:])
 	w.buf = append(w.buf, '\n')
 	w.lines++
 	if len(w.buf) >= bufferSize {
@@ -208,7 +206,7 @@ func (r *reader) damaged(format string, args ...any) error {
 }
 
 func (r *reader) line(text []byte) error {
-	json := sealed(text)
+	json := crcline.Open(text)
 	switch {
 	case json == nil:
 		return r.damaged("its checksum is wrong")
@@ -293,29 +291,4 @@ func Chunk(f io.ReaderAt, length, offset int64, size int) (data []byte, last boo
 		}
 		size *= 2
 	}
-}
-
-// sumLen is the length of the checksum and the space behind it.
-const sumLen = 9
-
-const digits = "0123456789abcdef"
-
-func putHex(b []byte, sum uint32) {
-	for i := 7; i >= 0; i-- {
-		b[i] = digits[sum&15]
-		sum >>= 4
-	}
-}
-
-// sealed returns the JSON of a line whose checksum is right, or nil.
-func sealed(line []byte) []byte {
-	if len(line) < sumLen || line[sumLen-1] != ' ' {
-		return nil
-	}
-	var want [8]byte
-	putHex(want[:], crc32.Checksum(line[sumLen:], castagnoli))
-	if !bytes.Equal(line[:8], want[:]) {
-		return nil
-	}
-	return line[sumLen:]
 }

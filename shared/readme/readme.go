@@ -88,13 +88,14 @@
 //
 // The current folder is a temporary one that looks like the root of the
 // repository (its entries are links), so that .raftsteps does not land in the
-// tree. First in PATH are stand-ins for two programs:
+// tree. First in PATH are stand-ins for three programs:
 //
 //   - go: "go run ./NN-stage …" runs a program that was built once, and behaves
 //     as go run does; "go build -o FILE ./NN-stage" gives it to the reader;
 //     every other go command is carried out in the repository itself.
 //   - nc: connects, sends what is typed and prints what is answered, since not
 //     every machine has one.
+//   - curl, for the same reason: it knows -i, -L, -X, -d, -s and -S.
 //
 // The documented ports (stage NN has 70N0 to 70N9) are moved to free ones, by
 // KV_BASE_PORT and in the text of commands, and back in what is printed. So tests

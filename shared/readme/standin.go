@@ -22,9 +22,9 @@ const (
 	worldVariable = "RAFTSTEPS_README_WORLD"
 )
 
-// roles are what a test binary can play: two programs that have a stand-in, and
+// roles are what a test binary can play: the programs that have a stand-in, and
 // a stage's program that the reader has built.
-var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "stage": playStage}
+var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "curl": playCurl, "stage": playStage}
 
 // init turns the test binary into another program if it was started as one. It
 // comes before everything else, since a test needs no TestMain for it that way.

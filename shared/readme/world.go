@@ -217,7 +217,7 @@ func (w *world) standIns() error {
 	if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"go", "nc"} {
+	for _, name := range []string{"go", "nc", "curl"} {
 		if err := script(filepath.Join(w.dir, "bin", name), self, name, ""); err != nil {
 			return err
 		}

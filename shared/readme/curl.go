@@ -1,0 +1,92 @@
+package readme
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// playCurl is curl, as far as READMEs use it:
+//
+//	curl [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL
+//
+// With -i it prints the headers in the order of their names.
+func playCurl(args []string) int {
+	r, show, follow, err := curlRequest(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "curl: %v; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL\n", err)
+		return 2
+	}
+	client := &http.Client{Timeout: time.Minute}
+	if !follow {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "curl: (7) Failed to connect to %s port %s: Could not connect to server\n", r.URL.Hostname(), r.URL.Port())
+		return 7
+	}
+	defer answer.Body.Close()
+	if show {
+		fmt.Printf("%s %s\r\n", answer.Proto, answer.Status)
+		for _, name := range slices.Sorted(maps.Keys(answer.Header)) {
+			fmt.Printf("%s: %s\r\n", name, strings.Join(answer.Header[name], ", "))
+		}
+		fmt.Print("\r\n")
+	}
+	if _, err := io.Copy(os.Stdout, answer.Body); err != nil {
+		fmt.Fprintln(os.Stderr, "curl: (18)", err)
+		return 18
+	}
+	return 0
+}
+
+// curlRequest makes the request that the arguments ask for, and says whether to
+// show the headers of the answer and whether to follow redirects.
+func curlRequest(args []string) (r *http.Request, show, follow bool, err error) {
+	var method, data, address string
+	hasData := false
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if (arg == "-X" || arg == "-d") && i+1 == len(args) {
+			return nil, false, false, fmt.Errorf("option %s: requires parameter", arg)
+		}
+		switch {
+		case arg == "-X":
+			i++
+			method = args[i]
+		case arg == "-d":
+			i++
+			data, hasData = args[i], true
+		case arg == "-i":
+			show = true
+		case arg == "-L":
+			follow = true
+		case arg == "-s", arg == "-S":
+		case strings.HasPrefix(arg, "-"), address != "":
+			return nil, false, false, fmt.Errorf("option %s: is unknown", arg)
+		default:
+			address = arg
+		}
+	}
+	if address == "" {
+		return nil, false, false, errors.New("no URL specified")
+	}
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	if method == "" && hasData {
+		method = http.MethodPost
+	}
+	r, err = http.NewRequest(method, address, strings.NewReader(data))
+	if err == nil && hasData {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return r, show, follow, err
+}

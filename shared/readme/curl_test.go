@@ -1,0 +1,60 @@
+package readme
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// curl runs the stand-in, and returns what it prints and its exit code.
+func curl(t *testing.T, args ...string) (string, int) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), roleVariable+"=curl")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		require.IsType(t, &exec.ExitError{}, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func TestCurl(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.URL.Path == "/from" {
+			http.Redirect(w, r, "/to", http.StatusTemporaryRedirect)
+			return
+		}
+		w.Header().Set("Date", "today")
+		io.WriteString(w, r.Method+" "+r.URL.Path+" "+string(body))
+	}))
+	defer server.Close()
+	for _, c := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{args: []string{server.URL + "/a"}, want: "GET /a "},
+		{args: []string{strings.TrimPrefix(server.URL, "http://") + "/a"}, want: "GET /a "},
+		{args: []string{"-d", "x", server.URL + "/a"}, want: "POST /a x"},
+		{args: []string{"-L", "-X", "PUT", "-d", "x", server.URL + "/from"}, want: "PUT /to x"},
+		{args: []string{"-X", "PUT", "-d", "x", server.URL + "/from"}},
+		{args: []string{"-i", server.URL + "/a"}, want: "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Type: text/plain; charset=utf-8\r\nDate: today\r\n\r\nGET /a "},
+		{args: []string{"-k", server.URL}, want: "curl: option -k: is unknown; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL\n", code: 2},
+		{args: []string{"-X"}, want: "curl: option -X: requires parameter; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL\n", code: 2},
+		{want: "curl: no URL specified; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL\n", code: 2},
+	} {
+		got, code := curl(t, c.args...)
+		require.Equal(t, c.want, got, c.args)
+		require.Equal(t, c.code, code, c.args)
+	}
+	server.Close()
+	got, code := curl(t, server.URL)
+	require.Contains(t, got, "curl: (7) Failed to connect to 127.0.0.1 port ")
+	require.Equal(t, 7, code)
+}

@@ -292,16 +292,23 @@ func (r *Raft) sendEarly(to ID, body Body) {
 // Status is what a server can tell about itself.
 type Status struct {
 	State
-	Role    Role
-	Leader  ID
-	Last    Index
-	Commit  Index
-	Applied Index
+
+	// Role and Leader are what it is in its term, and whom it follows.
+	Role   Role
+	Leader ID
+
+	// Last is the index of its last entry; Commit and Applied are those of
+	// Figure 2.
+	Last, Commit, Applied Index
 }
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{State{r.currentTerm}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied}
+	return Status{
+		State: State{r.currentTerm},
+		Role:  r.role, Leader: r.leader,
+		Last: r.log.lastIndex(), Commit: r.commitIndex, Applied: r.lastApplied,
+	}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to
@@ -313,8 +320,7 @@ func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
 	return 0, 0
 }
 
-// Entry returns the entry at an index in [1, Status.Last]. Its command must not
-// be changed.
+// Entry returns an entry of the log. Its command must not be changed.
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
 
 // config returns the configuration that is in force.

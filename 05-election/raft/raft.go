@@ -347,17 +347,27 @@ func (r *Raft) sendEarly(to ID, body Body) {
 // Status is what a server can tell about itself.
 type Status struct {
 	State
-	Role    Role
-	Leader  ID
-	Last    Index
-	Commit  Index
-	Applied Index
-	Votes   []ID
+
+	// Role and Leader are what it is in its term, and whom it follows.
+	Role   Role
+	Leader ID
+
+	// Last is the index of its last entry; Commit and Applied are those of
+	// Figure 2.
+	Last, Commit, Applied Index
+
+	// Votes are those that a candidate has.
+	Votes []ID
 }
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.votes}
+	return Status{
+		State: State{r.currentTerm, r.votedFor},
+		Role:  r.role, Leader: r.leader,
+		Last: r.log.lastIndex(), Commit: r.commitIndex, Applied: r.lastApplied,
+		Votes: r.votes,
+	}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to
@@ -369,8 +379,7 @@ func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
 	return 0, 0
 }
 
-// Entry returns the entry at an index in [1, Status.Last]. Its command must not
-// be changed.
+// Entry returns an entry of the log. Its command must not be changed.
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
 
 // config returns the configuration that is in force.

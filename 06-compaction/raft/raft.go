@@ -374,18 +374,31 @@ func (r *Raft) sendEarly(to ID, body Body) {
 // Status is what a server can tell about itself.
 type Status struct {
 	State
-	Role     Role
-	Leader   ID
+
+	// Role and Leader are what it is in its term, and whom it follows.
+	Role   Role
+	Leader ID
+
+	// Last is the index of its last entry; Commit and Applied are those of
+	// Figure 2.
+	Last, Commit, Applied Index
+
+	// Votes are those that a candidate has.
+	Votes []ID
+
+	// Snapshot is the last entry that its newest snapshot covers.
 	Snapshot Position
-	Last     Index
-	Commit   Index
-	Applied  Index
-	Votes    []ID
 }
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.snapshot, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.votes}
+	return Status{
+		State: State{r.currentTerm, r.votedFor},
+		Role:  r.role, Leader: r.leader,
+		Last: r.log.lastIndex(), Commit: r.commitIndex, Applied: r.lastApplied,
+		Votes:    r.votes,
+		Snapshot: r.snapshot,
+	}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to
@@ -406,8 +419,7 @@ func (r *Raft) Saved() (base Position, entries []Entry) {
 // Position returns the term and index of an entry from the base on.
 func (r *Raft) Position(index Index) Position { return Position{r.log.term(index), index} }
 
-// Entry returns the entry at an index above the base, up to Status.Last. Its command must not
-// be changed.
+// Entry returns an entry of the log. Its command must not be changed.
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
 
 // config returns the configuration that is in force.

@@ -50,21 +50,20 @@ func (s *Server) log(from raft.Index) []byte {
 // Inspect lets a checker look inside; see node.Inspector.
 func (s *Server) Inspect(to *node.State) {
 	status := s.rules.Status()
-	base, _ := s.rules.Saved()
 	*to = node.State{
-		ID:        s.world.ID,
-		Role:      node.Role(status.Role),
-		Term:      uint64(status.CurrentTerm),
-		Vote:      uint64(status.VotedFor),
-		Last:      uint64(status.Last),
-		SnapIndex: uint64(base.Index),
-		SnapTerm:  uint64(base.Term),
-		Commit:    uint64(status.Commit),
-		Applied:   uint64(status.Applied),
-		Config:    node.Voters{Now: to.Config.Now[:0]},
-		Votes:     to.Votes[:0],
-		Progress:  to.Progress[:0],
+		ID:       s.world.ID,
+		Role:     node.Role(status.Role),
+		Term:     uint64(status.CurrentTerm),
+		Vote:     uint64(status.VotedFor),
+		Last:     uint64(status.Last),
+		Commit:   uint64(status.Commit),
+		Applied:  uint64(status.Applied),
+		Config:   node.Voters{Now: to.Config.Now[:0]},
+		Votes:    to.Votes[:0],
+		Progress: to.Progress[:0],
 	}
+	base, _ := s.rules.Saved()
+	to.SnapIndex, to.SnapTerm = uint64(base.Index), uint64(base.Term)
 	for _, id := range slices.Sorted(slices.Values(status.Votes)) {
 		to.Votes = append(to.Votes, uint64(id))
 	}

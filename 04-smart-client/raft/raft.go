@@ -304,11 +304,7 @@ type Status struct {
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{
-		State: State{r.currentTerm},
-		Role:  r.role, Leader: r.leader,
-		Last: r.log.lastIndex(), Commit: r.commitIndex, Applied: r.lastApplied,
-	}
+	return Status{State{r.currentTerm}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to

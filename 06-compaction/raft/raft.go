@@ -392,13 +392,7 @@ type Status struct {
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{
-		State: State{r.currentTerm, r.votedFor},
-		Role:  r.role, Leader: r.leader,
-		Last: r.log.lastIndex(), Commit: r.commitIndex, Applied: r.lastApplied,
-		Votes:    r.votes,
-		Snapshot: r.snapshot,
-	}
+	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.votes, r.snapshot}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to

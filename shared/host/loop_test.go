@@ -264,7 +264,15 @@ func TestClock(t *testing.T) {
 func TestFlushFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
-		w.server.flush = func() error { return errors.New("input/output error") }
+		w.server.flush = func() error {
+			go func() {
+				for range 3 { // the third has to wait, and waits in vain
+					w.receive(2, make([]byte, maxBytes))
+				}
+			}()
+			time.Sleep(time.Second)
+			return errors.New("input/output error")
+		}
 		w.ask("a")
 		w.start(t)
 		err := <-w.done

@@ -201,6 +201,28 @@ func TestClientThatNeverReads(t *testing.T) {
 	})
 }
 
+// Above Out the answers of a long batch are written before more is done.
+func TestOutIsBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		var handled atomic.Int64
+		handle := func(_ api.Request, reply func(api.Response)) {
+			handled.Add(1)
+			reply(api.Response{})
+		}
+		r := serve(t, &Server{Ops: api.Commands(), Handler: handle, Limits: Limits{Out: 100}}, ln)
+		c := r.dial()
+		c.send(strings.Repeat(get2, 100)) // one read takes them all
+		synctest.Wait()
+		answer := len(`{"id":2,"ok":true}` + "\n")
+		require.EqualValues(t, 100/answer+1, handled.Load())
+		for range 100 {
+			require.Equal(t, `{"id":2,"ok":true}`, c.line())
+		}
+		require.NoError(t, r.end())
+	})
+}
+
 // A line counts from its first byte: dripping does not help.
 func TestHalfALineAndSilence(t *testing.T) {
 	for _, drip := range []bool{false, true} {
@@ -383,6 +405,30 @@ func TestClientLeaves(t *testing.T) {
 		reply(api.Response{})
 		synctest.Wait()
 		require.Empty(t, p.requests)
+		require.NoError(t, r.end())
+	})
+}
+
+// A client that left while its request is never answered does not hold its
+// place for ever.
+func TestClientLeavesAndIsNeverAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln, p := newPipes(), newPending()
+		r := serve(t, &Server{Ops: api.Commands(), Handler: p.handle, Limits: Limits{Conns: 1}}, ln)
+		c := r.dial()
+		c.send(put1)
+		_, reply := p.next()
+		require.NoError(t, c.c.Close())
+		later(4900 * time.Millisecond)
+		early := r.dial()
+		require.Contains(t, early.line(), `"code":"busy"`)
+		early.over()
+		later(200 * time.Millisecond)
+		c = r.dial()
+		c.send(put1)
+		p.next()
+		reply(api.Response{}) // too late, and dropped
+		require.NoError(t, c.c.Close())
 		require.NoError(t, r.end())
 	})
 }

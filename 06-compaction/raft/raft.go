@@ -89,15 +89,15 @@ type Output struct {
 	// saved in place of all that was saved before.
 	Rewrite bool
 
-	// Chunks are pieces of a leader's snapshot to store. After the last of one
-	// the driver calls Restore, or Discard if the snapshot is of no use.
-	Chunks []InstallSnapshot
-
 	// Messages are to be sent once all that is saved: they promise it.
 	Messages []Message
 
 	// Committed are entries for the state machine, in this order.
 	Committed []Entry
+
+	// Chunks are pieces of a leader's snapshot to store. After the last of one
+	// the driver calls Restore, or Discard if the snapshot is of no use.
+	Chunks []InstallSnapshot
 
 	// Reads answer calls of Read: their indexes are known.
 	Reads []ReadIndexReply
@@ -259,6 +259,8 @@ func (r *Raft) answerStale(m Message) {
 		r.send(m.From, AppendEntriesReply{})
 	case RequestVote:
 		r.send(m.From, RequestVoteReply{})
+	case InstallSnapshot:
+		r.send(m.From, InstallSnapshotReply{})
 	}
 }
 
@@ -412,6 +414,13 @@ func (r *Raft) Saved() (base Position, entries []Entry) {
 
 // Position returns the term and index of an entry from the base on.
 func (r *Raft) Position(index Index) Position { return Position{r.log.term(index), index} }
+
+// Has reports whether the log has the entry at a position, from the base on.
+func (r *Raft) Has(p Position) bool { return p.Index >= r.log.base() && r.log.has(p.Index, p.Term) }
+
+// Entries returns the entries from an index above the base on. They must not be
+// changed.
+func (r *Raft) Entries(from Index) []Entry { return r.log.slice(from, r.log.lastIndex()) }
 
 // Entry returns an entry of the log. Its command must not be changed.
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }

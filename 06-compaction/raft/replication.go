@@ -86,6 +86,7 @@ func (r *Raft) replicate() {
 func (r *Raft) broadcast() {
 	r.elapsed = 0
 	for id := range r.others() {
+		r.progress[id].transfer.waiting = false
 		r.sendAppendEntries(id)
 	}
 }
@@ -93,7 +94,7 @@ func (r *Raft) broadcast() {
 func (r *Raft) sendAppendEntries(to ID) {
 	p := r.progress[to]
 	p.sentRound = r.reads.round
-	if p.nextIndex <= r.log.base() {
+	if r.needsSnapshot(p) {
 		r.sendSnapshot(to)
 		return
 	}

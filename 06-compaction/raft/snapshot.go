@@ -48,17 +48,45 @@ type transfer struct {
 
 	// offset is where the next chunk begins.
 	offset uint64
+
+	// sent is how often that chunk was sent, and waiting is true from then until
+	// the next heartbeat.
+	sent    int
+	waiting bool
 }
 
-// sendSnapshot sends the chunk that a follower lacks.
+// patience is how often a chunk is sent before its receiver counts as gone.
+const patience = 10
+
+// sendSnapshot sends the chunk that a follower lacks: once, and again with each
+// heartbeat.
 func (r *Raft) sendSnapshot(to ID) {
 	p := r.progress[to]
 	if p.transfer.snapshot != r.snapshot {
 		p.transfer = transfer{snapshot: r.snapshot}
 		r.explain(Reason{Rule: SentSnapshot, Peer: to, Index: p.nextIndex, Mine: r.snapshot})
 	}
-	p.probing = true
+	if p.transfer.waiting {
+		return
+	}
+	p.probing, p.transfer.waiting = true, true
+	p.transfer.sent++
 	r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, Offset: p.transfer.offset})
+}
+
+// needsSnapshot reports whether a server needs an entry that is forgotten.
+func (r *Raft) needsSnapshot(p *progress) bool { return p.nextIndex <= r.log.base() }
+
+// Sending reports whether a follower is being sent the snapshot. A newer one
+// would have to be sent from its beginning, so the driver takes none meanwhile:
+// or a cluster that writes fast enough would never bring anyone up to date.
+func (r *Raft) Sending() bool {
+	for id := range r.others() {
+		if p := r.progress[id]; p != nil && r.needsSnapshot(p) && p.transfer.sent > 0 && p.transfer.sent < patience {
+			return true
+		}
+	}
+	return false
 }
 
 // handleInstallSnapshot is the receiver's side of Figure 13, up to the point
@@ -80,10 +108,14 @@ func (r *Raft) handleInstallSnapshot(from ID, m InstallSnapshot) {
 	r.send(from, InstallSnapshotReply{LastIncluded: m.LastIncluded, Offset: r.incoming.offset})
 }
 
-// handleInstallSnapshotReply sends the chunk that the follower asks for.
+// handleInstallSnapshotReply sends the chunk that the follower asks for: a later
+// one, or the first if it has to begin again. Others are old answers.
 func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 	p := r.progress[from]
-	if r.role != Leader || p == nil || m.LastIncluded != r.snapshot || m.Offset == p.transfer.offset {
+	if r.role != Leader || p == nil || m.LastIncluded != r.snapshot || !r.needsSnapshot(p) {
+		return
+	}
+	if m.Offset == p.transfer.offset || 0 < m.Offset && m.Offset < p.transfer.offset {
 		return
 	}
 	p.transfer = transfer{snapshot: m.LastIncluded, offset: m.Offset}
@@ -91,14 +123,13 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 }
 
 // Compact says that a snapshot of the state machine at an applied entry is on
-// the disk. All entries before it are forgotten, but for the last keep: a
-// follower that is only a little behind still gets entries.
-func (r *Raft) Compact(snapshot, keep Index) {
-	r.snapshot = Position{r.log.term(snapshot), snapshot}
-	base := max(r.log.base(), snapshot-min(keep, snapshot))
+// the disk, and so is a log that begins behind base. The entries between base
+// and the snapshot stay: a follower that is only a little behind still gets
+// entries.
+func (r *Raft) Compact(snapshot, base Index) {
+	r.snapshot = r.Position(snapshot)
 	r.explain(Reason{Rule: Compacted, Mine: r.snapshot, Index: base})
-	r.log.compact(Position{r.log.term(base), base})
-	r.out.Rewrite = true
+	r.log.compact(r.Position(base))
 }
 
 // Restore says that a leader's snapshot is complete, checked and on the disk,

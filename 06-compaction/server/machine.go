@@ -2,6 +2,8 @@ package server
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"example.com/raftsteps/shared/kv"
@@ -56,7 +58,8 @@ func (v *view) save(w *snapshot.Writer) {
 			b = appendNumber(b, "ack", s.ack)
 			return append(b, '}')
 		})
-		for seq, r := range s.results {
+		for _, seq := range slices.Sorted(maps.Keys(s.results)) {
+			r := s.results[seq]
 			w.Line(func(b []byte) []byte {
 				b = append(b, `{"result":`...)
 				b = strconv.AppendUint(b, seq, 10)

@@ -80,15 +80,15 @@ func New(w node.World) (node.Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		world:   w,
-		journal: j,
-		waiting: make(map[raft.Index]waiter),
+		world:     w,
+		journal:   j,
+		snapshots: snapshots{chunk: chunkBytes},
+		waiting:   make(map[raft.Index]waiter),
 	}
 	at, err := s.loadSnapshot(saved)
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
-	s.snapshots.floor = j.Size()
 	s.rules = raft.New(s.options(saved, at))
 	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
@@ -188,8 +188,7 @@ func (s *Server) Flush() error {
 		if out.Empty() {
 			s.abandon()
 			s.announce()
-			s.takeSnapshot()
-			return s.snapshots.err
+			return s.compactLog()
 		}
 		s.explain(out.Reasons)
 		if err := s.send(out.Early); err != nil {
@@ -206,6 +205,11 @@ func (s *Server) Flush() error {
 				return err
 			}
 		}
+		for _, c := range out.Chunks {
+			if err := s.storeChunk(c); err != nil {
+				return err
+			}
+		}
 		s.serveReads(out.Reads)
 	}
 }
@@ -213,11 +217,6 @@ func (s *Server) Flush() error {
 // save puts on disk what the messages and answers after it promise, with one
 // fsync however much it is.
 func (s *Server) save(out raft.Output) error {
-	for _, c := range out.Chunks {
-		if err := s.storeChunk(c); err != nil {
-			return err
-		}
-	}
 	if out.Rewrite {
 		return s.rewrite()
 	}
@@ -236,6 +235,9 @@ func (s *Server) save(out raft.Output) error {
 func (s *Server) send(messages []raft.Message) error {
 	for _, m := range messages {
 		if c, ok := m.Body.(raft.InstallSnapshot); ok {
+			if c.LastIncluded != s.rules.Status().Snapshot {
+				continue // there is a newer one by now
+			}
 			filled, err := s.fillChunk(c)
 			if err != nil {
 				return err

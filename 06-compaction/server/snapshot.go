@@ -26,10 +26,15 @@ const (
 	// if the configuration does not say.
 	defaultCompactBytes = 16 << 20
 
-	// keepOf is how many bytes of the bound stand for one entry that stays in
-	// the log before a snapshot: a follower that is only that far behind gets
-	// entries, not a snapshot.
-	keepOf = 1 << 10
+	// keptPart of the bound is for entries that stay in the log before a
+	// snapshot: a follower that is only that far behind gets entries, not a
+	// snapshot. entryBytes is what the journal adds to each command.
+	keptPart   = 4
+	entryBytes = 100
+
+	// smallTail is how many entries more a new journal may need when it takes
+	// the place of the old one.
+	smallTail = 500
 
 	// chunkBytes is how much of a snapshot one message carries.
 	chunkBytes = 256 << 10
@@ -41,17 +46,17 @@ type snapshots struct {
 	newest disk.File
 	size   int64
 
-	// writing is true while one is written beside the server.
-	writing bool
+	// next is under way beside the server; nil if none is.
+	next *compaction
+
+	// chunk is how much of one a message carries.
+	chunk int
 
 	// incoming is what comes from a leader; nil if nothing does.
 	incoming disk.File
 
 	// floor is how long the journal was after it was last rewritten.
 	floor int64
-
-	// err is a failure of the disk that Flush has to report.
-	err error
 }
 
 // loadSnapshot brings the state machine to where the newest snapshot was taken,
@@ -99,26 +104,34 @@ func (s *Server) openNewest() error {
 	return err
 }
 
+// compactLog goes on with the snapshot under way, or begins one when it is time.
+// It is called when the journal holds all that the rules do.
+func (s *Server) compactLog() error {
+	c := s.snapshots.next
+	switch {
+	case c == nil:
+		s.takeSnapshot()
+	case c.written:
+		return s.finishSnapshot(c)
+	}
+	return nil
+}
+
 // takeSnapshot begins a snapshot when the journal has grown by its bound since
 // the last, or by the size of the last if that is more: so the disk is written
 // no more than twice for each byte. The state is frozen in no time and written
-// beside the server.
+// beside the server, and so is the journal that will begin there.
 func (s *Server) takeSnapshot() {
-	bound := s.compactBytes()
 	status := s.rules.Status()
-	if s.snapshots.writing || status.Applied == status.Snapshot.Index || s.journal.Size()-s.snapshots.floor < max(bound, s.snapshots.size) {
+	grown := s.journal.Size() - s.snapshots.floor
+	if status.Applied == status.Snapshot.Index || grown < max(s.compactBytes(), s.snapshots.size) || s.rules.Sending() {
 		return
 	}
-	s.snapshots.writing = true
-	at := s.rules.Position(status.Applied)
-	view := s.machine.freeze()
-	s.world.Work(
-		func() error { return s.writeSnapshot(view, at) },
-		func(err error) {
-			view.close()
-			s.snapshots.writing = false
-			s.snapshots.err = errors.Join(s.snapshots.err, err, s.useSnapshot(at, err))
-		})
+	c := &compaction{at: s.rules.Position(status.Applied), view: s.machine.freeze()}
+	c.base = s.rules.Position(s.base(c.at.Index))
+	c.last = c.base
+	s.snapshots.next = c
+	s.follow(c, func() error { return errors.Join(s.writeSnapshot(c), s.writeJournal(c)) })
 }
 
 func (s *Server) compactBytes() int64 {
@@ -128,32 +141,118 @@ func (s *Server) compactBytes() int64 {
 	return defaultCompactBytes
 }
 
+// base is the index behind which the log begins once there is a snapshot at an
+// index.
+func (s *Server) base(at raft.Index) raft.Index {
+	first, _ := s.rules.Saved()
+	for room := s.compactBytes() / keptPart; at > first.Index; at-- {
+		if room -= entryBytes + int64(len(s.rules.Entry(at).Command)); room < 0 {
+			break
+		}
+	}
+	return at
+}
+
+// compaction is a snapshot under way, and the journal that goes with it.
+type compaction struct {
+	// at is the last entry in the snapshot, base the one before the journal.
+	at, base raft.Position
+	view     *view
+
+	// last is the last entry that journal holds, or will once state and tail
+	// are in it.
+	last    raft.Position
+	journal *journal.Journal
+	state   journal.State
+	tail    []raft.Entry
+
+	// written is true once all that is done beside the server is done, and err
+	// how it went.
+	written bool
+	err     error
+}
+
+// follow gives a compaction what has come to the log since, and lets work write
+// it beside the server.
+func (s *Server) follow(c *compaction, work func() error) {
+	s.update(c)
+	c.written = false
+	s.world.Work(work, func(err error) { c.written, c.err = true, err })
+}
+
+func (s *Server) update(c *compaction) {
+	status := s.rules.Status()
+	c.state, c.tail = toState(status.State), s.rules.Entries(c.last.Index+1)
+	c.last = s.rules.Position(status.Last)
+}
+
 // writeSnapshot runs beside the server and must touch nothing of it but the
 // disk.
-func (s *Server) writeSnapshot(view *view, at raft.Position) error {
+func (s *Server) writeSnapshot(c *compaction) error {
 	w, err := snapshot.Create(s.world.Disk, writtenName, snapshot.Header{
-		Stage: Stage, Cluster: s.world.Config.Cluster, Index: uint64(at.Index), Term: uint64(at.Term),
+		Stage: Stage, Cluster: s.world.Config.Cluster, Index: uint64(c.at.Index), Term: uint64(c.at.Term),
 	})
 	if err != nil {
 		return err
 	}
-	view.save(w)
+	c.view.save(w)
 	return w.Finish()
 }
 
-// useSnapshot puts the snapshot that was written in place of the one before,
-// unless a leader has sent a newer one meanwhile, and compacts the log.
-func (s *Server) useSnapshot(at raft.Position, failed error) error {
-	switch {
-	case failed != nil:
+// writeJournal writes what has come into the new journal. It may run beside the
+// server, as writeSnapshot does.
+func (s *Server) writeJournal(c *compaction) error {
+	if c.journal == nil {
+		base := journal.Base{Index: uint64(c.base.Index), Term: uint64(c.base.Term)}
+		next, err := s.journal.Successor(c.state, base, journalEntries(c.tail))
+		c.journal = next
+		return err
+	}
+	c.journal.SetState(c.state)
+	for _, e := range c.tail {
+		c.journal.Append(toJournal(e))
+	}
+	return c.journal.Sync()
+}
+
+// finishSnapshot puts the snapshot and the journal in place of those before. If
+// much has come to the log meanwhile, the journal first follows beside the
+// server. If the log is another, by entries or a snapshot of a new leader, all of
+// it was in vain.
+func (s *Server) finishSnapshot(c *compaction) error {
+	if c.view != nil {
+		c.view.close()
+		c.view = nil
+	}
+	switch status := s.rules.Status(); {
+	case c.err != nil:
+		return c.err
+	case c.at.Index <= status.Snapshot.Index || !s.rules.Has(c.last):
+		s.snapshots.next = nil
+		return errors.Join(c.journal.Drop(), s.world.Disk.Remove(writtenName))
+	case status.Last > c.last.Index+smallTail:
+		s.follow(c, func() error { return s.writeJournal(c) })
 		return nil
-	case at.Index <= s.rules.Status().Snapshot.Index:
-		return s.world.Disk.Remove(writtenName)
+	}
+	s.snapshots.next = nil
+	s.update(c)
+	return s.useSnapshot(c)
+}
+
+// useSnapshot makes the last steps, in an order in which a crash between two of
+// them leaves a snapshot and a journal that fit together.
+func (s *Server) useSnapshot(c *compaction) error {
+	if err := s.writeJournal(c); err != nil {
+		return err
 	}
 	if err := s.replaceNewest(writtenName); err != nil {
 		return err
 	}
-	s.rules.Compact(at.Index, raft.Index(s.compactBytes()/keepOf))
+	if err := s.journal.Replace(c.journal); err != nil {
+		return err
+	}
+	s.snapshots.floor = s.journal.Size()
+	s.rules.Compact(c.at.Index, c.base.Index)
 	return nil
 }
 
@@ -170,7 +269,7 @@ func (s *Server) replaceNewest(name string) error {
 
 // fillChunk puts into a message the piece of the snapshot that it is to bring.
 func (s *Server) fillChunk(m raft.InstallSnapshot) (raft.InstallSnapshot, error) {
-	data, last, err := snapshot.Chunk(s.snapshots.newest, s.snapshots.size, int64(m.Offset), chunkBytes)
+	data, last, err := snapshot.Chunk(s.snapshots.newest, s.snapshots.size, int64(m.Offset), s.snapshots.chunk)
 	m.Data, m.Done = data, last
 	return m, err
 }
@@ -210,6 +309,10 @@ func (s *Server) install(at raft.Position) error {
 	if err := s.dropIncoming(); err != nil {
 		return err
 	}
+	if at.Index <= s.rules.Status().Commit {
+		s.rules.Discard() // entries were faster
+		return nil
+	}
 	m := newMachine()
 	h, err := snapshot.Read(s.world.Disk, incomingName, m.load)
 	if err == nil {
@@ -244,11 +347,15 @@ func (s *Server) dropIncoming() error {
 func (s *Server) rewrite() error {
 	status := s.rules.Status()
 	base, log := s.rules.Saved()
+	err := s.journal.Rewrite(toState(status.State), journal.Base{Index: uint64(base.Index), Term: uint64(base.Term)}, journalEntries(log))
+	s.snapshots.floor = s.journal.Size()
+	return err
+}
+
+func journalEntries(log []raft.Entry) []journal.Entry {
 	entries := make([]journal.Entry, len(log))
 	for i, e := range log {
 		entries[i] = toJournal(e)
 	}
-	err := s.journal.Rewrite(toState(status.State), journal.Base{Index: uint64(base.Index), Term: uint64(base.Term)}, entries)
-	s.snapshots.floor = s.journal.Size()
-	return err
+	return entries
 }

@@ -337,6 +337,75 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 	return nil
 }
 
+// Successor makes, beside the journal, another with a state and a log that
+// begins behind base. It takes as long as there are entries, and touches nothing
+// of the journal but its name, so it may run in another goroutine while the
+// journal is in use. Bring the successor up to date, Sync it, and give it to
+// Replace. A crash before that leaves the journal as it is; so does Drop.
+func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, error) {
+	next := &Journal{d: j.d, name: j.name + next, header: j.header, log: shape{base: base, last: base.Index}}
+	content, log, err := next.rewritten(s, base, entries)
+	if err != nil {
+		return nil, fmt.Errorf("the program is at fault, and nothing of this was written: %w", err)
+	}
+	if next.f, err = j.d.Create(next.name); err != nil {
+		return nil, fmt.Errorf("beginning a new journal: %w", err)
+	}
+	next.state, next.log = s, log
+	next.size, next.length = int64(len(content)), int64(len(content))
+	for at := 0; at < len(content) && err == nil; at += pace {
+		// Much that is not synced would make the syncs of others wait.
+		if _, err = next.f.WriteAt(content[at:min(at+pace, len(content))], int64(at)); err == nil {
+			err = next.f.Sync()
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("writing a new journal: %w", err), next.f.Close())
+	}
+	return next, nil
+}
+
+// next is what Successor adds to the name, and pace how much it writes between
+// two syncs.
+const (
+	next = ".next"
+	pace = 1 << 20
+)
+
+// Drop gives up a successor that is not wanted.
+func (j *Journal) Drop() error { return errors.Join(j.f.Close(), j.d.Remove(j.name)) }
+
+// Replace puts a successor in the place of the journal, as Rewrite does, but in
+// no time. The successor must be synced, hold the state and end where the
+// journal does; it is not used any more.
+func (j *Journal) Replace(by *Journal) error {
+	switch {
+	case j.err != nil:
+		return j.err
+	case by.err != nil:
+		j.fail(by.err)
+	case len(by.buf) > 0 || by.state != j.state || by.log.last != j.log.last || by.log.lastTerm() != j.log.lastTerm():
+		j.misused(errors.New("the new journal is not up to date"))
+	default:
+		j.misused(j.log.base.before(by.log.base, j.state))
+	}
+	if j.err != nil {
+		return j.err
+	}
+	err := j.d.Rename(by.name, j.name)
+	if err == nil {
+		err = j.d.Sync()
+	}
+	if err != nil {
+		j.fail(err)
+		return j.err
+	}
+	j.f.Close()
+	j.f, j.log, j.size, j.length = by.f, by.log, by.size, by.length
+	j.buf = reuse(j.buf)
+	return nil
+}
+
 // rewritten returns the content of the file that Rewrite makes, and the shape
 // of its log, if it can follow what is there.
 func (j *Journal) rewritten(s State, base Base, entries []Entry) ([]byte, shape, error) {

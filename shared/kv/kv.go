@@ -9,6 +9,7 @@ package kv
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -376,11 +377,16 @@ func (s *Store) moveSome() {
 // Len returns the number of keys.
 func (v *View) Len() int { return len(v.values) }
 
-// Each calls f for every key and value, in no fixed order, until f returns
-// false. It may run beside any use of the store.
+// Each calls f for every key and value, in the order of the keys, until f
+// returns false. It may run beside any use of the store.
 func (v *View) Each(f func(key, value string) bool) {
-	for key, value := range v.values {
-		if !f(key, value) {
+	keys := make([]string, 0, len(v.values))
+	for key := range v.values {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if !f(key, v.values[key]) {
 			return
 		}
 	}

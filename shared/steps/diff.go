@@ -33,7 +33,7 @@ On a terminal the difference is coloured and goes through $PAGER, or less.
 `
 
 // diff is the command.
-func diff(ctx context.Context, c *call) error {
+func diff(_ context.Context, c *call) error {
 	stat := c.flags.Bool("stat", false, "show which files changed, how much and why, but no lines")
 	all := c.flags.Bool("all", false, "show READMEs, go.sum and testdata too")
 	noTests := c.flags.Bool("no-tests", false, "leave out test files")
@@ -75,7 +75,7 @@ func diff(ctx context.Context, c *call) error {
 	default:
 		return usageError{fmt.Errorf("--color is auto, always or never, not %q", *paint)}
 	}
-	return paged(ctx, c.stdout, func(w io.Writer) error {
+	return paged(c.stdout, func(w io.Writer) error {
 		p.Writer = bufio.NewWriter(w)
 		switch {
 		case len(changes) == 0:

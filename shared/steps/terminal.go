@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -21,8 +20,8 @@ func isTerminal(w io.Writer) bool {
 // there is a pager, else stdout itself. The pager is $PAGER, or less, told to
 // leave short texts on the screen, to pass colours, and not to clear the
 // screen.
-func paged(ctx context.Context, stdout io.Writer, print func(io.Writer) error) error {
-	pager := pager(ctx, stdout)
+func paged(stdout io.Writer, print func(io.Writer) error) error {
+	pager := pager(stdout)
 	if pager == nil {
 		return print(stdout)
 	}
@@ -41,8 +40,9 @@ func paged(ctx context.Context, stdout io.Writer, print func(io.Writer) error) e
 	return errors.Join(err, in.Close(), pager.Wait())
 }
 
-// pager returns the pager to use, or nil for none.
-func pager(ctx context.Context, stdout io.Writer) *exec.Cmd {
+// pager returns the pager to use, or nil for none. ^C is its own affair: killed
+// by it, less would leave the terminal in disorder.
+func pager(stdout io.Writer) *exec.Cmd {
 	if !isTerminal(stdout) {
 		return nil
 	}
@@ -51,13 +51,13 @@ func pager(ctx context.Context, stdout io.Writer) *exec.Cmd {
 		if wish == "" || wish == "cat" {
 			return nil
 		}
-		cmd = exec.CommandContext(ctx, "sh", "-c", wish)
+		cmd = exec.Command("sh", "-c", wish)
 	} else {
 		less, err := exec.LookPath("less")
 		if err != nil {
 			return nil
 		}
-		cmd = exec.CommandContext(ctx, less)
+		cmd = exec.Command(less)
 	}
 	cmd.Env = os.Environ()
 	if _, set := os.LookupEnv("LESS"); !set {

@@ -19,14 +19,23 @@ const (
 	// so that a cluster in trouble is not flooded as well.
 	minPause = 5 * time.Millisecond
 	maxPause = 80 * time.Millisecond
+
+	// maxHops is how many redirects are followed in a row. Servers that are out
+	// of date may send a client round in a circle that the leader is not in.
+	maxHops = 2
 )
 
 // attempt is one request on its way from server to server.
 type attempt struct {
 	c *Client
 
-	// at is the place of the server to be asked next.
+	// at is the server to be asked next.
 	at *connection
+
+	// turn is the last server that was asked because it was its turn, and hops
+	// counts the redirects that were followed since.
+	turn *connection
+	hops int
 
 	// pause grows with every try, and wait is drawn from it: how long to wait
 	// before the next.
@@ -36,6 +45,9 @@ type attempt struct {
 	// sent is set once a try had no known end: the command may have been done.
 	sent bool
 }
+
+// start sets the server to be asked first.
+func (a *attempt) start(at *connection) { a.at, a.turn, a.hops = at, at, 0 }
 
 // try asks one server, and says whether the request has ended. If it has not,
 // another try may follow.
@@ -61,15 +73,16 @@ func (a *attempt) try(ctx context.Context, r api.Request) (response api.Response
 }
 
 // move chooses the server to ask next: the leader that was named, else the one
-// after this. To follow the first such word costs no wait; later ones do, for
-// followers may name a leader that is dead until they have another.
+// whose turn it is. To follow the first such word costs no wait; later ones do,
+// for followers may name a leader that is dead until they have another.
 func (a *attempt) move(e *api.Error) {
-	named := e.Leader != "" && e.Leader != a.at.address
+	named := e.Leader != "" && e.Leader != a.at.address && a.hops < maxHops
 	switch {
 	case named:
 		a.at = a.c.connectionTo(e.Leader)
+		a.hops++
 	case e.Code != api.Busy:
-		a.at = a.c.after(a.at)
+		a.start(a.c.after(a.turn))
 	}
 	first := a.pause == 0
 	a.pause = min(max(2*a.pause, minPause), maxPause)
@@ -105,7 +118,8 @@ func (a *attempt) late(ctx context.Context, last error) error {
 
 // read asks any server, and the next when one does not answer.
 func (c *Client) read(ctx context.Context, r api.Request) (api.Response, error) {
-	a := attempt{c: c, at: c.reader.Load()}
+	a := attempt{c: c}
+	a.start(c.reader.Load())
 	for {
 		response, ended, err := a.try(ctx, r)
 		if ended {
@@ -121,12 +135,13 @@ func (c *Client) read(ctx context.Context, r api.Request) (api.Response, error) 
 // write asks the leader, and looks for it when it has moved. The command is
 // part of a session, so it is done once however often it is sent.
 func (c *Client) write(ctx context.Context, r api.Request) (api.Response, error) {
-	a := attempt{c: c, at: c.leader.Load()}
+	a := attempt{c: c}
 	for {
 		s, err := c.open(ctx)
 		if err != nil {
 			return api.Response{}, err
 		}
+		a.start(c.leader.Load()) // whoever opened the session may have found it
 		if err := s.begin(ctx, &r); err != nil {
 			return api.Response{}, err
 		}
@@ -176,7 +191,8 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	if s := c.session.Load(); s != nil {
 		return s, nil
 	}
-	a := attempt{c: c, at: c.leader.Load()}
+	a := attempt{c: c}
+	a.start(c.leader.Load())
 	response, err := a.persist(ctx, api.Request{Op: api.Open})
 	if err != nil {
 		return nil, notSent("the servers opened no session for it: %v", err)

@@ -33,11 +33,11 @@ type Server struct {
 	rules *naive.Naive
 	store *kv.Store
 
-	// waiting are the clients to be answered, by proposal.
+	// waiting are the clients to be answered, by the number of their command.
 	waiting map[naive.Seq]waiter
 }
 
-// waiter is a client that waits for its write.
+// waiter is a client that waits for its command.
 type waiter struct {
 	request api.Request
 	reply   func(api.Response)
@@ -80,21 +80,27 @@ func (s *Server) Receive(from uint64, line []byte) {
 }
 
 // Request takes a request of a client. A read is answered at once, from this
-// server's own store; a write goes to the followers first.
+// server's own store.
 func (s *Server) Request(r api.Request, reply func(api.Response)) {
-	switch {
-	case r.Op == api.Status:
+	switch r.Op {
+	case api.Status:
 		reply(api.Response{ID: r.ID, Data: s.status()})
-	case r.Op == kv.Get:
+	case kv.Get:
 		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
 	default:
-		seq, err := s.rules.Propose(r.Command().AppendJSON(nil))
-		if err != nil {
-			reply(api.Failed(r.ID, s.notLeader()))
-			return
-		}
-		s.waiting[seq] = waiter{request: r, reply: reply}
+		s.propose(r, reply)
 	}
+}
+
+// propose hands a command to the rules; the client is answered when it has been
+// applied.
+func (s *Server) propose(r api.Request, reply func(api.Response)) {
+	seq, err := s.rules.Propose(r.Command().AppendJSON(nil))
+	if err != nil {
+		reply(api.Failed(r.ID, s.notLeader()))
+		return
+	}
+	s.waiting[seq] = waiter{request: r, reply: reply}
 }
 
 // Flush sends, applies and answers.

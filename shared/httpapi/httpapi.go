@@ -43,6 +43,9 @@ const waitTime = 10 * time.Second
 // maxBody is the longest body, in bytes: that of a line on the wire.
 const maxBody = 1 << 20
 
+// kvPath is what comes before a key.
+const kvPath = "/v1/kv/"
+
 // Options say what is served.
 type Options struct {
 	// Ops are the operations of the server.
@@ -64,23 +67,44 @@ func New(o Options) http.Handler {
 	registry.MustRegister(o.Metrics...)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/kv/{key...}", h.get)
-	mux.HandleFunc("PUT /v1/kv/{key...}", h.put)
-	mux.HandleFunc("DELETE /v1/kv/{key...}", h.delete)
 	mux.HandleFunc("POST /v1/command", h.command)
 	mux.HandleFunc("GET /v1/status", h.data(api.Request{Op: api.Status}))
 	mux.HandleFunc("GET /v1/log", h.log)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		h.fail(w, r, http.StatusNotFound, &api.Error{Code: api.BadRequest, Definite: true,
-			Message: fmt.Sprintf("there is no %s %s here; see /v1/kv/{key}, /v1/command, /v1/status, /v1/log, /livez, /readyz, /metrics", r.Method, r.URL.Path)})
+	mux.HandleFunc("/", h.nothing)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, kvPath) {
+			// A ServeMux would make "a/b" of the key "a//b".
+			h.kv(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
 	})
-	return mux
 }
 
 type handler struct{ Options }
+
+// kv serves one key: the rest of the path, whatever is in it.
+func (h *handler) kv(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		h.get(w, r)
+	case http.MethodPut:
+		h.put(w, r)
+	case http.MethodDelete:
+		h.delete(w, r)
+	default:
+		h.nothing(w, r)
+	}
+}
+
+func keyOf(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, kvPath) }
+
+func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
+	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see /v1/kv/{key}, /v1/command, /v1/status, /v1/log, /livez, /readyz, /metrics", r.Method, r.URL.Path))
+}
 
 // ask waits for the server's answer, as long as the client does.
 func (h *handler) ask(r *http.Request, q api.Request) api.Response {
@@ -99,7 +123,7 @@ func (h *handler) ask(r *http.Request, q api.Request) api.Response {
 }
 
 func (h *handler) get(w http.ResponseWriter, r *http.Request) {
-	q := api.Request{Op: kv.Get, Key: r.PathValue("key"), Consistency: r.URL.Query().Get("consistency")}
+	q := api.Request{Op: kv.Get, Key: keyOf(r), Consistency: r.URL.Query().Get("consistency")}
 	if a, ok := h.do(w, r, q); ok {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, a.Value)
@@ -117,13 +141,13 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
 		return
 	}
-	if a, ok := h.do(w, r, api.Request{Op: kv.Put, Key: r.PathValue("key"), Value: string(value)}); ok {
+	if a, ok := h.do(w, r, api.Request{Op: kv.Put, Key: keyOf(r), Value: string(value)}); ok {
 		h.done(w, a)
 	}
 }
 
 func (h *handler) delete(w http.ResponseWriter, r *http.Request) {
-	if a, ok := h.do(w, r, api.Request{Op: kv.Delete, Key: r.PathValue("key")}); ok {
+	if a, ok := h.do(w, r, api.Request{Op: kv.Delete, Key: keyOf(r)}); ok {
 		h.done(w, a)
 	}
 }
@@ -131,8 +155,13 @@ func (h *handler) delete(w http.ResponseWriter, r *http.Request) {
 // command takes one request as it would stand on the wire.
 func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		h.fail(w, r, http.StatusRequestEntityTooLarge, badRequest("the body could not be read: %v", err))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		h.fail(w, r, http.StatusRequestEntityTooLarge, badRequest("the body has more than %d bytes", maxBody))
+		return
+	case err != nil:
+		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
 		return
 	}
 	q, err := h.Ops.Decode(body)

@@ -39,7 +39,7 @@ func (s *recorder) note(what string) {
 func (s *recorder) Tick() { s.note("tick") }
 
 func (s *recorder) Receive(from uint64, line []byte) {
-	s.note(fmt.Sprintf("n%d %s", from, line))
+	s.note(fmt.Sprintf("n%d %.20s", from, line))
 }
 
 func (s *recorder) Request(r api.Request, reply func(api.Response)) {

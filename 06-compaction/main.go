@@ -13,6 +13,7 @@ var stage = cli.Stage{
 	Ops:       server.Ops,
 	New:       server.New,
 	Disk:      true,
+	Compacts:  true,
 	HTTP:      true,
 	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
 	Scenarios: &scenarios,

@@ -10,6 +10,7 @@ import (
 var scenarios = scenario.Stage{
 	Name:     "06-compaction",
 	New:      server.New,
+	Compacts: true,
 	Ops:      server.Ops,
-	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "bounded-log", "lagging-follower", "crash-in-snapshot", "chaos"},
 }

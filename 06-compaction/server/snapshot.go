@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,9 +49,6 @@ type snapshots struct {
 
 	// next is under way beside the server; nil if none is.
 	next *compaction
-
-	// chunk is how much of one a message carries.
-	chunk int
 
 	// incoming is what comes from a leader; nil if nothing does.
 	incoming disk.File
@@ -123,8 +121,7 @@ func (s *Server) compactLog() error {
 // beside the server, and so is the journal that will begin there.
 func (s *Server) takeSnapshot() {
 	status := s.rules.Status()
-	grown := s.journal.Size() - s.snapshots.floor
-	if status.Applied == status.Snapshot.Index || grown < max(s.compactBytes(), s.snapshots.size) || s.rules.Sending() {
+	if !s.due() || status.Applied == status.Snapshot.Index || s.rules.Sending() {
 		return
 	}
 	c := &compaction{at: s.rules.Position(status.Applied), view: s.machine.freeze()}
@@ -135,10 +132,16 @@ func (s *Server) takeSnapshot() {
 }
 
 func (s *Server) compactBytes() int64 {
-	if bound := s.world.Config.CompactBytes; bound > 0 {
+	if bound := s.world.Config.CompactBytes; bound != 0 {
 		return bound
 	}
 	return defaultCompactBytes
+}
+
+// due reports whether the journal has grown enough.
+func (s *Server) due() bool {
+	bound := s.compactBytes()
+	return bound < 0 || s.journal.Size()-s.snapshots.floor >= max(bound, s.snapshots.size)
 }
 
 // base is the index behind which the log begins once there is a snapshot at an
@@ -269,7 +272,7 @@ func (s *Server) replaceNewest(name string) error {
 
 // fillChunk puts into a message the piece of the snapshot that it is to bring.
 func (s *Server) fillChunk(m raft.InstallSnapshot) (raft.InstallSnapshot, error) {
-	data, last, err := snapshot.Chunk(s.snapshots.newest, s.snapshots.size, int64(m.Offset), s.snapshots.chunk)
+	data, last, err := snapshot.Chunk(s.snapshots.newest, s.snapshots.size, int64(m.Offset), cmp.Or(s.world.Config.ChunkBytes, chunkBytes))
 	m.Data, m.Done = data, last
 	return m, err
 }

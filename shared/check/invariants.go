@@ -115,6 +115,10 @@ type InvariantCounters struct {
 	// Snapshots is how often a snapshot's index moved.
 	Snapshots int `json:"snapshots"`
 
+	// Installed is how often it moved beyond what the server knew to be
+	// committed: the snapshot was another's.
+	Installed int `json:"installed"`
+
 	// Joint is how often a server entered a joint configuration.
 	Joint int `json:"joint"`
 }
@@ -126,6 +130,7 @@ func (n *InvariantCounters) Add(o InvariantCounters) {
 	n.Committed += o.Committed
 	n.Truncated += o.Truncated
 	n.Snapshots += o.Snapshots
+	n.Installed += o.Installed
 	n.Joint += o.Joint
 }
 
@@ -287,6 +292,9 @@ func (c *Invariants) Look(id uint64, in node.Inspector, flushed bool) error {
 func (c *Invariants) count(w *watched) {
 	if !w.fresh && w.now.SnapIndex != w.before.SnapIndex {
 		c.counters.Snapshots++
+		if w.now.SnapIndex > w.before.Commit {
+			c.counters.Installed++
+		}
 	}
 	if len(w.now.Config.Next) > 0 && (w.fresh || len(w.before.Config.Next) == 0) {
 		c.counters.Joint++

@@ -53,6 +53,10 @@ type Stage struct {
 	// of its own in the data folder (from 03 on).
 	Disk bool
 
+	// Compacts is true if the servers compact their log, so that cluster.json may
+	// say when (from 06 on).
+	Compacts bool
+
 	// HTTP is true if the servers speak HTTP too, on the same port (from 04 on).
 	HTTP bool
 

@@ -39,7 +39,7 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
 		}
-		o.Stage, o.Appointed = a.stage.Name, a.stage.Appointed
+		o.Stage, o.Appointed, o.Compacts = a.stage.Name, a.stage.Appointed, a.stage.Compacts
 		o.BasePort, o.PortGiven = a.flags.basePort, a.flags.portGiven
 		if err := a.placeData(cmd, &o); err != nil {
 			return err

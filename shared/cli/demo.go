@@ -170,7 +170,7 @@ func (d *Demo) start(n int) error {
 	if err != nil {
 		return err
 	}
-	folder, err := cluster.Open(cluster.OpenOptions{Stage: d.app.stage.Name, Dir: dir, Config: config, Appointed: d.app.stage.Appointed})
+	folder, err := cluster.Open(cluster.OpenOptions{Stage: d.app.stage.Name, Dir: dir, Config: config, Appointed: d.app.stage.Appointed, Compacts: d.app.stage.Compacts})
 	if err != nil {
 		return err
 	}

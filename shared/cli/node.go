@@ -134,7 +134,7 @@ func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, 
 	case err != nil:
 		return file, "", err
 	}
-	if err := file.CheckLeader(a.stage.Appointed); err != nil {
+	if err := errors.Join(file.CheckLeader(a.stage.Appointed), file.CheckCompact(a.stage.Compacts)); err != nil {
 		return file, "", fmt.Errorf("%s: %w", o.config, err)
 	}
 	if file.Config.Address(o.id) == "" {

@@ -33,6 +33,11 @@ const (
 	// maxName is the longest name of a cluster, in bytes.
 	maxName = 128
 
+	// The range of compact_bytes: a journal that is replaced at every turn, and
+	// one that no disk holds.
+	minCompact = 4 << 10
+	maxCompact = 1 << 40
+
 	// maxFile is how long a cluster.json may be, in bytes.
 	maxFile = 1 << 20
 )
@@ -56,12 +61,14 @@ var (
 //	  "leader": 1,
 //	  "election_timeout_ms": [150, 300],
 //	  "heartbeat_ms": 50,
+//	  "compact_bytes": 16777216,
 //	  "data_dir": ".",
 //	  "fsync": true
 //	}
 //
 // cluster, secret and members must be there. leader is there in the stages in
-// which a person appoints the leader. The others have defaults.
+// which a person appoints the leader, compact_bytes at most in those that
+// compact their log. The others have defaults.
 type File struct {
 	// Config is what the servers agree on.
 	Config node.Config
@@ -192,15 +199,26 @@ func decode(text []byte) (File, error) {
 			c.ElectionTimeout = decodeRange(&d)
 		case "heartbeat_ms":
 			c.Heartbeat = decodeMilliseconds(&d)
+		case "compact_bytes":
+			c.CompactBytes = decodeCompact(&d)
 		case "data_dir":
 			f.DataDir = d.String()
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, leader, election_timeout_ms, heartbeat_ms, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, leader, election_timeout_ms, heartbeat_ms, compact_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
+}
+
+func decodeCompact(d *strict.Decoder) int64 {
+	n := d.Uint()
+	if !d.Failed() && (n < minCompact || n > maxCompact) {
+		d.Fail("%d bytes; it must be from %d to %d; leave the field out for the default", n, minCompact, int64(maxCompact))
+		return 0
+	}
+	return int64(n)
 }
 
 func decodeMember(d *strict.Decoder) node.Member {
@@ -350,6 +368,15 @@ func (f File) CheckLeader(appointed bool) error {
 	return nil
 }
 
+// CheckCompact compares the file with what a stage needs: one whose log only
+// grows takes no bound for it.
+func (f File) CheckCompact(compacts bool) error {
+	if !compacts && f.Config.CompactBytes != 0 {
+		return errors.New(`field "compact_bytes": in this stage the log is not compacted; leave the field out`)
+	}
+	return nil
+}
+
 // Save writes the file whole or not at all, indented, readable by its owner
 // only: it holds the secret.
 func (f File) Save(path string) error {
@@ -368,6 +395,7 @@ type fileOnDisk struct {
 	Leader          uint64         `json:"leader,omitempty"`
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
 	Heartbeat       int64          `json:"heartbeat_ms"`
+	CompactBytes    int64          `json:"compact_bytes,omitempty"`
 	DataDir         string         `json:"data_dir"`
 	Fsync           bool           `json:"fsync"`
 }
@@ -385,6 +413,7 @@ func (f File) onDisk() fileOnDisk {
 		Leader:          c.Leader,
 		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},
 		Heartbeat:       c.Heartbeat.Milliseconds(),
+		CompactBytes:    c.CompactBytes,
 		DataDir:         f.DataDir,
 		Fsync:           c.Fsync,
 	}

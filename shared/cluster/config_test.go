@@ -87,6 +87,9 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"unknown field of a member", members(`{"id":1,"adress":"h:1"}`), `field "adress": unknown field; a member has id and address`},
 		{"the line of a field", "{\n\n\"cluster\":\"c\",\n\"port\":1}", `my.json, line 4: field "port": unknown field`},
 		{"field twice", with(`"fsync":true,"fsync":false`), `field "fsync": this field appears twice`},
+		{"compact_bytes too small", with(`"compact_bytes":1`), `field "compact_bytes": 1 bytes; it must be from 4096 to 1099511627776; leave the field out for the default`},
+		{"compact_bytes too large", with(`"compact_bytes":1099511627777`), `field "compact_bytes": 1099511627777 bytes; it must be from 4096`},
+		{"negative compact_bytes", with(`"compact_bytes":-5`), `field "compact_bytes": want a whole number`},
 		{"wrong type", with(`"fsync":"yes"`), `field "fsync": want true or false, found a string`},
 		{"not UTF-8", "{\"cluster\":\"\xff\"}", `not valid UTF-8`},
 		{"no cluster", `{}`, `: field "cluster" is missing`},
@@ -146,6 +149,21 @@ func TestCheckLeader(t *testing.T) {
 	require.NoError(t, elected.CheckLeader(false))
 	require.ErrorContains(t, elected.CheckLeader(true), `field "leader" is missing`)
 	require.ErrorContains(t, appointed.CheckLeader(false), "the servers elect their leader; leave the field out")
+}
+
+func TestCheckCompact(t *testing.T) {
+	f := File{Config: node.Config{CompactBytes: 1 << 20}}
+	require.NoError(t, f.CheckCompact(true))
+	require.NoError(t, File{}.CheckCompact(false))
+	require.ErrorContains(t, f.CheckCompact(false), "the log is not compacted; leave the field out")
+	path := filepath.Join(t.TempDir(), ConfigName)
+	made, err := New("06-test", 3, 7020, 0)
+	require.NoError(t, err)
+	made.Config.CompactBytes = minCompact
+	require.NoError(t, made.Save(path))
+	got, err := Load(path)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(made, got))
 }
 
 func TestSaveAndLoadAgree(t *testing.T) {

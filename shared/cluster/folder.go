@@ -74,6 +74,9 @@ type OpenOptions struct {
 	// Appointed is true if the stage's leader is named in the configuration.
 	Appointed bool
 
+	// Compacts is true if the configuration may say when to compact the log.
+	Compacts bool
+
 	// Fresh throws the data away first.
 	Fresh bool
 }
@@ -88,7 +91,7 @@ func Open(o OpenOptions) (*Folder, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := f.CheckLeader(o.Appointed); err != nil {
+		if err := errors.Join(f.CheckLeader(o.Appointed), f.CheckCompact(o.Compacts)); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Config, err)
 		}
 		if o.Servers != 0 && o.Servers != len(f.Config.Members) {
@@ -158,7 +161,7 @@ func (f *Folder) settle(o OpenOptions, given *File) error {
 
 // keep goes on with the cluster that is there.
 func (f *Folder) keep(o OpenOptions, present File) error {
-	if err := present.CheckLeader(o.Appointed); err != nil {
+	if err := errors.Join(present.CheckLeader(o.Appointed), present.CheckCompact(o.Compacts)); err != nil {
 		return fmt.Errorf("%s: %w", f.ConfigPath(), err)
 	}
 	members := present.Config.Members

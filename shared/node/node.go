@@ -109,8 +109,13 @@ type Config struct {
 	Heartbeat time.Duration
 
 	// CompactBytes is how far the journal may grow before the server takes a
-	// snapshot, in the stages that do; 0 is their default.
+	// snapshot, in the stages that do; 0 is their default. A negative number, for
+	// tests, lets it take one whenever it has applied an entry.
 	CompactBytes int64
+
+	// ChunkBytes is how much of a snapshot one message carries; 0 is the default.
+	// It is for tests: cluster.json does not name it.
+	ChunkBytes int
 
 	// Fsync is false only to show what a disk without it is worth.
 	Fsync bool

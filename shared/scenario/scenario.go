@@ -11,6 +11,7 @@ package scenario
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -39,6 +40,10 @@ type Stage struct {
 	// Appointed is true if a person appoints the leader: the configuration
 	// names n1 as the first.
 	Appointed bool
+
+	// Compacts is true if the servers compact their log, as the configuration
+	// bids them.
+	Compacts bool
 
 	// Survives and Fails are the names of the stories that the stage survives,
 	// and of those it does not. A story in neither does not apply.
@@ -76,6 +81,12 @@ const (
 	// its contract, or it did not start again.
 	Unsafe Kind = "unsafe"
 
+	// Unbounded: what a server keeps grows with all that was ever written.
+	Unbounded Kind = "grows without end"
+
+	// Replayed: a server had to be told again all that was ever written.
+	Replayed Kind = "replays all of it"
+
 	// Panicked: a server panicked.
 	Panicked Kind = "panicked"
 
@@ -103,6 +114,10 @@ type Scenario struct {
 
 	// reads says that reads must be linearizable, so that they are judged too.
 	reads bool
+
+	// config prepares the configuration, if it matters to the story. rng is for
+	// this alone.
+	config func(c *node.Config, rng *rand.Rand)
 
 	script func(r *run)
 }
@@ -173,8 +188,8 @@ type Coverage struct {
 func (c Coverage) String() string {
 	text := c.Counters.String()
 	if i := c.InvariantCounters; i.Looks > 0 {
-		text += fmt.Sprintf("; leaders %d, committed %d, truncated %d, snapshots %d, joint configurations %d",
-			i.Leaders, i.Committed, i.Truncated, i.Snapshots, i.Joint)
+		text += fmt.Sprintf("; leaders %d, committed %d, truncated %d, snapshots %d, installed %d, joint configurations %d",
+			i.Leaders, i.Committed, i.Truncated, i.Snapshots, i.Installed, i.Joint)
 	}
 	o := c.Operations
 	return text + fmt.Sprintf("; operations done %d, refused %d, unknown %d", o.Happened, o.Refused, o.Unknown)
@@ -221,6 +236,9 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	config := node.Config{}
 	if s.Appointed {
 		config.Leader = 1
+	}
+	if story.config != nil && s.Compacts {
+		story.config(&config, rand.New(rand.NewPCG(seed, 6)))
 	}
 	servers := s.Servers
 	if servers == 0 {

@@ -163,13 +163,13 @@ func TestAStoryThatMissesItsCase(t *testing.T) {
 func TestUnmovedCountersOfChaos(t *testing.T) {
 	story, err := Find("chaos")
 	require.NoError(t, err)
-	require.Contains(t, unmoved(story, true, 10, Coverage{}), "power_cuts_in_flush")
-	require.NotContains(t, unmoved(story, true, 10, Coverage{}), "torn")
-	require.Contains(t, unmoved(story, true, manySeeds, Coverage{}), "torn")
+	require.Contains(t, unmoved(Stage{}, story, true, 10, Coverage{}), "power_cuts_in_flush")
+	require.NotContains(t, unmoved(Stage{}, story, true, 10, Coverage{}), "torn")
+	require.Contains(t, unmoved(Stage{}, story, true, manySeeds, Coverage{}), "torn")
 	c := Coverage{}
 	c.Looks, c.Leaders = 1, 10
-	require.Contains(t, unmoved(story, true, 10, c), "changes of the leader")
-	require.Empty(t, unmoved(story, false, 10, Coverage{}))
+	require.Contains(t, unmoved(Stage{}, story, true, 10, c), "changes of the leader")
+	require.Empty(t, unmoved(Stage{}, story, false, 10, Coverage{}))
 }
 
 // The order of a map in a server shows.

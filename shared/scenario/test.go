@@ -98,7 +98,7 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 		t.Error(err)
 	}
 	t.Logf("%d seeds: %v", seeds, total)
-	if zero := unmoved(story, survives, seeds, total); len(zero) > 0 {
+	if zero := unmoved(s, story, survives, seeds, total); len(zero) > 0 {
 		t.Errorf("in %d seeds these never moved, so nothing is proved about them: %s", seeds, strings.Join(zero, ", "))
 	}
 }
@@ -115,7 +115,7 @@ var (
 const manySeeds = 50
 
 // unmoved lists what a chaos should have shown over its seeds and has not.
-func unmoved(story Scenario, survives bool, seeds int, total Coverage) []string {
+func unmoved(s Stage, story Scenario, survives bool, seeds int, total Coverage) []string {
 	if story.Name != "chaos" || !survives {
 		return nil
 	}
@@ -128,6 +128,12 @@ func unmoved(story Scenario, survives bool, seeds int, total Coverage) []string 
 	if total.Looks > 0 {
 		if total.Leaders <= seeds {
 			zero = append(zero, "changes of the leader")
+		}
+		if s.Compacts && total.Snapshots == 0 {
+			zero = append(zero, "snapshots")
+		}
+		if s.Compacts && total.Installed == 0 {
+			zero = append(zero, "installed")
 		}
 		if total.Truncated == 0 && seeds >= manySeeds {
 			zero = append(zero, "truncated")

@@ -167,6 +167,7 @@ func (s *Server) lead(r api.Request) api.Response {
 		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("term %d is out of all proportion: %s is in term %d", r.Term, node.Name(s.world.ID), term)})
 	}
+	s.abandon() // what waits since an earlier reign must not be taken for what comes
 	if err := s.rules.Lead(raft.Term(r.Term)); err != nil {
 		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("%v: it is in term %d", err, term)})

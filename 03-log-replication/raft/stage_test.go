@@ -85,23 +85,24 @@ func (w *world) stageStep(*server) {
 	}
 }
 
-// appoint is what an operator does who does it right: of a majority, the server whose log is the most up to date
-// leads, in a term that is new, and whoever led before is stopped first and comes
-// back as a follower.
+// appoint is what an operator does who does it right: of a majority, the server
+// whose log is the most up to date leads, in a term that is new, and whoever led
+// before is stopped first and comes back as a follower.
 func (w *world) appoint() {
 	var best *server
-	up, term := 0, Term(0)
-	for _, s := range w.servers {
+	asked, term := 0, Term(0)
+	for _, i := range w.rand.Perm(len(w.servers)) {
+		s := w.servers[i]
 		term = max(term, s.disk.state.CurrentTerm)
-		if s.raft == nil || s.held {
+		if s.raft == nil || s.held || 2*asked > len(w.servers) {
 			continue
 		}
-		up++
+		asked++
 		if best == nil || later(s.disk.last(), best.disk.last()) {
 			best = s
 		}
 	}
-	if 2*up <= len(w.servers) {
+	if 2*asked <= len(w.servers) {
 		return
 	}
 	for _, s := range w.servers {
@@ -130,13 +131,13 @@ func (s *server) waits() bool { return false }
 const ownEntries = 0
 
 // lead makes n1, a follower, the leader of the next term.
-func lead(t *testing.T, r *Raft) {
+func lead(t testing.TB, r *Raft) {
 	require.NoError(t, r.Lead(r.currentTerm+1))
 	require.Equal(t, Leader, r.role)
 }
 
 // lead1 makes the only server of a cluster the leader of the next term.
-func lead1(t *testing.T, r *Raft) { lead(t, r) }
+func lead1(t testing.TB, r *Raft) { lead(t, r) }
 
 // What only this stage sends: nothing.
 var (

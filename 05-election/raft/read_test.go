@@ -54,6 +54,23 @@ func TestReadNeedsAMajority(t *testing.T) {
 	require.Equal(t, []ReadIndexReply{{ID: id, Index: 1}}, answers)
 }
 
+// What a server has confirmed stays confirmed, though an older answer of it arrives
+// later.
+func TestLateAnswersTakeNothingBack(t *testing.T) {
+	r := leaderOfFive(t, 3)
+	for _, id := range []ID{2, 3, 4, 5} {
+		accept(r, id, 1)
+	}
+	takeAll(r)
+	r.Read()
+	takeAll(r)
+	echo(r, 2, 1)
+	echo(r, 2, 0)
+	echo(r, 4, 1)
+	answers, _ := drain(r)
+	require.Len(t, answers, 1)
+}
+
 // A refusal confirms the leader as well as a success does: it is of the same term.
 func TestRefusalConfirmsTheLeader(t *testing.T) {
 	r := committedLeader(t, 3)

@@ -234,7 +234,7 @@ func (s *server) waits() bool { return len(s.stage.reads) > 0 }
 const ownEntries = 1
 
 // lead makes n1, a follower, the leader of the next term.
-func lead(t *testing.T, r *Raft) {
+func lead(t testing.TB, r *Raft) {
 	for r.role == Follower {
 		r.Tick()
 	}
@@ -253,7 +253,7 @@ var (
 )
 
 // lead1 makes the only server of a cluster the leader of the next term.
-func lead1(t *testing.T, r *Raft) {
+func lead1(t testing.TB, r *Raft) {
 	for r.role == Follower {
 		r.Tick()
 	}

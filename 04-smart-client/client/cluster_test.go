@@ -136,7 +136,7 @@ func startCluster(t *testing.T, n int) *cluster {
 	return c
 }
 
-func TestCommands(t *testing.T) {
+func TestCommandsOfAServerWithALog(t *testing.T) {
 	ctx := testContext(t)
 	c := open(t, startCluster(t, 1).endpoints...)
 

@@ -56,7 +56,6 @@ func TestVotesAreSavedBeforeTheyAreSent(t *testing.T) {
 	require.Equal(t, []string{"sync", "RequestVoteReply"}, w.order)
 	require.Equal(t, raft.RequestVoteReply{Granted: true}, w.sent[0].Body)
 	w.disk.CrashWorst()
-
 	again := start(t, 3, w.disk)
 	again.forget()
 	again.receive(3, 4, raft.RequestVote{LastLogIndex: 9, LastLogTerm: 3})

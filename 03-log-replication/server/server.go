@@ -7,9 +7,11 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"example.com/raftsteps/03-log-replication/raft"
 	"example.com/raftsteps/shared/api"
@@ -45,6 +47,10 @@ type Server struct {
 	rules   *raft.Raft
 	journal *journal.Journal
 	store   *kv.Store
+
+	// broken is a contradiction that the rules have found; then nothing may be
+	// done any more.
+	broken error
 
 	// told is what was last said of role and leader.
 	told standing
@@ -129,7 +135,20 @@ func (s *Server) Receive(from uint64, line []byte) {
 		return
 	}
 	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
+	defer s.stopOnContradiction()
 	s.rules.Step(m)
+}
+
+// stopOnContradiction makes of a contradiction that the rules have found, such
+// as a leader that lacks what is committed, an error that ends this server: it
+// can neither obey nor go on as if nothing were.
+func (s *Server) stopOnContradiction() {
+	p := recover()
+	if text, ok := p.(string); ok && strings.HasPrefix(text, "raft: ") {
+		s.broken = errors.New(text)
+	} else if p != nil {
+		panic(p)
+	}
 }
 
 // Request takes a request of a client.
@@ -177,7 +196,7 @@ func (s *Server) lead(r api.Request) api.Response {
 
 // Flush carries out what the rules have decided, in the order of Output.
 func (s *Server) Flush() error {
-	for {
+	for s.broken == nil {
 		out := s.rules.Take()
 		if out.Empty() {
 			s.abandon()
@@ -196,6 +215,7 @@ func (s *Server) Flush() error {
 			}
 		}
 	}
+	return s.broken
 }
 
 // save puts on disk what the messages and answers after it promise, with one

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/04-smart-client/client"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/cluster"
+)
+
+// patient is a time that no test needs: whoever waits for it has failed.
+const patient = time.Minute
+
+// processes are five servers, each a process of its own.
+type processes struct {
+	t         *testing.T
+	remote    *cluster.Remote
+	endpoints []string
+}
+
+func startProcesses(t *testing.T) *processes {
+	p := &processes{t: t}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "our.json")
+	p.endpoints = writeConfig(t, config)
+	ctx, stop := context.WithCancel(context.Background())
+	var out output
+	var g errgroup.Group
+	g.Go(func() error {
+		args := []string{"cluster", "--data", filepath.Join(dir, "data"), "--config", config}
+		if code := cli.Run(ctx, stage, args, strings.NewReader(""), &out, &out); code != 0 {
+			return fmt.Errorf("the cluster ended with exit code %d", code)
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, g.Wait())
+		if t.Failed() {
+			t.Log(out.String())
+		}
+	})
+	require.Eventually(t, func() bool {
+		remote, err := cluster.Connect(filepath.Join(dir, "data"))
+		p.remote = remote
+		return err == nil
+	}, patient, 5*time.Millisecond)
+	return p
+}
+
+// writeConfig makes up a configuration with free ports.
+func writeConfig(t *testing.T, path string) (endpoints []string) {
+	file, err := cluster.New(stage.Name, 5, 7000, 1)
+	require.NoError(t, err)
+	for i := range file.Config.Members {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer ln.Close() // all are held until the last was found, so that they differ
+		file.Config.Members[i].Address = ln.Addr().String()
+		endpoints = append(endpoints, ln.Addr().String())
+	}
+	require.NoError(t, file.Save(path))
+	return endpoints
+}
+
+// output is what the cluster prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (p *processes) do(what string, ids ...uint64) {
+	p.t.Helper()
+	_, err := p.remote.Do(p.t.Context(), cluster.Command{Do: what, IDs: ids})
+	require.NoError(p.t, err)
+}
+
+// A client and its session outlive the servers: all are killed while it writes,
+// and each of its appends is there once. The session is in the log, and the log
+// on disk.
+func TestSessionsOutliveAPowerCut(t *testing.T) {
+	const appends = 20
+	p := startProcesses(t)
+	c := client.New(p.endpoints)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	var want strings.Builder
+	write := func(ctx context.Context) error {
+		for i := range appends {
+			fmt.Fprintf(&want, "%d,", i)
+			whole, err := c.Append(ctx, "x", fmt.Sprintf("%d,", i))
+			if err != nil || whole != want.String() {
+				return fmt.Errorf("x is %q, want %q: %w", whole, want.String(), err)
+			}
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	require.NoError(t, write(ctx))
+
+	p.do(cluster.Kill, 1, 2, 3, 4, 5)
+	var g errgroup.Group
+	g.Go(func() error { return write(ctx) }) // it waits, and tries again and again
+	p.do(cluster.Restart, 1, 2, 3, 4, 5)
+	p.appoint(ctx, 1)
+	require.NoError(t, g.Wait())
+}
+
+// appoint makes a server the leader of the second term.
+func (p *processes) appoint(ctx context.Context, id uint64) {
+	p.t.Helper()
+	c := client.New(p.endpoints[id-1 : id])
+	defer c.Close()
+	require.Eventually(p.t, func() bool {
+		_, err := c.Do(ctx, api.Request{Op: api.Lead, Term: 2})
+		return err == nil
+	}, patient, 5*time.Millisecond)
+}

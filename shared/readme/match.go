@@ -1,6 +1,7 @@
 package readme
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -103,69 +104,79 @@ func passReports(at []bool, got []string) {
 // where it still matches, ellipses included, and the rest is as in got.
 func rewrite(want, got []string) []string {
 	got = slices.DeleteFunc(slices.Clone(got), report.MatchString)
-	// cost[i][j] is the least cost of making got[j:] out of want[i:]. A line
-	// that stays costs nothing, one that is replaced, taken out or put in
-	// costs; what an ellipsis swallows costs little, but so that it does not
-	// swallow what could stand there as before.
-	const change, swallow = 100, 1
-	cost := make([][]int, len(want)+1)
-	move := make([][]byte, len(want)+1)
-	for i := len(want); i >= 0; i-- {
-		cost[i], move[i] = make([]int, len(got)+1), make([]byte, len(got)+1)
-		for j := len(got); j >= 0; j-- {
-			best, how := int(^uint(0)>>1), byte(0)
-			try := func(c int, m byte) {
-				if c < best {
-					best, how = c, m
-				}
-			}
-			if i == len(want) && j == len(got) {
-				best = 0
-			}
-			if i < len(want) {
-				keeps := anything(want[i]) || notice.MatchString(want[i])
-				if keeps {
-					try(cost[i+1][j], 'k')
-				}
-				if keeps && anything(want[i]) && j < len(got) {
-					try(cost[i][j+1]+swallow, 's')
-				}
-				if !keeps && j < len(got) && matchLine(want[i], got[j]) {
-					try(cost[i+1][j+1], '=')
-				}
-				if !keeps && j < len(got) {
-					try(cost[i+1][j+1]+change, 'r')
-				}
-				if !keeps {
-					try(cost[i+1][j]+change, '-')
-				}
-			}
-			if j < len(got) {
-				try(cost[i][j+1]+change, '+')
-			}
-			cost[i][j], move[i][j] = best, how
-		}
-	}
+	table := align(want, got)
 	var out []string
 	for i, j := 0, 0; i < len(want) || j < len(got); {
-		switch move[i][j] {
-		case 'k':
+		m := table[i][j]
+		switch {
+		case m.keeps:
 			out = append(out, want[i])
-			i++
-		case 's':
-			j++
-		case '=':
-			out = append(out, want[i])
-			i, j = i+1, j+1
-		case 'r':
+		case m.got == 1 && !m.swallows:
 			out = append(out, got[j])
-			i, j = i+1, j+1
-		case '-':
-			i++
-		case '+':
-			out = append(out, got[j])
-			j++
 		}
+		i, j = i+m.want, j+m.got
 	}
 	return out
+}
+
+// move is the best way to go on with making a text out of what the README shows.
+type move struct {
+	// cost is that of all that follows. A line that stays costs nothing; one
+	// that is replaced, taken out or put in costs much; one that an ellipsis
+	// swallows costs a little, so that it does not swallow what could stand
+	// there as before.
+	cost int
+
+	// want and got are how many lines it uses up of each.
+	want, got int
+
+	// keeps says that the README's line stays, swallows that an ellipsis
+	// stands for the line of the text.
+	keeps, swallows bool
+}
+
+// The costs of one line.
+const (
+	changes = 100
+	swallow = 1
+)
+
+// align finds the best moves: at [i][j] the one for want[i:] and got[j:].
+func align(want, got []string) [][]move {
+	table := make([][]move, len(want)+1)
+	for i := len(want); i >= 0; i-- {
+		table[i] = make([]move, len(got)+1)
+		for j := len(got); j >= 0; j-- {
+			if i < len(want) || j < len(got) {
+				table[i][j] = cheapest(want, got, table, i, j)
+			}
+		}
+	}
+	return table
+}
+
+// cheapest picks the best move at one place; the places behind it are done.
+func cheapest(want, got []string, table [][]move, i, j int) move {
+	var moves []move
+	if i < len(want) && (anything(want[i]) || notice.MatchString(want[i])) {
+		moves = append(moves, move{want: 1, keeps: true})
+		if j < len(got) && anything(want[i]) {
+			moves = append(moves, move{cost: swallow, got: 1, swallows: true})
+		}
+	} else if i < len(want) {
+		if j < len(got) && matchLine(want[i], got[j]) {
+			moves = append(moves, move{want: 1, got: 1, keeps: true})
+		}
+		if j < len(got) {
+			moves = append(moves, move{cost: changes, want: 1, got: 1})
+		}
+		moves = append(moves, move{cost: changes, want: 1})
+	}
+	if j < len(got) {
+		moves = append(moves, move{cost: changes, got: 1})
+	}
+	for n := range moves {
+		moves[n].cost += table[i+moves[n].want][j+moves[n].got].cost
+	}
+	return slices.MinFunc(moves, func(a, b move) int { return cmp.Compare(a.cost, b.cost) })
 }

@@ -173,21 +173,29 @@ func (p *parser) block(first int, lines []string) (block, error) {
 		return b, fmt.Errorf("line %d: the block holds no command; a command begins with \"$ \"", first)
 	}
 	b.parts[len(b.parts)-1].last = true
-	for i, part := range b.parts {
-		if i > 0 && strings.Contains(part.text, "$?") {
-			b.parts[i-1].status = true
+	return b, p.close(&b)
+}
+
+// close looks at a block as a whole: which exit codes are shown, and whether
+// what may run on can be waited for.
+func (p *parser) close(b *block) error {
+	before := p.before(b.terminal)
+	for i := range b.parts {
+		part := &b.parts[i]
+		if before != nil && part.begins && strings.Contains(part.text, "$?") {
+			before.status = true
 		}
+		before = part.command
 	}
-	if before := p.before(b.terminal); before != nil && b.parts[0].begins && strings.Contains(b.parts[0].text, "$?") {
-		before.status = true
+	if b.terminal == "" {
+		return nil
 	}
-	if b.terminal != "" {
-		p.running[b.terminal] = now.command
-		if now.begins && len(now.steps) == 1 && !concrete(now.steps[0].lines) {
-			return b, fmt.Errorf("line %d: an ellipsis alone waits for nothing; show the line that says that the command is ready", now.steps[0].line)
-		}
+	last := b.parts[len(b.parts)-1]
+	p.running[b.terminal] = last.command
+	if last.begins && len(last.steps) == 1 && !concrete(last.steps[0].lines) {
+		return fmt.Errorf("line %d: an ellipsis alone waits for nothing; show the line that says that the command is ready", last.steps[0].line)
 	}
-	return b, nil
+	return nil
 }
 
 // before is the last command that was read of a terminal.

@@ -250,11 +250,15 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.world = w
-	r.env = w.environment()
-	r.terminals = make(map[string]*terminal)
+	r.world, r.env, r.terminals = w, w.environment(), make(map[string]*terminal)
 	defer func() { err = join(err, r.close(err != nil)) }()
 	defer func() { err = join(err, r.rewrite(file)) }()
+	return r.blocks(blocks, talks)
+}
+
+// blocks runs all blocks. talks is the number of commands that are talked to,
+// by terminal.
+func (r *runner) blocks(blocks []block, talks map[string]int) error {
 	for _, b := range blocks {
 		if err := r.block(b, talks[b.terminal]); err != nil {
 			return err

@@ -9,7 +9,10 @@
 // where it reads best.
 package linediff
 
-import "strings"
+import (
+	"sort"
+	"strings"
+)
 
 // Op says what happens to a line.
 type Op byte
@@ -147,21 +150,19 @@ func (d *differ) anchors(i, j, k, l int) []pair {
 		}
 	}
 
-	// The longest increasing subsequence of the partners. ends[n] is the pair
-	// with the smallest partner that ends a sequence of n+1 pairs; before[p] is
-	// the pair in front of p in the best sequence that ends with p.
+	return increasing(unique)
+}
+
+// increasing returns the longest sequence of pairs whose new lines are in order,
+// as the old ones are.
+func increasing(unique []pair) []pair {
+	// ends[n] is the pair with the smallest partner that ends a sequence of n+1
+	// pairs; before[p] is the pair in front of p in the best sequence that ends
+	// with p.
 	var ends []int
 	before := make([]int, len(unique))
 	for p, u := range unique {
-		low, high := 0, len(ends)
-		for low < high {
-			middle := (low + high) / 2
-			if unique[ends[middle]].new < u.new {
-				low = middle + 1
-			} else {
-				high = middle
-			}
-		}
+		low := sort.Search(len(ends), func(n int) bool { return unique[ends[n]].new >= u.new })
 		before[p] = -1
 		if low > 0 {
 			before[p] = ends[low-1]

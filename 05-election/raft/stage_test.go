@@ -244,14 +244,6 @@ func lead(t testing.TB, r *Raft) {
 	require.Equal(t, Leader, r.role)
 }
 
-// What only this stage sends: all kinds, requests with the answer to a stale one,
-// and replies.
-var (
-	stageBodies   = []Body{RequestVote{}, RequestVoteReply{}, RequestVoteReply{Granted: true}, ReadIndex{}, ReadIndexReply{}}
-	staleRequests = map[Body]Body{RequestVote{LastLogIndex: 9, LastLogTerm: 4}: RequestVoteReply{}}
-	staleReplies  = []Body{RequestVoteReply{Granted: true}, ReadIndexReply{ID: 1, Index: 1}}
-)
-
 // lead1 makes the only server of a cluster the leader of the next term.
 func lead1(t testing.TB, r *Raft) {
 	for r.role == Follower {
@@ -259,3 +251,11 @@ func lead1(t testing.TB, r *Raft) {
 	}
 	require.Equal(t, Leader, r.role)
 }
+
+// What only this stage sends: all kinds, requests with the answer to a stale one,
+// and replies.
+var (
+	stageBodies   = []Body{RequestVote{}, RequestVoteReply{}, RequestVoteReply{Granted: true}, ReadIndex{}, ReadIndexReply{}}
+	staleRequests = map[Body]Body{RequestVote{LastLogIndex: 9, LastLogTerm: 4}: RequestVoteReply{}}
+	staleReplies  = []Body{RequestVoteReply{Granted: true}, ReadIndexReply{ID: 1, Index: 1}}
+)

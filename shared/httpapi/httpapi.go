@@ -40,6 +40,9 @@ import (
 // waitTime is how long a request may take before its outcome counts as unknown.
 const waitTime = 10 * time.Second
 
+// writeTime is how long a client may then take to accept the answer.
+const writeTime = 10 * time.Second
+
 // maxBody is the longest body, in bytes: that of a line on the wire.
 const maxBody = 1 << 20
 
@@ -75,6 +78,9 @@ func New(o Options) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/", h.nothing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Who asks and never reads must not hold the connection for ever. A
+		// writer that has no deadline is not a connection.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(waitTime + writeTime))
 		if strings.HasPrefix(r.URL.Path, kvPath) {
 			// A ServeMux would make "a/b" of the key "a//b".
 			h.kv(w, r)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -129,6 +130,54 @@ func TestPipelinedRequests(t *testing.T) {
 		require.Equal(t, 200, a.StatusCode)
 	}
 	require.Equal(t, n, b.store.Len())
+}
+
+// one is a listener that accepts one connection.
+type one struct {
+	conn  chan net.Conn
+	ended chan struct{}
+}
+
+func (l one) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l one) Close() error {
+	close(l.ended)
+	return nil
+}
+
+func (l one) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conn:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// A client that asks and never reads is given up after a while.
+func TestAClientThatNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mine, theirs := net.Pipe()
+		l := one{make(chan net.Conn, 1), make(chan struct{})}
+		l.conn <- theirs
+		s := &http.Server{Handler: newBackend().handler()}
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(l) }()
+		_, err := io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		time.Sleep(waitTime + writeTime - time.Second)
+		synctest.Wait()
+		require.NoError(t, mine.SetWriteDeadline(time.Now().Add(time.Hour)))
+		start := time.Now()
+		_, err = io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+		for err == nil {
+			_, err = io.WriteString(mine, strings.Repeat("x", 1000))
+		}
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		require.Equal(t, time.Second, time.Since(start))
+		require.NoError(t, s.Close())
+		require.ErrorIs(t, <-ended, http.ErrServerClosed)
+	})
 }
 
 // A server that stops answers the request that is in flight, and only then

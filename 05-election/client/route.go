@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"example.com/raftsteps/shared/api"
@@ -109,11 +110,18 @@ func (a *attempt) rest(ctx context.Context, last error) error {
 // late is the error of a request whose time is over. If any try may have
 // reached a server, its outcome is unknown, whatever the last server said.
 func (a *attempt) late(ctx context.Context, last error) error {
-	message := fmt.Sprintf("no server carried it out in time (%v); the last error was: %v", ctx.Err(), last)
+	message := fmt.Sprintf("no server carried it out in time (%v); the last error was: %v", ctx.Err(), cause(last))
 	if a.sent {
 		return &api.Error{Code: api.Unknown, Message: message + "; the request may or may not have happened, or may yet happen"}
 	}
 	return &api.Error{Code: api.Unavailable, Message: message, Definite: true}
+}
+
+// cause is what an error says went wrong, without what it says of a request
+// that was one of several tries.
+func cause(err error) string {
+	text, _, _ := strings.Cut(err.Error(), "; the request may")
+	return text
 }
 
 // read asks any server, and the next when one does not answer.
@@ -195,7 +203,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	a.start(c.leader.Load())
 	response, err := a.persist(ctx, api.Request{Op: api.Open})
 	if err != nil {
-		return nil, notSent("the servers opened no session for it: %v", err)
+		return nil, notSent("the servers opened no session for it: %v", cause(err))
 	}
 	s := newSession(response.Index)
 	c.session.Store(s)

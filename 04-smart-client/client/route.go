@@ -120,7 +120,7 @@ func (a *attempt) late(ctx context.Context, last error) error {
 // cause is what an error says went wrong, without what it says of a request
 // that was one of several tries.
 func cause(err error) string {
-	text, _, _ := strings.Cut(err.Error(), "; the request may")
+	text, _, _ := strings.Cut(fmt.Sprint(err), "; the request may")
 	return text
 }
 

@@ -110,10 +110,15 @@ func TestPersistentAndVolatileState(t *testing.T) {
 // whatever the server was.
 func TestNewerTermConvertsToFollower(t *testing.T) {
 	for _, body := range append(stageBodies, AppendEntries{}, AppendEntriesReply{Success: true}, AppendEntriesReply{}) {
-		for name, r := range map[string]*Raft{"follower": boot(3, 1), "leader": leader(t, 3, 1)} {
+		follower := boot(3, 1)
+		follower.Step(from(follower, 3, AppendEntries{}))
+		for name, r := range map[string]*Raft{"follower": follower, "leader": leader(t, 3, 1)} {
 			r.Step(Message{From: 2, To: 1, Term: 7, Body: body})
 			require.Equal(t, Term(7), r.currentTerm, "%s hears %T", name, body)
 			require.Equal(t, Follower, r.role, "%s hears %T", name, body)
+			_, leads := body.(AppendEntries)
+			require.Equal(t, leads, r.leader == 2, "%s hears %T", name, body)
+			require.Equal(t, !leads, r.leader == 0, "%s hears %T: who leads the new term is not known", name, body)
 			require.Equal(t, Term(7), takeAll(r).State.CurrentTerm, "%s saves the term of %T", name, body)
 		}
 	}

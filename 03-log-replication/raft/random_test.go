@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,7 +77,7 @@ func playRandom(t *testing.T, seed uint64, counts map[string]int, tell func(stri
 	w.broken = func(name, format string, args ...any) {
 		t.Fatalf("%s is broken: %s\nSee the run: go test ./raft -run Random -v -seed %d", name, fmt.Sprintf(format, args...), seed)
 	}
-	batch := []int{1, 10, 1000}[r.IntN(3)]
+	batch := []int{1, 20, 1000}[r.IntN(3)]
 	w.options = func(_ *server, o Options) Options {
 		o.MaxBatch = batch
 		return randomOptions(o, r)
@@ -129,7 +130,8 @@ func (w *world) proposeSomewhere(s *server) {
 		}
 	}
 	w.proposed++
-	w.input(s, func(r *Raft) { _, _, _ = r.Propose(fmt.Appendf(nil, "c%d", w.proposed)) })
+	command := fmt.Appendf(nil, "c%d%s", w.proposed, strings.Repeat(".", w.rand.IntN(12)))
+	w.input(s, func(r *Raft) { _, _, _ = r.Propose(command) })
 }
 
 func (w *world) release(s *server) {

@@ -237,6 +237,29 @@ func TestReadsAskedOfADeadLeader(t *testing.T) {
 	require.Equal(t, []ReadIndexReply{{ID: read, Index: 2}}, answers)
 }
 
+// A reply carries the round of its request, be it a success or a refusal: it is the
+// request's answer, and no other's (§8).
+func TestRepliesCarryTheRound(t *testing.T) {
+	r := boot(3, 1)
+	for _, prev := range []Index{1, 7} {
+		r.Step(from(r, 2, AppendEntries{PrevLogIndex: prev, PrevLogTerm: 1, Round: 5}))
+		require.Equal(t, uint64(5), takeAll(r).reply(t).Round)
+	}
+}
+
+// A question to the leader of a new term waits until that term is saved: it speaks
+// of it, like any message.
+func TestQuestionsWaitForTheTermToBeSaved(t *testing.T) {
+	r := boot(3, 1)
+	r.Read()
+	r.Step(Message{From: 2, To: 1, Term: 4, Body: AppendEntries{}})
+	out := r.Take()
+	require.NotNil(t, out.State)
+	require.Empty(t, out.Early)
+	require.Equal(t, ReadIndex{ID: 1}, out.Messages[0].Body)
+	require.Len(t, out.Messages, 2)
+}
+
 // A leader sends the follower that asked the news of the commit along with the
 // answer, so that it need not wait for the next heartbeat.
 func TestTheCommitTravelsWithTheAnswer(t *testing.T) {

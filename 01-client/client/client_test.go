@@ -302,14 +302,17 @@ func TestALateAnswer(t *testing.T) {
 	release := make(chan struct{})
 	f := startFake(t, func(_ int64, conn *fakeConn) {
 		late, ok := conn.request()
-		<-release
+		select {
+		case <-release:
+		case <-ctx.Done(): // the test has failed
+		}
 		for r := late; ok; r, ok = conn.request() {
 			conn.answer(r)
 		}
 	})
 	c := open(t, f.address)
 	for op, code := range map[string]api.Code{kv.Put: api.Unknown, kv.Get: api.Unavailable} {
-		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		short, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 		_, err := c.Do(short, api.Request{Op: op, Key: "late", Value: "1"})
 		cancel()
 		requireError(t, err, code, f.address, "no answer in time")

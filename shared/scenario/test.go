@@ -22,10 +22,12 @@ var seedsFlag = func() *int {
 	return flag.Int("seeds", 0, "how many seeds the scenarios are played with; 0 for the usual few")
 }()
 
-// How many seeds Test plays if nobody says.
+// How many seeds Test plays if nobody says: of chaos, of chaos with -short, and
+// of every other story.
 const (
-	fewSeeds   = 3
 	chaosSeeds = 20
+	someSeeds  = 6
+	fewSeeds   = 3
 )
 
 // Test plays all stories that a stage declares, over some seeds: more with the
@@ -68,6 +70,9 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 	seeds := fewSeeds
 	if story.Name == "chaos" {
 		seeds = chaosSeeds
+		if testing.Short() {
+			seeds = someSeeds
+		}
 	}
 	if *seedsFlag > 0 {
 		seeds = *seedsFlag

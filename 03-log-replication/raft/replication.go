@@ -137,7 +137,7 @@ func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 // handleAppendEntriesReply learns where a follower's log agrees.
 func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	p := r.progress[from]
-	if r.role != Leader || p == nil || m.MatchIndex > r.log.lastIndex() {
+	if r.role != Leader || p == nil || max(m.MatchIndex, m.Refused) > r.log.lastIndex() {
 		return
 	}
 	if m.Success {

@@ -76,7 +76,7 @@ func TestRefusalConfirmsTheLeader(t *testing.T) {
 	r := committedLeader(t, 3)
 	id := r.Read()
 	takeAll(r)
-	r.Step(from(r, 2, AppendEntriesReply{Refused: 5, ConflictIndex: 2, Round: 1}))
+	r.Step(from(r, 2, AppendEntriesReply{Refused: 1, ConflictIndex: 1, Round: 1}))
 	answers, _ := drain(r)
 	require.Equal(t, []ReadIndexReply{{ID: id, Index: 1}}, answers)
 }

@@ -583,12 +583,21 @@ func last(log []Term) Term {
 	return log[len(log)-1]
 }
 
-// A reply that claims more than the leader has is not one of this reign.
+// A reply about entries that the leader does not have, or of a server that is no
+// member, is not an answer to anything it sent.
 func TestRepliesThatCannotBe(t *testing.T) {
 	r := leader(t, 3, 1)
-	accept(r, 2, 99)
-	match, _ := r.Progress(2)
-	require.Zero(t, match)
+	accept(r, 3, 1)
+	takeAll(r)
+	for _, id := range []ID{2, 3} {
+		match, next := r.Progress(id)
+		accept(r, id, 99)
+		r.Step(from(r, id, AppendEntriesReply{Refused: 99, ConflictIndex: 99}))
+		r.Step(from(r, id, AppendEntriesReply{Refused: 99, ConflictIndex: 98, ConflictTerm: 3}))
+		m, n := r.Progress(id)
+		require.Equal(t, match, m)
+		require.Equal(t, next, n)
+	}
 	accept(r, 7, 1)
 	require.Empty(t, takeAll(r).sent())
 }

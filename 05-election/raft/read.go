@@ -87,7 +87,7 @@ func (r *Raft) retryReads() {
 }
 
 func (r *Raft) handleReadIndex(from ID, m ReadIndex) {
-	if r.role == Leader {
+	if r.role == Leader && r.progress[from] != nil {
 		r.reads.pending = append(r.reads.pending, pendingRead{from: from, id: m.ID})
 	}
 }

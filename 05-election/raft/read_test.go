@@ -200,6 +200,15 @@ func TestOnlyALeaderAnswersReads(t *testing.T) {
 	}
 }
 
+// A stranger gets no answer, and does no harm.
+func TestOnlyMembersMayAsk(t *testing.T) {
+	r := committedLeader(t, 3)
+	r.Step(from(r, 9, ReadIndex{ID: 5}))
+	takeAll(r)
+	echo(r, 2, 1)
+	require.Empty(t, takeAll(r).sent())
+}
+
 // A leader that steps down forgets the reads of others, and asks the next leader
 // about its own.
 func TestReadsGoToTheNextLeader(t *testing.T) {

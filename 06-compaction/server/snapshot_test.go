@@ -229,6 +229,24 @@ func TestChunksOfTwoSnapshotsAreNotMixed(t *testing.T) {
 	}
 }
 
+// Two servers need not write the same bytes for the same state, so a chunk of
+// another leader's file does not follow even where the place is the same.
+func TestChunksOfTwoLeadersAreNotMixed(t *testing.T) {
+	contentA, at := snapshotOf(t, "a", 50)
+	contentB, same := snapshotOf(t, "b", 50)
+	require.Equal(t, at, same)
+	a, b := chunks(contentA, at, 8<<10), chunks(contentB, at, 8<<10)
+	w := start(t, 3, disk.NewSim("d"))
+	w.install(2, 9, a[0])
+	require.Equal(t, a[1].Offset, w.next())
+	w.install(3, 10, b[1])
+	require.Zero(t, w.next())
+	for _, c := range b {
+		w.install(3, 10, c)
+	}
+	w.value(w.ask(`{"op":"get","key":"k0","consistency":"stale"}`), strings.Repeat("b", 1000))
+}
+
 // What came is checked as a whole before a word of it is believed.
 func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)

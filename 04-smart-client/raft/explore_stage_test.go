@@ -1,0 +1,180 @@
+package raft
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/explore"
+)
+
+// What only this stage has to explore: an operator who appoints leaders.
+
+// ladder are the searches of every test run.
+var ladder = []rung{
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true},
+		must: []string{"leaders", "leaders stopped", "commits", "commits learned", "truncations", "refused probes", "fallbacks", "stale messages", "restarts", "power cuts in a save", explore.Lost}},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 3, log: 2},
+		must: []string{"commits", "truncations", "refused probes"}, long: true},
+	// Figure 8: an entry of term 1, copied in term 3, overwritten in term 4.
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 4, log: 1, single: true},
+		must: []string{"commits", "truncations"}, long: true},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 5, InFlight: 1}, terms: 2, log: 1},
+		must: []string{"commits", "truncations"}, long: true},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2, Restarts: 1, Duplicates: 1}, terms: 2, log: 1},
+		must: []string{"commits", "truncations", "restarts", explore.Duplicated}, long: true},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, grouped: 2},
+		must: []string{"commits", "truncations"}, long: true},
+}
+
+// goals are events to which the explorer writes scripts.
+var goals = []bounds{
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, goal: "truncations"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, single: true, goal: "commits learned"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true, goal: "power cuts in a save"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 1, grouped: 2, goal: "commits"},
+}
+
+// exploreBodies are this stage's own messages, exploreLeaves fields that are not
+// part of the state.
+var (
+	exploreBodies []any
+	exploreLeaves []string
+)
+
+var exploreStageCounters = []counter{
+	{Appointed.Code, "leaders"}, {TwoLeaders.Code, "rivals met"}, {"depose", "leaders stopped"},
+}
+
+// stageBounds say what kind of operator there is.
+type stageBounds struct{ operator operator }
+
+// operator is a way to appoint leaders.
+type operator string
+
+// The operators.
+const (
+	// careful stops whoever leads, then appoints, in a new term, a server whose
+	// log is as up to date as those of a majority.
+	careful operator = ""
+
+	// careless takes a new term, but asks no server for its log and stops none.
+	careless operator = "a careless operator"
+
+	// forgetful does not even remember which terms he has given away.
+	forgetful operator = "a forgetful operator"
+)
+
+func (b stageBounds) String() string { return string(b.operator) }
+
+type machineStage struct{}
+
+func (m *machine) cloneStage(*machine) {}
+
+func (p *model) stageOptions(o Options, _ uint64) Options { return o }
+
+// The inputs of this stage.
+const (
+	// inputLead is an appointment; its argument is the term.
+	inputLead = stageKinds + iota
+
+	// inputDepose stops a leader, which starts again as a follower.
+	inputDepose
+)
+
+func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past], id int) []explore.Input {
+	r := w.Servers[id-1].raft
+	if r.role == Leader && p.stage.operator == careful {
+		return append(in, explore.Input{Kind: inputDepose})
+	}
+	if term := p.termFor(w, id); term <= p.terms {
+		in = append(in, explore.Input{Kind: inputLead, Arg: uint16(term)})
+	}
+	return in
+}
+
+// termFor returns the term in which the operator may appoint a server now; a
+// term beyond the bounds if he may not.
+func (p *model) termFor(w explore.World[*machine, past], id int) Term {
+	s := w.Servers[id-1]
+	if p.stage.operator == forgetful {
+		return s.raft.currentTerm + 1
+	}
+	term, behind, led := Term(1), 0, false
+	for _, other := range w.Servers {
+		led = led || other.raft.role == Leader
+		if !later(other.disk.last(), s.disk.last()) {
+			behind++
+		}
+		term = max(term, other.disk.state.CurrentTerm+1)
+	}
+	if p.stage.operator == careful && (led || 2*behind <= len(w.Servers)) {
+		return p.terms + 1
+	}
+	return term
+}
+
+func (p *model) stageInput(do *doing, in explore.Input) {
+	switch in.Kind {
+	case inputLead:
+		err := do.now.raft.Lead(Term(in.Arg))
+		p.check(&do.e.Err, err == nil, ownCheck, "%v is to lead term %d: %v", do.now.raft.options.ID, in.Arg, err)
+	case inputDepose:
+		p.happened(&do.e, "depose")
+		do.now = p.boot(do.now.raft.options.ID, do.now.disk, do.now.life+1)
+		do.restarted = true
+	}
+}
+
+func (p *model) tellStage(id ID, in explore.Input) string {
+	if in.Kind == inputDepose {
+		return fmt.Sprintf("the operator stops %v, which starts again", id)
+	}
+	return fmt.Sprintf("the operator appoints %v to lead term %d", id, in.Arg)
+}
+
+func (do *doing) stageOutput(Output) {}
+
+func (p *model) checkStageChange(*error, *machine, *machine) {}
+
+func (do *doing) checkStageMessage(Message) {}
+
+func (p *model) checkStageWorld(*error, explore.World[*machine, past], *machine) {}
+
+func (w *scriptWriter) stageStep(id ID, in explore.Input) {
+	if in.Kind == inputDepose {
+		w.line("> restart %v", id)
+	} else {
+		w.line("> lead %v %d", id, in.Arg)
+	}
+}
+
+func (w *scriptWriter) stageRestart(ID, uint64) {}
+
+// TestExploreOperatorsWhoDoItWrong finds the shortest ways in which an
+// appointment breaks what was promised: this is the argument for votes.
+func TestExploreOperatorsWhoDoItWrong(t *testing.T) {
+	for _, c := range []struct {
+		operator operator
+		only     string
+		says     string
+		steps    int
+	}{
+		// Two servers are given the same term; neither knows of the other.
+		{forgetful, electionSafety, "both lead term 1", 2},
+		// Two of three have an entry, so it is committed; the third is given the
+		// next term.
+		{careless, leaderCompleteness, "leads term 2 without 1@1, which was committed in term 1", 6},
+		// It puts another entry in the place of one that was acknowledged.
+		{careless, stateMachineSafety, "is told to remove entry 1, but all up to 1 are committed", 9},
+	} {
+		b := bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, only: []string{c.only}, stage: stageBounds{c.operator}}
+		result, err := explore.Search(newModel(t, b), b.Bounds)
+		require.NoError(t, err)
+		require.NotNil(t, result.Violation, "with %s, %s holds", c.operator, c.only)
+		t.Logf("%v, %s\n%s", b, c.only, result.Violation.Story)
+		require.ErrorContains(t, result.Violation.Err, c.says)
+		require.Len(t, result.Violation.Path, c.steps)
+	}
+}

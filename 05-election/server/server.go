@@ -64,6 +64,9 @@ type Server struct {
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
 
+	// ticks counts the time.
+	ticks uint64
+
 	// reads are the clients that wait for a read, in order.
 	reads []read
 }
@@ -125,8 +128,12 @@ func describe(saved journal.Recovered) string {
 // Close gives the journal up, once the server is not used any more.
 func (s *Server) Close() error { return s.journal.Close() }
 
-// Tick passes the time on to the rules.
-func (s *Server) Tick() { s.rules.Tick() }
+// Tick passes the time on to the rules, and to those who have waited too long.
+func (s *Server) Tick() {
+	s.ticks++
+	s.expireReads()
+	s.rules.Tick()
+}
 
 // Receive takes a message of a peer.
 func (s *Server) Receive(from uint64, line []byte) {

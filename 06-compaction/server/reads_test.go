@@ -8,6 +8,7 @@ import (
 	"example.com/raftsteps/06-compaction/raft"
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/node"
 )
 
 const (
@@ -155,4 +156,19 @@ func TestAServerAloneReadsAtOnce(t *testing.T) {
 	w.flush()
 	w.done(put)
 	require.Len(t, a.responses, 1)
+}
+
+// A server that is cut off holds on to no clients.
+func TestAReadThatNoLeaderConfirmsIsGivenUp(t *testing.T) {
+	w := start(t, 3, disk.NewSim("d"))
+	a := w.ask(get)
+	w.flush()
+	for range node.Ticks(readPatience) - 1 {
+		w.server.Tick()
+	}
+	b := w.ask(get)
+	require.Empty(t, a.responses)
+	w.server.Tick()
+	w.refused(a, api.Unavailable, "within 2s")
+	require.Empty(t, b.responses, "it came later")
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"example.com/raftsteps/06-compaction/raft"
 	"example.com/raftsteps/shared/api"
@@ -55,11 +56,18 @@ type Server struct {
 
 	snapshots snapshots
 
+	// broken is a contradiction that the rules have found; then nothing may be
+	// done any more.
+	broken error
+
 	// told is what was last said of role and leader.
 	told standing
 
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
+
+	// ticks counts the time.
+	ticks uint64
 
 	// reads are the clients that wait for a read, in order.
 	reads []read
@@ -80,10 +88,9 @@ func New(w node.World) (node.Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		world:     w,
-		journal:   j,
-		snapshots: snapshots{chunk: chunkBytes},
-		waiting:   make(map[raft.Index]waiter),
+		world:   w,
+		journal: j,
+		waiting: make(map[raft.Index]waiter),
 	}
 	at, err := s.loadSnapshot(saved)
 	if err != nil {
@@ -134,8 +141,12 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Tick passes the time on to the rules.
-func (s *Server) Tick() { s.rules.Tick() }
+// Tick passes the time on to the rules, and to those who have waited too long.
+func (s *Server) Tick() {
+	s.ticks++
+	s.expireReads()
+	s.rules.Tick()
+}
 
 // Receive takes a message of a peer.
 func (s *Server) Receive(from uint64, line []byte) {
@@ -148,7 +159,20 @@ func (s *Server) Receive(from uint64, line []byte) {
 		return
 	}
 	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
+	defer s.stopOnContradiction()
 	s.rules.Step(m)
+}
+
+// stopOnContradiction makes of a contradiction that the rules have found, such
+// as a leader that lacks what is committed, an error that ends this server: it
+// can neither obey nor go on as if nothing were.
+func (s *Server) stopOnContradiction() {
+	p := recover()
+	if text, ok := p.(string); ok && strings.HasPrefix(text, "raft: ") {
+		s.broken = errors.New(text)
+	} else if p != nil {
+		panic(p)
+	}
 }
 
 // Request takes a request of a client.
@@ -183,7 +207,7 @@ func (s *Server) propose(r api.Request, reply func(api.Response)) {
 
 // Flush carries out what the rules have decided, in the order of Output.
 func (s *Server) Flush() error {
-	for {
+	for s.broken == nil {
 		out := s.rules.Take()
 		if out.Empty() {
 			s.abandon()
@@ -212,6 +236,7 @@ func (s *Server) Flush() error {
 		}
 		s.serveReads(out.Reads)
 	}
+	return s.broken
 }
 
 // save puts on disk what the messages and answers after it promise, with one

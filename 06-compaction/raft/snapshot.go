@@ -66,10 +66,11 @@ func (r *Raft) sendSnapshot(to ID) {
 		p.transfer = transfer{snapshot: r.snapshot}
 		r.explain(Reason{Rule: SentSnapshot, Peer: to, Index: p.nextIndex, Mine: r.snapshot})
 	}
+	p.probing = true
 	if p.transfer.waiting {
 		return
 	}
-	p.probing, p.transfer.waiting = true, true
+	p.transfer.waiting = true
 	p.transfer.sent++
 	r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, Offset: p.transfer.offset})
 }

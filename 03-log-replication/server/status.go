@@ -71,3 +71,6 @@ func (s *Server) Entry(index uint64) node.Entry {
 	e := s.rules.Entry(raft.Index(index))
 	return node.Entry{Term: uint64(e.Term), Data: e.Command}
 }
+
+// StateHash sums up the state machine; see node.Hasher.
+func (s *Server) StateHash() uint64 { return s.store.Hash() }

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+	"hash/fnv"
 	"slices"
 	"strconv"
 
@@ -75,4 +77,15 @@ func (s *Server) Inspect(to *node.State) {
 func (s *Server) Entry(index uint64) node.Entry {
 	e := s.rules.Entry(raft.Index(index))
 	return node.Entry{Term: uint64(e.Term), Data: e.Command}
+}
+
+// StateHash sums up the state machine; see node.Hasher.
+func (s *Server) StateHash() uint64 {
+	sum := fnv.New64a()
+	fmt.Fprint(sum, s.machine.store.Hash())
+	for e := s.machine.byUse.Front(); e != nil; e = e.Next() {
+		session := e.Value.(*session)
+		fmt.Fprint(sum, session.id, session.ack, session.results)
+	}
+	return sum.Sum64()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,4 +85,40 @@ func TestViewIsReadBesideWriters(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, g.Wait())
+}
+
+func TestHashIsOfTheContent(t *testing.T) {
+	fill := func(keys ...string) *Store {
+		s := NewStore()
+		for _, key := range keys {
+			s.Apply(Command{Op: Put, Key: key, Value: key + "!"})
+		}
+		return s
+	}
+	require.Equal(t, fill("a", "b", "c").Hash(), fill("c", "a", "b").Hash())
+	require.NotEqual(t, fill("a", "b").Hash(), fill("a", "c").Hash())
+	require.NotEqual(t, fill("a").Hash(), fill().Hash())
+
+	frozen := fill("a", "b", "x")
+	view := frozen.Freeze()
+	frozen.Apply(Command{Op: Delete, Key: "x"})
+	frozen.Apply(Command{Op: Put, Key: "c", Value: "c!"})
+	require.Equal(t, fill("a", "b", "c").Hash(), frozen.Hash(), "changes over a view count")
+	view.Close()
+}
+
+func TestViewIsInOrder(t *testing.T) {
+	s := NewStore()
+	for i := range 100 {
+		s.Apply(Command{Op: Put, Key: fmt.Sprint(i * 7919 % 100), Value: "v"})
+	}
+	view := s.Freeze()
+	defer view.Close()
+	var keys []string
+	view.Each(func(key, _ string) bool {
+		keys = append(keys, key)
+		return true
+	})
+	require.True(t, slices.IsSorted(keys))
+	require.Len(t, keys, 100)
 }

@@ -18,6 +18,7 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -278,17 +279,20 @@ func (r *reader) last(json []byte) error {
 // Chunk reads from a file at an offset: whole lines of at most size bytes, or
 // one line if it is longer. last says that the file ends with them.
 func Chunk(f io.ReaderAt, length, offset int64, size int) (data []byte, last bool, err error) {
-	for {
-		data = make([]byte, min(int64(size), max(0, length-offset)))
+	for window := size; ; window *= 2 {
+		data = make([]byte, min(int64(window), max(0, length-offset)))
 		if _, err := f.ReadAt(data, offset); err != nil && !errors.Is(err, io.EOF) {
 			return nil, false, fmt.Errorf("reading a chunk of the snapshot: %w", err)
 		}
-		if offset+int64(len(data)) >= length {
-			return data, true, nil
+		end := bytes.LastIndexByte(data, '\n') + 1
+		if window > size {
+			end = bytes.IndexByte(data, '\n') + 1
 		}
-		if end := bytes.LastIndexByte(data, '\n'); end >= 0 {
-			return data[:end+1], false, nil
+		if end > 0 || len(data) < window {
+			// A file that does not end with a line is no snapshot, which its
+			// receiver will see.
+			data = data[:cmp.Or(end, len(data))]
+			return data, offset+int64(len(data)) >= length, nil
 		}
-		size *= 2
 	}
 }

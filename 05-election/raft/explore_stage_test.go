@@ -14,6 +14,10 @@ var ladder = []rung{
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true},
 		must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
 			"truncations", "refused probes", "fallbacks", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 3, log: 2, torn: true},
+		must: []string{"leaders", "commits", "truncations", "restarts", "power cuts in a save"}, long: true},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 2},
+		must: []string{"leaders", "commits", "truncations", "refused probes"}, long: true},
 	// A vote that arrives twice makes two leaders of five servers, not of three.
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 5, InFlight: 2, Duplicates: 1}, terms: 1, log: 1},
 		must: []string{"leaders", "commits", explore.Duplicated}, long: true},
@@ -24,8 +28,11 @@ var ladder = []rung{
 		must: []string{"leaders", "commits", "truncations", "restarts", explore.Duplicated}, long: true},
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, terms: 2, log: 2},
 		must: []string{"leaders", "commits", "truncations", "reads", "reads confirmed", "reads answered"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, grouped: 2},
-		must: []string{"leaders", "commits", "truncations"}, long: true},
+	// A read may be asked again, and a server forgets that it asked.
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1, Reads: 2}, terms: 2, log: 1},
+		must: []string{"leaders", "commits", "restarts", "reads", "reads confirmed", "reads answered"}, long: true},
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 1, grouped: 2, torn: true},
+		must: []string{"leaders", "commits", "truncations", "power cuts in a save"}, long: true},
 }
 
 // goals are events to which the explorer writes scripts.

@@ -21,9 +21,26 @@ import (
 //
 // An Encoder is safe for concurrent use once it is made.
 type Encoder struct {
-	id    reflect.Type
-	leave map[string]bool
-	plans map[reflect.Type]plan
+	encoding Encoding
+	plans    map[reflect.Type]plan
+
+	// met are the fields that the encoding names, and that some type has.
+	met map[string]bool
+}
+
+// Encoding says what an Encoder makes of a value. Fields are named as
+// "Type.field".
+type Encoding struct {
+	// Names is the type of servers' names, an unsigned integer that is 0 for
+	// nobody.
+	Names reflect.Type
+
+	// Leave are fields that are not part of the state: clocks, functions, and
+	// what never changes.
+	Leave []string
+
+	// Unordered are slices whose order has no meaning.
+	Unordered []string
 }
 
 // plan writes a value of one type.
@@ -37,25 +54,20 @@ type writer struct {
 
 // NewEncoder returns an Encoder for values of the types of the examples, and of
 // what they hold. Types that hide behind an interface must be among the
-// examples. id is the type of servers' names, an unsigned integer that is 0 for
-// nobody. leave lists fields that are not part of the state, as "Type.field":
-// clocks, functions, and what never changes.
+// examples.
 //
-// It fails if a field that is left out does not exist, or if a value cannot be
-// written: a function or a channel has no contents to compare.
-func NewEncoder(id reflect.Type, leave []string, examples ...any) (*Encoder, error) {
-	e := &Encoder{id: id, leave: make(map[string]bool), plans: make(map[reflect.Type]plan)}
-	for _, field := range leave {
-		e.leave[field] = false
-	}
+// It fails if a field that the encoding names does not exist, or if a value
+// cannot be written: a function or a channel has no contents to compare.
+func NewEncoder(encoding Encoding, examples ...any) (*Encoder, error) {
+	e := &Encoder{encoding: encoding, plans: make(map[reflect.Type]plan), met: make(map[string]bool)}
 	for _, x := range examples {
 		if err := e.learn(reflect.TypeOf(x)); err != nil {
 			return nil, err
 		}
 	}
-	for field, met := range e.leave {
-		if !met {
-			return nil, fmt.Errorf("the field %s is to be left out, but no value holds a field of that name", field)
+	for _, field := range slices.Concat(encoding.Leave, encoding.Unordered) {
+		if !e.met[field] {
+			return nil, fmt.Errorf("the encoding names the field %s, but no value holds a field of that name", field)
 		}
 	}
 	return e, nil
@@ -95,7 +107,7 @@ func (e *Encoder) learn(t reflect.Type) error {
 }
 
 func (e *Encoder) plan(t reflect.Type) (plan, error) {
-	if t == e.id {
+	if t == e.encoding.Names {
 		return func(w *writer, v reflect.Value) { w.number(w.rename(v.Uint())) }, nil
 	}
 	switch t.Kind() {
@@ -134,14 +146,18 @@ func (e *Encoder) planStruct(t reflect.Type) (plan, error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name := t.Name() + "." + f.Name
-		if _, out := e.leave[name]; out {
-			e.leave[name] = true
+		e.met[name] = true
+		if slices.Contains(e.encoding.Leave, name) {
 			continue
 		}
 		if err := e.learn(f.Type); err != nil {
 			return nil, fmt.Errorf("in the field %s: %w", name, err)
 		}
-		fields = append(fields, field{i, e.plans[f.Type]})
+		write := e.plans[f.Type]
+		if slices.Contains(e.encoding.Unordered, name) {
+			write = unordered(e.plans[f.Type.Elem()])
+		}
+		fields = append(fields, field{i, write})
 	}
 	return func(w *writer, v reflect.Value) {
 		for _, f := range fields {
@@ -154,7 +170,7 @@ func (e *Encoder) planList(t reflect.Type) (plan, error) {
 	if err := e.learn(t.Elem()); err != nil {
 		return nil, err
 	}
-	if t.Kind() == reflect.Slice && t.Elem() == e.id {
+	if t.Kind() == reflect.Slice && t.Elem() == e.encoding.Names {
 		return (*writer).names, nil
 	}
 	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
@@ -188,12 +204,30 @@ func (e *Encoder) planMap(t reflect.Type) (plan, error) {
 			element(&pair, i.Value())
 			pairs = append(pairs, pair.buf)
 		}
-		slices.SortFunc(pairs, bytes.Compare)
-		w.number(uint64(len(pairs)))
-		for _, p := range pairs {
-			w.buf = append(w.buf, p...)
-		}
+		w.sorted(pairs)
 	}, nil
+}
+
+// unordered writes a slice in the order of what its elements are written as.
+func unordered(element plan) plan {
+	return func(w *writer, v reflect.Value) {
+		var elements [][]byte
+		for i := range v.Len() {
+			one := writer{name: w.name}
+			element(&one, v.Index(i))
+			elements = append(elements, one.buf)
+		}
+		w.sorted(elements)
+	}
+}
+
+// sorted writes pieces in an order of their own.
+func (w *writer) sorted(pieces [][]byte) {
+	slices.SortFunc(pieces, bytes.Compare)
+	w.number(uint64(len(pieces)))
+	for _, p := range pieces {
+		w.buf = append(w.buf, p...)
+	}
 }
 
 func (e *Encoder) planPointer(t reflect.Type) (plan, error) {

@@ -12,6 +12,7 @@ type thing struct {
 	name   id
 	names  []id
 	list   []int
+	bag    []int
 	pair   [2]id
 	known  map[id]*thing
 	words  map[string]bool
@@ -27,14 +28,14 @@ type thing struct {
 
 func newThing() *thing {
 	return &thing{
-		name: 1, names: []id{3, 1}, list: []int{1, 2}, pair: [2]id{1, 2},
+		name: 1, names: []id{3, 1}, list: []int{1, 2}, bag: []int{1, 2, 2}, pair: [2]id{1, 2},
 		known: map[id]*thing{1: {text: "one"}, 2: {text: "two"}}, words: map[string]bool{"a": true},
 		bytes: []byte("b"), any: grant{"why"}, next: &thing{}, number: 7, signed: -1, text: "t", yes: true, clock: 5,
 	}
 }
 
 func thingEncoder(t *testing.T) *Encoder {
-	e, err := NewEncoder(reflect.TypeFor[id](), []string{"thing.clock"}, &thing{}, grant{}, ask{})
+	e, err := NewEncoder(Encoding{Names: reflect.TypeFor[id](), Leave: []string{"thing.clock"}, Unordered: []string{"thing.bag"}}, &thing{}, grant{}, ask{})
 	require.NoError(t, err)
 	return e
 }
@@ -47,6 +48,7 @@ func TestEveryFieldCounts(t *testing.T) {
 		"a set of names":         func(x *thing) { x.names = []id{1} },
 		"a list's order":         func(x *thing) { x.list = []int{2, 1} },
 		"a list's length":        func(x *thing) { x.list = []int{1} },
+		"what is in a bag":       func(x *thing) { x.bag = []int{1, 1, 2} },
 		"an array":               func(x *thing) { x.pair = [2]id{2, 1} },
 		"a value in a map":       func(x *thing) { x.known[2].text = "three" },
 		"a key of a map":         func(x *thing) { x.words = map[string]bool{"b": true} },
@@ -70,7 +72,7 @@ func TestEveryFieldCounts(t *testing.T) {
 func TestOrderOfSetsAndClocksDoNotCount(t *testing.T) {
 	e := thingEncoder(t)
 	x := newThing()
-	x.names, x.clock = []id{1, 3}, 6
+	x.names, x.clock, x.bag = []id{1, 3}, 6, []int{2, 1, 2}
 	require.Equal(t, e.Append(nil, newThing(), nil), e.Append(nil, x, nil))
 }
 
@@ -86,20 +88,20 @@ func TestNamesAreSwappedEverywhere(t *testing.T) {
 
 func TestWhatCannotBeEncodedIsRefused(t *testing.T) {
 	type odd struct{ call func() }
-	_, err := NewEncoder(reflect.TypeFor[id](), nil, odd{})
+	_, err := NewEncoder(Encoding{Names: reflect.TypeFor[id]()}, odd{})
 	require.EqualError(t, err, "in the field odd.call: a value of type func() cannot be encoded")
-	_, err = NewEncoder(reflect.TypeFor[id](), []string{"odd.call"}, odd{})
+	_, err = NewEncoder(Encoding{Names: reflect.TypeFor[id](), Leave: []string{"odd.call"}}, odd{})
 	require.NoError(t, err)
-	_, err = NewEncoder(reflect.TypeFor[id](), []string{"thing.watch"}, thing{})
-	require.EqualError(t, err, "the field thing.watch is to be left out, but no value holds a field of that name")
+	_, err = NewEncoder(Encoding{Names: reflect.TypeFor[id](), Unordered: []string{"thing.watch"}}, thing{})
+	require.EqualError(t, err, "the encoding names the field thing.watch, but no value holds a field of that name")
 }
 
 func TestSharedMemoryIsFound(t *testing.T) {
 	x := newThing()
 	require.Empty(t, Shared(x, newThing(), nil))
 	y := *x
-	require.Equal(t, []string{"thing.names", "thing.list", "thing.known", "thing.known", "thing.known", "thing.words", "thing.bytes", "thing.next"}, Shared(x, &y, nil))
-	y.names, y.list, y.words, y.bytes = nil, nil, nil, []byte("b")
+	require.Equal(t, []string{"thing.names", "thing.list", "thing.bag", "thing.known", "thing.known", "thing.known", "thing.words", "thing.bytes", "thing.next"}, Shared(x, &y, nil))
+	y.names, y.list, y.bag, y.words, y.bytes = nil, nil, nil, nil, []byte("b")
 	y.known = map[id]*thing{2: x.known[2]}
 	require.Equal(t, []string{"thing.known", "thing.next"}, Shared(x, &y, nil))
 	require.Equal(t, []string{"thing.known"}, Shared(x, &y, []string{"thing.next"}))

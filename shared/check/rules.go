@@ -145,11 +145,25 @@ func (c *Invariants) checkCandidate(w *watched, _ node.Inspector) error {
 		return violated("I17", "Candidate", "%s stands in term %d, but its vote is n%d's and it counts the votes of %v", name, w.now.Term, w.now.Vote, w.now.Votes)
 	}
 	for _, voter := range w.now.Votes {
-		if voter != w.id && c.votes[ballot{voter, w.now.Term}] != w.id {
+		if voter != w.id && !c.keepsVote(c.server(voter), w) {
 			return violated("I17", "Candidate", "%s counts a vote of n%d in term %d that n%d has not saved", name, voter, w.now.Term, voter)
 		}
 	}
 	return nil
+}
+
+// keepsVote reports whether a voter can never vote for another in a candidate's
+// term: the vote is on its disk, or a later term is. Of two terms that come in
+// one round only the later is saved, and that keeps the promise of both.
+func (c *Invariants) keepsVote(voter, candidate *watched) bool {
+	switch c.votes[ballot{voter.id, candidate.now.Term}] {
+	case candidate.id:
+		return true
+	case 0:
+		return voter.savedTerm > candidate.now.Term
+	default:
+		return false
+	}
 }
 
 func (c *Invariants) checkOrder(w *watched, _ node.Inspector) error {

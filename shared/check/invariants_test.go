@@ -516,6 +516,18 @@ func TestI17ACandidateAndItsVotes(t *testing.T) {
 	}
 }
 
+// A server that goes through two terms in one round saves the later only. It can
+// never vote in the earlier again, so the vote it gave there stands.
+func TestI17AVoteIsKeptByTheLaterTerm(t *testing.T) {
+	s := newStage(t, 3)
+	s.follow(1, 1, 2)
+	s.n[3].Term = 2
+	s.fine(3)
+	p := s.n[1]
+	p.Role, p.Term, p.Vote, p.Votes = node.Candidate, 1, 1, []uint64{1, 3}
+	s.fine(1)
+}
+
 func TestI18AnUpToDateLogHasWhatIsCommitted(t *testing.T) {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2)

@@ -109,7 +109,7 @@ func (s *Server) compactLog() error {
 	switch {
 	case c == nil:
 		s.takeSnapshot()
-	case c.written:
+	case c.done:
 		return s.finishSnapshot(c)
 	}
 	return nil
@@ -128,7 +128,7 @@ func (s *Server) takeSnapshot() {
 	c.base = s.rules.Position(s.base(c.at.Index))
 	c.last = c.base
 	s.snapshots.next = c
-	s.follow(c, func() error { return errors.Join(s.writeSnapshot(c), s.writeJournal(c)) })
+	s.beside(c, func() error { return errors.Join(s.writeSnapshot(c), s.writeJournal(c)) })
 }
 
 func (s *Server) compactBytes() int64 {
@@ -169,18 +169,26 @@ type compaction struct {
 	state   journal.State
 	tail    []raft.Entry
 
-	// written is true once all that is done beside the server is done, and err
-	// how it went.
-	written bool
-	err     error
+	// placed is the snapshot's file once it has the name that counts; placing is
+	// true from before that on. No other file must get that name then.
+	placing bool
+	placed  disk.File
+
+	// done is true when the work beside the server is, and err how it went.
+	done bool
+	err  error
 }
 
-// follow gives a compaction what has come to the log since, and lets work write
-// it beside the server.
-func (s *Server) follow(c *compaction, work func() error) {
+// beside lets work go on beside the server, with what has come to the log since
+// as the new journal's tail.
+func (s *Server) beside(c *compaction, work func() error) {
 	s.update(c)
-	c.written = false
-	s.world.Work(work, func(err error) { c.written, c.err = true, err })
+	s.start(c, work)
+}
+
+func (s *Server) start(c *compaction, work func() error) {
+	c.done = false
+	s.world.Work(work, func(err error) { c.done, c.err = true, err })
 }
 
 func (s *Server) update(c *compaction) {
@@ -218,10 +226,19 @@ func (s *Server) writeJournal(c *compaction) error {
 	return c.journal.Sync()
 }
 
-// finishSnapshot puts the snapshot and the journal in place of those before. If
-// much has come to the log meanwhile, the journal first follows beside the
-// server. If the log is another, by entries or a snapshot of a new leader, all of
-// it was in vain.
+// placeSnapshot gives the snapshot the name that counts, beside the server.
+func (s *Server) placeSnapshot(c *compaction) (err error) {
+	if err := s.giveName(writtenName); err != nil {
+		return err
+	}
+	c.placed, err = s.world.Disk.Open(newestName)
+	return err
+}
+
+// finishSnapshot leads a snapshot to its end: it gets its name, the journal
+// follows until little is missing, and takes the place of the old one. All that
+// takes time is done beside the server. If the log has become another meanwhile,
+// by entries or a snapshot of a new leader, some of it was in vain.
 func (s *Server) finishSnapshot(c *compaction) error {
 	if c.view != nil {
 		c.view.close()
@@ -230,44 +247,63 @@ func (s *Server) finishSnapshot(c *compaction) error {
 	switch status := s.rules.Status(); {
 	case c.err != nil:
 		return c.err
-	case c.at.Index <= status.Snapshot.Index || !s.rules.Has(c.last):
+	case c.at.Index <= status.Snapshot.Index:
 		s.snapshots.next = nil
 		return errors.Join(c.journal.Drop(), s.world.Disk.Remove(writtenName))
+	case !c.placing && s.rules.Has(c.last):
+		c.placing = true
+		s.beside(c, func() error { return errors.Join(s.writeJournal(c), s.placeSnapshot(c)) })
+		return nil
+	case !c.placing:
+		c.placing = true
+		s.start(c, func() error { return s.placeSnapshot(c) })
+		return nil
+	case !s.rules.Has(c.last):
+		base, _ := s.rules.Saved()
+		return errors.Join(c.journal.Drop(), s.useSnapshot(c, base.Index))
 	case status.Last > c.last.Index+smallTail:
-		s.follow(c, func() error { return s.writeJournal(c) })
+		s.beside(c, func() error { return s.writeJournal(c) })
 		return nil
 	}
-	s.snapshots.next = nil
 	s.update(c)
-	return s.useSnapshot(c)
+	return errors.Join(s.replaceJournal(c), s.useSnapshot(c, c.base.Index))
 }
 
-// useSnapshot makes the last steps, in an order in which a crash between two of
-// them leaves a snapshot and a journal that fit together.
-func (s *Server) useSnapshot(c *compaction) error {
+// replaceJournal puts the new journal, with the last entries, in place of the
+// old one. The snapshot that it presumes is there already.
+func (s *Server) replaceJournal(c *compaction) error {
 	if err := s.writeJournal(c); err != nil {
 		return err
 	}
-	if err := s.replaceNewest(writtenName); err != nil {
-		return err
-	}
-	if err := s.journal.Replace(c.journal); err != nil {
+	old, err := s.journal.Replace(c.journal)
+	if err != nil {
 		return err
 	}
 	s.snapshots.floor = s.journal.Size()
-	s.rules.Compact(c.at.Index, c.base.Index)
+	s.world.Work(old.Close, func(error) {})
 	return nil
 }
 
-// replaceNewest gives a complete and synced file the name that counts.
-func (s *Server) replaceNewest(name string) error {
-	if err := s.world.Disk.Rename(name, newestName); err != nil {
+// useSnapshot tells the rules of the snapshot that has its name now, and of where
+// the log begins.
+func (s *Server) useSnapshot(c *compaction, base raft.Index) error {
+	s.snapshots.next = nil
+	if old := s.snapshots.newest; old != nil {
+		// The last one to close a large file that has lost its name frees it.
+		s.world.Work(old.Close, func(error) {})
+	}
+	size, err := c.placed.Size()
+	s.snapshots.newest, s.snapshots.size = c.placed, size
+	s.rules.Compact(c.at.Index, base)
+	return err
+}
+
+// giveName gives a complete and synced file the name that counts.
+func (s *Server) giveName(file string) error {
+	if err := s.world.Disk.Rename(file, newestName); err != nil {
 		return err
 	}
-	if err := s.world.Disk.Sync(); err != nil {
-		return err
-	}
-	return s.openNewest()
+	return s.world.Disk.Sync()
 }
 
 // fillChunk puts into a message the piece of the snapshot that it is to bring.
@@ -312,8 +348,8 @@ func (s *Server) install(at raft.Position) error {
 	if err := s.dropIncoming(); err != nil {
 		return err
 	}
-	if at.Index <= s.rules.Status().Commit {
-		s.rules.Discard() // entries were faster
+	if own := s.snapshots.next; at.Index <= s.rules.Status().Commit || own != nil && own.placing {
+		s.rules.Discard() // entries were faster, or its own one needs the name
 		return nil
 	}
 	m := newMachine()
@@ -329,7 +365,7 @@ func (s *Server) install(at raft.Position) error {
 		s.rules.Discard()
 		return nil
 	}
-	if err := s.replaceNewest(incomingName); err != nil {
+	if err := errors.Join(s.giveName(incomingName), s.openNewest()); err != nil {
 		return err
 	}
 	s.machine = m

@@ -377,11 +377,12 @@ func (j *Journal) Drop() error { return errors.Join(j.f.Close(), j.d.Remove(j.na
 
 // Replace puts a successor in the place of the journal, as Rewrite does, but in
 // no time. The successor must be synced, hold the state and end where the
-// journal does; it is not used any more.
-func (j *Journal) Replace(by *Journal) error {
+// journal does; it is not used any more. Close the old file that Replace returns
+// where that may take long: it is freed then.
+func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 	switch {
 	case j.err != nil:
-		return j.err
+		return nil, j.err
 	case by.err != nil:
 		j.fail(by.err)
 	case len(by.buf) > 0 || by.state != j.state || by.log.last != j.log.last || by.log.lastTerm() != j.log.lastTerm():
@@ -390,20 +391,20 @@ func (j *Journal) Replace(by *Journal) error {
 		j.misused(j.log.base.before(by.log.base, j.state))
 	}
 	if j.err != nil {
-		return j.err
+		return nil, j.err
 	}
-	err := j.d.Rename(by.name, j.name)
+	err = j.d.Rename(by.name, j.name)
 	if err == nil {
 		err = j.d.Sync()
 	}
 	if err != nil {
 		j.fail(err)
-		return j.err
+		return nil, j.err
 	}
-	j.f.Close()
+	old = j.f
 	j.f, j.log, j.size, j.length = by.f, by.log, by.size, by.length
 	j.buf = reuse(j.buf)
-	return nil
+	return old, nil
 }
 
 // rewritten returns the content of the file that Rewrite makes, and the shape

@@ -23,7 +23,11 @@ func compacted(j *Journal) error {
 	if err := next.Sync(); err != nil {
 		return err
 	}
-	return j.Replace(next)
+	old, err := j.Replace(next)
+	if err != nil {
+		return err
+	}
+	return old.Close()
 }
 
 // longJournal has five entries and state 3.
@@ -87,7 +91,8 @@ func TestASuccessorThatIsNotUpToDateIsRefused(t *testing.T) {
 	j := longJournal(t, disk.NewSim("n1"))
 	next, err := j.Successor(State{Term: 3, Vote: 2}, Base{Index: 4, Term: 2}, nil)
 	require.NoError(t, err)
-	require.ErrorContains(t, j.Replace(next), "not up to date")
+	_, err = j.Replace(next)
+	require.ErrorContains(t, err, "not up to date")
 	require.ErrorContains(t, j.Sync(), "not up to date", "it has stopped")
 
 	j = longJournal(t, disk.NewSim("n1"))

@@ -84,9 +84,9 @@ func (r *run) kept(id uint64) (total int64) {
 
 // boundedLog overwrites ten keys. Half of the way, and at its end, everybody's
 // disk must hold no more than the bound allows: a snapshot and its successor, a
-// journal and its successor.
+// journal and its successor, and what was written while these were made.
 func boundedLog(r *run) {
-	const bound = 8 * soonBytes
+	const bound = 16 * soonBytes
 	leader := r.leader()
 	for _, half := range []int{0, 1} {
 		r.say("ten keys are overwritten %d times", overwrites/2)

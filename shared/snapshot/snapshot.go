@@ -43,8 +43,12 @@ type Header struct {
 	Term  uint64
 }
 
-// bufferSize is how much is written at once.
-const bufferSize = 256 << 10
+// bufferSize is how much is written at once, and pace how much between two
+// syncs: a lot that is not synced would make the syncs of others wait.
+const (
+	bufferSize = 256 << 10
+	pace       = 2 << 20
+)
 
 // Writer writes one snapshot. The first error stays; Finish returns it.
 type Writer struct {
@@ -53,6 +57,9 @@ type Writer struct {
 	at    int64
 	lines int
 	err   error
+
+	// synced is how much of it is on the disk.
+	synced int64
 }
 
 // Create begins a snapshot in a file of that name, which it empties. The name
@@ -99,6 +106,9 @@ func (w *Writer) write() {
 	}
 	w.at += int64(len(w.buf))
 	w.buf = w.buf[:0]
+	if w.err == nil && w.at-w.synced >= pace {
+		w.synced, w.err = w.at, w.f.Sync()
+	}
 }
 
 // Finish writes the last line and syncs the file, which it closes. After an

@@ -11,6 +11,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +35,21 @@ const (
 
 	// Open asks for a new session; the response's index is its number.
 	Open = "open"
+
+	// Members asks one server who the members are, as it sees them.
+	Members = "members"
+
+	// Change asks the leader to add servers, to remove some, or both at once.
+	// Its answer comes when the change has begun for good; it then goes on by
+	// itself, whoever leads.
+	Change = "change"
+
+	// Cancel asks the leader to call off the change that is under way, which it
+	// can as long as the new servers do not count.
+	Cancel = "cancel"
+
+	// Transfer asks the leader to hand the lead on to another member.
+	Transfer = "transfer"
 )
 
 // Fields is a set of the fields a request may have, besides id and op.
@@ -64,6 +80,13 @@ const (
 
 	// Consistency says how fresh a read must be.
 	Consistency
+
+	// Add and Remove are the servers that a change adds and removes.
+	Add
+	Remove
+
+	// To is the server that shall lead.
+	To
 )
 
 var fieldNames = []struct {
@@ -79,6 +102,9 @@ var fieldNames = []struct {
 	{Seq, "seq"},
 	{Ack, "ack"},
 	{Consistency, "consistency"},
+	{Add, "add"},
+	{Remove, "remove"},
+	{To, "to"},
 }
 
 func (f Fields) String() string {
@@ -153,6 +179,14 @@ type Request struct {
 
 	// Consistency is "linearizable", "stale" or "" for the default.
 	Consistency string
+
+	// Add are the servers that a change adds, Remove the IDs of those that it
+	// removes. A change has at least one of them, and no server twice.
+	Add    []Member
+	Remove []uint64
+
+	// To is the ID of the server that shall lead.
+	To uint64
 }
 
 // Command returns the command of the store that a request carries.
@@ -193,6 +227,12 @@ func (o Ops) Decode(line []byte) (Request, error) {
 			r.Ack, has = d.Uint(), has|Ack
 		case "consistency":
 			r.Consistency, has = d.String(), has|Consistency
+		case "add":
+			r.Add, has = decodeMembers(&d), has|Add
+		case "remove":
+			r.Remove, has = decodeIDs(&d), has|Remove
+		case "to":
+			r.To, has = d.Uint(), has|To
 		default:
 			d.Unknown()
 		}
@@ -215,12 +255,24 @@ func (o Ops) Decode(line []byte) (Request, error) {
 	case has&^(op.Needs|op.May) != 0:
 		return r, refuse("%s does not take the field %s", r.Op, has&^(op.Needs|op.May))
 	}
-	if op.Needs&Key != 0 {
-		if err := r.Command().Check(); err != nil {
-			return r, refuse("%v", err)
-		}
+	if err := r.check(op); err != nil {
+		return r, refuse("%v", err)
 	}
 	return r, nil
+}
+
+// check says what is wrong with the values of the fields, or nil.
+func (r Request) check(op Op) error {
+	fields := op.Needs | op.May
+	switch {
+	case op.Needs&Key != 0:
+		return r.Command().Check()
+	case fields&(Add|Remove) != 0:
+		return r.CheckChange()
+	case op.Needs&To != 0 && r.To == 0:
+		return errors.New(`field "to" is 0; IDs start at 1`)
+	}
+	return nil
 }
 
 // idOf looks for the id in a line that is not a request, so that whoever sent
@@ -293,6 +345,9 @@ func (r Request) AppendJSON(b []byte) []byte {
 		b = append(b, `,"consistency":`...)
 		b = strict.AppendString(b, r.Consistency)
 	}
+	b = appendMembers(b, r.Add)
+	b = appendIDs(b, r.Remove)
+	b = appendUint(b, `,"to":`, r.To)
 	return append(b, '}')
 }
 

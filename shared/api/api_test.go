@@ -23,6 +23,10 @@ func all() Ops {
 	ops[Log] = Op{May: From}
 	ops[Lead] = Op{Needs: Term}
 	ops[Open] = Op{}
+	ops[Members] = Op{}
+	ops[Change] = Op{May: Add | Remove}
+	ops[Cancel] = Op{}
+	ops[Transfer] = Op{Needs: To}
 	return ops
 }
 
@@ -42,6 +46,12 @@ func TestDecode(t *testing.T) {
 		{`{"id":1,"op":"lead","term":3}`, Request{ID: 1, Op: Lead, Term: 3}},
 		{`{"id":1,"op":"put","key":"x","value":"1","session":2,"seq":3,"ack":1}`,
 			Request{ID: 1, Op: kv.Put, Key: "x", Value: "1", Session: 2, Seq: 3, Ack: 1}},
+		{`{"id":1,"op":"members"}`, Request{ID: 1, Op: Members}},
+		{`{"id":1,"op":"cancel"}`, Request{ID: 1, Op: Cancel}},
+		{`{"id":1,"op":"transfer","to":3}`, Request{ID: 1, Op: Transfer, To: 3}},
+		{`{"id":1,"op":"change","add":[{"address":"127.0.0.1:7074","id":4}],"remove":[1,2]}`,
+			Request{ID: 1, Op: Change, Add: []Member{{ID: 4, Address: "127.0.0.1:7074"}}, Remove: []uint64{1, 2}}},
+		{`{"id":1,"op":"change","add":[],"remove":[1]}`, Request{ID: 1, Op: Change, Remove: []uint64{1}}},
 		{`{"id":1,"op":"get","key":"x","consistency":"stale"}`, Request{ID: 1, Op: kv.Get, Key: "x", Consistency: "stale"}},
 	} {
 		have, err := all().Decode([]byte(c.line))
@@ -110,6 +120,12 @@ func TestRequestRoundTrip(t *testing.T) {
 		{ID: 1, Op: Lead, Term: 4},
 		{ID: 1, Op: Log, From: 12},
 		{ID: 1, Op: kv.Get, Key: "x", Consistency: "linearizable"},
+		{ID: 1, Op: Members},
+		{ID: 1, Op: Cancel},
+		{ID: 1, Op: Transfer, To: 3},
+		{ID: 1, Op: Change, Add: []Member{{ID: 4, Address: "127.0.0.1:7074"}, {ID: MaxID, Address: "[::1]:1"}}, Remove: []uint64{1, 2}},
+		{Op: Change, Add: []Member{{ID: 4, Address: "n4.example:7074"}}},
+		{Op: Change, Remove: []uint64{1}},
 	} {
 		have, err := all().Decode(r.AppendJSON(nil))
 		require.NoError(t, err)

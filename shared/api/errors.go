@@ -28,6 +28,11 @@ const (
 	// that does, if it is known. It did not happen.
 	NotLeader Code = "not_leader"
 
+	// Refused: what was asked makes no sense as the cluster is now, such as to
+	// add a server that is a member, or a second change while one is under way.
+	// It did not happen.
+	Refused Code = "refused"
+
 	// NoSession: the session of the command is not known any more, or its Seq
 	// was answered and forgotten. It did not happen this time; whether an
 	// earlier try did, the server cannot say.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/node"
 )
@@ -202,7 +203,7 @@ func (a *app) resolve(word string, members []endpoint) (endpoint, error) {
 		}
 		return endpoint{}, fmt.Errorf("there is no server n%s in the cluster", m[1])
 	}
-	if err := cluster.CheckAddress(word); err != nil {
+	if err := api.CheckAddress(word); err != nil {
 		return endpoint{}, err
 	}
 	for _, e := range members {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/api"
 )
 
 // defaultListen is the address of a stage's single server.
@@ -42,7 +42,7 @@ func (a *app) makeServe(root *cobra.Command) {
 // is free.
 func (a *app) listen(address string) (net.Listener, error) {
 	if _, port, err := net.SplitHostPort(address); err != nil || port != "0" {
-		if err := cluster.CheckAddress(address); err != nil {
+		if err := api.CheckAddress(address); err != nil {
 			return nil, usagef("--listen: %v", err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/strict"
 )
@@ -22,7 +23,7 @@ import (
 // Limits of what a cluster.json may say.
 const (
 	// MaxServers is how many members one file may have.
-	MaxServers = 99
+	MaxServers = api.MaxMembers
 
 	// MaxTimeout is the longest timeout.
 	MaxTimeout = time.Hour
@@ -310,12 +311,12 @@ func checkMembers(members []node.Member) error {
 		switch {
 		case m.ID == 0:
 			return fmt.Errorf(`field "%s.id" is missing or 0; IDs start at 1`, at)
-		case m.ID > 1<<53:
+		case m.ID > api.MaxID:
 			return fmt.Errorf(`field "%s.id" is %d; at most 2^53 is allowed`, at, m.ID)
 		case m.Address == "":
 			return fmt.Errorf(`field "%s.address" is missing: it is host:port, such as "127.0.0.1:7021"`, at)
 		}
-		if err := CheckAddress(m.Address); err != nil {
+		if err := api.CheckAddress(m.Address); err != nil {
 			return fmt.Errorf(`field "%s.address": %w`, at, err)
 		}
 		for j, other := range members[:i] {
@@ -326,23 +327,6 @@ func checkMembers(members []node.Member) error {
 				return fmt.Errorf(`field "%s.address": the address %s is taken by %s; each server has its own`, at, m.Address, node.Name(other.ID))
 			}
 		}
-	}
-	return nil
-}
-
-// CheckAddress says what is wrong with an address that should be host:port, or
-// nil.
-func CheckAddress(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf(`%q is not host:port, such as "127.0.0.1:7021"`, address)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	switch {
-	case host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7F }):
-		return fmt.Errorf(`%q has no usable host; write host:port, such as "127.0.0.1:7021"`, address)
-	case err != nil || n == 0:
-		return fmt.Errorf(`%q has no usable port; ports go from 1 to 65535`, address)
 	}
 	return nil
 }

@@ -52,6 +52,10 @@ type State struct {
 	SnapIndex uint64
 	SnapTerm  uint64
 
+	// Base is the configuration in force at SnapIndex, in the stages whose
+	// members change; empty elsewhere.
+	Base Voters
+
 	// Last is the index of the last entry, or SnapIndex if the log is empty.
 	Last uint64
 
@@ -59,7 +63,8 @@ type State struct {
 	Commit  uint64
 	Applied uint64
 
-	// Config says who may vote now.
+	// Config says who may vote now. It is empty while the server knows of no
+	// configuration.
 	Config Voters
 
 	// Votes are the servers whose votes a candidate has, itself included, in
@@ -105,4 +110,7 @@ type Entry struct {
 	// Data is what it carries: a command, a configuration, or nothing. Two
 	// entries are the same if term and Data are.
 	Data []byte
+
+	// Config is the configuration that the entry carries; nil for all others.
+	Config *Voters
 }

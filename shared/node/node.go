@@ -67,6 +67,12 @@ type World struct {
 	// overtaken. The line must not be changed afterwards.
 	Send func(to uint64, line []byte)
 
+	// Connect says whom the server may send to from now on, itself perhaps among
+	// them. A server whose members never change need not call it: it can reach
+	// the members that Config names. The server calls it within its methods, and
+	// while it is made. nil in a world in which everybody can reach everybody.
+	Connect func(members []Member)
+
 	// Disk is what outlives a crash; nil in stages that keep nothing.
 	Disk disk.Disk
 
@@ -98,6 +104,11 @@ type Config struct {
 	// Members are the servers, in the order of their IDs.
 	Members []Member
 
+	// Joiners are servers that were started later, in the order of their IDs.
+	// They join by a change of the members: being named here makes nobody a
+	// member.
+	Joiners []Member
+
 	// Leader is the server that leads at first, in the stages in which a person
 	// appoints it; 0 elsewhere.
 	Leader uint64
@@ -122,19 +133,15 @@ type Config struct {
 }
 
 // Member is one server of a cluster.
-type Member struct {
-	// ID is 1 or more, and never used again for another server.
-	ID uint64
+type Member = api.Member
 
-	// Address is where clients and peers reach it: host:port.
-	Address string
-}
-
-// Address returns the address of a member, or "".
+// Address returns the address of a member or a joiner, or "".
 func (c Config) Address(id uint64) string {
-	for _, m := range c.Members {
-		if m.ID == id {
-			return m.Address
+	for _, members := range [][]Member{c.Members, c.Joiners} {
+		for _, m := range members {
+			if m.ID == id {
+				return m.Address
+			}
 		}
 	}
 	return ""

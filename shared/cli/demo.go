@@ -54,6 +54,9 @@ type Demo struct {
 	// last is what the last command has shown.
 	last string
 
+	// compact is compact_bytes of the configuration, 0 for the default.
+	compact int64
+
 	// dir is the data folder of the servers that run, "" if none do, and file
 	// their configuration.
 	dir  string
@@ -145,6 +148,9 @@ func (d *Demo) pause() {
 	}
 }
 
+// Compact sets compact_bytes for the servers that Start starts.
+func (d *Demo) Compact(bytes int64) { d.compact = bytes }
+
 // Start starts servers: a cluster of n, or the single server of a stage that
 // has no cluster; n is 1 then. Those that ran before are stopped.
 func (d *Demo) Start(n int) {
@@ -207,6 +213,7 @@ func (d *Demo) writeConfig(n int) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	file.Config.CompactBytes = d.compact
 	for i := range file.Config.Members {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -538,6 +538,39 @@ func TestI18AnUpToDateLogHasWhatIsCommitted(t *testing.T) {
 	s.breaks(3, "I18")
 }
 
+// Figure 8: an entry of term 1 is committed in term 3, and one of term 2 stands in
+// its place elsewhere. That log is newer than the entry, and lacks it rightly.
+func TestI18LooksAtTheTermOfTheCommit(t *testing.T) {
+	s := newStage(t, 5)
+	s.elect(1, 1, 2, 3, 4)
+	s.write(entry(1, "a"), 1, 2, 4)
+	s.elect(5, 2, 3, 4)
+	s.write(entry(2, "z"), 5)
+	s.elect(1, 3, 2, 3)
+	s.write(entry(1, "a"), 3)
+	s.write(entry(3, "b"), 1, 2, 3)
+	s.commit(2, 1)
+	s.n[4].Term, s.n[4].Vote = 3, 0
+	s.commit(1, 4)
+	s.fine(1, 2, 3, 4, 5)
+
+	// In a term behind that of the commit there is no excuse.
+	s.n[5].Role, s.n[5].Term, s.n[5].Vote = node.Follower, 4, 0
+	s.n[5].log = append(s.n[5].log, entry(4, "y"))
+	s.breaks(5, "I18")
+}
+
+func TestI18LooksAtAllOnceMoreIsCommitted(t *testing.T) {
+	s := newStage(t, 3)
+	s.elect(1, 1, 2)
+	s.write(entry(1, "a"), 1, 2)
+	s.n[3].Term = 2
+	s.n[3].log = []node.Entry{entry(2, "z")}
+	s.fine(3)
+	s.n[1].Commit = 1
+	s.breaks(1, "I18")
+}
+
 func TestI19ASnapshotCoversWhatIsCommitted(t *testing.T) {
 	t.Run("too far", func(t *testing.T) {
 		s := reign(t)

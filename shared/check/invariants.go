@@ -36,6 +36,8 @@ import (
 //	I17  a candidate and its votes     checkCandidate
 //	I18  an up-to-date log has what is committed          checkUpToDate
 //	I19  a snapshot covers what is committed              compact
+//	I20  a server's configuration, and how it may change  checkConfig, readBase
+//	I21  quorums of neighbouring configurations overlap   checkChange
 //	I22  exactly once, I23 reads, I24 answers             AgainstLog
 //
 // "On a disk" means: in the log when the server's Flush returned without an
@@ -59,14 +61,31 @@ type Invariants struct {
 	// committed are the committed entries from index 1 on.
 	committed []commitment
 
-	// quorum is the configuration of the leader that committed last.
+	// quorum is the configuration of the leader that committed last, for
+	// clusters whose members do not change.
 	quorum node.Voters
+
+	// first is what a cluster whose members change began with, configs are the
+	// configurations that were committed since, in order.
+	first   configuration
+	configs []configuration
+
+	// outside is the newest term whose leader had removed itself.
+	outside uint64
 
 	counters InvariantCounters
 
-	// died are the terms whose leader went down in the middle of a flush, and so
-	// may have done what nobody saw.
-	died []uint64
+	// died are the leaders that went down in the middle of a flush, and so may
+	// have done what nobody saw.
+	died []death
+}
+
+// death is a leader that went down in the middle of a flush.
+type death struct {
+	term uint64
+
+	// config is what was last seen to be in force there.
+	config node.Voters
 }
 
 // ballot is a server's vote in a term.
@@ -121,6 +140,23 @@ type InvariantCounters struct {
 
 	// Joint is how often a server entered a joint configuration.
 	Joint int `json:"joint"`
+
+	// Changes is how many changes of the members were begun, Changed how many
+	// were done, Cancelled how many were called off.
+	Changes   int `json:"changes_begun"`
+	Changed   int `json:"changes_done"`
+	Cancelled int `json:"changes_cancelled"`
+
+	// RolledBack is how often a server lost a configuration with the end of its
+	// log.
+	RolledBack int `json:"configurations_rolled_back"`
+
+	// LearnersInstalled is how often a snapshot was installed by a server that
+	// did not vote.
+	LearnersInstalled int `json:"learners_installed"`
+
+	// LeadersRemoved is how many leaders had removed themselves.
+	LeadersRemoved int `json:"leaders_removed"`
 }
 
 // Add adds the counters of another run.
@@ -132,6 +168,12 @@ func (n *InvariantCounters) Add(o InvariantCounters) {
 	n.Snapshots += o.Snapshots
 	n.Installed += o.Installed
 	n.Joint += o.Joint
+	n.Changes += o.Changes
+	n.Changed += o.Changed
+	n.Cancelled += o.Cancelled
+	n.RolledBack += o.RolledBack
+	n.LearnersInstalled += o.LearnersInstalled
+	n.LeadersRemoved += o.LeadersRemoved
 }
 
 // Violation says which invariant does not hold.
@@ -167,6 +209,12 @@ type watched struct {
 
 	// log is the log as last seen.
 	log cachedLog
+
+	// base is the configuration in force where the log begins, configs are those
+	// that it has, in order. The last unjudged ones are new to everybody.
+	base     configuration
+	configs  []configuration
+	unjudged int
 
 	// saved is the log as of the last flush, and savedTerm, savedVote what
 	// stood beside it.
@@ -249,7 +297,7 @@ func (c *Invariants) Stopped(id uint64, torn bool) {
 	w := c.server(id)
 	w.up, w.torn = false, torn
 	if torn && w.now.Role == node.Leader {
-		c.died = append(c.died, w.now.Term)
+		c.died = append(c.died, death{w.now.Term, cloneVoters(w.now.Config)})
 	}
 }
 
@@ -275,7 +323,7 @@ func (c *Invariants) Look(id uint64, in node.Inspector, flushed bool) error {
 	c.counters.Looks++
 	for _, check := range [...]func(*watched, node.Inspector) error{
 		c.checkMonotone, c.readLog, c.checkRecovered, c.checkLeader, c.checkCandidate, c.checkOrder,
-		c.checkCommitRule, c.checkCommitted, c.checkHash, c.checkProgress, c.checkUpToDate,
+		c.checkCommitRule, c.checkCommitted, c.checkConfig, c.checkHash, c.checkProgress, c.checkUpToDate,
 	} {
 		if err := check(w, in); err != nil {
 			return err
@@ -294,6 +342,9 @@ func (c *Invariants) count(w *watched) {
 		c.counters.Snapshots++
 		if w.now.SnapIndex > w.before.Commit {
 			c.counters.Installed++
+			if c.first.known() && !votesIn(w.before.Config, w.id) {
+				c.counters.LearnersInstalled++
+			}
 		}
 	}
 	if len(w.now.Config.Next) > 0 && (w.fresh || len(w.before.Config.Next) == 0) {
@@ -308,9 +359,12 @@ const fullLook = 256
 // readLog brings the memory of a log up to date, and checks what is new.
 func (c *Invariants) readLog(w *watched, in node.Inspector) error {
 	if w.fresh {
-		w.log = cachedLog{}
+		w.log, w.configs, w.unjudged = cachedLog{}, w.configs[:0], 0
 	}
 	if err := c.compact(w); err != nil {
+		return err
+	}
+	if err := c.readBase(w); err != nil {
 		return err
 	}
 	changed := c.firstChange(w, in)
@@ -319,6 +373,7 @@ func (c *Invariants) readLog(w *watched, in node.Inspector) error {
 			return err
 		}
 		w.log.links = w.log.links[:changed-w.log.start-1]
+		c.forgetConfigs(w, changed)
 		c.counters.Truncated++
 	}
 	for k := w.log.last() + 1; k <= w.now.Last; k++ {
@@ -344,11 +399,13 @@ func (c *Invariants) compact(w *watched) error {
 		return violated("I19", "Snapshot", "%s has a snapshot that ends in term %d at entry %d; the committed entry is of term %d",
 			node.Name(w.id), w.now.SnapTerm, start, base.term)
 	}
+	covered := func(f configuration) bool { return f.index <= start }
 	if chain, known := w.log.chainAt(start); known && chain == base.chain {
 		w.log.links = append([]link(nil), w.log.links[start-w.log.start:]...)
 	} else {
-		w.log.links = nil
+		w.log.links, covered = nil, func(configuration) bool { return true }
 	}
+	w.configs = slices.DeleteFunc(w.configs, covered)
 	w.log.start, w.log.chain = start, base.chain
 	w.dirty = min(w.dirty, start+1)
 	return nil

@@ -93,8 +93,11 @@ func (c *Invariants) checkNewEntry(w *watched, k uint64, e node.Entry) error {
 	at := position{k, e.Term}
 	if first, seen := c.created[at]; !seen {
 		c.created[at] = origin{l.chain, w.id}
+		c.noteConfig(w, k, e, true)
 	} else if first.chain != l.chain {
 		return violated("I5", "Log Matching", "%s and n%d have an entry %d of term %d, but not the same log up to it", name, first.server, k, e.Term)
+	} else {
+		c.noteConfig(w, k, e, false)
 	}
 	if leader := c.leaders[e.Term]; leader != 0 && leader != w.id {
 		l := c.server(leader)
@@ -150,7 +153,7 @@ func (c *Invariants) checkCandidate(w *watched, _ node.Inspector) error {
 			return violated("I17", "Candidate", "%s counts a vote of n%d in term %d that n%d has not saved", name, voter, w.now.Term, voter)
 		}
 	}
-	return nil
+	return c.checkStanding(w)
 }
 
 // keepsVote reports whether a voter can never vote for another in a candidate's
@@ -177,8 +180,9 @@ func (c *Invariants) checkOrder(w *watched, _ node.Inspector) error {
 }
 
 // checkCommitRule: a leader commits by counting only entries of its own term,
-// and only what a quorum holds: the others on their disks, itself at least in
-// its log, since its answers wait for its own disk.
+// and only what a quorum holds, of both halves if the configuration is joint:
+// the others on their disks, itself, if it is one of them, at least in its log,
+// since its answers wait for its own disk.
 func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 	k := w.now.Commit
 	if w.now.Role != node.Leader || k <= uint64(len(c.committed)) || k <= w.log.start {
@@ -194,8 +198,8 @@ func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 		}
 		return s.holds(&s.saved, k, chain)
 	}
-	if !c.quorumOf(w.now.Config, holds) {
-		return violated("I10", "Commit rule", "%s commits entry %d, but no quorum holds it", node.Name(w.id), k)
+	if !slices.ContainsFunc(w.inForce(), func(v node.Voters) bool { return c.quorumOf(v, holds) }) {
+		return violated("I10", "Commit rule", "%s commits entry %d, but no quorum of (%s) holds it", node.Name(w.id), k, wordsOf(w.now.Config))
 	}
 	c.quorum = cloneVoters(w.now.Config)
 	return nil
@@ -234,10 +238,6 @@ func (c *Invariants) quorumOf(v node.Voters, f func(*watched) bool) bool {
 	return half(v.Now) && (len(v.Next) == 0 || half(v.Next))
 }
 
-func cloneVoters(v node.Voters) node.Voters {
-	return node.Voters{Now: slices.Clone(v.Now), Next: slices.Clone(v.Next)}
-}
-
 // checkCommitted: all servers commit the same entries. Only a leader can be
 // the first to commit one.
 func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
@@ -266,6 +266,7 @@ func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 			in = max(in, c.committed[n-1].in)
 		}
 		c.committed = append(c.committed, commitment{term: l.term, chain: l.chain, data: l.data, in: in, by: w.id})
+		c.commitConfig(w, k)
 	}
 	return nil
 }
@@ -276,12 +277,13 @@ func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 // none.
 func (c *Invariants) diedCommitting(w *watched, k, chain uint64) uint64 {
 	holds := func(s *watched) bool { return s == w || s.torn || s.holds(&s.saved, k, chain) }
-	if !c.quorumOf(w.now.Config, holds) {
-		return 0
-	}
 	for i := len(c.died) - 1; i >= 0; i-- {
-		if term := c.died[i]; term <= w.now.Term && term >= w.log.at(k).term {
-			return term
+		d := c.died[i]
+		if d.term > w.now.Term || d.term < w.log.at(k).term {
+			continue
+		}
+		if slices.ContainsFunc(c.thenInForce(w, d), func(v node.Voters) bool { return c.quorumOf(v, holds) }) {
+			return d.term
 		}
 	}
 	return 0
@@ -415,8 +417,9 @@ func (w *watched) save() {
 	w.dirty = noIndex
 }
 
-// checkDurable: no quorum could form without a server that has the last
-// committed entry on its disk. Whoever has that one has all before it.
+// checkDurable: no quorum of the newest committed configuration could form
+// without a server that has the last committed entry on its disk. Whoever has
+// that one has all before it.
 func (c *Invariants) checkDurable() error {
 	k := uint64(len(c.committed))
 	if k == 0 {
@@ -424,7 +427,11 @@ func (c *Invariants) checkDurable() error {
 	}
 	last := c.committed[k-1]
 	without := func(w *watched) bool { return !w.holds(&w.saved, k, last.chain) }
-	if c.quorumOf(c.quorum, without) {
+	quorum := c.quorum
+	if members, _ := c.Members(); len(members.Now) > 0 {
+		quorum = members
+	}
+	if c.quorumOf(quorum, without) {
 		return violated("I11", "What is committed is on the disks of a quorum", "entry %d, committed by n%d, is on too few disks: a quorum could form without it", k, last.by)
 	}
 	return nil

@@ -290,7 +290,7 @@ func TestRenameThatIsLost(t *testing.T) {
 		}
 		return nil
 	}
-	require.ErrorIs(t, j.Rewrite(State{Term: 1}, Base{1, 1}, nil), syscall.EIO)
+	require.ErrorIs(t, j.Rewrite(State{Term: 1}, Base{Index: 1, Term: 1}, nil), syscall.EIO)
 	require.ErrorIs(t, j.Sync(), syscall.EIO)
 	d.Hook = nil
 	d.CrashWorst()

@@ -50,7 +50,7 @@ func rewritten(t *testing.T) []byte {
 	t.Helper()
 	d := onDisk(t, tenRecords(t, true))
 	j, r := open(t, d)
-	require.NoError(t, j.Rewrite(r.State, Base{2, 1}, r.Entries[2:]))
+	require.NoError(t, j.Rewrite(r.State, Base{Index: 2, Term: 1, Config: `{"voters":[1]}`}, r.Entries[2:]))
 	return fileOf(t, d)
 }
 

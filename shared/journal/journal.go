@@ -117,6 +117,10 @@ type State struct {
 type Base struct {
 	Index uint64
 	Term  uint64
+
+	// Config is what else the server must know of that place: a JSON object on
+	// one line, or "".
+	Config string
 }
 
 // Recovered is what a journal holds.

@@ -161,7 +161,7 @@ func TestRewriteKeepsWhatItIsGiven(t *testing.T) {
 
 	j.SetState(State{Term: 3})
 	keep := []Entry{{Index: 9, Term: 2, Command: []byte("9")}, {Index: 10, Term: 2, Command: []byte("10")}, {Index: 11, Term: 3, Kind: "noop"}}
-	require.NoError(t, j.Rewrite(State{Term: 3}, Base{8, 2}, keep))
+	require.NoError(t, j.Rewrite(State{Term: 3}, Base{Index: 8, Term: 2, Config: `{"voters":[1,2]}`}, keep))
 	require.Less(t, j.Size(), before)
 	require.Equal(t, uint64(11), j.LastIndex())
 	require.Equal(t, int(j.Size()), len(fileOf(t, d)))
@@ -169,7 +169,7 @@ func TestRewriteKeepsWhatItIsGiven(t *testing.T) {
 	j, r := open(t, d)
 	require.Equal(t, header, r.Header)
 	require.Equal(t, State{Term: 3}, r.State)
-	require.Equal(t, Base{8, 2}, r.Base)
+	require.Equal(t, Base{Index: 8, Term: 2, Config: `{"voters":[1,2]}`}, r.Base)
 	require.Len(t, r.Entries, 3)
 	require.Equal(t, uint64(9), r.Entries[0].Index)
 
@@ -178,12 +178,12 @@ func TestRewriteKeepsWhatItIsGiven(t *testing.T) {
 	require.NoError(t, j.Sync())
 
 	// A snapshot of a leader that is ahead of the whole log.
-	require.NoError(t, j.Rewrite(State{Term: 5}, Base{100, 5}, nil))
+	require.NoError(t, j.Rewrite(State{Term: 5}, Base{Index: 100, Term: 5}, nil))
 	j.Append(Entry{Index: 101, Term: 5, Kind: "noop"})
 	require.NoError(t, j.Sync())
 	d.CrashWorst()
 	_, r = open(t, d)
-	require.Equal(t, content{State{5, 0}, Base{100, 5}, []string{`{"index":101,"term":5,"kind":"noop"}`}}, contentOf(r))
+	require.Equal(t, content{State{5, 0}, Base{Index: 100, Term: 5}, []string{`{"index":101,"term":5,"kind":"noop"}`}}, contentOf(r))
 }
 
 // What a later Open would refuse must not get into the file.
@@ -206,17 +206,17 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 		"old term":         {func(j *Journal) { j.SetState(State{Term: 3}) }, "the term falls from 4 to 3"},
 		"second vote":      {func(j *Journal) { j.SetState(State{Term: 4, Vote: 3}) }, "the vote in term 4 changes from 1 to 3"},
 		"vote taken back":  {func(j *Journal) { j.SetState(State{Term: 4}) }, "the vote in term 4 changes from 1 to 0"},
-		"base back":        {func(j *Journal) { j.Rewrite(State{4, 1}, Base{4, 2}, nil) }, "the log begins behind entry 5 of term 2 and is to begin behind entry 4 of term 2, which is earlier"},
-		"base term back":   {func(j *Journal) { j.Rewrite(State{4, 1}, Base{9, 1}, nil) }, "the log begins behind entry 5 of term 2 and is to begin behind entry 9 of term 1, which is earlier"},
-		"base ahead":       {func(j *Journal) { j.Rewrite(State{4, 1}, Base{9, 5}, nil) }, "the log is to begin behind an entry of term 5, but the server is still in term 4"},
-		"rewritten state":  {func(j *Journal) { j.Rewrite(State{3, 0}, Base{9, 3}, nil) }, "the term falls from 4 to 3"},
-		"rewritten gap":    {func(j *Journal) { j.Rewrite(State{4, 1}, Base{9, 3}, []Entry{at(11, 3)}) }, "entry 11 follows entry 9"},
+		"base back":        {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 4, Term: 2}, nil) }, "the log begins behind entry 5 of term 2 and is to begin behind entry 4 of term 2, which is earlier"},
+		"base term back":   {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 1}, nil) }, "the log begins behind entry 5 of term 2 and is to begin behind entry 9 of term 1, which is earlier"},
+		"base ahead":       {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 5}, nil) }, "the log is to begin behind an entry of term 5, but the server is still in term 4"},
+		"rewritten state":  {func(j *Journal) { j.Rewrite(State{3, 0}, Base{Index: 9, Term: 3}, nil) }, "the term falls from 4 to 3"},
+		"rewritten gap":    {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 3}, []Entry{at(11, 3)}) }, "entry 11 follows entry 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := disk.NewSim("n2")
 			j, _ := open(t, d)
 			entries := []Entry{at(6, 2), at(7, 2), at(8, 3), at(9, 3), at(10, 3), at(11, 3)}
-			require.NoError(t, j.Rewrite(State{4, 1}, Base{5, 2}, entries))
+			require.NoError(t, j.Rewrite(State{4, 1}, Base{Index: 5, Term: 2}, entries))
 			before := fileOf(t, d)
 			test.do(j)
 			require.ErrorContains(t, j.Sync(), "the program is at fault, and nothing of this was written: "+test.want)

@@ -134,7 +134,7 @@ func (r *life) rewrite() error {
 	c := content{State: r.certain.State, Base: r.certain.Base, Entries: r.certain.Entries[n:]}
 	entries := decodeEntries(r.t, r.certain.Entries)
 	if n > 0 {
-		c.Base = Base{entries[n-1].Index, entries[n-1].Term}
+		c.Base = Base{Index: entries[n-1].Index, Term: entries[n-1].Term, Config: fmt.Sprintf(`{"voters":[%d]}`, n)}
 	}
 	r.after = []content{c}
 	if err := r.j.Rewrite(c.State, c.Base, entries[n:]); err != nil {

@@ -151,6 +151,10 @@ func appendBase(b []byte, base Base, synced int64) []byte {
 	b = strconv.AppendUint(b, base.Index, 10)
 	b = append(b, `,"term":`...)
 	b = strconv.AppendUint(b, base.Term, 10)
+	if base.Config != "" {
+		b = append(b, `,"config":`...)
+		b = append(b, base.Config...)
+	}
 	b = append(b, '}')
 	return end(b, start, synced)
 }
@@ -236,12 +240,31 @@ func (r *record) decodeKind(d *strict.Decoder, field []byte) {
 		numbers(d, "from", &r.truncate, "", nil)
 	case "base":
 		r.kind = "base"
-		numbers(d, "index", &r.base.Index, "term", &r.base.Term)
+		r.decodeBase(d)
 	case "journal":
 		r.kind = "journal"
 		r.decodeHeader(d)
 	default:
 		d.Unknown()
+	}
+}
+
+func (r *record) decodeBase(d *strict.Decoder) {
+	hasIndex := false
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "index":
+			r.base.Index, hasIndex = d.Uint(), true
+		case "term":
+			r.base.Term = d.Uint()
+		case "config":
+			r.base.Config = string(d.Raw())
+		default:
+			d.Unknown()
+		}
+	})
+	if !hasIndex {
+		d.Fail("the field %q is missing", "index")
 	}
 }
 

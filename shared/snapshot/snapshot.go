@@ -41,6 +41,10 @@ type Header struct {
 	// Index and Term are the last entry of the log that is in it.
 	Index uint64
 	Term  uint64
+
+	// Config is what else must be known of that place: a JSON object on one line,
+	// or "".
+	Config string
 }
 
 // bufferSize is how much is written at once, and pace how much between two
@@ -81,6 +85,10 @@ func Create(d disk.Disk, name string, h Header) (*Writer, error) {
 		b = strconv.AppendUint(b, h.Index, 10)
 		b = append(b, `,"term":`...)
 		b = strconv.AppendUint(b, h.Term, 10)
+		if h.Config != "" {
+			b = append(b, `,"config":`...)
+			b = append(b, h.Config...)
+		}
 		return append(b, "}}"...)
 	})
 	return w, nil
@@ -250,6 +258,8 @@ func (r *reader) first(json []byte) error {
 				r.header.Index = d.Uint()
 			case "term":
 				r.header.Term = d.Uint()
+			case "config":
+				r.header.Config = string(d.Raw())
 			default:
 				d.Unknown()
 			}

@@ -15,7 +15,7 @@ import (
 	"example.com/raftsteps/shared/disk"
 )
 
-var header = Header{Stage: "06-compaction", Cluster: "c1", Index: 118, Term: 4}
+var header = Header{Stage: "06-compaction", Cluster: "c1", Index: 118, Term: 4, Config: `{"voters":[1,2]}`}
 
 // write makes a snapshot of these lines.
 func write(t testing.TB, d disk.Disk, lines ...string) {
@@ -69,7 +69,7 @@ func TestTheFormat(t *testing.T) {
 	write(t, d, `{"key":"x","value":"1"}`)
 	content, err := disk.ReadFile(d, "snapshot")
 	require.NoError(t, err)
-	require.Regexp(t, `^[0-9a-f]{8} {"snapshot":{"version":1,"stage":"06-compaction","cluster":"c1","index":118,"term":4}}
+	require.Regexp(t, `^[0-9a-f]{8} {"snapshot":{"version":1,"stage":"06-compaction","cluster":"c1","index":118,"term":4,"config":{"voters":\[1,2\]}}}
 [0-9a-f]{8} {"key":"x","value":"1"}
 [0-9a-f]{8} {"end":{"lines":3}}
 $`, string(content))

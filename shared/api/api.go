@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/strict"
@@ -243,13 +244,10 @@ func (o Ops) Decode(line []byte) (Request, error) {
 		}
 		return r, refuse("%s%v", hint(line), err)
 	}
-	if r.Op == "" {
-		return r, refuse(`field "op" is missing; this server knows %s`, o.Names())
-	}
-	op, known := o[r.Op]
+	op, err := o.find(r.Op)
 	switch {
-	case !known:
-		return r, refuse("unknown op %s; this server knows %s", quote(r.Op), o.Names())
+	case err != nil:
+		return r, err
 	case op.Needs&^has != 0:
 		return r, refuse("%s needs the field %s", r.Op, op.Needs&^has)
 	case has&^(op.Needs|op.May) != 0:
@@ -259,6 +257,53 @@ func (o Ops) Decode(line []byte) (Request, error) {
 		return r, refuse("%v", err)
 	}
 	return r, nil
+}
+
+func (o Ops) find(name string) (Op, error) {
+	if name == "" {
+		return Op{}, refuse(`field "op" is missing; this server knows %s`, o.Names())
+	}
+	op, known := o[name]
+	if !known {
+		return op, refuse("unknown op %s; this server knows %s", quote(name), o.Names())
+	}
+	return op, nil
+}
+
+// Check says what is wrong with a request that was not decoded but made by
+// this program, or nil: all that Decode would find in its line, and text that
+// is not valid UTF-8. A field that has its zero value counts as not given where
+// it may be missing, and as given where it is needed.
+func (o Ops) Check(r Request) error {
+	op, err := o.find(r.Op)
+	if err != nil {
+		return err
+	}
+	var has Fields
+	for _, f := range []struct {
+		field Fields
+		given bool
+	}{
+		{Key, r.Key != ""}, {Value, r.Value != ""}, {Old, r.Old != ""}, {From, r.From != 0}, {Term, r.Term != 0},
+		{Session, r.Session != 0}, {Seq, r.Seq != 0}, {Ack, r.Ack != 0}, {Consistency, r.Consistency != ""},
+		{Add, len(r.Add) > 0}, {Remove, len(r.Remove) > 0}, {To, r.To != 0},
+	} {
+		if f.given {
+			has |= f.field
+		}
+	}
+	if extra := has &^ (op.Needs | op.May); extra != 0 {
+		return refuse("%s does not take the field %s", r.Op, extra)
+	}
+	for _, text := range []string{r.Key, r.Value, r.Old, r.Consistency} {
+		if !utf8.ValidString(text) {
+			return refuse("%s is not valid UTF-8; keys and values are text", quote(text))
+		}
+	}
+	if err := r.check(op); err != nil {
+		return refuse("%v", err)
+	}
+	return nil
 }
 
 // check says what is wrong with the values of the fields, or nil.

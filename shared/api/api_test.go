@@ -133,6 +133,45 @@ func TestRequestRoundTrip(t *testing.T) {
 	}
 }
 
+// A request that a program makes is checked as one that came as a line.
+func TestCheck(t *testing.T) {
+	four := Member{ID: 4, Address: "127.0.0.1:7074"}
+	for _, c := range []struct {
+		r    Request
+		want string
+	}{
+		{Request{Op: kv.Put, Key: "x", Session: 1, Seq: 2, Ack: 1}, ""},
+		{Request{Op: kv.Cas, Key: "x"}, ""},
+		{Request{Op: Log}, ""},
+		{Request{Op: Log, From: 3}, ""},
+		{Request{Op: Change, Add: []Member{four}, Remove: []uint64{1}}, ""},
+		{Request{Op: Transfer, To: 2}, ""},
+		{Request{}, `field "op" is missing; this server knows append, `},
+		{Request{Op: "inc"}, `unknown op "inc"; this server knows append, `},
+		{Request{Op: kv.Get}, `the key is empty`},
+		{Request{Op: kv.Get, Key: "a\x00"}, `the key holds a NUL character`},
+		{Request{Op: kv.Get, Key: "\xff"}, `"\xff" is not valid UTF-8`},
+		{Request{Op: kv.Put, Key: "x", Value: "a\xff"}, `"a\xff" is not valid UTF-8`},
+		{Request{Op: kv.Put, Key: "x", Old: "v"}, `put does not take the field old`},
+		{Request{Op: kv.Get, Key: "x", From: 3, To: 4}, `get does not take the field from, to`},
+		{Request{Op: Status, Key: "x"}, `status does not take the field key`},
+		{Request{Op: Change}, `the change is empty`},
+		{Request{Op: Change, Add: []Member{four, four}}, `n4 is to be added twice`},
+		{Request{Op: Change, Add: []Member{{ID: 4, Address: "\xff:1"}}}, `has no usable host`},
+		{Request{Op: Transfer}, `field "to" is 0`},
+	} {
+		err := all().Check(c.r)
+		if c.want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		var e *Error
+		require.ErrorAs(t, err, &e, "%+v", c.r)
+		require.Equal(t, BadRequest, e.Code)
+		require.Contains(t, e.Message, c.want)
+	}
+}
+
 // A value at its limit fits into a line of 1 MiB, even if each of its bytes
 // has to be escaped, on its way in and on its way out.
 func TestLargestValueFitsALine(t *testing.T) {

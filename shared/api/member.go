@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"example.com/raftsteps/shared/strict"
 )
@@ -105,13 +106,16 @@ func CheckAddress(address string) error {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	switch {
-	case host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7F }):
+	case host == "" || strings.ContainsFunc(host, unusable):
 		return fmt.Errorf("%q has no usable host; write %s", address, like)
 	case err != nil || n == 0:
 		return fmt.Errorf("%q has no usable port; ports go from 1 to 65535", address)
 	}
 	return nil
 }
+
+// unusable reports whether no host name has r in it.
+func unusable(r rune) bool { return r <= ' ' || r == 0x7F || r == utf8.RuneError }
 
 func decodeMembers(d *strict.Decoder) (members []Member) {
 	d.Array(func() {

@@ -8,7 +8,8 @@
 //
 // Around that goroutine there are those of package wire: one for each
 // connection, which reads, decodes and puts what it got into the inbox; and
-// the links to the peers.
+// the links to the peers, which another Transport may replace. A program that
+// has a server in its own process asks it with Do.
 package host
 
 import (
@@ -41,8 +42,16 @@ type Options struct {
 	// New makes the server.
 	New node.Factory
 
-	// Ops are the operations that clients may ask for.
+	// Ops are the operations that clients, and Do, may ask for.
 	Ops api.Ops
+
+	// NoClients is true if nobody but Do may ask: clients that connect are
+	// refused. With a Transport the server then opens no address at all.
+	NoClients bool
+
+	// Transport carries messages to and from the peers; nil means TCP, on the
+	// addresses that clients use, too.
+	Transport Transport
 
 	// HTTP is true if the server speaks HTTP too, on the same address.
 	HTTP bool
@@ -69,19 +78,23 @@ type Options struct {
 
 // Host runs one server of a cluster.
 type Host struct {
-	o      Options
-	log    *slog.Logger
+	o         Options
+	log       *slog.Logger
+	transport Transport
+	loop      *loop
+	asked     asked
+
+	// listen and server are for what comes from outside; listen is nil if
+	// nothing does.
 	listen net.Listener
 	server wire.Server
-	links  map[uint64]*wire.Link
-	loop   *loop
 }
 
 // New opens the address and makes the server, which recovers what its disk
 // holds. The address comes first: if it is in use, this server may already be
 // running, and nobody else should touch its disk.
 func New(o Options) (*Host, error) {
-	h := &Host{o: o, log: o.Log, listen: o.Listener, links: make(map[uint64]*wire.Link)}
+	h := &Host{o: o, log: o.Log, listen: o.Listener}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -89,10 +102,10 @@ func New(o Options) (*Host, error) {
 	switch {
 	case address == "":
 		return nil, fmt.Errorf("%s is not a member of cluster %q; its members are %s", node.Name(o.ID), o.Config.Cluster, names(o.Config.Members))
-	case len(o.Config.Members) > 1 && o.Config.Secret == "":
+	case o.Transport == nil && len(o.Config.Members) > 1 && o.Config.Secret == "":
 		return nil, fmt.Errorf("cluster %q has no secret, so its servers cannot trust each other; set one in the configuration", o.Config.Cluster)
 	}
-	if h.listen == nil {
+	if h.listen == nil && !(o.NoClients && o.Transport != nil) {
 		ln, err := wire.Listen(address)
 		if err != nil {
 			return nil, err
@@ -100,7 +113,11 @@ func New(o Options) (*Host, error) {
 		h.listen = ln
 	}
 	if err := h.build(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err), h.listen.Close())
+		err = fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err)
+		if h.listen != nil {
+			err = errors.Join(err, h.listen.Close())
+		}
+		return nil, err
 	}
 	return h, nil
 }
@@ -118,32 +135,42 @@ func names(members []node.Member) string {
 
 func (h *Host) build() error {
 	o := h.o
-	self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID}
-	for _, m := range o.Config.Members {
-		if m.ID != o.ID {
-			h.links[m.ID] = wire.NewLink(wire.LinkOptions{Self: self, To: m.ID, Address: m.Address, Limits: o.Limits, Log: h.log})
-		}
-	}
 	h.loop = newLoop(o.ID, h.log, o.Trace)
 	h.loop.push = h.server.Batch
-	h.loop.link = func(to uint64, line []byte) bool {
-		l := h.links[to]
-		return l != nil && l.Send(line)
+	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Log: h.log}
+	if h.transport = o.Transport; h.transport == nil {
+		self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID)}
+		t := newTCP(self, o.Limits, h.log, h.loop.receive)
+		h.transport, h.server.Peers = t, t.peers()
 	}
-	h.server = wire.Server{
-		Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Log: h.log,
-		Peers: &wire.Peers{Self: self, Member: h.member, Receive: h.loop.receive},
-	}
-	if o.HTTP {
+	h.loop.link = h.transport.Send
+	h.connect(nil)
+	switch {
+	case o.NoClients:
+		h.server.Handler = noClients
+	case o.HTTP:
 		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Metrics: h.loop.metrics.all()})
 	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{
-		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Work: h.loop.work, Log: h.note, Trace: h.loop.sink(),
-		Rand: rand.New(rand.NewPCG(seed, o.ID)),
+		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Connect: h.connect, Work: h.loop.work, Log: h.note,
+		Trace: h.loop.sink(), Rand: rand.New(rand.NewPCG(seed, o.ID)),
 	})
 	h.loop.node = s
 	return err
+}
+
+// connect is node.World.Connect. A server that knows of no members yet reaches
+// those that the configuration names.
+func (h *Host) connect(members []node.Member) {
+	if len(members) == 0 {
+		members = h.o.Config.Members
+	}
+	h.transport.Connect(members)
+}
+
+func noClients(r api.Request, reply func(api.Response)) {
+	reply(api.Failed(r.ID, &api.Error{Code: api.Unavailable, Definite: true, Message: "this server takes no requests over the network"}))
 }
 
 // note is node.World.Log.
@@ -155,13 +182,13 @@ func (h *Host) note(e trace.Event) {
 	h.log.Info(text, "role", e.Role, "term", e.Term)
 }
 
-func (h *Host) member(id uint64) bool {
-	_, found := h.links[id]
-	return found
+// Addr returns the address on which the server listens, or nil if it does not.
+func (h *Host) Addr() net.Addr {
+	if h.listen == nil {
+		return nil
+	}
+	return h.listen.Addr()
 }
-
-// Addr returns the address on which the server listens.
-func (h *Host) Addr() net.Addr { return h.listen.Addr() }
 
 // Run runs the server until ctx is done; then it takes no more requests, lets
 // those in flight be answered for a bounded time, and returns nil. An error
@@ -175,27 +202,51 @@ func (h *Host) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error {
 		defer end()
-		if err := h.server.Serve(ctx, h.listen); inner.Err() == nil {
+		if err := h.serve(ctx, inner); inner.Err() == nil {
 			return err
 		}
-		return nil // the loop ended first, and its error is the one that counts
+		return nil // something else ended first, and its error is the one that counts
 	})
-	g.Go(func() error {
-		err := h.loop.run(inner)
-		if err != nil {
-			h.log.Error("the server stops at once", "error", err)
-			end()
-			h.server.Close()
-		}
-		return err
-	})
-	for _, l := range h.links {
-		g.Go(func() error { return l.Run(inner) })
-	}
+	g.Go(func() error { return h.orStop(end, h.loop.run(inner)) })
+	g.Go(func() error { return h.orStop(end, h.transport.Run(inner, h.loop.receive)) })
 	err := g.Wait()
 	_ = h.loop.workers.Wait() // they return nil, and may use what is closed now
 	if c, ok := h.loop.node.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// orStop stops the server at once if there is an error.
+func (h *Host) orStop(end context.CancelFunc, err error) error {
+	if err != nil {
+		h.log.Error("the server stops at once", "error", err)
+		end()
+		h.server.Close()
+	}
+	return err
+}
+
+// serve answers whoever asks until ctx is done and all are answered, or inner
+// is done.
+func (h *Host) serve(ctx, inner context.Context) error {
+	var err error
+	if h.listen != nil {
+		err = h.server.Serve(ctx, h.listen)
+	} else {
+		select {
+		case <-ctx.Done():
+		case <-inner.Done():
+		}
+	}
+	limit := h.o.Limits.Drain
+	if limit == 0 {
+		limit = wire.DefaultLimits().Drain
+	}
+	select {
+	case <-h.asked.stop():
+	case <-inner.Done():
+	case <-time.After(limit):
 	}
 	return err
 }

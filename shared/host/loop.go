@@ -77,10 +77,13 @@ type loop struct {
 	requests int
 	bytes    int
 	closed   bool
+
+	// ended is closed once nothing will be answered any more.
+	ended chan struct{}
 }
 
 func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
-	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics()}
+	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics(), ended: make(chan struct{})}
 	l.room.L = &l.mu
 	return l
 }
@@ -96,7 +99,7 @@ func (l *loop) request(r api.Request, reply func(api.Response)) {
 	l.mu.Unlock()
 	switch {
 	case closed:
-		reply(api.Failed(r.ID, &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}))
+		reply(api.Failed(r.ID, stopping()))
 	case full:
 		reply(api.Failed(r.ID, &api.Error{Code: api.Busy, Definite: true,
 			Message: fmt.Sprintf("%d requests wait for this server already; this one was not begun; try again later", maxRequests)}))
@@ -170,6 +173,7 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) close() {
 	l.mu.Lock()
 	l.closed = true
+	close(l.ended)
 	l.room.Broadcast()
 	l.mu.Unlock()
 }

@@ -160,11 +160,13 @@ func FuzzHello(f *testing.F) {
 		again, err := decodeHello(h.appendJSON(nil))
 		require.NoError(t, err)
 		require.Equal(t, h, again)
-		p := &Peers{Self: Identity{Cluster: "north", Secret: secret, ID: 1}, Member: func(id uint64) bool { return id == 2 }}
+		p := &Peers{Self: Identity{Cluster: "north", Secret: secret, ID: 1}}
 		if err := p.check(h); err != nil {
 			require.Less(t, len(err.Error()), 500)
 		} else {
-			require.Equal(t, hello{version: 1, cluster: "north", from: 2, to: 1, nonce: h.nonce}, h)
+			require.NoError(t, api.CheckAddress(h.address))
+			require.Equal(t, hello{version: protocol, cluster: "north", from: h.from, to: 1, address: h.address, nonce: h.nonce}, h)
+			require.NotContains(t, []uint64{0, 1}, h.from)
 		}
 	})
 }

@@ -207,7 +207,7 @@ func (l *Link) connect(ctx context.Context) (net.Conn, error) {
 }
 
 func (l *Link) shakeHands(c net.Conn) error {
-	h := hello{version: protocol, cluster: l.o.Self.Cluster, from: l.o.Self.ID, to: l.o.To, nonce: newNonce()}
+	h := hello{version: protocol, cluster: l.o.Self.Cluster, from: l.o.Self.ID, to: l.o.To, address: l.o.Self.Address, nonce: newNonce()}
 	in := lines{r: c, limit: maxHello}
 	answer, err := ask(c, &in, h.appendJSON(nil))
 	if err != nil {

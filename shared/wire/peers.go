@@ -20,7 +20,7 @@ import (
 
 // protocol is the version of what peers say to each other. A server that
 // speaks another one is refused by its number.
-const protocol = 1
+const protocol = 2
 
 // maxHello is the longest line of a handshake.
 const maxHello = 4 << 10
@@ -35,22 +35,29 @@ type Identity struct {
 
 	// ID is the server's own.
 	ID uint64
+
+	// Address is where the server listens, so that a peer which it has dialed
+	// can dial back: host:port.
+	Address string
 }
 
 // Peers takes the connections that other servers open. Such a connection
 // begins with a handshake, D being the side that dialed and A the one that
 // accepted:
 //
-//	D  {"hello":{"version":1,"cluster":"c","from":2,"to":1,"nonce":"…"}}
+//	D  {"hello":{"version":2,"cluster":"c","from":2,"to":1,"address":"h:7","nonce":"…"}}
 //	A  {"ok":true,"data":{"nonce":"…","proof":"…"}}
 //	D  {"proof":"…"}
 //	A  {"ok":true}
 //
 // A proof is an HMAC-SHA256 under the cluster's secret, over who proves
-// (D or A), the cluster, both ids and both nonces. So neither side can be
-// deceived by one that does not know the secret, by what was recorded earlier,
-// or by its own proof sent back. It says who is at the other end; it does not
-// hide what is sent.
+// (D or A), the cluster, both ids, D's address and both nonces. So neither side
+// can be deceived by one that does not know the secret, by what was recorded
+// earlier, or by its own proof sent back. It says who is at the other end; it
+// does not hide what is sent.
+//
+// Whoever knows the secret is a peer, whether this server counts it among the
+// members or not: the members may have changed without it (thesis §4.1).
 //
 // Then D sends messages, one a line: the CRC-32C of the message in eight
 // hexadecimal digits, a space, the message. Empty lines keep the connection
@@ -60,9 +67,13 @@ type Peers struct {
 	// Self is this server.
 	Self Identity
 
-	// Member reports whether id is a server of the cluster. It is called from
-	// many goroutines.
-	Member func(id uint64) bool
+	// Met is told of each connection of a peer that has proved who it is, with
+	// the address where the peer listens, and Left when that connection has
+	// ended. Of one peer there may be two connections for a moment, so Left may
+	// follow a second Met. They are called from many goroutines; nil means that
+	// nobody wants to know.
+	Met  func(id uint64, address string)
+	Left func(id uint64)
 
 	// Receive takes a message. It may keep line. It is called on the goroutine
 	// that reads the peer's connection: while it waits, the peer has to wait.
@@ -77,6 +88,7 @@ type hello struct {
 	version  uint64
 	cluster  string
 	from, to uint64
+	address  string
 	nonce    []byte
 }
 
@@ -93,6 +105,8 @@ func (h hello) appendJSON(b []byte) []byte {
 	b = strconv.AppendUint(b, h.from, 10)
 	b = append(b, `,"to":`...)
 	b = strconv.AppendUint(b, h.to, 10)
+	b = append(b, `,"address":`...)
+	b = strict.AppendString(b, h.address)
 	b = append(b, `,"nonce":"`...)
 	b = hex.AppendEncode(b, h.nonce)
 	return append(b, `"}}`...)
@@ -116,6 +130,8 @@ func decodeHello(line []byte) (hello, error) {
 				h.from = d.Uint()
 			case "to":
 				h.to = d.Uint()
+			case "address":
+				h.address = d.String()
 			case "nonce":
 				h.nonce = decodeHex(&d)
 			default:
@@ -184,6 +200,7 @@ func (h hello) proof(by, secret string, answer []byte) []byte {
 	text = binary.BigEndian.AppendUint64(text, h.version)
 	text = binary.BigEndian.AppendUint64(text, h.from)
 	text = binary.BigEndian.AppendUint64(text, h.to)
+	part([]byte(h.address))
 	part(h.nonce)
 	part(answer)
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -204,8 +221,11 @@ func (p *Peers) check(h hello) error {
 		return fmt.Errorf("n%d looks for n%d, but this is n%d: the address it has is wrong", h.from, h.to, p.Self.ID)
 	case h.from == p.Self.ID:
 		return fmt.Errorf("n%d is this server's own id: two servers run under one id", h.from)
-	case !p.Member(h.from):
-		return fmt.Errorf("n%d is not a member of cluster %q", h.from, p.Self.Cluster)
+	case h.from == 0 || h.from > api.MaxID:
+		return fmt.Errorf("n%d is no server: IDs go from 1 to 2^53", h.from)
+	}
+	if err := api.CheckAddress(h.address); err != nil {
+		return fmt.Errorf("n%d does not say where it listens: %w", h.from, err)
 	}
 	return nil
 }
@@ -214,7 +234,7 @@ func (p *Peers) check(h hello) error {
 // the connection over to servePeer.
 func (c *conn) hello(line []byte) error {
 	c.in.limit = maxHello
-	from, err := c.handshake(line)
+	h, err := c.handshake(line)
 	if err != nil {
 		c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err)
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
@@ -222,41 +242,40 @@ func (c *conn) hello(line []byte) error {
 	c.isPeer, c.idle, c.in.limit = true, c.s.limits.Idle, c.s.limits.PeerLine
 	c.s.becomePeer(c)
 	c.s.peers.Go(func() error {
-		c.servePeer(from)
+		c.servePeer(h.from, h.address)
 		return nil
 	})
 	return errPeer
 }
 
-func (c *conn) handshake(line []byte) (from uint64, err error) {
+func (c *conn) handshake(line []byte) (h hello, err error) {
 	p := c.s.Peers
 	if p == nil {
-		return 0, errors.New("this server has no peers, so it answers no hello")
+		return h, errors.New("this server has no peers, so it answers no hello")
 	}
-	h, err := decodeHello(line)
-	if err != nil {
-		return 0, err
+	if h, err = decodeHello(line); err != nil {
+		return h, err
 	}
 	if err := p.check(h); err != nil {
-		return 0, err
+		return h, err
 	}
 	nonce := newNonce()
 	answer := fmt.Appendf(nil, `{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`+"\n", nonce, h.proof("acceptor", p.Self.Secret, nonce))
 	if err := c.write(answer); err != nil {
-		return 0, fmt.Errorf("n%d does not read: %w", h.from, err)
+		return h, fmt.Errorf("n%d does not read: %w", h.from, err)
 	}
 	reply, err := c.oneLine()
 	if err != nil {
-		return 0, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
+		return h, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
 	_, proof, err := decodeParts(reply, false)
 	if err != nil {
-		return 0, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
+		return h, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
 	if !hmac.Equal(proof, h.proof("dialer", p.Self.Secret, nonce)) {
-		return 0, fmt.Errorf("n%d does not know the secret of cluster %q", h.from, h.cluster)
+		return h, fmt.Errorf("n%d does not know the secret of cluster %q", h.from, h.cluster)
 	}
-	return h.from, c.write([]byte(`{"ok":true}` + "\n"))
+	return h, c.write([]byte(`{"ok":true}` + "\n"))
 }
 
 // oneLine reads the next line of a handshake, which must come soon.
@@ -274,14 +293,20 @@ func (c *conn) oneLine() ([]byte, error) {
 }
 
 // servePeer takes the messages of a peer until the connection ends.
-func (c *conn) servePeer(from uint64) {
+func (c *conn) servePeer(from uint64, address string) {
 	p := c.s.Peers
 	p.replace(from, c)
 	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr())
+	if p.Met != nil {
+		p.Met(from, address)
+	}
 	c.handle = func(line []byte) error { return c.message(from, line) }
 	err := c.serve()
 	c.s.log.Debug("a peer's connection has ended", "peer", from, "error", err)
 	p.drop(from, c)
+	if p.Left != nil {
+		p.Left(from)
+	}
 	c.finish(err)
 	c.s.forget(c)
 }

@@ -25,6 +25,21 @@ const secret = "the secret of the cluster"
 type received struct {
 	mu    sync.Mutex
 	lines []string
+
+	// meetings are who came and left.
+	meetings []string
+}
+
+func (r *received) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.meetings = append(r.meetings, fmt.Sprintf(format, args...))
+}
+
+func (r *received) met() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.meetings...)
 }
 
 func (r *received) take(from uint64, line []byte) {
@@ -65,14 +80,15 @@ func (l *logged) logger() *slog.Logger {
 func member1(got *received, log *logged) *Server {
 	return &Server{Ops: api.Commands(), Handler: store(), Log: log.logger(), Peers: &Peers{
 		Self:    Identity{Cluster: "north", Secret: secret, ID: 1},
-		Member:  func(id uint64) bool { return id == 2 || id == 3 },
 		Receive: got.take,
+		Met:     func(id uint64, address string) { got.note("met n%d at %s", id, address) },
+		Left:    func(id uint64) { got.note("left n%d", id) },
 	}}
 }
 
 // fromN2 is a hello that n1 should like.
 func fromN2() hello {
-	return hello{version: protocol, cluster: "north", from: 2, to: 1, nonce: bytes.Repeat([]byte{7}, 32)}
+	return hello{version: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
 }
 
 // greet sends a hello and returns n1's nonce and proof.
@@ -119,7 +135,10 @@ func TestPeerIsAccepted(t *testing.T) {
 		c.send(string(appendEnvelope(nil, []byte(`{"a":1}`))) + "\n" + string(appendEnvelope(nil, []byte(`{"b":2}`))))
 		synctest.Wait()
 		require.Equal(t, []string{`n2 {"a":1}`, `n2 {"b":2}`}, got.all())
+		require.Equal(t, []string{"met n2 at n2:7"}, got.met())
 		require.NoError(t, c.c.Close())
+		synctest.Wait()
+		require.Equal(t, []string{"met n2 at n2:7", "left n2"}, got.met())
 		require.NoError(t, r.end())
 	})
 }
@@ -135,10 +154,12 @@ func TestHelloIsRefused(t *testing.T) {
 		{"another cluster", func(h *hello) { h.cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
 		{"another server", func(h *hello) { h.to = 3 }, `n2 looks for n3, but this is n1: the address it has is wrong`},
 		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id`},
-		{"not a member", func(h *hello) { h.from = 4 }, `n4 is not a member of cluster "north"`},
-		{"nobody", func(h *hello) { h.from = 0 }, `n0 is not a member of cluster "north"`},
-		{"another version", func(h *hello) { h.version = 2 }, `n2 speaks version 2 of the peers' protocol, this server version 1`},
-		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a hello: field "nonce": want 64 hexadecimal digits (at byte 128)`},
+		{"nobody", func(h *hello) { h.from = 0 }, `n0 is no server: IDs go from 1 to 2^53`},
+		{"beyond everybody", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is no server: IDs go from 1 to 2^53`},
+		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 2`},
+		{"no address", func(h *hello) { h.address = "" }, `n2 does not say where it listens: "" is not host:port, such as "127.0.0.1:7021"`},
+		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 does not say where it listens: "n2:0" has no usable port; ports go from 1 to 65535`},
+		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -152,6 +173,7 @@ func TestHelloIsRefused(t *testing.T) {
 				require.NoError(t, r.end())
 				require.Contains(t, strings.ReplaceAll(log.String(), `\"`, `"`), c.want)
 				require.Empty(t, got.all())
+				require.Empty(t, got.met())
 			})
 		})
 	}
@@ -190,6 +212,13 @@ var falseProofs = map[string]func(e *peerEnd){
 		h := fromN2()
 		nonce, _ := e.greet(h)
 		h.to = 3
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a proof for another address": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.address = "evil:7"
 		e.prove(h.proof("dialer", secret, nonce))
 		e.refused(noSecret)
 	},
@@ -234,6 +263,7 @@ func TestProofIsRefused(t *testing.T) {
 				f(r.dial())
 				require.NoError(t, r.end())
 				require.Empty(t, got.all())
+				require.Empty(t, got.met())
 			})
 		})
 	}
@@ -339,6 +369,7 @@ func TestNewerConnectionOfAPeerWins(t *testing.T) {
 		other.send(string(appendEnvelope(nil, []byte(`{"b":1}`))))
 		synctest.Wait()
 		require.ElementsMatch(t, []string{`n2 {"a":1}`, `n3 {"b":1}`}, got.all())
+		require.ElementsMatch(t, []string{"met n2 at n2:7", "met n3 at n2:7", "met n2 at n2:7", "left n2"}, got.met())
 		require.NoError(t, newer.c.Close())
 		require.NoError(t, other.c.Close())
 		require.NoError(t, r.end())
@@ -428,7 +459,7 @@ func TestStopKeepsPeersUntilClientsAreAnswered(t *testing.T) {
 
 // link returns a Link of n2 to the server behind ln.
 func link(ln *pipes, log *logged, l Limits) *Link {
-	k := NewLink(LinkOptions{Self: Identity{Cluster: "north", Secret: secret, ID: 2}, To: 1, Address: "n1's address", Limits: l, Log: log.logger()})
+	k := NewLink(LinkOptions{Self: Identity{Cluster: "north", Secret: secret, ID: 2, Address: "n2:7"}, To: 1, Address: "n1's address", Limits: l, Log: log.logger()})
 	k.dial = func(context.Context) (c net.Conn, err error) { return ln.dial() }
 	return k
 }
@@ -659,6 +690,24 @@ func TestLinkToAPeerThatReadsNothing(t *testing.T) {
 		require.GreaterOrEqual(t, time.Since(start), 8*time.Second)
 		close(block)
 		end()
+		require.NoError(t, r.end())
+	})
+}
+
+// Whoever knows the secret is a peer, even if nobody has named it before: the
+// members may have changed without this server.
+func TestPeerThatNobodyNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		r := serve(t, member1(&got, &logged{}), newPipes())
+		c, h := r.dial(), fromN2()
+		h.from, h.address = 77, "n77:7"
+		c.becomePeer(h)
+		c.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		synctest.Wait()
+		require.Equal(t, []string{`n77 {"a":1}`}, got.all())
+		require.Equal(t, []string{"met n77 at n77:7"}, got.met())
+		require.NoError(t, c.c.Close())
 		require.NoError(t, r.end())
 	})
 }

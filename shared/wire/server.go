@@ -99,7 +99,7 @@ const (
 )
 
 // most is how many connections of a kind there may be at once. Peers are
-// bounded by the members: a second connection of one ends the first.
+// bounded by who knows the secret: a second connection of one ends the first.
 func (s *Server) most(k kind) int {
 	switch {
 	case k == client:

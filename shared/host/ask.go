@@ -1,0 +1,95 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"example.com/raftsteps/shared/api"
+)
+
+// Do asks the server, from within its process, and waits for the answer until
+// ctx is done. The request waits in the same inbox as those of clients, and
+// nothing goes through a socket. The error is always an *api.Error: that of the
+// server; BadRequest for what a client would be refused for; Unavailable and
+// definite if the request was not begun; Unknown if the answer is late, or the
+// server ended first. A request that comes before Run waits for it. Do is safe
+// for concurrent use.
+func (h *Host) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	if err := h.o.Ops.Check(r); err != nil {
+		return api.Response{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("the request was not begun: %v", err)}
+	}
+	if !h.asked.begin() {
+		return api.Response{}, stopping()
+	}
+	defer h.asked.end()
+	answer := make(chan api.Response, 1)
+	h.loop.request(r, func(a api.Response) { answer <- a })
+	var a api.Response
+	select {
+	case a = <-answer:
+	case <-ctx.Done():
+		return api.Response{}, unknown(fmt.Sprintf("no answer in time (%v)", ctx.Err()))
+	case <-h.loop.ended:
+		select {
+		case a = <-answer: // it came just before
+		default:
+			return api.Response{}, unknown("the server stopped before the outcome was known")
+		}
+	}
+	if a.Error != nil {
+		return a, a.Error
+	}
+	return a, nil
+}
+
+func stopping() *api.Error {
+	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
+}
+
+func unknown(why string) *api.Error {
+	return &api.Error{Code: api.Unknown, Message: why + "; the request may or may not have happened, or may yet happen"}
+}
+
+// asked counts the calls of Do, so that a server that stops can answer them
+// first. Its zero value counts.
+type asked struct {
+	mu      sync.Mutex
+	n       int
+	stopped bool
+	idle    chan struct{}
+}
+
+// begin counts a call, or returns false if there shall be none any more.
+func (a *asked) begin() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return false
+	}
+	a.n++
+	return true
+}
+
+func (a *asked) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n--; a.n == 0 && a.stopped {
+		close(a.idle)
+	}
+}
+
+// stop lets no further call begin, and returns a channel that is closed when
+// none is left. It is called once.
+func (a *asked) stop() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped, a.idle = true, make(chan struct{})
+	if a.n == 0 {
+		close(a.idle)
+	}
+	return a.idle
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/sim"
@@ -12,7 +13,8 @@ import (
 // durable is a watcher that does not believe what servers say of their disks.
 // After a flush it lets a second server recover from what a power cut at this
 // moment is certain to leave, and compares the two: term, vote and log must be
-// the same, for others rely on them from now on (I2, I12).
+// the same, for others rely on them from now on (I2, I12), and so must the
+// configuration (I20).
 type durable struct {
 	new   node.Factory
 	world *sim.World
@@ -57,9 +59,10 @@ func (d *durable) recover(id uint64) (node.Server, error) {
 	disk.FailSync(0)
 	disk.Fill(-1)
 	return d.new(node.World{
-		ID: id, Config: d.world.Config(), Disk: disk, Rand: rand.New(rand.NewPCG(1, 1)),
-		Send: func(uint64, []byte) {},
-		Work: func(func() error, func(error)) {},
+		ID: id, Config: d.world.ConfigOf(id), Disk: disk, Rand: rand.New(rand.NewPCG(1, 1)),
+		Send:    func(uint64, []byte) {},
+		Connect: func([]node.Member) {},
+		Work:    func(func() error, func(error)) {},
 	})
 }
 
@@ -78,6 +81,9 @@ func compare(v node.State, live, twin node.Inspector) error {
 		if a, b := live.Entry(k), twin.Entry(k); a.Term != b.Term || !bytes.Equal(a.Data, b.Data) {
 			return fmt.Errorf("I12 is broken: %s has another entry %d on its disk than in its log", name, k)
 		}
+	}
+	if a, b := v.Config, d.Config; !slices.Equal(a.Now, b.Now) || !slices.Equal(a.Next, b.Next) || !slices.Equal(a.Learners, b.Learners) {
+		return fmt.Errorf("I20 is broken: %s goes by the configuration %+v, and would come back with %+v", name, a, b)
 	}
 	return nil
 }

@@ -221,6 +221,7 @@ func TestWhatIsNotOnTheDiskIsNoticed(t *testing.T) {
 	}{
 		"a term":  {liar{state: node.State{ID: 1, Term: 1}}, "I2 is broken"},
 		"a vote":  {liar{state: node.State{ID: 1, Vote: 1}}, "I2 is broken"},
+		"members": {liar{state: node.State{ID: 1, Config: node.Voters{Now: []uint64{1}}}}, "I20 is broken"},
 		"a log":   {liar{state: node.State{ID: 1, Last: 1}, log: make([]node.Entry, 1)}, "I12 is broken"},
 		"nothing": {liar{state: node.State{ID: 1}}, ""},
 	} {

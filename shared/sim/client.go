@@ -329,7 +329,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 	call.maybe = call.maybe || unknown && call.Request.Op != kv.Get
 	willing := c.Follow
 	switch e.Code {
-	case api.BadRequest, api.NotFound, api.Mismatch, api.TooLarge:
+	case api.BadRequest, api.NotFound, api.Mismatch, api.TooLarge, api.Refused:
 		return false
 	}
 	if unknown {
@@ -349,8 +349,19 @@ func (w *World) again(call *Call, r api.Response) bool {
 	return true
 }
 
-// next is the server after another, in a circle.
-func (w *World) next(id uint64) uint64 { return id%uint64(len(w.machines)) + 1 }
+// next is the server in use after another, in a circle.
+func (w *World) next(id uint64) uint64 {
+	ids := w.InUse()
+	for _, other := range ids {
+		if other > id {
+			return other
+		}
+	}
+	if len(ids) == 0 {
+		return id
+	}
+	return ids[0]
+}
 
 // addressed is the server at an address, 0 for none.
 func (w *World) addressed(address string) uint64 {

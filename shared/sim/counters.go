@@ -39,6 +39,9 @@ type Counters struct {
 	Stops            int `json:"stops"`
 	Restarts         int `json:"restarts"`
 
+	// Retired are machines that are gone for good.
+	Retired int `json:"retired"`
+
 	// Pauses and ClockJumps are what happened to time.
 	Pauses     int `json:"pauses"`
 	ClockJumps int `json:"clock_jumps"`

@@ -111,7 +111,7 @@ func (w *World) Unleash(f Faults) {
 	}{
 		{f.Crash, w.strikeCrash},
 		{f.PowerCut, w.strikePowerCut},
-		{f.Blackout, func() { w.PowerCut(w.IDs()...) }},
+		{f.Blackout, func() { w.PowerCut(w.InUse()...) }},
 		{f.Pause, w.strikePause},
 		{f.ClockJump, w.strikeClockJump},
 		{f.SlowDisk, w.strikeSlowDisk},
@@ -206,7 +206,7 @@ func (w *World) target() *machine {
 			return m
 		}
 	}
-	return w.machines[w.rng.IntN(len(w.machines))]
+	return w.machine(w.anybody())
 }
 
 // victim picks a running server, if one more may be down; nil otherwise.
@@ -214,7 +214,7 @@ func (w *World) victim() *machine {
 	var running []*machine
 	started := 0
 	for _, m := range w.machines {
-		if m.life > 0 {
+		if m.life > 0 && !m.retired {
 			started++
 		}
 		if m.server != nil && !m.paused {
@@ -261,7 +261,11 @@ func (w *World) strikeClockJump() {
 	w.JumpClock(w.target().id, 3+w.rng.IntN(60))
 }
 
-func (w *World) anybody() uint64 { return w.machines[w.rng.IntN(len(w.machines))].id }
+// anybody is a machine in use, running or not.
+func (w *World) anybody() uint64 {
+	ids := w.InUse()
+	return ids[w.rng.IntN(len(ids))]
+}
 
 func (w *World) strikeSlowDisk() {
 	id := w.target().id
@@ -272,7 +276,7 @@ func (w *World) strikeSlowDisk() {
 // strikePartition cuts the cluster in two. Half of the time the smaller side has
 // a leader in it, if there is one.
 func (w *World) strikePartition() {
-	ids := w.IDs()
+	ids := w.InUse()
 	if len(ids) < 2 {
 		return
 	}

@@ -30,6 +30,15 @@ type machine struct {
 	// ended is why the last server ended itself; nil if it did not.
 	ended error
 
+	// retired says that the machine is gone for good.
+	retired bool
+
+	// linked are the servers that this one has a link to: the members it was
+	// told of, or those that it has named since. met are those that have reached
+	// it. Both are by ID.
+	linked []bool
+	met    []bool
+
 	// tick is the time between two ticks; the clock may be stopped.
 	tick    time.Duration
 	stopped bool
@@ -68,6 +77,43 @@ func (w *World) newMachine(id uint64) *machine {
 	return &machine{id: id, disk: disk.NewSim(node.Name(id)), tick: node.TickInterval, latency: DefaultLatency}
 }
 
+// connect is node.World.Connect: as in package host, a server can reach those
+// that it names, and those that have reached it.
+func (w *World) connect(m *machine, members []node.Member) {
+	m.linked = make([]bool, len(w.machines)+1)
+	for _, member := range members {
+		if member.ID < uint64(len(m.linked)) {
+			m.linked[member.ID] = true
+		}
+	}
+}
+
+// InUse are the machines that were started and have not been retired, in order.
+func (w *World) InUse() []uint64 {
+	var ids []uint64
+	for _, m := range w.machines {
+		if m.life > 0 && !m.retired {
+			ids = append(ids, m.id)
+		}
+	}
+	return ids
+}
+
+// Retire takes a machine away for good: it never runs again.
+func (w *World) Retire(id uint64) {
+	m := w.machine(id)
+	if m.retired {
+		return
+	}
+	m.retired = true
+	w.counters.Retired++
+	w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its machine is gone for good"})
+	if m.server != nil {
+		w.down(m, false)
+	}
+	m.disk.Kill()
+}
+
 func (w *World) machine(id uint64) *machine { return w.machines[id-1] }
 
 // Server returns a running server, or nil.
@@ -101,14 +147,17 @@ func (w *World) Stops() []error { return w.stops }
 func (w *World) start(m *machine) error {
 	m.life++
 	m.ended, m.paused, m.awaited = nil, false, false
+	m.met = make([]bool, len(w.machines)+1)
+	w.connect(m, w.config.Members)
 	life, announced := m.life, false
 	world := node.World{
-		ID:     m.id,
-		Config: w.config,
-		Disk:   m.disk,
-		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())),
-		Send:   func(to uint64, line []byte) { w.send(m, life, to, line) },
-		Work:   func(work func() error, done func(error)) { w.work(m, life, work, done) },
+		ID:      m.id,
+		Config:  w.ConfigOf(m.id),
+		Disk:    m.disk,
+		Rand:    rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())),
+		Send:    func(to uint64, line []byte) { w.send(m, life, to, line) },
+		Connect: func(members []node.Member) { w.connect(m, members) },
+		Work:    func(work func() error, done func(error)) { w.work(m, life, work, done) },
 	}
 	if sink := w.options.Sink; sink != nil {
 		world.Trace = func(e trace.Event) {
@@ -145,11 +194,11 @@ func (w *World) stepped(m *machine, flushed bool) {
 	}
 }
 
-// Restart starts a server again, on the disk it had. It is an error if the
-// disk does not let it.
+// Restart starts a server again, on the disk it had, or a spare for the first
+// time. It is an error if the disk does not let it. What is retired stays down.
 func (w *World) Restart(id uint64) error {
 	m := w.machine(id)
-	if m.server != nil {
+	if m.server != nil || m.retired {
 		return nil
 	}
 	w.counters.Restarts++

@@ -86,6 +86,8 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 	l := w.link(m.id, to)
 	l.sent++
 	switch {
+	case !m.linked[to] && !m.met[to]:
+		w.lose(m.id, to, line, "there is no link")
 	case l.cut:
 		w.lose(m.id, to, line, "the link is cut")
 	case w.filter != nil && w.filter(m.id, to, line):
@@ -147,6 +149,7 @@ func (w *World) deliver(e *event) {
 		return
 	}
 	w.counters.Delivered++
+	m.met[e.from] = true
 	if e.late = e.number < l.delivered && !e.again; e.late {
 		w.counters.Reordered++
 	}

@@ -36,15 +36,16 @@ type Options struct {
 	Servers int
 
 	// Spare is how many further machines there are, for servers that join
-	// later: nN+1 and so on. They are down until Restart starts them.
+	// later: nN+1 and so on. They are down until Restart starts them, with the
+	// configuration of all and themselves as Joiners.
 	Spare int
 
 	// New makes a server, Ops is what it understands.
 	New node.Factory
 	Ops api.Ops
 
-	// Config is the configuration. Members are filled in; so are the timeouts
-	// if they are zero, and the cluster's name.
+	// Config is the configuration. Members and Joiners are filled in; so are the
+	// timeouts if they are zero, and the cluster's name.
 	Config node.Config
 
 	// Network says how the network behaves at first; DefaultNetwork if zero.
@@ -136,7 +137,7 @@ func configure(o Options) node.Config {
 		c.Heartbeat = 50 * time.Millisecond
 	}
 	c.Fsync = true
-	c.Members = nil
+	c.Members, c.Joiners = nil, nil
 	for i := range o.Servers {
 		id := uint64(i + 1)
 		c.Members = append(c.Members, node.Member{ID: id, Address: Address(id)})
@@ -153,8 +154,17 @@ func (w *World) Now() time.Duration { return w.now }
 // Rand is the world's randomness, for whoever takes part in the run.
 func (w *World) Rand() *rand.Rand { return w.rng }
 
-// Config is what the servers were told.
+// Config is what the servers were told, those that joined later aside.
 func (w *World) Config() node.Config { return w.config }
+
+// ConfigOf is what one server is told: one that joins later is told of itself.
+func (w *World) ConfigOf(id uint64) node.Config {
+	c := w.config
+	if id > uint64(w.options.Servers) {
+		c.Joiners = []node.Member{{ID: id, Address: Address(id)}}
+	}
+	return c
+}
 
 // Err is what ended the run: an invariant that broke, or a server that broke
 // its contract. Nothing happens after it.

@@ -1,0 +1,158 @@
+// Package client asks a cluster of key-value servers over TCP.
+//
+//	c := client.New([]string{"127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"})
+//	defer c.Close()
+//	err := c.Put(ctx, "x", "1")
+//
+// # Where a request goes
+//
+// A write goes to the leader. Where that is, the client finds out: a follower
+// names it, a server that is dead is passed over, and whoever took the last
+// write is asked first for the next. A read goes to any server, and stays with
+// it as long as it answers.
+//
+// A server that cannot help is not the end of a request. The client goes to the
+// next one, waits a little longer each time, and gives up when the context does.
+//
+// # Why asking twice is safe
+//
+// A write whose answer was lost may have been done or not. The client sends it
+// again, and the servers see to it that it is done once: each write has a place
+// in a session (§8), by which they know it again and answer it with what it
+// gave the first time. The session is opened with the first write.
+//
+// # One connection a server, many requests
+//
+// Any number of goroutines may ask at once: each request carries an id, the
+// answers come in any order, and the id says whose an answer is. A connection
+// that broke is replaced when the next request comes.
+//
+// # What an error says
+//
+// Every error of this package is an *api.Error (errors.As finds it):
+//
+//	a server refused it for good        its own code    Definite
+//	no server could be asked            unavailable     Definite
+//	sent, and no answer in time         unknown         not Definite
+//	the same, but a read                unavailable     Definite: a read changes nothing
+//
+// # Time
+//
+// The context comes first and ends every wait. Without a deadline in it, a
+// request goes on until a server has carried it out.
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+)
+
+// Client asks a cluster. It is safe for use by many goroutines.
+type Client struct {
+	mu sync.Mutex
+
+	// servers are the endpoints, and the leaders that they have named.
+	servers []*connection
+
+	// reader and leader are the servers that reads and writes go to next; nil if
+	// no server was named.
+	reader atomic.Pointer[connection]
+	leader atomic.Pointer[connection]
+
+	// session is the one in use, nil before the first write; opening holds a
+	// token while a goroutine opens one.
+	session atomic.Pointer[session]
+	opening chan struct{}
+
+	// life ends when the client is closed.
+	life context.Context
+	end  context.CancelFunc
+}
+
+// New returns a client of the servers at the endpoints (host:port). It does not
+// connect yet, so it cannot fail.
+func New(endpoints []string) *Client {
+	c := &Client{opening: make(chan struct{}, 1)}
+	c.life, c.end = context.WithCancel(context.Background())
+	for _, address := range endpoints {
+		c.connectionTo(address)
+	}
+	if len(endpoints) > 0 {
+		// The clients of a cluster spread their reads.
+		c.reader.Store(c.servers[rand.IntN(len(c.servers))])
+		c.leader.Store(c.servers[0])
+	}
+	return c
+}
+
+// Close ends the client. Requests under way end with an error, later ones are
+// refused. No goroutine of the client is left when it returns.
+func (c *Client) Close() error {
+	c.end()
+	c.mu.Lock()
+	servers := c.servers
+	c.mu.Unlock()
+	var err error
+	for _, s := range servers {
+		err = errors.Join(err, s.close())
+	}
+	return err
+}
+
+// Do carries out one request: a read at any server, a command at the leader.
+// Anything else goes to the first of the endpoints, once. It sets the ID and
+// the session itself. The error is an *api.Error, and so is nil only if the
+// operation was done.
+func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	if err := check(r); err != nil {
+		return api.Response{}, err
+	}
+	switch {
+	case c.leader.Load() == nil:
+		return api.Response{}, &api.Error{Code: api.BadRequest, Message: "no server was named", Definite: true}
+	case r.Op == kv.Get:
+		return c.read(ctx, r)
+	case kv.Writes(r.Op):
+		return c.write(ctx, r)
+	default:
+		return c.first().do(ctx, r)
+	}
+}
+
+// Get returns the value of key. A key without a value is the error not_found.
+func (c *Client) Get(ctx context.Context, key string) (string, error) {
+	response, err := c.Do(ctx, api.Request{Op: kv.Get, Key: key})
+	return response.Value, err
+}
+
+// Put sets the value of key.
+func (c *Client) Put(ctx context.Context, key, value string) error {
+	_, err := c.Do(ctx, api.Request{Op: kv.Put, Key: key, Value: value})
+	return err
+}
+
+// Append adds value to the end of key's value and returns the whole. A key
+// without a value counts as empty.
+func (c *Client) Append(ctx context.Context, key, value string) (string, error) {
+	response, err := c.Do(ctx, api.Request{Op: kv.Append, Key: key, Value: value})
+	return response.Value, err
+}
+
+// Cas sets the value of key if it is old. It is the error mismatch if the key
+// has another value, and not_found if it has none.
+func (c *Client) Cas(ctx context.Context, key, old, value string) error {
+	_, err := c.Do(ctx, api.Request{Op: kv.Cas, Key: key, Old: old, Value: value})
+	return err
+}
+
+// Delete removes key. A key without a value is the error not_found.
+func (c *Client) Delete(ctx context.Context, key string) error {
+	_, err := c.Do(ctx, api.Request{Op: kv.Delete, Key: key})
+	return err
+}

@@ -1,0 +1,588 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/07-membership/server"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+)
+
+// patient is a time that no test needs: whoever waits for it has failed.
+const patient = 30 * time.Second
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// open returns a client that is closed at the end of the test.
+func open(t *testing.T, endpoints ...string) *Client {
+	c := New(endpoints)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// fake is a server that does what the test wants. It notes what it was asked.
+type fake struct {
+	address string
+
+	mu    sync.Mutex
+	asked []api.Request
+}
+
+// handler handles one request on a connection. False ends the connection.
+type handler func(conn *fakeConn, r api.Request) bool
+
+func startFake(t *testing.T, handle handler) *fake {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	f := &fake{address: ln.Addr().String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var g errgroup.Group
+	g.Go(func() error {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return nil
+			}
+			g.Go(func() error {
+				defer context.AfterFunc(ctx, func() { nc.Close() })()
+				defer nc.Close()
+				f.serve(t, &fakeConn{nc: nc}, handle)
+				return nil
+			})
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, ln.Close())
+		require.NoError(t, g.Wait())
+	})
+	return f
+}
+
+func (f *fake) serve(t *testing.T, conn *fakeConn, handle handler) {
+	in := bufio.NewReader(conn.nc)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		r, err := server.Ops.Decode(bytes.TrimSuffix(line, []byte("\n")))
+		if err != nil {
+			t.Errorf("the client sent %q: %v", line, err)
+			return
+		}
+		f.mu.Lock()
+		f.asked = append(f.asked, r)
+		f.mu.Unlock()
+		if !handle(conn, r) {
+			return
+		}
+	}
+}
+
+// requests returns what the server was asked, of one operation, or all for "".
+func (f *fake) requests(op string) []api.Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []api.Request
+	for _, r := range f.asked {
+		if op == "" || r.Op == op {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+type fakeConn struct{ nc net.Conn }
+
+// answer writes a response. An error means that the client has left.
+func (c *fakeConn) answer(r api.Request, a api.Response) bool {
+	a.ID = r.ID
+	_, err := c.nc.Write(append(a.AppendJSON(nil), '\n'))
+	return err == nil
+}
+
+// leads does what it is asked, and opens session 7.
+func leads(conn *fakeConn, r api.Request) bool {
+	if r.Op == api.Open {
+		return conn.answer(r, api.Response{Index: 7})
+	}
+	return conn.answer(r, api.Response{Value: "the value of " + r.Key, HasValue: r.Op == kv.Get || r.Op == kv.Append})
+}
+
+// names is a follower that names a leader, or none.
+func names(leader *string) handler {
+	return func(conn *fakeConn, r api.Request) bool {
+		return conn.answer(r, api.Failed(0, &api.Error{Code: api.NotLeader, Message: "a follower", Leader: *leader, Definite: true}))
+	}
+}
+
+// nobody is the leader that a follower names that knows none.
+var nobody = new(string)
+
+// silent takes requests and answers none.
+func silent(*fakeConn, api.Request) bool { return true }
+
+// deadAddress returns an address at which nobody listens.
+func deadAddress(t *testing.T) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	return ln.Addr().String()
+}
+
+// requireError checks the error of an operation, and that its message has all
+// of the words.
+func requireError(t *testing.T, err error, code api.Code, words ...string) {
+	t.Helper()
+	var e *api.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, code, e.Code, "%v", err)
+	require.Equal(t, code != api.Unknown, e.Definite, "%v", err)
+	for _, word := range words {
+		require.Contains(t, e.Message, word)
+	}
+}
+
+// What the servers would refuse, or could not even see, is not sent.
+func TestABadRequestIsNotSent(t *testing.T) {
+	ctx := testContext(t)
+	f := startFake(t, leads)
+	c := open(t, f.address)
+	requireError(t, c.Put(ctx, "", "1"), api.BadRequest, "the key is empty")
+	requireError(t, c.Put(ctx, "a\x00b", "1"), api.BadRequest, "NUL")
+	requireError(t, c.Put(ctx, "k", strings.Repeat("x", kv.MaxValue+1)), api.BadRequest, "131073 bytes")
+	requireError(t, c.Put(ctx, "k\xff", "1"), api.BadRequest, "the key is not valid UTF-8")
+	requireError(t, c.Cas(ctx, "k", "\xff", ""), api.BadRequest, "the old value is not valid UTF-8")
+	_, err := c.Get(ctx, "")
+	requireError(t, err, api.BadRequest, "the key is empty")
+	require.Empty(t, f.requests(""))
+
+	none := New(nil)
+	requireError(t, none.Put(ctx, "x", "1"), api.BadRequest, "no server was named")
+	require.NoError(t, none.Close())
+}
+
+// The leader need not be among the endpoints. Who has found it goes straight
+// to it from then on.
+func TestARedirectIsFollowed(t *testing.T) {
+	ctx := testContext(t)
+	leader := startFake(t, leads)
+	follower := startFake(t, names(&leader.address))
+	c := open(t, follower.address)
+	for range 3 {
+		require.NoError(t, c.Put(ctx, "x", "1"))
+	}
+	require.Len(t, leader.requests(kv.Put), 3)
+	require.Len(t, follower.requests(""), 1, "only the very first request went there")
+}
+
+func TestDeadServersArePassedOver(t *testing.T) {
+	ctx := testContext(t)
+	live := startFake(t, leads)
+	endpoints := []string{deadAddress(t), deadAddress(t), live.address, deadAddress(t)}
+	for range 4 {
+		c := open(t, endpoints...)
+		require.NoError(t, c.Put(ctx, "x", "1"))
+		value, err := c.Get(ctx, "x")
+		require.NoError(t, err)
+		require.Equal(t, "the value of x", value)
+	}
+}
+
+// A follower may be wrong about the leader, for as long as it is cut off: the
+// one it names is dead, or as wrong as it is. The real one must be found.
+func TestTheLeaderIsFoundAlthoughFollowersAreWrong(t *testing.T) {
+	ctx := testContext(t)
+	dead := deadAddress(t)
+	mistaken := startFake(t, names(&dead))
+	live := startFake(t, leads)
+	for _, endpoints := range [][]string{
+		{mistaken.address, live.address},
+		{dead, mistaken.address, live.address},
+		{dead, mistaken.address, mistaken.address, live.address},
+	} {
+		require.NoError(t, open(t, endpoints...).Put(ctx, "x", "1"))
+	}
+
+	pong := new(string)
+	ping := startFake(t, names(pong))
+	*pong = startFake(t, names(&ping.address)).address
+	require.NoError(t, open(t, ping.address, *pong, live.address).Put(ctx, "x", "1"))
+	require.NoError(t, open(t, ping.address, live.address, *pong).Put(ctx, "x", "1"))
+}
+
+func TestReadsAreSpreadAndStayWhereTheyAreAnswered(t *testing.T) {
+	const clients, reads = 64, 4
+	ctx := testContext(t)
+	servers := []*fake{startFake(t, leads), startFake(t, leads), startFake(t, leads)}
+	for range clients {
+		c := open(t, servers[0].address, servers[1].address, servers[2].address)
+		for range reads {
+			_, err := c.Get(ctx, "x")
+			require.NoError(t, err)
+		}
+	}
+	total := 0
+	for _, s := range servers {
+		n := len(s.requests(kv.Get))
+		require.NotZero(t, n, "64 clients have not all drawn the same two servers")
+		require.Zero(t, n%reads, "a client stays with its server")
+		total += n
+	}
+	require.Equal(t, clients*reads, total)
+}
+
+// tries is how many tries of a write the next two tests wait for, and leastTime
+// the time that the shortest pauses between them take: 5, 10, 20 and then 40
+// milliseconds each, the one after the first try not counted.
+const (
+	tries     = 10
+	leastTime = 235 * time.Millisecond
+)
+
+// triesTake gives up a write after that many tries, and says how long they took.
+func triesTake(ctx context.Context, t *testing.T, c *Client, asked *atomic.Int64) time.Duration {
+	start := time.Now()
+	requireError(t, c.Put(ctx, "x", "1"), api.Unavailable, "opened no session")
+	require.GreaterOrEqual(t, asked.Load(), int64(tries))
+	return time.Since(start)
+}
+
+// counting counts the requests, and calls enough with the last of the tries.
+func counting(asked *atomic.Int64, enough func(), handle handler) handler {
+	return func(conn *fakeConn, r api.Request) bool {
+		if asked.Add(1) == tries {
+			defer enough()
+		}
+		return handle(conn, r)
+	}
+}
+
+func TestNoFloodWhileThereIsNoLeader(t *testing.T) {
+	ctx, cancel := context.WithCancel(testContext(t))
+	var asked atomic.Int64
+	f := startFake(t, counting(&asked, cancel, names(nobody)))
+	g := startFake(t, counting(&asked, cancel, names(nobody)))
+	took := triesTake(ctx, t, open(t, f.address, g.address), &asked)
+	require.GreaterOrEqual(t, took, leastTime)
+	require.NotEmpty(t, f.requests(""))
+	require.NotEmpty(t, g.requests(""))
+}
+
+// Two servers that each take the other for the leader: the first redirect is
+// free, the others are not.
+func TestPingPongDoesNotSpin(t *testing.T) {
+	ctx, cancel := context.WithCancel(testContext(t))
+	var asked atomic.Int64
+	other := new(string)
+	a := startFake(t, counting(&asked, cancel, names(other)))
+	b := startFake(t, counting(&asked, cancel, names(&a.address)))
+	*other = b.address
+	took := triesTake(ctx, t, open(t, a.address), &asked)
+	require.GreaterOrEqual(t, took, leastTime)
+	require.NotEmpty(t, b.requests(""))
+}
+
+// Nothing was sent, so nothing can have happened.
+func TestDeadlineBeforeAnythingWasSent(t *testing.T) {
+	t.Parallel()
+	c := open(t, deadAddress(t), deadAddress(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	requireError(t, c.Put(ctx, "x", "1"), api.Unavailable, "was not sent")
+	_, err := c.Get(ctx, "x")
+	requireError(t, err, api.Unavailable)
+}
+
+// The first try is lost; all that the servers say later cannot make it certain
+// again.
+func TestDeadlineAfterOneTryWasSent(t *testing.T) {
+	ctx, cancel := context.WithCancel(testContext(t))
+	var puts atomic.Int64
+	f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		if r.Op == api.Open {
+			return leads(conn, r)
+		}
+		switch puts.Add(1) {
+		case 1:
+			return false
+		case 3:
+			defer cancel()
+		}
+		return names(nobody)(conn, r)
+	})
+	requireError(t, open(t, f.address).Put(ctx, "x", "1"), api.Unknown, "may or may not have happened")
+	require.Len(t, f.requests(kv.Put), 3, "it has tried again")
+}
+
+// A server that answers nothing: the write may be under way there, a read has
+// done nothing in any case.
+func TestNoAnswerInTime(t *testing.T) {
+	for op, code := range map[string]api.Code{kv.Put: api.Unknown, kv.Get: api.Unavailable} {
+		ctx, cancel := context.WithCancel(testContext(t))
+		f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+			if r.Op == api.Open {
+				return leads(conn, r)
+			}
+			cancel()
+			return true
+		})
+		_, err := open(t, f.address).Do(ctx, api.Request{Op: op, Key: "x", Value: "1"})
+		requireError(t, err, code, f.address)
+	}
+}
+
+// The heart of the stage: the same command, at the same place of the session.
+func TestALostWriteIsSentAgainAsTheSame(t *testing.T) {
+	ctx := testContext(t)
+	var lost atomic.Bool
+	loses := func(conn *fakeConn, r api.Request) bool {
+		if r.Op == kv.Append && r.Seq == 2 && lost.CompareAndSwap(false, true) {
+			return false
+		}
+		return leads(conn, r)
+	}
+	a, b := startFake(t, loses), startFake(t, loses)
+	c := open(t, a.address, b.address)
+	for range 3 {
+		_, err := c.Append(ctx, "x", "1")
+		require.NoError(t, err)
+	}
+	var seen []uint64
+	for _, r := range append(a.requests(kv.Append), b.requests(kv.Append)...) {
+		require.EqualValues(t, 7, r.Session)
+		require.Equal(t, r.Seq-1, r.Ack, "all before it have ended")
+		seen = append(seen, r.Seq)
+	}
+	require.Equal(t, []uint64{1, 2, 2, 3}, seen)
+}
+
+// A leader that was deposed does not know what becomes of the command. In a
+// session it can be sent again.
+func TestAnUnknownOutcomeIsNotTheEnd(t *testing.T) {
+	ctx := testContext(t)
+	var deposed atomic.Bool
+	f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		if r.Op == kv.Put && deposed.CompareAndSwap(false, true) {
+			return conn.answer(r, api.Failed(0, &api.Error{Code: api.Unknown, Message: "deposed"}))
+		}
+		return leads(conn, r)
+	})
+	require.NoError(t, open(t, f.address).Put(ctx, "x", "1"))
+	require.Len(t, f.requests(kv.Put), 2)
+}
+
+// forgetful opens sessions 1, 2, 3 … and knows the latest one only, until the
+// test makes it forget that too.
+type forgetful struct {
+	mu     sync.Mutex
+	opened uint64
+	known  uint64
+	lose   bool
+}
+
+func (s *forgetful) handle(conn *fakeConn, r api.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case r.Op == api.Open:
+		s.opened++
+		s.known = s.opened
+		return conn.answer(r, api.Response{Index: s.opened})
+	case s.lose:
+		s.lose = false
+		return false
+	case r.Session != s.known:
+		return conn.answer(r, api.Failed(0, &api.Error{Code: api.NoSession, Message: "forgotten", Definite: true}))
+	}
+	return conn.answer(r, api.Response{})
+}
+
+func (s *forgetful) forget(lose bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known, s.lose = 0, lose
+}
+
+func TestAForgottenSessionIsReplaced(t *testing.T) {
+	ctx := testContext(t)
+	s := &forgetful{}
+	f := startFake(t, s.handle)
+	c := open(t, f.address)
+	require.NoError(t, c.Put(ctx, "x", "1"))
+	s.forget(false)
+	require.NoError(t, c.Put(ctx, "x", "2"), "nothing can have happened, so it is done in a new session")
+	last := f.requests(kv.Put)[2]
+	require.Equal(t, []uint64{2, 1, 0}, []uint64{last.Session, last.Seq, last.Ack})
+}
+
+// In a new session the servers would not recognize the command. If it may have
+// been done before, it must not be sent there.
+func TestAForgottenSessionAfterALostAnswer(t *testing.T) {
+	ctx := testContext(t)
+	s := &forgetful{}
+	f := startFake(t, s.handle)
+	c := open(t, f.address)
+	require.NoError(t, c.Put(ctx, "x", "1"))
+	s.forget(true)
+	requireError(t, c.Put(ctx, "x", "2"), api.Unknown, "an earlier try had no answer")
+	require.Len(t, f.requests(kv.Put), 3)
+	require.NoError(t, c.Put(ctx, "x", "3"), "the next one is a new command")
+}
+
+func TestManyGoroutinesShareOneSession(t *testing.T) {
+	const goroutines, rounds = 32, 20
+	ctx := testContext(t)
+	f := startFake(t, leads)
+	c := open(t, f.address)
+	var g errgroup.Group
+	for range goroutines {
+		g.Go(func() error {
+			for range rounds {
+				if err := c.Put(ctx, "x", "1"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	require.Len(t, f.requests(api.Open), 1)
+	seqs := make(map[uint64]bool)
+	for _, r := range f.requests(kv.Put) {
+		require.LessOrEqual(t, r.Seq-r.Ack, uint64(window))
+		seqs[r.Seq] = true
+	}
+	require.Len(t, seqs, goroutines*rounds, "each command has its own place")
+}
+
+// A server that takes requests and does nothing, as one that was stopped,
+// costs one attempt's time and no more: the next one is asked, and from then
+// on at once.
+func TestAServerThatStandsStill(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	still, leader := startFake(t, silent), startFake(t, leads)
+	c := open(t, still.address, leader.address)
+	for range 5 {
+		require.NoError(t, c.Put(ctx, "x", "1"))
+	}
+	require.Len(t, still.requests(""), 1)
+	require.Len(t, leader.requests(kv.Put), 5)
+}
+
+func TestAReadPassesOverAServerThatStandsStill(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	still, other := startFake(t, silent), startFake(t, leads)
+	c := open(t, still.address, other.address)
+	c.reader.Store(c.servers[0])
+	for range 5 {
+		_, err := c.Get(ctx, "x")
+		require.NoError(t, err)
+	}
+	require.Len(t, still.requests(""), 1)
+}
+
+// What is no command is one server's own business, and is asked once.
+func TestAStatusIsThatOfTheFirstServer(t *testing.T) {
+	ctx := testContext(t)
+	first, second := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		return conn.answer(r, api.Response{Data: []byte(`{"id":1}`)})
+	}), startFake(t, leads)
+	c := open(t, first.address, second.address)
+	a, err := c.Do(ctx, api.Request{Op: api.Status})
+	require.NoError(t, err)
+	require.Equal(t, `{"id":1}`, string(a.Data))
+	require.Empty(t, second.requests(""))
+}
+
+func TestARefusalForGoodIsHandedOn(t *testing.T) {
+	ctx := testContext(t)
+	for _, code := range []api.Code{api.NotFound, api.Mismatch, api.TooLarge, api.BadRequest} {
+		f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+			if r.Op == api.Open {
+				return leads(conn, r)
+			}
+			return conn.answer(r, api.Failed(0, &api.Error{Code: code, Message: "no", Definite: true}))
+		})
+		requireError(t, open(t, f.address).Cas(ctx, "x", "1", "2"), code)
+		require.Len(t, f.requests(kv.Cas), 1)
+	}
+}
+
+// A server that is busy is asked again, itself: it is the one that can.
+func TestABusyServerIsAskedAgain(t *testing.T) {
+	ctx := testContext(t)
+	var asked atomic.Int64
+	f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		if r.Op == kv.Put && asked.Add(1) < 4 {
+			return conn.answer(r, api.Failed(0, &api.Error{Code: api.Busy, Message: "full", Definite: true}))
+		}
+		return leads(conn, r)
+	})
+	other := startFake(t, names(nobody))
+	require.NoError(t, open(t, f.address, other.address).Put(ctx, "x", "1"))
+	require.Len(t, f.requests(kv.Put), 4)
+	require.Empty(t, other.requests(""))
+}
+
+// Close ends what is under way: writes on their way, one that waits for a
+// session, reads, and pauses between tries.
+func TestCloseEndsEverything(t *testing.T) {
+	before := goroutines(t)
+	t.Cleanup(func() { require.Equal(t, before, goroutines(t)) })
+	for name, handle := range map[string]handler{
+		"in the midst of commands":    func(conn *fakeConn, r api.Request) bool { return r.Op != api.Open || leads(conn, r) },
+		"while a session is opened":   silent,
+		"in the pauses between tries": names(nobody),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startFake(t, handle)
+			c := New([]string{f.address, deadAddress(t)})
+			var g errgroup.Group
+			for i := range 2 * window {
+				g.Go(func() error {
+					ops := []string{kv.Put, kv.Get, kv.Append}
+					_, err := c.Do(context.Background(), api.Request{Op: ops[i%3], Key: "x", Value: "1"})
+					var e *api.Error
+					if !errors.As(err, &e) || e.Code != api.Unknown && e.Code != api.Unavailable {
+						return fmt.Errorf("%s ended with %w", ops[i%3], err)
+					}
+					return nil
+				})
+			}
+			require.Eventually(t, func() bool { return len(f.requests("")) > 0 }, patient, time.Millisecond)
+			require.NoError(t, c.Close())
+			require.NoError(t, g.Wait())
+			requireError(t, c.Put(testContext(t), "x", "1"), api.Unavailable, "this client is closed")
+			require.NoError(t, c.Close(), "a second time does no harm")
+		})
+	}
+}
+
+// goroutines counts the goroutines of clients and their connections.
+func goroutines(t *testing.T) int {
+	var b strings.Builder
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&b, 2))
+	return strings.Count(b.String(), "wire.(*Conn)") + strings.Count(b.String(), "client.(*Client)")
+}

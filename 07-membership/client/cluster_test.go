@@ -1,0 +1,211 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/07-membership/server"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/host"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
+)
+
+// cable stands between a server and all that connect to it: clients, and its
+// peers. It can be cut; whoever was connected then has to connect again.
+type cable struct {
+	ln net.Listener
+	to string
+	g  errgroup.Group
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	over  bool
+}
+
+func newCable(t *testing.T, to string) *cable {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	c := &cable{ln: ln, to: to, conns: make(map[net.Conn]bool)}
+	c.g.Go(func() error {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return nil
+			}
+			c.g.Go(func() error { return c.join(near) })
+		}
+	})
+	return c
+}
+
+// join carries bytes in both directions until one side ends.
+func (c *cable) join(near net.Conn) error {
+	far, err := net.Dial("tcp", c.to)
+	if err != nil {
+		return near.Close()
+	}
+	c.mu.Lock()
+	c.conns[near], c.conns[far] = true, true
+	if c.over {
+		near.Close()
+	}
+	c.mu.Unlock()
+	var g errgroup.Group
+	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
+		g.Go(func() error {
+			_, _ = io.Copy(pair[0], pair[1]) // it ends with the connection
+			near.Close()
+			far.Close()
+			return nil
+		})
+	}
+	_ = g.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.conns, near)
+	delete(c.conns, far)
+	return nil
+}
+
+func (c *cable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.conns {
+		conn.Close()
+	}
+}
+
+func (c *cable) end() error {
+	err := c.ln.Close()
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.cut()
+	_ = c.g.Wait()
+	return err
+}
+
+// cluster is n real servers in this process, each behind a cable.
+type cluster struct {
+	cables    []*cable
+	endpoints []string
+}
+
+func startCluster(t *testing.T, n int) *cluster {
+	c := &cluster{}
+	config := node.Config{
+		Cluster: "north", Secret: "s", Leader: 1, Fsync: false,
+		Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{300 * time.Millisecond, 600 * time.Millisecond},
+	}
+	var listeners []net.Listener
+	for id := range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		listeners = append(listeners, ln)
+		c.cables = append(c.cables, newCable(t, ln.Addr().String()))
+		c.endpoints = append(c.endpoints, c.cables[id].ln.Addr().String())
+		config.Members = append(config.Members, node.Member{ID: uint64(id + 1), Address: c.endpoints[id]})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var g errgroup.Group
+	for id, ln := range listeners {
+		folder, err := disk.OpenFolder(t.TempDir(), disk.Options{NoSync: true})
+		require.NoError(t, err)
+		h, err := host.New(host.Options{ID: uint64(id + 1), Config: config, New: server.New, Ops: server.Ops, Listener: ln, Disk: folder})
+		require.NoError(t, err)
+		g.Go(func() error { return h.Run(ctx) })
+	}
+	t.Cleanup(func() {
+		cancel()
+		for _, cable := range c.cables {
+			require.NoError(t, cable.end())
+		}
+		require.NoError(t, g.Wait())
+	})
+	return c
+}
+
+func TestCommandsOfAServerWithALog(t *testing.T) {
+	ctx := testContext(t)
+	c := open(t, startCluster(t, 1).endpoints...)
+
+	_, err := c.Get(ctx, "x")
+	requireError(t, err, api.NotFound)
+	require.NoError(t, c.Put(ctx, "x", "1"))
+	value, err := c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Equal(t, "1", value)
+
+	value, err = c.Append(ctx, "x", "2")
+	require.NoError(t, err)
+	require.Equal(t, "12", value)
+
+	requireError(t, c.Cas(ctx, "x", "1", "3"), api.Mismatch, `"12"`)
+	require.NoError(t, c.Cas(ctx, "x", "12", ""))
+	value, err = c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Empty(t, value, "an empty value is a value")
+
+	require.NoError(t, c.Delete(ctx, "x"))
+	requireError(t, c.Delete(ctx, "x"), api.NotFound)
+	requireError(t, c.Cas(ctx, "x", "", "1"), api.NotFound)
+
+	for _, value := range []string{`"\`, "a\nb\tc\x00\x7f", "größe 數 😀 \uFFFD \u2028", strings.Repeat("\x01", kv.MaxValue)} {
+		require.NoError(t, c.Put(ctx, "k", value))
+		got, err := c.Get(ctx, "k")
+		require.NoError(t, err)
+		require.Equal(t, value, got)
+	}
+}
+
+// Every connection of the cluster is cut again and again while many goroutines
+// append, each a text that exists only once. Every append succeeds, and each
+// text is there once.
+func TestEveryAppendHappensOnceWhileConnectionsAreCut(t *testing.T) {
+	const goroutines, rounds = 16, 25
+	ctx := testContext(t)
+	cl := startCluster(t, 3)
+	c := open(t, cl.endpoints...)
+	var g errgroup.Group
+	for i := range goroutines {
+		g.Go(func() error {
+			for n := range rounds {
+				text := fmt.Sprintf("<%d.%d>", i, n)
+				whole, err := c.Append(ctx, "all", text)
+				if err != nil || !strings.HasSuffix(whole, text) {
+					return fmt.Errorf("append of %s gave %q: %w", text, whole, err)
+				}
+				if n%8 == 0 {
+					cl.cables[(i+n)%len(cl.cables)].cut()
+				}
+				if _, err := c.Get(ctx, "all"); err != nil && !strings.Contains(err.Error(), "not_found") {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	all, err := c.Append(ctx, "all", "")
+	require.NoError(t, err)
+	size := 0
+	for i := range goroutines {
+		for n := range rounds {
+			text := fmt.Sprintf("<%d.%d>", i, n)
+			require.Equal(t, 1, strings.Count(all, text), text)
+			size += len(text)
+		}
+	}
+	require.Len(t, all, size, "and nothing else is there")
+}

@@ -1,0 +1,46 @@
+package client
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+)
+
+// check refuses what the server would refuse. One reason is speed, the better
+// one is that JSON cannot even ask it: text that is not UTF-8 would arrive as
+// other text, and be stored.
+func check(r api.Request) error {
+	if r.Op != kv.Get && !kv.Writes(r.Op) {
+		return nil // not a command; the server knows what it takes
+	}
+	if err := r.Command().Check(); err != nil {
+		return &api.Error{Code: api.BadRequest, Message: err.Error(), Definite: true}
+	}
+	for _, field := range []struct{ name, text string }{{"key", r.Key}, {"value", r.Value}, {"old value", r.Old}} {
+		if !utf8.ValidString(field.text) {
+			return &api.Error{Code: api.BadRequest, Message: "the " + field.name + " is not valid UTF-8; keys and values are text", Definite: true}
+		}
+	}
+	return nil
+}
+
+// explain turns the error of a request into the one that the caller gets: it
+// is an *api.Error in any case, and a read whose answer was lost is a definite
+// failure, for there is nothing that it could have changed.
+func explain(r api.Request, err error) error {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		e = &api.Error{Code: api.Unknown, Message: err.Error()}
+	}
+	if e.Definite || !onlyReads(r.Op) {
+		return e
+	}
+	// Whoever wrote the message could not know what kind of request it was.
+	cause, _, _ := strings.Cut(e.Message, "; the request may")
+	return &api.Error{Code: api.Unavailable, Message: cause + "; nothing was changed, since " + r.Op + " only reads", Leader: e.Leader, Definite: true}
+}
+
+func onlyReads(op string) bool { return op == kv.Get || op == api.Status || op == api.Log }

@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/cli"
+)
+
+func TestMain(m *testing.M) { cli.RunTests(m, stage) }
+
+func TestDemo(t *testing.T) { cli.TestDemo(t, stage) }

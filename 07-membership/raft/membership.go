@@ -1,0 +1,153 @@
+package raft
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
+
+// A change of the members is three entries (§6). The first names the voters to
+// come: the new ones among them are sent the log, but count nowhere until they
+// have caught up. The second is C_old,new: every decision needs a majority of
+// the old voters and one of the new. The third is C_new. A leader appends each
+// once the one before it is committed, so a change that its leader does not
+// finish is finished by the next.
+//
+// A configuration is in force from the moment it stands in the log, committed or
+// not, and no longer when it is removed from there.
+
+// The reasons why a change or a transfer is not begun.
+var (
+	// ErrTooEarly: the leader does not know yet what is committed. If it changed
+	// the members now, the configurations of two leaders might not share a
+	// majority.
+	ErrTooEarly = errors.New("the leader has not committed an entry of its term yet")
+
+	// ErrChanging: there is one change at a time.
+	ErrChanging = errors.New("a change of the members is under way")
+
+	// ErrNotVoter: only a voter can lead.
+	ErrNotVoter = errors.New("that server is not a voter")
+)
+
+// config returns the configuration that is in force.
+func (r *Raft) config() Config {
+	c, _ := r.log.config(r.log.lastIndex())
+	return c
+}
+
+// Config returns the configuration in force at an index from the base on, and the
+// entry that holds it.
+func (r *Raft) Config(at Index) (Config, Index) { return r.log.config(at) }
+
+// Change begins a change of the voters, and returns the place of its first
+// entry; it goes on by itself. next stands in the order of the IDs, and addresses
+// has those of all servers. To change to the voters there are calls off a change
+// whose new servers do not count yet. An error says why nothing was begun.
+func (r *Raft) Change(next []ID, addresses map[ID]string) (Index, Term, error) {
+	c := r.config()
+	back := slices.Equal(next, c.Voters)
+	switch err := r.mayChange(); {
+	case err != nil:
+		return 0, 0, err
+	case back && !c.Joint:
+		return r.addConfig(CalledOff, Config{Voters: c.Voters, Addresses: addresses})
+	case len(c.Next) > 0:
+		return 0, 0, ErrChanging
+	}
+	return r.addConfig(Learning, Config{Voters: c.Voters, Next: next, Addresses: addresses})
+}
+
+// mayChange says why no configuration may be appended now: the one before must
+// be committed, and so must an entry of the leader's own term.
+func (r *Raft) mayChange() error {
+	_, index := r.log.config(r.log.lastIndex())
+	switch {
+	case r.role != Leader || r.successor != 0:
+		return ErrNotLeader
+	case r.log.term(r.commitIndex) != r.currentTerm:
+		return ErrTooEarly
+	case index > r.commitIndex:
+		return ErrChanging
+	}
+	return nil
+}
+
+func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
+	r.watch(c.Members()...)
+	r.explain(Reason{Rule: why, Index: r.log.lastIndex() + 1, Votes: c.Members()})
+	return r.add(Entry{Kind: ConfigEntry, Config: &c})
+}
+
+// advanceChange takes the next step of a change when the one before is
+// committed. A leader that is not a member any more has then done its duty, as
+// has one whose successor has all of its log.
+func (r *Raft) advanceChange() {
+	c := r.config()
+	switch {
+	case r.successor != 0 && r.progress[r.successor].matchIndex == r.log.lastIndex():
+		r.handOver(r.successor)
+	case r.mayChange() != nil:
+	case c.Joint:
+		r.addConfig(Final, Config{Voters: c.Next, Addresses: c.Addresses})
+	case len(c.Next) > 0 && r.caughtUp(c.Next):
+		r.addConfig(Jointly, Config{Voters: c.Voters, Next: c.Next, Joint: true, Addresses: c.Addresses})
+	case len(c.Next) == 0 && !c.votes(r.options.ID):
+		r.handOver(slices.MaxFunc(c.Voters, func(a, b ID) int {
+			return cmp.Compare(r.progress[a].matchIndex, r.progress[b].matchIndex)
+		}))
+	}
+}
+
+// caughtUp reports whether servers have what was in the log when the change
+// began, and are no further behind now than a follower may be.
+func (r *Raft) caughtUp(servers []ID) bool {
+	_, began := r.log.config(r.log.lastIndex())
+	return !slices.ContainsFunc(servers, func(id ID) bool {
+		match := r.progress[id].matchIndex
+		return match < began || match+maxInFlight < r.log.lastIndex()
+	})
+}
+
+// watch begins to keep account of servers.
+func (r *Raft) watch(servers ...ID) {
+	for _, id := range servers {
+		if r.progress[id] == nil {
+			r.progress[id] = &progress{nextIndex: r.log.lastIndex() + 1, probing: true}
+		}
+	}
+}
+
+// TimeoutNow tells a server to stand for election at once (thesis §3.10).
+type TimeoutNow struct{}
+
+// Transfer hands the lead to a voter as soon as it has the leader's whole log.
+// Until then the leader takes no proposals; if the other falls silent, it goes on
+// as before.
+func (r *Raft) Transfer(to ID) error {
+	switch {
+	case r.role != Leader:
+		return ErrNotLeader
+	case !r.config().votes(to):
+		return ErrNotVoter
+	case to != r.options.ID:
+		r.successor = to
+	}
+	return nil
+}
+
+// handOver gives the lead up, and tells another server to take it.
+func (r *Raft) handOver(to ID) {
+	r.explain(Reason{Rule: HandsOver, Peer: to, Mine: r.last()})
+	r.send(to, TimeoutNow{})
+	r.becomeFollower(r.currentTerm)
+}
+
+// step stands for election without asking first whether that may succeed: the
+// leader wants it.
+func (m TimeoutNow) step(r *Raft, from ID) {
+	if r.role == Follower && r.config().votes(r.options.ID) {
+		r.explain(Reason{Rule: ToldToStand, Peer: from, Term: r.currentTerm + 1})
+		r.startElection(true)
+	}
+}

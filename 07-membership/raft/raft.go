@@ -1,0 +1,458 @@
+// Package raft holds the rules of Raft, and nothing else: no disk, no network,
+// no clock, no goroutine, no randomness of its own. Read it with Figure 2 of
+// the paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus
+// Algorithm", extended version) beside it; names and sections are the paper's.
+//
+// A Raft is a value that takes inputs: Step for a message, Tick for time,
+// Propose and Read for clients. Inputs change the value and collect what must
+// be done; Take hands that over. The driver carries it out in the order of
+// Output's fields before it gives the next input. Several inputs may come
+// before one Take: that is the group commit.
+//
+// Messages are datagrams. The network may lose, repeat, delay and reorder
+// them, so a reply carries what its receiver needs, and nobody remembers what
+// is in flight.
+//
+// A Raft is not safe for concurrent use.
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ID names a server; the first is 1, and 0 is nobody.
+type ID uint64
+
+// Term numbers the reigns of leaders; 0 is before the first.
+type Term uint64
+
+// Index is a place in the log; the first is 1, and 0 is none.
+type Index uint64
+
+// Role is what a server is in the current term.
+type Role string
+
+// The roles (§5.1).
+const (
+	// Follower answers leaders and candidates.
+	Follower Role = "follower"
+
+	// Candidate asks for votes.
+	Candidate Role = "candidate"
+
+	// Leader takes proposals and replicates them.
+	Leader Role = "leader"
+)
+
+// Message is what one server sends to another.
+type Message struct {
+	From ID
+	To   ID
+
+	// Term is the sender's current term.
+	Term Term
+
+	// Body is one of the message types in the files of this package.
+	Body Body
+}
+
+// Body is a request or a reply of one of the RPCs. step gives it to its handler.
+type Body interface{ step(r *Raft, from ID) }
+
+// State is what a server must remember besides its log.
+type State struct {
+	// CurrentTerm is the latest term the server has seen.
+	CurrentTerm Term
+
+	// VotedFor is the candidate that received its vote in that term, or 0.
+	VotedFor ID
+}
+
+// Output is what must now be done, in the order of the fields.
+type Output struct {
+	// Early are messages that promise nothing about this server's disk, so that
+	// its fsync and those of its followers run side by side (thesis §10.2.1).
+	Early []Message
+
+	// State is to be saved if it is not nil.
+	State *State
+
+	// Truncate, if not 0, is the first index of the saved log to remove.
+	Truncate Index
+
+	// Append are entries to save, after the truncation.
+	Append []Entry
+
+	// Rewrite means that State and the log, as Saved returns them, are to be
+	// saved in place of all that was saved before.
+	Rewrite bool
+
+	// Messages are to be sent once all that is saved: they promise it.
+	Messages []Message
+
+	// Committed are entries for the state machine, in this order.
+	Committed []Entry
+
+	// Chunks are pieces of a leader's snapshot to store. After the last of one
+	// the driver calls Restore, or Discard if the snapshot is of no use.
+	Chunks []InstallSnapshot
+
+	// Reads answer calls of Read: their indexes are known.
+	Reads []ReadIndexReply
+
+	// Reasons say why, if Options.Explain is set.
+	Reasons []Reason
+}
+
+// Empty reports whether there is nothing to do.
+func (o Output) Empty() bool {
+	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil && !o.Rewrite && o.Chunks == nil &&
+		o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
+}
+
+// Options are what a server is told when it starts.
+type Options struct {
+	// ID is the server's own.
+	ID ID
+
+	// State and Log are what it saved in an earlier life.
+	State State
+	Log   []Entry
+
+	// Base is the place before the log's first entry, and Snapshot the last
+	// entry that its snapshot covers, which is not before Base.
+	Base     Position
+	Snapshot Position
+
+	// Config is in force at Base, and SnapshotConfig at Snapshot. A server that
+	// knows no voters waits until a leader sends it the log.
+	Config         Config
+	SnapshotConfig Config
+
+	// HeartbeatTicks is how many ticks a leader may be silent.
+	HeartbeatTicks int
+
+	// ElectionTicks is the range [low, high] of the election timeout.
+	ElectionTicks [2]int
+
+	// MaxBatch is how many bytes of commands one AppendEntries carries; a
+	// single command may be larger.
+	MaxBatch int
+
+	// Random returns a number in [0, n).
+	Random func(n uint64) uint64
+
+	// Explain asks for reasons in the output.
+	Explain bool
+}
+
+// Raft is the state of one server, as in Figure 2.
+type Raft struct {
+	options Options
+
+	// Persistent state on all servers: in an Output before any promise that
+	// rests on it. Only setTerm, append and truncate write it.
+
+	// currentTerm is the latest term the server has seen.
+	currentTerm Term
+
+	// votedFor is the candidate that received its vote in currentTerm.
+	votedFor ID
+
+	// log holds the entries, each with the term in which a leader received it.
+	log log
+
+	// Volatile state on all servers.
+
+	// commitIndex is the highest entry known to be committed.
+	commitIndex Index
+
+	// lastApplied is the highest entry handed to the state machine.
+	lastApplied Index
+
+	// snapshot is the last entry that the newest snapshot on disk covers.
+	snapshot Position
+
+	// incoming is a snapshot that comes from a leader.
+	incoming transfer
+
+	// saved is the highest entry that is on this server's disk.
+	saved Index
+
+	// role and leader are what the server is, and whom it follows, in
+	// currentTerm; leader is 0 while unknown.
+	role   Role
+	leader ID
+
+	// elapsed counts ticks: since the last heartbeat a leader sent, or since
+	// anyone else last heard a reason to be patient.
+	elapsed int
+
+	// timeout is the number of ticks until the next election.
+	timeout int
+
+	// votes are the servers that voted for this candidate. It is a set: a vote
+	// that the network delivers twice counts once.
+	votes []ID
+
+	// preVotes are those that would vote for this follower, while it asks.
+	preVotes []ID
+
+	// removed is true if a leader said that this server is no member any more.
+	removed bool
+
+	// Volatile state on leaders, reinitialized after election.
+	progress map[ID]*progress
+
+	// successor is who is to have the lead as soon as it has the whole log, or 0.
+	successor ID
+
+	// reads is what read.go needs.
+	reads reads
+
+	// out collects what the next Take returns.
+	out Output
+}
+
+// New returns a server with what it saved. Every server starts as a follower.
+func New(o Options) *Raft {
+	r := &Raft{options: o, currentTerm: o.State.CurrentTerm, votedFor: o.State.VotedFor, log: newLog(o.Base, o.Config, o.Log), role: Follower}
+	r.snapshot, r.commitIndex, r.lastApplied = o.Snapshot, o.Snapshot.Index, o.Snapshot.Index
+	if !r.log.has(o.Snapshot.Index, o.Snapshot.Term) {
+		// It stopped between storing a leader's snapshot and its own log.
+		r.log, r.out.Rewrite = newLog(o.Snapshot, o.SnapshotConfig, nil), true
+	}
+	r.saved = r.log.lastIndex()
+	first := ReadID(o.Random(1 << 62))
+	r.reads = reads{next: first, asked: first, done: first}
+	r.resetTimeout()
+	return r
+}
+
+// ErrNotLeader is returned by Propose: nothing was proposed. Leader names the
+// server to ask instead.
+var ErrNotLeader = errors.New("this server is not the leader")
+
+// Propose appends a command to the leader's log (§5.3), unless it is about to
+// hand the lead over. The entry is committed
+// when Output.Committed has it with the same index and the same term; another
+// term at that index means that it was lost.
+func (r *Raft) Propose(command []byte) (Index, Term, error) {
+	if r.role != Leader || r.successor != 0 {
+		return 0, 0, ErrNotLeader
+	}
+	return r.add(Entry{Command: command})
+}
+
+// add appends an entry of the leader's own.
+func (r *Raft) add(e Entry) (Index, Term, error) {
+	e.Index, e.Term = r.log.lastIndex()+1, r.currentTerm
+	r.append(e)
+	return e.Index, e.Term, nil
+}
+
+// Step takes a message that has arrived. The rules about terms stand here,
+// once (§5.1): handlers can rely on the message being of the current term.
+func (r *Raft) Step(m Message) {
+	if r.disturbs(m) {
+		return
+	}
+	if m.Term > r.currentTerm {
+		r.explain(Reason{Rule: NewerTerm, Peer: m.From, Term: m.Term})
+		r.becomeFollower(m.Term)
+	}
+	if m.Term < r.currentTerm {
+		r.answerStale(m)
+		return
+	}
+	if p := r.progress[m.From]; p != nil {
+		p.silent = 0
+	}
+	m.Body.step(r, m.From)
+}
+
+// answerStale refuses a request of an older term, so that its sender learns of
+// the newer one. A stale reply says nothing any more and is dropped.
+func (r *Raft) answerStale(m Message) {
+	r.explain(Reason{Rule: OlderTerm, Peer: m.From, Term: m.Term})
+	switch m.Body.(type) {
+	case AppendEntries:
+		r.send(m.From, AppendEntriesReply{})
+	case RequestVote:
+		r.send(m.From, RequestVoteReply{})
+	case InstallSnapshot:
+		r.send(m.From, InstallSnapshotReply{})
+	}
+}
+
+// Tick says that a unit of time has passed.
+func (r *Raft) Tick() {
+	r.elapsed++
+	if r.role == Leader {
+		r.checkQuorum()
+	}
+	if r.role == Leader && r.elapsed >= r.options.HeartbeatTicks {
+		r.broadcast()
+	}
+	if r.role != Leader && r.elapsed >= r.timeout {
+		r.startPreVote()
+	}
+	r.retryReads()
+}
+
+// Take returns what must now be done, and forgets it. It takes the caller's
+// word that the output before this one has been carried out; so the driver
+// calls Take until nothing comes, and what it saved may then be committed.
+func (r *Raft) Take() Output {
+	r.sendReads()
+	if r.role == Leader {
+		r.advanceCommitIndex()
+		r.advanceChange()
+	}
+	if r.role == Leader {
+		r.beginRound()
+		r.replicate()
+	}
+	if r.commitIndex > r.lastApplied {
+		r.out.Committed = r.log.slice(r.lastApplied+1, r.commitIndex)
+		r.lastApplied = r.commitIndex
+	}
+	out := r.out
+	if out.Rewrite {
+		out.Append, out.Truncate = nil, 0
+	}
+	if out.State != nil {
+		// A term or a vote that is not on disk yet may be forgotten, so no
+		// message may speak of it.
+		out.Messages, out.Early = append(out.Early, out.Messages...), nil
+	}
+	r.out = Output{}
+	r.saved = r.log.lastIndex()
+	return out
+}
+
+// becomeFollower follows whoever leads term, which is not known yet.
+func (r *Raft) becomeFollower(term Term) {
+	if r.role != Follower {
+		r.explain(Reason{Rule: SteppedDown, Term: term})
+		r.resetTimeout()
+	}
+	r.role, r.leader, r.votes, r.progress = Follower, 0, nil, nil
+	r.preVotes, r.successor = nil, 0
+	r.reads.stepDown()
+	r.setTerm(term, 0)
+}
+
+// follow takes the word of the current term's leader: a candidate has lost, and
+// the time until the next election begins anew (§5.2).
+func (r *Raft) follow(leader ID) {
+	if r.role == Candidate {
+		r.becomeFollower(r.currentTerm)
+	}
+	r.leader, r.elapsed, r.preVotes, r.removed = leader, 0, nil, false
+}
+
+// becomeLeader takes over the current term (Figure 2, "Upon election").
+func (r *Raft) becomeLeader() {
+	r.role, r.leader, r.votes = Leader, r.options.ID, nil
+	r.progress = make(map[ID]*progress)
+	r.watch(r.options.ID)
+	r.watch(r.config().Members()...)
+	// An entry of its own term lets a leader commit what earlier leaders left
+	// (§5.4.2), and tells it where the committed log ends (§8).
+	r.add(Entry{Kind: NoOp})
+	r.broadcast()
+}
+
+// setTerm writes the persistent term and vote. A term never goes back, and a
+// vote, once given, holds for the whole term.
+func (r *Raft) setTerm(term Term, vote ID) {
+	if term == r.currentTerm && (vote == 0 || vote == r.votedFor) {
+		return
+	}
+	r.currentTerm, r.votedFor = term, vote
+	r.out.State = &State{CurrentTerm: term, VotedFor: vote}
+}
+
+// append writes entries to the end of the log.
+func (r *Raft) append(entries ...Entry) {
+	r.log.append(entries)
+	r.out.Append = append(r.out.Append, entries...)
+}
+
+// truncate removes the entries from index on.
+func (r *Raft) truncate(index Index) {
+	if index <= r.commitIndex {
+		panic(fmt.Sprintf("raft: %v is told to remove entry %d, but all up to %d are committed", r.options.ID, index, r.commitIndex))
+	}
+	r.log.truncate(index)
+	r.out.Append = slices.DeleteFunc(r.out.Append, func(e Entry) bool { return e.Index >= index })
+	if index <= r.saved {
+		r.out.Truncate, r.saved = index, index-1
+	}
+}
+
+func (r *Raft) send(to ID, body Body) {
+	r.out.Messages = append(r.out.Messages, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
+}
+
+func (r *Raft) sendEarly(to ID, body Body) {
+	r.out.Early = append(r.out.Early, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
+}
+
+// Status is what a server can tell about itself.
+type Status struct {
+	State
+
+	// Role and Leader are what it is in its term, and whom it follows.
+	Role   Role
+	Leader ID
+
+	// Last is the index of its last entry; Commit and Applied are those of
+	// Figure 2.
+	Last, Commit, Applied Index
+
+	// Votes are those that a candidate has.
+	Votes []ID
+
+	// Snapshot is the last entry that its newest snapshot covers.
+	Snapshot Position
+
+	// Removed is true if a leader said that it is no member any more.
+	Removed bool
+}
+
+// Status returns the server's state.
+func (r *Raft) Status() Status {
+	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.votes, r.snapshot, r.removed}
+}
+
+// Progress returns what a leader knows of a server: the highest entry known to
+// be on its disk, and the next to send. Others know nothing.
+func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
+	if p := r.progress[of]; p != nil {
+		return p.matchIndex, p.nextIndex
+	}
+	return 0, 0
+}
+
+// Saved returns the log and the place before its first entry, as it is to be on
+// disk. The entries must not be changed.
+func (r *Raft) Saved() (base Position, entries []Entry) {
+	return Position{r.log.entries[0].Term, r.log.base()}, r.log.entries[1:]
+}
+
+// Position returns the term and index of an entry from the base on.
+func (r *Raft) Position(index Index) Position { return Position{r.log.term(index), index} }
+
+// Has reports whether the log has the entry at a position, from the base on.
+func (r *Raft) Has(p Position) bool { return p.Index >= r.log.base() && r.log.has(p.Index, p.Term) }
+
+// Entries returns the entries from an index above the base on. They must not be
+// changed.
+func (r *Raft) Entries(from Index) []Entry { return r.log.slice(from, r.log.lastIndex()) }
+
+// Entry returns an entry of the log. Its command must not be changed.
+func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }

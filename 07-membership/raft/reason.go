@@ -1,0 +1,96 @@
+package raft
+
+import "fmt"
+
+// Rule is a rule that decides something. The rules below are a closed set.
+type Rule struct {
+	// Code names the rule, for tests and for programs that read traces.
+	Code string
+
+	// Section is where the paper states it.
+	Section string
+
+	// sentence tells a decision to a person. In it, 1 is the server that
+	// decides, 2 the peer, 3 the term, 4 and 5 the own and the peer's position
+	// in the log, 6 the index, 7 another server, 8 several servers.
+	sentence string
+}
+
+// The rules.
+var NewerTerm = &Rule{"newer-term", "§5.1", "%[1]s moves to term %[3]d: %[2]s is there already"}
+var OlderTerm = &Rule{"older-term", "§5.1", "%[1]s sets no store by a message of %[2]s from term %[3]d, which is over"}
+var SteppedDown = &Rule{"stepped-down", "§5.1", "%[1]s becomes a follower in term %[3]d"}
+var TimedOut = &Rule{"timed-out", "§5.2", "%[1]s stands for election in term %[3]d with a log that ends in %[4]v"}
+var Voted = &Rule{"voted", "§5.4.1", "%[1]s votes for %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
+var Asks = &Rule{"asks", "thesis §9.6", "%[1]s has heard of no leader for too long: it asks who would vote for it in term %[3]d with a log that ends in %[4]v"}
+var WouldVote = &Rule{"would-vote", "thesis §9.6", "%[1]s would vote for %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
+var LeaderLives = &Rule{"leader-lives", "§6", "%[1]s takes no notice of %[2]s, which wants to be elected: %[7]s leads"}
+var LostMajority = &Rule{"lost-majority", "thesis §6.2", "%[1]s has not heard from a majority for an election timeout, and gives up the lead of term %[3]d"}
+var ToldToStand = &Rule{"told-to-stand", "thesis §3.10", "%[1]s stands for election in term %[3]d: the leader %[2]s wants it"}
+var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: in term %[3]d it has gone to %[7]s"}
+var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
+var Elected = &Rule{"elected", "§5.2", "%[1]s leads term %[3]d: it has the votes of %[8]v"}
+var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which it lacks; its log ends in %[4]v"}
+var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}
+var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: the logs part at %[5]v"}
+var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits up to %[6]d: a majority has it on disk, and it is of the current term"}
+var LearnedCommit = &Rule{"learned-commit", "§5.3", "%[1]s learns that entries up to %[6]d are committed"}
+var ReadConfirmed = &Rule{"read-confirmed", "§8", "%[1]s answers reads of %[2]s at index %[6]d: a majority confirmed that it leads term %[3]d"}
+var Learning = &Rule{"learning", "§6", "%[1]s begins a change of the members by entry %[6]d: %[8]v get the log, and those who are new do not count yet"}
+var Jointly = &Rule{"jointly", "§6", "%[1]s asks for majorities of the old and of the new members from entry %[6]d on: the new ones have caught up"}
+var Final = &Rule{"final", "§6", "%[1]s goes over to the members %[8]v by entry %[6]d: both majorities have agreed"}
+var CalledOff = &Rule{"called-off", "§6", "%[1]s calls the change off by entry %[6]d: the members are %[8]v as before"}
+var HandsOver = &Rule{"hands-over", "thesis §3.10", "%[1]s tells %[2]s to stand for election: that has its log up to %[4]v"}
+var Compacted = &Rule{"compacted", "§7", "%[1]s has a snapshot that ends in %[4]v, and forgets the entries up to %[6]d"}
+var SentSnapshot = &Rule{"sent-snapshot", "§7", "%[1]s sends %[2]s its snapshot that ends in %[4]v: entry %[6]d, which it needs, is forgotten"}
+var Restored = &Rule{"restored", "§7", "%[1]s takes over the leader's snapshot, which ends in %[4]v"}
+
+// Position is an entry's term and index, written term@index.
+type Position struct {
+	Term  Term
+	Index Index
+}
+
+func (p Position) String() string { return fmt.Sprintf("%d@%d", p.Term, p.Index) }
+
+// before reports whether a log that ends in p is less up to date than one that
+// ends in q: the later term wins, and in the same term the longer log (§5.4.1).
+func (p Position) before(q Position) bool {
+	return p.Term < q.Term || p.Term == q.Term && p.Index < q.Index
+}
+
+// last returns the position of this server's last entry.
+func (r *Raft) last() Position { return Position{r.log.lastTerm(), r.log.lastIndex()} }
+
+// Reason is a decision and the facts it was made on.
+type Reason struct {
+	// Rule is what decided, and so says which of the fields matter.
+	Rule *Rule
+
+	// Self is the server that decided.
+	Self ID
+
+	// Peer is whose message it was about, Other a third server.
+	Peer, Other ID
+
+	Term         Term
+	Mine, Theirs Position
+	Index        Index
+	Votes        []ID
+}
+
+// String tells the reason to a person.
+func (r Reason) String() string {
+	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, r.Votes)
+}
+
+// String is how people call a server.
+func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
+
+// explain keeps a reason if somebody asked for it.
+func (r *Raft) explain(why Reason) {
+	if r.options.Explain {
+		why.Self = r.options.ID
+		r.out.Reasons = append(r.out.Reasons, why)
+	}
+}

@@ -1,0 +1,229 @@
+package raft
+
+import "iter"
+
+// AppendEntries replicates entries; without any it is a heartbeat (§5.3).
+type AppendEntries struct {
+	// PrevLogIndex and PrevLogTerm are the entry that the new ones follow.
+	PrevLogIndex Index
+	PrevLogTerm  Term
+
+	// Entries are to be stored, in order.
+	Entries []Entry
+
+	// LeaderCommit is the leader's commitIndex.
+	LeaderCommit Index
+
+	// Round comes back in the reply; see read.go.
+	Round uint64
+}
+
+// AppendEntriesReply answers AppendEntries.
+type AppendEntriesReply struct {
+	// Success is true if the follower has the entry at PrevLogIndex.
+	Success bool
+
+	// MatchIndex is the last entry that is known to agree with the leader's
+	// and is on the follower's disk, if Success.
+	MatchIndex Index
+
+	// Refused is the PrevLogIndex that did not match, if not Success, and the
+	// rest a hint: ConflictIndex is the first index the follower has of
+	// ConflictTerm, or one past its log's end with ConflictTerm 0 (§5.3, end).
+	Refused       Index
+	ConflictIndex Index
+	ConflictTerm  Term
+
+	// Round is that of the request.
+	Round uint64
+}
+
+func (m AppendEntries) step(r *Raft, from ID)      { r.handleAppendEntries(from, m) }
+func (m AppendEntriesReply) step(r *Raft, from ID) { r.handleAppendEntriesReply(from, m) }
+
+// progress is what a leader knows of one server. Always
+// 0 ≤ matchIndex < nextIndex ≤ lastIndex+1: entries up to matchIndex are
+// replicated, those in (matchIndex, nextIndex) are on their way, and those
+// from nextIndex on have not been sent.
+type progress struct {
+	// nextIndex is the next entry to send to that server.
+	nextIndex Index
+
+	// matchIndex is the highest entry known to be replicated on it.
+	matchIndex Index
+
+	// probing is true until the server has agreed to a PrevLogIndex: then one
+	// message at a time looks for the place where the logs meet.
+	probing bool
+
+	// sentRound and round are the latest round that was sent to it, and that it
+	// has answered.
+	sentRound, round uint64
+
+	// transfer is the snapshot that it is being sent, if it needs one.
+	transfer transfer
+
+	// silent counts the ticks since it was last heard from.
+	silent int
+}
+
+// maxInFlight is how many entries may be on their way to one follower. One
+// that does not answer costs no more than that.
+const maxInFlight = 4096
+
+// replicate sends each follower what it lacks, without waiting for answers, and
+// everyone the latest round.
+func (r *Raft) replicate() {
+	for id := range r.others() {
+		p := r.progress[id]
+		for !p.probing && p.nextIndex <= r.log.lastIndex() && p.nextIndex-p.matchIndex <= maxInFlight {
+			r.sendAppendEntries(id)
+		}
+		if p.sentRound < r.reads.round {
+			r.sendAppendEntries(id)
+		}
+	}
+}
+
+// broadcast sends an AppendEntries to everyone, be it empty.
+func (r *Raft) broadcast() {
+	r.elapsed = 0
+	for id := range r.others() {
+		r.progress[id].transfer.waiting = false
+		r.sendAppendEntries(id)
+	}
+}
+
+func (r *Raft) sendAppendEntries(to ID) {
+	p := r.progress[to]
+	p.sentRound = r.reads.round
+	if r.needsSnapshot(p) {
+		r.sendSnapshot(to)
+		return
+	}
+	prev := p.nextIndex - 1
+	m := AppendEntries{PrevLogIndex: prev, PrevLogTerm: r.log.term(prev), LeaderCommit: r.commitIndex, Round: r.reads.round}
+	if p.nextIndex-p.matchIndex <= maxInFlight {
+		m.Entries = r.log.batch(p.nextIndex, r.options.MaxBatch)
+	}
+	if !p.probing {
+		p.nextIndex += Index(len(m.Entries))
+	}
+	r.sendEarly(to, m)
+}
+
+// handleAppendEntries is the receiver's side of Figure 2; its rule 1 is in
+// Step.
+func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
+	r.follow(from)
+	// 2. Reply false if log doesn't contain an entry at prevLogIndex whose
+	// term matches prevLogTerm.
+	if !r.log.has(m.PrevLogIndex, m.PrevLogTerm) {
+		r.refuseEntries(from, m)
+		return
+	}
+	// 3. If an existing entry conflicts with a new one, delete it and all that
+	// follow it. 4. Append any new entries not already in the log.
+	for i, e := range m.Entries {
+		if r.log.has(e.Index, e.Term) {
+			continue
+		}
+		if e.Index <= r.log.lastIndex() {
+			r.explain(Reason{Rule: Truncated, Peer: from, Mine: Position{r.log.term(e.Index), e.Index}, Theirs: Position{e.Term, e.Index}})
+			r.truncate(e.Index)
+		}
+		r.append(m.Entries[i:]...)
+		break
+	}
+	// 5. If leaderCommit > commitIndex, set commitIndex = min(leaderCommit,
+	// index of last new entry). What stands behind that entry may be a tail
+	// that the leader does not have.
+	match := m.PrevLogIndex + Index(len(m.Entries))
+	r.commitTo(min(m.LeaderCommit, match), LearnedCommit)
+	r.send(from, AppendEntriesReply{Success: true, MatchIndex: match, Round: m.Round})
+}
+
+func (r *Raft) refuseEntries(from ID, m AppendEntries) {
+	reply := AppendEntriesReply{Refused: m.PrevLogIndex, ConflictIndex: r.log.lastIndex() + 1, Round: m.Round}
+	if m.PrevLogIndex <= r.log.lastIndex() {
+		reply.ConflictTerm = r.log.term(m.PrevLogIndex)
+		reply.ConflictIndex = m.PrevLogIndex
+		for reply.ConflictIndex > r.commitIndex+1 && r.log.term(reply.ConflictIndex-1) == reply.ConflictTerm {
+			reply.ConflictIndex--
+		}
+	}
+	r.explain(Reason{Rule: Refused, Peer: from, Theirs: Position{m.PrevLogTerm, m.PrevLogIndex}, Mine: r.last()})
+	r.send(from, reply)
+}
+
+// handleAppendEntriesReply learns where a follower's log agrees.
+func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
+	p := r.progress[from]
+	if r.role != Leader || p == nil || max(m.MatchIndex, m.Refused) > r.log.lastIndex() {
+		return
+	}
+	p.round = max(p.round, m.Round)
+	r.confirmReads()
+	if m.Success {
+		p.matchIndex = max(p.matchIndex, m.MatchIndex)
+		p.nextIndex = max(p.nextIndex, p.matchIndex+1)
+		p.probing = false
+		return
+	}
+	// A refusal is news only if it is about the latest probe, or ends the
+	// pipelining; others were sent before nextIndex fell back.
+	if m.Refused <= p.matchIndex || p.probing && m.Refused != p.nextIndex-1 {
+		return
+	}
+	p.nextIndex = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused))
+	p.probing = true
+	r.explain(Reason{Rule: FellBack, Peer: from, Index: p.nextIndex, Theirs: Position{m.ConflictTerm, m.ConflictIndex}})
+	r.sendAppendEntries(from)
+}
+
+// meetingPoint is the first index to send after a refusal: past the leader's
+// last entry of the conflicting term if it has one, else the follower's first
+// of that term. So a whole term is skipped in one round.
+func (r *Raft) meetingPoint(m AppendEntriesReply) Index {
+	for i := min(m.Refused, r.log.lastIndex()); m.ConflictTerm != 0 && i >= max(m.ConflictIndex, r.log.base()); i-- {
+		if r.log.term(i) == m.ConflictTerm {
+			return i + 1
+		}
+	}
+	return m.ConflictIndex
+}
+
+// advanceCommitIndex commits what a majority has on disk. If there exists an N
+// such that N > commitIndex, a majority of matchIndex[i] ≥ N, and log[N].term
+// == currentTerm: set commitIndex = N (§5.3, §5.4). An older entry is committed
+// only by one that follows it: counting its copies is not enough (Figure 8).
+func (r *Raft) advanceCommitIndex() {
+	self := r.progress[r.options.ID]
+	self.matchIndex, self.nextIndex = r.saved, r.saved+1
+	for _, id := range r.config().Members() {
+		n := r.progress[id].matchIndex
+		if n > r.commitIndex && r.log.term(n) == r.currentTerm &&
+			r.config().Majority(func(id ID) bool { return r.progress[id].matchIndex >= n }) {
+			r.commitTo(n, Committed)
+		}
+	}
+}
+
+// commitTo raises commitIndex; it never falls.
+func (r *Raft) commitTo(index Index, why *Rule) {
+	if index > r.commitIndex {
+		r.commitIndex = index
+		r.explain(Reason{Rule: why, Index: index, Mine: r.last()})
+	}
+}
+
+// others yields all servers but this one.
+func (r *Raft) others() iter.Seq[ID] {
+	return func(yield func(ID) bool) {
+		for _, id := range r.config().Members() {
+			if id != r.options.ID && !yield(id) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/scenario"
+)
+
+func TestScenarios(t *testing.T) { scenario.Test(t, scenarios) }

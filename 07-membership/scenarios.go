@@ -1,0 +1,16 @@
+package main
+
+import (
+	"example.com/raftsteps/07-membership/server"
+	"example.com/raftsteps/shared/scenario"
+)
+
+// scenarios are what this stage can be put through: what it survives, and what
+// breaks it.
+var scenarios = scenario.Stage{
+	Name:     "07-membership",
+	New:      server.New,
+	Compacts: true,
+	Ops:      server.Ops,
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "bounded-log", "lagging-follower", "crash-in-snapshot", "chaos"},
+}

@@ -1,0 +1,35 @@
+package server
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/node"
+)
+
+// A leader that contradicts what is committed ends the server with a sentence:
+// it neither obeys nor crashes.
+func TestContradictionEndsTheServer(t *testing.T) {
+	s, err := New(node.World{
+		ID:   2,
+		Disk: disk.NewSim("n2"),
+		Send: func(uint64, []byte) {},
+		Rand: rand.New(rand.NewPCG(1, 1)),
+		Config: node.Config{
+			Leader:          1,
+			Members:         []node.Member{{ID: 1, Address: "a:1"}, {ID: 2, Address: "a:2"}, {ID: 3, Address: "a:3"}},
+			ElectionTimeout: [2]time.Duration{time.Second, time.Second},
+			Heartbeat:       100 * time.Millisecond,
+		},
+	})
+	require.NoError(t, err)
+	s.Receive(1, []byte(`{"term":1,"appendEntries":{"leaderCommit":1,"entries":[{"index":1,"term":1,"command":{"op":"put","key":"x","value":"1"}}]}}`))
+	require.NoError(t, s.Flush())
+	s.Receive(3, []byte(`{"term":2,"appendEntries":{"entries":[{"index":1,"term":2,"command":{"op":"put","key":"x","value":"2"}}]}}`))
+	require.ErrorContains(t, s.Flush(), "n2 is told to remove entry 1, but all up to 1 are committed")
+	require.Error(t, s.Flush(), "and it stays so")
+}

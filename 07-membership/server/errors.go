@@ -1,0 +1,47 @@
+package server
+
+import (
+	"fmt"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/node"
+)
+
+// notLeader refuses a command that was not proposed.
+func (s *Server) notLeader() *api.Error {
+	status := s.rules.Status()
+	switch {
+	case status.Role == raft.Leader:
+		return &api.Error{Code: api.Busy, Definite: true,
+			Message: fmt.Sprintf("%s is handing the lead over to another server; try again in a moment", node.Name(s.world.ID))}
+	case status.Removed:
+		return &api.Error{Code: api.NotLeader, Definite: true,
+			Message: fmt.Sprintf("%s is not a member of the cluster any more", node.Name(s.world.ID))}
+	case status.Leader == 0:
+		return &api.Error{Code: api.NotLeader, Definite: true,
+			Message: fmt.Sprintf("%s does not lead and has heard of no leader in term %d", node.Name(s.world.ID), status.CurrentTerm)}
+	}
+	address := s.leader()
+	return &api.Error{Code: api.NotLeader, Leader: address, Definite: true,
+		Message: fmt.Sprintf("%s is a follower; %v at %s leads term %d and takes the writes", node.Name(s.world.ID), status.Leader, address, status.CurrentTerm)}
+}
+
+// overwritten is definite: another entry is committed in the command's place.
+func (s *Server) overwritten(e raft.Entry) *api.Error {
+	return &api.Error{Code: api.NotLeader, Leader: s.leader(), Definite: true,
+		Message: fmt.Sprintf("the leader of term %d has put another command in its place", e.Term)}
+}
+
+// deposed is not definite: other servers may hold the command, and the next
+// leader may commit it.
+func (s *Server) deposed() *api.Error {
+	return &api.Error{Code: api.Unknown, Leader: s.leader(),
+		Message: fmt.Sprintf("%s has lost the lead before a majority had the command; it may or may not be carried out", node.Name(s.world.ID))}
+}
+
+// leader returns the address of the leader, or "".
+func (s *Server) leader() string {
+	c, _ := s.config()
+	return c.Addresses[s.rules.Status().Leader]
+}

@@ -1,0 +1,119 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/snapshot"
+	"example.com/raftsteps/shared/strict"
+)
+
+// view is the state machine as it was at one moment, to be written to a
+// snapshot while the state machine goes on.
+type view struct {
+	store    *kv.View
+	sessions []*session
+}
+
+// freeze returns a view of the state machine. It takes no time for the store,
+// and for each session as long as it takes to mark it: from now on whoever
+// changes a session works on a copy.
+func (m *machine) freeze() *view {
+	v := &view{store: m.store.Freeze(), sessions: make([]*session, 0, len(m.sessions))}
+	for e := m.byUse.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*session)
+		s.shared = true
+		v.sessions = append(v.sessions, s)
+	}
+	return v
+}
+
+// close ends the view.
+func (v *view) close() { v.store.Close() }
+
+// save writes the view: keys, then sessions in the order of their last use,
+// each followed by its results.
+//
+//	{"key":"x","value":"1"}
+//	{"session":5,"ack":2}
+//	{"result":3,"session":5,"index":9,"outcome":"mismatch","value":"1"}
+func (v *view) save(w *snapshot.Writer) {
+	v.store.Each(func(key, value string) bool {
+		w.Line(func(b []byte) []byte {
+			b = append(b, `{"key":`...)
+			b = strict.AppendString(b, key)
+			b = append(b, `,"value":`...)
+			b = strict.AppendString(b, value)
+			return append(b, '}')
+		})
+		return true
+	})
+	for _, s := range v.sessions {
+		w.Line(func(b []byte) []byte {
+			b = append(b, `{"session":`...)
+			b = strconv.AppendUint(b, s.id, 10)
+			b = appendNumber(b, "ack", s.ack)
+			return append(b, '}')
+		})
+		for _, seq := range slices.Sorted(maps.Keys(s.results)) {
+			r := s.results[seq]
+			w.Line(func(b []byte) []byte {
+				b = append(b, `{"result":`...)
+				b = strconv.AppendUint(b, seq, 10)
+				b = appendNumber(b, "session", s.id)
+				b = appendNumber(b, "index", r.index)
+				b = strict.AppendString(appendName(b, "outcome"), string(r.Outcome))
+				b = strict.AppendString(appendName(b, "value"), r.Value)
+				return append(b, '}')
+			})
+		}
+	}
+}
+
+// load takes one line of a snapshot into an empty state machine.
+func (m *machine) load(text []byte) error {
+	var key, value string
+	var id, ack, seq uint64
+	var r result
+	isKey := false
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "key":
+			key, isKey = d.String(), true
+		case "value":
+			value = d.String()
+		case "session":
+			id = d.Uint()
+		case "ack":
+			ack = d.Uint()
+		case "result":
+			seq = d.Uint()
+		case "index":
+			r.index = d.Uint()
+		case "outcome":
+			r.Outcome = kv.Outcome(d.String())
+		default:
+			d.Unknown()
+		}
+	})
+	if err := d.End(); err != nil {
+		return err
+	}
+	switch {
+	case isKey:
+		m.store.Apply(kv.Command{Op: kv.Put, Key: key, Value: value})
+	case seq == 0:
+		m.open(id)
+		m.sessions[id].Value.(*session).ack = ack
+	case m.sessions[id] == nil:
+		return fmt.Errorf("a result of session %d, which is not there", id)
+	default:
+		r.Value = value
+		m.sessions[id].Value.(*session).results[seq] = r
+	}
+	return nil
+}

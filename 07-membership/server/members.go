@@ -1,0 +1,231 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/strict"
+)
+
+// change begins a change of the members, or calls one off. The client is
+// answered when the entry that says so is committed; the change goes on by
+// itself.
+func (s *Server) change(r api.Request, reply func(api.Response)) {
+	c, _ := s.config()
+	next, refusal := c.Voters, (*api.Error)(nil)
+	switch {
+	case s.rules.Status().Role != raft.Leader:
+		refusal = s.notLeader()
+	case r.Op == api.Change:
+		next, refusal = nextVoters(c, r)
+	case len(c.Next) == 0:
+		refusal = refused("there is nothing to cancel: no change of the members is under way")
+	}
+	if refusal != nil {
+		reply(api.Failed(r.ID, refusal))
+		return
+	}
+	index, term, err := s.rules.Change(next, addresses(c, next, r.Add))
+	if err != nil {
+		reply(api.Failed(r.ID, s.refuseChange(err)))
+		return
+	}
+	s.waiting[index] = waiter{term: term, request: r, reply: reply}
+}
+
+// nextVoters returns who votes after a change, or says why it makes no sense.
+func nextVoters(c raft.Config, r api.Request) ([]raft.ID, *api.Error) {
+	next := slices.Clone(c.Voters)
+	for _, id := range r.Remove {
+		i := slices.Index(next, raft.ID(id))
+		if i < 0 {
+			return nil, refused("%s is not a member, so it cannot be removed; the members are %v", node.Name(id), c.Voters)
+		}
+		next = slices.Delete(next, i, i+1)
+	}
+	for _, m := range r.Add {
+		id := raft.ID(m.ID)
+		if slices.Contains(c.Voters, id) {
+			return nil, refused("%v is a member already, at %s", id, c.Addresses[id])
+		}
+		for _, other := range c.Voters {
+			if c.Addresses[other] == m.Address && slices.Contains(next, other) {
+				return nil, refused("%s is the address of %v", m.Address, other)
+			}
+		}
+		next = append(next, id)
+	}
+	slices.Sort(next)
+	switch {
+	case len(next) == 0:
+		return nil, refused("a cluster cannot be without members")
+	case len(next) > api.MaxMembers:
+		return nil, refused("a cluster has at most %d members", api.MaxMembers)
+	}
+	return next, nil
+}
+
+// addresses are those of the voters and of the next ones.
+func addresses(c raft.Config, next []raft.ID, added []api.Member) map[raft.ID]string {
+	known := make(map[raft.ID]string)
+	for _, id := range slices.Concat(c.Voters, next) {
+		known[id] = c.Addresses[id]
+	}
+	for _, m := range added {
+		known[raft.ID(m.ID)] = m.Address
+	}
+	return known
+}
+
+func (s *Server) refuseChange(err error) *api.Error {
+	c, _ := s.config()
+	switch {
+	case err == raft.ErrNotLeader:
+		return s.notLeader()
+	case err == raft.ErrChanging && c.Joint:
+		return refused("a change of the members is under way, from %v to %v; wait until it is done", c.Voters, c.Next)
+	case err == raft.ErrChanging && len(c.Next) > 0:
+		return refused("a change of the members is under way, from %v to %v: the new ones are catching up; wait, or cancel it", c.Voters, c.Next)
+	case err == raft.ErrChanging:
+		return refused("a change of the members has just been made and is not committed yet; try again in a moment")
+	}
+	return refused("%v; try again in a moment", err)
+}
+
+func refused(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+// transferPatience is how long a client waits for the lead to go over.
+const transferPatience = 2 * time.Second
+
+// transfer is a client that waits for another server to lead.
+type transfer struct {
+	request api.Request
+	reply   func(api.Response)
+
+	// since is the tick at which it came.
+	since uint64
+}
+
+// transfer hands the lead to another server.
+func (s *Server) transfer(r api.Request, reply func(api.Response)) {
+	switch err := s.rules.Transfer(raft.ID(r.To)); err {
+	case nil:
+		s.transfers = append(s.transfers, transfer{request: r, reply: reply, since: s.ticks})
+	case raft.ErrNotLeader:
+		reply(api.Failed(r.ID, s.notLeader()))
+	default:
+		c, _ := s.config()
+		reply(api.Failed(r.ID, refused("%s does not vote, so it cannot lead; the voters are %v", node.Name(r.To), c.Voters)))
+	}
+}
+
+// serveTransfers answers those whose server leads now.
+func (s *Server) serveTransfers() {
+	s.transfers = slices.DeleteFunc(s.transfers, func(t transfer) bool {
+		if s.rules.Status().Leader != raft.ID(t.request.To) {
+			return false
+		}
+		t.reply(api.Response{ID: t.request.ID})
+		return true
+	})
+}
+
+// expireTransfers gives up the transfers of which nothing came.
+func (s *Server) expireTransfers() {
+	s.transfers = slices.DeleteFunc(s.transfers, func(t transfer) bool {
+		if s.ticks-t.since < uint64(node.Ticks(transferPatience)) {
+			return false
+		}
+		t.reply(api.Failed(t.request.ID, &api.Error{Code: api.Unknown, Leader: s.leader(),
+			Message: fmt.Sprintf("%s has not taken the lead within %v; it may or may not do so yet", node.Name(t.request.To), transferPatience)}))
+		return true
+	})
+}
+
+// phase names the phase of a change that a configuration belongs to.
+func phase(c raft.Config) string {
+	switch {
+	case c.Joint:
+		return "joint"
+	case len(c.Next) > 0:
+		return "learning"
+	}
+	return "stable"
+}
+
+// members describes the configuration as a JSON object.
+func (s *Server) members() []byte {
+	c, index := s.config()
+	status := s.rules.Status()
+	b := appendNumber([]byte(`{`), "id", s.world.ID)
+	b = append(appendName(b, "role"), `"`+status.Role+`"`...)
+	b = appendNumber(b, "term", uint64(status.CurrentTerm))
+	b = appendNumber(b, "leader", uint64(status.Leader))
+	b = appendNumber(b, "last", uint64(status.Last))
+	b = appendNumber(b, "commit", uint64(status.Commit))
+	b = appendNumber(b, "config", uint64(index))
+	b = appendFlag(b, "committed", index <= status.Commit)
+	b = append(appendName(b, "phase"), `"`+phase(c)+`"`...)
+	b = appendFlag(b, "removed", status.Removed)
+	b = append(appendName(b, "members"), '[')
+	for i, id := range c.Members() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendNumber(append(b, '{'), "id", uint64(id))
+		b = strict.AppendString(appendName(b, "address"), c.Addresses[id])
+		b = appendFlag(b, "voter", slices.Contains(c.Voters, id))
+		b = appendFlag(b, "next", slices.Contains(c.Next, id))
+		match, _ := s.rules.Progress(id)
+		b = append(appendNumber(b, "match", uint64(match)), '}')
+	}
+	return append(b, "]}"...)
+}
+
+// appendMembership appends what a status says of the configuration.
+func (s *Server) appendMembership(b []byte) []byte {
+	c, _ := s.config()
+	b = append(appendName(b, "phase"), `"`+phase(c)+`"`...)
+	b = appendIDs(b, "voters", c.Voters)
+	if len(c.Next) > 0 {
+		b = appendIDs(b, "next", c.Next)
+	}
+	b = appendFlag(b, "removed", s.rules.Status().Removed)
+	if s.rules.Status().Role != raft.Leader || phase(c) != "learning" {
+		return b
+	}
+	b = append(appendName(b, "learners"), '[')
+	for i, id := range learners(c) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		match, _ := s.rules.Progress(id)
+		b = appendNumber(append(b, '{'), "id", uint64(id))
+		b = append(appendName(b, "match"), strconv.FormatUint(uint64(match), 10)...)
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+// learners are the servers that get the log and do not count yet.
+func learners(c raft.Config) []raft.ID {
+	if c.Joint {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.Next), func(id raft.ID) bool { return slices.Contains(c.Voters, id) })
+}
+
+// appendFlag appends a field, unless it is false.
+func appendFlag(b []byte, name string, v bool) []byte {
+	if !v {
+		return b
+	}
+	return append(appendName(b, name), "true"...)
+}

@@ -1,0 +1,293 @@
+package server
+
+import (
+	"fmt"
+	"strconv"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/strict"
+)
+
+// A message between servers is one line of JSON. An entry is written as it
+// stands in the journal, a field that is 0 or false is left out, and sender and
+// receiver are those of the connection:
+//
+//	{"term":3,"appendEntries":{"prevLogIndex":4,"prevLogTerm":2,"leaderCommit":4,"entries":[{"index":5,"term":3,"command":{…}}]}}
+//	{"term":3,"appendEntriesReply":{"success":true,"matchIndex":5}}
+
+// part is one field of a message: its name, and the place of its value. Writing
+// and reading share these lists, so that neither can forget a field.
+type part struct {
+	name    string
+	number  *uint64
+	flag    *bool
+	text    *[]byte
+	entries *[]raft.Entry
+}
+
+// parts lists the fields of a message, given a pointer to it.
+func parts(body any) []part {
+	switch m := body.(type) {
+	case *raft.AppendEntries:
+		return []part{
+			{name: "prevLogIndex", number: (*uint64)(&m.PrevLogIndex)},
+			{name: "prevLogTerm", number: (*uint64)(&m.PrevLogTerm)},
+			{name: "leaderCommit", number: (*uint64)(&m.LeaderCommit)},
+			{name: "round", number: &m.Round},
+			{name: "entries", entries: &m.Entries},
+		}
+	case *raft.AppendEntriesReply:
+		return []part{
+			{name: "success", flag: &m.Success},
+			{name: "matchIndex", number: (*uint64)(&m.MatchIndex)},
+			{name: "refused", number: (*uint64)(&m.Refused)},
+			{name: "conflictIndex", number: (*uint64)(&m.ConflictIndex)},
+			{name: "conflictTerm", number: (*uint64)(&m.ConflictTerm)},
+			{name: "round", number: &m.Round},
+		}
+	case *raft.RequestVote:
+		return []part{
+			{name: "lastLogIndex", number: (*uint64)(&m.LastLogIndex)},
+			{name: "lastLogTerm", number: (*uint64)(&m.LastLogTerm)},
+			{name: "preVote", flag: &m.PreVote},
+			{name: "transfer", flag: &m.Transfer},
+		}
+	case *raft.RequestVoteReply:
+		return []part{
+			{name: "granted", flag: &m.Granted},
+			{name: "preVote", flag: &m.PreVote},
+			{name: "removed", flag: &m.Removed},
+		}
+	case *raft.ReadIndex:
+		return []part{{name: "id", number: (*uint64)(&m.ID)}}
+	case *raft.ReadIndexReply:
+		return []part{
+			{name: "id", number: (*uint64)(&m.ID)},
+			{name: "index", number: (*uint64)(&m.Index)},
+		}
+	case *raft.InstallSnapshot:
+		return []part{
+			{name: "lastIndex", number: (*uint64)(&m.LastIncluded.Index)},
+			{name: "lastTerm", number: (*uint64)(&m.LastIncluded.Term)},
+			{name: "offset", number: &m.Offset},
+			{name: "data", text: &m.Data},
+			{name: "done", flag: &m.Done},
+		}
+	case *raft.InstallSnapshotReply:
+		return []part{
+			{name: "lastIndex", number: (*uint64)(&m.LastIncluded.Index)},
+			{name: "lastTerm", number: (*uint64)(&m.LastIncluded.Term)},
+			{name: "offset", number: &m.Offset},
+		}
+	case *raft.TimeoutNow:
+		return nil
+	default:
+		panic(fmt.Sprintf("server: %T is not a message", body))
+	}
+}
+
+// appendMessage appends a message to b.
+func appendMessage(b []byte, m raft.Message) []byte {
+	b = append(b, `{"term":`...)
+	b = strconv.AppendUint(b, uint64(m.Term), 10)
+	switch body := m.Body.(type) {
+	case raft.AppendEntries:
+		b = appendBody(b, "appendEntries", parts(&body))
+	case raft.AppendEntriesReply:
+		b = appendBody(b, "appendEntriesReply", parts(&body))
+	case raft.RequestVote:
+		b = appendBody(b, "requestVote", parts(&body))
+	case raft.RequestVoteReply:
+		b = appendBody(b, "requestVoteReply", parts(&body))
+	case raft.ReadIndex:
+		b = appendBody(b, "readIndex", parts(&body))
+	case raft.ReadIndexReply:
+		b = appendBody(b, "readIndexReply", parts(&body))
+	case raft.InstallSnapshot:
+		b = appendBody(b, "installSnapshot", parts(&body))
+	case raft.InstallSnapshotReply:
+		b = appendBody(b, "installSnapshotReply", parts(&body))
+	case raft.TimeoutNow:
+		b = appendBody(b, "timeoutNow", parts(&body))
+	}
+	return append(b, '}')
+}
+
+// decodeBody reads the body of that name, or returns nil if there is none.
+func decodeBody(d *strict.Decoder, name []byte) raft.Body {
+	switch string(name) {
+	case "appendEntries":
+		return decode[raft.AppendEntries](d)
+	case "appendEntriesReply":
+		return decode[raft.AppendEntriesReply](d)
+	case "requestVote":
+		return decode[raft.RequestVote](d)
+	case "requestVoteReply":
+		return decode[raft.RequestVoteReply](d)
+	case "readIndex":
+		return decode[raft.ReadIndex](d)
+	case "readIndexReply":
+		return decode[raft.ReadIndexReply](d)
+	case "installSnapshot":
+		return decode[raft.InstallSnapshot](d)
+	case "installSnapshotReply":
+		return decode[raft.InstallSnapshotReply](d)
+	case "timeoutNow":
+		return decode[raft.TimeoutNow](d)
+	}
+	d.Unknown()
+	return nil
+}
+
+// decodeMessage reads what appendMessage wrote, and refuses what a correct
+// server would not send: the rules rely on it.
+func decodeMessage(line []byte) (raft.Message, error) {
+	var m raft.Message
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		switch {
+		case string(field) == "term":
+			m.Term = raft.Term(d.Uint())
+		case m.Body != nil:
+			d.Fail("a second body")
+		default:
+			m.Body = decodeBody(&d, field)
+		}
+	})
+	err := d.End()
+	if err == nil {
+		err = check(m)
+	}
+	if err != nil {
+		return raft.Message{}, fmt.Errorf("a message: %w", err)
+	}
+	return m, nil
+}
+
+// check says what is wrong with a message that is well formed JSON.
+func check(m raft.Message) error {
+	if m.Body == nil {
+		return fmt.Errorf("it has no body")
+	}
+	if reply, ok := m.Body.(raft.AppendEntriesReply); ok && !reply.Success && reply.Refused > 0 && reply.ConflictIndex == 0 {
+		return fmt.Errorf("it refuses without a hint")
+	}
+	a, _ := m.Body.(raft.AppendEntries)
+	term := a.PrevLogTerm
+	for i, e := range a.Entries {
+		if want := a.PrevLogIndex + raft.Index(i) + 1; e.Index != want {
+			return fmt.Errorf("entry %d stands where %d belongs", e.Index, want)
+		}
+		if e.Term < term || e.Term > m.Term || e.Term == 0 {
+			return fmt.Errorf("entry %d of term %d cannot follow one of term %d in a message of term %d", e.Index, e.Term, term, m.Term)
+		}
+		term = e.Term
+	}
+	return nil
+}
+
+func decode[T raft.Body](d *strict.Decoder) T {
+	var m T
+	list := parts(&m)
+	d.Object(func(field []byte) {
+		for _, p := range list {
+			if string(field) == p.name {
+				p.decode(d)
+				return
+			}
+		}
+		d.Unknown()
+	})
+	return m
+}
+
+func (p part) decode(d *strict.Decoder) {
+	switch {
+	case p.number != nil:
+		*p.number = d.Uint()
+	case p.flag != nil:
+		*p.flag = d.Bool()
+	case p.text != nil:
+		*p.text = d.Bytes()
+	default:
+		d.Array(func() {
+			e, err := fromJournal(journal.DecodeEntry(d))
+			if err != nil {
+				d.Fail("%v", err)
+			}
+			*p.entries = append(*p.entries, e)
+		})
+	}
+}
+
+func appendBody(b []byte, name string, list []part) []byte {
+	b = append(appendName(b, name), '{')
+	for _, p := range list {
+		switch {
+		case p.number != nil:
+			b = appendNumber(b, p.name, *p.number)
+		case p.flag != nil && *p.flag:
+			b = append(appendName(b, p.name), "true"...)
+		case p.text != nil && len(*p.text) > 0:
+			b = strict.AppendString(appendName(b, p.name), *p.text)
+		case p.entries != nil && len(*p.entries) > 0:
+			b = appendEntries(appendName(b, p.name), *p.entries)
+		}
+	}
+	return append(b, '}')
+}
+
+func appendEntries(b []byte, entries []raft.Entry) []byte {
+	b = append(b, '[')
+	for i, e := range entries {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = toJournal(e).AppendJSON(b)
+	}
+	return append(b, ']')
+}
+
+// appendNumber appends a field, unless it is 0.
+func appendNumber(b []byte, name string, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return strconv.AppendUint(appendName(b, name), v, 10)
+}
+
+// appendName appends the name of the next field of an object.
+func appendName(b []byte, name string) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	b = append(b, '"')
+	b = append(b, name...)
+	return append(b, `":`...)
+}
+
+func toState(s raft.State) journal.State {
+	return journal.State{Term: uint64(s.CurrentTerm), Vote: uint64(s.VotedFor)}
+}
+
+func toJournal(e raft.Entry) journal.Entry {
+	j := journal.Entry{Index: uint64(e.Index), Term: uint64(e.Term), Kind: string(e.Kind), Command: e.Command}
+	if e.Config != nil {
+		j.Command = appendConfig(nil, *e.Config)
+	}
+	return j
+}
+
+func fromJournal(j journal.Entry) (raft.Entry, error) {
+	e := raft.Entry{Index: raft.Index(j.Index), Term: raft.Term(j.Term), Kind: raft.Kind(j.Kind), Command: j.Command}
+	if e.Kind != raft.ConfigEntry {
+		return e, nil
+	}
+	c, err := decodeConfig(j.Command)
+	if err != nil {
+		return e, fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	e.Command, e.Config = nil, &c
+	return e, nil
+}

@@ -1,0 +1,423 @@
+// Package server is one server of a cluster: the rules of Raft, a journal on
+// disk, a store with its sessions, and the clients that wait for an answer.
+//
+// It is single-threaded. Everything happens inside one of the four methods of
+// node.Server, and the world outside is a disk, a function to send with and
+// the ticks of a clock. So the same code runs on sockets and in the simulator.
+package server
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/snapshot"
+	"example.com/raftsteps/shared/trace"
+)
+
+// Stage is the name that the journal bears: the journal of another stage is
+// refused.
+const Stage = "07-membership"
+
+// Ops is what a client can ask.
+var Ops = func() api.Ops {
+	ops := api.Commands()
+	for name, op := range ops {
+		if kv.Writes(name) {
+			ops[name] = api.Op{Needs: op.Needs, May: api.Session | api.Seq | api.Ack}
+		}
+	}
+	ops[api.Open] = api.Op{}
+	ops[api.Status] = api.Op{}
+	ops[api.Log] = api.Op{May: api.From}
+	ops[api.Members] = api.Op{}
+	ops[api.Change] = api.Op{May: api.Add | api.Remove}
+	ops[api.Cancel] = api.Op{}
+	ops[api.Transfer] = api.Op{Needs: api.To}
+	ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
+	return ops
+}()
+
+// maxBatch is how many bytes of commands one message carries.
+const maxBatch = 1 << 20
+
+// maxTermJump is how far a message's term may lie ahead. No cluster holds that
+// many elections; a term near the end of its range would be the last.
+const maxTermJump = 1 << 32
+
+// Server is one server. It is not safe for concurrent use.
+type Server struct {
+	world   node.World
+	rules   *raft.Raft
+	journal *journal.Journal
+	machine *machine
+
+	snapshots snapshots
+
+	// connected is the place of the configuration whose members the world knows.
+	connected raft.Position
+
+	// transfers are the clients that wait for another leader.
+	transfers []transfer
+
+	// broken is a contradiction that the rules have found; then nothing may be
+	// done any more.
+	broken error
+
+	// told is what was last said of role and leader.
+	told standing
+
+	// waiting are the clients to be answered, by the index of their command.
+	waiting map[raft.Index]waiter
+
+	// ticks counts the time.
+	ticks uint64
+
+	// reads are the clients that wait for a read, in order.
+	reads []read
+}
+
+// waiter is a client that waits for its command. The term tells its entry from
+// another that a later leader may put in the same place.
+type waiter struct {
+	term    raft.Term
+	request api.Request
+	reply   func(api.Response)
+}
+
+// New starts a server with what its disk holds.
+func New(w node.World) (node.Server, error) {
+	j, saved, err := journal.Open(w.Disk, "journal", journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		world:   w,
+		journal: j,
+		waiting: make(map[raft.Index]waiter),
+	}
+	o, err := s.recover(saved)
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	s.rules = raft.New(o)
+	s.connect()
+	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
+	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
+	return s, nil
+}
+
+// recover makes of what the disk holds what the rules start with. An empty
+// journal gets the configuration with which the cluster begins, so that a
+// configuration file that is changed later means nothing any more.
+func (s *Server) recover(saved journal.Recovered) (raft.Options, error) {
+	if saved.Base.Config == "" {
+		saved.Base.Config = string(appendConfig(nil, firstConfig(s.world.Config, s.world.ID)))
+		if err := s.journal.Rewrite(saved.State, saved.Base, saved.Entries); err != nil {
+			return raft.Options{}, err
+		}
+	}
+	h, err := s.loadSnapshot(saved)
+	if err != nil {
+		return raft.Options{}, err
+	}
+	return s.options(saved, h)
+}
+
+func (s *Server) options(saved journal.Recovered, h snapshot.Header) (o raft.Options, err error) {
+	o = raft.Options{
+		Base:           raft.Position{Term: raft.Term(saved.Base.Term), Index: raft.Index(saved.Base.Index)},
+		Snapshot:       raft.Position{Term: raft.Term(h.Term), Index: raft.Index(h.Index)},
+		ID:             raft.ID(s.world.ID),
+		State:          raft.State{CurrentTerm: raft.Term(saved.State.Term), VotedFor: raft.ID(saved.State.Vote)},
+		HeartbeatTicks: node.Ticks(s.world.Config.Heartbeat),
+		ElectionTicks:  [2]int{node.Ticks(s.world.Config.ElectionTimeout[0]), node.Ticks(s.world.Config.ElectionTimeout[1])},
+		Random:         s.world.Rand.Uint64N,
+		MaxBatch:       maxBatch,
+		Explain:        s.world.Trace != nil,
+	}
+	if o.Config, err = decodeConfig([]byte(saved.Base.Config)); err != nil {
+		return o, err
+	}
+	if o.SnapshotConfig, err = decodeConfig([]byte(cmp.Or(h.Config, saved.Base.Config))); err != nil {
+		return o, err
+	}
+	o.Log = make([]raft.Entry, len(saved.Entries))
+	for i, e := range saved.Entries {
+		if o.Log[i], err = fromJournal(e); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// describe says what a server comes back with.
+func describe(saved journal.Recovered) string {
+	text := fmt.Sprintf("with term %d and %d log entries from its disk", saved.State.Term, len(saved.Entries))
+	if saved.Torn != "" {
+		text += "; " + saved.Torn
+	}
+	return text
+}
+
+// Close gives the journal up, once the server is not used any more.
+func (s *Server) Close() error {
+	err := errors.Join(s.dropIncoming(), s.journal.Close())
+	if s.snapshots.newest != nil {
+		err = errors.Join(err, s.snapshots.newest.Close())
+	}
+	return err
+}
+
+// Tick passes the time on to the rules, and to those who have waited too long.
+func (s *Server) Tick() {
+	s.ticks++
+	s.expireReads()
+	s.expireTransfers()
+	s.rules.Tick()
+}
+
+// Receive takes a message of a peer.
+func (s *Server) Receive(from uint64, line []byte) {
+	m, err := decodeMessage(line)
+	if err == nil && m.Term > s.rules.Status().CurrentTerm+maxTermJump {
+		err = fmt.Errorf("a message: its term %d is out of all proportion", m.Term)
+	}
+	if err != nil {
+		s.emit(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
+		return
+	}
+	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
+	defer s.stopOnContradiction()
+	s.rules.Step(m)
+}
+
+// stopOnContradiction makes of a contradiction that the rules have found, such
+// as a leader that lacks what is committed, an error that ends this server: it
+// can neither obey nor go on as if nothing were.
+func (s *Server) stopOnContradiction() {
+	p := recover()
+	if text, ok := p.(string); ok && strings.HasPrefix(text, "raft: ") {
+		s.broken = errors.New(text)
+	} else if p != nil {
+		panic(p)
+	}
+}
+
+// Request takes a request of a client.
+func (s *Server) Request(r api.Request, reply func(api.Response)) {
+	switch r.Op {
+	case api.Status:
+		reply(api.Response{ID: r.ID, Data: s.status()})
+	case api.Log:
+		reply(api.Response{ID: r.ID, Data: s.log(raft.Index(r.From))})
+	case api.Members:
+		reply(api.Response{ID: r.ID, Data: s.members()})
+	case api.Change, api.Cancel:
+		s.change(r, reply)
+	case api.Transfer:
+		s.transfer(r, reply)
+	case kv.Get:
+		s.read(r, reply)
+	default:
+		s.propose(r, reply)
+	}
+}
+
+// propose hands a command to the rules; the client is answered when it has been
+// applied.
+func (s *Server) propose(r api.Request, reply func(api.Response)) {
+	if err := checkSession(r); err != nil {
+		reply(api.Failed(r.ID, err))
+		return
+	}
+	c := command{Command: r.Command(), session: r.Session, seq: r.Seq, ack: r.Ack}
+	index, term, err := s.rules.Propose(c.appendJSON(nil))
+	if err != nil {
+		reply(api.Failed(r.ID, s.notLeader()))
+		return
+	}
+	s.waiting[index] = waiter{term: term, request: r, reply: reply}
+}
+
+// Flush carries out what the rules have decided, in the order of Output.
+func (s *Server) Flush() error {
+	for s.broken == nil {
+		out := s.rules.Take()
+		if out.Empty() {
+			s.abandon()
+			s.announce()
+			s.serveTransfers()
+			return s.compactLog()
+		}
+		s.explain(out.Reasons)
+		s.connect()
+		if err := s.send(out.Early); err != nil {
+			return err
+		}
+		if err := s.save(out); err != nil {
+			return err
+		}
+		if err := s.send(out.Messages); err != nil {
+			return err
+		}
+		for _, e := range out.Committed {
+			if err := s.apply(e); err != nil {
+				return err
+			}
+		}
+		for _, c := range out.Chunks {
+			if err := s.storeChunk(c); err != nil {
+				return err
+			}
+		}
+		s.serveReads(out.Reads)
+	}
+	return s.broken
+}
+
+// save puts on disk what the messages and answers after it promise, with one
+// fsync however much it is.
+func (s *Server) save(out raft.Output) error {
+	if out.Rewrite {
+		return s.rewrite()
+	}
+	if out.State != nil {
+		s.journal.SetState(toState(*out.State))
+	}
+	if out.Truncate != 0 {
+		s.journal.Truncate(uint64(out.Truncate))
+	}
+	for _, e := range out.Append {
+		s.journal.Append(toJournal(e))
+	}
+	return s.journal.Sync()
+}
+
+func (s *Server) send(messages []raft.Message) error {
+	for _, m := range messages {
+		if c, ok := m.Body.(raft.InstallSnapshot); ok {
+			if c.LastIncluded != s.rules.Status().Snapshot {
+				continue // there is a newer one by now
+			}
+			filled, err := s.fillChunk(c)
+			if err != nil {
+				return err
+			}
+			m.Body = filled
+		}
+		s.world.Send(uint64(m.To), appendMessage(nil, m))
+	}
+	return nil
+}
+
+// apply gives a committed command to the state machine and answers the client that
+// waits for it, if it is this server's.
+func (s *Server) apply(e raft.Entry) error {
+	switch e.Kind {
+	case raft.NoOp:
+		return nil
+	case raft.ConfigEntry:
+		s.answer(e, result{index: uint64(e.Index)})
+		return nil
+	}
+	command, err := decodeCommand(e.Command)
+	if err != nil {
+		return fmt.Errorf("apply entry %d: %w", e.Index, err)
+	}
+	result := s.machine.apply(uint64(e.Index), command)
+	s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
+	s.answer(e, result)
+	return nil
+}
+
+// answer tells the client that waits for an entry what it gave.
+func (s *Server) answer(e raft.Entry, result result) {
+	w, ok := s.waiting[e.Index]
+	if !ok {
+		return
+	}
+	delete(s.waiting, e.Index)
+	if w.term != e.Term {
+		w.reply(api.Failed(w.request.ID, s.overwritten(e)))
+		return
+	}
+	w.reply(result.response(w.request))
+}
+
+// abandon answers the clients whose commands are in the hands of another
+// leader now.
+func (s *Server) abandon() {
+	if len(s.waiting) == 0 || s.rules.Status().Role == raft.Leader {
+		return
+	}
+	for _, index := range slices.Sorted(maps.Keys(s.waiting)) {
+		w := s.waiting[index]
+		w.reply(api.Failed(w.request.ID, s.deposed()))
+	}
+	clear(s.waiting)
+}
+
+func (s *Server) explain(reasons []raft.Reason) {
+	for _, r := range reasons {
+		s.emit(trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}})
+	}
+}
+
+// standing is what the other servers and the operator care about.
+type standing struct {
+	role    raft.Role
+	term    raft.Term
+	leader  raft.ID
+	removed bool
+}
+
+// announce says so when this server's standing has changed.
+func (s *Server) announce() {
+	status := s.rules.Status()
+	now := standing{status.Role, status.CurrentTerm, status.Leader, status.Removed}
+	if now == s.told {
+		return
+	}
+	quiet := now.leader == 0 && now.role == raft.Follower && s.told.role == raft.Follower && now.removed == s.told.removed
+	s.told = now
+	if quiet {
+		return // a newer term, and nobody leads it yet
+	}
+	text := "knows no leader"
+	switch {
+	case now.role == raft.Leader:
+		text = "leads"
+	case now.role == raft.Candidate:
+		text = "stands for election"
+	case now.removed:
+		text = "is not a member of the cluster any more; it can be stopped, and its folder deleted"
+	case now.leader != 0:
+		text = "follows " + now.leader.String()
+	}
+	s.emit(trace.Event{Kind: trace.Role, Text: text})
+}
+
+// emit tells those who listen.
+func (s *Server) emit(e trace.Event) {
+	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role)
+	if s.world.Trace == nil && !important {
+		return
+	}
+	status := s.rules.Status()
+	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	if important {
+		s.world.Log(e)
+	}
+	if s.world.Trace != nil {
+		s.world.Trace(e)
+	}
+}

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"container/list"
+	"fmt"
+	"maps"
+	"strconv"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/strict"
+)
+
+// A client that hears no answer sends its command again, so a command may come
+// to stand in the log twice. Sessions make it happen once (§8, thesis §6.3):
+// the state machine remembers, for each session, the results of the commands
+// that the client may still ask for, and answers a repeated one out of memory.
+//
+// Sessions are part of the state machine: they change only as the log is
+// applied, and so they are the same on every server at the same index. No
+// clock may decide when one ends.
+
+// maxSessions is how many sessions there are; a new one beyond it ends the one
+// that was used longest ago, counted in log indexes.
+const maxSessions = 10_000
+
+// maxResults is how many results a session holds. A client has no more commands
+// in flight in one session.
+const maxResults = 1024
+
+// command is a command of the store, and the session it belongs to; it is what
+// the log holds.
+type command struct {
+	kv.Command
+
+	// session is the index at which the session was opened, 0 for none.
+	session uint64
+
+	// seq numbers the commands of a session from 1.
+	seq uint64
+
+	// ack says that the client has the results of all commands up to it.
+	ack uint64
+}
+
+// appendJSON appends the command to b as a JSON object.
+func (c command) appendJSON(b []byte) []byte {
+	if c.Op == api.Open {
+		return append(b, `{"op":"open"}`...)
+	}
+	b = c.Command.AppendJSON(b)
+	if c.session == 0 {
+		return b
+	}
+	b = appendNumber(b[:len(b)-1], "session", c.session)
+	b = appendNumber(b, "seq", c.seq)
+	b = appendNumber(b, "ack", c.ack)
+	return append(b, '}')
+}
+
+func decodeCommand(text []byte) (command, error) {
+	var c command
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "session":
+			c.session = d.Uint()
+		case "seq":
+			c.seq = d.Uint()
+		case "ack":
+			c.ack = d.Uint()
+		default:
+			if !c.DecodeField(&d, field) {
+				d.Unknown()
+			}
+		}
+	})
+	err := d.End()
+	if err == nil && c.Op != api.Open {
+		err = c.Check()
+	}
+	if err != nil {
+		return command{}, fmt.Errorf("a command: %w", err)
+	}
+	return c, nil
+}
+
+// checkSession refuses a request that names a session but not its place in it,
+// or the other way round.
+func checkSession(r api.Request) *api.Error {
+	if (r.Session == 0) == (r.Seq == 0) && (r.Session != 0 || r.Ack == 0) && r.Ack <= max(r.Seq, 1)-1 {
+		return nil
+	}
+	return &api.Error{Code: api.BadRequest, Message: "a command in a session needs the fields session and seq, and an ack below seq", Definite: true}
+}
+
+// machine is the state machine: the store and the sessions.
+type machine struct {
+	store    *kv.Store
+	sessions map[uint64]*list.Element
+
+	// byUse has the sessions in the order of their last use, the oldest first.
+	byUse *list.List
+}
+
+// session is what is remembered of one client.
+type session struct {
+	id      uint64
+	ack     uint64
+	results map[uint64]result
+
+	// shared is set while a snapshot may be reading it: then it must not change.
+	shared bool
+}
+
+// result is what a command gave, and where it stands in the log.
+type result struct {
+	kv.Result
+	index uint64
+
+	// refused is why the command was not carried out, or nil.
+	refused *api.Error
+}
+
+func newMachine() *machine {
+	return &machine{store: kv.NewStore(), sessions: make(map[uint64]*list.Element), byUse: list.New()}
+}
+
+// apply carries out the command at an index, unless its session has the result
+// already.
+func (m *machine) apply(index uint64, c command) result {
+	if c.Op == api.Open {
+		return m.open(index)
+	}
+	if c.session == 0 {
+		return result{Result: m.store.Apply(c.Command), index: index}
+	}
+	element, known := m.sessions[c.session]
+	if !known {
+		return refuse(index, api.NoSession, "session %d is not known any more: at most %d are kept, and it was used longest ago", c.session, maxSessions)
+	}
+	m.byUse.MoveToBack(element)
+	s := element.Value.(*session)
+	if s.shared {
+		s = &session{id: s.id, ack: s.ack, results: maps.Clone(s.results)}
+		element.Value = s
+	}
+	s.acknowledge(c.ack)
+	if done, ok := s.results[c.seq]; ok {
+		return done
+	}
+	switch {
+	case c.seq <= s.ack:
+		return refuse(index, api.NoSession, "the client has acknowledged the answers up to %d of session %d, and asks for %d again", s.ack, c.session, c.seq)
+	case len(s.results) >= maxResults:
+		return refuse(index, api.Busy, "session %d has %d answers that the client has not acknowledged", c.session, maxResults)
+	}
+	s.results[c.seq] = result{Result: m.store.Apply(c.Command), index: index}
+	return s.results[c.seq]
+}
+
+// open begins a session, whose number is the index of the entry that opens it.
+func (m *machine) open(index uint64) result {
+	if len(m.sessions) >= maxSessions {
+		oldest := m.byUse.Front()
+		delete(m.sessions, m.byUse.Remove(oldest).(*session).id)
+	}
+	m.sessions[index] = m.byUse.PushBack(&session{id: index, results: make(map[uint64]result)})
+	return result{index: index}
+}
+
+// acknowledge forgets the results that the client has.
+func (s *session) acknowledge(ack uint64) {
+	if ack <= s.ack {
+		return
+	}
+	if ack-s.ack > maxResults {
+		// A client may count as it likes; it may not make the servers count.
+		maps.DeleteFunc(s.results, func(seq uint64, _ result) bool { return seq <= ack })
+	}
+	for seq := s.ack + 1; seq <= min(ack, s.ack+maxResults); seq++ {
+		delete(s.results, seq)
+	}
+	s.ack = ack
+}
+
+func refuse(index uint64, code api.Code, format string, args ...any) result {
+	return result{index: index, refused: &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Definite: true}}
+}
+
+// response tells a client the result of its request.
+func (r result) response(q api.Request) api.Response {
+	if r.refused != nil {
+		return api.Failed(q.ID, r.refused)
+	}
+	response := api.Result(q.ID, q.Op, r.Result)
+	response.Index = r.index
+	return response
+}
+
+// appendStatus appends what a status says of the machine.
+func (m *machine) appendStatus(b []byte) []byte {
+	b = appendName(b, "keys")
+	b = strconv.AppendInt(b, int64(m.store.Len()), 10)
+	b = appendName(b, "sessions")
+	return strconv.AppendInt(b, int64(len(m.sessions)), 10)
+}

@@ -1,0 +1,407 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/snapshot"
+	"example.com/raftsteps/shared/trace"
+)
+
+// The files of a server, besides its journal. A snapshot is written aside, or
+// comes from a leader, under a name of its own; it gets the name that counts
+// when it is complete and synced.
+const (
+	newestName   = "snapshot"
+	writtenName  = "snapshot.written"
+	incomingName = "snapshot.incoming"
+)
+
+const (
+	// defaultCompactBytes is how far the journal grows before it is compacted,
+	// if the configuration does not say.
+	defaultCompactBytes = 16 << 20
+
+	// keptPart of the bound is for entries that stay in the log before a
+	// snapshot: a follower that is only that far behind gets entries, not a
+	// snapshot. entryBytes is what the journal adds to each command.
+	keptPart   = 4
+	entryBytes = 100
+
+	// smallTail is how many entries more a new journal may need when it takes
+	// the place of the old one.
+	smallTail = 500
+
+	// chunkBytes is how much of a snapshot one message carries.
+	chunkBytes = 256 << 10
+)
+
+// snapshots are the snapshot files of a server.
+type snapshots struct {
+	// newest is open for reading; nil if there is none. size is its length.
+	newest disk.File
+	size   int64
+
+	// next is under way beside the server; nil if none is.
+	next *compaction
+
+	// incoming is what comes from a leader; nil if nothing does.
+	incoming disk.File
+
+	// floor is how long the journal was after it was last rewritten.
+	floor int64
+}
+
+// loadSnapshot brings the state machine to where the newest snapshot was taken,
+// and returns its header.
+func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) {
+	m := newMachine()
+	h, err := snapshot.Read(s.world.Disk, newestName, m.load)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		h = snapshot.Header{Stage: Stage, Cluster: s.world.Config.Cluster}
+	case err != nil:
+		return h, err
+	}
+	if err := s.checkHeader(h); err != nil {
+		return h, err
+	}
+	if h.Index < saved.Base.Index {
+		return h, fmt.Errorf("the journal begins behind entry %d, but the snapshot ends in entry %d: what is between is lost; give this server's place to a new one with an empty folder", saved.Base.Index, h.Index)
+	}
+	s.machine = m
+	if h.Index == 0 {
+		return h, nil
+	}
+	return h, s.openNewest()
+}
+
+func (s *Server) checkHeader(h snapshot.Header) error {
+	if h.Stage != Stage || h.Cluster != s.world.Config.Cluster {
+		return fmt.Errorf("the snapshot belongs to cluster %q of stage %s, and this is cluster %q of stage %s", h.Cluster, h.Stage, s.world.Config.Cluster, Stage)
+	}
+	return nil
+}
+
+func (s *Server) openNewest() error {
+	f, err := s.world.Disk.Open(newestName)
+	if err != nil {
+		return err
+	}
+	if s.snapshots.newest != nil {
+		s.snapshots.newest.Close()
+	}
+	s.snapshots.newest = f
+	s.snapshots.size, err = f.Size()
+	return err
+}
+
+// compactLog goes on with the snapshot under way, or begins one when it is time.
+// It is called when the journal holds all that the rules do.
+func (s *Server) compactLog() error {
+	c := s.snapshots.next
+	switch {
+	case c == nil:
+		s.takeSnapshot()
+	case c.done:
+		return s.finishSnapshot(c)
+	}
+	return nil
+}
+
+// takeSnapshot begins a snapshot when the journal has grown by its bound since
+// the last, or by the size of the last if that is more: so the disk is written
+// no more than twice for each byte. The state is frozen in no time and written
+// beside the server, and so is the journal that will begin there.
+func (s *Server) takeSnapshot() {
+	status := s.rules.Status()
+	if !s.due() || status.Applied == status.Snapshot.Index || s.rules.Sending() {
+		return
+	}
+	c := &compaction{at: s.rules.Position(status.Applied), view: s.machine.freeze()}
+	c.base = s.rules.Position(s.base(c.at.Index))
+	c.config, c.baseConfig = s.configText(c.at.Index), s.configText(c.base.Index)
+	c.last = c.base
+	s.snapshots.next = c
+	s.beside(c, func() error { return errors.Join(s.writeSnapshot(c), s.writeJournal(c)) })
+}
+
+func (s *Server) compactBytes() int64 {
+	if bound := s.world.Config.CompactBytes; bound != 0 {
+		return bound
+	}
+	return defaultCompactBytes
+}
+
+// due reports whether the journal has grown enough.
+func (s *Server) due() bool {
+	bound := s.compactBytes()
+	return bound < 0 || s.journal.Size()-s.snapshots.floor >= max(bound, s.snapshots.size)
+}
+
+// base is the index behind which the log begins once there is a snapshot at an
+// index.
+func (s *Server) base(at raft.Index) raft.Index {
+	first, _ := s.rules.Saved()
+	for room := s.compactBytes() / keptPart; at > first.Index; at-- {
+		if room -= entryBytes + int64(len(s.rules.Entry(at).Command)); room < 0 {
+			break
+		}
+	}
+	return at
+}
+
+// compaction is a snapshot under way, and the journal that goes with it.
+type compaction struct {
+	// at is the last entry in the snapshot, base the one before the journal.
+	at, base raft.Position
+	view     *view
+
+	// config is in force at the one, baseConfig at the other.
+	config, baseConfig string
+
+	// last is the last entry that journal holds, or will once state and tail
+	// are in it.
+	last    raft.Position
+	journal *journal.Journal
+	state   journal.State
+	tail    []raft.Entry
+
+	// placed is the snapshot's file once it has the name that counts; placing is
+	// true from before that on. No other file must get that name then.
+	placing bool
+	placed  disk.File
+
+	// done is true when the work beside the server is, and err how it went.
+	done bool
+	err  error
+}
+
+// beside lets work go on beside the server, with what has come to the log since
+// as the new journal's tail.
+func (s *Server) beside(c *compaction, work func() error) {
+	s.update(c)
+	s.start(c, work)
+}
+
+func (s *Server) start(c *compaction, work func() error) {
+	c.done = false
+	s.world.Work(work, func(err error) { c.done, c.err = true, err })
+}
+
+func (s *Server) update(c *compaction) {
+	status := s.rules.Status()
+	c.state, c.tail = toState(status.State), s.rules.Entries(c.last.Index+1)
+	c.last = s.rules.Position(status.Last)
+}
+
+// writeSnapshot runs beside the server and must touch nothing of it but the
+// disk.
+func (s *Server) writeSnapshot(c *compaction) error {
+	w, err := snapshot.Create(s.world.Disk, writtenName, snapshot.Header{
+		Stage: Stage, Cluster: s.world.Config.Cluster, Index: uint64(c.at.Index), Term: uint64(c.at.Term), Config: c.config,
+	})
+	if err != nil {
+		return err
+	}
+	c.view.save(w)
+	return w.Finish()
+}
+
+// writeJournal writes what has come into the new journal. It may run beside the
+// server, as writeSnapshot does.
+func (s *Server) writeJournal(c *compaction) error {
+	if c.journal == nil {
+		base := journal.Base{Index: uint64(c.base.Index), Term: uint64(c.base.Term), Config: c.baseConfig}
+		next, err := s.journal.Successor(c.state, base, journalEntries(c.tail))
+		c.journal = next
+		return err
+	}
+	c.journal.SetState(c.state)
+	for _, e := range c.tail {
+		c.journal.Append(toJournal(e))
+	}
+	return c.journal.Sync()
+}
+
+// placeSnapshot gives the snapshot the name that counts, beside the server.
+func (s *Server) placeSnapshot(c *compaction) (err error) {
+	if err := s.giveName(writtenName); err != nil {
+		return err
+	}
+	c.placed, err = s.world.Disk.Open(newestName)
+	return err
+}
+
+// finishSnapshot leads a snapshot to its end: it gets its name, the journal
+// follows until little is missing, and takes the place of the old one. All that
+// takes time is done beside the server. If the log has become another meanwhile,
+// by entries or a snapshot of a new leader, some of it was in vain.
+func (s *Server) finishSnapshot(c *compaction) error {
+	if c.view != nil {
+		c.view.close()
+		c.view = nil
+	}
+	switch status := s.rules.Status(); {
+	case c.err != nil:
+		return c.err
+	case c.at.Index <= status.Snapshot.Index:
+		s.snapshots.next = nil
+		return errors.Join(c.journal.Drop(), s.world.Disk.Remove(writtenName))
+	case !c.placing && s.rules.Has(c.last):
+		c.placing = true
+		s.beside(c, func() error { return errors.Join(s.writeJournal(c), s.placeSnapshot(c)) })
+		return nil
+	case !c.placing:
+		c.placing = true
+		s.start(c, func() error { return s.placeSnapshot(c) })
+		return nil
+	case !s.rules.Has(c.last):
+		base, _ := s.rules.Saved()
+		return errors.Join(c.journal.Drop(), s.useSnapshot(c, base.Index))
+	case status.Last > c.last.Index+smallTail:
+		s.beside(c, func() error { return s.writeJournal(c) })
+		return nil
+	}
+	s.update(c)
+	return errors.Join(s.replaceJournal(c), s.useSnapshot(c, c.base.Index))
+}
+
+// replaceJournal puts the new journal, with the last entries, in place of the
+// old one. The snapshot that it presumes is there already.
+func (s *Server) replaceJournal(c *compaction) error {
+	if err := s.writeJournal(c); err != nil {
+		return err
+	}
+	old, err := s.journal.Replace(c.journal)
+	if err != nil {
+		return err
+	}
+	s.snapshots.floor = s.journal.Size()
+	s.world.Work(old.Close, func(error) {})
+	return nil
+}
+
+// useSnapshot tells the rules of the snapshot that has its name now, and of where
+// the log begins.
+func (s *Server) useSnapshot(c *compaction, base raft.Index) error {
+	s.snapshots.next = nil
+	if old := s.snapshots.newest; old != nil {
+		// The last one to close a large file that has lost its name frees it.
+		s.world.Work(old.Close, func(error) {})
+	}
+	size, err := c.placed.Size()
+	s.snapshots.newest, s.snapshots.size = c.placed, size
+	s.rules.Compact(c.at.Index, base)
+	return err
+}
+
+// giveName gives a complete and synced file the name that counts.
+func (s *Server) giveName(file string) error {
+	if err := s.world.Disk.Rename(file, newestName); err != nil {
+		return err
+	}
+	return s.world.Disk.Sync()
+}
+
+// fillChunk puts into a message the piece of the snapshot that it is to bring.
+func (s *Server) fillChunk(m raft.InstallSnapshot) (raft.InstallSnapshot, error) {
+	data, last, err := snapshot.Chunk(s.snapshots.newest, s.snapshots.size, int64(m.Offset), cmp.Or(s.world.Config.ChunkBytes, chunkBytes))
+	m.Data, m.Done = data, last
+	return m, err
+}
+
+// storeChunk keeps a piece of a leader's snapshot. With the last one, the whole
+// is checked and put in the place of this server's state.
+func (s *Server) storeChunk(m raft.InstallSnapshot) error {
+	if m.Offset == 0 {
+		if err := s.dropIncoming(); err != nil {
+			return err
+		}
+		f, err := s.world.Disk.Create(incomingName)
+		if err != nil {
+			return err
+		}
+		s.snapshots.incoming = f
+	}
+	if s.snapshots.incoming == nil {
+		s.rules.Discard()
+		return nil
+	}
+	if _, err := s.snapshots.incoming.WriteAt(m.Data, int64(m.Offset)); err != nil {
+		return err
+	}
+	if !m.Done {
+		return nil
+	}
+	if err := s.snapshots.incoming.Sync(); err != nil {
+		return err
+	}
+	return s.install(m.LastIncluded)
+}
+
+// install checks the snapshot that has come and takes it over. One that is
+// damaged is dropped, and the leader begins again.
+func (s *Server) install(at raft.Position) error {
+	if err := s.dropIncoming(); err != nil {
+		return err
+	}
+	if own := s.snapshots.next; at.Index <= s.rules.Status().Commit || own != nil && own.placing {
+		s.rules.Discard() // entries were faster, or its own one needs the name
+		return nil
+	}
+	m := newMachine()
+	h, err := snapshot.Read(s.world.Disk, incomingName, m.load)
+	if err == nil {
+		err = s.checkHeader(h)
+	}
+	if err == nil && (h.Index != uint64(at.Index) || h.Term != uint64(at.Term)) {
+		err = fmt.Errorf("the snapshot ends in %d@%d, not in %v as the leader said", h.Term, h.Index, at)
+	}
+	var config raft.Config
+	if err == nil {
+		config, err = decodeConfig([]byte(h.Config))
+	}
+	if err != nil {
+		s.emit(trace.Event{Kind: trace.Drop, To: s.world.ID, Index: uint64(at.Index), Text: err.Error()})
+		s.rules.Discard()
+		return nil
+	}
+	if err := errors.Join(s.giveName(incomingName), s.openNewest()); err != nil {
+		return err
+	}
+	s.machine = m
+	s.rules.Restore(at, config)
+	return nil
+}
+
+func (s *Server) dropIncoming() error {
+	f := s.snapshots.incoming
+	s.snapshots.incoming = nil
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+// rewrite puts the compacted log in place of the journal.
+func (s *Server) rewrite() error {
+	status := s.rules.Status()
+	base, log := s.rules.Saved()
+	err := s.journal.Rewrite(toState(status.State), journal.Base{Index: uint64(base.Index), Term: uint64(base.Term), Config: s.configText(base.Index)}, journalEntries(log))
+	s.snapshots.floor = s.journal.Size()
+	return err
+}
+
+func journalEntries(log []raft.Entry) []journal.Entry {
+	entries := make([]journal.Entry, len(log))
+	for i, e := range log {
+		entries[i] = toJournal(e)
+	}
+	return entries
+}

@@ -1,0 +1,311 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/trace"
+)
+
+// work does what the server wants done beside it, until nothing is left.
+func (w *world) work() {
+	w.t.Helper()
+	for range 100 {
+		works := w.works
+		if w.works = nil; len(works) == 0 {
+			return
+		}
+		for _, f := range works {
+			f()
+		}
+		w.flush()
+	}
+	require.Fail(w.t, "the work does not end")
+}
+
+// fill writes values until a snapshot is due, and returns the number of keys.
+func (w *world) fill(length int) (keys int) {
+	w.t.Helper()
+	for ; len(w.works) == 0; keys++ {
+		require.Less(w.t, keys, 10_000)
+		w.put(fmt.Sprint("f", keys), strings.Repeat("v", length))
+		w.flush()
+	}
+	return keys
+}
+
+func (w *world) names() []string {
+	names, err := w.disk.List()
+	require.NoError(w.t, err)
+	return names
+}
+
+func TestASnapshotIsTakenWhenTheJournalHasGrown(t *testing.T) {
+	w := lead(t, 1)
+	keys := w.fill(100)
+	require.Greater(t, w.server.journal.Size(), int64(16<<10))
+	require.NotContains(t, w.names(), newestName, "it is written beside the server")
+	w.put("meanwhile", "1")
+	w.flush()
+	w.work()
+	require.Contains(t, w.names(), newestName)
+	require.NotContains(t, w.names(), writtenName)
+	require.Less(t, w.server.journal.Size(), int64(16<<10))
+	snapshot := w.status().Snapshot
+	require.EqualValues(t, w.status().Last-1, snapshot.Index)
+
+	w.put("tail", "2")
+	w.flush()
+	before := w.status()
+	w.disk.CrashWorst()
+	again := start(t, 1, w.disk)
+	require.Equal(t, snapshot, again.status().Snapshot)
+	require.Equal(t, before.Last, again.status().Last)
+	again.stand()
+	for key, want := range map[string]string{"f0": strings.Repeat("v", 100), fmt.Sprint("f", keys-1): strings.Repeat("v", 100), "meanwhile": "1", "tail": "2"} {
+		a := again.ask(fmt.Sprintf(`{"op":"get","key":%q}`, key))
+		again.flush()
+		again.value(a, want)
+	}
+}
+
+// A journal stays bounded however long the server lives.
+func TestTheJournalStaysBounded(t *testing.T) {
+	w := lead(t, 1)
+	for i := range 2000 {
+		w.put(fmt.Sprint("k", i%10), strings.Repeat("v", 100))
+		w.flush()
+		w.work()
+		require.Less(t, w.server.journal.Size(), int64(40<<10))
+	}
+	require.Less(t, len(w.names()), 4)
+}
+
+// Sessions are part of the state: a retry is recognized after a restart that
+// had the snapshot only.
+func TestSessionsAreInTheSnapshot(t *testing.T) {
+	w := lead(t, 1)
+	opened := w.ask(`{"op":"open"}`)
+	w.flush()
+	add := fmt.Sprintf(`{"op":"append","key":"x","value":"a","session":%d,"seq":1}`, opened.responses[0].Index)
+	first := w.ask(add)
+	w.flush()
+	w.fill(100)
+	w.work()
+	w.disk.CrashWorst()
+	again := start(t, 1, w.disk)
+	again.stand()
+	second := again.ask(add)
+	again.flush()
+	require.Equal(t, first.responses, second.responses)
+}
+
+// A server must not start with a state that is not what it was.
+func TestADamagedSnapshotIsRefusedByName(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	w.work()
+	content, err := disk.ReadFile(w.disk, newestName)
+	require.NoError(t, err)
+	w.disk.CrashWorst()
+	for off := 0; off < len(content); off += 1 + len(content)/97 {
+		damaged := &world{t: t, disk: w.disk.Clone()}
+		require.True(t, damaged.disk.Corrupt(newestName, off, 0x20))
+		_, err := New(damaged.world(1))
+		require.Error(t, err, "byte %d", off)
+		require.ErrorContains(t, err, newestName)
+		line := 1 + strings.Count(string(content[:off]), "\n")
+		require.Regexp(t, fmt.Sprintf("in line (%d|%d)", line, line+1), err.Error(), "a line break that is gone shows in the line it ends")
+	}
+	gone := &world{t: t, disk: w.disk.Clone()}
+	require.NoError(t, gone.disk.Remove(newestName))
+	_, err = New(gone.world(1))
+	require.ErrorContains(t, err, "lost", "the journal begins behind a snapshot that is not there")
+}
+
+func TestASnapshotThatCannotBeWrittenStopsTheServer(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	w.disk.FailSync(1)
+	for _, f := range w.works {
+		f()
+	}
+	require.ErrorContains(t, w.server.Flush(), "input/output error")
+}
+
+// snapshotOf returns the snapshot file of a server with that many keys, and its
+// place. The value tells it from another.
+func snapshotOf(t *testing.T, value string, writes int) ([]byte, raft.Position) {
+	w := lead(t, 1)
+	for i := range writes {
+		w.put(fmt.Sprint("k", i), strings.Repeat(value, 1000))
+		w.flush()
+	}
+	require.NotEmpty(t, w.works)
+	w.work()
+	w.fill(1000)
+	w.work()
+	content, err := disk.ReadFile(w.disk, newestName)
+	require.NoError(t, err)
+	return content, w.status().Snapshot
+}
+
+// chunks cuts a snapshot at the ends of lines, as a leader would.
+func chunks(content []byte, at raft.Position, size int) []raft.InstallSnapshot {
+	var all []raft.InstallSnapshot
+	for offset := 0; offset < len(content); {
+		end := min(offset+size, len(content))
+		for content[end-1] != '\n' {
+			end++
+		}
+		all = append(all, raft.InstallSnapshot{LastIncluded: at, Offset: uint64(offset), Data: slices.Clone(content[offset:end]), Done: end == len(content)})
+		offset = end
+	}
+	return all
+}
+
+// next is the offset that the server has asked for last.
+func (w *world) next() uint64 {
+	w.t.Helper()
+	reply := w.sent[len(w.sent)-1].Body
+	require.IsType(w.t, raft.InstallSnapshotReply{}, reply)
+	return reply.(raft.InstallSnapshotReply).Offset
+}
+
+func (w *world) install(from uint64, term raft.Term, c raft.InstallSnapshot) {
+	w.t.Helper()
+	w.receive(from, term, c)
+	w.flush()
+	w.work()
+}
+
+func TestASnapshotComesInChunks(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	all := chunks(content, at, 8<<10)
+	require.Greater(t, len(all), 3)
+	w := start(t, 3, disk.NewSim("d"))
+	for i, c := range all {
+		w.install(2, 9, c)
+		w.install(2, 9, c) // datagrams may come twice
+		if i < len(all)-1 {
+			require.Equal(t, all[i+1].Offset, w.next())
+			require.Zero(t, w.status().Commit)
+		}
+	}
+	require.Equal(t, at.Index, w.status().Commit)
+	w.value(w.ask(`{"op":"get","key":"k49","consistency":"stale"}`), strings.Repeat("a", 1000))
+	w.disk.CrashWorst()
+	again := start(t, 3, w.disk)
+	require.Equal(t, at, again.status().Snapshot)
+	again.value(again.ask(`{"op":"get","key":"k49","consistency":"stale"}`), strings.Repeat("a", 1000))
+}
+
+// Two leaders, two files: a chunk of the one has no place in the other.
+func TestChunksOfTwoSnapshotsAreNotMixed(t *testing.T) {
+	contentA, atA := snapshotOf(t, "a", 50)
+	contentB, atB := snapshotOf(t, "b", 60)
+	a, b := chunks(contentA, atA, 8<<10), chunks(contentB, atB, 8<<10)
+	w := start(t, 3, disk.NewSim("d"))
+	w.install(2, 9, a[0])
+	w.install(2, 9, a[1])
+	w.install(3, 10, b[2])
+	require.Zero(t, w.next(), "it has nothing of this one")
+	w.install(3, 10, b[0])
+	w.install(2, 9, a[1])
+	w.install(3, 10, b[2])
+	require.Equal(t, b[1].Offset, w.next())
+	for _, c := range b[1:] {
+		w.install(3, 10, c)
+	}
+	require.Equal(t, atB, w.status().Snapshot)
+	for i := range 60 {
+		w.value(w.ask(fmt.Sprintf(`{"op":"get","key":"k%d","consistency":"stale"}`, i)), strings.Repeat("b", 1000))
+	}
+}
+
+// Two servers need not write the same bytes for the same state, so a chunk of
+// another leader's file does not follow even where the place is the same.
+func TestChunksOfTwoLeadersAreNotMixed(t *testing.T) {
+	contentA, at := snapshotOf(t, "a", 50)
+	contentB, same := snapshotOf(t, "b", 50)
+	require.Equal(t, at, same)
+	a, b := chunks(contentA, at, 8<<10), chunks(contentB, at, 8<<10)
+	w := start(t, 3, disk.NewSim("d"))
+	w.install(2, 9, a[0])
+	require.Equal(t, a[1].Offset, w.next())
+	w.install(3, 10, b[1])
+	require.Zero(t, w.next())
+	for _, c := range b {
+		w.install(3, 10, c)
+	}
+	w.value(w.ask(`{"op":"get","key":"k0","consistency":"stale"}`), strings.Repeat("b", 1000))
+}
+
+// What came is checked as a whole before a word of it is believed.
+func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	all := chunks(content, at, 8<<10)
+	w := start(t, 3, disk.NewSim("d"))
+	all[1].Data[len(all[1].Data)/2] ^= 1
+	for _, c := range all {
+		w.install(2, 9, c)
+	}
+	require.Zero(t, w.status().Commit)
+	drop := w.events[slices.IndexFunc(w.events, func(e trace.Event) bool { return e.Kind == trace.Drop })]
+	require.Contains(t, drop.Text, "damaged")
+	require.Contains(t, drop.Text, incomingName)
+	w.refused(w.ask(`{"op":"get","key":"k1","consistency":"stale"}`), "not_found", "no value")
+
+	all[1].Data[len(all[1].Data)/2] ^= 1
+	for _, c := range all {
+		w.install(2, 9, c)
+	}
+	require.Equal(t, at, w.status().Snapshot)
+}
+
+// A leader sends a follower that is too far behind its snapshot, a chunk for
+// each answer.
+func TestALeaderSendsItsSnapshot(t *testing.T) {
+	w := lead(t, 3)
+	w.server.world.Config.CompactBytes = 8 << 10
+	for i := range 400 {
+		w.put(fmt.Sprint("k", i), strings.Repeat("v", 2000))
+		w.flush()
+		w.acknowledge(2)
+		w.flush()
+		w.work()
+	}
+	require.Greater(t, w.server.snapshots.size, int64(chunkBytes), "more than one chunk")
+	w.forget()
+	term := w.status().CurrentTerm
+	w.receive(3, term, raft.AppendEntriesReply{Refused: 5, ConflictIndex: 1})
+	f := start(t, 3, disk.NewSim("f"))
+	for range 20 {
+		w.flush()
+		for _, m := range w.sent {
+			if c, ok := m.Body.(raft.InstallSnapshot); ok && m.To == 3 {
+				f.receive(1, term, c)
+			}
+		}
+		w.forget()
+		f.forget()
+		f.flush()
+		f.work()
+		for _, m := range f.sent {
+			w.receive(3, term, m.Body)
+		}
+		if f.status().Snapshot.Index > 0 {
+			break
+		}
+		w.server.Tick()
+	}
+	require.Equal(t, w.status().Snapshot, f.status().Snapshot)
+	require.Equal(t, w.server.machine.store.Len(), 400)
+	require.NotZero(t, f.server.machine.store.Len())
+}

@@ -1,0 +1,119 @@
+package server
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/node"
+)
+
+// status describes this server as a JSON object.
+func (s *Server) status() []byte {
+	status := s.rules.Status()
+	b := []byte(`{`)
+	b = appendNumber(b, "id", s.world.ID)
+	b = appendName(b, "role")
+	b = strconv.AppendQuote(b, string(status.Role))
+	b = appendNumber(b, "term", uint64(status.CurrentTerm))
+	b = appendNumber(b, "leader", uint64(status.Leader))
+	b = appendNumber(b, "snapshot", uint64(status.Snapshot.Index))
+	b = appendNumber(b, "last", uint64(status.Last))
+	b = appendNumber(b, "commit", uint64(status.Commit))
+	b = appendNumber(b, "applied", uint64(status.Applied))
+	b = s.machine.appendStatus(b)
+	b = s.appendMembership(b)
+	return append(b, '}')
+}
+
+// maxLogBytes bounds the answer to a log request. A client asks again from the
+// index after the last it has.
+const maxLogBytes = 128 << 10
+
+// log describes the entries from an index on, as many as fit.
+func (s *Server) log(from raft.Index) []byte {
+	status := s.rules.Status()
+	b := []byte(`{`)
+	b = appendNumber(b, "last", uint64(status.Last))
+	b = appendNumber(b, "commit", uint64(status.Commit))
+	b = append(appendName(b, "entries"), '[')
+	start := len(b)
+	base, _ := s.rules.Saved()
+	for i := max(from, base.Index+1); i <= status.Last && len(b) < maxLogBytes; i++ {
+		if len(b) > start {
+			b = append(b, ',')
+		}
+		b = toJournal(s.rules.Entry(i)).AppendJSON(b)
+	}
+	return append(b, "]}"...)
+}
+
+// Inspect lets a checker look inside; see node.Inspector.
+func (s *Server) Inspect(to *node.State) {
+	status := s.rules.Status()
+	*to = node.State{
+		ID:       s.world.ID,
+		Role:     node.Role(status.Role),
+		Term:     uint64(status.CurrentTerm),
+		Vote:     uint64(status.VotedFor),
+		Last:     uint64(status.Last),
+		Commit:   uint64(status.Commit),
+		Applied:  uint64(status.Applied),
+		Config:   node.Voters{Now: to.Config.Now[:0], Next: to.Config.Next[:0], Learners: to.Config.Learners[:0]},
+		Base:     node.Voters{Now: to.Base.Now[:0], Next: to.Base.Next[:0], Learners: to.Base.Learners[:0]},
+		Votes:    to.Votes[:0],
+		Progress: to.Progress[:0],
+	}
+	base, _ := s.rules.Saved()
+	to.SnapIndex, to.SnapTerm = uint64(base.Index), uint64(base.Term)
+	for _, id := range slices.Sorted(slices.Values(status.Votes)) {
+		to.Votes = append(to.Votes, uint64(id))
+	}
+	c, _ := s.config()
+	inspectConfig(c, &to.Config)
+	for _, id := range c.Members() {
+		if match, next := s.rules.Progress(id); next != 0 && uint64(id) != s.world.ID {
+			to.Progress = append(to.Progress, node.Progress{ID: uint64(id), Next: uint64(next), Match: uint64(match)})
+		}
+	}
+	atBase, _ := s.rules.Config(base.Index)
+	inspectConfig(atBase, &to.Base)
+}
+
+func inspectConfig(c raft.Config, to *node.Voters) {
+	for _, id := range c.Voters {
+		to.Now = append(to.Now, uint64(id))
+	}
+	for _, id := range c.Next {
+		switch {
+		case c.Joint:
+			to.Next = append(to.Next, uint64(id))
+		case !slices.Contains(c.Voters, id):
+			to.Learners = append(to.Learners, uint64(id))
+		}
+	}
+}
+
+// Entry returns an entry of the log; see node.Inspector.
+func (s *Server) Entry(index uint64) node.Entry {
+	e := s.rules.Entry(raft.Index(index))
+	if e.Config == nil {
+		return node.Entry{Term: uint64(e.Term), Data: e.Command}
+	}
+	var voters node.Voters
+	inspectConfig(*e.Config, &voters)
+	return node.Entry{Term: uint64(e.Term), Data: toJournal(e).Command, Config: &voters}
+}
+
+// StateHash sums up the state machine; see node.Hasher.
+func (s *Server) StateHash() uint64 {
+	sum := fnv.New64a()
+	fmt.Fprint(sum, s.machine.store.Hash())
+	for e := s.machine.byUse.Front(); e != nil; e = e.Next() {
+		session := e.Value.(*session)
+		fmt.Fprint(sum, session.id, session.ack, session.results)
+	}
+	return sum.Sum64()
+}

@@ -384,7 +384,8 @@ func (do *doing) cut(out Output) {
 		if n == 0 && len(do.e.Messages) == 0 {
 			continue
 		}
-		d := disk{do.now.disk.state, slices.Clone(do.now.disk.log)}
+		d := do.now.disk
+		d.log = slices.Clone(d.log)
 		d.save(out, n)
 		e := explore.Effect[*machine, Message]{
 			Server:   do.boot(do.now.raft.options.ID, d, do.now.life+1),

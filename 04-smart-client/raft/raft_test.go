@@ -75,7 +75,7 @@ func TestServersBeginAsFollowers(t *testing.T) {
 	r := leader(t, 4, 1, 2)
 	state, log := r.Status().State, r.log.entries[1:]
 
-	s := &server{id: 1, disk: disk{state, log}}
+	s := &server{id: 1, disk: disk{state: state, log: log}}
 	again := New(s.startOptions([]ID{1, 2, 3}))
 	require.Equal(t, Follower, again.Status().Role)
 	require.Zero(t, again.Status().Leader)
@@ -210,7 +210,7 @@ func TestInputsTogetherSaveWhatTheySaveOneByOne(t *testing.T) {
 		"a tail gives way and nothing is new": {{5, Position{1, 1}, []Term{5}}, {6, Position{5, 2}, nil}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			saved := disk{State{CurrentTerm: 4}, entries(1, 1, 3, 3)}
+			saved := disk{state: State{CurrentTerm: 4}, log: entries(1, 1, 3, 3)}
 			one, all := saved, saved
 			a, b := boot(4, 1, 1, 3, 3), boot(4, 1, 1, 3, 3)
 			for _, in := range inputs {

@@ -47,7 +47,7 @@ func TestGrantVote(t *testing.T) {
 		{0, Position{2, 2}, false}, {0, Position{2, 4}, true}, {0, Position{3, 1}, true}, {0, Position{1, 9}, false},
 		{2, Position{2, 2}, false}, {3, Position{9, 9}, false}, {0, Position{0, 0}, false},
 	} {
-		s := &server{id: 1, disk: disk{State{CurrentTerm: 4, VotedFor: c.votedFor}, entries(1, 1, 2)}}
+		s := &server{id: 1, disk: disk{state: State{CurrentTerm: 4, VotedFor: c.votedFor}, log: entries(1, 1, 2)}}
 		r := New(s.startOptions([]ID{1, 2, 3}))
 		r.Step(from(r, 2, RequestVote{LastLogIndex: c.theirs.Index, LastLogTerm: c.theirs.Term}))
 		out := r.Take()

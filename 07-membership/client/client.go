@@ -8,7 +8,8 @@
 //
 // A write goes to the leader. Where that is, the client finds out: a follower
 // names it, a server that is dead is passed over, and whoever took the last
-// write is asked first for the next. A read goes to any server, and stays with
+// write is asked first for the next. Members that join later it learns from the
+// servers. A read goes to any server, and stays with
 // it as long as it answers.
 //
 // A server that cannot help is not the end of a request. The client goes to the
@@ -48,6 +49,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/kv"
@@ -57,8 +59,16 @@ import (
 type Client struct {
 	mu sync.Mutex
 
-	// servers are the endpoints, and the leaders that they have named.
+	// servers are the endpoints, the members, and the leaders that were named.
 	servers []*connection
+
+	// config is where in the log the configuration stands that names the members.
+	config uint64
+
+	// learned is when the client last asked for the members, and learning the
+	// goroutines that do.
+	learned  atomic.Int64
+	learning sync.WaitGroup
 
 	// reader and leader are the servers that reads and writes go to next; nil if
 	// no server was named.
@@ -88,6 +98,7 @@ func New(endpoints []string) *Client {
 		c.reader.Store(c.servers[rand.IntN(len(c.servers))])
 		c.leader.Store(c.servers[0])
 	}
+	c.learned.Store(time.Now().UnixNano())
 	return c
 }
 
@@ -95,6 +106,7 @@ func New(endpoints []string) *Client {
 // refused. No goroutine of the client is left when it returns.
 func (c *Client) Close() error {
 	c.end()
+	c.learning.Wait()
 	c.mu.Lock()
 	servers := c.servers
 	c.mu.Unlock()
@@ -105,7 +117,8 @@ func (c *Client) Close() error {
 	return err
 }
 
-// Do carries out one request: a read at any server, a command at the leader.
+// Do carries out one request: a read at any server, a command at the leader, and
+// what concerns the members there too.
 // Anything else goes to the first of the endpoints, once. It sets the ID and
 // the session itself. The error is an *api.Error, and so is nil only if the
 // operation was done.
@@ -117,9 +130,13 @@ func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	case c.leader.Load() == nil:
 		return api.Response{}, &api.Error{Code: api.BadRequest, Message: "no server was named", Definite: true}
 	case r.Op == kv.Get:
+		c.learn()
 		return c.read(ctx, r)
 	case kv.Writes(r.Op):
+		c.learn()
 		return c.write(ctx, r)
+	case r.Op == api.Members, r.Op == api.Change, r.Op == api.Cancel, r.Op == api.Transfer:
+		return c.ask(ctx, r)
 	default:
 		return c.first().do(ctx, r)
 	}

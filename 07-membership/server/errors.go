@@ -16,8 +16,7 @@ func (s *Server) notLeader() *api.Error {
 		return &api.Error{Code: api.Busy, Definite: true,
 			Message: fmt.Sprintf("%s is handing the lead over to another server; try again in a moment", node.Name(s.world.ID))}
 	case status.Removed:
-		return &api.Error{Code: api.NotLeader, Definite: true,
-			Message: fmt.Sprintf("%s is not a member of the cluster any more", node.Name(s.world.ID))}
+		return s.gone()
 	case status.Leader == 0:
 		return &api.Error{Code: api.NotLeader, Definite: true,
 			Message: fmt.Sprintf("%s does not lead and has heard of no leader in term %d", node.Name(s.world.ID), status.CurrentTerm)}
@@ -25,6 +24,12 @@ func (s *Server) notLeader() *api.Error {
 	address := s.leader()
 	return &api.Error{Code: api.NotLeader, Leader: address, Definite: true,
 		Message: fmt.Sprintf("%s is a follower; %v at %s leads term %d and takes the writes", node.Name(s.world.ID), status.Leader, address, status.CurrentTerm)}
+}
+
+// gone refuses what a server is asked that is not a member any more.
+func (s *Server) gone() *api.Error {
+	return &api.Error{Code: api.NotLeader, Definite: true,
+		Message: fmt.Sprintf("%s is not a member of the cluster any more; ask another server", node.Name(s.world.ID))}
 }
 
 // overwritten is definite: another entry is committed in the command's place.

@@ -1,0 +1,159 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/strict"
+)
+
+// The members of a cluster change, and a client may outlive all that it was
+// given. So it asks now and then who they are, and goes by what it hears.
+
+// learnEvery is how often a client that is in use asks for the members.
+const learnEvery = 2 * time.Second
+
+// members is what a server says of them.
+type members struct {
+	addresses []string
+
+	// index is where the configuration stands in the log.
+	index uint64
+
+	// led is true if the server follows a leader, or leads. Others may have been
+	// removed long ago.
+	led bool
+}
+
+// learn asks for the members, beside the request that is under way, if it is
+// time.
+func (c *Client) learn() {
+	now := time.Now().UnixNano()
+	last := c.learned.Load()
+	if now-last < int64(learnEvery) || !c.learned.CompareAndSwap(last, now) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.Err() == nil {
+		c.learning.Go(c.askMembers)
+	}
+}
+
+func (c *Client) askMembers() {
+	ctx, cancel := context.WithTimeout(c.life, attemptTimeout)
+	defer cancel()
+	for _, at := range []*connection{c.leader.Load(), c.reader.Load()} {
+		response, err := at.do(ctx, api.Request{Op: api.Members})
+		if err != nil {
+			continue
+		}
+		if m, err := decodeMembers(response.Data); err == nil && m.led {
+			c.adopt(m)
+			return
+		}
+	}
+}
+
+// adopt puts the members first in the order in which servers are asked. Those
+// that were named to the client stay behind them, as a last resort.
+func (c *Client) adopt(m members) {
+	for _, address := range m.addresses {
+		c.connectionTo(address)
+	}
+	isMember := func(s *connection) bool { return slices.Contains(m.addresses, s.address) }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.index < c.config || len(m.addresses) == 0 {
+		return // it is older than what is known
+	}
+	c.config = m.index
+	slices.SortStableFunc(c.servers, func(a, b *connection) int {
+		switch {
+		case isMember(a) == isMember(b):
+			return 0
+		case isMember(a):
+			return -1
+		}
+		return 1
+	})
+	if !isMember(c.reader.Load()) {
+		c.reader.Store(c.servers[0])
+	}
+}
+
+func decodeMembers(data []byte) (m members, err error) {
+	d := strict.NewDecoder(data)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "config":
+			m.index = d.Uint()
+		case "leader":
+			m.led = d.Uint() != 0
+		case "members":
+			d.Array(func() {
+				d.Object(func(field []byte) {
+					if string(field) == "address" {
+						m.addresses = append(m.addresses, d.String())
+						return
+					}
+					d.Raw()
+				})
+			})
+		default:
+			d.Raw()
+		}
+	})
+	return m, d.End()
+}
+
+// ask carries out a request about the members, or about who leads, at any server
+// that answers, or at the leader if it must be that. Such a request is not part
+// of a session, so it is not sent again once it may have been done.
+func (c *Client) ask(ctx context.Context, r api.Request) (api.Response, error) {
+	a := attempt{c: c}
+	a.start(c.leader.Load())
+	for {
+		response, err := a.at.do(ctx, r)
+		var e *api.Error
+		if !errors.As(err, &e) {
+			c.leader.Store(a.at)
+			return response, nil
+		}
+		again := e.Code == api.NotLeader || e.Code == api.Busy || e.Code == api.Unavailable
+		switch {
+		case !again || !e.Definite:
+			return response, e
+		case ctx.Err() != nil:
+			return response, a.late(ctx, e)
+		}
+		a.move(e)
+		if err := a.rest(ctx, e); err != nil {
+			return api.Response{}, err
+		}
+	}
+}
+
+// Members returns what a server knows of the members, as JSON: the leader if it
+// can be reached.
+func (c *Client) Members(ctx context.Context) ([]byte, error) {
+	response, err := c.Do(ctx, api.Request{Op: api.Members})
+	return response.Data, err
+}
+
+// Change begins a change of the members: some come, some go, all at once. It
+// returns when a majority knows of the change, which then goes on by itself;
+// Members tells how far it is.
+func (c *Client) Change(ctx context.Context, add []api.Member, remove []uint64) error {
+	_, err := c.Do(ctx, api.Request{Op: api.Change, Add: add, Remove: remove})
+	return err
+}
+
+// Transfer hands the lead to a member, and returns when that leads.
+func (c *Client) Transfer(ctx context.Context, to uint64) error {
+	_, err := c.Do(ctx, api.Request{Op: api.Transfer, To: to})
+	return err
+}

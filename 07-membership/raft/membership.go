@@ -90,7 +90,7 @@ func (r *Raft) advanceChange() {
 	case r.mayChange() != nil:
 	case c.Joint:
 		r.addConfig(Final, Config{Voters: c.Next, Addresses: c.Addresses})
-	case len(c.Next) > 0 && r.caughtUp(c.Next):
+	case len(c.Next) > 0 && r.caughtUp(c):
 		r.addConfig(Jointly, Config{Voters: c.Voters, Next: c.Next, Joint: true, Addresses: c.Addresses})
 	case len(c.Next) == 0 && !c.votes(r.options.ID):
 		r.handOver(slices.MaxFunc(c.Voters, func(a, b ID) int {
@@ -99,14 +99,24 @@ func (r *Raft) advanceChange() {
 	}
 }
 
-// caughtUp reports whether servers have what was in the log when the change
-// began, and are no further behind now than a follower may be.
-func (r *Raft) caughtUp(servers []ID) bool {
+// caughtUp reports whether those who join have what was in the log when the
+// change began, and are no further behind now than a follower may be. It does
+// not wait for voters, who may be down.
+func (r *Raft) caughtUp(c Config) bool {
 	_, began := r.log.config(r.log.lastIndex())
-	return !slices.ContainsFunc(servers, func(id ID) bool {
+	return !slices.ContainsFunc(c.Next, func(id ID) bool {
 		match := r.progress[id].matchIndex
-		return match < began || match+maxInFlight < r.log.lastIndex()
+		return !c.votes(id) && (match < began || match+maxInFlight < r.log.lastIndex())
 	})
+}
+
+// mayStand reports whether this server can be a candidate: a voter, or one that
+// is to go and does not know yet that C_new is committed. As long as it is not,
+// nobody else may have it, and then nobody else can win.
+func (r *Raft) mayStand() bool {
+	c, index := r.log.config(r.log.lastIndex())
+	toGo := len(c.Voters) > 0 && len(c.Next) == 0 && index > r.commitIndex
+	return c.votes(r.options.ID) || toGo && !r.removed
 }
 
 // watch begins to keep account of servers.
@@ -149,5 +159,48 @@ func (m TimeoutNow) step(r *Raft, from ID) {
 	if r.role == Follower && r.config().votes(r.options.ID) {
 		r.explain(Reason{Rule: ToldToStand, Peer: from, Term: r.currentTerm + 1})
 		r.startElection(true)
+	}
+}
+
+// startPreVote asks the others whether they would vote for this server, before
+// it moves to a new term: one that cannot win must not depose a leader that does
+// its work. A server that is not a voter asks too, and may hear that it was
+// removed.
+func (r *Raft) startPreVote() {
+	r.becomeFollower(r.currentTerm)
+	r.resetTimeout()
+	r.explain(Reason{Rule: Asks, Term: r.currentTerm + 1, Mine: r.last()})
+	r.askForVotes(RequestVote{PreVote: true})
+}
+
+// disturbs reports whether a message is a call for an election that nobody
+// needs: this server heard from a leader less than the least election timeout
+// ago, or leads (§6). It does not even move to the candidate's term. But a leader
+// tells a server that was removed.
+func (r *Raft) disturbs(m Message) bool {
+	request, ok := m.Body.(RequestVote)
+	if !ok || request.Transfer || r.leader == 0 || r.role != Leader && r.elapsed >= r.options.ElectionTicks[0] {
+		return false
+	}
+	r.explain(Reason{Rule: LeaderLives, Peer: m.From, Other: r.leader})
+	if r.role == Leader && r.mayChange() == nil && !slices.Contains(r.config().Members(), m.From) {
+		r.send(m.From, RequestVoteReply{Removed: true})
+	}
+	return true
+}
+
+// checkQuorum ends the reign of a leader that has not heard from a majority for
+// an election timeout: it cannot commit, and its clients should look for
+// another (thesis §6.2).
+func (r *Raft) checkQuorum() {
+	for id := range r.others() {
+		r.progress[id].silent++
+	}
+	if p := r.progress[r.successor]; p == nil || p.silent > r.options.HeartbeatTicks*2 {
+		r.successor = 0
+	}
+	if !r.config().Majority(func(id ID) bool { return id == r.options.ID || r.progress[id].silent <= r.options.ElectionTicks[1] }) {
+		r.explain(Reason{Rule: LostMajority, Term: r.currentTerm})
+		r.becomeFollower(r.currentTerm)
 	}
 }

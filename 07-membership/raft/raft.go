@@ -193,12 +193,9 @@ type Raft struct {
 	// timeout is the number of ticks until the next election.
 	timeout int
 
-	// votes are the servers that voted for this candidate. It is a set: a vote
-	// that the network delivers twice counts once.
+	// votes are the servers that voted for this candidate, or would vote for this
+	// follower. It is a set: a vote that the network delivers twice counts once.
 	votes []ID
-
-	// preVotes are those that would vote for this follower, while it asks.
-	preVotes []ID
 
 	// removed is true if a leader said that this server is no member any more.
 	removed bool
@@ -340,7 +337,7 @@ func (r *Raft) becomeFollower(term Term) {
 		r.resetTimeout()
 	}
 	r.role, r.leader, r.votes, r.progress = Follower, 0, nil, nil
-	r.preVotes, r.successor = nil, 0
+	r.successor = 0
 	r.reads.stepDown()
 	r.setTerm(term, 0)
 }
@@ -351,7 +348,7 @@ func (r *Raft) follow(leader ID) {
 	if r.role == Candidate {
 		r.becomeFollower(r.currentTerm)
 	}
-	r.leader, r.elapsed, r.preVotes, r.removed = leader, 0, nil, false
+	r.leader, r.elapsed, r.votes, r.removed = leader, 0, nil, false
 }
 
 // becomeLeader takes over the current term (Figure 2, "Upon election").

@@ -45,7 +45,7 @@ func (r *Raft) startElection(transfer bool) {
 // askForVotes asks everybody. The first vote is its own.
 func (r *Raft) askForVotes(m RequestVote) {
 	m.LastLogIndex, m.LastLogTerm = r.log.lastIndex(), r.log.lastTerm()
-	for id := range r.others() {
+	for _, id := range r.others() {
 		r.send(id, m)
 	}
 	r.votes = []ID{r.options.ID}
@@ -83,11 +83,12 @@ func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {
 }
 
 // countVotes makes the candidate leader if a majority voted for it, and a
-// candidate of the follower if a majority would.
+// candidate of the follower if a majority would. It need not be a voter: one
+// that is to go may be the only one with C_new in its log.
 func (r *Raft) countVotes() {
-	voter, won := r.config().votes(r.options.ID), r.config().Majority(func(id ID) bool { return slices.Contains(r.votes, id) })
+	won := !r.removed && r.config().Majority(func(id ID) bool { return slices.Contains(r.votes, id) })
 	switch {
-	case !voter || !won:
+	case !won:
 	case r.role == Follower:
 		r.startElection(false)
 	default:

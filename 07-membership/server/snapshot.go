@@ -117,10 +117,15 @@ func (s *Server) compactLog() error {
 // takeSnapshot begins a snapshot when the journal has grown by its bound since
 // the last, or by the size of the last if that is more: so the disk is written
 // no more than twice for each byte. The state is frozen in no time and written
-// beside the server, and so is the journal that will begin there.
+// beside the server, and so is the journal that will begin there. A server that
+// has not learned yet who the members are takes none: whoever got it would not
+// know either.
 func (s *Server) takeSnapshot() {
 	status := s.rules.Status()
 	if !s.due() || status.Applied == status.Snapshot.Index || s.rules.Sending() {
+		return
+	}
+	if len(s.rules.Config(status.Applied).Voters) == 0 {
 		return
 	}
 	c := &compaction{at: s.rules.Position(status.Applied), view: s.machine.freeze()}

@@ -123,12 +123,15 @@ func (c *Invariants) before(w *watched, i int) configuration {
 
 // readBase: what a server takes for its configuration at the beginning of its
 // log is what was in force there: the first one of the cluster, or that of the
-// snapshot.
+// snapshot. No entry carries the first one, so who joins later may not know it.
 func (c *Invariants) readBase(w *watched) error {
 	said := w.now.Base
 	switch {
 	case w.log.start > 0:
 		w.base = c.committedConfig(w.log.start)
+		if w.base.index == 0 && len(said.Now) == 0 && !votesIn(w.base.voters, w.id) {
+			w.base = configuration{}
+		}
 	case len(said.Now) == 0:
 		w.base = configuration{}
 	case !c.first.known():
@@ -346,7 +349,7 @@ func (c *Invariants) commitConfig(w *watched, k uint64) {
 // countLeader counts a leader that has removed itself, once in its term.
 func (c *Invariants) countLeader(w *watched) {
 	newest := c.committedConfig(w.now.Commit)
-	if w.now.Role != node.Leader || newest.phase != stable || votesIn(newest.voters, w.id) || c.outside == w.now.Term {
+	if !w.led() || newest.phase != stable || votesIn(newest.voters, w.id) || c.outside == w.now.Term {
 		return
 	}
 	c.outside = w.now.Term

@@ -197,6 +197,21 @@ func TestI20TheConfigurationOfASnapshot(t *testing.T) {
 	})
 }
 
+// Who joins gets the log, and learns from it who the members are. If it forgets
+// what is before that, it need not know who they were; others must.
+func TestI20TheFirstConfigurationIsInNoEntry(t *testing.T) {
+	for _, id := range []uint64{4, 2} {
+		s := replace3by4(t, learning)
+		p := s.n[id]
+		p.SnapIndex, p.SnapTerm, p.log, p.Base = 1, 1, p.log[1:], node.Voters{}
+		if id == 4 {
+			s.fine(4)
+			continue
+		}
+		s.breaks(2, "I20")
+	}
+}
+
 func TestI20AChangeFollowsWhatIsCommitted(t *testing.T) {
 	t.Run("joint before the learning is", func(t *testing.T) {
 		s := society(t, 3, 1)
@@ -330,6 +345,8 @@ func TestI10QuorumsOfAChangingCluster(t *testing.T) {
 				s.breaks(1, "I10")
 				continue
 			}
+			// It hands the lead over in the same step.
+			s.n[1].Role = node.Follower
 			s.fine(1, 1)
 			require.Equal(t, 1, s.c.Counters().LeadersRemoved)
 		}

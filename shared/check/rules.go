@@ -185,7 +185,7 @@ func (c *Invariants) checkOrder(w *watched, _ node.Inspector) error {
 // since its answers wait for its own disk.
 func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 	k := w.now.Commit
-	if w.now.Role != node.Leader || k <= uint64(len(c.committed)) || k <= w.log.start {
+	if !w.led() || k <= uint64(len(c.committed)) || k <= w.log.start {
 		return nil
 	}
 	if term := w.log.at(k).term; term != w.now.Term {
@@ -203,6 +203,12 @@ func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 	}
 	c.quorum = cloneVoters(w.now.Config)
 	return nil
+}
+
+// led reports whether a server led its term in its last step. It may have
+// committed an entry and handed the lead over.
+func (w *watched) led() bool {
+	return w.now.Role == node.Leader || !w.fresh && w.before.Role == node.Leader && w.before.Term == w.now.Term
 }
 
 // holds reports whether a log has the entry that ends in chain at k.
@@ -255,7 +261,7 @@ func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 			continue
 		}
 		in := w.now.Term
-		if w.now.Role != node.Leader {
+		if !w.led() {
 			if in = c.diedCommitting(w, k, l.chain); in == 0 {
 				return violated("I9", "Order", "%s is a %s and commits entry %d, which no leader has committed", node.Name(w.id), w.now.Role, k)
 			}

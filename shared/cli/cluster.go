@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
 		}
-		o.Stage, o.Appointed, o.Compacts = a.stage.Name, a.stage.Appointed, a.stage.Compacts
+		o.Stage, o.Needs = a.stage.Name, a.needs()
 		o.BasePort, o.PortGiven = a.flags.basePort, a.flags.portGiven
 		if err := a.placeData(cmd, &o); err != nil {
 			return err
@@ -47,6 +48,12 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 		return a.runCluster(cmd, o)
 	}
 	return cmd
+}
+
+// needs are what the stage needs of a cluster.json.
+func (a *app) needs() cluster.Needs {
+	_, changes := a.stage.Ops[api.Change]
+	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes}
 }
 
 // placeData decides which data folder a cluster has: the one of --data, else
@@ -82,6 +89,7 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 	return cluster.Run(cmd.Context(), cluster.Options{
 		Settle:  settle,
 		Folder:  folder,
+		Changes: a.needs().Changes,
 		Command: a.nodeProcess(executable, folder.ConfigPath()),
 		Program: a.program(),
 		Flags:   a.dataFlag(),
@@ -120,14 +128,26 @@ func (a *app) clusterHints(folder *cluster.Folder) string {
 	if c.Leader != 0 {
 		leader = fmt.Sprintf(", %s leads", node.Name(c.Leader))
 	}
+	servers := slices.Concat(c.Members, c.Joiners)
 	text := fmt.Sprintf("\nCluster %s %s: %d servers on %s to %s%s. Its data is in %s.\n",
-		c.Cluster, verb, len(c.Members), c.Members[0].Address, c.Members[len(c.Members)-1].Address, leader, folder.Dir)
+		c.Cluster, verb, len(servers), servers[0].Address, servers[len(servers)-1].Address, leader, folder.Dir)
 	commands := []string{"put x 1", "get x"}
 	if _, known := a.stage.Ops[api.Status]; known {
 		commands = append(commands, "status")
 	}
+	if a.needs().Changes {
+		commands = append(commands, "members", fmt.Sprintf("start %d", a.freeID(c)))
+	}
 	commands = append(commands, fmt.Sprintf("kill %d", c.Members[len(c.Members)-1].ID))
 	return text + a.tryHints("^C stops all servers.", a.dataFlag(), commands...)
+}
+
+// freeID is a number that no server of the cluster has.
+func (a *app) freeID(c node.Config) (id uint64) {
+	for _, m := range slices.Concat(c.Members, c.Joiners) {
+		id = max(id, m.ID)
+	}
+	return id + 1
 }
 
 // wantsColor reports whether a stream shows colours: a terminal, unless

@@ -176,7 +176,7 @@ func (d *Demo) start(n int) error {
 	if err != nil {
 		return err
 	}
-	folder, err := cluster.Open(cluster.OpenOptions{Stage: d.app.stage.Name, Dir: dir, Config: config, Appointed: d.app.stage.Appointed, Compacts: d.app.stage.Compacts})
+	folder, err := cluster.Open(cluster.OpenOptions{Stage: d.app.stage.Name, Dir: dir, Config: config, Needs: d.app.needs()})
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (d *Demo) start(n int) error {
 	go func() {
 		defer folder.Close()
 		ended <- cluster.Run(ctx, cluster.Options{
-			Folder: folder, Command: d.process(executable, folder), Program: d.app.program(), Out: io.Discard,
+			Folder: folder, Changes: d.app.needs().Changes, Command: d.process(executable, folder), Program: d.app.program(), Out: io.Discard,
 			Up: func() string { close(up); return "" }, Hard: d.app.signals.cleanUp(),
 		})
 	}()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -214,8 +215,8 @@ func (a *app) resolve(word string, members []endpoint) (endpoint, error) {
 	return endpoint{address: word}, nil
 }
 
-// members are the servers of the stage: those of its cluster, or the single
-// one.
+// members are the servers of the stage: those of its cluster, also the ones
+// that were started later, or the single one.
 func (a *app) members() ([]endpoint, error) {
 	if a.stage.New == nil {
 		return []endpoint{{address: a.defaultListen()}}, nil
@@ -231,7 +232,7 @@ func (a *app) members() ([]endpoint, error) {
 		}
 		return out, nil
 	}
-	for _, m := range file.Config.Members {
+	for _, m := range slices.Concat(file.Config.Members, file.Config.Joiners) {
 		out = append(out, endpoint{m.ID, m.Address})
 	}
 	return out, nil

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/host"
@@ -34,6 +35,10 @@ const (
 type nodeOptions struct {
 	config string
 	id     uint64
+
+	// address is where a server listens that the configuration does not name; ""
+	// for none.
+	address string
 
 	// supervised means that the standard input is a supervisor's pipe.
 	supervised bool
@@ -55,8 +60,15 @@ unless --data names another.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.node(cmd, o) },
 	}
 	f := cmd.Flags()
+	if a.needs().Changes {
+		cmd.Long += `
+
+A server that the file does not name starts with --address and an empty folder. It finds the cluster by the members that the
+file names, takes no part in anything, and waits to be added.`
+		f.StringVar(&o.address, "address", "", "where a new server listens that the cluster.json does not name, host:port")
+	}
 	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
-	f.Uint64Var(&o.id, "id", 0, "which of its members to run")
+	f.Uint64Var(&o.id, "id", 0, "which of its servers to run")
 	f.StringVar(&o.trace, "trace", "", "add all events, with the reason of each decision, to this file, as lines of JSON")
 	f.BoolVar(&o.supervised, supervisedFlag, false, "")
 	f.UintSliceVar(&o.cuts, cutFlag, nil, "")
@@ -134,17 +146,42 @@ func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, 
 	case err != nil:
 		return file, "", err
 	}
-	if err := errors.Join(file.CheckLeader(a.stage.Appointed), file.CheckCompact(a.stage.Compacts)); err != nil {
+	if err := file.CheckStage(a.needs()); err != nil {
 		return file, "", fmt.Errorf("%s: %w", o.config, err)
 	}
-	if file.Config.Address(o.id) == "" {
-		return file, "", usagef("--id %d: %s has no such member; the members are %s", o.id, o.config, cluster.MemberList(file.Config))
+	if err := a.place(&file, o); err != nil {
+		return file, "", err
 	}
 	data = file.Data(o.config)
 	if cmd.Flags().Changed("data") {
 		data = a.flags.data
 	}
 	return file, data, cluster.CheckStage(data, a.stage.Name)
+}
+
+// place finds the server among those of the configuration, or adds it as one
+// that is new.
+func (a *app) place(file *cluster.File, o nodeOptions) error {
+	known := file.Config.Address(o.id)
+	switch {
+	case known != "" && (o.address == "" || o.address == known):
+		return nil
+	case known != "":
+		return usagef("--address: %s has %s at %s; leave --address out, or give a new server a number that no server has had", o.config, node.Name(o.id), known)
+	case o.address == "" && !a.needs().Changes:
+		return usagef("--id %d: %s has no such member; the members are %s", o.id, o.config, cluster.MemberList(file.Config))
+	case o.address == "":
+		return usagef("--id %d: %s has no such server; the servers are %s; a new one needs --address, where it shall listen",
+			o.id, o.config, cluster.ServerList(file.Config))
+	}
+	if err := api.CheckAddress(o.address); err != nil {
+		return usagef("--address: %v", err)
+	}
+	file.Config.Joiners = append(file.Config.Joiners, node.Member{ID: o.id, Address: o.address})
+	if err := file.Check(); err != nil {
+		return usagef("--id %d --address %s: %v", o.id, o.address, err)
+	}
+	return nil
 }
 
 // obeySupervisor does what the supervisor writes to the standard input, and

@@ -29,6 +29,12 @@ const (
 	// Restart ends servers in order, if they run, and starts them again.
 	Restart = "restart"
 
+	// Start starts a server that the cluster has not had yet: IDs has its number,
+	// Address where it shall listen, "" for its place in the row of the members.
+	// It is no member by that. From then on it is one of the cluster's servers,
+	// also when the cluster is run again.
+	Start = "start"
+
 	// Cut loses all messages between each server of IDs and each of Others.
 	Cut = "cut"
 
@@ -55,11 +61,14 @@ type Command struct {
 
 	// Others are the other ends of the links, for Cut and Heal.
 	Others []uint64 `json:"others,omitempty"`
+
+	// Address is where the new server of Start listens.
+	Address string `json:"address,omitempty"`
 }
 
 // Server is how a supervisor sees a server.
 type Server struct {
-	// ID is the member's.
+	// ID is the server's.
 	ID uint64 `json:"id"`
 
 	// State is Running, Paused, Killed, Stopped, or how it ended by itself.
@@ -80,6 +89,9 @@ func (s *supervisor) carryOut(c Command) ([]Server, error) {
 	defer s.mu.Unlock()
 	if s.ending {
 		return nil, errors.New("the cluster is stopping")
+	}
+	if c.Do == Start {
+		return s.join(c)
 	}
 	for _, id := range slices.Concat(c.IDs, c.Others) {
 		if _, err := s.find(id); err != nil {
@@ -251,4 +263,44 @@ func (s *supervisor) sayLinks() {
 		return
 	}
 	s.out.say("links that are cut:%s", text)
+}
+
+// join starts a new server.
+func (s *supervisor) join(c Command) ([]Server, error) {
+	switch {
+	case !s.o.Changes:
+		return nil, errors.New("in this stage the members are fixed: a server that is started now could not join them")
+	case len(c.IDs) != 1 || c.IDs[0] == 0:
+		return nil, errors.New("start takes the number of one server")
+	}
+	m, folder := node.Member{ID: c.IDs[0], Address: c.Address}, s.o.Folder
+	var err error
+	if m.Address == "" {
+		if m.Address, err = folder.File.AddressFor(m.ID); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkPort(m); err != nil {
+		return nil, err
+	}
+	if err := folder.Join(m); err != nil {
+		return nil, err
+	}
+	sv := newServer(m)
+	if err = s.start(sv); err == nil {
+		if err = s.waitReady(s.ctx, sv); err != nil {
+			sv.process.kill(Killed)
+		}
+	}
+	if err != nil {
+		errs := []error{err}
+		if err := folder.Unjoin(m.ID); err != nil {
+			errs = append(errs, err)
+		}
+		return nil, joinErrors(errs)
+	}
+	s.servers = append(s.servers, sv)
+	s.out.widen(m)
+	s.out.say("%s was started; it is no member yet", node.Name(m.ID))
+	return s.list(c.IDs), nil
 }

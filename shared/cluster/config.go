@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -69,7 +70,9 @@ var (
 //
 // cluster, secret and members must be there. leader is there in the stages in
 // which a person appoints the leader, compact_bytes at most in those that
-// compact their log. The others have defaults.
+// compact their log. Where the members can change, joiners may be there, in the
+// shape of members: servers that were started later, whether they have become
+// members or not. The others have defaults.
 type File struct {
 	// Config is what the servers agree on.
 	Config node.Config
@@ -191,6 +194,8 @@ func decode(text []byte) (File, error) {
 			c.Secret = d.String()
 		case "members":
 			d.Array(func() { c.Members = append(c.Members, decodeMember(&d)) })
+		case "joiners":
+			d.Array(func() { c.Joiners = append(c.Joiners, decodeMember(&d)) })
 		case "leader":
 			c.Leader = d.Uint()
 			if !d.Failed() && c.Leader == 0 {
@@ -207,7 +212,7 @@ func decode(text []byte) (File, error) {
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, leader, election_timeout_ms, heartbeat_ms, compact_bytes, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, joiners, leader, election_timeout_ms, heartbeat_ms, compact_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
@@ -231,7 +236,7 @@ func decodeMember(d *strict.Decoder) node.Member {
 		case "address":
 			m.Address = d.String()
 		default:
-			d.Fail("unknown field; a member has id and address")
+			d.Fail("unknown field; a server has id and address")
 		}
 	})
 	return m
@@ -268,7 +273,7 @@ func decodeMilliseconds(d *strict.Decoder) time.Duration {
 }
 
 // Check says what is wrong with a configuration, or nil. It puts the members
-// in the order of their IDs.
+// and the joiners in the order of their IDs.
 func (f *File) Check() error {
 	c := &f.Config
 	switch {
@@ -287,11 +292,13 @@ func (f *File) Check() error {
 		return fmt.Errorf(`field "election_timeout_ms": the lowest, %d, is above the highest, %d; write [%[2]d, %[1]d]`,
 			c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds())
 	}
-	if err := checkMembers(c.Members); err != nil {
+	if err := checkServers(c.Members, c.Joiners); err != nil {
 		return err
 	}
-	slices.SortFunc(c.Members, func(a, b node.Member) int { return int(a.ID) - int(b.ID) })
-	if c.Leader != 0 && c.Address(c.Leader) == "" {
+	for _, servers := range [][]node.Member{c.Members, c.Joiners} {
+		slices.SortFunc(servers, func(a, b node.Member) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	if c.Leader != 0 && !slices.ContainsFunc(c.Members, func(m node.Member) bool { return m.ID == c.Leader }) {
 		return fmt.Errorf(`field "leader" is %d, which is not a member; the members are %s`, c.Leader, MemberList(*c))
 	}
 	return nil
@@ -299,32 +306,40 @@ func (f *File) Check() error {
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7F }
 
-func checkMembers(members []node.Member) error {
+func checkServers(members, joiners []node.Member) error {
 	switch {
 	case len(members) == 0:
 		return errors.New(`field "members" is missing or empty: a cluster has at least one server`)
 	case len(members) > MaxServers:
 		return fmt.Errorf(`field "members" has %d servers; at most %d are allowed`, len(members), MaxServers)
+	case len(members)+len(joiners) > MaxServers:
+		return fmt.Errorf(`fields "members" and "joiners" have %d servers; at most %d are allowed`, len(members)+len(joiners), MaxServers)
 	}
-	for i, m := range members {
-		at := fmt.Sprintf("members[%d]", i)
+	all := slices.Concat(members, joiners)
+	at := func(i int) string {
+		if i < len(members) {
+			return fmt.Sprintf("members[%d]", i)
+		}
+		return fmt.Sprintf("joiners[%d]", i-len(members))
+	}
+	for i, m := range all {
 		switch {
 		case m.ID == 0:
-			return fmt.Errorf(`field "%s.id" is missing or 0; IDs start at 1`, at)
+			return fmt.Errorf(`field "%s.id" is missing or 0; IDs start at 1`, at(i))
 		case m.ID > api.MaxID:
-			return fmt.Errorf(`field "%s.id" is %d; at most 2^53 is allowed`, at, m.ID)
+			return fmt.Errorf(`field "%s.id" is %d; at most 2^53 is allowed`, at(i), m.ID)
 		case m.Address == "":
-			return fmt.Errorf(`field "%s.address" is missing: it is host:port, such as "127.0.0.1:7021"`, at)
+			return fmt.Errorf(`field "%s.address" is missing: it is host:port, such as "127.0.0.1:7021"`, at(i))
 		}
 		if err := api.CheckAddress(m.Address); err != nil {
-			return fmt.Errorf(`field "%s.address": %w`, at, err)
+			return fmt.Errorf(`field "%s.address": %w`, at(i), err)
 		}
-		for j, other := range members[:i] {
+		for j, other := range all[:i] {
 			if other.ID == m.ID {
-				return fmt.Errorf(`field "%s.id": the id %d is taken by members[%d]; each server has its own`, at, m.ID, j)
+				return fmt.Errorf(`field "%s.id": the id %d is taken by %s; each server has its own`, at(i), m.ID, at(j))
 			}
 			if other.Address == m.Address {
-				return fmt.Errorf(`field "%s.address": the address %s is taken by %s; each server has its own`, at, m.Address, node.Name(other.ID))
+				return fmt.Errorf(`field "%s.address": the address %s is taken by %s; each server has its own`, at(i), m.Address, node.Name(other.ID))
 			}
 		}
 	}
@@ -332,31 +347,42 @@ func checkMembers(members []node.Member) error {
 }
 
 // MemberList names the members for a message: n1 (127.0.0.1:7021), ….
-func MemberList(c node.Config) string {
-	names := make([]string, len(c.Members))
-	for i, m := range c.Members {
+func MemberList(c node.Config) string { return list(c.Members) }
+
+// ServerList names the members and the joiners.
+func ServerList(c node.Config) string { return list(slices.Concat(c.Members, c.Joiners)) }
+
+func list(servers []node.Member) string {
+	names := make([]string, len(servers))
+	for i, m := range servers {
 		names[i] = fmt.Sprintf("%s (%s)", node.Name(m.ID), m.Address)
 	}
 	return strings.Join(names, ", ")
 }
 
-// CheckLeader compares the file with what a stage needs: one in which a person
-// appoints the leader needs a leader, one that elects it takes none.
-func (f File) CheckLeader(appointed bool) error {
-	switch {
-	case appointed && f.Config.Leader == 0:
-		return errors.New(`field "leader" is missing: in this stage nobody is elected, so name the id of the server that leads`)
-	case !appointed && f.Config.Leader != 0:
-		return errors.New(`field "leader": in this stage the servers elect their leader; leave the field out`)
-	}
-	return nil
+// Needs are what a stage has to do with its configuration.
+type Needs struct {
+	// Appointed is true if the stage's leader is named in the configuration.
+	Appointed bool
+
+	// Compacts is true if the configuration may say when to compact the log.
+	Compacts bool
+
+	// Changes is true if the members can change, so that there may be joiners.
+	Changes bool
 }
 
-// CheckCompact compares the file with what a stage needs: one whose log only
-// grows takes no bound for it.
-func (f File) CheckCompact(compacts bool) error {
-	if !compacts && f.Config.CompactBytes != 0 {
+// CheckStage compares the file with what a stage needs.
+func (f File) CheckStage(n Needs) error {
+	switch {
+	case n.Appointed && f.Config.Leader == 0:
+		return errors.New(`field "leader" is missing: in this stage nobody is elected, so name the id of the server that leads`)
+	case !n.Appointed && f.Config.Leader != 0:
+		return errors.New(`field "leader": in this stage the servers elect their leader; leave the field out`)
+	case !n.Compacts && f.Config.CompactBytes != 0:
 		return errors.New(`field "compact_bytes": in this stage the log is not compacted; leave the field out`)
+	case !n.Changes && f.Config.Joiners != nil:
+		return errors.New(`field "joiners": in this stage the members are fixed, so no server can join them; leave the field out`)
 	}
 	return nil
 }
@@ -376,6 +402,7 @@ type fileOnDisk struct {
 	Cluster         string         `json:"cluster"`
 	Secret          string         `json:"secret"`
 	Members         []memberOnDisk `json:"members"`
+	Joiners         []memberOnDisk `json:"joiners,omitempty"`
 	Leader          uint64         `json:"leader,omitempty"`
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
 	Heartbeat       int64          `json:"heartbeat_ms"`
@@ -406,6 +433,9 @@ func (f File) onDisk() fileOnDisk {
 	}
 	for _, m := range c.Members {
 		out.Members = append(out.Members, memberOnDisk(m))
+	}
+	for _, m := range c.Joiners {
+		out.Joiners = append(out.Joiners, memberOnDisk(m))
 	}
 	return out
 }

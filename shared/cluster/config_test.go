@@ -84,7 +84,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"an array", `[]`, `want an object, found an array`},
 		{"two values", `{} {}`, `something follows the end of the JSON value`},
 		{"unknown field", with(`"elction_timeout_ms":[1,2]`), `field "elction_timeout_ms": unknown field; the fields are cluster, secret`},
-		{"unknown field of a member", members(`{"id":1,"adress":"h:1"}`), `field "adress": unknown field; a member has id and address`},
+		{"unknown field of a member", members(`{"id":1,"adress":"h:1"}`), `field "adress": unknown field; a server has id and address`},
 		{"the line of a field", "{\n\n\"cluster\":\"c\",\n\"port\":1}", `my.json, line 4: field "port": unknown field`},
 		{"field twice", with(`"fsync":true,"fsync":false`), `field "fsync": this field appears twice`},
 		{"compact_bytes too small", with(`"compact_bytes":1`), `field "compact_bytes": 1 bytes; it must be from 4096 to 1099511627776; leave the field out for the default`},
@@ -112,6 +112,13 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"port 0", members(`{"id":1,"address":"h:0"}`), `"h:0" has no usable port; ports go from 1 to 65535`},
 		{"port too high", members(`{"id":1,"address":"h:65536"}`), `"h:65536" has no usable port`},
 		{"port is a name", members(`{"id":1,"address":"h:http"}`), `"h:http" has no usable port`},
+		{"unknown field of a joiner", with(`"joiners":[{"id":2,"port":1}]`), `field "port": unknown field; a server has id and address`},
+		{"joiner without id", with(`"joiners":[{"address":"h:2"}]`), `field "joiners[0].id" is missing or 0; IDs start at 1`},
+		{"joiner without address", with(`"joiners":[{"id":2}]`), `field "joiners[0].address" is missing`},
+		{"joiner is a member", with(`"joiners":[{"id":2,"address":"h:2"},{"id":1,"address":"h:3"}]`), `field "joiners[1].id": the id 1 is taken by members[0]; each server has its own`},
+		{"joiner twice", with(`"joiners":[{"id":2,"address":"h:2"},{"id":2,"address":"h:3"}]`), `field "joiners[1].id": the id 2 is taken by joiners[0]`},
+		{"address of a member", with(`"joiners":[{"id":2,"address":"h:1"}]`), `field "joiners[0].address": the address h:1 is taken by n1; each server has its own`},
+		{"leader is a joiner", with(`"leader":2,"joiners":[{"id":2,"address":"h:2"}]`), `field "leader" is 2, which is not a member; the members are n1 (h:1)`},
 		{"leader 0", with(`"leader":0`), `field "leader": 0 is no server`},
 		{"leader no member", with(`"leader":7`), `field "leader" is 7, which is not a member; the members are n1 (h:1)`},
 		{"low above high", with(`"election_timeout_ms":[300,150]`), `field "election_timeout_ms": the lowest, 300, is above the highest, 150; write [150, 300]`},
@@ -143,23 +150,39 @@ func TestLoadRefusesWhatIsNoFile(t *testing.T) {
 	require.ErrorContains(t, err, "a configuration has at most 1048576")
 }
 
-func TestCheckLeader(t *testing.T) {
-	appointed, elected := File{Config: node.Config{Leader: 1}}, File{}
-	require.NoError(t, appointed.CheckLeader(true))
-	require.NoError(t, elected.CheckLeader(false))
-	require.ErrorContains(t, elected.CheckLeader(true), `field "leader" is missing`)
-	require.ErrorContains(t, appointed.CheckLeader(false), "the servers elect their leader; leave the field out")
+// A stage takes the fields that it has a use for, and no others.
+func TestCheckStage(t *testing.T) {
+	appointed, compacts := File{Config: node.Config{Leader: 1}}, File{Config: node.Config{CompactBytes: 1 << 20}}
+	joined := File{Config: node.Config{Joiners: []node.Member{{ID: 4, Address: "h:4"}}}}
+	for _, c := range []struct {
+		file  File
+		needs Needs
+		want  string
+	}{
+		{File{}, Needs{}, ""},
+		{appointed, Needs{Appointed: true}, ""},
+		{compacts, Needs{Compacts: true}, ""},
+		{File{}, Needs{Compacts: true, Changes: true}, ""},
+		{joined, Needs{Changes: true}, ""},
+		{File{}, Needs{Appointed: true}, `field "leader" is missing`},
+		{appointed, Needs{}, "the servers elect their leader; leave the field out"},
+		{compacts, Needs{}, "the log is not compacted; leave the field out"},
+		{joined, Needs{Compacts: true}, "the members are fixed, so no server can join them; leave the field out"},
+	} {
+		if err := c.file.CheckStage(c.needs); c.want == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, c.want)
+		}
+	}
 }
 
-func TestCheckCompact(t *testing.T) {
-	f := File{Config: node.Config{CompactBytes: 1 << 20}}
-	require.NoError(t, f.CheckCompact(true))
-	require.NoError(t, File{}.CheckCompact(false))
-	require.ErrorContains(t, f.CheckCompact(false), "the log is not compacted; leave the field out")
+func TestSaveAndLoadAllFields(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigName)
 	made, err := New("06-test", 3, 7020, 0)
 	require.NoError(t, err)
 	made.Config.CompactBytes = minCompact
+	made.Config.Joiners = []node.Member{{ID: 4, Address: "127.0.0.1:7024"}, {ID: 9, Address: "127.0.0.1:7029"}}
 	require.NoError(t, made.Save(path))
 	got, err := Load(path)
 	require.NoError(t, err)

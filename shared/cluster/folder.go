@@ -4,10 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/node"
 )
 
 // The files in a data folder, beside one folder a server (n1, n2, …).
@@ -71,11 +77,8 @@ type OpenOptions struct {
 	BasePort  int
 	PortGiven bool
 
-	// Appointed is true if the stage's leader is named in the configuration.
-	Appointed bool
-
-	// Compacts is true if the configuration may say when to compact the log.
-	Compacts bool
+	// Needs are what the stage needs of the configuration.
+	Needs Needs
 
 	// Fresh throws the data away first.
 	Fresh bool
@@ -91,7 +94,7 @@ func Open(o OpenOptions) (*Folder, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := errors.Join(f.CheckLeader(o.Appointed), f.CheckCompact(o.Compacts)); err != nil {
+		if err := f.CheckStage(o.Needs); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Config, err)
 		}
 		if o.Servers != 0 && o.Servers != len(f.Config.Members) {
@@ -156,12 +159,23 @@ func (f *Folder) settle(o OpenOptions, given *File) error {
 			f.Dir, present.Config.Cluster, o.Config, given.Config.Cluster)
 	}
 	f.File = *given
-	return nil
+	f.keepJoiners(present)
+	return f.File.Check()
+}
+
+// keepJoiners keeps the servers that were started on this folder, of which a
+// file that a person wrote need not know.
+func (f *Folder) keepJoiners(present File) {
+	for _, m := range present.Config.Joiners {
+		if f.File.Config.Address(m.ID) == "" {
+			f.File.Config.Joiners = append(f.File.Config.Joiners, m)
+		}
+	}
 }
 
 // keep goes on with the cluster that is there.
 func (f *Folder) keep(o OpenOptions, present File) error {
-	if err := errors.Join(present.CheckLeader(o.Appointed), present.CheckCompact(o.Compacts)); err != nil {
+	if err := present.CheckStage(o.Needs); err != nil {
 		return fmt.Errorf("%s: %w", f.ConfigPath(), err)
 	}
 	members := present.Config.Members
@@ -187,12 +201,78 @@ func (f *Folder) create(o OpenOptions) error {
 		servers = defaultServers
 	}
 	var leader uint64
-	if o.Appointed {
+	if o.Needs.Appointed {
 		leader = 1
 	}
 	file, err := New(o.Stage, servers, o.BasePort, leader)
 	f.File, f.Created = file, err == nil
 	return err
+}
+
+// Join adds a joiner to the configuration, for good: it outlives a crash. It
+// refuses a server that is there already, one whose address is taken, and one
+// that has data here.
+func (f *Folder) Join(m node.Member) error {
+	changed := f.File
+	changed.Config.Joiners = append(slices.Clone(f.File.Config.Joiners), m)
+	data := filepath.Join(f.Dir, node.Name(m.ID))
+	_, err := os.Stat(data)
+	switch known := f.File.Config.Address(m.ID); {
+	case known != "":
+		return fmt.Errorf("there is a server %s already, at %s; give the new one a number that no server has had", node.Name(m.ID), known)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is there already, and a new server begins with nothing; give it a number that no server has had", data)
+	}
+	for _, other := range slices.Concat(f.File.Config.Members, f.File.Config.Joiners) {
+		if other.Address == m.Address {
+			return fmt.Errorf("the address %s is that of %s; each server has its own", m.Address, node.Name(other.ID))
+		}
+	}
+	if err := changed.Check(); err != nil {
+		return err
+	}
+	if err := changed.Save(f.ConfigPath()); err != nil {
+		return err
+	}
+	f.File = changed
+	return nil
+}
+
+// Unjoin takes back what Join did for a server that did not come up, its data
+// included.
+func (f *Folder) Unjoin(id uint64) error {
+	changed := f.File
+	changed.Config.Joiners = slices.DeleteFunc(slices.Clone(f.File.Config.Joiners), func(m node.Member) bool { return m.ID == id })
+	if err := changed.Save(f.ConfigPath()); err != nil {
+		return err
+	}
+	f.File = changed
+	return os.RemoveAll(filepath.Join(f.Dir, node.Name(id)))
+}
+
+// AddressFor is where a new server would listen in a cluster that was made up:
+// n4 three ports above n1. The error asks for an address where the members do
+// not follow that pattern.
+func (f File) AddressFor(id uint64) (string, error) {
+	pattern := ""
+	for _, m := range f.Config.Members {
+		host, port, err := net.SplitHostPort(m.Address)
+		n, numberErr := strconv.ParseUint(port, 10, 16)
+		if err != nil || numberErr != nil || n < m.ID {
+			pattern = ""
+			break
+		}
+		address := func(id uint64) string { return net.JoinHostPort(host, strconv.FormatUint(n-m.ID+id, 10)) }
+		if pattern != "" && pattern != address(id) {
+			pattern = ""
+			break
+		}
+		pattern = address(id)
+	}
+	if pattern == "" || api.CheckAddress(pattern) != nil {
+		return "", fmt.Errorf("the members' ports do not say which one %s should have; name its address, host:port", node.Name(id))
+	}
+	return pattern, nil
 }
 
 // serverFolder matches the folders of servers' data.

@@ -35,7 +35,7 @@ func leave(t *testing.T, o OpenOptions) string {
 
 func TestOpenMakesANewCluster(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	f, err := open(t, OpenOptions{Dir: dir, Appointed: true})
+	f, err := open(t, OpenOptions{Dir: dir, Needs: Needs{Appointed: true}})
 	require.NoError(t, err)
 	require.True(t, f.Created)
 	require.Len(t, f.File.Config.Members, 5)
@@ -103,7 +103,7 @@ func TestOpenTakesTheConfigurationGiven(t *testing.T) {
 	require.ErrorContains(t, err, "has 1 servers, not 3; leave -n out")
 	_, err = open(t, OpenOptions{Dir: dir, Config: config, PortGiven: true})
 	require.ErrorContains(t, err, "leave --base-port out")
-	_, err = open(t, OpenOptions{Dir: dir, Config: config, Appointed: true})
+	_, err = open(t, OpenOptions{Dir: dir, Config: config, Needs: Needs{Appointed: true}})
 	require.ErrorContains(t, err, `field "leader" is missing`)
 	_, err = open(t, OpenOptions{Dir: dir, Config: filepath.Join(dir, "none.json")})
 	require.ErrorContains(t, err, "there is no file")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/raftsteps/shared/node"
@@ -32,7 +33,9 @@ const (
 type output struct {
 	w     io.Writer
 	color bool
-	width int
+
+	// width is how long the longest name is.
+	width atomic.Int32
 
 	mu      sync.Mutex
 	lines   chan string
@@ -42,12 +45,18 @@ type output struct {
 	drained chan struct{}
 }
 
-func newOutput(w io.Writer, color bool, members []node.Member) *output {
+func newOutput(w io.Writer, color bool, servers ...node.Member) *output {
 	o := &output{w: w, color: color, lines: make(chan string, maxQueue), drained: make(chan struct{})}
-	for _, m := range members {
-		o.width = max(o.width, len(node.Name(m.ID)))
+	for _, m := range servers {
+		o.widen(m)
 	}
 	return o
+}
+
+// widen makes room for the name of one more server. One goroutine at a time
+// may call it.
+func (o *output) widen(m node.Member) {
+	o.width.Store(max(o.width.Load(), int32(len(node.Name(m.ID)))))
 }
 
 // run writes the lines until close. It has a goroutine of its own.
@@ -133,9 +142,9 @@ var serverColors = []string{
 
 func (o *output) prefix(name, color string) string {
 	if !o.color {
-		return fmt.Sprintf("%-*s | ", o.width, name)
+		return fmt.Sprintf("%-*s | ", int(o.width.Load()), name)
 	}
-	return fmt.Sprintf("%s%-*s |%s ", color, o.width, name, reset)
+	return fmt.Sprintf("%s%-*s |%s ", color, int(o.width.Load()), name, reset)
 }
 
 // lineWriter cuts what is written to it into lines. A line over maxLine is cut

@@ -15,7 +15,7 @@ import (
 
 func TestLinesAreShownBehindTheirServersName(t *testing.T) {
 	var b bytes.Buffer
-	o := newOutput(&b, false, []node.Member{{ID: 1}, {ID: 10}})
+	o := newOutput(&b, false, node.Member{ID: 1}, node.Member{ID: 10})
 	go o.run()
 	o.server(1, "hello")
 	o.server(10, "world")
@@ -28,7 +28,7 @@ func TestLinesAreShownBehindTheirServersName(t *testing.T) {
 
 func TestColoursTellServersApart(t *testing.T) {
 	var b bytes.Buffer
-	o := newOutput(&b, true, []node.Member{{ID: 1}, {ID: 2}})
+	o := newOutput(&b, true, node.Member{ID: 1}, node.Member{ID: 2})
 	go o.run()
 	o.server(1, "a")
 	o.server(2, "b")
@@ -39,7 +39,7 @@ func TestColoursTellServersApart(t *testing.T) {
 func TestSettleWaitsForSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		o := newOutput(&b, false, nil)
+		o := newOutput(&b, false)
 		go o.run()
 		defer o.close()
 		start := time.Now()
@@ -89,7 +89,7 @@ func (s *stuck) Write(p []byte) (int, error) {
 
 func TestATerminalThatIsHeldLosesLinesAndIsTold(t *testing.T) {
 	w := &stuck{free: make(chan struct{})}
-	o := newOutput(w, false, []node.Member{{ID: 1}})
+	o := newOutput(w, false, node.Member{ID: 1})
 	go o.run()
 	for range maxQueue + 10 {
 		o.server(1, "x")

@@ -32,6 +32,10 @@ type Options struct {
 	// CutLine and HealLine and print Done for each, stop when its input ends.
 	Command func(id uint64, cuts []uint64) *exec.Cmd
 
+	// Changes is true if the members can change, so that new servers may be
+	// started.
+	Changes bool
+
 	// Program is what a person types before a command, and Flags what must come
 	// behind it, for hints: "kv" and " --data DIR".
 	Program string
@@ -78,7 +82,10 @@ func Run(ctx context.Context, o Options) error {
 	if err == nil {
 		s.out.settle(ctx, o.Settle)
 		if o.Up != nil {
-			s.out.plain(o.Up())
+			s.mu.Lock() // a command may change what Up tells of
+			text := o.Up()
+			s.mu.Unlock()
+			s.out.plain(text)
 		}
 		<-ctx.Done()
 	}
@@ -105,7 +112,7 @@ type supervisor struct {
 	ending  bool
 }
 
-// server is one member, through all its lives.
+// server is one server, member or not, through all its lives.
 type server struct {
 	member node.Member
 
@@ -123,24 +130,33 @@ func newSupervisor(ctx context.Context, o Options) *supervisor {
 	if o.StopTime == 0 {
 		o.StopTime = defaultStopTime
 	}
-	members := o.Folder.File.Config.Members
-	s := &supervisor{o: o, ctx: ctx, out: newOutput(o.Out, o.Color, members)}
-	for _, m := range members {
-		s.servers = append(s.servers, &server{member: m, cuts: make(map[uint64]bool)})
+	c := o.Folder.File.Config
+	all := slices.Concat(c.Members, c.Joiners)
+	s := &supervisor{o: o, ctx: ctx, out: newOutput(o.Out, o.Color, all...)}
+	for _, m := range all {
+		s.servers = append(s.servers, newServer(m))
 	}
 	return s
 }
 
+func newServer(m node.Member) *server { return &server{member: m, cuts: make(map[uint64]bool)} }
+
 // checkPorts tells a person about a port in use before anything was started.
 func (s *supervisor) checkPorts() error {
 	for _, sv := range s.servers {
-		l, err := net.Listen("tcp", sv.member.Address)
-		if err != nil {
-			return ListenError(sv.member, err)
+		if err := checkPort(sv.member); err != nil {
+			return err
 		}
-		l.Close()
 	}
 	return nil
+}
+
+func checkPort(m node.Member) error {
+	l, err := net.Listen("tcp", m.Address)
+	if err != nil {
+		return ListenError(m, err)
+	}
+	return l.Close()
 }
 
 // ListenError says why a server cannot listen on its address and what to do.
@@ -258,7 +274,7 @@ func (s *supervisor) find(id uint64) (*server, error) {
 			return sv, nil
 		}
 	}
-	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", node.Name(id), MemberList(s.o.Folder.File.Config))
+	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", node.Name(id), ServerList(s.o.Folder.File.Config))
 }
 
 // status describes a server as a process.

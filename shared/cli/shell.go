@@ -65,23 +65,48 @@ func (a *app) shell(cmd *cobra.Command) error {
 
 // readLines runs the lines of a pipe.
 func (s *shell) readLines(ctx context.Context) error {
-	lines := bufio.NewScanner(s.app.stdin)
-	lines.Buffer(nil, maxShellLine)
-	for ctx.Err() == nil && lines.Scan() {
-		if s.line(ctx, lines.Text()) {
-			break
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	lines, failed := scan(reading, s.app.stdin)
+	for end := false; !end; {
+		select {
+		case text := <-lines:
+			end = s.line(ctx, text)
+		case err := <-failed:
+			if err != nil {
+				return usagef("standard input: %v", err)
+			}
+			end = true
+		case <-ctx.Done():
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return usagef("standard input: %v", err)
-	}
-	if ctx.Err() != nil {
-		return errInterrupted
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
 	}
 	if s.failed != exitDone {
 		return exitError(s.failed)
 	}
 	return nil
+}
+
+// scan reads lines until ctx ends; at the end of them comes an error or nil. A
+// read that nothing comes of cannot be told to stop: its goroutine stays behind
+// until its input ends.
+func scan(ctx context.Context, in io.Reader) (lines chan string, failed chan error) {
+	lines, failed = make(chan string), make(chan error, 1)
+	go func() {
+		s := bufio.NewScanner(in)
+		s.Buffer(nil, maxShellLine)
+		for s.Scan() {
+			select {
+			case lines <- s.Text():
+			case <-ctx.Done():
+				return
+			}
+		}
+		failed <- s.Err()
+	}()
+	return lines, failed
 }
 
 // line runs one line and reports whether it was the last.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -134,4 +135,17 @@ func TestTabCompletesTheCommand(t *testing.T) {
 	}
 	_, _, ok := s.complete("del", 3, 'x')
 	require.False(t, ok)
+}
+
+// ^C ends a shell whose pipe is open and silent.
+func TestShellOnAnOpenPipeEndsWithTheContext(t *testing.T) {
+	s := stages["91-single"]
+	in, typed := io.Pipe()
+	defer typed.Close()
+	b := startWith(t, s, in, "shell", "--endpoints", startSingle(t, s))
+	_, err := io.WriteString(typed, "put x 1\n")
+	require.NoError(t, err)
+	b.shows("ok\n")
+	require.Equal(t, exitRefused, b.stop())
+	require.Contains(t, b.errors.String(), "error: interrupted")
 }

@@ -19,6 +19,9 @@ type Config struct {
 
 	// Addresses say where each server is. They mean nothing to the rules.
 	Addresses map[ID]string
+
+	// Index is the entry that holds it, or 0 for the first one.
+	Index Index
 }
 
 // Majority reports whether the servers for which has is true are a majority, or
@@ -40,9 +43,6 @@ func majority(voters []ID, has func(ID) bool) bool {
 
 // Members returns all servers that are sent the log, in the order of their IDs.
 func (c Config) Members() []ID {
-	if len(c.Next) == 0 {
-		return c.Voters
-	}
 	all := slices.Concat(c.Voters, c.Next)
 	slices.Sort(all)
 	return slices.Compact(all)

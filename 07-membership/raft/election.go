@@ -83,10 +83,9 @@ func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {
 }
 
 // countVotes makes the candidate leader if a majority voted for it, and a
-// candidate of the follower if a majority would. It need not be a voter: one
-// that is to go may be the only one with C_new in its log.
+// candidate of the follower if a majority would.
 func (r *Raft) countVotes() {
-	won := !r.removed && r.config().Majority(func(id ID) bool { return slices.Contains(r.votes, id) })
+	won := r.mayStand() && r.config().Majority(func(id ID) bool { return slices.Contains(r.votes, id) })
 	switch {
 	case !won:
 	case r.role == Follower:

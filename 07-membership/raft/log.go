@@ -50,13 +50,13 @@ func newLog(base Position, c Config, saved []Entry) log {
 	return l
 }
 
-// config returns the configuration in force at an index, and where it stands.
-func (l *log) config(at Index) (Config, Index) {
+// config returns the configuration in force at an index.
+func (l *log) config(at Index) Config {
 	i := len(l.configs) - 1
 	for l.configs[i] > at {
 		i--
 	}
-	return *l.entries[l.place(l.configs[i])].Config, l.configs[i]
+	return *l.entries[l.place(l.configs[i])].Config
 }
 
 // base is the index before the first entry.
@@ -64,8 +64,7 @@ func (l *log) base() Index { return l.entries[0].Index }
 
 // compact forgets the entries up to base, in memory that is given back.
 func (l *log) compact(base Position) {
-	c, _ := l.config(base.Index)
-	*l = newLog(base, c, l.entries[l.place(base.Index)+1:])
+	*l = newLog(base, l.config(base.Index), l.entries[l.place(base.Index)+1:])
 }
 
 func (l *log) lastIndex() Index { return l.entries[len(l.entries)-1].Index }

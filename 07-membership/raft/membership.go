@@ -31,14 +31,10 @@ var (
 )
 
 // config returns the configuration that is in force.
-func (r *Raft) config() Config {
-	c, _ := r.log.config(r.log.lastIndex())
-	return c
-}
+func (r *Raft) config() Config { return r.log.config(r.log.lastIndex()) }
 
-// Config returns the configuration in force at an index from the base on, and the
-// entry that holds it.
-func (r *Raft) Config(at Index) (Config, Index) { return r.log.config(at) }
+// Config returns the configuration in force at an index from the base on.
+func (r *Raft) Config(at Index) Config { return r.log.config(at) }
 
 // Change begins a change of the voters, and returns the place of its first
 // entry; it goes on by itself. next stands in the order of the IDs, and addresses
@@ -61,21 +57,21 @@ func (r *Raft) Change(next []ID, addresses map[ID]string) (Index, Term, error) {
 // mayChange says why no configuration may be appended now: the one before must
 // be committed, and so must an entry of the leader's own term.
 func (r *Raft) mayChange() error {
-	_, index := r.log.config(r.log.lastIndex())
 	switch {
 	case r.role != Leader || r.successor != 0:
 		return ErrNotLeader
 	case r.log.term(r.commitIndex) != r.currentTerm:
 		return ErrTooEarly
-	case index > r.commitIndex:
+	case r.config().Index > r.commitIndex:
 		return ErrChanging
 	}
 	return nil
 }
 
 func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
+	c.Index = r.log.lastIndex() + 1
 	r.watch(c.Members()...)
-	r.explain(Reason{Rule: why, Index: r.log.lastIndex() + 1, Votes: c.Members()})
+	r.explain(Reason{Rule: why, Index: c.Index, Votes: c.Members()})
 	return r.add(Entry{Kind: ConfigEntry, Config: &c})
 }
 
@@ -103,20 +99,18 @@ func (r *Raft) advanceChange() {
 // change began, and are no further behind now than a follower may be. It does
 // not wait for voters, who may be down.
 func (r *Raft) caughtUp(c Config) bool {
-	_, began := r.log.config(r.log.lastIndex())
 	return !slices.ContainsFunc(c.Next, func(id ID) bool {
 		match := r.progress[id].matchIndex
-		return !c.votes(id) && (match < began || match+maxInFlight < r.log.lastIndex())
+		return !c.votes(id) && (match < c.Index || match+maxInFlight < r.log.lastIndex())
 	})
 }
 
 // mayStand reports whether this server can be a candidate: a voter, or one that
-// is to go and does not know yet that C_new is committed. As long as it is not,
-// nobody else may have it, and then nobody else can win.
+// is to go and does not know yet that C_new is committed. Nobody else may have
+// that in its log, and then nobody else can win (thesis §4.2.2).
 func (r *Raft) mayStand() bool {
-	c, index := r.log.config(r.log.lastIndex())
-	toGo := len(c.Voters) > 0 && len(c.Next) == 0 && index > r.commitIndex
-	return c.votes(r.options.ID) || toGo && !r.removed
+	c := r.config()
+	return !r.removed && (c.votes(r.options.ID) || len(c.Next) == 0 && c.Index > r.commitIndex)
 }
 
 // watch begins to keep account of servers.
@@ -156,8 +150,7 @@ func (r *Raft) handOver(to ID) {
 // step stands for election without asking first whether that may succeed: the
 // leader wants it.
 func (m TimeoutNow) step(r *Raft, from ID) {
-	if r.role == Follower && r.config().votes(r.options.ID) {
-		r.explain(Reason{Rule: ToldToStand, Peer: from, Term: r.currentTerm + 1})
+	if r.role == Follower && r.mayStand() {
 		r.startElection(true)
 	}
 }
@@ -193,13 +186,11 @@ func (r *Raft) disturbs(m Message) bool {
 // an election timeout: it cannot commit, and its clients should look for
 // another (thesis §6.2).
 func (r *Raft) checkQuorum() {
-	for id := range r.others() {
-		r.progress[id].silent++
-	}
-	if p := r.progress[r.successor]; p == nil || p.silent > r.options.HeartbeatTicks*2 {
+	if p := r.progress[r.successor]; p == nil || p.silent > 2 {
 		r.successor = 0
 	}
-	if !r.config().Majority(func(id ID) bool { return id == r.options.ID || r.progress[id].silent <= r.options.ElectionTicks[1] }) {
+	patience := r.options.ElectionTicks[1] / r.options.HeartbeatTicks
+	if !r.config().Majority(func(id ID) bool { return id == r.options.ID || r.progress[id].silent <= patience }) {
 		r.explain(Reason{Rule: LostMajority, Term: r.currentTerm})
 		r.becomeFollower(r.currentTerm)
 	}

@@ -264,9 +264,6 @@ func (r *Raft) Step(m Message) {
 		r.answerStale(m)
 		return
 	}
-	if p := r.progress[m.From]; p != nil {
-		p.silent = 0
-	}
 	m.Body.step(r, m.From)
 }
 
@@ -287,11 +284,9 @@ func (r *Raft) answerStale(m Message) {
 // Tick says that a unit of time has passed.
 func (r *Raft) Tick() {
 	r.elapsed++
-	if r.role == Leader {
-		r.checkQuorum()
-	}
 	if r.role == Leader && r.elapsed >= r.options.HeartbeatTicks {
 		r.broadcast()
+		r.checkQuorum()
 	}
 	if r.role != Leader && r.elapsed >= r.timeout {
 		r.startPreVote()
@@ -306,11 +301,9 @@ func (r *Raft) Take() Output {
 	r.sendReads()
 	if r.role == Leader {
 		r.advanceCommitIndex()
-		r.advanceChange()
-	}
-	if r.role == Leader {
 		r.beginRound()
 		r.replicate()
+		r.advanceChange()
 	}
 	if r.commitIndex > r.lastApplied {
 		r.out.Committed = r.log.slice(r.lastApplied+1, r.commitIndex)

@@ -26,7 +26,6 @@ var Asks = &Rule{"asks", "thesis §9.6", "%[1]s has heard of no leader for too l
 var WouldVote = &Rule{"would-vote", "thesis §9.6", "%[1]s would vote for %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
 var LeaderLives = &Rule{"leader-lives", "§6", "%[1]s takes no notice of %[2]s, which wants to be elected: %[7]s leads"}
 var LostMajority = &Rule{"lost-majority", "thesis §6.2", "%[1]s has not heard from a majority for an election timeout, and gives up the lead of term %[3]d"}
-var ToldToStand = &Rule{"told-to-stand", "thesis §3.10", "%[1]s stands for election in term %[3]d: the leader %[2]s wants it"}
 var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: in term %[3]d it has gone to %[7]s"}
 var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
 var Elected = &Rule{"elected", "§5.2", "%[1]s leads term %[3]d: it has the votes of %[8]v"}

@@ -1,6 +1,6 @@
 package raft
 
-import "iter"
+import "slices"
 
 // AppendEntries replicates entries; without any it is a heartbeat (§5.3).
 type AppendEntries struct {
@@ -63,7 +63,7 @@ type progress struct {
 	// transfer is the snapshot that it is being sent, if it needs one.
 	transfer transfer
 
-	// silent counts the ticks since it was last heard from.
+	// silent counts the heartbeats since it was last heard from.
 	silent int
 }
 
@@ -74,7 +74,7 @@ const maxInFlight = 4096
 // replicate sends each follower what it lacks, without waiting for answers, and
 // everyone the latest round.
 func (r *Raft) replicate() {
-	for id := range r.others() {
+	for _, id := range r.others() {
 		p := r.progress[id]
 		for !p.probing && p.nextIndex <= r.log.lastIndex() && p.nextIndex-p.matchIndex <= maxInFlight {
 			r.sendAppendEntries(id)
@@ -88,8 +88,9 @@ func (r *Raft) replicate() {
 // broadcast sends an AppendEntries to everyone, be it empty.
 func (r *Raft) broadcast() {
 	r.elapsed = 0
-	for id := range r.others() {
+	for _, id := range r.others() {
 		r.progress[id].transfer.waiting = false
+		r.progress[id].silent++
 		r.sendAppendEntries(id)
 	}
 }
@@ -162,7 +163,7 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	if r.role != Leader || p == nil || max(m.MatchIndex, m.Refused) > r.log.lastIndex() {
 		return
 	}
-	p.round = max(p.round, m.Round)
+	p.round, p.silent = max(p.round, m.Round), 0
 	r.confirmReads()
 	if m.Success {
 		p.matchIndex = max(p.matchIndex, m.MatchIndex)
@@ -217,13 +218,7 @@ func (r *Raft) commitTo(index Index, why *Rule) {
 	}
 }
 
-// others yields all servers but this one.
-func (r *Raft) others() iter.Seq[ID] {
-	return func(yield func(ID) bool) {
-		for _, id := range r.config().Members() {
-			if id != r.options.ID && !yield(id) {
-				return
-			}
-		}
-	}
+// others returns all servers but this one.
+func (r *Raft) others() []ID {
+	return slices.DeleteFunc(r.config().Members(), func(id ID) bool { return id == r.options.ID })
 }

@@ -82,7 +82,7 @@ func (r *Raft) needsSnapshot(p *progress) bool { return p.nextIndex <= r.log.bas
 // would have to be sent from its beginning, so the driver takes none meanwhile:
 // or a cluster that writes fast enough would never bring anyone up to date.
 func (r *Raft) Sending() bool {
-	for id := range r.others() {
+	for _, id := range r.others() {
 		if p := r.progress[id]; p != nil && r.needsSnapshot(p) && p.transfer.sent > 0 && p.transfer.sent < patience {
 			return true
 		}
@@ -116,6 +116,7 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 	if r.role != Leader || p == nil || m.LastIncluded != r.snapshot || !r.needsSnapshot(p) {
 		return
 	}
+	p.silent = 0
 	if m.Offset == p.transfer.offset || 0 < m.Offset && m.Offset < p.transfer.offset {
 		return
 	}

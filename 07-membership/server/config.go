@@ -14,9 +14,10 @@ import (
 // appendConfig appends a configuration to b, as it stands in the log, at the
 // beginning of a compacted journal and in a snapshot:
 //
-//	{"voters":[1,2,3],"next":[1,2,4],"joint":true,"addresses":{"1":"127.0.0.1:7071",…}}
+//	{"index":9,"voters":[1,2,3],"next":[1,2,4],"joint":true,"addresses":{"1":"127.0.0.1:7071",…}}
 func appendConfig(b []byte, c raft.Config) []byte {
-	b = appendIDs(append(b, '{'), "voters", c.Voters)
+	b = appendNumber(append(b, '{'), "index", uint64(c.Index))
+	b = appendIDs(b, "voters", c.Voters)
 	if len(c.Next) > 0 {
 		b = appendIDs(b, "next", c.Next)
 	}
@@ -49,6 +50,8 @@ func decodeConfig(text []byte) (raft.Config, error) {
 	d := strict.NewDecoder(text)
 	d.Object(func(field []byte) {
 		switch string(field) {
+		case "index":
+			c.Index = raft.Index(d.Uint())
 		case "voters":
 			c.Voters = decodeIDs(&d)
 		case "next":
@@ -105,26 +108,22 @@ func firstConfig(c node.Config, self uint64) raft.Config {
 	return first
 }
 
-// config returns the configuration in force and the entry that holds it.
-func (s *Server) config() (raft.Config, raft.Index) {
-	return s.rules.Config(s.rules.Status().Last)
-}
+// config returns the configuration in force.
+func (s *Server) config() raft.Config { return s.rules.Config(s.rules.Status().Last) }
 
 // configText is the configuration at an entry, for a journal or a snapshot.
 func (s *Server) configText(at raft.Index) string {
-	c, _ := s.rules.Config(at)
-	return string(appendConfig(nil, c))
+	return string(appendConfig(nil, s.rules.Config(at)))
 }
 
 // connect tells the world whom this server may have to talk to, if that has
 // changed.
 func (s *Server) connect() {
-	c, index := s.config()
-	at := s.rules.Position(index)
-	if s.world.Connect == nil || at == s.connected {
+	c := s.config()
+	if s.world.Connect == nil || maps.Equal(c.Addresses, s.connected) {
 		return
 	}
-	s.connected = at
+	s.connected = c.Addresses
 	var members []node.Member
 	for _, id := range slices.Sorted(maps.Keys(c.Addresses)) {
 		members = append(members, node.Member{ID: uint64(id), Address: c.Addresses[id]})

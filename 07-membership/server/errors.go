@@ -47,6 +47,6 @@ func (s *Server) deposed() *api.Error {
 
 // leader returns the address of the leader, or "".
 func (s *Server) leader() string {
-	c, _ := s.config()
+	c := s.config()
 	return c.Addresses[s.rules.Status().Leader]
 }

@@ -16,7 +16,7 @@ import (
 // answered when the entry that says so is committed; the change goes on by
 // itself.
 func (s *Server) change(r api.Request, reply func(api.Response)) {
-	c, _ := s.config()
+	c := s.config()
 	next, refusal := c.Voters, (*api.Error)(nil)
 	switch {
 	case s.rules.Status().Role != raft.Leader:
@@ -83,7 +83,7 @@ func addresses(c raft.Config, next []raft.ID, added []api.Member) map[raft.ID]st
 }
 
 func (s *Server) refuseChange(err error) *api.Error {
-	c, _ := s.config()
+	c := s.config()
 	switch {
 	case err == raft.ErrNotLeader:
 		return s.notLeader()
@@ -121,7 +121,7 @@ func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 	case raft.ErrNotLeader:
 		reply(api.Failed(r.ID, s.notLeader()))
 	default:
-		c, _ := s.config()
+		c := s.config()
 		reply(api.Failed(r.ID, refused("%s does not vote, so it cannot lead; the voters are %v", node.Name(r.To), c.Voters)))
 	}
 }
@@ -162,7 +162,7 @@ func phase(c raft.Config) string {
 
 // members describes the configuration as a JSON object.
 func (s *Server) members() []byte {
-	c, index := s.config()
+	c := s.config()
 	status := s.rules.Status()
 	b := appendNumber([]byte(`{`), "id", s.world.ID)
 	b = append(appendName(b, "role"), `"`+status.Role+`"`...)
@@ -170,8 +170,8 @@ func (s *Server) members() []byte {
 	b = appendNumber(b, "leader", uint64(status.Leader))
 	b = appendNumber(b, "last", uint64(status.Last))
 	b = appendNumber(b, "commit", uint64(status.Commit))
-	b = appendNumber(b, "config", uint64(index))
-	b = appendFlag(b, "committed", index <= status.Commit)
+	b = appendNumber(b, "config", uint64(c.Index))
+	b = appendFlag(b, "committed", c.Index <= status.Commit)
 	b = append(appendName(b, "phase"), `"`+phase(c)+`"`...)
 	b = appendFlag(b, "removed", status.Removed)
 	b = append(appendName(b, "members"), '[')
@@ -191,7 +191,7 @@ func (s *Server) members() []byte {
 
 // appendMembership appends what a status says of the configuration.
 func (s *Server) appendMembership(b []byte) []byte {
-	c, _ := s.config()
+	c := s.config()
 	b = append(appendName(b, "phase"), `"`+phase(c)+`"`...)
 	b = appendIDs(b, "voters", c.Voters)
 	if len(c.Next) > 0 {

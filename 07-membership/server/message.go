@@ -285,6 +285,9 @@ func fromJournal(j journal.Entry) (raft.Entry, error) {
 		return e, nil
 	}
 	c, err := decodeConfig(j.Command)
+	if err == nil && (len(c.Voters) == 0 || c.Index != e.Index) {
+		err = fmt.Errorf("a configuration without voters, or of another entry")
+	}
 	if err != nil {
 		return e, fmt.Errorf("entry %d: %w", e.Index, err)
 	}

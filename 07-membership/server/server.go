@@ -62,8 +62,8 @@ type Server struct {
 
 	snapshots snapshots
 
-	// connected is the place of the configuration whose members the world knows.
-	connected raft.Position
+	// connected are the servers that the world knows.
+	connected map[raft.ID]string
 
 	// transfers are the clients that wait for another leader.
 	transfers []transfer

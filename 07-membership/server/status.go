@@ -71,15 +71,14 @@ func (s *Server) Inspect(to *node.State) {
 	for _, id := range slices.Sorted(slices.Values(status.Votes)) {
 		to.Votes = append(to.Votes, uint64(id))
 	}
-	c, _ := s.config()
+	c := s.config()
 	inspectConfig(c, &to.Config)
 	for _, id := range c.Members() {
 		if match, next := s.rules.Progress(id); next != 0 && uint64(id) != s.world.ID {
 			to.Progress = append(to.Progress, node.Progress{ID: uint64(id), Next: uint64(next), Match: uint64(match)})
 		}
 	}
-	atBase, _ := s.rules.Config(base.Index)
-	inspectConfig(atBase, &to.Base)
+	inspectConfig(s.rules.Config(base.Index), &to.Base)
 }
 
 func inspectConfig(c raft.Config, to *node.Voters) {

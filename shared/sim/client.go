@@ -38,6 +38,10 @@ type Client struct {
 	// that know how to do one only once. It asks again as with Retry.
 	Sessions bool
 
+	// Knows, if not nil, gives the servers that a client that follows asks, in
+	// order; else it asks all that are in use.
+	Knows func() []uint64
+
 	// Quiet keeps what it asks out of the story and out of the history: it is
 	// for whoever watches.
 	Quiet bool
@@ -340,7 +344,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 	}
 	pause := 20*time.Millisecond + w.between([2]time.Duration{0, 30 * time.Millisecond})
 	if c.Follow {
-		call.server = w.next(call.server)
+		call.server = c.next(call.server)
 		if leader := w.addressed(e.Leader); leader != 0 {
 			call.server, pause = leader, 0
 		}
@@ -349,9 +353,17 @@ func (w *World) again(call *Call, r api.Response) bool {
 	return true
 }
 
-// next is the server in use after another, in a circle.
-func (w *World) next(id uint64) uint64 {
-	ids := w.InUse()
+// knows are the servers that a client can ask.
+func (c *Client) knows() []uint64 {
+	if c.Knows != nil {
+		return c.Knows()
+	}
+	return c.world.InUse()
+}
+
+// next is the server that a client asks after another, in a circle.
+func (c *Client) next(id uint64) uint64 {
+	ids := c.knows()
 	for _, other := range ids {
 		if other > id {
 			return other

@@ -22,7 +22,8 @@ type Load struct {
 	// operations; DefaultLoad's if all are zero.
 	Reads, Puts, Appends, Swaps, Deletes int
 
-	// ReadAnywhere sends reads to any server, not to the leader only.
+	// ReadAnywhere sends reads to any server that the client knows, not to the
+	// leader only.
 	ReadAnywhere bool
 
 	// Client, if not nil, prepares each client, such as for retries.
@@ -109,7 +110,8 @@ func (g *Loading) ask(c *Client, i int) {
 	q := g.request(fmt.Sprintf("k%d.%d", at, generation), s)
 	server := uint64(0)
 	if q.Op == kv.Get && g.load.ReadAnywhere {
-		server = w.anybody()
+		known := c.knows()
+		server = known[w.rng.IntN(len(known))]
 	}
 	call := c.Begin(server, q)
 	g.busy++

@@ -91,9 +91,14 @@ func TestRetiredMachines(t *testing.T) {
 	// A client that looks for the leader asks those that are there.
 	c := w.Client(1)
 	c.Follow, c.Patience = true, time.Second
-	c.Begin(2, api.Request{Op: "put", Key: "x", Value: "1"})
-	require.Equal(t, uint64(4), w.next(2))
-	require.Equal(t, uint64(1), w.next(4))
+	require.Equal(t, uint64(4), c.next(2))
+	require.Equal(t, uint64(1), c.next(4))
+	c.Knows = func() []uint64 { return []uint64{1, 2} }
+	require.Equal(t, uint64(1), c.next(2))
+	call := c.Begin(4, api.Request{Op: "put", Key: "x", Value: "1"})
+	require.True(t, w.RunUntil(func() bool { return call.Done }, time.Second))
+	require.NoError(t, w.Err())
+	require.Nil(t, call.Response.Error)
 }
 
 // What makes no sense is not asked again.

@@ -12,5 +12,5 @@ var scenarios = scenario.Stage{
 	New:      server.New,
 	Ops:      server.Ops,
 	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
-	Fails:    []string{"bounded-log", "lagging-follower"},
+	Fails:    []string{"bounded-log", "lagging-follower", "grow", "shrink", "replace", "removed-server", "partial-partition"},
 }

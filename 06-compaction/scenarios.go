@@ -13,4 +13,5 @@ var scenarios = scenario.Stage{
 	Compacts: true,
 	Ops:      server.Ops,
 	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "bounded-log", "lagging-follower", "crash-in-snapshot", "chaos"},
+	Fails:    []string{"grow", "shrink", "replace", "removed-server", "partial-partition"},
 }

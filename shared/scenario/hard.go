@@ -276,7 +276,7 @@ const (
 )
 
 func chaos(r *run) {
-	f := sim.Swarm(r.w.Rand(), len(r.w.IDs()))
+	f := sim.Swarm(r.w.Rand(), len(r.w.InUse()))
 	load := sim.DefaultLoad
 	load.ReadAnywhere = true
 	load.Clients = 3 + r.w.Rand().IntN(8)
@@ -284,9 +284,13 @@ func chaos(r *run) {
 	r.say("%d clients write and read, and the disasters are %+v", load.Clients, f)
 	r.w.Unleash(f)
 	_, sessions := r.stage.Ops[api.Open]
-	load.Client = func(c *sim.Client) { c.Sessions = sessions && c.ID%2 == 0 }
+	load.Client = func(c *sim.Client) { c.Sessions, c.Knows = sessions && c.ID%2 == 0, r.known }
 	clients := r.w.StartLoad(load)
-	r.wait(chaosTime)
+	if r.stage.changes() {
+		r.unrest(r.w.Now() + chaosTime)
+	} else {
+		r.wait(chaosTime)
+	}
 	if r.over() {
 		return
 	}
@@ -294,6 +298,8 @@ func chaos(r *run) {
 	if err := r.w.Calm(); err != nil {
 		r.breaks(Unsafe, "%v", err)
 	}
+	r.finishChange()
+	r.calm = true
 	r.mustWrite("calm", "1")
 	r.wait(time.Second)
 	clients.Stop()

@@ -35,6 +35,20 @@ type run struct {
 	// given is the newest term that the operator has given to a leader.
 	given uint64
 
+	// person is who changes the members, wire waits for a moment in a change, and
+	// transfers counts how often the lead was handed on.
+	person    *sim.Client
+	wire      *tripwire
+	transfers int
+
+	// joining are the spares that were asked to join, voted all that have ever
+	// counted.
+	joining []uint64
+	voted   []uint64
+
+	// calm says that the disasters of a chaos have ended.
+	calm bool
+
 	// writes are the commands that servers have applied, if somebody listens.
 	writes []write
 }
@@ -357,10 +371,14 @@ func (r *run) newLeader(among []uint64) uint64 {
 	return id
 }
 
-// values asks every running server for a key.
+// values asks every running member for a key.
 func (r *run) values(key string) []check.Replica {
 	var all []check.Replica
+	members := r.members()
 	for _, id := range r.w.Running() {
+		if !slices.Contains(members, id) {
+			continue
+		}
 		response, err := r.do(id, api.Request{Op: kv.Get, Key: key})
 		switch {
 		case err == nil:

@@ -9,6 +9,7 @@
 package scenario
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -87,6 +88,9 @@ const (
 	// Replayed: a server had to be told again all that was ever written.
 	Replayed Kind = "replays all of it"
 
+	// Disturbed: servers that should not count deposed a leader that did its work.
+	Disturbed Kind = "disturbed"
+
 	// Panicked: a server panicked.
 	Panicked Kind = "panicked"
 
@@ -111,6 +115,10 @@ type Scenario struct {
 
 	// moves are the counters of the simulator that must move in a run.
 	moves []string
+
+	// servers and spare are how many servers the cluster has at first, and how
+	// many machines there are besides; 0 servers means as many as the stage has.
+	servers, spare int
 
 	// reads says that reads must be linearizable, so that they are judged too.
 	reads bool
@@ -180,6 +188,9 @@ type Coverage struct {
 	sim.Counters
 	check.InvariantCounters
 
+	// Transfers is how often the lead was handed on when somebody asked for it.
+	Transfers int `json:"transfers"`
+
 	// Operations counts what clients did, by outcome.
 	Operations check.Counts `json:"operations"`
 }
@@ -190,6 +201,10 @@ func (c Coverage) String() string {
 	if i := c.InvariantCounters; i.Looks > 0 {
 		text += fmt.Sprintf("; leaders %d, committed %d, truncated %d, snapshots %d, installed %d, joint configurations %d",
 			i.Leaders, i.Committed, i.Truncated, i.Snapshots, i.Installed, i.Joint)
+		if i.Changes > 0 {
+			text += fmt.Sprintf("; changes begun %d, done %d, cancelled %d, rolled back %d, learners that installed %d, leaders removed %d, transfers %d",
+				i.Changes, i.Changed, i.Cancelled, i.RolledBack, i.LearnersInstalled, i.LeadersRemoved, c.Transfers)
+		}
 	}
 	o := c.Operations
 	return text + fmt.Sprintf("; operations done %d, refused %d, unknown %d", o.Happened, o.Refused, o.Unknown)
@@ -199,6 +214,7 @@ func (c Coverage) String() string {
 func (c *Coverage) Add(o Coverage) {
 	c.Counters.Add(o.Counters)
 	c.InvariantCounters.Add(o.InvariantCounters)
+	c.Transfers += o.Transfers
 	c.Operations.Add(o.Operations)
 }
 
@@ -228,7 +244,7 @@ func Play(s Stage, name string, seed uint64, sink trace.Sink) (Result, error) {
 }
 
 func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error) {
-	r := &run{stage: s, story: story, seed: seed, invariants: check.NewInvariants()}
+	r := &run{stage: s, story: story, seed: seed, invariants: check.NewInvariants(), wire: &tripwire{}}
 	if sink != nil {
 		sink = trace.Tee(sink, r.remember)
 	}
@@ -240,19 +256,27 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	if story.config != nil && s.Compacts {
 		story.config(&config, rand.New(rand.NewPCG(seed, 6)))
 	}
-	servers := s.Servers
-	if servers == 0 {
-		servers = 5
-	}
+	servers, spare := story.crowd(s, seed)
 	w, err := sim.New(sim.Options{
-		Seed: seed, Servers: servers, New: s.New, Ops: s.Ops, Config: config, Sink: sink,
-		Watchers: []sim.Watcher{r.invariants, disks},
+		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Config: config, Sink: sink,
+		Watchers: []sim.Watcher{r.invariants, disks, r.wire},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	r.w, disks.world = w, w
 	return r, nil
+}
+
+// crowd is how many servers there are at first in a run, and how many machines
+// besides. Chaos draws it where the members can change.
+func (story Scenario) crowd(s Stage, seed uint64) (servers, spare int) {
+	servers = cmp.Or(story.servers, s.Servers, 5)
+	if story.Name == "chaos" && s.changes() {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		return 1 + 2*rng.IntN(3), chaosSpares
+	}
+	return servers, story.spare
 }
 
 // play tells the story and gives the verdict.
@@ -312,7 +336,7 @@ func (r *run) result() Result {
 	result := Result{
 		Stage: r.stage.Name, Scenario: r.story.Name, Seed: r.seed,
 		Survived: r.kind == "", Kind: r.kind, Why: r.why, Virtual: r.w.Now(),
-		Coverage: Coverage{r.w.Counters(), r.invariants.Counters(), r.w.History().Counts()},
+		Coverage: Coverage{r.w.Counters(), r.invariants.Counters(), r.transfers, r.w.History().Counts()},
 	}
 	if result.Survived {
 		result.Why = r.story.Claim

@@ -143,6 +143,33 @@ func unmoved(s Stage, story Scenario, survives bool, seeds int, total Coverage) 
 		if total.Truncated == 0 && seeds >= manySeeds {
 			zero = append(zero, "truncated")
 		}
+		if s.changes() {
+			zero = append(zero, total.unchanged(seeds >= manySeeds)...)
+		}
+	}
+	return zero
+}
+
+// unchanged lists what changes of the members should have shown and have not.
+func (c Coverage) unchanged(many bool) (zero []string) {
+	for _, n := range []struct {
+		name string
+		n    int
+		rare bool
+	}{
+		{"changes_begun", c.Changes, false},
+		{"joint", c.Joint, false},
+		{"changes_done", c.Changed, false},
+		{"transfers", c.Transfers, false},
+		{"retired", c.Retired, false},
+		{"changes_cancelled", c.Cancelled, true},
+		{"learners_installed", c.LearnersInstalled, true},
+		{"leaders_removed", c.LeadersRemoved, true},
+		{"configurations_rolled_back", c.RolledBack, true},
+	} {
+		if n.n == 0 && (many || !n.rare) {
+			zero = append(zero, n.name)
+		}
 	}
 	return zero
 }

@@ -75,7 +75,7 @@ func (r *Raft) handleRequestVote(from ID, m RequestVote) {
 }
 
 func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {
-	r.removed = m.Removed
+	r.removed = r.removed || m.Removed
 	if r.votes != nil && m.PreVote == (r.role == Follower) && m.Granted && !slices.Contains(r.votes, from) {
 		r.votes = append(r.votes, from)
 		r.countVotes()

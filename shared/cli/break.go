@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/node"
 )
@@ -104,12 +105,11 @@ func (a *app) serverIDs(ctx context.Context, list string) ([]uint64, error) {
 		}
 	}
 	for word := range strings.SplitSeq(list, ",") {
-		match := serverName.FindStringSubmatch(word)
 		switch {
-		case match != nil:
-			id, err := strconv.ParseUint(match[1], 10, 64)
+		case serverName.MatchString(word):
+			id, err := serverID(word)
 			if err != nil {
-				return nil, usagef("%q is no server", word)
+				return nil, err
 			}
 			add(id)
 		case word == "leader":
@@ -164,6 +164,52 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 		fmt.Fprintln(a.stdout, line)
 	}
 	return err
+}
+
+// startServerCommand starts a server that the cluster has not had yet.
+func (a *app) startServerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "start SERVER [ADDRESS]", Short: "Start a new server beside those that run", GroupID: groupMembers,
+		Long: `Lets the cluster that runs start one more server, with an empty folder. SERVER is a number that no server has had (4 or n4).
+It listens on ADDRESS, or on the port that follows from its number. It is no member yet: add makes it one.`,
+		Args:              a.takes(1, 2),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := serverID(args[0])
+			if err != nil {
+				return err
+			}
+			c := cluster.Command{Do: cluster.Start, IDs: []uint64{id}}
+			if len(args) == 2 {
+				if err := api.CheckAddress(args[1]); err != nil {
+					return usagef("%v", err)
+				}
+				c.Address = args[1]
+			}
+			if err := a.carryOut(cmd.Context(), c); err != nil {
+				return err
+			}
+			file, _, err := a.clusterFile()
+			if err == nil && a.flags.output != "json" {
+				fmt.Fprintf(a.stderr, "%s listens on %s and is no member yet; make it one with: %s\n", node.Name(id), file.Config.Address(id),
+					a.clusterLine("add", fmt.Sprintf("%d=%s", id, file.Config.Address(id))))
+			}
+			return err
+		},
+	}
+}
+
+// serverID reads the number of one server.
+func serverID(word string) (uint64, error) {
+	match := serverName.FindStringSubmatch(word)
+	if match == nil {
+		return 0, usagef("%q is no server; a server is a number (2 or n2)", word)
+	}
+	id, err := strconv.ParseUint(match[1], 10, 64)
+	if err != nil || id > api.MaxID {
+		return 0, usagef("%q is no server; the numbers go from 1 to 2^53", word)
+	}
+	return id, nil
 }
 
 // completeServers offers the servers of the cluster on the tab key.

@@ -70,9 +70,12 @@ func exitCode(err error) int {
 	var usage *usageError
 	var failed *api.Error
 	var end exitError
+	var told *endError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &told):
+		return told.code
 	case errors.As(err, &end):
 		return int(end)
 	case errors.As(err, &usage):

@@ -15,6 +15,7 @@ import (
 const (
 	groupServers = "servers"
 	groupClient  = "client"
+	groupMembers = "members"
 	groupBreak   = "break"
 	groupLearn   = "learn"
 )
@@ -82,6 +83,9 @@ func (a *app) addGroups(root *cobra.Command) {
 	if s.Dial != nil {
 		root.AddGroup(&cobra.Group{ID: groupClient, Title: "Ask servers:"})
 	}
+	if a.needs().Changes {
+		root.AddGroup(&cobra.Group{ID: groupMembers, Title: "Change the members:"})
+	}
 	if s.New != nil {
 		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the cluster that runs:"})
 	}
@@ -100,6 +104,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 	if s.Dial != nil {
 		root.AddCommand(a.askCommands()...)
+		root.AddCommand(a.memberCommands()...)
 	}
 	if s.New != nil {
 		root.AddCommand(a.breakCommands()...)

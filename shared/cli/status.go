@@ -44,6 +44,7 @@ to be where the furthest server's commits are. The exit code is 5 if no server c
 				fmt.Fprintf(a.stdout, "%s\n", statusJSON(servers))
 			} else {
 				writeStatus(a.stdout, servers)
+				a.writePhase(a.stdout, servers)
 			}
 			for _, s := range servers {
 				if s.reason == "" {
@@ -194,6 +195,10 @@ func addLag(servers []serverStatus) {
 	}
 }
 
+// hidden are the fields that the table shows elsewhere: the role says who was
+// removed, and a line below what becomes of the members.
+var hidden = []string{"id", "phase", "removed"}
+
 // columns is the order of the columns that are known; others follow.
 var columns = []string{"role", "term", "leader", "last", "commit", "applied", "lag"}
 
@@ -204,7 +209,7 @@ func writeStatus(w io.Writer, servers []serverStatus) {
 	for _, s := range servers {
 		for _, f := range s.fields {
 			scalar := !strings.ContainsAny(f.raw[:1], "{[")
-			if f.name != "id" && scalar && !slices.Contains(names, f.name) {
+			if scalar && !slices.Contains(hidden, f.name) && !slices.Contains(names, f.name) {
 				names = append(names, f.name)
 			}
 		}
@@ -251,12 +256,58 @@ func (s serverStatus) cell(name string) string {
 	switch {
 	case !found || text == "" || text == "null":
 		return "-"
+	case name == "role":
+		return oneLine(s.role(text))
 	case name == "leader" && isNumber && id == 0:
 		return "-"
 	case name == "leader" && isNumber:
 		return node.Name(id)
 	}
 	return oneLine(text)
+}
+
+// role is what a server is: its role in the protocol, unless it has no vote, in
+// the stages whose members change.
+func (s serverStatus) role(role string) string {
+	voters, told := s.ids("voters")
+	next, _ := s.ids("next")
+	phase, _ := s.get("phase")
+	id, _ := s.number("id")
+	removed, _ := s.get("removed")
+	switch {
+	case removed == "true":
+		return "removed"
+	case !told || slices.Contains(voters, id):
+		return role
+	case len(voters) == 0:
+		return "new"
+	case phase == joint && slices.Contains(next, id):
+		return role
+	}
+	return "learner"
+}
+
+// ids returns a field that is a list of servers.
+func (s serverStatus) ids(name string) (ids []uint64, found bool) {
+	text, found := s.get(name)
+	return ids, found && json.Unmarshal([]byte(text), &ids) == nil
+}
+
+// writePhase says that a change of the members is under way, as the leader sees
+// it.
+func (a *app) writePhase(w io.Writer, servers []serverStatus) {
+	for _, s := range servers {
+		role, _ := s.get("role")
+		phase, told := s.get("phase")
+		if next, _ := s.ids("next"); role == "leader" && told && phase != stable {
+			names := make([]string, len(next))
+			for i, id := range next {
+				names[i] = node.Name(id)
+			}
+			fmt.Fprintf(w, "A change of the members to %s is under way (%s); see it with: %s\n", strings.Join(names, ", "), oneLine(phase), a.hintMembers())
+			return
+		}
+	}
 }
 
 // statusJSON is the same as JSON: an array with an object a server, which has
@@ -283,12 +334,29 @@ func statusJSON(servers []serverStatus) []byte {
 	return b.Bytes()
 }
 
-// leader asks the servers who leads: the one that says so in the highest term.
+// leaderTime is how long to wait for a leader where there is none: servers that
+// elect one have it within a second or so.
+const leaderTime = 3 * time.Second
+
+// leader asks the servers who leads. It waits a little if nobody does.
 func (a *app) leader(ctx context.Context) (uint64, error) {
 	endpoints, err := a.members()
 	if err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, min(leaderTime, a.flags.timeout))
+	defer cancel()
+	for {
+		id, err := a.leaderAmong(ctx, endpoints)
+		if err == nil || a.stage.Appointed || !rest(ctx, retryPause) {
+			return id, err
+		}
+	}
+}
+
+// leaderAmong asks servers once who leads: the one that says so in the highest
+// term.
+func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, error) {
 	var leader, highest uint64
 	for _, s := range a.survey(ctx, endpoints) {
 		role, _ := s.get("role")

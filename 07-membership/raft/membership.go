@@ -76,22 +76,25 @@ func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 }
 
 // advanceChange takes the next step of a change when the one before is
-// committed. A leader that is not a member any more has then done its duty, as
-// has one whose successor has all of its log.
+// committed. A leader that is not a member any more has then done its duty: it
+// hands the lead to whoever it has heard from last and has most of its log.
 func (r *Raft) advanceChange() {
 	c := r.config()
 	switch {
 	case r.successor != 0 && r.progress[r.successor].matchIndex == r.log.lastIndex():
-		r.handOver(r.successor)
+		r.explain(Reason{Rule: HandsOver, Peer: r.successor, Mine: r.last()})
+		r.send(r.successor, TimeoutNow{})
+		r.becomeFollower(r.currentTerm)
 	case r.mayChange() != nil:
 	case c.Joint:
 		r.addConfig(Final, Config{Voters: c.Next, Addresses: c.Addresses})
 	case len(c.Next) > 0 && r.caughtUp(c):
 		r.addConfig(Jointly, Config{Voters: c.Voters, Next: c.Next, Joint: true, Addresses: c.Addresses})
 	case len(c.Next) == 0 && !c.votes(r.options.ID):
-		r.handOver(slices.MaxFunc(c.Voters, func(a, b ID) int {
-			return cmp.Compare(r.progress[a].matchIndex, r.progress[b].matchIndex)
-		}))
+		r.successor = slices.MaxFunc(c.Voters, func(a, b ID) int {
+			p, q := r.progress[a], r.progress[b]
+			return cmp.Or(cmp.Compare(q.silent, p.silent), cmp.Compare(p.matchIndex, q.matchIndex))
+		})
 	}
 }
 
@@ -138,13 +141,6 @@ func (r *Raft) Transfer(to ID) error {
 		r.successor = to
 	}
 	return nil
-}
-
-// handOver gives the lead up, and tells another server to take it.
-func (r *Raft) handOver(to ID) {
-	r.explain(Reason{Rule: HandsOver, Peer: to, Mine: r.last()})
-	r.send(to, TimeoutNow{})
-	r.becomeFollower(r.currentTerm)
 }
 
 // step stands for election without asking first whether that may succeed: the

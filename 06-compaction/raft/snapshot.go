@@ -110,13 +110,14 @@ func (r *Raft) handleInstallSnapshot(from ID, m InstallSnapshot) {
 }
 
 // handleInstallSnapshotReply sends the chunk that the follower asks for: a later
-// one, or the first if it has to begin again. Others are old answers.
+// one, or the first if it has to begin again. One in between is an old answer,
+// unless the chunk was sent more than once: then an old answer had led too far.
 func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 	p := r.progress[from]
 	if r.role != Leader || p == nil || m.LastIncluded != r.snapshot || !r.needsSnapshot(p) {
 		return
 	}
-	if m.Offset == p.transfer.offset || 0 < m.Offset && m.Offset < p.transfer.offset {
+	if m.Offset == p.transfer.offset || 0 < m.Offset && m.Offset < p.transfer.offset && p.transfer.sent < 2 {
 		return
 	}
 	p.transfer = transfer{snapshot: m.LastIncluded, offset: m.Offset}

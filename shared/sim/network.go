@@ -262,5 +262,8 @@ func (w *World) Slow(from, to uint64, d time.Duration) {
 }
 
 // Drop asks f about every message that is sent between servers: true loses it.
-// nil ends that.
-func (w *World) Drop(f func(from, to uint64, line []byte) bool) { w.filter = f }
+// nil ends that. It returns who was asked before.
+func (w *World) Drop(f func(from, to uint64, line []byte) bool) (before func(from, to uint64, line []byte) bool) {
+	before, w.filter = w.filter, f
+	return before
+}

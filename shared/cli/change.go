@@ -13,6 +13,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/wire"
 )
 
 // changeTime is how long a command waits for the end of a change unless
@@ -76,11 +77,13 @@ func (a *app) removeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove SERVER...", Short: "Let members leave", GroupID: groupMembers,
 		Long: `Removes servers from the cluster, several at once if you like. A server that was removed keeps running and takes no part; stop
-it when the command is done. Its number is not used again.` + changeHelp + whichServers,
+it when the command is done. Its number is not used again.` + changeHelp + `
+
+SERVER is a number (2 or n2), several with blanks or commas between, or leader.`,
 		Args:              a.takes(1, -1),
 		ValidArgsFunction: a.completeServers,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ids, err := a.serverIDs(cmd.Context(), strings.Join(args, ","))
+			ids, err := a.leavers(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -109,10 +112,8 @@ given several times, or name several servers with commas between.` + changeHelp,
 			if r.Add, err = a.newMembers(add); err != nil {
 				return err
 			}
-			if len(remove) > 0 {
-				if r.Remove, err = a.serverIDs(cmd.Context(), strings.Join(remove, ",")); err != nil {
-					return err
-				}
+			if r.Remove, err = a.leavers(cmd.Context(), remove); err != nil {
+				return err
 			}
 			return a.change(cmd, r, noWait)
 		},
@@ -175,6 +176,18 @@ waits; use it before you stop the machine of the leader. SERVER is a number (2 o
 			return nil
 		},
 	}
+}
+
+// leavers reads the servers to remove.
+func (a *app) leavers(ctx context.Context, words []string) ([]uint64, error) {
+	list := strings.Join(words, ",")
+	switch {
+	case list == "":
+		return nil, nil
+	case slices.Contains(strings.Split(list, ","), "all"):
+		return nil, usagef("a cluster without members is none: name the servers to remove")
+	}
+	return a.serverIDs(ctx, list)
 }
 
 // newMembers reads SERVER=ADDRESS. Where the address is missing, it is that of
@@ -344,7 +357,7 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	w := &waiter{app: a, change: r, addresses: make(map[uint64]string)}
+	w := &waiter{app: a, change: r, trouble: make(map[uint64]string)}
 	answer, err := a.askLeader(ctx, r)
 	w.index = answer.Index
 	switch {
@@ -417,10 +430,13 @@ type waiter struct {
 	said string
 	at   time.Time
 
-	// addresses are what is wrong with the new servers that say nothing, by their
+	// leader is where the leader listens that was found last; "" for none.
+	leader string
+
+	// trouble is what is wrong with the new servers that say nothing, by their
 	// IDs, and probed when that was looked into.
-	addresses map[uint64]string
-	probed    time.Time
+	trouble map[uint64]string
+	probed  time.Time
 
 	// silent is since when new servers have nothing of the log.
 	silent time.Time
@@ -443,7 +459,7 @@ const (
 func (w *waiter) wait(ctx context.Context) (view, error) {
 	phase := ""
 	for {
-		v, err := w.app.askMembers(ctx)
+		v, err := w.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return v, w.leave(ctx, phase)
@@ -463,6 +479,20 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 			return v, w.leave(ctx, phase)
 		}
 	}
+}
+
+// look asks the leader who the members are, and only if that fails everybody:
+// a server that does not answer would cost each look a second.
+func (w *waiter) look(ctx context.Context) (view, error) {
+	if w.leader != "" {
+		if v, err := w.app.askView(ctx, w.leader); err == nil && v.leads() {
+			return v, nil
+		}
+	}
+	v, err := w.app.askMembers(ctx)
+	m, _ := v.find(v.ID)
+	w.leader = m.Address
+	return v, err
 }
 
 // leave says what it means that the wait ends before the change.
@@ -508,7 +538,7 @@ func (w *waiter) progress(ctx context.Context, v view) string {
 	}
 	w.probe(ctx, v, silent)
 	for _, m := range silent {
-		if text := w.addresses[m.ID]; text != "" {
+		if text := w.trouble[m.ID]; text != "" {
 			parts = append(parts, text)
 		}
 	}
@@ -531,7 +561,7 @@ func (w *waiter) probe(ctx context.Context, v view, silent []viewed) {
 	}
 	w.probed = now
 	for _, m := range silent {
-		w.addresses[m.ID] = w.app.diagnose(ctx, v, m)
+		w.trouble[m.ID] = w.app.diagnose(ctx, v, m)
 	}
 }
 
@@ -550,7 +580,31 @@ func (a *app) diagnose(ctx context.Context, v view, m viewed) string {
 	case len(own.Members) > 0 && !own.shares(v, m.ID):
 		return fmt.Sprintf("%s at %s belongs to another cluster, whose members are %s: cancel the change", name, m.Address, own.names(isVoter))
 	}
-	return fmt.Sprintf("%s runs at %s and has none of the log yet; its output says why if it refuses this cluster", name, m.Address)
+	if why := a.refusal(ctx, v, m); why != "" {
+		return fmt.Sprintf("%s runs at %s and refuses the leader: %s; cancel the change", name, m.Address, why)
+	}
+	return fmt.Sprintf("%s runs at %s and has none of the log yet", name, m.Address)
+}
+
+// refusal is why a server would refuse the leader as a peer; "" if it would
+// not, or if that cannot be found out from here.
+func (a *app) refusal(ctx context.Context, v view, m viewed) string {
+	file, found, err := a.clusterFile()
+	leader, known := v.find(v.Leader)
+	if err != nil || !found || !known {
+		return ""
+	}
+	err = wire.Probe(ctx, wire.LinkOptions{To: m.ID, Address: m.Address,
+		Self:   wire.Identity{Cluster: file.Config.Cluster, Secret: file.Config.Secret, ID: leader.ID, Address: leader.Address},
+		Limits: wire.Limits{Dial: statusTime}})
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Message
+	case err != nil:
+		return err.Error()
+	}
+	return ""
 }
 
 // shares reports whether two views have a server in common besides one, at its

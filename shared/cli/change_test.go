@@ -413,7 +413,7 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 			f.other[address(4)] = view{ID: 4, Members: []viewed{{ID: 1, Address: "127.0.0.1:1", Voter: true}, {ID: 4, Address: address(4), Voter: true}}}
 		}, "n4 at 127.0.0.1:7974 belongs to another cluster, whose members are n1, n4: cancel the change"},
 		"it is silent": {func(f *fake) { f.other[address(4)] = view{ID: 4} },
-			"n4 runs at 127.0.0.1:7974 and has none of the log yet; its output says why if it refuses this cluster"},
+			"n4 runs at 127.0.0.1:7974 and has none of the log yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFake(t)
@@ -459,6 +459,7 @@ func TestChangeUsage(t *testing.T) {
 		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is to be added twice"},
 		{[]string{"remove"}, "remove takes SERVER..., and got 0"},
 		{[]string{"remove", "x"}, `"x" is no server`},
+		{[]string{"remove", "1,all"}, `a cluster without members is none: name the servers to remove`},
 		{[]string{"change"}, "change needs --add or --remove; see"},
 		{[]string{"change", "--add", "4=h:4", "--remove", "4"}, "n4 is both to be added and to be removed"},
 		{[]string{"transfer"}, "transfer takes SERVER, and got 0"},
@@ -525,7 +526,14 @@ func TestStatusWithMembers(t *testing.T) {
 	f.settle([]uint64{2, 4})
 	got := run(t, s, "status")
 	require.NotContains(t, got.out, "A change")
+	require.Contains(t, got.out, `n4      127.0.0.1:7974  follower  3     yes`)
+	require.Contains(t, got.out, `n1      127.0.0.1:7971  removed   3     yes`)
 	require.Contains(t, run(t, s, "status", "-o", "json").out, `"phase":"stable"`)
+	f.dead[f.leader] = true
+	got = run(t, s, "status")
+	require.Contains(t, got.out, `n1      127.0.0.1:7971  removed   3     yes`)
+	require.Contains(t, got.out, `n4      127.0.0.1:7974  follower  3     yes`)
+	require.Contains(t, got.out, `n5      127.0.0.1:7975  new       3     yes`)
 }
 
 // "leader" waits a little while the servers elect one.

@@ -253,6 +253,8 @@ func (v view) log(m viewed) string {
 		return "-"
 	case m.ID == v.ID || m.Match == v.Last:
 		return fmt.Sprintf("all %d entries", v.Last)
+	case m.Match == 0:
+		return "not heard of yet"
 	}
 	return fmt.Sprintf("%d of %d entries", m.Match, v.Last)
 }

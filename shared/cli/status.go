@@ -40,6 +40,7 @@ to be where the furthest server's commits are. The exit code is 5 if no server c
 			}
 			servers := a.survey(cmd.Context(), endpoints)
 			addLag(servers)
+			addPlace(servers)
 			if a.flags.output == "json" {
 				fmt.Fprintf(a.stdout, "%s\n", statusJSON(servers))
 			} else {
@@ -65,6 +66,10 @@ type serverStatus struct {
 
 	// reason is why it cannot be reached; "" if it can.
 	reason string
+
+	// place is what it is instead of its role, where the members change: new,
+	// learner or removed; "" for a server that votes.
+	place string
 }
 
 // field is one part of a status: its name and its JSON.
@@ -256,8 +261,8 @@ func (s serverStatus) cell(name string) string {
 	switch {
 	case !found || text == "" || text == "null":
 		return "-"
-	case name == "role":
-		return oneLine(s.role(text))
+	case name == "role" && s.place != "":
+		return s.place
 	case name == "leader" && isNumber && id == 0:
 		return "-"
 	case name == "leader" && isNumber:
@@ -266,25 +271,42 @@ func (s serverStatus) cell(name string) string {
 	return oneLine(text)
 }
 
-// role is what a server is: its role in the protocol, unless it has no vote, in
-// the stages whose members change.
-func (s serverStatus) role(role string) string {
-	voters, told := s.ids("voters")
-	next, _ := s.ids("next")
-	phase, _ := s.get("phase")
-	id, _ := s.number("id")
-	removed, _ := s.get("removed")
-	switch {
-	case removed == "true":
-		return "removed"
-	case !told || slices.Contains(voters, id):
-		return role
-	case len(voters) == 0:
-		return "new"
-	case phase == joint && slices.Contains(next, id):
-		return role
+// addPlace tells which servers have no vote, in the stages whose members change:
+// as the leader sees it, for one that was removed may not have heard of that.
+func addPlace(servers []serverStatus) {
+	leader, found := leading(servers)
+	voters, _ := leader.ids("voters")
+	next, _ := leader.ids("next")
+	phase, _ := leader.get("phase")
+	for i, s := range servers {
+		own, told := s.ids("voters")
+		removed, _ := s.get("removed")
+		id, _ := s.number("id")
+		switch {
+		case !told || !found && removed != "true" && len(own) > 0:
+		case slices.Contains(voters, id):
+		case phase == learning && slices.Contains(next, id):
+			servers[i].place = "learner"
+		case slices.Contains(next, id):
+		case len(own) == 0:
+			servers[i].place = "new"
+		default:
+			servers[i].place = "removed"
+		}
 	}
-	return "learner"
+}
+
+// leading is the server that leads in the highest term.
+func leading(servers []serverStatus) (leader serverStatus, found bool) {
+	var highest uint64
+	for _, s := range servers {
+		role, _ := s.get("role")
+		term, _ := s.number("term")
+		if role == "leader" && (!found || term > highest) {
+			leader, highest, found = s, term, true
+		}
+	}
+	return leader, found
 }
 
 // ids returns a field that is a list of servers.
@@ -296,17 +318,14 @@ func (s serverStatus) ids(name string) (ids []uint64, found bool) {
 // writePhase says that a change of the members is under way, as the leader sees
 // it.
 func (a *app) writePhase(w io.Writer, servers []serverStatus) {
-	for _, s := range servers {
-		role, _ := s.get("role")
-		phase, told := s.get("phase")
-		if next, _ := s.ids("next"); role == "leader" && told && phase != stable {
-			names := make([]string, len(next))
-			for i, id := range next {
-				names[i] = node.Name(id)
-			}
-			fmt.Fprintf(w, "A change of the members to %s is under way (%s); see it with: %s\n", strings.Join(names, ", "), oneLine(phase), a.hintMembers())
-			return
+	s, _ := leading(servers)
+	if phase, told := s.get("phase"); told && phase != stable {
+		next, _ := s.ids("next")
+		names := make([]string, len(next))
+		for i, id := range next {
+			names[i] = node.Name(id)
 		}
+		fmt.Fprintf(w, "A change of the members to %s is under way (%s); see it with: %s\n", strings.Join(names, ", "), oneLine(phase), a.hintMembers())
 	}
 }
 
@@ -357,16 +376,16 @@ func (a *app) leader(ctx context.Context) (uint64, error) {
 // leaderAmong asks servers once who leads: the one that says so in the highest
 // term.
 func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, error) {
-	var leader, highest uint64
-	for _, s := range a.survey(ctx, endpoints) {
-		role, _ := s.get("role")
-		term, _ := s.number("term")
-		if role == "leader" && (leader == 0 || term > highest) {
-			leader, highest = s.id, term
+	servers := a.survey(ctx, endpoints)
+	if leader, found := leading(servers); found {
+		return leader.id, nil
+	}
+	for _, s := range servers {
+		// One that is not among the servers asked is known by the others only.
+		id, _ := s.number("leader")
+		if id != 0 && !slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.id == id }) {
+			return id, nil
 		}
 	}
-	if leader == 0 {
-		return 0, &api.Error{Code: api.Unavailable, Message: "no server says that it leads", Definite: true}
-	}
-	return leader, nil
+	return 0, &api.Error{Code: api.Unavailable, Message: "no server says that it leads", Definite: true}
 }

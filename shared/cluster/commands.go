@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"example.com/raftsteps/shared/node"
@@ -280,8 +281,13 @@ func (s *supervisor) join(c Command) ([]Server, error) {
 			return nil, err
 		}
 	}
-	if err := checkPort(m); err != nil {
+	if err := folder.CheckJoin(m); err != nil {
 		return nil, err
+	}
+	if err := checkPort(m); errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s cannot listen on %s: another program uses that port; name another address", node.Name(m.ID), m.Address)
+	} else if err != nil {
+		return nil, ListenError(m, err)
 	}
 	if err := folder.Join(m); err != nil {
 		return nil, err

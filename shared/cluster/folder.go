@@ -213,8 +213,23 @@ func (f *Folder) create(o OpenOptions) error {
 // refuses a server that is there already, one whose address is taken, and one
 // that has data here.
 func (f *Folder) Join(m node.Member) error {
+	if err := f.CheckJoin(m); err != nil {
+		return err
+	}
 	changed := f.File
 	changed.Config.Joiners = append(slices.Clone(f.File.Config.Joiners), m)
+	if err := changed.Check(); err != nil {
+		return err
+	}
+	if err := changed.Save(f.ConfigPath()); err != nil {
+		return err
+	}
+	f.File = changed
+	return nil
+}
+
+// CheckJoin says why Join would refuse a server, or nil.
+func (f *Folder) CheckJoin(m node.Member) error {
 	data := filepath.Join(f.Dir, node.Name(m.ID))
 	_, err := os.Stat(data)
 	switch known := f.File.Config.Address(m.ID); {
@@ -228,13 +243,6 @@ func (f *Folder) Join(m node.Member) error {
 			return fmt.Errorf("the address %s is that of %s; each server has its own", m.Address, node.Name(other.ID))
 		}
 	}
-	if err := changed.Check(); err != nil {
-		return err
-	}
-	if err := changed.Save(f.ConfigPath()); err != nil {
-		return err
-	}
-	f.File = changed
 	return nil
 }
 

@@ -163,7 +163,7 @@ func TestStartThatFails(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close()
 	_, err = c.do(Command{Do: Start, IDs: []uint64{5}, Address: l.Addr().String()})
-	require.ErrorContains(t, err, "n5 cannot listen on "+l.Addr().String()+": another program uses that port")
+	require.ErrorContains(t, err, "n5 cannot listen on "+l.Addr().String()+": another program uses that port; name another address")
 	require.Len(t, c.must(List), 3)
 	loaded, err := Load(filepath.Join(c.dir, ConfigName))
 	require.NoError(t, err)

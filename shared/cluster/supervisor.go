@@ -145,7 +145,7 @@ func newServer(m node.Member) *server { return &server{member: m, cuts: make(map
 func (s *supervisor) checkPorts() error {
 	for _, sv := range s.servers {
 		if err := checkPort(sv.member); err != nil {
-			return err
+			return ListenError(sv.member, err)
 		}
 	}
 	return nil
@@ -154,7 +154,7 @@ func (s *supervisor) checkPorts() error {
 func checkPort(m node.Member) error {
 	l, err := net.Listen("tcp", m.Address)
 	if err != nil {
-		return ListenError(m, err)
+		return err
 	}
 	return l.Close()
 }

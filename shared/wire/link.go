@@ -155,7 +155,7 @@ func (l *Link) Run(ctx context.Context) error {
 	began := time.Now()
 	pause := l.limits.Backoff[0]
 	for ctx.Err() == nil {
-		c, err := l.connect(ctx)
+		c, err := l.connect(ctx, l.shakeHands)
 		if err == nil {
 			l.log.Debug("connected to a peer", "address", l.o.Address)
 			pause, told = l.limits.Backoff[0], ""
@@ -185,7 +185,7 @@ func (l *Link) Run(ctx context.Context) error {
 }
 
 // connect dials and shakes hands. An *api.Error is the peer's refusal.
-func (l *Link) connect(ctx context.Context) (net.Conn, error) {
+func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) error) (net.Conn, error) {
 	if l.o.Self.Secret == "" {
 		return nil, errors.New("this server has no secret for its cluster, so no peer can trust it; set one in the cluster's configuration")
 	}
@@ -197,7 +197,7 @@ func (l *Link) connect(ctx context.Context) (net.Conn, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := l.shakeHands(c); err != nil {
+	if err := shakeHands(c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	if !stop() {
@@ -207,21 +207,47 @@ func (l *Link) connect(ctx context.Context) (net.Conn, error) {
 }
 
 func (l *Link) shakeHands(c net.Conn) error {
-	h := hello{version: protocol, cluster: l.o.Self.Cluster, from: l.o.Self.ID, to: l.o.To, address: l.o.Self.Address, nonce: newNonce()}
 	in := lines{r: c, limit: maxHello}
-	answer, err := ask(c, &in, h.appendJSON(nil))
+	h, nonce, err := l.greet(c, &in)
 	if err != nil {
 		return err
 	}
-	nonce, proof, err := decodeParts(answer.Data, true)
-	if err != nil {
-		return fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
-	}
-	if !hmac.Equal(proof, h.proof("acceptor", l.o.Self.Secret, nonce)) {
-		return fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.o.Address, l.o.Self.Cluster)
-	}
 	_, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof("dialer", l.o.Self.Secret, nonce)))
 	return err
+}
+
+// greet is the first half of the handshake: the peer has then proved who it is.
+func (l *Link) greet(c net.Conn, in *lines) (h hello, nonce []byte, err error) {
+	h = hello{version: protocol, cluster: l.o.Self.Cluster, from: l.o.Self.ID, to: l.o.To, address: l.o.Self.Address, nonce: newNonce()}
+	answer, err := ask(c, in, h.appendJSON(nil))
+	if err != nil {
+		return h, nil, err
+	}
+	nonce, proof, err := decodeParts(answer.Data, true)
+	if err != nil {
+		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
+	}
+	if !hmac.Equal(proof, h.proof("acceptor", l.o.Self.Secret, nonce)) {
+		return h, nil, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.o.Address, l.o.Self.Cluster)
+	}
+	return h, nonce, nil
+}
+
+// Probe asks the server at an address whether it is the one that o describes:
+// that ID, of that cluster. It returns nil if it has proved so, and otherwise
+// what is wrong, within o.Limits.Dial. It says the hello that o.Self would say
+// and leaves it at that, so nothing changes over there, but for a line in the
+// log of a peer that left in mid-handshake.
+func Probe(ctx context.Context, o LinkOptions) error {
+	l := NewLink(o)
+	c, err := l.connect(ctx, func(c net.Conn) error {
+		_, _, err := l.greet(c, &lines{r: c, limit: maxHello})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 // ask sends one line of the handshake and reads the answer.

@@ -711,3 +711,38 @@ func TestPeerThatNobodyNamed(t *testing.T) {
 		require.NoError(t, r.end())
 	})
 }
+
+// A probe learns who is at the other end, and is no peer by that.
+func TestProbe(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(o *LinkOptions)
+		want   string
+	}{
+		"the one":         {func(*LinkOptions) {}, ""},
+		"another cluster": {func(o *LinkOptions) { o.Self.Cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
+		"another server":  {func(o *LinkOptions) { o.To = 3 }, `n2 looks for n3, but this is n1`},
+		"another secret":  {func(o *LinkOptions) { o.Self.Secret = "guess" }, `does not know the secret of cluster "north"`},
+		"no secret":       {func(o *LinkOptions) { o.Self.Secret = "" }, `this server has no secret`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got received
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			s := member1(&got, &logged{})
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- s.Serve(ctx, ln) }()
+			o := LinkOptions{Self: Identity{Cluster: "north", Secret: secret, ID: 2, Address: "n2:7"}, To: 1, Address: ln.Addr().String()}
+			c.change(&o)
+			if err := Probe(t.Context(), o); c.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, c.want)
+			}
+			stop()
+			require.NoError(t, <-done)
+			require.Empty(t, got.met())
+		})
+	}
+	require.ErrorContains(t, Probe(t.Context(), LinkOptions{Self: Identity{Secret: secret}, Address: "127.0.0.1:1"}), "connection refused")
+}

@@ -7,13 +7,14 @@
 //	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
 //	GET    /v1/status      how the server sees itself
 //	GET    /v1/log         entries of its log, from ?from=N on
+//	GET    /v1/members     who the members are, where they can change; /v1/command changes them
 //	GET    /livez          200 while the process answers
 //	GET    /readyz         200 while the server knows a leader, else 503
 //	GET    /metrics        for Prometheus
 //
 // An error is the JSON of the wire, with the status code that fits: 400 for a
 // bad request, 404 for a key without a value, 409 for a cas that found another
-// value, 410 for a session that is gone, 413 for a value that is too large. A
+// value and for a change of the members that is refused as things are, 410 for a session that is gone, 413 for a value that is too large. A
 // server that does not lead sends the client on to the leader with 307, if it
 // knows one. 503 says that nothing happened, with Retry-After; 504 that the
 // outcome is unknown.
@@ -73,6 +74,9 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("POST /v1/command", h.command)
 	mux.HandleFunc("GET /v1/status", h.data(api.Request{Op: api.Status}))
 	mux.HandleFunc("GET /v1/log", h.log)
+	if _, known := o.Ops[api.Members]; known {
+		mux.HandleFunc("GET /v1/members", h.data(api.Request{Op: api.Members}))
+	}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -109,7 +113,11 @@ func (h *handler) kv(w http.ResponseWriter, r *http.Request) {
 func keyOf(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, kvPath) }
 
 func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
-	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see /v1/kv/{key}, /v1/command, /v1/status, /v1/log, /livez, /readyz, /metrics", r.Method, r.URL.Path))
+	paths := "/v1/kv/{key}, /v1/command, /v1/status, /v1/log, "
+	if _, known := h.Ops[api.Members]; known {
+		paths += "/v1/members, "
+	}
+	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see %s/livez, /readyz, /metrics", r.Method, r.URL.Path, paths))
 }
 
 // ask waits for the server's answer, as long as the client does.
@@ -174,10 +182,15 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		var e *api.Error
 		errors.As(err, &e)
-		h.fail(w, r, statusOf(e), e)
+		h.failAs(w, r, q.ID, statusOf(e), e)
 		return
 	}
-	h.answer(w, r, h.ask(r, q))
+	a := h.ask(r, q)
+	if a.Error != nil {
+		h.failAs(w, r, q.ID, statusOf(a.Error), a.Error)
+		return
+	}
+	h.done(w, a)
 }
 
 // data answers with the data of an operation that is no command.
@@ -254,27 +267,25 @@ func badRequest(format string, args ...any) *api.Error {
 	return &api.Error{Code: api.BadRequest, Message: fmt.Sprintf(format, args...), Definite: true}
 }
 
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, a api.Response) {
-	if a.Error != nil {
-		h.fail(w, r, statusOf(a.Error), a.Error)
-		return
-	}
-	h.done(w, a)
-}
-
 func (h *handler) done(w http.ResponseWriter, a api.Response) {
 	writeJSON(w, http.StatusOK, a.AppendJSON(nil))
 }
 
-// fail answers an error: the way to the leader if that is what it says.
+// fail answers an error.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, status int, e *api.Error) {
+	h.failAs(w, r, 0, status, e)
+}
+
+// failAs answers the error of the request with an id: the way to the leader if
+// that is what it says.
+func (h *handler) failAs(w http.ResponseWriter, r *http.Request, id uint64, status int, e *api.Error) {
 	switch {
 	case status == http.StatusTemporaryRedirect:
 		w.Header().Set("Location", "http://"+e.Leader+r.URL.RequestURI())
 	case status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, status, api.Failed(0, e).AppendJSON(nil))
+	writeJSON(w, status, api.Failed(id, e).AppendJSON(nil))
 }
 
 func statusOf(e *api.Error) int {
@@ -283,7 +294,7 @@ func statusOf(e *api.Error) int {
 		return http.StatusBadRequest
 	case api.NotFound:
 		return http.StatusNotFound
-	case api.Mismatch:
+	case api.Mismatch, api.Refused:
 		return http.StatusConflict
 	case api.TooLarge:
 		return http.StatusRequestEntityTooLarge

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -111,6 +112,57 @@ func TestWhatIsNotThere(t *testing.T) {
 		require.Contains(t, w.Body.String(), `"code":"bad_request"`, target)
 		require.Contains(t, w.Body.String(), "there is no "+target+" here", target)
 	}
+}
+
+// Where the members can change, that is asked like everything else.
+func TestMembers(t *testing.T) {
+	const members = `{"id":2,"role":"leader","phase":"stable","members":[{"id":2,"address":"127.0.0.1:7072","voter":true}]}`
+	changing := maps.Clone(ops)
+	changing[api.Members] = api.Op{}
+	changing[api.Change] = api.Op{May: api.Add | api.Remove}
+	changing[api.Cancel] = api.Op{}
+	changing[api.Transfer] = api.Op{Needs: api.To}
+	var asked []api.Request
+	h := New(Options{Ops: changing, Ask: func(r api.Request, reply func(api.Response)) {
+		asked = append(asked, r)
+		switch r.Op {
+		case api.Members:
+			reply(api.Response{ID: r.ID, Data: []byte(members)})
+		case api.Cancel:
+			reply(api.Failed(r.ID, &api.Error{Code: api.Refused, Message: "there is nothing to cancel", Definite: true}))
+		case api.Transfer:
+			reply(api.Failed(r.ID, &api.Error{Code: api.NotLeader, Message: "n2 leads", Leader: "127.0.0.1:7072", Definite: true}))
+		default:
+			reply(api.Response{ID: r.ID, Index: 118})
+		}
+	}})
+	for _, step := range []struct {
+		method, target, body string
+		status               int
+		want                 string
+	}{
+		{"GET", "/v1/members", "", 200, members},
+		{"POST", "/v1/command", `{"id":3,"op":"members"}`, 200, `{"id":3,"ok":true,"data":` + members + `}`},
+		{"POST", "/v1/command", `{"id":4,"op":"change","add":[{"id":4,"address":"127.0.0.1:7074"}],"remove":[1]}`, 200, `{"id":4,"ok":true,"index":118}`},
+		{"POST", "/v1/command", `{"id":5,"op":"change","add":[{"id":4}]}`, 400,
+			`{"id":5,"ok":false,"error":{"code":"bad_request","message":"field \"add[0].address\": \"\" is not host:port, such as \"127.0.0.1:7021\"","definite":true}}`},
+		{"POST", "/v1/command", `{"id":6,"op":"cancel"}`, 409, `{"id":6,"ok":false,"error":{"code":"refused","message":"there is nothing to cancel","definite":true}}`},
+		{"POST", "/v1/command", `{"id":7,"op":"transfer","to":1}`, 307,
+			`{"id":7,"ok":false,"error":{"code":"not_leader","message":"n2 leads","leader":"127.0.0.1:7072","definite":true}}`},
+		{"PUT", "/v1/members", "", 404, `{"ok":false,"error":{"code":"bad_request","message":"there is no PUT /v1/members here; ` +
+			`see /v1/kv/{key}, /v1/command, /v1/status, /v1/log, /v1/members, /livez, /readyz, /metrics","definite":true}}`},
+	} {
+		w := request(h, step.method, step.target, step.body)
+		require.Equal(t, step.status, w.Code, "%s %s", step.method, step.body)
+		require.Equal(t, step.want+"\n", w.Body.String())
+		if step.status == 307 {
+			require.Equal(t, "http://127.0.0.1:7072/v1/command", w.Header().Get("Location"))
+		}
+	}
+	require.Len(t, asked, 5)
+	require.Equal(t, api.Request{ID: 4, Op: api.Change, Add: []api.Member{{ID: 4, Address: "127.0.0.1:7074"}}, Remove: []uint64{1}}, asked[2])
+	w := request(newBackend().handler(), "GET", "/v1/members", "")
+	require.Equal(t, 404, w.Code, "where the members are fixed")
 }
 
 // A key is any text: none is taken for another, or for a path.

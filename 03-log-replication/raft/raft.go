@@ -17,6 +17,7 @@
 package raft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -281,12 +282,12 @@ func (r *Raft) truncate(index Index) {
 	}
 }
 
-func (r *Raft) send(to ID, body Body) {
-	r.out.Messages = append(r.out.Messages, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
-}
+func (r *Raft) send(to ID, body Body) { r.out.Messages = append(r.out.Messages, r.message(to, body)) }
 
-func (r *Raft) sendEarly(to ID, body Body) {
-	r.out.Early = append(r.out.Early, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
+func (r *Raft) sendEarly(to ID, body Body) { r.out.Early = append(r.out.Early, r.message(to, body)) }
+
+func (r *Raft) message(to ID, body Body) Message {
+	return Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body}
 }
 
 // Status is what a server can tell about itself.
@@ -310,10 +311,8 @@ func (r *Raft) Status() Status {
 // Progress returns what a leader knows of a server: the highest entry known to
 // be on its disk, and the next to send. Others know nothing.
 func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
-	if p := r.progress[of]; p != nil {
-		return p.matchIndex, p.nextIndex
-	}
-	return 0, 0
+	p := cmp.Or(r.progress[of], &progress{})
+	return p.matchIndex, p.nextIndex
 }
 
 // Entry returns an entry of the log. Its command must not be changed.

@@ -65,8 +65,7 @@ func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
 
 // explain keeps a reason if somebody asked for it.
 func (r *Raft) explain(why Reason) {
-	if r.options.Explain {
-		why.Self = r.options.ID
+	if why.Self = r.options.ID; r.options.Explain {
 		r.out.Reasons = append(r.out.Reasons, why)
 	}
 }

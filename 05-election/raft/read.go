@@ -47,17 +47,14 @@ type reads struct {
 
 // pendingRead is a read that waits for a majority to confirm the leader.
 type pendingRead struct {
-	from  ID
-	id    ReadID
-	index Index
+	from ID
+	ReadIndexReply
 	round uint64
 }
 
 // stepDown forgets what was promised as a leader. The server's own reads, and
 // those it asked an older leader for, go to the next one.
-func (s *reads) stepDown() {
-	s.pending, s.asked = nil, s.done
-}
+func (s *reads) stepDown() { s.pending, s.asked = nil, s.done }
 
 // Read announces a read. It may be answered when Output.Reads holds its ID or a
 // later one; until a leader is known it waits.
@@ -88,7 +85,7 @@ func (r *Raft) retryReads() {
 
 func (r *Raft) handleReadIndex(from ID, m ReadIndex) {
 	if r.role == Leader && r.progress[from] != nil {
-		r.reads.pending = append(r.reads.pending, pendingRead{from: from, id: m.ID})
+		r.reads.pending = append(r.reads.pending, pendingRead{from: from, ReadIndexReply: ReadIndexReply{ID: m.ID}})
 	}
 }
 
@@ -104,7 +101,7 @@ func (r *Raft) beginRound() {
 	r.reads.round++
 	for i := range r.reads.pending {
 		if p := &r.reads.pending[i]; p.round == 0 {
-			p.index, p.round = r.commitIndex, r.reads.round
+			p.Index, p.round = r.commitIndex, r.reads.round
 		}
 	}
 	r.confirmReads()
@@ -118,13 +115,13 @@ func (r *Raft) confirmReads() {
 			return
 		}
 		r.reads.pending = r.reads.pending[1:]
-		r.explain(Reason{Rule: ReadConfirmed, Peer: p.from, Index: p.index, Term: r.currentTerm})
+		r.explain(Reason{Rule: ReadConfirmed, Peer: p.from, Index: p.Index, Term: r.currentTerm})
 		if p.from == r.options.ID {
-			r.handleReadIndexReply(ReadIndexReply{ID: p.id, Index: p.index})
-			continue
+			r.handleReadIndexReply(p.ReadIndexReply)
+		} else {
+			r.sendAppendEntries(p.from) // so that it learns of the commit now
+			r.sendEarly(p.from, p.ReadIndexReply)
 		}
-		r.sendAppendEntries(p.from) // so that it learns of the commit now
-		r.sendEarly(p.from, ReadIndexReply{ID: p.id, Index: p.index})
 	}
 }
 

@@ -27,7 +27,7 @@ func (r *Raft) startElection() {
 	r.votes = []ID{r.options.ID}
 	r.resetTimeout()
 	r.explain(Reason{Rule: TimedOut, Term: r.currentTerm, Mine: r.last()})
-	for id := range r.others() {
+	for _, id := range r.others() {
 		r.send(id, RequestVote{LastLogIndex: r.log.lastIndex(), LastLogTerm: r.log.lastTerm()})
 	}
 	r.countVotes()

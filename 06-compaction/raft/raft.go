@@ -17,6 +17,7 @@
 package raft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -365,12 +366,12 @@ func (r *Raft) truncate(index Index) {
 	}
 }
 
-func (r *Raft) send(to ID, body Body) {
-	r.out.Messages = append(r.out.Messages, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
-}
+func (r *Raft) send(to ID, body Body) { r.out.Messages = append(r.out.Messages, r.message(to, body)) }
 
-func (r *Raft) sendEarly(to ID, body Body) {
-	r.out.Early = append(r.out.Early, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
+func (r *Raft) sendEarly(to ID, body Body) { r.out.Early = append(r.out.Early, r.message(to, body)) }
+
+func (r *Raft) message(to ID, body Body) Message {
+	return Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body}
 }
 
 // Status is what a server can tell about itself.
@@ -400,17 +401,13 @@ func (r *Raft) Status() Status {
 // Progress returns what a leader knows of a server: the highest entry known to
 // be on its disk, and the next to send. Others know nothing.
 func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
-	if p := r.progress[of]; p != nil {
-		return p.matchIndex, p.nextIndex
-	}
-	return 0, 0
+	p := cmp.Or(r.progress[of], &progress{})
+	return p.matchIndex, p.nextIndex
 }
 
 // Saved returns the log and the place before its first entry, as it is to be on
 // disk. The entries must not be changed.
-func (r *Raft) Saved() (base Position, entries []Entry) {
-	return Position{r.log.entries[0].Term, r.log.base()}, r.log.entries[1:]
-}
+func (r *Raft) Saved() (Position, []Entry) { return r.Position(r.log.base()), r.log.entries[1:] }
 
 // Position returns the term and index of an entry from the base on.
 func (r *Raft) Position(index Index) Position { return Position{r.log.term(index), index} }

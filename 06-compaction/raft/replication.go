@@ -1,6 +1,6 @@
 package raft
 
-import "iter"
+import "slices"
 
 // AppendEntries replicates entries; without any it is a heartbeat (§5.3).
 type AppendEntries struct {
@@ -71,7 +71,7 @@ const maxInFlight = 4096
 // replicate sends each follower what it lacks, without waiting for answers, and
 // everyone the latest round.
 func (r *Raft) replicate() {
-	for id := range r.others() {
+	for _, id := range r.others() {
 		p := r.progress[id]
 		for !p.probing && p.nextIndex <= r.log.lastIndex() && p.nextIndex-p.matchIndex <= maxInFlight {
 			r.sendAppendEntries(id)
@@ -85,7 +85,7 @@ func (r *Raft) replicate() {
 // broadcast sends an AppendEntries to everyone, be it empty.
 func (r *Raft) broadcast() {
 	r.elapsed = 0
-	for id := range r.others() {
+	for _, id := range r.others() {
 		r.progress[id].transfer.waiting = false
 		r.sendAppendEntries(id)
 	}
@@ -143,8 +143,7 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 	reply := AppendEntriesReply{Refused: m.PrevLogIndex, ConflictIndex: r.log.lastIndex() + 1, Round: m.Round}
 	if m.PrevLogIndex <= r.log.lastIndex() {
-		reply.ConflictTerm = r.log.term(m.PrevLogIndex)
-		reply.ConflictIndex = m.PrevLogIndex
+		reply.ConflictTerm, reply.ConflictIndex = r.log.term(m.PrevLogIndex), m.PrevLogIndex
 		for reply.ConflictIndex > r.commitIndex+1 && r.log.term(reply.ConflictIndex-1) == reply.ConflictTerm {
 			reply.ConflictIndex--
 		}
@@ -163,8 +162,7 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	r.confirmReads()
 	if m.Success {
 		p.matchIndex = max(p.matchIndex, m.MatchIndex)
-		p.nextIndex = max(p.nextIndex, p.matchIndex+1)
-		p.probing = false
+		p.nextIndex, p.probing = max(p.nextIndex, p.matchIndex+1), false
 		return
 	}
 	// A refusal is news only if it is about the latest probe, or ends the
@@ -172,8 +170,7 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	if m.Refused <= p.matchIndex || p.probing && m.Refused != p.nextIndex-1 {
 		return
 	}
-	p.nextIndex = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused))
-	p.probing = true
+	p.nextIndex, p.probing = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused)), true
 	r.explain(Reason{Rule: FellBack, Peer: from, Index: p.nextIndex, Theirs: Position{m.ConflictTerm, m.ConflictIndex}})
 	r.sendAppendEntries(from)
 }
@@ -214,13 +211,7 @@ func (r *Raft) commitTo(index Index, why *Rule) {
 	}
 }
 
-// others yields all servers but this one.
-func (r *Raft) others() iter.Seq[ID] {
-	return func(yield func(ID) bool) {
-		for _, id := range r.config().members() {
-			if id != r.options.ID && !yield(id) {
-				return
-			}
-		}
-	}
+// others returns all servers but this one.
+func (r *Raft) others() []ID {
+	return slices.DeleteFunc(slices.Clone(r.config().members()), func(id ID) bool { return id == r.options.ID })
 }

@@ -1,5 +1,7 @@
 package raft
 
+import "slices"
+
 // Kind says what an entry is for.
 type Kind string
 
@@ -82,20 +84,18 @@ func (l *log) term(index Index) Term { return l.entries[l.place(index)].Term }
 
 // slice returns the entries in [from, to].
 func (l *log) slice(from, to Index) []Entry {
-	i, j := l.place(from), l.place(to)+1
-	return l.entries[i:j:j]
+	return slices.Clip(l.entries[l.place(from) : l.place(to)+1])
 }
 
 // batch returns entries from an index on, in order and without a gap, until
 // the next would exceed max bytes; at least one if there is any.
 func (l *log) batch(from Index, max int) []Entry {
 	to, size := from-1, 0
-	for to < l.lastIndex() {
+	for ; to < l.lastIndex(); to++ {
 		size += len(l.entries[l.place(to+1)].Command)
 		if size > max && to >= from {
 			break
 		}
-		to++
 	}
 	return l.slice(from, to)
 }
@@ -114,9 +114,7 @@ func (l *log) append(entries []Entry) {
 func (l *log) truncate(index Index) {
 	i := l.place(index)
 	l.entries = l.entries[:i:i]
-	for l.configs[len(l.configs)-1] >= index {
-		l.configs = l.configs[:len(l.configs)-1]
-	}
+	l.configs = slices.DeleteFunc(l.configs, func(at Index) bool { return at >= index })
 }
 
 func (l *log) place(index Index) int { return int(index - l.entries[0].Index) }

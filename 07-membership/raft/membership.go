@@ -30,9 +30,6 @@ var (
 	ErrNotVoter = errors.New("that server is not a voter")
 )
 
-// config returns the configuration that is in force.
-func (r *Raft) config() Config { return r.log.config(r.log.lastIndex()) }
-
 // Config returns the configuration in force at an index from the base on.
 func (r *Raft) Config(at Index) Config { return r.log.config(at) }
 

@@ -17,6 +17,7 @@
 package raft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -236,15 +237,13 @@ var ErrNotLeader = errors.New("this server is not the leader")
 // hand the lead over. The entry is committed
 // when Output.Committed has it with the same index and the same term; another
 // term at that index means that it was lost.
-func (r *Raft) Propose(command []byte) (Index, Term, error) {
+func (r *Raft) Propose(command []byte) (Index, Term, error) { return r.add(Entry{Command: command}) }
+
+// add appends an entry, if this server leads and is not about to hand over.
+func (r *Raft) add(e Entry) (Index, Term, error) {
 	if r.role != Leader || r.successor != 0 {
 		return 0, 0, ErrNotLeader
 	}
-	return r.add(Entry{Command: command})
-}
-
-// add appends an entry of the leader's own.
-func (r *Raft) add(e Entry) (Index, Term, error) {
 	e.Index, e.Term = r.log.lastIndex()+1, r.currentTerm
 	r.append(e)
 	return e.Index, e.Term, nil
@@ -329,8 +328,7 @@ func (r *Raft) becomeFollower(term Term) {
 		r.explain(Reason{Rule: SteppedDown, Term: term})
 		r.resetTimeout()
 	}
-	r.role, r.leader, r.votes, r.progress = Follower, 0, nil, nil
-	r.successor = 0
+	r.role, r.leader, r.votes, r.progress, r.successor = Follower, 0, nil, nil, 0
 	r.reads.stepDown()
 	r.setTerm(term, 0)
 }
@@ -348,8 +346,7 @@ func (r *Raft) follow(leader ID) {
 func (r *Raft) becomeLeader() {
 	r.role, r.leader, r.votes = Leader, r.options.ID, nil
 	r.progress = make(map[ID]*progress)
-	r.watch(r.options.ID)
-	r.watch(r.config().Members()...)
+	r.watch(append(r.config().Members(), r.options.ID)...)
 	// An entry of its own term lets a leader commit what earlier leaders left
 	// (§5.4.2), and tells it where the committed log ends (§8).
 	r.add(Entry{Kind: NoOp})
@@ -384,12 +381,12 @@ func (r *Raft) truncate(index Index) {
 	}
 }
 
-func (r *Raft) send(to ID, body Body) {
-	r.out.Messages = append(r.out.Messages, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
-}
+func (r *Raft) send(to ID, body Body) { r.out.Messages = append(r.out.Messages, r.message(to, body)) }
 
-func (r *Raft) sendEarly(to ID, body Body) {
-	r.out.Early = append(r.out.Early, Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body})
+func (r *Raft) sendEarly(to ID, body Body) { r.out.Early = append(r.out.Early, r.message(to, body)) }
+
+func (r *Raft) message(to ID, body Body) Message {
+	return Message{From: r.options.ID, To: to, Term: r.currentTerm, Body: body}
 }
 
 // Status is what a server can tell about itself.
@@ -422,17 +419,13 @@ func (r *Raft) Status() Status {
 // Progress returns what a leader knows of a server: the highest entry known to
 // be on its disk, and the next to send. Others know nothing.
 func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
-	if p := r.progress[of]; p != nil {
-		return p.matchIndex, p.nextIndex
-	}
-	return 0, 0
+	p := cmp.Or(r.progress[of], &progress{})
+	return p.matchIndex, p.nextIndex
 }
 
 // Saved returns the log and the place before its first entry, as it is to be on
 // disk. The entries must not be changed.
-func (r *Raft) Saved() (base Position, entries []Entry) {
-	return Position{r.log.entries[0].Term, r.log.base()}, r.log.entries[1:]
-}
+func (r *Raft) Saved() (Position, []Entry) { return r.Position(r.log.base()), r.log.entries[1:] }
 
 // Position returns the term and index of an entry from the base on.
 func (r *Raft) Position(index Index) Position { return Position{r.log.term(index), index} }
@@ -446,3 +439,6 @@ func (r *Raft) Entries(from Index) []Entry { return r.log.slice(from, r.log.last
 
 // Entry returns an entry of the log. Its command must not be changed.
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
+
+// config returns the configuration that is in force.
+func (r *Raft) config() Config { return r.log.config(r.log.lastIndex()) }

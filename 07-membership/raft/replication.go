@@ -147,8 +147,7 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 	reply := AppendEntriesReply{Refused: m.PrevLogIndex, ConflictIndex: r.log.lastIndex() + 1, Round: m.Round}
 	if m.PrevLogIndex <= r.log.lastIndex() {
-		reply.ConflictTerm = r.log.term(m.PrevLogIndex)
-		reply.ConflictIndex = m.PrevLogIndex
+		reply.ConflictTerm, reply.ConflictIndex = r.log.term(m.PrevLogIndex), m.PrevLogIndex
 		for reply.ConflictIndex > r.commitIndex+1 && r.log.term(reply.ConflictIndex-1) == reply.ConflictTerm {
 			reply.ConflictIndex--
 		}
@@ -167,8 +166,7 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	r.confirmReads()
 	if m.Success {
 		p.matchIndex = max(p.matchIndex, m.MatchIndex)
-		p.nextIndex = max(p.nextIndex, p.matchIndex+1)
-		p.probing = false
+		p.nextIndex, p.probing = max(p.nextIndex, p.matchIndex+1), false
 		return
 	}
 	// A refusal is news only if it is about the latest probe, or ends the
@@ -176,8 +174,7 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	if m.Refused <= p.matchIndex || p.probing && m.Refused != p.nextIndex-1 {
 		return
 	}
-	p.nextIndex = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused))
-	p.probing = true
+	p.nextIndex, p.probing = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused)), true
 	r.explain(Reason{Rule: FellBack, Peer: from, Index: p.nextIndex, Theirs: Position{m.ConflictTerm, m.ConflictIndex}})
 	r.sendAppendEntries(from)
 }

@@ -1,5 +1,7 @@
 package raft
 
+import "slices"
+
 // A log cannot grow for ever, so each server writes a snapshot of its state
 // machine now and then and forgets the entries that it covers (§7). A follower
 // that needs one of those gets the snapshot instead, in chunks.
@@ -67,12 +69,11 @@ func (r *Raft) sendSnapshot(to ID) {
 		r.explain(Reason{Rule: SentSnapshot, Peer: to, Index: p.nextIndex, Mine: r.snapshot})
 	}
 	p.probing = true
-	if p.transfer.waiting {
-		return
+	if !p.transfer.waiting {
+		p.transfer.waiting = true
+		p.transfer.sent++
+		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, Offset: p.transfer.offset})
 	}
-	p.transfer.waiting = true
-	p.transfer.sent++
-	r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, Offset: p.transfer.offset})
 }
 
 // needsSnapshot reports whether a server needs an entry that is forgotten.
@@ -82,12 +83,10 @@ func (r *Raft) needsSnapshot(p *progress) bool { return p.nextIndex <= r.log.bas
 // would have to be sent from its beginning, so the driver takes none meanwhile:
 // or a cluster that writes fast enough would never bring anyone up to date.
 func (r *Raft) Sending() bool {
-	for _, id := range r.others() {
-		if p := r.progress[id]; p != nil && r.needsSnapshot(p) && p.transfer.sent > 0 && p.transfer.sent < patience {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.others(), func(id ID) bool {
+		p := r.progress[id]
+		return p != nil && r.needsSnapshot(p) && p.transfer.sent > 0 && p.transfer.sent < patience
+	})
 }
 
 // handleInstallSnapshot is the receiver's side of Figure 13, up to the point
@@ -118,11 +117,10 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 		return
 	}
 	p.silent = 0
-	if m.Offset == p.transfer.offset || 0 < m.Offset && m.Offset < p.transfer.offset && p.transfer.sent < 2 {
-		return
+	if at := p.transfer.offset; m.Offset > at || m.Offset < at && (m.Offset == 0 || p.transfer.sent > 1) {
+		p.transfer = transfer{snapshot: m.LastIncluded, offset: m.Offset}
+		r.sendSnapshot(from)
 	}
-	p.transfer = transfer{snapshot: m.LastIncluded, offset: m.Offset}
-	r.sendSnapshot(from)
 }
 
 // Compact says that a snapshot of the state machine at an applied entry is on

@@ -69,6 +69,9 @@ type Stage struct {
 
 	// Demo tells the stage's story in a terminal.
 	Demo func(d *Demo) error
+
+	// direct connects to one server, for tests without sockets; nil means TCP.
+	direct func(ctx context.Context, address string) (Client, error)
 }
 
 // Client asks servers. Do is safe for many goroutines. Its error is an

@@ -14,6 +14,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/wire"
 )
 
 // The phases of a change of the members.
@@ -82,12 +83,16 @@ func (v view) find(id uint64) (viewed, bool) {
 	return v.Members[i], true
 }
 
-// askView asks one server who the members are.
+// askView asks one server who the members are: that server and no other, and
+// once, so the stage's client is of no use for it.
 func (a *app) askView(ctx context.Context, address string) (view, error) {
-	client := a.stage.Dial([]string{address})
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
 	defer cancel()
+	client, err := a.direct(ctx, address)
+	if err != nil {
+		return view{}, err
+	}
+	defer client.Close()
 	r, err := client.Do(ctx, api.Request{Op: api.Members})
 	if err != nil {
 		return view{}, err
@@ -97,6 +102,18 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 		return view{}, fmt.Errorf("what it says of the members makes no sense: %w", err)
 	}
 	return v, nil
+}
+
+// direct connects to one server.
+func (a *app) direct(ctx context.Context, address string) (Client, error) {
+	if a.stage.direct != nil {
+		return a.stage.direct(ctx, address)
+	}
+	c, err := wire.Dial(ctx, address, wire.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // askMembers asks all servers that can be found who the members are: those of

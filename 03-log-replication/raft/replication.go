@@ -173,7 +173,7 @@ func (r *Raft) meetingPoint(m AppendEntriesReply) Index {
 func (r *Raft) advanceCommitIndex() {
 	self := r.progress[r.options.ID]
 	self.matchIndex, self.nextIndex = r.saved, r.saved+1
-	for _, id := range r.config().members() {
+	for _, id := range r.config().Members() {
 		n := r.progress[id].matchIndex
 		if n > r.commitIndex && r.log.term(n) == r.currentTerm &&
 			r.config().Majority(func(id ID) bool { return r.progress[id].matchIndex >= n }) {
@@ -192,5 +192,5 @@ func (r *Raft) commitTo(index Index, why *Rule) {
 
 // others returns all servers but this one.
 func (r *Raft) others() []ID {
-	return slices.DeleteFunc(slices.Clone(r.config().members()), func(id ID) bool { return id == r.options.ID })
+	return slices.DeleteFunc(r.config().Members(), func(id ID) bool { return id == r.options.ID })
 }

@@ -101,8 +101,8 @@ type Options struct {
 	// ID is the server's own.
 	ID ID
 
-	// Members are all servers, in the order of their IDs.
-	Members []ID
+	// Config is who decides.
+	Config Config
 
 	// State and Log are what it saved in an earlier life.
 	State State
@@ -249,7 +249,7 @@ func (r *Raft) becomeFollower(term Term) {
 func (r *Raft) becomeLeader() {
 	r.role, r.leader = Leader, r.options.ID
 	r.progress = make(map[ID]*progress)
-	for _, id := range r.config().members() {
+	for _, id := range r.config().Members() {
 		r.progress[id] = &progress{nextIndex: r.log.lastIndex() + 1, probing: true}
 	}
 	r.broadcast()
@@ -319,4 +319,4 @@ func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
 
 // config returns the configuration that is in force.
-func (r *Raft) config() config { return config{voters: r.options.Members} }
+func (r *Raft) config() Config { return r.options.Config }

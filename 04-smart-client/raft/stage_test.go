@@ -16,7 +16,7 @@ type stage struct{}
 
 func (s *server) startOptions(members []ID) Options {
 	return Options{
-		ID: s.id, Members: members, State: s.disk.state, Log: s.disk.log,
+		ID: s.id, Config: Config{Voters: members}, State: s.disk.state, Log: s.disk.log,
 		HeartbeatTicks: 3, MaxBatch: 1000, Explain: true,
 	}
 }

@@ -107,7 +107,7 @@ func (s *Server) options(saved journal.Recovered) raft.Options {
 		Explain:        s.world.Trace != nil,
 	}
 	for _, m := range s.world.Config.Members {
-		o.Members = append(o.Members, raft.ID(m.ID))
+		o.Config.Voters = append(o.Config.Voters, raft.ID(m.ID))
 	}
 	for _, e := range saved.Entries {
 		o.Log = append(o.Log, fromJournal(e))

@@ -25,9 +25,9 @@ func TestMajority(t *testing.T) {
 		for i := range c.voters {
 			members = append(members, ID(i+1))
 		}
-		conf := config{voters: members}
+		conf := Config{Voters: members}
 		have := append(slices.Clone(members[c.voters-c.have:]), 90, 91, 92, 93)
 		require.Equal(t, c.want, conf.Majority(func(id ID) bool { return slices.Contains(have, id) }), "%+v", c)
-		require.Equal(t, members, conf.members())
+		require.Equal(t, members, conf.Members())
 	}
 }

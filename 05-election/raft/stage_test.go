@@ -31,7 +31,7 @@ const (
 func (s *server) startOptions(members []ID) Options {
 	s.stage.reads = map[ReadID]Index{}
 	return Options{
-		ID: s.id, Members: members, State: s.disk.state, Log: s.disk.log,
+		ID: s.id, Config: Config{Voters: members}, State: s.disk.state, Log: s.disk.log,
 		HeartbeatTicks: 3, ElectionTicks: [2]int{10, 19}, MaxBatch: 1000,
 		Random: s.draw, Explain: true,
 	}

@@ -1,21 +1,24 @@
 package raft
 
-// config is the set of servers that decide.
-type config struct {
-	voters []ID
+import "slices"
+
+// Config is a configuration: the servers that decide.
+type Config struct {
+	// Voters decide, by a majority. They stand in the order of their IDs.
+	Voters []ID
 }
 
 // Majority reports whether the servers for which has is true are a majority
 // (§5.2). Elections, commits and reads all ask here.
-func (c config) Majority(has func(ID) bool) bool {
+func (c Config) Majority(has func(ID) bool) bool {
 	n := 0
-	for _, id := range c.voters {
+	for _, id := range c.Voters {
 		if has(id) {
 			n++
 		}
 	}
-	return 2*n > len(c.voters)
+	return 2*n > len(c.Voters)
 }
 
-// members returns all servers, in the order of their IDs.
-func (c config) members() []ID { return c.voters }
+// Members returns all servers, in the order of their IDs.
+func (c Config) Members() []ID { return slices.Clone(c.Voters) }

@@ -118,8 +118,8 @@ type Options struct {
 	// ID is the server's own.
 	ID ID
 
-	// Members are all servers, in the order of their IDs.
-	Members []ID
+	// Config is who decides.
+	Config Config
 
 	// State and Log are what it saved in an earlier life.
 	State State
@@ -329,7 +329,7 @@ func (r *Raft) follow(leader ID) {
 func (r *Raft) becomeLeader() {
 	r.role, r.leader, r.votes = Leader, r.options.ID, nil
 	r.progress = make(map[ID]*progress)
-	for _, id := range r.config().members() {
+	for _, id := range r.config().Members() {
 		r.progress[id] = &progress{nextIndex: r.log.lastIndex() + 1, probing: true}
 	}
 	// An entry of its own term lets a leader commit what earlier leaders left
@@ -423,4 +423,4 @@ func (r *Raft) Entries(from Index) []Entry { return r.log.slice(from, r.log.last
 func (r *Raft) Entry(index Index) Entry { return r.log.entries[r.log.place(index)] }
 
 // config returns the configuration that is in force.
-func (r *Raft) config() config { return config{voters: r.options.Members} }
+func (r *Raft) config() Config { return r.options.Config }

@@ -53,7 +53,7 @@ func (s *server) startOptions(members []ID) Options {
 	s.stage.reads = map[ReadID]Index{}
 	s.stage.frozen, s.stage.placed, s.stage.incoming = nil, false, nil
 	return Options{
-		ID: s.id, Members: members, State: s.disk.state, Log: s.disk.log,
+		ID: s.id, Config: Config{Voters: members}, State: s.disk.state, Log: s.disk.log,
 		Base: s.disk.base, Snapshot: s.disk.covered(),
 		HeartbeatTicks: 3, ElectionTicks: [2]int{10, 19}, MaxBatch: 1000,
 		Random: s.draw, Explain: true,

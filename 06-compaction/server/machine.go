@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/snapshot"
 	"example.com/raftsteps/shared/strict"
 )
 
@@ -34,15 +33,16 @@ func (m *machine) freeze() *view {
 // close ends the view.
 func (v *view) close() { v.store.Close() }
 
-// save writes the view: keys, then sessions in the order of their last use,
-// each followed by its results.
+// save writes the view line by line: keys, then sessions in the order of their
+// last use, each followed by its results. line adds one to a snapshot, as
+// snapshot.Writer.Line does.
 //
 //	{"key":"x","value":"1"}
 //	{"session":5,"ack":2}
 //	{"result":3,"session":5,"index":9,"outcome":"mismatch","value":"1"}
-func (v *view) save(w *snapshot.Writer) {
+func (v *view) save(line func(add func(b []byte) []byte)) {
 	v.store.Each(func(key, value string) bool {
-		w.Line(func(b []byte) []byte {
+		line(func(b []byte) []byte {
 			b = append(b, `{"key":`...)
 			b = strict.AppendString(b, key)
 			b = append(b, `,"value":`...)
@@ -52,7 +52,7 @@ func (v *view) save(w *snapshot.Writer) {
 		return true
 	})
 	for _, s := range v.sessions {
-		w.Line(func(b []byte) []byte {
+		line(func(b []byte) []byte {
 			b = append(b, `{"session":`...)
 			b = strconv.AppendUint(b, s.id, 10)
 			b = appendNumber(b, "ack", s.ack)
@@ -60,7 +60,7 @@ func (v *view) save(w *snapshot.Writer) {
 		})
 		for _, seq := range slices.Sorted(maps.Keys(s.results)) {
 			r := s.results[seq]
-			w.Line(func(b []byte) []byte {
+			line(func(b []byte) []byte {
 				b = append(b, `{"result":`...)
 				b = strconv.AppendUint(b, seq, 10)
 				b = appendNumber(b, "session", s.id)

@@ -206,7 +206,7 @@ func (s *Server) writeSnapshot(c *compaction) error {
 	if err != nil {
 		return err
 	}
-	c.view.save(w)
+	c.view.save(w.Line)
 	return w.Finish()
 }
 

@@ -58,7 +58,10 @@ type Server struct {
 	world   node.World
 	rules   *raft.Raft
 	journal *journal.Journal
-	machine *machine
+	machine service
+
+	// fresh returns a machine that has applied nothing.
+	fresh func() service
 
 	snapshots snapshots
 
@@ -93,8 +96,13 @@ type waiter struct {
 	reply   func(api.Response)
 }
 
-// New starts a server with what its disk holds.
+// New starts a server of the key-value store with what its disk holds.
 func New(w node.World) (node.Server, error) {
+	return open(w, func() service { return newMachine() })
+}
+
+// open starts a server with what its disk holds.
+func open(w node.World, fresh func() service) (node.Server, error) {
 	j, saved, err := journal.Open(w.Disk, "journal", journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
 	if err != nil {
 		return nil, err
@@ -102,6 +110,7 @@ func New(w node.World) (node.Server, error) {
 	s := &Server{
 		world:   w,
 		journal: j,
+		fresh:   fresh,
 		waiting: make(map[raft.Index]waiter),
 	}
 	o, err := s.recover(saved)
@@ -225,7 +234,7 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		s.change(r, reply)
 	case api.Transfer:
 		s.transfer(r, reply)
-	case kv.Get:
+	case kv.Get, api.Barrier:
 		s.read(r, reply)
 	default:
 		s.propose(r, reply)
@@ -235,12 +244,12 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 // propose hands a command to the rules; the client is answered when it has been
 // applied.
 func (s *Server) propose(r api.Request, reply func(api.Response)) {
-	if err := checkSession(r); err != nil {
-		reply(api.Failed(r.ID, err))
+	command, refusal := s.machine.command(r)
+	if refusal != nil {
+		reply(api.Failed(r.ID, refusal))
 		return
 	}
-	c := command{Command: r.Command(), session: r.Session, seq: r.Seq, ack: r.Ack}
-	index, term, err := s.rules.Propose(c.appendJSON(nil))
+	index, term, err := s.rules.Propose(command)
 	if err != nil {
 		reply(api.Failed(r.ID, s.notLeader()))
 		return
@@ -326,21 +335,20 @@ func (s *Server) apply(e raft.Entry) error {
 	case raft.NoOp:
 		return nil
 	case raft.ConfigEntry:
-		s.answer(e, result{index: uint64(e.Index)})
+		s.answer(e, nil)
 		return nil
 	}
-	command, err := decodeCommand(e.Command)
-	if err != nil {
-		return fmt.Errorf("apply entry %d: %w", e.Index, err)
+	result := s.machine.Apply(uint64(e.Index), e.Command)
+	if f, ok := result.(foreign); ok {
+		return fmt.Errorf("apply entry %d: %w", e.Index, f.error)
 	}
-	result := s.machine.apply(uint64(e.Index), command)
 	s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
 	s.answer(e, result)
 	return nil
 }
 
 // answer tells the client that waits for an entry what it gave.
-func (s *Server) answer(e raft.Entry, result result) {
+func (s *Server) answer(e raft.Entry, result any) {
 	w, ok := s.waiting[e.Index]
 	if !ok {
 		return
@@ -350,7 +358,11 @@ func (s *Server) answer(e raft.Entry, result result) {
 		w.reply(api.Failed(w.request.ID, s.overwritten(e)))
 		return
 	}
-	w.reply(result.response(w.request))
+	if e.Kind == raft.ConfigEntry {
+		w.reply(api.Response{ID: w.request.ID, Index: uint64(e.Index)})
+		return
+	}
+	w.reply(s.machine.response(w.request, uint64(e.Index), result))
 }
 
 // abandon answers the clients whose commands are in the hands of another

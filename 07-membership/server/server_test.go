@@ -38,8 +38,12 @@ type world struct {
 
 // start starts server 1 of a cluster with that many members.
 func start(t *testing.T, members uint64, d *disk.Sim) *world {
+	return startWith(t, New, members, d)
+}
+
+func startWith(t *testing.T, factory node.Factory, members uint64, d *disk.Sim) *world {
 	w := &world{t: t, disk: d}
-	s, err := New(w.world(members))
+	s, err := factory(w.world(members))
 	require.NoError(t, err)
 	w.server = s.(*Server)
 	d.Hook = func(op disk.Op) error {

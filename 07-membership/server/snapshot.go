@@ -60,8 +60,8 @@ type snapshots struct {
 // loadSnapshot brings the state machine to where the newest snapshot was taken,
 // and returns its header.
 func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) {
-	m := newMachine()
-	h, err := snapshot.Read(s.world.Disk, newestName, m.load)
+	m := s.fresh()
+	h, err := snapshot.Read(s.world.Disk, newestName, m.Restore)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		h = snapshot.Header{Stage: Stage, Cluster: s.world.Config.Cluster}
@@ -128,7 +128,7 @@ func (s *Server) takeSnapshot() {
 	if len(s.rules.Config(status.Applied).Voters) == 0 {
 		return
 	}
-	c := &compaction{at: s.rules.Position(status.Applied), view: s.machine.freeze()}
+	c := &compaction{at: s.rules.Position(status.Applied), view: s.machine.Snapshot()}
 	c.base = s.rules.Position(s.base(c.at.Index))
 	c.config, c.baseConfig = s.configText(c.at.Index), s.configText(c.base.Index)
 	c.last = c.base
@@ -165,7 +165,7 @@ func (s *Server) base(at raft.Index) raft.Index {
 type compaction struct {
 	// at is the last entry in the snapshot, base the one before the journal.
 	at, base raft.Position
-	view     *view
+	view     View
 
 	// config is in force at the one, baseConfig at the other.
 	config, baseConfig string
@@ -214,8 +214,7 @@ func (s *Server) writeSnapshot(c *compaction) error {
 	if err != nil {
 		return err
 	}
-	c.view.save(w)
-	return w.Finish()
+	return errors.Join(c.view.Save(w.Line), w.Finish())
 }
 
 // writeJournal writes what has come into the new journal. It may run beside the
@@ -249,7 +248,7 @@ func (s *Server) placeSnapshot(c *compaction) (err error) {
 // by entries or a snapshot of a new leader, some of it was in vain.
 func (s *Server) finishSnapshot(c *compaction) error {
 	if c.view != nil {
-		c.view.close()
+		c.view.Close()
 		c.view = nil
 	}
 	switch status := s.rules.Status(); {
@@ -360,8 +359,8 @@ func (s *Server) install(at raft.Position) error {
 		s.rules.Discard() // entries were faster, or its own one needs the name
 		return nil
 	}
-	m := newMachine()
-	h, err := snapshot.Read(s.world.Disk, incomingName, m.load)
+	m := s.fresh()
+	h, err := snapshot.Read(s.world.Disk, incomingName, m.Restore)
 	if err == nil {
 		err = s.checkHeader(h)
 	}

@@ -306,6 +306,6 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 		w.server.Tick()
 	}
 	require.Equal(t, w.status().Snapshot, f.status().Snapshot)
-	require.Equal(t, w.server.machine.store.Len(), 400)
-	require.NotZero(t, f.server.machine.store.Len())
+	require.Equal(t, w.server.machine.(*machine).store.Len(), 400)
+	require.NotZero(t, f.server.machine.(*machine).store.Len())
 }

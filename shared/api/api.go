@@ -51,6 +51,14 @@ const (
 
 	// Transfer asks the leader to hand the lead on to another member.
 	Transfer = "transfer"
+
+	// Propose gives the leader a command of a state machine that is not the
+	// store; its value is the command, a JSON value written as a string.
+	Propose = "propose"
+
+	// Barrier is answered when the server that is asked has applied all that was
+	// acknowledged before.
+	Barrier = "barrier"
 )
 
 // Fields is a set of the fields a request may have, besides id and op.
@@ -377,7 +385,7 @@ func (r Request) AppendJSON(b []byte) []byte {
 		b = append(b, `,"old":`...)
 		b = strict.AppendString(b, r.Old)
 	}
-	if r.Op == kv.Put || r.Op == kv.Append || r.Op == kv.Cas {
+	if r.Op == kv.Put || r.Op == kv.Append || r.Op == kv.Cas || r.Op == Propose {
 		b = append(b, `,"value":`...)
 		b = strict.AppendString(b, r.Value)
 	}

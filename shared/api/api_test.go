@@ -27,6 +27,8 @@ func all() Ops {
 	ops[Change] = Op{May: Add | Remove}
 	ops[Cancel] = Op{}
 	ops[Transfer] = Op{Needs: To}
+	ops[Propose] = Op{Needs: Value}
+	ops[Barrier] = Op{}
 	return ops
 }
 
@@ -123,6 +125,8 @@ func TestRequestRoundTrip(t *testing.T) {
 		{ID: 1, Op: Members},
 		{ID: 1, Op: Cancel},
 		{ID: 1, Op: Transfer, To: 3},
+		{ID: 1, Op: Propose, Value: `{"a":1}`},
+		{ID: 1, Op: Barrier},
 		{ID: 1, Op: Change, Add: []Member{{ID: 4, Address: "127.0.0.1:7074"}, {ID: MaxID, Address: "[::1]:1"}}, Remove: []uint64{1, 2}},
 		{Op: Change, Add: []Member{{ID: 4, Address: "n4.example:7074"}}},
 		{Op: Change, Remove: []uint64{1}},

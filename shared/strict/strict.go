@@ -67,6 +67,9 @@ type Decoder struct {
 	depth int
 	field []byte
 	err   *Error
+
+	// inside is how much less deep than MaxDepth arrays and objects may nest.
+	inside int
 }
 
 // NewDecoder returns a decoder of text, which must stay unchanged while the
@@ -79,6 +82,10 @@ func NewDecoder(text []byte) Decoder {
 	}
 	return d
 }
+
+// Inside says that the value is going to stand inside other text, that many
+// arrays and objects deep: so much less may it nest itself.
+func (d *Decoder) Inside(levels int) { d.inside = levels }
 
 func firstInvalid(b []byte) int {
 	for i := 0; i < len(b); {
@@ -227,8 +234,8 @@ func (d *Decoder) open(c byte, what string) bool {
 		d.fail("want %s, found %s", what, d.found())
 		return false
 	}
-	if d.depth++; d.depth > MaxDepth {
-		d.fail("nested deeper than %d", MaxDepth)
+	if d.depth++; d.depth > MaxDepth-d.inside {
+		d.fail("nested deeper than %d", MaxDepth-d.inside)
 		return false
 	}
 	return true

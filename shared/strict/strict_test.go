@@ -126,6 +126,29 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
+// A value that will stand inside another has less depth left.
+func TestInside(t *testing.T) {
+	for _, c := range []struct {
+		text   string
+		inside int
+		want   string
+	}{
+		{`[[{"a":[1]}]]`, 4, ""},
+		{`[[{"a":[[1]]}]]`, 4, `field "a": nested deeper than 4 (at byte 9)`},
+		{`1`, MaxDepth, ""},
+		{`[]`, MaxDepth, `nested deeper than 0 (at byte 1)`},
+	} {
+		d := NewDecoder([]byte(c.text))
+		d.Inside(c.inside)
+		d.Raw()
+		if c.want == "" {
+			require.NoError(t, d.End(), c.text)
+			continue
+		}
+		require.EqualError(t, d.End(), c.want, c.text)
+	}
+}
+
 func TestTooManyFields(t *testing.T) {
 	object := func(fields int) string {
 		var parts []string

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/strict"
+)
+
+// Machine is a state machine: what a cluster replicates. The key-value store
+// with its sessions is one, and With takes any other.
+//
+// Every server has a machine of its own and gives it the same commands in the
+// same order, so it must be deterministic: no clock, no randomness, no order of
+// a map. Its methods are called by one goroutine, one at a time.
+type Machine interface {
+	// Apply carries out the committed command at an index of the log and returns
+	// its result, which is what encoding/json can write. The command is a JSON
+	// value; it must not be changed, and may be kept. Not all of the indexes
+	// come: some entries are the cluster's own.
+	//
+	// Apply cannot fail. A command that makes no sense, or cannot be done now,
+	// changes nothing and has a result that says so. The log may bring a command
+	// twice, if a client that got no answer has sent it again: where that must
+	// not happen, let commands have names, and remember the results.
+	Apply(index uint64, command []byte) any
+
+	// Snapshot returns a view of the state as it is now. It should take next to
+	// no time, for no command is applied meanwhile. No other view is asked for
+	// until this one is closed.
+	Snapshot() View
+
+	// Restore takes one line that a View has written. It is called for each, in
+	// their order, on a machine that is new. The line must not be kept. An error
+	// says that the line is none of this machine's: the snapshot is not used.
+	Restore(line []byte) error
+}
+
+// View is a state machine as it was at one moment, to be written to a snapshot
+// while the machine goes on.
+type View interface {
+	// Save writes the view: it calls line for each of its lines, with a function
+	// that appends the line to b, a JSON value without a line break. The same
+	// state should give the same lines. It runs beside the machine, so it must
+	// touch nothing that Apply changes. An error ends the server: without
+	// snapshots its disk would fill.
+	Save(line func(add func(b []byte) []byte)) error
+
+	// Close ends the view. It is called by the machine's goroutine, once Save has
+	// returned.
+	Close()
+}
+
+// maxText is the longest command that a Machine is given, and the longest line
+// of its snapshot, in bytes.
+const maxText = 1 << 20
+
+// inMessage is how deep inside a message between servers a command stands:
+// {"appendEntries":{"entries":[{"command":…}]}}.
+const inMessage = 4
+
+// LibraryOps is what a client can ask a server whose machine is not the store.
+var LibraryOps = func() api.Ops {
+	ops := api.Ops{api.Propose: {Needs: api.Value}, api.Barrier: {}}
+	for _, name := range []string{api.Status, api.Log, api.Members, api.Change, api.Cancel, api.Transfer} {
+		ops[name] = Ops[name]
+	}
+	return ops
+}()
+
+// With returns a factory of servers that replicate another state machine than
+// the key-value store. newMachine returns one that has applied nothing; it is
+// called at the start, and again when a snapshot comes from a leader.
+//
+// The server then takes LibraryOps. The answer to a propose is given when the
+// command has been applied, with its index, and its result as data. The answer
+// to a barrier says that this server has applied all that was acknowledged
+// before the request came.
+func With(newMachine func() Machine) node.Factory {
+	return func(w node.World) (node.Server, error) {
+		return open(w, func() service { return plain{newMachine()} })
+	}
+}
+
+// Machine returns the state machine as it is now. It is another one after the
+// server has taken a leader's snapshot. Only the goroutine that calls the other
+// methods may look at it.
+func (s *Server) Machine() Machine {
+	if p, ok := s.machine.(plain); ok {
+		return p.Machine
+	}
+	return s.machine
+}
+
+// Progress returns the index of the last entry that this server has applied,
+// and the leader that it knows, 0 for none.
+func (s *Server) Progress() (applied, leader uint64) {
+	status := s.rules.Status()
+	return uint64(status.Applied), uint64(status.Leader)
+}
+
+// service is a state machine and how clients speak to it.
+type service interface {
+	Machine
+
+	// command makes of a request the command that goes into the log, or says
+	// what is wrong with it.
+	command(r api.Request) ([]byte, *api.Error)
+
+	// response tells a client what applying its command gave.
+	response(r api.Request, index uint64, result any) api.Response
+
+	// read answers a request that changes nothing.
+	read(r api.Request) api.Response
+
+	// appendStatus appends what a status says of the machine.
+	appendStatus(b []byte) []byte
+
+	// hash sums up the state; see node.Hasher.
+	hash() uint64
+}
+
+// foreign is the result of a command that is none of this machine's. Another
+// program than this one has written it, and what it does nobody here knows:
+// the server stops before its state can differ from that of others.
+type foreign struct{ error }
+
+// plain is the service of a Machine that knows nothing of clients.
+type plain struct{ Machine }
+
+func (p plain) command(r api.Request) ([]byte, *api.Error) {
+	if len(r.Value) > maxText {
+		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), maxText)}
+	}
+	command := []byte(r.Value)
+	if err := checkValue(command, inMessage); err != nil {
+		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("a command is a JSON value on one line: %v", err)}
+	}
+	return command, nil
+}
+
+// checkValue says what is wrong with a text that should be one JSON value on
+// one line, and is going to stand that deep inside another.
+func checkValue(text []byte, inside int) error {
+	if i := bytes.IndexAny(text, "\n\r\t"); i >= 0 {
+		return fmt.Errorf("there is a tab or a line break (at byte %d)", i)
+	}
+	d := strict.NewDecoder(text)
+	d.Inside(inside)
+	d.Raw()
+	return d.End()
+}
+
+func (p plain) response(r api.Request, index uint64, result any) api.Response {
+	data, err := json.Marshal(result)
+	if err != nil {
+		return api.Failed(r.ID, &api.Error{Code: api.Unknown, Message: fmt.Sprintf("the command was carried out as entry %d, but its result cannot be written: %v", index, err)})
+	}
+	return api.Response{ID: r.ID, Index: index, Data: data}
+}
+
+func (p plain) read(r api.Request) api.Response { return api.Response{ID: r.ID} }
+
+func (p plain) appendStatus(b []byte) []byte { return b }
+
+func (p plain) hash() uint64 { return 0 }
+
+// lineName is what stands before a machine's line in a snapshot, so that none
+// can be taken for one of the file's own.
+const lineName = `{"line":`
+
+// Snapshot returns a view that writes the machine's lines.
+func (p plain) Snapshot() View { return plainView{p.Machine.Snapshot()} }
+
+type plainView struct{ View }
+
+// Save writes the lines of the machine, and makes sure that they can be sent
+// and read again.
+func (v plainView) Save(line func(add func(b []byte) []byte)) error {
+	var bad error
+	err := v.View.Save(func(add func(b []byte) []byte) {
+		line(func(b []byte) []byte {
+			start := len(b) + len(lineName)
+			b = add(append(b, lineName...))
+			if text := b[start:]; len(text) > maxText {
+				bad = fmt.Errorf("it has %d bytes; at most %d are allowed", len(text), maxText)
+			} else if err := checkValue(text, 1); err != nil {
+				bad = err
+			}
+			return append(b, '}')
+		})
+	})
+	if bad != nil {
+		bad = fmt.Errorf("a line that the state machine wrote for its snapshot: %w", bad)
+	}
+	return errors.Join(err, bad)
+}
+
+// Restore gives the machine a line that it has written.
+func (p plain) Restore(text []byte) error {
+	line, found := bytes.CutPrefix(text, []byte(lineName))
+	if !found || !bytes.HasSuffix(line, []byte("}")) {
+		return errors.New("it is not a line of a state machine that was given to this server")
+	}
+	return p.Machine.Restore(line[:len(line)-1])
+}

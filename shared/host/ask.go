@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"example.com/raftsteps/shared/api"
 )
@@ -16,6 +17,14 @@ import (
 // server ended first. A request that comes before Run waits for it. Do is safe
 // for concurrent use.
 func (h *Host) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	return h.DoThen(ctx, r, nil)
+}
+
+// DoThen is Do, and calls then with the answer, if there is one and it is no
+// error, on the goroutine that owns the server, between two of its inputs: then
+// may look into the server, and must not wait. Once DoThen has returned, then is
+// not called any more.
+func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response)) (api.Response, error) {
 	if err := h.o.Ops.Check(r); err != nil {
 		return api.Response{}, err
 	}
@@ -26,24 +35,52 @@ func (h *Host) Do(ctx context.Context, r api.Request) (api.Response, error) {
 		return api.Response{}, stopping()
 	}
 	defer h.asked.end()
-	answer := make(chan api.Response, 1)
-	h.loop.request(r, func(a api.Response) { answer <- a })
-	var a api.Response
-	select {
-	case a = <-answer:
-	case <-ctx.Done():
+	call := call{then: then, answer: make(chan api.Response, 1)}
+	h.loop.request(r, call.reply)
+	a, ok := call.wait(ctx.Done(), h.loop.ended)
+	switch {
+	case !ok && ctx.Err() != nil:
 		return api.Response{}, unknown(fmt.Sprintf("no answer in time (%v)", ctx.Err()))
-	case <-h.loop.ended:
-		select {
-		case a = <-answer: // it came just before
-		default:
-			return api.Response{}, unknown("the server stopped before the outcome was known")
-		}
-	}
-	if a.Error != nil {
+	case !ok:
+		return api.Response{}, unknown("the server stopped before the outcome was known")
+	case a.Error != nil:
 		return a, a.Error
 	}
 	return a, nil
+}
+
+// call is one that waits for its answer.
+type call struct {
+	then   func(api.Response)
+	answer chan api.Response
+
+	// over is true when the answer has come, or nobody waits for it any more.
+	over atomic.Bool
+}
+
+// reply is called once, by the server.
+func (c *call) reply(a api.Response) {
+	if !c.over.CompareAndSwap(false, true) {
+		return
+	}
+	if c.then != nil && a.Error == nil {
+		c.then(a)
+	}
+	c.answer <- a
+}
+
+// wait returns the answer, or false if ctx or the server ended before it came.
+func (c *call) wait(ctx, server <-chan struct{}) (api.Response, bool) {
+	select {
+	case a := <-c.answer:
+		return a, true
+	case <-ctx:
+	case <-server:
+	}
+	if c.over.CompareAndSwap(false, true) {
+		return api.Response{}, false
+	}
+	return <-c.answer, true // it came just before, or comes just now
 }
 
 func stopping() *api.Error {

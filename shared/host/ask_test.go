@@ -83,6 +83,60 @@ func TestDoBeforeRun(t *testing.T) {
 	})
 }
 
+// What is done with the answer is done where the server lives, before the
+// caller goes on.
+func TestDoThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &recorder{}
+		h := alone(t, server)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(ctx) }()
+		for i := range 100 {
+			seen := 0 // by two goroutines, and no lock: the race detector watches
+			a, err := h.DoThen(t.Context(), getX, func(a api.Response) {
+				require.Equal(t, "x", a.Value)
+				server.waiting = server.waiting[:0:0]
+				seen = i + 1
+			})
+			require.NoError(t, err)
+			require.Equal(t, "x", a.Value)
+			require.Equal(t, i+1, seen)
+		}
+		stop()
+		require.NoError(t, <-ended)
+		_, err := h.DoThen(t.Context(), getX, func(api.Response) { t.Error("there is no answer") })
+		requireError(t, err, api.Unavailable, true, "the server is stopping")
+	})
+}
+
+// Who has stopped waiting is not called any more, and who is being called is
+// waited for.
+func TestDoThenAndAnEndOfWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := alone(t, &slow{})
+		run, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(run) }()
+		late, giveUp := context.WithTimeout(t.Context(), time.Second)
+		defer giveUp()
+		_, err := h.DoThen(late, getX, func(api.Response) { t.Error("nobody waits any more") })
+		requireError(t, err, api.Unknown, false, "no answer in time")
+
+		ctx, cancel := context.WithCancel(t.Context())
+		done := false
+		_, err = h.DoThen(ctx, getX, func(api.Response) {
+			cancel()
+			time.Sleep(time.Second)
+			done = true
+		})
+		require.NoError(t, err)
+		require.True(t, done)
+		stop()
+		require.NoError(t, <-ended)
+	})
+}
+
 // A server that stops answers first what it has begun, for a bounded time.
 func TestStopWaitsForDo(t *testing.T) {
 	for _, c := range []struct {

@@ -85,6 +85,9 @@ type Options struct {
 	// (--verify). ValueSize, Keys and Mix then mean nothing.
 	Verify bool
 
+	// Fill writes every key once before the clients start (--fill).
+	Fill bool
+
 	// Seed starts the random choice of keys and operations (--seed).
 	Seed uint64
 
@@ -131,6 +134,8 @@ func (o Options) Check() error {
 		return fmt.Errorf("--timeout is %v; want more than 0", o.Timeout)
 	case o.ValueSize < 0 || o.ValueSize > kv.MaxValue:
 		return fmt.Errorf("--value-size is %d; want 0 to %d", o.ValueSize, kv.MaxValue)
+	case o.Fill && o.Verify:
+		return errors.New("--fill writes the keys of --mix, and --verify has keys of its own; give one of them")
 	case o.Keys < 1 || o.Keys > maxKeys:
 		return fmt.Errorf("--keys is %d; want 1 to %d", o.Keys, maxKeys)
 	}
@@ -165,6 +170,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	sources, judge := prepare(o)
+	if o.Fill {
+		if err := newRun(o).fill(ctx, clients); err != nil {
+			return Report{}, err
+		}
+	}
 	r := newRun(o)
 	var g errgroup.Group
 	for i, s := range sources {

@@ -315,6 +315,40 @@ func TestAValueThatIsFullIsDeleted(t *testing.T) {
 	})
 }
 
+func TestFillWritesEveryKeyBeforeTheClockStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(time.Millisecond)
+		w.fails = func(at time.Duration, _ api.Request) *api.Error {
+			if at > 10*time.Millisecond && at < 500*time.Millisecond {
+				return &api.Error{Code: api.Unknown, Message: "no leader"}
+			}
+			return nil
+		}
+		o := bench.Options{Dial: w.dial, Clients: 4, Duration: time.Second, Timeout: time.Second, ValueSize: 3, Keys: 100, Mix: "get", Fill: true, Seed: 1}
+		var said strings.Builder
+		o.Progress = &said
+		report, err := bench.Run(t.Context(), o)
+		require.NoError(t, err)
+		require.Equal(t, 100, w.store.Len())
+		require.Empty(t, report.Errors, "they were before the clock")
+		require.Contains(t, said.String(), "filled 100 keys in 0.5 s")
+	})
+}
+
+func TestFillEndsWithTheFirstKeyThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(time.Millisecond)
+		w.fails = func(at time.Duration, r api.Request) *api.Error {
+			if r.Op == kv.Put && at > 10*time.Millisecond {
+				return &api.Error{Code: api.Unavailable, Message: "nobody leads", Definite: true}
+			}
+			return nil
+		}
+		_, err := bench.Run(t.Context(), bench.Options{Dial: w.dial, Clients: 1, Duration: time.Second, Timeout: time.Second, Keys: 100, Mix: "get", Fill: true})
+		require.ErrorContains(t, err, "filling: 9 of 100 keys are written: unavailable: nobody leads")
+	})
+}
+
 func TestOptionsAreCheckedByTheNameOfTheFlag(t *testing.T) {
 	for want, change := range map[string]func(*bench.Options){
 		"--clients is 0":                                  func(o *bench.Options) { o.Clients = 0 },

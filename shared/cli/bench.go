@@ -30,6 +30,7 @@ there exactly once.`,
 	f.StringVar(&o.Mix, "mix", o.Mix, "what to do, in parts: put=90,get=10")
 	f.Uint64Var(&o.Seed, "seed", o.Seed, "starts the choice of keys and operations")
 	f.BoolVar(&o.Verify, "verify", o.Verify, "append tokens and look for each at the end")
+	f.BoolVar(&o.Fill, "fill", o.Fill, "write every key once before")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.bench(cmd, o) }
 	return cmd
 }

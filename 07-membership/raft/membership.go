@@ -95,14 +95,16 @@ func (r *Raft) advanceChange() {
 	}
 }
 
-// caughtUp reports whether those who join have what was in the log when the
-// change began, and are no further behind now than a follower may be. It does
-// not wait for voters, who may be down.
+// caughtUp reports whether those who join, and a majority of the voters to come,
+// have what was in the log when the change began, and are no further behind now
+// than a follower may be. It does not wait for all voters, who may be down; but
+// with too many down C_old,new could never be committed, nor be called off.
 func (r *Raft) caughtUp(c Config) bool {
-	return !slices.ContainsFunc(c.Next, func(id ID) bool {
+	has := func(id ID) bool {
 		match := r.progress[id].matchIndex
-		return !c.votes(id) && (match < c.Index || match+maxInFlight < r.log.lastIndex())
-	})
+		return match >= c.Index && match+maxInFlight >= r.log.lastIndex()
+	}
+	return majority(c.Next, has) && !slices.ContainsFunc(c.Next, func(id ID) bool { return !c.votes(id) && !has(id) })
 }
 
 // mayStand reports whether this server can be a candidate: a voter, or one that

@@ -31,8 +31,9 @@ func crashInChange(r *run) {
 		{"the power of the leader is cut at operation %d of its disk", func(r *run, t *turnover, nth int) { t.cutPower(r, t.leader, nth) }},
 		{"the power of a follower is cut at operation %d of its disk", func(r *run, t *turnover, nth int) { t.cutPower(r, t.stays, nth) }},
 		{"the power of the new server is cut at operation %d of its disk", func(r *run, t *turnover, nth int) { t.cutPower(r, t.comes, nth) }},
-		{"the leader is killed at message %d", func(r *run, t *turnover, nth int) { t.atMessage(r, nth, func() { r.w.Crash(t.leader) }) }},
-		{"message %d is lost", func(r *run, t *turnover, nth int) { t.atMessage(r, nth, nil) }},
+		{"the leader is killed at message %d", func(r *run, t *turnover, nth int) { t.atMessage(r, nth, t.leader) }},
+		{"the new server is killed at message %d", func(r *run, t *turnover, nth int) { t.atMessage(r, nth, t.comes) }},
+		{"message %d is lost", func(r *run, t *turnover, nth int) { t.atMessage(r, nth, 0) }},
 	} {
 		nth, reached := 1, true
 		for ; reached && nth < most && !r.over(); nth++ {
@@ -122,14 +123,12 @@ func (t *turnover) cutPower(r *run, id uint64, nth int) {
 	r.w.PowerCutAt(id, nth)
 }
 
-// atMessage does something at the nth message of the change that is no mere
-// repetition, or loses it.
-func (t *turnover) atMessage(r *run, nth int, do func()) {
+// atMessage kills a server when the nth message of the change that is no mere
+// repetition is sent, or, if it is server 0, loses the message.
+func (t *turnover) atMessage(r *run, nth int, victim uint64) {
 	last := make(map[[2]uint64]string)
 	seen := 0
-	if do != nil {
-		t.victim = t.leader
-	}
+	t.victim = victim
 	r.w.Drop(func(from, to uint64, line []byte) bool {
 		link := [2]uint64{from, to}
 		if last[link] == string(line) {
@@ -140,10 +139,10 @@ func (t *turnover) atMessage(r *run, nth int, do func()) {
 			return false
 		}
 		t.struck = true
-		if do != nil {
-			r.w.After(0, do)
+		if victim != 0 {
+			r.w.After(0, func() { r.w.Crash(victim) })
 		}
-		return do == nil
+		return victim == 0
 	})
 }
 

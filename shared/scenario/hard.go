@@ -319,6 +319,7 @@ func chaos(r *run) {
 	r.calm = true
 	r.mustWrite("calm", "1")
 	r.wait(time.Second)
+	r.replaceSome()
 	clients.Stop()
 	if !r.over() && !r.w.RunUntil(clients.Idle, calmTime) && !r.over() {
 		r.breaks(Unavailable, "a client has no answer %v after all faults have ended", calmTime)

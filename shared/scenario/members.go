@@ -24,7 +24,7 @@ type membership struct {
 	id, term      uint64
 	phase         string
 	settled, gone bool
-	voters        []uint64
+	voters, next  []uint64
 }
 
 // membership asks a server who the members are.
@@ -64,19 +64,24 @@ func (r *run) membership(server uint64) (membership, bool) {
 // member reads one of the members.
 func (m *membership) member(d *strict.Decoder) {
 	var id uint64
-	var voter bool
+	var voter, next bool
 	d.Object(func(field []byte) {
 		switch string(field) {
 		case "id":
 			id = d.Uint()
 		case "voter":
 			voter = d.Bool()
+		case "next":
+			next = d.Bool()
 		default:
 			d.Raw()
 		}
 	})
 	if voter {
 		m.voters = append(m.voters, id)
+	}
+	if next {
+		m.next = append(m.next, id)
 	}
 }
 

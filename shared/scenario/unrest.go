@@ -137,6 +137,25 @@ func (r *run) finishChange() {
 	r.breaks(Unavailable, "%v after all faults have ended, a change of the members is not done, though %s run: %+v", calmTime, nodeNames(r.w.Running()), all)
 }
 
+// replaceSome takes a minority of the members away for good, or nobody, and puts
+// new machines in their place, as far as there are any.
+func (r *run) replaceSome() {
+	members, changing := r.invariants.Members()
+	most := min(2, (len(members.Now)-1)/2)
+	if r.over() || changing || most < 1 {
+		return
+	}
+	lost := r.pick(members.Now, r.w.Rand().IntN(most+1))
+	r.say("%s are lost for good", nodeNames(lost))
+	r.retire(lost...)
+	r.mustWrite("lost", "1")
+	spares := r.pick(r.joiners(), len(lost))
+	if len(lost) > 0 && len(spares) > 0 {
+		r.restart(spares...)
+		r.change(spares, lost)
+	}
+}
+
 // known are the servers that the clients of a chaos ask: all that run or ran,
 // members or not, as long as everything is in a muddle, and the members then.
 func (r *run) known() []uint64 {

@@ -215,7 +215,7 @@ func newModel(t testing.TB, b bounds) *model {
 		Names: reflect.TypeFor[ID](),
 		// Clocks and what never changes; reasons explain and do not act.
 		Leave: append([]string{
-			"Raft.elapsed", "Options.Config", "Options.State", "Options.Log", "Options.HeartbeatTicks",
+			"Raft.elapsed", "Options.Members", "Options.State", "Options.Log", "Options.HeartbeatTicks",
 			"Options.MaxBatch", "Options.Explain", "Output.Reasons", "machine.life",
 		}, exploreLeaves...),
 		// The network has no order.
@@ -265,7 +265,7 @@ func (p *model) happened(e *explore.Effect[*machine, Message], code string) {
 
 // boot starts a server with what is on its disk.
 func (p *model) boot(id ID, d disk, life uint64) *machine {
-	o := Options{ID: id, Config: Config{Voters: p.members}, State: d.state, Log: d.log, Base: d.base, Snapshot: d.covered(), HeartbeatTicks: 3, MaxBatch: 1000, Explain: true}
+	o := Options{ID: id, Members: p.members, State: d.state, Log: d.log, Base: d.base, Snapshot: d.covered(), HeartbeatTicks: 3, MaxBatch: 1000, Explain: true}
 	if p.single {
 		o.MaxBatch = -1
 	}
@@ -464,6 +464,7 @@ func (p *model) checkChange(err *error, a, b *machine, restarted bool) {
 	was, is := a.raft, b.raft
 	id := is.options.ID
 	p.check(err, a.disk.state.CurrentTerm <= b.disk.state.CurrentTerm, monotone, "the term on the disk of %v falls", id)
+	p.check(err, len(a.disk.snapshot) <= len(b.disk.snapshot), monotone, "the snapshot of %v goes back to %v", id, b.disk.covered())
 	p.check(err, is.lastApplied <= is.commitIndex && is.commitIndex <= is.log.lastIndex(), order,
 		"%v has applied %d, committed %d, and its log ends at %d", id, is.lastApplied, is.commitIndex, is.log.lastIndex())
 	p.check(err, is.log.base() <= is.snapshot.Index && is.snapshot.Index <= is.lastApplied, order,

@@ -58,6 +58,7 @@ func newGhost() ghost { return ghost{leaders: map[Term]ID{}, votes: map[vote]ID{
 // seen is what was true of a server when it was last looked at.
 type seen struct {
 	term            Term
+	snapshot        Index
 	commit, applied Index
 	led             Term
 	log             []Entry
@@ -84,18 +85,21 @@ func (c *cluster) check(s *server, grown bool) {
 	}
 	c.checkStage(s)
 	s.seen.term, s.seen.commit, s.seen.applied = s.raft.currentTerm, s.raft.commitIndex, s.raft.lastApplied
-	s.seen.log, s.seen.led = s.disk.all(), 0
+	s.seen.snapshot, s.seen.log, s.seen.led = s.raft.snapshot.Index, s.disk.all(), 0
 	if s.raft.role == Leader {
 		s.seen.led = s.raft.currentTerm
 	}
 }
 
-// checkMonotone: terms never fall, not even over a restart; commitIndex and
-// lastApplied never fall while the server lives.
+// checkMonotone: terms and snapshots never fall, not even over a restart;
+// commitIndex and lastApplied never fall while the server lives.
 func (c *cluster) checkMonotone(s *server) {
 	r := s.raft
 	if r.currentTerm < s.seen.term {
 		c.broken(monotone, "%v went back from term %d to %d", s.id, s.seen.term, r.currentTerm)
+	}
+	if r.snapshot.Index < s.seen.snapshot {
+		c.broken(monotone, "%v went back from a snapshot up to %d to one up to %d", s.id, s.seen.snapshot, r.snapshot.Index)
 	}
 	if r.commitIndex < s.seen.commit || r.lastApplied < s.seen.applied {
 		c.broken(monotone, "%v went back from commit %d, applied %d to %d and %d", s.id, s.seen.commit, s.seen.applied, r.commitIndex, r.lastApplied)

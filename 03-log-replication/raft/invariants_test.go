@@ -157,8 +157,9 @@ func (c *cluster) checkCompleteness() {
 // checkProgress: 0 ≤ match < next ≤ last+1, and what a leader believes to be on
 // a follower's disk is there, as long as that follower is still in its term.
 func (c *cluster) checkProgress(s *server) {
-	for _, f := range c.servers {
-		match, next := s.raft.Progress(f.id)
+	for _, id := range s.raft.config().Members() {
+		f := c.server(id)
+		match, next := s.raft.Progress(id)
 		if match >= next || next > s.raft.log.lastIndex()+1 {
 			c.broken(progressTrue, "%v believes in match %d and next %d for %v, and its log ends at %d", s.id, match, next, f.id, s.raft.log.lastIndex())
 		}
@@ -184,14 +185,8 @@ func (c *cluster) checkCommit(s *server) (grown bool) {
 	if last.Term != r.currentTerm {
 		c.broken(commitRule, "%v leads term %d and commits %v by counting", s.id, r.currentTerm, place(last))
 	}
-	n := 0
-	for _, f := range c.servers {
-		if f.disk.holds(last) {
-			n++
-		}
-	}
-	if 2*n <= len(c.servers) {
-		c.broken(commitRule, "%v commits %v, which is on %d of %d disks", s.id, place(last), n, len(c.servers))
+	if !quorum(s.raft.config(), func(id ID) bool { return c.server(id).disk.holds(last) }) {
+		c.broken(commitRule, "%v commits %v, which is on too few disks", s.id, place(last))
 	}
 	for i := len(c.ghost.committed); i < int(r.commitIndex); i++ {
 		c.ghost.committed = append(c.ghost.committed, committed{s.disk.log[i], r.currentTerm})
@@ -266,14 +261,8 @@ func (c *cluster) checkLast(a, b *server) {
 // disk, so no crash and no election can lose it.
 func (c *cluster) checkQuorumLog() {
 	for _, k := range c.ghost.committed {
-		n := 0
-		for _, s := range c.servers {
-			if !s.disk.holds(k.entry) {
-				n++
-			}
-		}
-		if 2*n > len(c.servers) {
-			c.broken(quorumLog, "%v is committed, and %d of %d disks lack it", place(k.entry), n, len(c.servers))
+		if quorum(c.config(), func(id ID) bool { return !c.server(id).disk.holds(k.entry) }) {
+			c.broken(quorumLog, "%v is committed, and a majority of the disks lack it", place(k.entry))
 			return
 		}
 	}

@@ -76,6 +76,9 @@ func (m *machine) cloneStage(*machine) {}
 
 func (p *model) stageOptions(o Options, _ uint64) Options { return o }
 
+// config is who decides what is committed.
+func (p *model) config(past) Config { return Config{Voters: p.members} }
+
 // The inputs of this stage.
 const (
 	// inputLead is an appointment; its argument is the term.

@@ -126,6 +126,9 @@ func (p *model) stageOptions(o Options, life uint64) Options {
 	return o
 }
 
+// config is who decides what is committed.
+func (p *model) config(past) Config { return Config{Voters: p.members} }
+
 // The inputs of this stage.
 const (
 	inputTimeout = stageKinds + iota

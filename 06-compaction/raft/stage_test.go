@@ -446,6 +446,21 @@ func (w *world) stageCalm() {}
 // waits reports whether a client still waits for an answer.
 func (s *server) waits() bool { return len(s.stage.reads) > 0 }
 
+// config is who decides what is committed.
+func (c *cluster) config() Config { return Config{Voters: c.members()} }
+
+// quorum reports whether has is true of enough servers to decide. The checks count
+// for themselves.
+func quorum(c Config, has func(ID) bool) bool {
+	n := 0
+	for _, id := range c.Voters {
+		if has(id) {
+			n++
+		}
+	}
+	return n > len(c.Voters)/2
+}
+
 // ownEntries is how many entries a leader appends by itself when its term
 // begins.
 const ownEntries = 1

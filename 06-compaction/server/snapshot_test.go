@@ -247,6 +247,25 @@ func TestChunksOfTwoLeadersAreNotMixed(t *testing.T) {
 	w.value(w.ask(`{"op":"get","key":"k0","consistency":"stale"}`), strings.Repeat("b", 1000))
 }
 
+// Entries may be faster than the last chunk of a snapshot that covers them: then it
+// is of no use, and what they did stays.
+func TestEntriesMayBeFasterThanASnapshot(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	all := chunks(content, at, 8<<10)
+	w := start(t, 3, disk.NewSim("d"))
+	for _, c := range all[:len(all)-1] {
+		w.install(2, 9, c)
+	}
+	last := at.Index + 1
+	w.receive(2, 9, all[len(all)-1])
+	w.receive(2, 9, raft.AppendEntries{Entries: entries(1, 9, int(last)), LeaderCommit: last})
+	w.flush()
+	require.Equal(t, last, w.status().Applied)
+	require.Zero(t, w.status().Snapshot)
+	require.NotContains(t, w.names(), newestName)
+	w.value(w.ask(fmt.Sprintf(`{"op":"get","key":"k%d","consistency":"stale"}`, last)), "of term 9")
+}
+
 // What came is checked as a whole before a word of it is believed.
 func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)

@@ -17,7 +17,7 @@ import (
 // who led a term, what was committed, whom a server voted for. That memory is
 // the checker's own and never the servers'.
 //
-//	I1   Election Safety               checkLeader
+//	I1   Election Safety               checkLeader, checkElected
 //	I2   one vote a term, for ever     checkPromises, checkRecovered
 //	I3   what never decreases          checkMonotone
 //	I4   the shape of a log            checkNewEntry

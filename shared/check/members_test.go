@@ -373,6 +373,34 @@ func TestI11GoesByTheNewestCommittedConfiguration(t *testing.T) {
 	s.breaks(4, "I11")
 }
 
+func TestI1ALeaderHasTheVotesOfAQuorum(t *testing.T) {
+	win := func(s *stage, voters ...uint64) error {
+		s.follow(2, 2, voters...)
+		s.n[2].Term, s.n[2].Vote, s.n[2].Role = 2, 2, node.Leader
+		return s.look(2)
+	}
+	t.Run("of both halves", func(t *testing.T) {
+		s := replace3by4(t, joint)
+		s.broken(win(s, 3), "I1")
+	})
+	t.Run("of both halves, and it has them", func(t *testing.T) {
+		s := replace3by4(t, joint)
+		require.NoError(t, win(s, 1))
+	})
+	t.Run("not of those who learn", func(t *testing.T) {
+		s := replace3by4(t, learning)
+		s.broken(win(s, 4), "I1")
+	})
+	t.Run("in a cluster whose members are fixed", func(t *testing.T) {
+		s := newStage(t, 3)
+		p := s.n[1]
+		p.Role, p.Term, p.Vote, p.Votes = node.Candidate, 1, 1, []uint64{1}
+		s.fine(1)
+		s.crown(1, 1)
+		s.breaks(1, "I1")
+	})
+}
+
 func TestI17WhoStands(t *testing.T) {
 	stand := func(s *stage, id uint64) {
 		p := s.n[id]

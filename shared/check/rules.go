@@ -124,6 +124,9 @@ func (c *Invariants) checkLeader(w *watched, _ node.Inspector) error {
 		return nil
 	}
 	c.leaders[w.now.Term] = w.id
+	if err := c.checkElected(w); err != nil {
+		return err
+	}
 	for k := uint64(len(c.committed)); k > w.now.SnapIndex; k-- {
 		entry := c.committed[k-1]
 		if entry.in >= w.now.Term {
@@ -134,6 +137,20 @@ func (c *Invariants) checkLeader(w *watched, _ node.Inspector) error {
 				node.Name(w.id), w.now.Term, k, entry.by, entry.in)
 		}
 		return nil
+	}
+	return nil
+}
+
+// checkElected: who has come to lead has the votes of a quorum, of both halves if
+// its configuration is joint. Where a person appoints the leader, it was no
+// candidate.
+func (c *Invariants) checkElected(w *watched) error {
+	if !c.first.known() && (w.fresh || w.before.Role != node.Candidate) {
+		return nil
+	}
+	gave := func(s *watched) bool { return s == w || s.torn || c.keepsVote(s, w) }
+	if !slices.ContainsFunc(w.inForce(), func(v node.Voters) bool { return c.quorumOf(v, gave) }) {
+		return violated("I1", "Election Safety", "%s leads term %d without the votes of a quorum of (%s)", node.Name(w.id), w.now.Term, wordsOf(w.now.Config))
 	}
 	return nil
 }

@@ -76,9 +76,9 @@ func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 // committed. A leader that is not a member any more has then done its duty: it
 // hands the lead to whoever it has heard from last and has most of its log.
 func (r *Raft) advanceChange() {
-	c := r.config()
+	c, next := r.config(), r.progress[r.successor]
 	switch {
-	case r.successor != 0 && r.progress[r.successor].matchIndex == r.log.lastIndex():
+	case next != nil && next.silent <= 2 && next.matchIndex == r.log.lastIndex():
 		r.explain(Reason{Rule: HandsOver, Peer: r.successor, Mine: r.last()})
 		r.send(r.successor, TimeoutNow{})
 		r.becomeFollower(r.currentTerm)

@@ -185,6 +185,14 @@ var catalogue = []Scenario{
 		moves:  []string{"cuts", "lost", "heals"},
 		script: partialPartition,
 	}, {
+		Name:   "hand-over",
+		Claim:  "the lead is handed on at once to whom the operator names, also to one that is behind; with one that is down nothing changes",
+		Needs:  "transfer of the lead",
+		Breaks: []Kind{Unavailable},
+		moves:  []string{"crashes", "cuts", "heals"},
+		reads:  true,
+		script: handOver,
+	}, {
 		Name:    "crash-in-change",
 		Claim:   "a power cut at any operation of any disk, a crash at any message, or the loss of any message in a change of the members loses nothing acknowledged, and the change is done",
 		Needs:   "changes of the members",

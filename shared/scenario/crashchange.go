@@ -20,9 +20,11 @@ func compactSometimes(c *node.Config, rng *rand.Rand) {
 // crashInChange replaces one server after another. In each change a power cut
 // hits the leader, a follower or the new server, at each operation of its disk;
 // or one of them crashes at each message; or each message is lost. Whatever it
-// is, the change is done, and nothing acknowledged is lost.
+// is, the change is done, and nothing acknowledged is lost. Before that come two
+// moments that need more than one blow.
 func crashInChange(r *run) {
 	r.lastWord()
+	r.halfCut()
 	const most = 40
 	for _, c := range []struct {
 		what string
@@ -154,6 +156,7 @@ func (r *run) lastWord() {
 	if r.over() {
 		return
 	}
+	r.noteVoters()
 	rest := r.membersBut(leader)
 	comes := uint64(4)
 	r.voted = append(r.voted, comes)
@@ -176,4 +179,40 @@ func (r *run) lastWord() {
 	r.mustLeave(leader)
 	r.retire(leader)
 	r.agree("k0", "last")
+}
+
+// halfCut lets three new servers take the place of all members, and cuts the
+// leader off from the three while both halves decide. It cannot commit any more,
+// but hears a majority of the old members. It must let another lead, who hears
+// all.
+func (r *run) halfCut() {
+	leader := r.leader()
+	if r.over() {
+		return
+	}
+	old := r.members()
+	var comes []uint64
+	for _, id := range r.joiners() {
+		if len(comes) < len(old) {
+			comes = append(comes, id)
+		}
+	}
+	r.voted = append(r.voted, comes...)
+	r.say("%s take the place of %s; while both decide, %s, which leads, does not reach the new ones", nodeNames(comes), nodeNames(old), node.Name(leader))
+	r.start(comes...)
+	cut := false
+	r.w.Drop(func(from, to uint64, _ []byte) bool {
+		s, ok := r.inspect(leader)
+		cut = cut || ok && len(s.Config.Next) > 0
+		return cut && (from == leader && slices.Contains(comes, to) || to == leader && slices.Contains(comes, from))
+	})
+	r.change(comes, old)
+	r.mustWrite("k0", "half")
+	if !cut && !r.over() {
+		r.breaks(Missed, "%s was never in a joint configuration", node.Name(leader))
+	}
+	r.w.Drop(nil)
+	r.wait(time.Second)
+	r.retire(old...)
+	r.agree("k0", "half")
 }

@@ -108,13 +108,21 @@ func (r *run) membersBut(but ...uint64) []uint64 {
 	return slices.DeleteFunc(r.members(), func(id uint64) bool { return slices.Contains(but, id) })
 }
 
-// members are asked by somebody who does not give up: the operator.
+// operator is the person who changes the members.
 func (r *run) operator() *sim.Client {
 	if r.person == nil {
 		r.person = r.asker()
 		r.person.Follow, r.person.Timeout, r.person.Patience = true, time.Second, time.Second
 	}
 	return r.person
+}
+
+// begin asks a server for something as the operator does, and returns at once.
+func (r *run) begin(server uint64, q api.Request) *sim.Call {
+	if r.over() {
+		return &sim.Call{}
+	}
+	return r.operator().Begin(server, q)
 }
 
 // request is a request for a change.

@@ -249,3 +249,69 @@ func partialPartition(r *run) {
 	r.settle()
 	r.agree("end", "1")
 }
+
+// handOver hands the lead on under load: to each server, to one that is behind,
+// and to one that is down.
+func handOver(r *run) {
+	const atOnce = 100 * time.Millisecond
+	r.underLoad(func() {
+		r.mustWrite("x", "0")
+		for _, id := range r.pick(r.members(), 5) {
+			r.handTo(id, atOnce)
+		}
+		leader := r.leader()
+		if r.over() {
+			return
+		}
+		behind := r.pick(r.membersBut(leader), 1)[0]
+		r.say("%s is cut off, falls behind, and is to lead as soon as it is back", node.Name(behind))
+		r.w.Isolate(behind)
+		r.wait(500 * time.Millisecond)
+		r.w.HealAll()
+		r.wait(20 * time.Millisecond)
+		r.handTo(behind, 3*atOnce)
+
+		r.handToNobody(behind)
+		r.mustWrite("end", "1")
+	})
+	r.say("the same, and nobody writes")
+	r.handToNobody(r.leader())
+}
+
+// handToNobody asks a leader to hand the lead to a server that is down.
+func (r *run) handToNobody(leader uint64) {
+	if r.over() {
+		return
+	}
+	down := r.pick(r.membersBut(leader), 1)[0]
+	r.say("%s is down, and is to lead; %s must lead on", node.Name(down), node.Name(leader))
+	r.crash(down)
+	r.wait(500 * time.Millisecond)
+	asked := r.begin(leader, api.Request{Op: api.Transfer, To: down})
+	r.wait(time.Second)
+	r.put(leader, "x", "on")
+	if asked.Done && asked.Response.Error == nil {
+		r.breaks(Unsafe, "%s is down, and %s says that it has handed the lead to it", node.Name(down), node.Name(leader))
+	}
+	r.restart(down)
+}
+
+// handTo hands the lead to a server, which must take writes before a time is
+// over.
+func (r *run) handTo(id uint64, bound time.Duration) {
+	leader := r.leader()
+	if r.over() || leader == id {
+		return
+	}
+	before := r.w.Now()
+	if _, err := r.doAs(r.operator(), leader, api.Request{Op: api.Transfer, To: id}); err != nil {
+		r.breaks(Unavailable, "%s does not hand the lead to %s: %v", node.Name(leader), node.Name(id), err)
+	}
+	r.put(id, "x", node.Name(id))
+	if took := r.w.Now() - before; !r.over() && took > bound {
+		r.breaks(Unavailable, "%s took %v to hand the lead to %s, which has then taken a write", node.Name(leader), took, node.Name(id))
+	}
+	if !r.over() {
+		r.transfers++
+	}
+}

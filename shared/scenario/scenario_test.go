@@ -257,7 +257,7 @@ func TestTheCatalogue(t *testing.T) {
 	sorted := slices.Clone(names)
 	slices.Sort(sorted)
 	require.Len(t, slices.Compact(sorted), len(names), "each name once")
-	for _, name := range strings.Fields("restart missed-message reordered-messages refused-write minority-down conflicting-logs figure-8 lost-reply leader-crash partitioned-leader split-vote stale-read full-disk failed-fsync grow shrink replace removed-server partial-partition crash-in-change chaos") {
+	for _, name := range strings.Fields("restart missed-message reordered-messages refused-write minority-down conflicting-logs figure-8 lost-reply leader-crash partitioned-leader split-vote stale-read full-disk failed-fsync grow shrink replace removed-server partial-partition hand-over crash-in-change chaos") {
 		require.Contains(t, names, name)
 	}
 }

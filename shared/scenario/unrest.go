@@ -146,11 +146,13 @@ func (r *run) replaceSome() {
 		return
 	}
 	lost := r.pick(members.Now, r.w.Rand().IntN(most+1))
-	r.say("%s are lost for good", nodeNames(lost))
+	if len(lost) == 0 {
+		return
+	}
+	r.say("for good lost: %s", nodeNames(lost))
 	r.retire(lost...)
 	r.mustWrite("lost", "1")
-	spares := r.pick(r.joiners(), len(lost))
-	if len(lost) > 0 && len(spares) > 0 {
+	if spares := r.pick(r.joiners(), len(lost)); len(spares) > 0 {
 		r.restart(spares...)
 		r.change(spares, lost)
 	}

@@ -558,3 +558,24 @@ func TestLeaderIsWaitedFor(t *testing.T) {
 	require.Equal(t, exitUnavailable, got.code)
 	require.Contains(t, got.errors, "no server says that it leads")
 }
+
+// Who can bring a majority back is a member; a server that was removed is not.
+func TestMissingVoters(t *testing.T) {
+	states := make(map[string]cluster.Server)
+	for id := range uint64(5) {
+		states[address(id+1)] = cluster.Server{ID: id + 1, State: cluster.Running}
+	}
+	kill := func(id uint64) { states[address(id)] = cluster.Server{ID: id, State: cluster.Killed} }
+	var v view
+	for id := uint64(2); id <= 5; id++ {
+		v.Members = append(v.Members, viewed{ID: id, Address: address(id), Voter: id < 5, Next: id == 5})
+	}
+	kill(1)
+	kill(5)
+	require.Empty(t, v.missing(states), "one is no member, and one does not vote")
+	kill(4)
+	require.Empty(t, v.missing(states), "two of three run")
+	kill(3)
+	require.Equal(t, []cluster.Server{{ID: 3, State: cluster.Killed}, {ID: 4, State: cluster.Killed}}, v.missing(states))
+	require.Empty(t, view{}.missing(states))
+}

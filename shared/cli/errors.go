@@ -146,20 +146,33 @@ func (a *app) hint(e *api.Error) string {
 // unavailableHint says how to bring a server back, or to start the first. It
 // knows which one the message is about by its address.
 func (a *app) unavailableHint(message string) string {
-	states := a.processes(context.Background())
+	ctx := context.Background()
+	states := a.processes(ctx)
+	if _, known := a.stage.Ops[api.Members]; known && states != nil {
+		// The message may be about a server that was removed, and that nobody
+		// needs.
+		if v, err := a.askMembers(ctx); err == nil && len(v.missing(states)) > 0 {
+			return a.comeBack(v.missing(states)[0])
+		}
+	}
 	for address, s := range states {
-		switch {
-		case !strings.Contains(message, address) || s.State == cluster.Running:
-		case s.State == cluster.Paused:
-			return fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(s.ID), a.clusterLine("resume", strconv.FormatUint(s.ID, 10)))
-		default:
-			return fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(s.ID), s.State, a.clusterLine("restart", strconv.FormatUint(s.ID, 10)))
+		if strings.Contains(message, address) && s.State != cluster.Running {
+			return a.comeBack(s)
 		}
 	}
 	if states != nil {
 		return fmt.Sprintf("see how the servers are: %s", a.clusterLine("status"))
 	}
 	return fmt.Sprintf("does the server run? (%s%s)", a.startCommand(), a.dataFlag())
+}
+
+// comeBack says how to let a server go on that does not run.
+func (a *app) comeBack(s cluster.Server) string {
+	id := strconv.FormatUint(s.ID, 10)
+	if s.State == cluster.Paused {
+		return fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(s.ID), a.clusterLine("resume", id))
+	}
+	return fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(s.ID), s.State, a.clusterLine("restart", id))
 }
 
 // oneLine keeps an error on its line, whatever a server put into it.

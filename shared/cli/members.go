@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/wire"
 )
@@ -81,6 +82,26 @@ func (v view) find(id uint64) (viewed, bool) {
 		return viewed{}, false
 	}
 	return v.Members[i], true
+}
+
+// missing are the voters that do not run, if those that run are no majority.
+// states are the servers as processes, by their addresses.
+func (v view) missing(states map[string]cluster.Server) []cluster.Server {
+	voters := 0
+	var out []cluster.Server
+	for _, m := range v.Members {
+		if !m.Voter {
+			continue
+		}
+		voters++
+		if s, known := states[m.Address]; known && s.State != cluster.Running {
+			out = append(out, s)
+		}
+	}
+	if 2*len(out) < voters {
+		return nil
+	}
+	return out
 }
 
 // askView asks one server who the members are: that server and no other, and

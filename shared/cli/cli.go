@@ -118,8 +118,9 @@ type app struct {
 	// traceFile is what the files of the servers' events are called; "" for none.
 	traceFile string
 
-	// inShell is true for a command of the shell.
-	inShell bool
+	// inShell is true for a command of the shell, and inDemo for one of a demo:
+	// there, commands are typed without the program's name.
+	inShell, inDemo bool
 }
 
 // run parses the arguments, runs the command, and reports its error.

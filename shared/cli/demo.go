@@ -65,6 +65,20 @@ type Demo struct {
 	// end stops the servers; ended gets what their supervisor returned.
 	end   context.CancelFunc
 	ended chan error
+
+	// beside is the command that Meanwhile has started, nil if none runs.
+	beside *besideCommand
+}
+
+// besideCommand is a command that runs beside the story.
+type besideCommand struct {
+	args []string
+
+	// interrupt is its ^C; done gets its exit code when it has ended, and then
+	// out and err are what it has printed.
+	interrupt context.CancelFunc
+	done      chan int
+	out, err  bytes.Buffer
 }
 
 func (a *app) demoCommand() *cobra.Command {
@@ -82,6 +96,7 @@ func (a *app) demoCommand() *cobra.Command {
 func (a *app) demo(ctx context.Context, fast bool) error {
 	d := &Demo{app: a, ctx: ctx, fast: fast || !isTerminal(a.stdout)}
 	d.fail(a.stage.Demo(d))
+	d.endBeside()
 	d.Stop()
 	if ctx.Err() != nil {
 		// Whatever went wrong then went wrong because of ^C.
@@ -287,11 +302,55 @@ func (d *Demo) Until(text string, args ...string) string {
 	return d.last
 }
 
+// Meanwhile starts a command that runs beside what follows, until Interrupt.
+// What it prints is not seen before. There is one at a time.
+func (d *Demo) Meanwhile(args ...string) {
+	if d.over() {
+		return
+	}
+	d.echo(quoteWords(args) + " &")
+	ctx, interrupt := context.WithCancel(d.ctx)
+	b := &besideCommand{args: args, interrupt: interrupt, done: make(chan int, 1)}
+	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &b.out, stderr: &b.err, inDemo: true}
+	words := append(d.flags(), args...)
+	go func() { b.done <- inner.run(ctx, words) }()
+	d.beside = b
+	d.pause()
+}
+
+// Interrupt ends the command that Meanwhile has started as ^C would, and shows
+// and returns what it has printed to stdout. The story says that it succeeded.
+func (d *Demo) Interrupt() string {
+	if d.over() || d.beside == nil {
+		return ""
+	}
+	d.echo("fg; ^C")
+	b, code := d.endBeside()
+	d.last = b.out.String()
+	if code != exitDone {
+		d.last += b.err.String()
+	}
+	d.show(code, code != exitDone)
+	d.expect(code, exitDone, b.args)
+	d.pause()
+	return d.last
+}
+
+// endBeside ends the command that runs beside the story, if any, and returns it
+// with its exit code.
+func (d *Demo) endBeside() (b *besideCommand, code int) {
+	if b = d.beside; b != nil {
+		b.interrupt()
+		code, d.beside = <-b.done, nil
+	}
+	return b, code
+}
+
 // run runs a command of the program and keeps what it prints. It returns the
 // exit code.
 func (d *Demo) run(args []string) int {
 	var out bytes.Buffer
-	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &out, stderr: &out}
+	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &out, stderr: &out, inDemo: true}
 	got := inner.run(d.ctx, append(d.flags(), args...))
 	d.last = out.String()
 	return got
@@ -377,6 +436,20 @@ func (d *Demo) Kill(ids ...uint64)    { d.act(cluster.Kill, "kill -9 %s", ids) }
 func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, "kill -STOP %s", ids) }
 func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, "kill -CONT %s", ids) }
 func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, d.app.program(), ids) }
+
+// Join starts new servers beside those that run, on free ports. They are no
+// members by that.
+func (d *Demo) Join(ids ...uint64) {
+	for _, id := range ids {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			d.fail(fmt.Errorf("a port for the demo: %w", err))
+			return
+		}
+		l.Close()
+		d.Run(cluster.Start, strconv.FormatUint(id, 10), l.Addr().String())
+	}
+}
 
 // act runs the command of a stage that has it, and does the same to a single
 // server, for which there is none.

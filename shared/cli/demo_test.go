@@ -97,6 +97,43 @@ func TestAFalseStoryIsAnError(t *testing.T) {
 	})
 }
 
+func TestACommandBesideAStory(t *testing.T) {
+	bench := []string{"bench", "--mix", "put", "--keys", "1", "--clients", "1", "--duration", "1h", "--warmup", "0s"}
+	t.Run("a ^C ends it", func(t *testing.T) {
+		got := demoOf(t, func(d *Demo) error {
+			d.Start(1)
+			d.Meanwhile(bench...)
+			d.Until(`"keys":1`, "status", "-o", "json")
+			d.Interrupt()
+			d.Shows("interrupted")
+			require.Empty(t, d.Interrupt(), "there is none any more")
+			return d.Err()
+		})
+		require.Zero(t, got.code, got.errors)
+		require.Regexp(t, `(?s)\$ bench .* &\n.*\$ status .*\$ fg; \^C\nload .*interrupted`, got.out)
+	})
+	t.Run("it fails", func(t *testing.T) {
+		got := demoOf(t, func(d *Demo) error {
+			d.Start(1)
+			d.Meanwhile("get", "none")
+			d.Interrupt()
+			return nil
+		})
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.out, "error: ")
+		require.Contains(t, got.errors, `the story is not true: "get none" should end with exit code 0`)
+	})
+	t.Run("it outlives no story", func(t *testing.T) {
+		got := demoOf(t, func(d *Demo) error {
+			d.Start(1)
+			d.Meanwhile(bench...)
+			d.Run("get", "none")
+			return nil
+		})
+		require.Equal(t, 1, got.code)
+	})
+}
+
 func TestInterruptEndsADemoClean(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv(stageVariable, "91-single")

@@ -194,7 +194,7 @@ func (a *app) commandLine(words ...string) string {
 	switch last := words[len(words)-1]; {
 	case a.inShell && last == "--help":
 		return strings.TrimSpace("help " + strings.Join(words[:len(words)-1], " "))
-	case a.inShell:
+	case a.inShell || a.inDemo:
 		return strings.Join(words, " ")
 	}
 	return strings.Join(append([]string{a.program()}, words...), " ")
@@ -202,7 +202,7 @@ func (a *app) commandLine(words ...string) string {
 
 // clusterLine is what a person types to run a command on this cluster.
 func (a *app) clusterLine(words ...string) string {
-	if a.inShell {
+	if a.inShell || a.inDemo {
 		return a.commandLine(words...)
 	}
 	return a.commandLine(words...) + a.dataFlag()

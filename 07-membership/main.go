@@ -1,4 +1,4 @@
-// Stage 06 is five servers whose log forgets what a snapshot holds.
+// Stage 07 is a cluster whose members can change.
 package main
 
 import (
@@ -9,7 +9,7 @@ import (
 
 var stage = cli.Stage{
 	Name:      "07-membership",
-	About:     "A replicated key-value store that compacts its log.",
+	About:     "A replicated key-value store whose members can change while it runs.",
 	Ops:       server.Ops,
 	New:       server.New,
 	Disk:      true,
@@ -24,24 +24,42 @@ func main() { cli.Main(stage) }
 
 // demo tells the story of this stage.
 func demo(d *cli.Demo) error {
-	d.Say("Five servers overwrite ten keys, again and again. In stage 05 their logs would grow for ever.")
-	d.Run("scenario", "bounded-log", "-o", "json")
-	d.Shows(`"survived":true`)
-	d.Say("Each server takes a snapshot now and then, and its log forgets what is in it. A follower that needs the rest gets the snapshot.")
-	d.Run("scenario", "lagging-follower", "-o", "json")
-	d.Shows(`"survived":true`)
-	d.Say("On real disks it is the same store as before:")
-	d.Start(5)
-	d.Run("put", "x", "1")
-	d.Kill(1, 2, 3, 4, 5)
-	d.Restart(1, 2, 3, 4, 5)
-	d.Run("get", "x")
-	d.Shows("1\n")
-	d.Say("What it cannot survive: a machine that is gone for good stays a member. Two are lost, and the third ends it.")
-	d.Kill(1, 2)
-	d.Run("put", "x", "2")
+	d.Say("Three servers, and three more that know nothing, have no vote, and wait.")
+	d.Start(3)
+	d.Join(4, 5, 6)
+	d.Run("status")
+	d.Shows("new")
+	d.Say("Four clients append without a pause, and keep account of what they were promised. Then the machine of n1 is gone for good. n4 takes its place, in one change: it gets the log first, and votes when it has caught up.")
+	d.Meanwhile("bench", "--verify", "--clients", "4", "--duration", "1h", "--warmup", "0s", "--timeout", "30s")
+	d.Kill(1)
+	d.Run("change", "--add", "4", "--remove", "1")
+	d.Shows("the members are n2, n3, n4\n")
+	d.Say("n2 is to make place for n5, which has no power yet: the change waits for it. In the middle of that the leader dies, and it is n2 itself.")
+	d.Run("transfer", "2")
+	d.Kill(5)
+	d.Run("change", "--add", "5", "--remove", "2", "--no-wait")
+	d.Run("members")
+	d.Shows("learner")
+	d.Kill(2)
+	d.Say("The next leader has the change in its log, and goes on with it.")
+	d.Restart(5)
+	d.Until("No change is under way", "members")
+	d.Shows("n5")
+	d.Say("The last of the first three leads, and removes itself: it hands the lead on.")
+	d.Run("transfer", "3")
+	d.Run("change", "--add", "6", "--remove", "3")
+	d.Shows("the members are n4, n5, n6\n")
 	d.Kill(3)
-	d.Fails(5, "put", "x", "3", "--timeout", "2s")
-	d.Say("Nothing here can put a new machine in the place of an old one: the next stage.")
+	d.Say("None of the first three is left. Was a promise broken?")
+	d.Interrupt()
+	d.Shows("every promise was kept")
+	d.Say("What it cannot survive is a majority that fails at once: to take the lost ones off the list is a change too, and a change needs a majority.")
+	d.Kill(4, 5)
+	d.Fails(5, "put", "x", "1", "--timeout", "1s")
+	d.Fails(5, "remove", "4", "5", "--timeout", "1s")
+	d.Say("One of the two comes back with its disk, and that is enough.")
+	d.Restart(5)
+	d.Run("put", "x", "1")
+	d.Say("And if no disk comes back? The README says what can be done then, and what it costs.")
 	return d.Err()
 }

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/07-membership/client"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/bench"
+	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/cluster"
+)
+
+// patient is a time that no test needs: whoever waits for it has failed.
+const patient = time.Minute
+
+// processes are servers, each a process of its own: three at first.
+type processes struct {
+	t         *testing.T
+	data      string
+	remote    *cluster.Remote
+	endpoints []string
+}
+
+func startProcesses(t *testing.T) *processes {
+	dir := t.TempDir()
+	p := &processes{t: t, data: filepath.Join(dir, "data")}
+	config := filepath.Join(dir, "our.json")
+	p.endpoints = writeConfig(t, config)
+	ctx, stop := context.WithCancel(context.Background())
+	var out output
+	var g errgroup.Group
+	g.Go(func() error {
+		args := []string{"cluster", "--data", p.data, "--config", config}
+		if code := cli.Run(ctx, stage, args, strings.NewReader(""), &out, &out); code != 0 {
+			return fmt.Errorf("the cluster ended with exit code %d", code)
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, g.Wait())
+		if t.Failed() {
+			t.Log(out.String())
+		}
+	})
+	require.Eventually(t, func() bool {
+		remote, err := cluster.Connect(p.data)
+		p.remote = remote
+		return err == nil
+	}, patient, 5*time.Millisecond)
+	return p
+}
+
+// writeConfig makes up a configuration with free ports.
+func writeConfig(t *testing.T, path string) (endpoints []string) {
+	file, err := cluster.New(stage.Name, 3, 7000, 0)
+	require.NoError(t, err)
+	for i := range file.Config.Members {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer ln.Close() // all are held until the last was found, so that they differ
+		file.Config.Members[i].Address = ln.Addr().String()
+		endpoints = append(endpoints, ln.Addr().String())
+	}
+	require.NoError(t, file.Save(path))
+	return endpoints
+}
+
+// output is what the cluster prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (p *processes) do(what string, ids ...uint64) {
+	p.t.Helper()
+	_, err := p.remote.Do(p.t.Context(), cluster.Command{Do: what, IDs: ids})
+	require.NoError(p.t, err)
+}
+
+// run runs a command as a person would, and returns what it prints.
+func (p *processes) run(args ...string) string {
+	p.t.Helper()
+	var out, errs output
+	code := cli.Run(p.t.Context(), stage, append(args, "--data", p.data), strings.NewReader(""), &out, &errs)
+	require.Zero(p.t, code, "%v: %s", args, errs.String())
+	return out.String()
+}
+
+// start starts a new server and returns how one adds it.
+func (p *processes) start(id uint64) string {
+	p.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(p.t, err)
+	address := ln.Addr().String()
+	require.NoError(p.t, ln.Close())
+	p.run("start", fmt.Sprint(id), address)
+	return fmt.Sprintf("%d=%s", id, address)
+}
+
+// members is what the leader says of them.
+type members struct {
+	Leader  uint64
+	Role    string
+	Phase   string
+	Members []struct {
+		ID    uint64
+		Voter bool
+	}
+}
+
+// await waits until a leader says something of the members, and returns it.
+func (p *processes) await(what func(members) bool) (m members) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool {
+		var out, errs output
+		if cli.Run(p.t.Context(), stage, []string{"members", "-o", "json", "--data", p.data}, strings.NewReader(""), &out, &errs) != 0 {
+			return false
+		}
+		m = members{}
+		return json.Unmarshal([]byte(out.String()), &m) == nil && m.Role == "leader" && what(m)
+	}, patient, 10*time.Millisecond)
+	return m
+}
+
+// leader waits for a leader and returns it.
+func (p *processes) leader() uint64 { return p.await(func(members) bool { return true }).Leader }
+
+// settled waits for the end of a change to so many members.
+func (p *processes) settled(n int) members {
+	return p.await(func(m members) bool { return m.Phase == "stable" && len(m.Members) == n })
+}
+
+// writers is how many clients write at once, each with connections of its own.
+const writers = 8
+
+// load appends tokens until it is ended, and judges what became of them.
+type load struct {
+	t      *testing.T
+	dialed atomic.Int64
+	done   [writers]atomic.Int64
+	end    context.CancelFunc
+	g      errgroup.Group
+	report bench.Report
+}
+
+// counted counts the appends of one client that were acknowledged.
+type counted struct {
+	*client.Client
+	done *atomic.Int64
+}
+
+func (c counted) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	response, err := c.Client.Do(ctx, r)
+	if err == nil {
+		c.done.Add(1)
+	}
+	return response, err
+}
+
+func startLoad(t *testing.T, endpoints []string) *load {
+	l := &load{t: t}
+	o := bench.Defaults()
+	o.Dial = func() (bench.Client, error) { return counted{client.New(endpoints), &l.done[l.dialed.Add(1)-1]}, nil }
+	o.Clients, o.Warmup, o.Duration, o.Timeout, o.Verify = writers, 0, time.Hour, patient, true
+	ctx, end := context.WithCancel(t.Context())
+	l.end = end
+	l.g.Go(func() (err error) {
+		l.report, err = bench.Run(ctx, o)
+		return err
+	})
+	t.Cleanup(func() {
+		end()
+		if !t.Failed() { // else it may go on for long
+			_ = l.g.Wait()
+		}
+	})
+	return l
+}
+
+// goesOn waits until each client has had some more acknowledged.
+func (l *load) goesOn(after string) {
+	l.t.Helper()
+	for i := range l.done {
+		enough := l.done[i].Load() + 10
+		require.Eventually(l.t, func() bool { return l.done[i].Load() >= enough }, patient, time.Millisecond, "client %d after %s", i, after)
+	}
+}
+
+// judge ends the load. Every append that was acknowledged is there, and once.
+func (l *load) judge() {
+	l.t.Helper()
+	l.end()
+	require.NoError(l.t, l.g.Wait())
+	require.NoError(l.t, l.report.Err())
+	require.Zero(l.t, l.report.Verify.Broken, "%v", l.report.Verify.Violations)
+	require.Zero(l.t, l.report.Verify.Unknown, "a session makes an end of every doubt")
+	require.GreaterOrEqual(l.t, l.report.Verify.Acknowledged, int64(600))
+}
+
+// A cluster of three becomes one of which none of its first members is part,
+// with real processes and real disks, while clients write that know of the
+// first three only. In the middle of the change that adds two servers the
+// leader is killed, and the change goes on without it. Each server that was
+// removed is killed as soon as every client writes without it.
+func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
+	p := startProcesses(t)
+	p.leader()
+	l := startLoad(t, p.endpoints)
+	l.goesOn("the start")
+
+	change := []string{"change", "--no-wait", "--add", p.start(4), "--add", p.start(5)}
+	p.do(cluster.Pause, 5) // so that the change is not done before the leader is dead
+	p.run(change...)
+	first := p.await(func(m members) bool { return m.Phase == "learning" }).Leader
+	p.do(cluster.Kill, first)
+	l.goesOn("the end of a leader in the middle of a change")
+	p.do(cluster.Restart, first)
+	p.do(cluster.Resume, 5)
+	p.settled(5)
+	l.goesOn("the arrival of two servers")
+
+	for id := range uint64(3) {
+		p.run("remove", fmt.Sprint(id+1))
+		l.goesOn("the removal of a member")
+		p.do(cluster.Kill, id+1)
+		l.goesOn("the end of a member that was removed")
+	}
+	for i, m := range p.settled(2).Members {
+		require.Equal(t, uint64(4+i), m.ID)
+		require.True(t, m.Voter)
+	}
+	l.judge()
+}
+
+// The lead is handed round, a server takes another's place in one step, and all
+// are killed at once in the middle of a change: the change is finished when they
+// are back, and a second run of the cluster finds everybody.
+func TestHandOverReplaceAndPowerCut(t *testing.T) {
+	p := startProcesses(t)
+	p.leader()
+	l := startLoad(t, p.endpoints)
+	l.goesOn("the start")
+	for range 3 {
+		next := p.leader()%3 + 1
+		require.Equal(t, fmt.Sprintf("n%d leads\n", next), p.run("transfer", fmt.Sprint(next)))
+		l.goesOn("the transfer of the lead")
+	}
+	leaves := p.leader()
+	p.run("change", "--add", p.start(4), "--remove", fmt.Sprint(leaves))
+	l.goesOn("the replacement of the leader")
+
+	five := p.start(5)
+	p.do(cluster.Pause, 5)
+	p.run("add", "--no-wait", five)
+	p.do(cluster.Kill, 1, 2, 3, 4, 5)
+	p.do(cluster.Restart, 1, 2, 3, 4, 5)
+	for _, m := range p.settled(4).Members {
+		require.NotEqual(t, leaves, m.ID)
+	}
+	l.goesOn("the end of all in the middle of a change")
+	l.judge()
+}

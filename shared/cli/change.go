@@ -468,7 +468,10 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 		case v.Config < w.index:
 			// It leads no longer, and does not know it yet.
 		case v.Phase == stable && v.Committed && v.agrees(w.change, isVoter):
-			return v, nil
+			if m, _ := v.find(v.ID); m.Voter {
+				return v, nil
+			}
+			w.tell("done; the leader is no member any more and hands the lead on")
 		case v.Phase == stable && v.Committed:
 			return v, refused(api.Refused, "the change was called off: the members are %s", v.names(isVoter))
 		default:

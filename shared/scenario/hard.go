@@ -293,7 +293,8 @@ const (
 )
 
 func chaos(r *run) {
-	f := sim.Swarm(r.w.Rand(), len(r.w.InUse()))
+	// A cluster of one has disasters too.
+	f := sim.Swarm(r.w.Rand(), max(3, len(r.w.InUse())))
 	load := sim.DefaultLoad
 	load.ReadAnywhere = true
 	load.Clients = 3 + r.w.Rand().IntN(8)

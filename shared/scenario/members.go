@@ -172,6 +172,18 @@ func (r *run) change(add, remove []uint64, meanwhile ...func()) bool {
 	return false
 }
 
+// mustRefuse holds that a leader refuses something and says why.
+func (r *run) mustRefuse(leader uint64, q api.Request, why string) {
+	_, err := r.doAs(r.operator(), leader, q)
+	switch {
+	case r.over():
+	case err == nil:
+		r.breaks(Unsafe, "%s does %s, though %s", node.Name(leader), q.AppendJSON(nil), why)
+	case err.Code != api.Refused || !err.Definite:
+		r.breaks(Unsafe, "%s is asked for %s, though %s, and says: %v", node.Name(leader), q.AppendJSON(nil), why, err)
+	}
+}
+
 // mustLeave holds that a server that was removed says so before long, and does
 // not lead.
 func (r *run) mustLeave(id uint64) {

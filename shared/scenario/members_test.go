@@ -165,15 +165,23 @@ func TestTheLeaderMustLeadOn(t *testing.T) {
 	require.Equal(t, Disturbed, r.kind)
 }
 
-// A senate that takes anything is told that a member is added, and agrees.
+// A senate that takes anything is told that a stranger is removed, and agrees.
 func TestNonsenseMustBeRefused(t *testing.T) {
 	r := convene(t, &senate{deaf: 1})
 	r.askNonsense()
+	r.mustRefuse(1, api.Request{Op: "fly"}, "nobody can")
+	require.Equal(t, Unsafe, r.kind)
+	require.Contains(t, r.why, "n1 is asked for {\"op\":\"fly\"}, though nobody can, and says: bad_request")
+	r = convene(t, &senate{deaf: 1})
+	r.mustRefuse(1, request(nil, []uint64{nobody}), "there is no such server")
 	require.Empty(t, r.kind)
+	r.mustRefuse(1, request(nil, []uint64{nobody}), "there is no such server")
+	require.Equal(t, Unsafe, r.kind)
+	require.Contains(t, r.why, "n1 does {")
 	r = convene(t, &senate{})
 	r.askNonsense()
 	require.Equal(t, Unsafe, r.kind)
-	require.Contains(t, r.why, "is done, though the members are")
+	require.Contains(t, r.why, "is done, and there is no such server")
 }
 
 // configured is a server that shows a configuration.

@@ -21,6 +21,11 @@ func grow(r *run) {
 		r.start(4, 5)
 		if r.change([]uint64{4, 5}, nil) {
 			r.restart(down)
+			leader = r.leader()
+			r.mustRefuse(leader, request([]uint64{4}, nil), "n4 is a member already")
+			r.mustRefuse(leader, request(nil, []uint64{nobody}), "there is no such member")
+			r.mustRefuse(leader, request(nil, r.members()), "nobody would be left")
+			r.mustRefuse(leader, api.Request{Op: api.Cancel}, "no change is under way")
 			r.say("two more take turns: n4 and n5 make place for n6 and n7, and the leader does not live to see it")
 			r.start(6, 7)
 			r.strike(momentsOfAdding)
@@ -200,6 +205,7 @@ func (r *run) learnAndLeave(id uint64) {
 	if v, changing := r.invariants.Members(); !changing && !r.over() {
 		r.breaks(Missed, "the change did not wait for %s: %+v", node.Name(id), v)
 	}
+	r.mustRefuse(leader, request(nil, []uint64{leader}), "a change is under way")
 	if _, err := r.doAs(r.operator(), leader, api.Request{Op: api.Cancel}); err != nil {
 		r.breaks(Unavailable, "the change cannot be called off: %v", err)
 	}

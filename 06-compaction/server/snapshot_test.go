@@ -9,7 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/06-compaction/raft"
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/snapshot"
 	"example.com/raftsteps/shared/trace"
 )
 
@@ -327,4 +330,41 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 	require.Equal(t, w.status().Snapshot, f.status().Snapshot)
 	require.Equal(t, w.server.machine.store.Len(), 400)
 	require.NotZero(t, f.server.machine.store.Len())
+}
+
+// A snapshot is the state of one moment, sessions included, however long it takes
+// to write it and whatever is done meanwhile.
+func TestASnapshotIsOfOneMoment(t *testing.T) {
+	m := newMachine()
+	do := func(m *machine, index uint64, op string, seq, ack uint64) {
+		c := command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: 1, seq: seq, ack: ack}
+		if op == api.Open {
+			c = command{Command: kv.Command{Op: op}}
+		}
+		m.apply(index, c)
+	}
+	do(m, 1, api.Open, 0, 0)
+	do(m, 2, api.Open, 0, 0)
+	do(m, 3, kv.Append, 1, 0)
+	do(m, 4, kv.Append, 2, 0)
+	want := (&Server{machine: m}).StateHash()
+
+	v, d := m.freeze(), disk.NewSim("d")
+	do(m, 5, kv.Append, 3, 2)
+	do(m, 6, kv.Delete, 4, 3)
+	do(m, 7, api.Open, 0, 0)
+	w, err := snapshot.Create(d, "s", snapshot.Header{Stage: Stage, Cluster: "north", Index: 4, Term: 1})
+	require.NoError(t, err)
+	v.save(w.Line)
+	require.NoError(t, w.Finish())
+	v.close()
+
+	again := newMachine()
+	_, err = snapshot.Read(d, "s", again.load)
+	require.NoError(t, err)
+	require.Equal(t, want, (&Server{machine: again}).StateHash())
+	do(again, 5, kv.Append, 3, 2)
+	do(again, 6, kv.Delete, 4, 3)
+	do(again, 7, api.Open, 0, 0)
+	require.Equal(t, (&Server{machine: m}).StateHash(), (&Server{machine: again}).StateHash())
 }

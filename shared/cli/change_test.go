@@ -46,6 +46,9 @@ type fake struct {
 	looks int
 	look  func(f *fake, n int)
 
+	// keeps is true while a leader that is no member goes on leading.
+	keeps bool
+
 	// loses is an operation that is done and whose answer is lost.
 	loses string
 
@@ -176,7 +179,7 @@ func (f *fake) status(id uint64) []byte {
 // settle ends a change. A leader that is no member then hands the lead on.
 func (f *fake) settle(voters []uint64) {
 	f.last++
-	if f.leader != 0 && !slices.Contains(voters, f.leader) {
+	if f.leader != 0 && !slices.Contains(voters, f.leader) && !f.keeps {
 		f.leader, f.term = voters[0], f.term+1
 	}
 	f.config, f.phase, f.voters, f.next = f.last, stable, voters, nil
@@ -192,7 +195,7 @@ func (f *fake) view(id uint64) view {
 			v.Leader, v.Last, v.Config, v.Phase, v.Committed = f.leader, f.last, f.config, f.phase, f.committed
 		}
 	}
-	if !slices.Contains(f.voters, id) && !slices.Contains(f.next, id) {
+	if !slices.Contains(f.voters, id) && !slices.Contains(f.next, id) && id != f.leader {
 		v.Leader, v.Config = 0, 0
 		return v
 	}
@@ -578,4 +581,86 @@ func TestMissingVoters(t *testing.T) {
 	kill(3)
 	require.Equal(t, []cluster.Server{{ID: 3, State: cluster.Killed}, {ID: 4, State: cluster.Killed}}, v.missing(states))
 	require.Empty(t, view{}.missing(states))
+}
+
+// A leader that has removed itself is not to be stopped before it has handed
+// the lead on, so the command waits for that.
+func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {
+	f, s := newFake(t)
+	f.keeps = true
+	f.look = func(f *fake, n int) {
+		switch {
+		case n == 2:
+			f.settle(f.next)
+		case n == 6:
+			f.leader = 3
+		}
+	}
+	got := run(t, s, "remove", "2")
+	require.Equal(t, result{0, "the members are n1, n3\n", "done; the leader is no member any more and hands the lead on\n"}, got)
+	require.GreaterOrEqual(t, f.looks, 7)
+}
+
+// node runs a server that the configuration does not name, given an address.
+func TestNodeWithAnAddress(t *testing.T) {
+	_, s := newFake(t)
+	file, err := cluster.New(s.Name, 3, 7970, 0)
+	require.NoError(t, err)
+	require.NoError(t, file.Save("our.json"))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--id", "9"}, "--id 9: our.json has no such server; the servers are n1 (127.0.0.1:7971), n2 (127.0.0.1:7972), " +
+			"n3 (127.0.0.1:7973); a new one needs --address, where it shall listen"},
+		{[]string{"--id", "9", "--address", "7979"}, `--address: "7979" is not host:port`},
+		{[]string{"--id", "9", "--address", "127.0.0.1:7973"}, "the address 127.0.0.1:7973 is taken by n3"},
+		{[]string{"--id", "3", "--address", "127.0.0.1:7979"}, "--address: our.json has n3 at 127.0.0.1:7973; leave --address out, " +
+			"or give a new server a number that no server has had"},
+	} {
+		got := run(t, s, append([]string{"node", "--config", "our.json"}, c.args...)...)
+		require.Equal(t, exitUsage, got.code, got.errors)
+		require.Contains(t, got.errors, c.want)
+	}
+	free := freeAddress(t)
+	b := start(t, s, "node", "--config", "our.json", "--id", "9", "--address", free)
+	b.shows("n9: listening address=" + free)
+	require.Zero(t, b.stop())
+
+	file.Config.Joiners = []node.Member{{ID: 4, Address: freeAddress(t)}}
+	require.NoError(t, file.Save("our.json"))
+	b = start(t, s, "node", "--config", "our.json", "--id", "4")
+	b.shows("n4: listening address=" + file.Config.Joiners[0].Address)
+	require.Zero(t, b.stop())
+}
+
+// start starts a server beside those that run, and says what to do next; it is
+// one of the servers from then on, also when the cluster is run again.
+func TestStartAServer(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := stages["98-changes"]
+	t.Setenv(stageVariable, s.Name)
+	t.Setenv(basePortVariable, "")
+	file, err := cluster.New(s.Name, 1, 7980, 0)
+	require.NoError(t, err)
+	file.Config.Members[0].Address = freeAddress(t)
+	require.NoError(t, file.Save("our.json"))
+	b := start(t, s, "cluster", "--config", "our.json", "--data", "data")
+	b.shows("Try it in another terminal")
+	require.Contains(t, b.out.String(), " start 2 --data data\n")
+	free := freeAddress(t)
+	got := run(t, s, "start", "n2", free, "--data", "data")
+	require.Equal(t, result{0, "n2 running\n", fmt.Sprintf("n2 listens on %s and is no member yet; make it one with: %s add 2=%[1]s --data data\n",
+		free, s.program(t))}, got)
+	require.Contains(t, run(t, s, "status", "--data", "data").out, "n2      "+free)
+	require.Equal(t, "n1 running, cut off from n2\nn2 running, cut off from n1\n", run(t, s, "cut", "2", "1", "--data", "data").out)
+	require.Equal(t, "n2 killed, cut off from n1\n", run(t, s, "kill", "n2", "--data", "data").out)
+	got = run(t, s, "start", "2", freeAddress(t), "--data", "data")
+	require.Equal(t, exitRefused, got.code)
+	require.Contains(t, got.errors, "there is a server n2 already, at "+free)
+	require.Zero(t, b.stop())
+
+	b = start(t, s, "cluster", "--data", "data")
+	b.shows("goes on: 2 servers on " + file.Config.Members[0].Address + " to " + free)
+	require.Zero(t, b.stop())
 }

@@ -43,12 +43,19 @@ var stages = map[string]Stage{
 	"91-single":  {Name: "91-single", About: "A server and a client.", Ops: commandsAndStatus(), Serve: serveForTest, Dial: dialForTest, Demo: demoForTest},
 	"92-cluster": {Name: "92-cluster", About: "A cluster with a leader that is appointed.", Ops: commandsAndStatus(), New: newForTest, Appointed: true, Dial: dialForTest, Demo: demoForTest},
 	"93-log":     {Name: "93-log", About: "A cluster with a log.", Ops: withLog(), New: newForTest, Appointed: true, Dial: dialForTest},
+	"98-changes": {Name: "98-changes", About: "A cluster whose members change.", Ops: withChange(), New: newForTest, Dial: dialForTest},
 	"95-elect":   {Name: "95-elect", About: "A cluster without a leader.", Ops: commandsAndStatus(), New: newForTest, Dial: dialForTest},
 }
 
 func commandsAndStatus() api.Ops {
 	ops := api.Commands()
 	ops[api.Status] = api.Op{}
+	return ops
+}
+
+func withChange() api.Ops {
+	ops := commandsAndStatus()
+	ops[api.Change] = api.Op{May: api.Add | api.Remove}
 	return ops
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
@@ -137,22 +138,25 @@ func (p plain) command(r api.Request) ([]byte, *api.Error) {
 		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), maxText)}
 	}
 	command := []byte(r.Value)
-	if err := checkValue(command, inMessage); err != nil {
+	d := strict.NewDecoder(command)
+	d.Inside(inMessage)
+	d.Raw()
+	err := d.End()
+	if err == nil {
+		err = checkLine(command)
+	}
+	if err != nil {
 		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("a command is a JSON value on one line: %v", err)}
 	}
 	return command, nil
 }
 
-// checkValue says what is wrong with a text that should be one JSON value on
-// one line, and is going to stand that deep inside another.
-func checkValue(text []byte, inside int) error {
+// checkLine says what keeps a text from being a part of a line, or nil.
+func checkLine(text []byte) error {
 	if i := bytes.IndexAny(text, "\n\r\t"); i >= 0 {
 		return fmt.Errorf("there is a tab or a line break (at byte %d)", i)
 	}
-	d := strict.NewDecoder(text)
-	d.Inside(inside)
-	d.Raw()
-	return d.End()
+	return nil
 }
 
 func (p plain) response(r api.Request, index uint64, result any) api.Response {
@@ -186,18 +190,27 @@ func (v plainView) Save(line func(add func(b []byte) []byte)) error {
 		line(func(b []byte) []byte {
 			start := len(b) + len(lineName)
 			b = add(append(b, lineName...))
-			if text := b[start:]; len(text) > maxText {
-				bad = fmt.Errorf("it has %d bytes; at most %d are allowed", len(text), maxText)
-			} else if err := checkValue(text, 1); err != nil {
-				bad = err
+			if err := checkSaved(b[start:]); err != nil {
+				bad = fmt.Errorf("a line that the state machine wrote for its snapshot: %w", err)
 			}
 			return append(b, '}')
 		})
 	})
-	if bad != nil {
-		bad = fmt.Errorf("a line that the state machine wrote for its snapshot: %w", bad)
-	}
 	return errors.Join(err, bad)
+}
+
+// checkSaved says what is wrong with a line of a machine, or nil. It is read by
+// nobody but the machine, and may be what no command may be.
+func checkSaved(text []byte) error {
+	switch {
+	case len(text) > maxText:
+		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(text), maxText)
+	case !utf8.Valid(text):
+		return errors.New("it is not valid UTF-8")
+	case !json.Valid(text):
+		return fmt.Errorf("it is not a JSON value: %.40q", text)
+	}
+	return checkLine(text)
 }
 
 // Restore gives the machine a line that it has written.

@@ -1,0 +1,63 @@
+package replica_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/07-membership/replica"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/wire"
+)
+
+// Three replicas speak TCP, and two of them let clients in.
+func TestClients(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	config := node.Config{Cluster: "bank", Secret: "nobody knows it"}
+	var listeners []net.Listener
+	for id := uint64(1); id <= 3; id++ {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		listeners = append(listeners, ln)
+		config.Members = append(config.Members, node.Member{ID: id, Address: ln.Addr().String()})
+	}
+	replicas := make(map[uint64]*replica.Replica[*bank])
+	for i, m := range config.Members {
+		r, err := replica.Start(replica.Options[*bank]{ID: m.ID, Config: config, Machine: newBank, Dir: t.TempDir(), Listener: listeners[i], Clients: m.ID < 3})
+		require.NoError(t, err)
+		require.Equal(t, m.Address, r.Addr().String())
+		defer r.Close()
+		replicas[m.ID] = r
+	}
+	for lead := uint64(0); lead != 1; {
+		var err error
+		lead, err = replicas[1].Leader(ctx)
+		require.NoError(t, err)
+		if lead != 1 {
+			_ = replicas[lead].Transfer(ctx, 1) // else another try will do it
+		}
+	}
+	ask := func(id uint64, r api.Request) (api.Response, error) {
+		c, err := wire.Dial(ctx, config.Address(id), wire.DefaultLimits())
+		require.NoError(t, err)
+		defer c.Close()
+		return c.Do(ctx, r)
+	}
+	rent := api.Request{Op: api.Propose, Value: `{"name":"rent","from":"ann","to":"bob","amount":70}`}
+	a, err := ask(1, rent)
+	require.NoError(t, err)
+	require.Equal(t, `"done"`, string(a.Data))
+	require.NotZero(t, a.Index)
+	_, err = ask(2, api.Request{Op: api.Barrier})
+	require.NoError(t, err)
+	require.NoError(t, replicas[2].Read(ctx, func(b *bank) { require.Equal(t, 70, b.Balance["bob"]) }))
+	_, err = ask(2, api.Request{Op: "get", Key: "x"})
+	requireError(t, err, api.BadRequest, true, "this server knows barrier, cancel, change, log, members, propose, status, transfer")
+	_, err = ask(3, rent)
+	requireError(t, err, api.Unavailable, true, "takes no requests over the network")
+}

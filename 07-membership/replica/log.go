@@ -1,0 +1,139 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/strict"
+)
+
+// Entry is a committed entry of the log: it stays where it is, and every replica
+// has it or will have it.
+type Entry struct {
+	// Index is its place, from 1 on, without gaps.
+	Index uint64
+
+	// Term is that of the leader that made it.
+	Term uint64
+
+	// Kind is what the entry is for: Command, NoOp or Configuration.
+	Kind Kind
+
+	// Command is what was proposed; in a Configuration the members; nil in a
+	// NoOp.
+	Command []byte
+}
+
+// Kind is what an entry is for.
+type Kind string
+
+// The kinds of entries. Only a Command goes to the state machine.
+const (
+	Command       Kind = ""
+	NoOp          Kind = "noop"
+	Configuration Kind = "config"
+)
+
+// ErrCompacted says that an entry is not in the log of this replica any more:
+// what it did is in the state machine.
+var ErrCompacted = errors.New("the log does not hold it any more")
+
+// Log returns the entries from one index to another, both included, as far as
+// this replica knows them to be committed: there may be fewer, or none. The
+// error is ErrCompacted if the first is not there any more.
+func (r *Replica[M]) Log(ctx context.Context, from, to uint64) ([]Entry, error) {
+	var all []Entry
+	for next := from; next <= to; {
+		entries, err := r.entries(ctx, next)
+		if err != nil {
+			return all, err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			if e.Index <= to {
+				all = append(all, e)
+			}
+		}
+		next = entries[len(entries)-1].Index + 1
+	}
+	return all, nil
+}
+
+// Watch returns the entries from an index on, in their order and each once, as
+// this replica learns that they are committed. It goes on over changes of the
+// leader, and waits for more until the loop ends it. An error comes last: that
+// of ctx, api.Unavailable when the replica stops, or ErrCompacted if the watch
+// is behind what the log still holds; then the state machine must be looked at.
+func (r *Replica[M]) Watch(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for next := from; ; {
+			entries, err := r.entries(ctx, next)
+			for _, e := range entries {
+				if !yield(e, nil) {
+					return
+				}
+				next = e.Index + 1
+			}
+			if err == nil && len(entries) == 0 {
+				err = r.wait(ctx, func(applied, _ uint64) bool { return applied >= next })
+			}
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+		}
+	}
+}
+
+// entries returns committed entries from an index on, as many as the server
+// gives at once.
+func (r *Replica[M]) entries(ctx context.Context, from uint64) ([]Entry, error) {
+	if from == 0 {
+		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: "the log has no entry 0; it starts at 1"}
+	}
+	a, err := r.look(ctx, api.Request{Op: api.Log, From: from}, nil)
+	if err != nil {
+		return nil, err
+	}
+	commit, entries, err := decodeLog(a.Data)
+	if err != nil {
+		return nil, fmt.Errorf("the server's log: %w", err)
+	}
+	first := uint64(math.MaxUint64)
+	if len(entries) > 0 {
+		first = entries[0].Index
+	}
+	if from < first && from <= commit {
+		return nil, fmt.Errorf("entry %d: %w", from, ErrCompacted)
+	}
+	for len(entries) > 0 && entries[len(entries)-1].Index > commit {
+		entries = entries[:len(entries)-1]
+	}
+	return entries, nil
+}
+
+// decodeLog reads the answer to a log request.
+func decodeLog(text []byte) (commit uint64, entries []Entry, err error) {
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "commit":
+			commit = d.Uint()
+		case "entries":
+			d.Array(func() {
+				e := journal.DecodeEntry(&d)
+				entries = append(entries, Entry{Index: e.Index, Term: e.Term, Kind: Kind(e.Kind), Command: e.Command})
+			})
+		default:
+			d.Raw()
+		}
+	})
+	return commit, entries, d.End()
+}

@@ -1,0 +1,72 @@
+package replica
+
+import (
+	"context"
+	"sync"
+
+	"example.com/raftsteps/07-membership/server"
+	"example.com/raftsteps/shared/api"
+)
+
+// observed is a server that tells a progress how far it is.
+type observed struct {
+	*server.Server
+	progress *progress
+}
+
+// Flush is node.Server.Flush.
+func (o observed) Flush() error {
+	err := o.Server.Flush()
+	if err == nil {
+		o.progress.set(o.Server.Progress())
+	}
+	return err
+}
+
+// progress is how far a server is, and who waits for more. Its zero value is
+// that of a server that has done nothing.
+type progress struct {
+	mu      sync.Mutex
+	applied uint64
+	leader  uint64
+
+	// changed is closed at the next change; nil if nobody waits.
+	changed chan struct{}
+}
+
+func (p *progress) set(applied, leader uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed != nil && (applied != p.applied || leader != p.leader) {
+		close(p.changed)
+		p.changed = nil
+	}
+	p.applied, p.leader = applied, leader
+}
+
+// get returns how far the server is, and what is closed when that changes.
+func (p *progress) get() (applied, leader uint64, changed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.applied, p.leader, p.changed
+}
+
+// wait waits until the server is as far as enough wants.
+func (r *Replica[M]) wait(ctx context.Context, enough func(applied, leader uint64) bool) error {
+	for {
+		applied, leader, changed := r.progress.get()
+		if enough(applied, leader) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.life.Done():
+			return &api.Error{Code: api.Unavailable, Definite: true, Message: "the replica has been closed, or has stopped"}
+		}
+	}
+}

@@ -1,0 +1,268 @@
+// Package replica puts one server of a cluster into a Go program: the last
+// stage as a library. What is replicated is any server.Machine; a bank, a queue
+// of jobs, a configuration.
+//
+//	r, err := replica.Start(replica.Options[*bank]{ID: 1, Config: config, Machine: newBank, Dir: "data/n1"})
+//	…
+//	result, index, err := r.Propose(ctx, []byte(`{"from":"ann","to":"bob","amount":30}`))
+//	err = r.Read(ctx, func(b *bank) { balance = b.balance["ann"] })
+//
+// A program starts one replica, and its other copies, most often on other
+// machines, start the others. Commands go to the replica that leads: Propose at
+// another says so, and names the address of the leader. Reads are answered by
+// every replica, and are as fresh as if there were only one.
+//
+// # What a machine must do
+//
+// Its Apply is called on every server with the same commands in the same order.
+// Between commands nothing may change it, and nothing but the commands may
+// decide what it does. A command may be proposed again by a program that got no
+// answer; a machine for which it matters gives commands names, and remembers
+// the results of those it has done.
+//
+// # Goroutines
+//
+// All methods are safe for concurrent use. A replica has a goroutine of its own
+// that applies commands and runs the functions given to Read: a slow one makes
+// the cluster slow. It has others for its disk and its peers; Close ends them
+// all.
+//
+// # Errors
+//
+// What does not happen has an *api.Error, with a code for programs, a sentence
+// for people, and whether it is Definite: what is not may have happened, or may
+// yet happen. Methods that change nothing end with the error of their ctx when
+// that is done, and Log and Watch with ErrCompacted for what is not in the log
+// any more.
+package replica
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/07-membership/server"
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/host"
+	"example.com/raftsteps/shared/node"
+)
+
+// Options are what a replica needs to know. M is the state machine.
+type Options[M server.Machine] struct {
+	// ID is the replica's own. It must be among the members of Config, or, if it
+	// is to be added to a cluster that runs, among the joiners.
+	ID uint64
+
+	// Config is what all replicas agree on before they start: the name of the
+	// cluster, the secret with which they know each other, members, timeouts,
+	// CompactBytes. Timeouts that are 0 have defaults. Once a replica has data,
+	// its own list of the members counts, not this one. Leader and Fsync mean
+	// nothing here: leaders are elected, and what is written is synced.
+	Config node.Config
+
+	// Machine returns a machine that has applied nothing. It is called at the
+	// start, and again when a snapshot comes from a leader.
+	Machine func() M
+
+	// Dir is the folder in which the replica keeps its log and its snapshot; it
+	// is made if it is not there. It belongs to this ID and this kind of machine
+	// for ever: a new replica gets a new one.
+	Dir string
+
+	// Disk, if not nil, is used instead of Dir, and is not closed. It must be safe
+	// for concurrent use.
+	Disk disk.Disk
+
+	// Transport carries messages between replicas; nil is TCP, between the
+	// addresses of the members.
+	Transport host.Transport
+
+	// Listener takes the connections of TCP; nil is the replica's own address.
+	Listener net.Listener
+
+	// Clients is true if other programs may connect to the replica's address, and
+	// send it server.LibraryOps as lines of JSON. Nothing keeps strangers from
+	// doing so. A Transport does not change where they connect.
+	Clients bool
+
+	// Log takes what an operator should know; nil is nobody.
+	Log *slog.Logger
+}
+
+// The timeouts of a Config that has none.
+const (
+	defaultHeartbeat   = 50 * time.Millisecond
+	minElectionTimeout = 150 * time.Millisecond
+	maxElectionTimeout = 300 * time.Millisecond
+)
+
+// Replica is one server of a cluster.
+type Replica[M server.Machine] struct {
+	host   *host.Host
+	server *server.Server
+
+	// life ends with Close, and when the server has stopped by itself.
+	life context.Context
+	end  context.CancelFunc
+
+	// running is the server; ended is closed when nothing of it is left.
+	running errgroup.Group
+	ended   chan struct{}
+
+	progress progress
+}
+
+// Start starts a replica with what its folder holds. It returns before there is
+// a leader; see Leader.
+func Start[M server.Machine](o Options[M]) (*Replica[M], error) {
+	config, err := check(o)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err)
+	}
+	r := &Replica[M]{ended: make(chan struct{})}
+	closeDisk := func() error { return nil }
+	if o.Disk == nil {
+		folder, err := disk.OpenFolder(o.Dir, disk.Options{})
+		if err != nil {
+			return nil, err
+		}
+		o.Disk, closeDisk = folder, folder.Close
+	}
+	factory := server.With(func() server.Machine { return o.Machine() })
+	r.host, err = host.New(host.Options{
+		ID: o.ID, Config: config, Disk: o.Disk, Transport: o.Transport, Listener: o.Listener, Log: o.Log,
+		Ops: server.LibraryOps, NoClients: !o.Clients,
+		New: func(w node.World) (node.Server, error) {
+			s, err := factory(w)
+			if err != nil {
+				return nil, err
+			}
+			r.server = s.(*server.Server)
+			return observed{r.server, &r.progress}, nil
+		},
+	})
+	if err != nil {
+		return nil, errors.Join(err, closeDisk())
+	}
+	r.life, r.end = context.WithCancel(context.Background())
+	r.running.Go(func() error {
+		defer close(r.ended)
+		defer r.end()
+		return errors.Join(r.host.Run(r.life), closeDisk())
+	})
+	return r, nil
+}
+
+// check says what is wrong with the options, or returns the configuration with
+// all that it needs.
+func check[M server.Machine](o Options[M]) (node.Config, error) {
+	c := o.Config
+	c.Members, c.Joiners = inOrder(c.Members), inOrder(c.Joiners)
+	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
+	if c.ElectionTimeout == [2]time.Duration{} {
+		c.ElectionTimeout = [2]time.Duration{minElectionTimeout, maxElectionTimeout}
+	}
+	switch {
+	case o.Machine == nil:
+		return c, errors.New("the options have no Machine: there is nothing to replicate")
+	case o.Disk == nil && o.Dir == "":
+		return c, errors.New("the options have no Dir: a server that forgets what it promised breaks the cluster")
+	case c.Cluster == "":
+		return c, errors.New("the configuration has no Cluster: give the cluster a name")
+	case len(c.Members) == 0:
+		return c, errors.New("the configuration has no Members: a cluster has at least one")
+	case c.Heartbeat >= c.ElectionTimeout[0] || c.ElectionTimeout[0] > c.ElectionTimeout[1]:
+		return c, fmt.Errorf("a heartbeat of %v and an election timeout from %v to %v: each must be above the one before", c.Heartbeat, c.ElectionTimeout[0], c.ElectionTimeout[1])
+	}
+	all := slices.Concat(c.Members, c.Joiners)
+	for i, m := range all {
+		if m.ID == 0 || m.ID > api.MaxID {
+			return c, fmt.Errorf("the configuration has a member with ID %d; IDs go from 1 to 2^53", m.ID)
+		}
+		if err := api.CheckAddress(m.Address); err != nil {
+			return c, fmt.Errorf("the configuration's address of %s: %w", node.Name(m.ID), err)
+		}
+		for _, other := range all[:i] {
+			if other.ID == m.ID || other.Address == m.Address {
+				return c, fmt.Errorf("the configuration has two members %s at %s and %s at %s; IDs and addresses must differ", node.Name(other.ID), other.Address, node.Name(m.ID), m.Address)
+			}
+		}
+	}
+	return c, nil
+}
+
+func inOrder(members []node.Member) []node.Member {
+	return slices.SortedFunc(slices.Values(members), func(a, b node.Member) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// Close stops the replica: it takes no more requests, lets those that wait be
+// answered for some seconds at most, and ends all its goroutines. What was
+// committed is on its disk; Start with the same folder goes on from there. The
+// error is what stopped the replica before, such as a disk that failed. Close
+// may be called more than once.
+func (r *Replica[M]) Close() error {
+	r.end()
+	return r.running.Wait()
+}
+
+// Done is closed when the replica has stopped: by Close, or because it could not
+// go on. Close then returns why.
+func (r *Replica[M]) Done() <-chan struct{} { return r.ended }
+
+// Addr returns the address on which the replica listens; nil if it does not.
+func (r *Replica[M]) Addr() net.Addr { return r.host.Addr() }
+
+// Propose gives a command to the cluster and waits until it has been applied
+// here. The command is a JSON value on one line, of at most 1 MiB, nested at
+// most four deep, with at most 32 fields in an object. It returns what Apply
+// returned, as JSON, and the command's index in the log.
+//
+// At a replica that does not lead the error has the code api.NotLeader, and the
+// address of the leader if that is known. An error that is not Definite, such
+// as that ctx was done first, says that the command may have been applied, or
+// may be yet.
+func (r *Replica[M]) Propose(ctx context.Context, command []byte) (result []byte, index uint64, err error) {
+	a, err := r.host.Do(ctx, api.Request{Op: api.Propose, Value: string(command)})
+	return a.Data, a.Index, err
+}
+
+// Read calls f with the state machine, at a moment at which that holds all that
+// was acknowledged, by whichever replica, before Read was called
+// (linearizable). It runs on the goroutine that applies commands: f must not
+// wait, nor change the machine, nor keep what Apply may change. Once Read has
+// returned, f is not called any more.
+func (r *Replica[M]) Read(ctx context.Context, f func(machine M)) error {
+	_, err := r.look(ctx, api.Request{Op: api.Barrier}, func(api.Response) {
+		// It is what Options.Machine has made.
+		f(r.server.Machine().(M))
+	})
+	return err
+}
+
+// Leader waits until this replica knows a leader, itself perhaps, and returns
+// its ID. It may have lost the lead by then.
+func (r *Replica[M]) Leader(ctx context.Context) (uint64, error) {
+	var leader uint64
+	err := r.wait(ctx, func(_, known uint64) bool {
+		leader = known
+		return known != 0
+	})
+	return leader, err
+}
+
+// look asks for something that changes nothing.
+func (r *Replica[M]) look(ctx context.Context, q api.Request, then func(api.Response)) (api.Response, error) {
+	a, err := r.host.DoThen(ctx, q, then)
+	if err != nil && ctx.Err() != nil {
+		return a, context.Cause(ctx)
+	}
+	return a, err
+}

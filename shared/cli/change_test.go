@@ -506,7 +506,9 @@ func TestFixedMembers(t *testing.T) {
 		}
 		require.NotContains(t, run(t, s, "node", "--help").out, "--address")
 	}
+	require.NotContains(t, run(t, stages["95-elect"], "help", "exit-codes").out, "members")
 	_, s := newFake(t)
+	require.Contains(t, run(t, s, "help", "exit-codes").out, "After a 6 of add, remove, change,\ncancel or transfer, look at members")
 	help := run(t, s, "--help").out
 	require.Contains(t, help, "Change the members:\n  members ")
 	require.Contains(t, run(t, s, "node", "--help").out, "--address")

@@ -43,6 +43,16 @@ After a 6, read the key before you write again: a second append may be one too m
 "go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
 as in: go build -o kv . && ./kv get x; echo $?`
 
+// exitCodesHelp is the help topic.
+func (a *app) exitCodesHelp() string {
+	if !a.needs().Changes {
+		return exitCodesHelp
+	}
+	return strings.Replace(exitCodesHelp, "may be one too many.\n", `may be one too many. After a 6 of add, remove, change,
+cancel or transfer, look at members: what was accepted goes on by itself.
+`, 1)
+}
+
 // usageError is a command line that makes no sense.
 type usageError struct {
 	message string

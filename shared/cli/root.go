@@ -141,7 +141,7 @@ func (a *app) askCommands() []*cobra.Command {
 // addHelp puts the help in order: topics, and a help command that refuses what
 // it does not know.
 func (a *app) addHelp(root *cobra.Command) {
-	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes say", Long: exitCodesHelp})
+	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes say", Long: a.exitCodesHelp()})
 	help := &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Explain a command or a topic",

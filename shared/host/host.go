@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -102,7 +103,7 @@ func New(o Options) (*Host, error) {
 	switch {
 	case address == "":
 		return nil, fmt.Errorf("%s is not a member of cluster %q; its members are %s", node.Name(o.ID), o.Config.Cluster, names(o.Config.Members))
-	case o.Transport == nil && len(o.Config.Members) > 1 && o.Config.Secret == "":
+	case o.Transport == nil && o.Config.Secret == "" && slices.ContainsFunc(o.Config.Members, func(m node.Member) bool { return m.ID != o.ID }):
 		return nil, fmt.Errorf("cluster %q has no secret, so its servers cannot trust each other; set one in the configuration", o.Config.Cluster)
 	}
 	if h.listen == nil && !(o.NoClients && o.Transport != nil) {

@@ -309,6 +309,7 @@ func TestNewRefuses(t *testing.T) {
 	config := node.Config{Cluster: "north", Secret: "s", Members: []node.Member{{ID: 1, Address: used}, {ID: 2, Address: "127.0.0.1:0"}}}
 	noSecret := config
 	noSecret.Secret = ""
+	joins := node.Config{Cluster: "north", Members: config.Members[:1], Joiners: []node.Member{{ID: 4, Address: "127.0.0.1:0"}}}
 	for _, c := range []struct {
 		options Options
 		want    string
@@ -316,6 +317,7 @@ func TestNewRefuses(t *testing.T) {
 		{Options{ID: 3, Config: config, New: ok}, `n3 is not a member of cluster "north"; its members are n1, n2`},
 		{Options{ID: 1, Config: config, New: ok}, "the address " + used + " is in use: stop the program that listens there"},
 		{Options{ID: 2, Config: noSecret, New: ok}, `cluster "north" has no secret, so its servers cannot trust each other`},
+		{Options{ID: 4, Config: joins, New: ok}, `cluster "north" has no secret, so its servers cannot trust each other`},
 		{Options{ID: 2, Config: config, New: func(node.World) (node.Server, error) { return nil, errors.New("the journal is damaged") }},
 			"n2 cannot start: the journal is damaged"},
 	} {

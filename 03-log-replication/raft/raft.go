@@ -247,8 +247,7 @@ func (r *Raft) becomeFollower(term Term) {
 
 // becomeLeader takes over the current term.
 func (r *Raft) becomeLeader() {
-	r.role, r.leader = Leader, r.options.ID
-	r.progress = make(map[ID]*progress)
+	r.role, r.leader, r.progress = Leader, r.options.ID, make(map[ID]*progress)
 	for _, id := range r.config().Members() {
 		r.progress[id] = &progress{nextIndex: r.log.lastIndex() + 1, probing: true}
 	}

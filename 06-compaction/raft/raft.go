@@ -327,8 +327,7 @@ func (r *Raft) follow(leader ID) {
 
 // becomeLeader takes over the current term (Figure 2, "Upon election").
 func (r *Raft) becomeLeader() {
-	r.role, r.leader, r.votes = Leader, r.options.ID, nil
-	r.progress = make(map[ID]*progress)
+	r.role, r.leader, r.votes, r.progress = Leader, r.options.ID, nil, make(map[ID]*progress)
 	for _, id := range r.config().Members() {
 		r.progress[id] = &progress{nextIndex: r.log.lastIndex() + 1, probing: true}
 	}

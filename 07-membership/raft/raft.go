@@ -344,8 +344,7 @@ func (r *Raft) follow(leader ID) {
 
 // becomeLeader takes over the current term (Figure 2, "Upon election").
 func (r *Raft) becomeLeader() {
-	r.role, r.leader, r.votes = Leader, r.options.ID, nil
-	r.progress = make(map[ID]*progress)
+	r.role, r.leader, r.votes, r.progress = Leader, r.options.ID, nil, make(map[ID]*progress)
 	r.watch(append(r.config().Members(), r.options.ID)...)
 	// An entry of its own term lets a leader commit what earlier leaders left
 	// (§5.4.2), and tells it where the committed log ends (§8).

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,7 +19,8 @@ import (
 )
 
 // fake is a cluster of the last stage, without servers: it answers what they
-// would, and a test says how a change goes on.
+// would, and a test says how a change goes on. There are no sockets, so that the
+// pauses of a command cost nothing in a bubble of synctest.
 type fake struct {
 	mu sync.Mutex
 
@@ -280,42 +282,48 @@ func TestMembersAreFoundThroughOthers(t *testing.T) {
 }
 
 func TestAdd(t *testing.T) {
-	f, s := newFake(t)
-	f.look = goesOn
-	got := run(t, s, "add", "4="+address(4))
-	require.Equal(t, 0, got.code, got.errors)
-	require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
-	require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}]}`}, f.asked)
-	require.Equal(t, "the new servers get the log: n4 has 118 of 501 entries\n"+
-		"the old and the new members decide together: n1, n2, n3 and n1, n2, n3, n4\n", got.errors)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = goesOn
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, 0, got.code, got.errors)
+		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
+		require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}]}`}, f.asked)
+		require.Equal(t, "the new servers get the log: n4 has 118 of 501 entries\n"+
+			"the old and the new members decide together: n1, n2, n3 and n1, n2, n3, n4\n", got.errors)
+	})
 }
 
 func TestChangeAsJSON(t *testing.T) {
-	f, s := newFake(t)
-	f.look = goesOn
-	got := run(t, s, "change", "--add", "n4="+address(4), "--remove", "1,leader", "-o", "json")
-	require.Equal(t, 0, got.code, got.errors)
-	var v view
-	require.NoError(t, json.Unmarshal([]byte(got.out), &v))
-	require.Equal(t, "n3, n4", v.names(isVoter))
-	require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}],"remove":[1,2]}`}, f.asked)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = goesOn
+		got := run(t, s, "change", "--add", "n4="+address(4), "--remove", "1,leader", "-o", "json")
+		require.Equal(t, 0, got.code, got.errors)
+		var v view
+		require.NoError(t, json.Unmarshal([]byte(got.out), &v))
+		require.Equal(t, "n3, n4", v.names(isVoter))
+		require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}],"remove":[1,2]}`}, f.asked)
+	})
 }
 
 func TestRemoveAndCancelAndTransfer(t *testing.T) {
-	f, s := newFake(t)
-	f.look = func(f *fake, n int) {
-		if n == 2 {
-			f.settle(f.next)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = func(f *fake, n int) {
+			if n == 2 {
+				f.settle(f.next)
+			}
 		}
-	}
-	got := run(t, s, "remove", "n1", "3")
-	require.Equal(t, result{0, "the members are n2\n", ""}, got)
+		got := run(t, s, "remove", "n1", "3")
+		require.Equal(t, result{0, "the members are n2\n", ""}, got)
 
-	f.voters, f.phase, f.next = []uint64{1, 2, 3}, learning, []uint64{1, 2, 3, 4}
-	require.Equal(t, result{0, "the members stay n1, n2, n3\n", ""}, run(t, s, "cancel"))
-	require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "n3"))
-	require.Equal(t, result{0, `{"ok":true}` + "\n", ""}, run(t, s, "transfer", "1", "-o", "json"))
-	require.Equal(t, []string{`{"op":"change","remove":[1,3]}`, `{"op":"cancel"}`, `{"op":"transfer","to":3}`, `{"op":"transfer","to":1}`}, f.asked)
+		f.voters, f.phase, f.next = []uint64{1, 2, 3}, learning, []uint64{1, 2, 3, 4}
+		require.Equal(t, result{0, "the members stay n1, n2, n3\n", ""}, run(t, s, "cancel"))
+		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "n3"))
+		require.Equal(t, result{0, `{"ok":true}` + "\n", ""}, run(t, s, "transfer", "1", "-o", "json"))
+		require.Equal(t, []string{`{"op":"change","remove":[1,3]}`, `{"op":"cancel"}`, `{"op":"transfer","to":3}`, `{"op":"transfer","to":1}`}, f.asked)
+	})
 }
 
 // What the leader refuses is an exit code of 1, with its reason.
@@ -330,77 +338,85 @@ func TestChangeIsRefused(t *testing.T) {
 
 // A change that is called off while somebody waits for it has not happened.
 func TestChangeIsCalledOff(t *testing.T) {
-	f, s := newFake(t)
-	f.look = func(f *fake, n int) {
-		if n == 4 {
-			f.settle(f.voters)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = func(f *fake, n int) {
+			if n == 4 {
+				f.settle(f.voters)
+			}
 		}
-	}
-	got := run(t, s, "add", "4="+address(4))
-	require.Equal(t, exitRefused, got.code)
-	require.Contains(t, got.errors, "error: the change was called off: the members are n1, n2, n3 (refused)\n")
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, exitRefused, got.code)
+		require.Contains(t, got.errors, "error: the change was called off: the members are n1, n2, n3 (refused)\n")
+	})
 }
 
 func TestNoWait(t *testing.T) {
-	f, s := newFake(t)
-	got := run(t, s, "add", "4="+address(4), "--no-wait")
-	require.Equal(t, result{0, "ok\n", "the change goes on by itself; see it with: " + s.program(t) + " members\n"}, got)
-	f.settle([]uint64{1, 2, 3})
-	require.Equal(t, result{0, `{"ok":true,"index":503}` + "\n", ""}, run(t, s, "add", "4="+address(4), "--no-wait", "-o", "json"))
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		got := run(t, s, "add", "4="+address(4), "--no-wait")
+		require.Equal(t, result{0, "ok\n", "the change goes on by itself; see it with: " + s.program(t) + " members\n"}, got)
+		f.settle([]uint64{1, 2, 3})
+		require.Equal(t, result{0, `{"ok":true,"index":503}` + "\n", ""}, run(t, s, "add", "4="+address(4), "--no-wait", "-o", "json"))
+	})
 }
 
 // A wait that ends before the change says that the change goes on.
 func TestTheWaitIsOver(t *testing.T) {
-	f, s := newFake(t)
-	f.match[4] = 1
-	got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
-	require.Equal(t, exitUnknown, got.code)
-	require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself; see it with: "+s.program(t)+
-		" members; call it off with: "+s.program(t)+" cancel\n")
-	require.Len(t, f.asked, 1)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.match[4] = 1
+		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Equal(t, exitUnknown, got.code)
+		require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself; see it with: "+s.program(t)+
+			" members; call it off with: "+s.program(t)+" cancel\n")
+		require.Len(t, f.asked, 1)
 
-	f, s = newFake(t)
-	f.match[4] = 1
-	b := start(t, s, "add", "4="+address(4))
-	b.shows("n4 has 1 of 501")
-	require.Equal(t, exitUnknown, b.stop())
-	require.Contains(t, b.errors.String(), "error: interrupted; the change is accepted and goes on by itself; see it with")
+		f, s = newFake(t)
+		f.match[4] = 1
+		b := start(t, s, "add", "4="+address(4))
+		b.shows("n4 has 1 of 501")
+		require.Equal(t, exitUnknown, b.stop())
+		require.Contains(t, b.errors.String(), "error: interrupted; the change is accepted and goes on by itself; see it with")
 
-	f, s = newFake(t)
-	f.look = func(f *fake, n int) {
-		if f.phase == learning {
-			f.phase = joint
+		f, s = newFake(t)
+		f.look = func(f *fake, n int) {
+			if f.phase == learning {
+				f.phase = joint
+			}
 		}
-	}
-	got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
-	require.Equal(t, exitUnknown, got.code)
-	require.NotContains(t, got.errors, "cancel", "it is too late for that")
+		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Equal(t, exitUnknown, got.code)
+		require.NotContains(t, got.errors, "cancel", "it is too late for that")
+	})
 }
 
 // The leader is gone while the change is under way; the next one finishes it.
 func TestLeaderDiesDuringAChange(t *testing.T) {
-	f, s := newFake(t)
-	f.match[4] = 7
-	var once sync.Once
-	f.look = func(f *fake, n int) {
-		switch {
-		case f.leader == 2 && n > 2:
-			f.leader = 0
-			once.Do(func() {
-				time.AfterFunc(300*time.Millisecond, func() {
-					f.mu.Lock()
-					defer f.mu.Unlock()
-					f.dead[2], f.leader = true, 3
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.match[4] = 7
+		var once sync.Once
+		f.look = func(f *fake, n int) {
+			switch {
+			case f.leader == 2 && n > 2:
+				f.leader = 0
+				once.Do(func() {
+					time.AfterFunc(300*time.Millisecond, func() {
+						f.mu.Lock()
+						defer f.mu.Unlock()
+						f.dead[2], f.leader = true, 3
+					})
 				})
-			})
-		case f.leader == 3 && n > 5 && f.phase == learning:
-			f.settle(f.next)
+			case f.leader == 3 && n > 5 && f.phase == learning:
+				f.settle(f.next)
+			}
 		}
-	}
-	got := run(t, s, "add", "4="+address(4))
-	require.Equal(t, 0, got.code, got.errors)
-	require.Contains(t, got.errors, "no leader answers at the moment; the change goes on when there is one\n")
-	require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, 0, got.code, got.errors)
+		require.Contains(t, got.errors, "no leader answers at the moment; the change goes on when there is one\n")
+		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
+	})
 }
 
 // Whoever waits learns what is wrong with a new server.
@@ -420,33 +436,37 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 			"n4 runs at 127.0.0.1:7974 and has none of the log yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, s := newFake(t)
-			c.is(f)
-			got := run(t, s, "add", "4="+address(4), "--timeout", "800ms")
-			require.Equal(t, exitUnknown, got.code)
-			require.Contains(t, got.errors, "the new servers get the log: "+c.want+"\n")
+			synctest.Test(t, func(t *testing.T) {
+				f, s := newFake(t)
+				c.is(f)
+				got := run(t, s, "add", "4="+address(4), "--timeout", "800ms")
+				require.Equal(t, exitUnknown, got.code)
+				require.Contains(t, got.errors, "the new servers get the log: "+c.want+"\n")
+			})
 		})
 	}
 }
 
 // If the answer is lost, the members say what is.
 func TestAnswerIsLost(t *testing.T) {
-	f, s := newFake(t)
-	f.loses, f.look = api.Change, goesOn
-	got := run(t, s, "add", "4="+address(4))
-	require.Equal(t, 0, got.code)
-	require.Contains(t, got.errors, "the answer was lost, but the change is under way\n")
-	require.Len(t, f.asked, 1, "what may have been done is not sent again")
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.loses, f.look = api.Change, goesOn
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, 0, got.code)
+		require.Contains(t, got.errors, "the answer was lost, but the change is under way\n")
+		require.Len(t, f.asked, 1, "what may have been done is not sent again")
 
-	f, s = newFake(t)
-	f.loses = api.Transfer
-	require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "3"))
+		f, s = newFake(t)
+		f.loses = api.Transfer
+		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "3"))
 
-	f, s = newFake(t)
-	f.loses = api.Cancel
-	got = run(t, s, "cancel")
-	require.Equal(t, exitUnknown, got.code)
-	require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+		f, s = newFake(t)
+		f.loses = api.Cancel
+		got = run(t, s, "cancel")
+		require.Equal(t, exitUnknown, got.code)
+		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+	})
 }
 
 func TestChangeUsage(t *testing.T) {
@@ -484,15 +504,17 @@ func TestChangeUsage(t *testing.T) {
 
 // A server that start has started can be added by its number alone.
 func TestAddAJoiner(t *testing.T) {
-	f, s := newFake(t)
-	f.look = goesOn
-	folder, err := cluster.Open(cluster.OpenOptions{Stage: "97-members", Servers: 3, Dir: ".raftsteps/97-members", BasePort: 7970, Needs: cluster.Needs{Changes: true}})
-	require.NoError(t, err)
-	require.NoError(t, folder.Join(node.Member{ID: 4, Address: address(4)}))
-	require.NoError(t, folder.Close())
-	require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
-	got := run(t, s, "__complete", "add", "")
-	require.True(t, strings.HasPrefix(got.out, "4=127.0.0.1:7974\n"), got.out)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = goesOn
+		folder, err := cluster.Open(cluster.OpenOptions{Stage: "97-members", Servers: 3, Dir: ".raftsteps/97-members", BasePort: 7970, Needs: cluster.Needs{Changes: true}})
+		require.NoError(t, err)
+		require.NoError(t, folder.Join(node.Member{ID: 4, Address: address(4)}))
+		require.NoError(t, folder.Close())
+		require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
+		got := run(t, s, "__complete", "add", "")
+		require.True(t, strings.HasPrefix(got.out, "4=127.0.0.1:7974\n"), got.out)
+	})
 }
 
 // A stage whose members are fixed has none of this, nor its status the columns.
@@ -544,24 +566,26 @@ func TestStatusWithMembers(t *testing.T) {
 
 // "leader" waits a little while the servers elect one.
 func TestLeaderIsWaitedFor(t *testing.T) {
-	f, s := newFake(t)
-	f.leader = 0
-	time.AfterFunc(200*time.Millisecond, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.leader = 3
-	})
-	f.look = func(f *fake, n int) {
-		if f.phase == learning {
-			f.settle(f.next)
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.leader = 0
+		time.AfterFunc(200*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.leader = 3
+		})
+		f.look = func(f *fake, n int) {
+			if f.phase == learning {
+				f.settle(f.next)
+			}
 		}
-	}
-	got := run(t, s, "remove", "leader")
-	require.Equal(t, result{0, "the members are n1, n2\n", ""}, got)
-	f.leader = 0
-	got = run(t, s, "remove", "leader", "--timeout", "100ms")
-	require.Equal(t, exitUnavailable, got.code)
-	require.Contains(t, got.errors, "no server says that it leads")
+		got := run(t, s, "remove", "leader")
+		require.Equal(t, result{0, "the members are n1, n2\n", ""}, got)
+		f.leader = 0
+		got = run(t, s, "remove", "leader", "--timeout", "100ms")
+		require.Equal(t, exitUnavailable, got.code)
+		require.Contains(t, got.errors, "no server says that it leads")
+	})
 }
 
 // Who can bring a majority back is a member; a server that was removed is not.
@@ -588,19 +612,21 @@ func TestMissingVoters(t *testing.T) {
 // A leader that has removed itself is not to be stopped before it has handed
 // the lead on, so the command waits for that.
 func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {
-	f, s := newFake(t)
-	f.keeps = true
-	f.look = func(f *fake, n int) {
-		switch {
-		case n == 2:
-			f.settle(f.next)
-		case n == 6:
-			f.leader = 3
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.keeps = true
+		f.look = func(f *fake, n int) {
+			switch {
+			case n == 2:
+				f.settle(f.next)
+			case n == 6:
+				f.leader = 3
+			}
 		}
-	}
-	got := run(t, s, "remove", "2")
-	require.Equal(t, result{0, "the members are n1, n3\n", "done; the leader is no member any more and hands the lead on\n"}, got)
-	require.GreaterOrEqual(t, f.looks, 7)
+		got := run(t, s, "remove", "2")
+		require.Equal(t, result{0, "the members are n1, n3\n", "done; the leader is no member any more and hands the lead on\n"}, got)
+		require.GreaterOrEqual(t, f.looks, 7)
+	})
 }
 
 // node runs a server that the configuration does not name, given an address.

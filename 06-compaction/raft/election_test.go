@@ -27,9 +27,7 @@ func (o Output) granted(t *testing.T) bool {
 // candidate returns n1 as a candidate of term, its output taken.
 func candidate(t *testing.T, term Term, terms ...Term) *Raft {
 	r := boot(term-1, terms...)
-	for r.role == Follower {
-		r.Tick()
-	}
+	stand(r)
 	require.Equal(t, Candidate, r.role)
 	takeAll(r)
 	return r
@@ -149,9 +147,7 @@ func TestTimeoutConvertsToCandidate(t *testing.T) {
 // (Figure 2, candidates; §5.2). The requests leave once the vote is saved.
 func TestStartElection(t *testing.T) {
 	r := boot(3, 1, 2)
-	for range 10 {
-		r.Tick()
-	}
+	stand(r)
 	out := r.Take()
 	require.Equal(t, &State{CurrentTerm: 4, VotedFor: 1}, out.State)
 	require.Empty(t, out.Early)
@@ -165,9 +161,7 @@ func TestStartElection(t *testing.T) {
 func TestCandidateStartsNewElection(t *testing.T) {
 	s := &server{id: 1, disk: disk{state: State{CurrentTerm: 3}}}
 	r := New(s.startOptions([]ID{1, 2, 3, 4, 5}))
-	for range 10 {
-		r.Tick()
-	}
+	stand(r)
 	takeAll(r)
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
 	require.Equal(t, []ID{1, 2}, r.Status().Votes)
@@ -201,9 +195,7 @@ func TestMajorityOfVotesMakesALeader(t *testing.T) {
 		}
 		s := &server{id: 1}
 		r := New(s.startOptions(members))
-		for range 10 {
-			r.Tick()
-		}
+		stand(r)
 		takeAll(r)
 		for _, id := range c.votes {
 			r.Step(from(r, id, RequestVoteReply{Granted: true}))
@@ -273,8 +265,8 @@ func TestTimeoutsAreRandom(t *testing.T) {
 	o.Random = func(n uint64) uint64 { draw++; return draw * 7 % n }
 	r := New(o)
 	for range 200 {
-		ticks, before := 0, r.currentTerm
-		for r.currentTerm == before {
+		ticks := 0
+		for len(takeAll(r).requests()) == 0 {
 			r.Tick()
 			ticks++
 		}

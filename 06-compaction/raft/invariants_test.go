@@ -272,8 +272,9 @@ func (c *cluster) checkLast(a, b *server) {
 // checkQuorumLog: of any majority, one server has each committed entry on its
 // disk, so no crash and no election can lose it.
 func (c *cluster) checkQuorumLog() {
+	config := c.config()
 	for _, k := range c.ghost.committed {
-		if quorum(c.config(), func(id ID) bool { return !c.server(id).disk.holds(k.entry) }) {
+		if quorum(config, func(id ID) bool { return !c.server(id).disk.holds(k.entry) }) {
 			c.broken(quorumLog, "%v is committed, and a majority of the disks lack it", place(k.entry))
 			return
 		}

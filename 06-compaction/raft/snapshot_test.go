@@ -466,9 +466,7 @@ func TestEntriesBeforeTheLogAgree(t *testing.T) {
 // which that ends, as a candidate and as a voter (§5.4.1, §7).
 func TestASnapshotIsAsUpToDateAsItsLastEntry(t *testing.T) {
 	r := bootAt(5, Position{3, 4}, Position{3, 4})
-	for range 10 {
-		r.Tick()
-	}
+	stand(r)
 	require.Equal(t, RequestVote{LastLogIndex: 4, LastLogTerm: 3}, takeAll(r).Messages[0].Body)
 
 	for _, c := range []struct {

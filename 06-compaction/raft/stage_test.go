@@ -465,11 +465,16 @@ func quorum(c Config, has func(ID) bool) bool {
 // begins.
 const ownEntries = 1
 
-// lead makes n1, a follower, the leader of the next term.
-func lead(t testing.TB, r *Raft) {
+// stand lets time pass until a follower stands for election.
+func stand(r *Raft) {
 	for r.role == Follower {
 		r.Tick()
 	}
+}
+
+// lead makes n1, a follower, the leader of the next term.
+func lead(t testing.TB, r *Raft) {
+	stand(r)
 	r.Take()
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
 	r.Step(from(r, 3, RequestVoteReply{Granted: true}))
@@ -478,9 +483,7 @@ func lead(t testing.TB, r *Raft) {
 
 // lead1 makes the only server of a cluster the leader of the next term.
 func lead1(t testing.TB, r *Raft) {
-	for r.role == Follower {
-		r.Tick()
-	}
+	stand(r)
 	require.Equal(t, Leader, r.role)
 }
 

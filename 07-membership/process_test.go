@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,8 +23,10 @@ import (
 	"example.com/raftsteps/07-membership/client"
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/bench"
+	"example.com/raftsteps/shared/check"
 	"example.com/raftsteps/shared/cli"
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/kv"
 )
 
 // patient is a time that no test needs: whoever waits for it has failed.
@@ -164,6 +170,8 @@ type load struct {
 	t      *testing.T
 	dialed atomic.Int64
 	done   [writers]atomic.Int64
+	last   atomic.Int64
+	gap    atomic.Int64
 	end    context.CancelFunc
 	g      errgroup.Group
 	report bench.Report
@@ -172,6 +180,7 @@ type load struct {
 // counted counts the appends of one client that were acknowledged.
 type counted struct {
 	*client.Client
+	load *load
 	done *atomic.Int64
 }
 
@@ -179,6 +188,10 @@ func (c counted) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	response, err := c.Client.Do(ctx, r)
 	if err == nil {
 		c.done.Add(1)
+		now := time.Now().UnixNano()
+		if before := c.load.last.Swap(now); before != 0 && now-before > c.load.gap.Load() {
+			c.load.gap.Store(now - before)
+		}
 	}
 	return response, err
 }
@@ -186,7 +199,9 @@ func (c counted) Do(ctx context.Context, r api.Request) (api.Response, error) {
 func startLoad(t *testing.T, endpoints []string) *load {
 	l := &load{t: t}
 	o := bench.Defaults()
-	o.Dial = func() (bench.Client, error) { return counted{client.New(endpoints), &l.done[l.dialed.Add(1)-1]}, nil }
+	o.Dial = func() (bench.Client, error) {
+		return counted{client.New(endpoints), l, &l.done[l.dialed.Add(1)-1]}, nil
+	}
 	o.Clients, o.Warmup, o.Duration, o.Timeout, o.Verify = writers, 0, time.Hour, patient, true
 	ctx, end := context.WithCancel(t.Context())
 	l.end = end
@@ -212,6 +227,80 @@ func (l *load) goesOn(after string) {
 	}
 }
 
+// readers are clients that read and write the same few keys, and write down
+// what they saw and when.
+type readers struct {
+	t       *testing.T
+	begin   time.Time
+	end     context.CancelFunc
+	g       errgroup.Group
+	mu      sync.Mutex
+	history check.History
+}
+
+func startReaders(t *testing.T, endpoints []string) *readers {
+	ctx, end := context.WithCancel(t.Context())
+	h := &readers{t: t, begin: time.Now(), end: end}
+	for id := range uint64(4) {
+		h.g.Go(func() error { return h.work(ctx, id, client.New(endpoints)) })
+	}
+	t.Cleanup(func() {
+		end()
+		if !t.Failed() { // else it may go on for long
+			_ = h.g.Wait()
+		}
+	})
+	return h
+}
+
+// work reads, sets and compares until ctx ends, with pauses, so that the history
+// is not too long to be judged.
+func (h *readers) work(ctx context.Context, id uint64, c *client.Client) error {
+	rng := rand.New(rand.NewPCG(id, id))
+	key, last := "", ""
+	for i := 0; ctx.Err() == nil; i++ {
+		if i%2 == 0 {
+			key = fmt.Sprint("register", rng.IntN(3))
+		}
+		r := api.Request{Op: kv.Get, Key: key}
+		switch i % 4 {
+		case 1:
+			r.Op, r.Value = kv.Put, fmt.Sprint(id, ".", i)
+		case 3:
+			r.Op, r.Old, r.Value = kv.Cas, last, fmt.Sprint(id, "-", i)
+		}
+		o := check.Operation{Client: id, Request: r, Invoke: time.Since(h.begin), Done: true}
+		short, cancel := context.WithTimeout(context.Background(), patient)
+		answer, err := c.Do(short, r)
+		cancel()
+		o.Return, o.Response = time.Since(h.begin), answer
+		var e *api.Error
+		if errors.As(err, &e) {
+			o.Response.Error = e
+		}
+		if r.Op == kv.Get {
+			last = answer.Value
+		}
+		h.mu.Lock()
+		h.history = append(h.history, o)
+		h.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	return c.Close()
+}
+
+// judge ends the readers. What they saw is what one server alone could have
+// answered, one request after the other.
+func (h *readers) judge() {
+	h.t.Helper()
+	h.end()
+	require.NoError(h.t, h.g.Wait())
+	slices.SortFunc(h.history, func(a, b check.Operation) int { return cmp.Compare(a.Invoke, b.Invoke) })
+	require.Greater(h.t, h.history.Counts().Happened, 100)
+	require.NoError(h.t, check.Linearizable(h.history, check.LinearLimit))
+	h.t.Logf("%+v of readers", h.history.Counts())
+}
+
 // judge ends the load. Every append that was acknowledged is there, and once.
 func (l *load) judge() {
 	l.t.Helper()
@@ -221,6 +310,7 @@ func (l *load) judge() {
 	require.Zero(l.t, l.report.Verify.Broken, "%v", l.report.Verify.Violations)
 	require.Zero(l.t, l.report.Verify.Unknown, "a session makes an end of every doubt")
 	require.GreaterOrEqual(l.t, l.report.Verify.Acknowledged, int64(600))
+	l.t.Logf("%d appends acknowledged; at most %v without one", l.report.Verify.Acknowledged, time.Duration(l.gap.Load()).Round(time.Millisecond))
 }
 
 // A cluster of three becomes one of which none of its first members is part,
@@ -231,7 +321,7 @@ func (l *load) judge() {
 func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 	p := startProcesses(t)
 	p.leader()
-	l := startLoad(t, p.endpoints)
+	l, readers := startLoad(t, p.endpoints), startReaders(t, p.endpoints)
 	l.goesOn("the start")
 
 	change := []string{"change", "--no-wait", "--add", p.start(4), "--add", p.start(5)}
@@ -255,6 +345,7 @@ func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 		require.Equal(t, uint64(4+i), m.ID)
 		require.True(t, m.Voter)
 	}
+	readers.judge()
 	l.judge()
 }
 

@@ -96,7 +96,7 @@ func TestDoThen(t *testing.T) {
 			seen := 0 // by two goroutines, and no lock: the race detector watches
 			a, err := h.DoThen(t.Context(), getX, func(a api.Response) {
 				require.Equal(t, "x", a.Value)
-				server.waiting = server.waiting[:0:0]
+				require.Nil(t, server.waiting)
 				seen = i + 1
 			})
 			require.NoError(t, err)
@@ -107,6 +107,27 @@ func TestDoThen(t *testing.T) {
 		require.NoError(t, <-ended)
 		_, err := h.DoThen(t.Context(), getX, func(api.Response) { t.Error("there is no answer") })
 		requireError(t, err, api.Unavailable, true, "the server is stopping")
+	})
+}
+
+// refusing is a server that refuses everything.
+type refusing struct{ silent }
+
+func (refusing) Request(_ api.Request, reply func(api.Response)) {
+	reply(api.Failed(0, &api.Error{Code: api.Refused, Definite: true, Message: "not now"}))
+}
+
+// What is done with an answer is not done with a refusal.
+func TestDoThenIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := alone(t, refusing{})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(ctx) }()
+		_, err := h.DoThen(t.Context(), getX, func(api.Response) { t.Error("it was refused") })
+		requireError(t, err, api.Refused, true, "not now")
+		stop()
+		require.NoError(t, <-ended)
 	})
 }
 

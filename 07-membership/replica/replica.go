@@ -46,8 +46,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"example.com/raftsteps/07-membership/server"
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
@@ -113,9 +111,9 @@ type Replica[M server.Machine] struct {
 	life context.Context
 	end  context.CancelFunc
 
-	// running is the server; ended is closed when nothing of it is left.
-	running errgroup.Group
-	ended   chan struct{}
+	// ended is closed when nothing of the server is left, and err is set by then.
+	ended chan struct{}
+	err   error
 
 	progress progress
 }
@@ -153,11 +151,11 @@ func Start[M server.Machine](o Options[M]) (*Replica[M], error) {
 		return nil, errors.Join(err, closeDisk())
 	}
 	r.life, r.end = context.WithCancel(context.Background())
-	r.running.Go(func() error {
+	go func() {
 		defer close(r.ended)
 		defer r.end()
-		return errors.Join(r.host.Run(r.life), closeDisk())
-	})
+		r.err = errors.Join(r.host.Run(r.life), closeDisk())
+	}()
 	return r, nil
 }
 
@@ -210,7 +208,8 @@ func inOrder(members []node.Member) []node.Member {
 // may be called more than once.
 func (r *Replica[M]) Close() error {
 	r.end()
-	return r.running.Wait()
+	<-r.ended
+	return r.err
 }
 
 // Done is closed when the replica has stopped: by Close, or because it could not

@@ -296,9 +296,13 @@ func TestLog(t *testing.T) {
 				require.EqualValues(t, i+1, e.Index)
 				require.NotZero(t, e.Term)
 			}
-			some, err := m.Log(t.Context(), 2, 3)
-			require.NoError(t, err)
-			require.Equal(t, all[1:3], some)
+			for from := uint64(1); from <= 6; from++ {
+				for to := from; to <= 6; to++ {
+					some, err := m.Log(t.Context(), from, to)
+					require.NoError(t, err)
+					require.Equal(t, all[from-1:to], some)
+				}
+			}
 			for _, r := range [][2]uint64{{3, 2}, {7, 9}, {1000, 1000}} {
 				none, err := m.Log(t.Context(), r[0], r[1])
 				require.NoError(t, err)
@@ -364,6 +368,7 @@ func TestCtxEnds(t *testing.T) {
 		_, _, err = leader.Propose(late(), []byte(`1`))
 		requireError(t, err, api.Unknown, false, "no answer in time")
 		require.ErrorIs(t, leader.Read(late(), func(*bank) { t.Error("nobody waits") }), context.DeadlineExceeded)
+		requireError(t, leader.Read(t.Context(), func(*bank) { t.Error("this state may be old") }), api.Unavailable, true, "found no leader")
 		for e, err := range leader.Watch(late(), 2) {
 			require.Zero(t, e)
 			require.ErrorIs(t, err, context.DeadlineExceeded)

@@ -219,10 +219,3 @@ func TestALineThatIsNoLineEndsTheServer(t *testing.T) {
 		require.NotContains(t, w.names(), newestName)
 	}
 }
-
-// What another program has put into the log, this one must not guess.
-func TestAForeignCommandStopsTheStore(t *testing.T) {
-	w := start(t, 2, disk.NewSim("d"))
-	w.receive(2, 3, raft.AppendEntries{LeaderCommit: 1, Entries: []raft.Entry{{Index: 1, Term: 3, Command: text(`{"op":"increment","key":"x"}`)}}})
-	require.ErrorContains(t, w.server.Flush(), `apply entry 1: a command: unknown command "increment"`)
-}

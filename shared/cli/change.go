@@ -357,7 +357,7 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	w := &waiter{app: a, change: r, trouble: make(map[uint64]string)}
+	w := &waiter{app: a, change: r, trouble: make(map[uint64]string), refusals: make(map[uint64]string)}
 	answer, err := a.askLeader(ctx, r)
 	w.index = answer.Index
 	switch {
@@ -437,6 +437,10 @@ type waiter struct {
 	// IDs, and probed when that was looked into.
 	trouble map[uint64]string
 	probed  time.Time
+
+	// refusals are why new servers would refuse the leader, by their IDs. Each is
+	// asked that once, for it leaves a line in its log.
+	refusals map[uint64]string
 
 	// silent is since when new servers have nothing of the log.
 	silent time.Time
@@ -564,26 +568,33 @@ func (w *waiter) probe(ctx context.Context, v view, silent []viewed) {
 	}
 	w.probed = now
 	for _, m := range silent {
-		w.trouble[m.ID] = w.app.diagnose(ctx, v, m)
+		w.trouble[m.ID] = w.diagnose(ctx, v, m)
 	}
 }
 
-// diagnose asks a new server itself, from which the leader hears nothing.
-func (a *app) diagnose(ctx context.Context, v view, m viewed) string {
+// diagnose asks a new server itself, which has nothing of the log.
+func (w *waiter) diagnose(ctx context.Context, v view, m viewed) string {
 	name := node.Name(m.ID)
-	own, err := a.askView(ctx, m.Address)
+	own, err := w.app.askView(ctx, m.Address)
 	var e *api.Error
 	switch {
 	case errors.As(err, &e) && e.Code == api.BadRequest:
 		return fmt.Sprintf("what runs at %s is no server of this stage: %s", m.Address, e.Message)
 	case err != nil:
-		return fmt.Sprintf("%s has not answered yet: is it running at %s? (%s)", name, m.Address, a.reason(err))
+		return fmt.Sprintf("%s has not answered yet: is it running at %s? (%s)", name, m.Address, w.app.reason(err))
 	case own.ID != m.ID:
 		return fmt.Sprintf("at %s there is %s, not %s: cancel the change, and add the right address", m.Address, node.Name(own.ID), name)
 	case len(own.Members) > 0 && !own.shares(v, m.ID):
 		return fmt.Sprintf("%s at %s belongs to another cluster, whose members are %s: cancel the change", name, m.Address, own.names(isVoter))
+	case own.Leader == v.Leader:
+		return fmt.Sprintf("%s takes in a snapshot first", name)
 	}
-	if why := a.refusal(ctx, v, m); why != "" {
+	why, known := w.refusals[m.ID]
+	if !known {
+		why = w.app.refusal(ctx, v, m)
+		w.refusals[m.ID] = why
+	}
+	if why != "" {
 		return fmt.Sprintf("%s runs at %s and refuses the leader: %s; cancel the change", name, m.Address, why)
 	}
 	return fmt.Sprintf("%s runs at %s and has none of the log yet", name, m.Address)

@@ -432,6 +432,7 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 		"another cluster": {func(f *fake) {
 			f.other[address(4)] = view{ID: 4, Members: []viewed{{ID: 1, Address: "127.0.0.1:1", Voter: true}, {ID: 4, Address: address(4), Voter: true}}}
 		}, "n4 at 127.0.0.1:7974 belongs to another cluster, whose members are n1, n4: cancel the change"},
+		"a snapshot": {func(f *fake) { f.other[address(4)] = view{ID: 4, Leader: 2} }, "n4 takes in a snapshot first"},
 		"it is silent": {func(f *fake) { f.other[address(4)] = view{ID: 4} },
 			"n4 runs at 127.0.0.1:7974 and has none of the log yet"},
 	} {

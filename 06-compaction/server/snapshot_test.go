@@ -269,6 +269,74 @@ func TestEntriesMayBeFasterThanASnapshot(t *testing.T) {
 	w.value(w.ask(fmt.Sprintf(`{"op":"get","key":"k%d","consistency":"stale"}`, last)), "of term 9")
 }
 
+// compacting returns a follower whose own snapshot, up to entry 20, is under way.
+func compacting(t *testing.T) *world {
+	w := start(t, 3, disk.NewSim("d"))
+	var log []raft.Entry
+	for i := range raft.Index(20) {
+		log = append(log, raft.Entry{Index: i + 1, Term: 1, Command: text(fmt.Sprintf(`{"op":"put","key":"own","value":%q}`, strings.Repeat("o", 1000)))})
+	}
+	w.receive(2, 9, raft.AppendEntries{Entries: log, LeaderCommit: 20})
+	w.flush()
+	require.NotEmpty(t, w.works)
+	return w
+}
+
+// A leader's snapshot may come while an older one of the server's own is being
+// written. That one is of no use then, and must not take the name.
+func TestALeadersSnapshotIsFasterThanTheOwn(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	w := compacting(t)
+	for _, c := range chunks(content, at, 8<<10) {
+		w.receive(2, 9, c)
+		w.flush()
+	}
+	require.Equal(t, at, w.status().Snapshot)
+	w.work()
+	w.holds(content, at)
+}
+
+// While the server's own snapshot gets its name, a leader's is not taken over: it
+// comes again.
+func TestALeadersSnapshotWaitsForTheOwn(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	w := compacting(t)
+	works := w.works
+	w.works = nil
+	for _, f := range works {
+		f()
+	}
+	w.flush()
+	require.NotEmpty(t, w.works, "the name is still to be given")
+	for _, c := range chunks(content, at, 8<<10) {
+		w.receive(2, 9, c)
+		w.flush()
+	}
+	require.Zero(t, w.status().Snapshot)
+	w.work()
+	require.EqualValues(t, 20, w.status().Snapshot.Index)
+	for _, c := range chunks(content, at, 8<<10) {
+		w.install(2, 9, c)
+	}
+	w.holds(content, at)
+}
+
+// holds checks that a snapshot is the one on the disk, that nothing else is left
+// over, and that a restart finds it.
+func (w *world) holds(content []byte, at raft.Position) {
+	w.t.Helper()
+	require.Equal(w.t, at, w.status().Snapshot)
+	newest, err := disk.ReadFile(w.disk, newestName)
+	require.NoError(w.t, err)
+	require.True(w.t, string(content) == string(newest), "the file is another one")
+	require.ElementsMatch(w.t, []string{"journal", newestName}, w.names())
+	w.disk.CrashWorst()
+	again := start(w.t, 3, w.disk)
+	require.Equal(w.t, at, again.status().Snapshot)
+	again.value(again.ask(`{"op":"get","key":"k1","consistency":"stale"}`), strings.Repeat("a", 1000))
+	again.refused(again.ask(`{"op":"get","key":"own","consistency":"stale"}`), "not_found", "no value")
+}
+
 // What came is checked as a whole before a word of it is believed.
 func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)

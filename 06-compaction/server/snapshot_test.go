@@ -282,6 +282,33 @@ func compacting(t *testing.T) *world {
 	return w
 }
 
+// A snapshot that is being sent is not overtaken by the next: its receiver would
+// have to begin again, and again. Only one that does not answer is not waited for.
+func TestNoSnapshotIsTakenWhileOneIsSent(t *testing.T) {
+	w := lead(t, 3)
+	fill := func() {
+		for range 40 {
+			w.put("x", strings.Repeat("v", 1000))
+			w.flush()
+			w.acknowledge(2)
+			w.flush()
+			w.work()
+		}
+	}
+	fill()
+	sent := w.status().Snapshot
+	require.NotZero(t, sent)
+	w.receive(3, w.status().CurrentTerm, raft.AppendEntriesReply{Refused: 5, ConflictIndex: 1})
+	fill()
+	require.Equal(t, sent, w.status().Snapshot)
+	for range 1000 {
+		w.server.Tick()
+		w.flush()
+		w.work()
+	}
+	require.Greater(t, w.status().Snapshot.Index, sent.Index)
+}
+
 // A leader's snapshot may come while an older one of the server's own is being
 // written. That one is of no use then, and must not take the name.
 func TestALeadersSnapshotIsFasterThanTheOwn(t *testing.T) {
@@ -414,7 +441,7 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 	do(m, 1, api.Open, 0, 0)
 	do(m, 2, api.Open, 0, 0)
 	do(m, 3, kv.Append, 1, 0)
-	do(m, 4, kv.Append, 2, 0)
+	do(m, 4, kv.Append, 2, 1)
 	want := (&Server{machine: m}).StateHash()
 
 	v, d := m.freeze(), disk.NewSim("d")

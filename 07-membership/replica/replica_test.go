@@ -101,23 +101,27 @@ func (g *group) stop(id uint64) {
 }
 
 // leader waits until all know the same leader.
-func (g *group) leader() *member {
+func (g *group) leader() (leader *member) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), time.Minute)
 	defer cancel()
-	for {
-		agreed := map[uint64]bool{}
+	g.until("a leader whom all know", func() bool {
+		known := map[uint64]bool{}
 		for _, m := range g.members {
 			id, err := m.Leader(ctx)
 			require.NoError(g.t, err)
-			agreed[id] = true
+			known[id], leader = true, g.members[id]
 		}
-		for id := range agreed {
-			if m := g.members[id]; m != nil && len(agreed) == 1 {
-				return m
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
+		return len(known) == 1 && leader != nil
+	})
+	return leader
+}
+
+// until waits, in virtual time, for what comes by itself.
+func (g *group) until(what string, is func() bool) {
+	g.t.Helper()
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
+		require.True(g.t, time.Now().Before(end), "%s never comes", what)
 	}
 }
 
@@ -231,7 +235,7 @@ func TestRestart(t *testing.T) {
 			g.send(cent(i))
 		}
 		for id := uint64(1); id <= 3; id++ {
-			require.NotZero(t, status(g, g.members[id]).Snapshot)
+			g.until("a snapshot", func() bool { return status(g, g.members[id]).Snapshot > 0 })
 			g.stop(id)
 		}
 		for id := uint64(1); id <= 3; id++ {
@@ -266,6 +270,12 @@ func TestReplicaThatWasAway(t *testing.T) {
 		delete(g.members, id)
 		for i := range 90 {
 			g.send(cent(i))
+		}
+		for _, m := range g.members {
+			g.until("a log that forgets", func() bool {
+				_, err := m.Log(t.Context(), next, next)
+				return errors.Is(err, replica.ErrCompacted)
+			})
 		}
 		away.cut.Store(false)
 		g.members[id] = away
@@ -443,19 +453,18 @@ func TestMembersChange(t *testing.T) {
 		index, err := leader.Change(t.Context(), []api.Member{at(4)}, []uint64{old})
 		require.NoError(t, err)
 		require.NotZero(t, index)
-		for !status(g, leader).Removed {
-			time.Sleep(10 * time.Millisecond)
-		}
+		g.until("the end of its membership", func() bool { return status(g, leader).Removed })
 		g.stop(old)
 		g.members[4] = joined
 		next := g.leader()
 		require.Equal(t, 50, g.balance(joined, "bob"))
 		require.Equal(t, `"done"`, g.send(cent(50)))
 
-		m, err = g.leader().Members(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, "stable", m.Phase)
-		require.True(t, m.Committed)
+		g.until("the end of the change", func() bool {
+			m, err = g.leader().Members(t.Context())
+			require.NoError(t, err)
+			return m.Phase == "stable" && m.Committed
+		})
 		require.Greater(t, m.Config, index)
 		require.Len(t, m.Members, 3)
 		for _, m := range m.Members {

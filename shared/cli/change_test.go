@@ -51,8 +51,10 @@ type fake struct {
 	// keeps is true while a leader that is no member goes on leading.
 	keeps bool
 
-	// loses is an operation that is done and whose answer is lost.
+	// loses is an operation that is done and whose answer is lost, drops one that
+	// is lost before it is done.
 	loses string
+	drops string
 
 	// asked are the requests that the leader has taken.
 	asked []string
@@ -126,8 +128,11 @@ func (f *fake) do(id uint64, r api.Request) api.Response {
 		return api.Failed(0, e)
 	}
 	f.asked = append(f.asked, string(r.AppendJSON(nil)))
-	a := f.carryOut(r)
-	if r.Op == f.loses {
+	var a api.Response
+	if r.Op != f.drops {
+		a = f.carryOut(r)
+	}
+	if r.Op == f.loses || r.Op == f.drops {
 		return api.Failed(0, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"})
 	}
 	return a
@@ -457,6 +462,13 @@ func TestAnswerIsLost(t *testing.T) {
 		require.Equal(t, 0, got.code)
 		require.Contains(t, got.errors, "the answer was lost, but the change is under way\n")
 		require.Len(t, f.asked, 1, "what may have been done is not sent again")
+
+		f, s = newFake(t)
+		f.drops = api.Change
+		got = run(t, s, "add", "4="+address(4))
+		require.Equal(t, exitUnknown, got.code)
+		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+		require.Len(t, f.asked, 1)
 
 		f, s = newFake(t)
 		f.loses = api.Transfer

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -200,6 +201,37 @@ func TestLinksFollowTheMembers(t *testing.T) {
 	// Whoever knows of no members goes back to those of its configuration.
 	g.within(0, func() { g.hosts[0].connect(nil) })
 	require.Equal(t, map[uint64]string{2: at(1), 3: g.config.Members[2].Address}, g.linked(0))
+}
+
+// A link that is of no use any more ends at once, its connection included.
+func TestLinkEndsWithItsName(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	g := newGroup(t, 1)
+	g.within(0, func() { g.hosts[0].connect([]node.Member{{ID: 4, Address: ln.Addr().String()}}) })
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	defer c.Close()
+	g.within(0, func() { g.hosts[0].connect(g.config.Members) })
+	// It waits for an answer to its hello, and would do so for three seconds.
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(wire.DefaultLimits().Dial/2)))
+	_, err = io.Copy(io.Discard, c)
+	require.NoError(t, err, "the end of the connection")
+}
+
+// Of a peer that dials again there are two connections for a moment. It has
+// left when both are gone.
+func TestPeerThatIsMetTwice(t *testing.T) {
+	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
+	tr.meet(4, "127.0.0.1:4")
+	tr.meet(4, "127.0.0.1:5")
+	require.Equal(t, "127.0.0.1:5", tr.links[4].address)
+	tr.left(4)
+	require.Equal(t, "127.0.0.1:5", tr.links[4].address)
+	tr.left(4)
+	require.Empty(t, tr.links)
+	require.False(t, tr.Send(4, []byte("{}")))
 }
 
 // met are the peers that are connected to a server.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/wire"
 )
 
 // fake is a cluster of the last stage, without servers: it answers what they
@@ -255,6 +257,8 @@ func TestMembers(t *testing.T) {
 	require.Contains(t, got.out, "n4      127.0.0.1:7974  follower  yes, among the new members only  12 of 500")
 	require.Contains(t, got.out, "\nA change is under way: each decision needs a majority of n1, n2, n3 and one of n2, n3, n4.\n")
 
+	delete(f.match, 3)
+	require.Contains(t, run(t, s, "members").out, "n3      127.0.0.1:7973  follower  yes                              not heard of yet\n")
 	require.Equal(t, string(encode(f.view(2)))+"\n", run(t, s, "members", "-o", "json").out)
 }
 
@@ -451,6 +455,29 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A new server that was made for another cluster refuses the leader. The command
+// finds that out, for neither of them tells.
+func TestNewServerOfAnotherCluster(t *testing.T) {
+	f, s := newFake(t)
+	folder, err := cluster.Open(cluster.OpenOptions{Stage: "97-members", Servers: 3, Dir: ".raftsteps/97-members", BasePort: 7970, Needs: cluster.Needs{Changes: true}})
+	require.NoError(t, err)
+	require.NoError(t, folder.Close())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	south := wire.Server{Ops: s.Ops, Peers: &wire.Peers{Self: wire.Identity{Cluster: "south", Secret: "secret", ID: 4}}}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- south.Serve(ctx, ln) }()
+	at := ln.Addr().String()
+	f.other[at] = view{ID: 4}
+	got := run(t, s, "add", "4="+at, "--timeout", "900ms")
+	require.Equal(t, exitUnknown, got.code)
+	require.Contains(t, got.errors, "n4 runs at "+at+" and refuses the leader: n2 belongs to cluster \""+folder.File.Config.Cluster+
+		"\", this server to cluster \"south\"; cancel the change\n")
+	stop()
+	require.NoError(t, <-done)
 }
 
 // If the answer is lost, the members say what is.

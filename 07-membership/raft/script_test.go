@@ -1,0 +1,490 @@
+package raft
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The scripts in testdata/scripts are stories: a claim, and then commands, each
+// followed by what it causes. A line that begins with > is a command; so is one
+// that begins with -, whose trace is not told. A line that begins with # is for
+// the reader. All others are written by this test:
+//
+//	n1 → n2  RequestVote, term 2: my log ends in 1@3   a message arrives
+//	    n2 votes for n1 in term 2: … (§5.4.1)          a decision, and its section
+//	    n2 saves term 2 and its vote for n1, sends RequestVoteReply to n1
+//
+// An entry is written term@index, then its command. What a server does with an
+// output stands on one line, in the order in which it happens: what it sends
+// before the word "saves" does not wait for its disk.
+//
+// The commands:
+//
+//	cluster 5 [batch=N]       servers n1 to n5, which know nothing yet; N bytes of commands an AppendEntries
+//	given n1 1 1:x 4 term=5   n1 starts with this on its disk: entries of these terms, one with a command; its term
+//	propose n1 x y            clients propose x, then y
+//	deliver [messages]        the chosen messages arrive: those in flight now, not those that they cause
+//	stabilize                 messages arrive until none is in flight
+//	drop [messages]           the network loses them
+//	duplicate [messages]      a copy of each is put behind the others
+//	delay [messages]          the network keeps them back
+//	late [messages]           what was kept back arrives
+//	forge n1->n2 after=1@3 commit=4   an AppendEntries without entries, in n1's term, that n1 would not send here
+//	partition n1 n2 | n3      messages across the bar get lost; heal ends it
+//	tick n1 20                20 units of time pass on n1; "tick all" on each server that is up
+//	crash n1 n2               they lose what is not on their disks
+//	powercut n1 1             in n1's next save the power fails after 1 record: the state, the truncation, each entry
+//	restart n1 n2             they start with what is on their disks
+//	hold n1, release n1       inputs gather in between, and one save carries them all
+//	status [n1 n2], log, network [messages]   show the servers, their logs, what is in flight
+//	breaks NAME, …            says that the script breaks these invariants, and no others
+//
+// Messages are chosen by sender and receiver (n1->n2, n1->, ->n2), by type
+// (RequestVote), and by place (first, last); all is the same as nothing.
+// stageCommand has the commands that only this stage knows.
+
+var update = flag.Bool("update", false, "write anew what the scripts cause; commit it only if you understand each changed line")
+
+func TestScripts(t *testing.T) {
+	paths, err := filepath.Glob("testdata/scripts/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".txt")
+		t.Run(strings.ReplaceAll(name, "-", " "), func(t *testing.T) {
+			want, err := os.ReadFile(path)
+			require.NoError(t, err)
+			got := play(t, string(want))
+			if *update {
+				require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+				return
+			}
+			require.Equal(t, string(want), got, "The trace of %s has changed. If that is meant, write it anew with -update; commit it only if you understand each changed line.", path)
+		})
+	}
+}
+
+// script is a script that is being played.
+type script struct {
+	*cluster
+	t testing.TB
+
+	// out is the text of the script as it should be.
+	out strings.Builder
+
+	// quiet is true while nothing is told.
+	quiet bool
+
+	// late are messages that the network keeps back.
+	late []Message
+
+	// batch is the size limit of an AppendEntries, if not 0.
+	batch int
+
+	// breaks are the invariants that the script says it breaks, broke those that
+	// it did.
+	breaks, broke []string
+}
+
+// play plays a script and returns it with what it causes.
+func play(t testing.TB, text string) string {
+	s := &script{t: t}
+	claimed := false
+	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		switch {
+		case strings.HasPrefix(line, "#"), line == "":
+			s.out.WriteString(line + "\n")
+			claimed = true
+		case strings.HasPrefix(line, "> "), strings.HasPrefix(line, "- "):
+			require.True(t, claimed, "a script begins with its claim, in a line that begins with #")
+			s.out.WriteString(line + "\n")
+			s.quiet = line[0] == '-'
+			if err := s.command(strings.Fields(line[1:])); err != nil {
+				t.Fatalf("line %d: %s: %v", i+1, line, err)
+			}
+		}
+	}
+	slices.Sort(s.breaks)
+	slices.Sort(s.broke)
+	require.Equal(t, s.breaks, s.broke, "the invariants that the script breaks")
+	return s.out.String()
+}
+
+// print writes a line of the trace.
+func (s *script) print(line string) {
+	if !s.quiet {
+		s.out.WriteString(line + "\n")
+	}
+}
+
+// report notes a broken invariant, once.
+func (s *script) report(name, format string, args ...any) {
+	if !slices.Contains(s.broke, name) {
+		s.broke, s.quiet = append(s.broke, name), false
+		s.print(fmt.Sprintf(effect+"BROKEN %s: %s", name, fmt.Sprintf(format, args...)))
+	}
+}
+
+// command carries out a line of the script.
+func (s *script) command(words []string) error {
+	if len(words) == 0 {
+		return fmt.Errorf("there is no command")
+	}
+	name, args := words[0], words[1:]
+	if name == "cluster" {
+		return s.setUp(args)
+	}
+	if s.cluster == nil {
+		return fmt.Errorf("the first command must be cluster")
+	}
+	if name == "breaks" {
+		for _, b := range strings.Split(strings.Join(args, " "), ",") {
+			s.breaks = append(s.breaks, strings.TrimSpace(b))
+		}
+		return nil
+	}
+	for _, known := range []func(string, []string) (bool, error){s.world, s.serverCommand, s.messageCommand, s.show} {
+		if done, err := known(name, args); done {
+			return err
+		}
+	}
+	return fmt.Errorf("there is no command %q", name)
+}
+
+// setUp makes the cluster.
+func (s *script) setUp(args []string) error {
+	n, err := strconv.Atoi(first(args))
+	if err != nil {
+		return fmt.Errorf("how many servers? %w", err)
+	}
+	s.cluster = newCluster(n)
+	s.tell, s.broken = s.print, s.report
+	s.options = func(_ *server, o Options) Options {
+		if s.batch != 0 {
+			o.MaxBatch = s.batch
+		}
+		return o
+	}
+	for _, arg := range args[1:] {
+		value, is := strings.CutPrefix(arg, "batch=")
+		if !is {
+			return fmt.Errorf("%s is not understood", arg)
+		}
+		if s.batch, err = strconv.Atoi(value); err != nil {
+			return err
+		}
+	}
+	for _, server := range s.servers {
+		s.start(server)
+	}
+	return nil
+}
+
+// world has the commands about the network as a whole.
+func (s *script) world(name string, args []string) (bool, error) {
+	if len(args) > 0 && (name == "stabilize" || name == "heal") {
+		return true, fmt.Errorf("%s is about all servers", name)
+	}
+	switch name {
+	case "stabilize":
+		s.settle()
+	case "partition":
+		side, n := map[ID]int{}, 0
+		for _, arg := range args {
+			if arg == "|" {
+				n++
+				continue
+			}
+			server, err := s.named(arg)
+			if err != nil {
+				return true, err
+			}
+			side[server.id] = n
+		}
+		s.cut = func(from, to ID) bool { return side[from] != side[to] }
+	case "heal":
+		s.cut = func(ID, ID) bool { return false }
+	case "forge":
+		return true, s.forge(args)
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// forge puts an AppendEntries of our own making into the network.
+func (s *script) forge(args []string) error {
+	var from, to ID
+	var m AppendEntries
+	if _, err := fmt.Sscanf(strings.Join(args, " "), "n%d->n%d after=%d@%d commit=%d", &from, &to, &m.PrevLogTerm, &m.PrevLogIndex, &m.LeaderCommit); err != nil {
+		return err
+	}
+	s.network = append(s.network, Message{From: from, To: to, Term: s.server(from).raft.currentTerm, Body: m})
+	return nil
+}
+
+// serverCommand has the commands about servers.
+func (s *script) serverCommand(name string, args []string) (bool, error) {
+	if do := s.eachServer(name); do != nil {
+		for _, arg := range args {
+			server, err := s.named(arg)
+			if err != nil {
+				return true, err
+			}
+			do(server)
+		}
+		return true, nil
+	}
+	do := s.oneServer(name)
+	if do == nil {
+		return s.stageCommand(name, args)
+	}
+	if name == "tick" && first(args) == "all" {
+		for _, server := range s.servers {
+			if err := do(server, args[1:]); err != nil {
+				return true, err
+			}
+		}
+		return true, nil
+	}
+	server, err := s.named(first(args))
+	if err != nil {
+		return true, err
+	}
+	return true, do(server, args[1:])
+}
+
+// eachServer has the commands that take a list of servers.
+func (s *script) eachServer(name string) func(*server) {
+	switch name {
+	case "crash":
+		return s.crash
+	case "restart":
+		return func(server *server) { s.crash(server); s.start(server) }
+	case "hold":
+		return func(server *server) { server.held = true }
+	case "release":
+		return func(server *server) { server.held = false; s.flush(server) }
+	}
+	return nil
+}
+
+// oneServer has the commands that take a server and something else.
+func (s *script) oneServer(name string) func(*server, []string) error {
+	switch name {
+	case "given":
+		return s.given
+	case "propose":
+		return func(server *server, args []string) error {
+			for _, command := range args {
+				s.propose(server, command)
+			}
+			return nil
+		}
+	case "tick":
+		return func(server *server, args []string) error {
+			n, err := strconv.Atoi(first(args))
+			for range n {
+				s.input(server, (*Raft).Tick)
+			}
+			return err
+		}
+	case "powercut":
+		return func(server *server, args []string) (err error) {
+			server.powerFails, err = strconv.Atoi(first(args))
+			return err
+		}
+	}
+	return nil
+}
+
+// propose gives a server a command of a client.
+func (s *script) propose(server *server, command string) {
+	s.input(server, func(r *Raft) {
+		if _, _, err := r.Propose([]byte(command)); err != nil {
+			s.print(fmt.Sprintf(effect+"%v does not take %s: %v", server.id, command, err))
+		}
+	})
+}
+
+// given writes a server's disk and starts the server.
+func (s *script) given(server *server, args []string) error {
+	var d disk
+	for _, arg := range args {
+		value, isTerm := strings.CutPrefix(arg, "term=")
+		value, command, _ := strings.Cut(value, ":")
+		term, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return err
+		}
+		d.state.CurrentTerm = max(d.state.CurrentTerm, Term(term))
+		if !isTerm {
+			d.log = append(d.log, Entry{Index: Index(len(d.log) + 1), Term: Term(term), Command: []byte(command)})
+		}
+	}
+	server.disk = d
+	s.start(server)
+	return nil
+}
+
+// messageCommand has the commands about chosen messages.
+func (s *script) messageCommand(name string, args []string) (bool, error) {
+	from := &s.network
+	if name == "late" {
+		from = &s.late
+	}
+	if !slices.Contains([]string{"deliver", "drop", "duplicate", "delay", "late"}, name) {
+		return false, nil
+	}
+	chosen, rest, err := choose(*from, args)
+	if err != nil {
+		return true, err
+	}
+	if name != "duplicate" {
+		*from = rest
+	}
+	for _, m := range chosen {
+		switch name {
+		case "deliver", "late":
+			s.arrive(m)
+		case "drop":
+			s.print(describe(m) + " is lost")
+		case "duplicate":
+			s.network = append(s.network, m)
+		case "delay":
+			s.late = append(s.late, m)
+		}
+	}
+	return true, nil
+}
+
+// choose splits messages into those that the words choose, and the others.
+func choose(messages []Message, words []string) (chosen, rest []Message, err error) {
+	var which, kind, from, to string
+	for _, word := range words {
+		a, b, arrow := strings.Cut(word, "->")
+		switch {
+		case arrow:
+			from, to = a, b
+		case word == "first", word == "last":
+			which = word
+		case word != "all":
+			kind = word
+		}
+	}
+	var places []int
+	for i, m := range messages {
+		if (from == "" || m.From.String() == from) && (to == "" || m.To.String() == to) && (kind == "" || kindOf(m) == kind) {
+			places = append(places, i)
+		}
+	}
+	if len(places) == 0 {
+		return nil, nil, fmt.Errorf("no such message is in flight")
+	}
+	switch which {
+	case "first":
+		places = places[:1]
+	case "last":
+		places = places[len(places)-1:]
+	}
+	for i, m := range messages {
+		if slices.Contains(places, i) {
+			chosen = append(chosen, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	return chosen, rest, nil
+}
+
+// show has the commands that change nothing.
+func (s *script) show(name string, args []string) (bool, error) {
+	switch name {
+	case "status":
+		for _, server := range s.servers {
+			if len(args) == 0 || slices.Contains(args, server.id.String()) {
+				s.print(effect + statusWords(server))
+			}
+		}
+	case "log":
+		for _, server := range s.servers {
+			s.print(effect + logWords(server))
+		}
+	case "network":
+		chosen, _, err := choose(s.network, args)
+		if err != nil {
+			s.print(effect + err.Error())
+		}
+		for _, m := range chosen {
+			s.print(describe(m))
+		}
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+func statusWords(s *server) string {
+	if s.raft == nil {
+		return fmt.Sprintf("%v  is down; its disk has %s, log ends in %v", s.id, stateWords(s.disk.state), s.disk.last())
+	}
+	r := s.raft
+	of := ""
+	if r.role == Follower && r.leader != 0 {
+		of = " of " + r.leader.String()
+	}
+	snapshot := ""
+	if r.snapshot.Index > 0 {
+		snapshot = fmt.Sprintf(", snapshot up to %v", r.snapshot)
+	}
+	return fmt.Sprintf("%v  %s%s, %s, log ends in %v, commit %d%s", s.id, r.role, of, stateWords(r.Status().State), r.last(), r.commitIndex, snapshot)
+}
+
+// logWords shows a log as the figures of the paper do: the terms of the entries.
+// A bar stands behind the last that the server knows to be committed.
+func logWords(s *server) string {
+	commit := Index(0)
+	if s.raft != nil {
+		commit = s.raft.commitIndex
+	}
+	words := []string{s.id.String() + " "}
+	if s.disk.base.Index > 0 {
+		words = append(words, fmt.Sprintf("…%v", s.disk.base))
+	}
+	for _, e := range s.disk.log {
+		if e.Index == commit+1 {
+			words = append(words, "|")
+		}
+		word := fmt.Sprint(e.Term)
+		if len(e.Command) > 0 {
+			word += ":" + string(e.Command)
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}
+
+// named returns a server by its name.
+func (s *script) named(name string) (*server, error) {
+	for _, server := range s.servers {
+		if server.id.String() == name {
+			return server, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no server %q", name)
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}

@@ -247,7 +247,9 @@ func (s *Server) apply(e raft.Entry) error {
 		return fmt.Errorf("apply entry %d: %w", e.Index, err)
 	}
 	result := s.store.Apply(command)
-	s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
+	if s.world.Trace != nil {
+		s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
+	}
 	w, ok := s.waiting[e.Index]
 	if !ok {
 		return nil

@@ -342,7 +342,9 @@ func (s *Server) apply(e raft.Entry) error {
 	if f, ok := result.(foreign); ok {
 		return fmt.Errorf("apply entry %d: %w", e.Index, f.error)
 	}
-	s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
+	if s.world.Trace != nil {
+		s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
+	}
 	s.answer(e, result)
 	return nil
 }

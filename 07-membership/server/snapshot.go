@@ -72,7 +72,7 @@ func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) 
 		return h, err
 	}
 	if h.Index < saved.Base.Index {
-		return h, fmt.Errorf("the journal begins behind entry %d, but the snapshot ends in entry %d: what is between is lost; give this server's place to a new one with an empty folder", saved.Base.Index, h.Index)
+		return h, fmt.Errorf("the journal begins behind entry %d, but the snapshot ends in entry %d: what is between is lost; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised", saved.Base.Index, h.Index)
 	}
 	s.machine = m
 	if h.Index == 0 {

@@ -92,7 +92,7 @@ func TestAChangedByteIsFound(t *testing.T) {
 			require.ErrorAs(t, err, &bad, "byte %d", at)
 			require.Equal(t, "n1/snapshot", bad.File)
 			require.InDelta(t, 1+bytes.Count(content[:at], []byte("\n")), bad.Line, 1)
-			require.ErrorContains(t, err, "or give its place to a new server with an empty one")
+			require.ErrorContains(t, err, "do not start this server again with an empty one")
 		}
 	}
 }

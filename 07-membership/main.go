@@ -43,7 +43,7 @@ func demo(d *cli.Demo) error {
 	d.Kill(2)
 	d.Say("The next leader has the change in its log, and goes on with it.")
 	d.Restart(5)
-	d.Until("No change is under way", "members")
+	d.Until("No change is under way.", "members")
 	d.Shows("n5")
 	d.Say("The last of the first three leads, and removes itself: it hands the lead on.")
 	d.Run("transfer", "3")

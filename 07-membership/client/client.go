@@ -65,9 +65,10 @@ type Client struct {
 	// config is where in the log the configuration stands that names the members.
 	config uint64
 
-	// learned is when the client last asked for the members, and learning the
-	// goroutines that do.
+	// learned is when the client last asked for the members, asked the leader at
+	// that time, and learning the goroutines that ask.
 	learned  atomic.Int64
+	asked    atomic.Pointer[connection]
 	learning sync.WaitGroup
 
 	// reader and leader are the servers that reads and writes go to next; nil if
@@ -98,6 +99,7 @@ func New(endpoints []string) *Client {
 		c.reader.Store(c.servers[rand.IntN(len(c.servers))])
 		c.leader.Store(c.servers[0])
 	}
+	c.asked.Store(c.leader.Load())
 	c.learned.Store(time.Now().UnixNano())
 	return c
 }

@@ -13,7 +13,8 @@ import (
 // The members of a cluster change, and a client may outlive all that it was
 // given. So it asks now and then who they are, and goes by what it hears.
 
-// learnEvery is how often a client that is in use asks for the members.
+// learnEvery is how often a client that is in use asks for the members. It asks at
+// once when another server leads: that is when they change.
 const learnEvery = 2 * time.Second
 
 // members is what a server says of them.
@@ -31,9 +32,9 @@ type members struct {
 // learn asks for the members, beside the request that is under way, if it is
 // time.
 func (c *Client) learn() {
-	now := time.Now().UnixNano()
-	last := c.learned.Load()
-	if now-last < int64(learnEvery) || !c.learned.CompareAndSwap(last, now) {
+	now, last, leader := time.Now().UnixNano(), c.learned.Load(), c.leader.Load()
+	moved := c.asked.Swap(leader) != leader
+	if !moved && now-last < int64(learnEvery) || !c.learned.CompareAndSwap(last, now) {
 		return
 	}
 	c.mu.Lock()

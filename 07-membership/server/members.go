@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/raftsteps/07-membership/raft"
@@ -44,7 +45,7 @@ func nextVoters(c raft.Config, r api.Request) ([]raft.ID, *api.Error) {
 	for _, id := range r.Remove {
 		i := slices.Index(next, raft.ID(id))
 		if i < 0 {
-			return nil, refused("%s is not a member, so it cannot be removed; the members are %v", node.Name(id), c.Voters)
+			return nil, refused("%s is not a member, so it cannot be removed; the members are %s", node.Name(id), names(c.Voters))
 		}
 		next = slices.Delete(next, i, i+1)
 	}
@@ -88,13 +89,22 @@ func (s *Server) refuseChange(err error) *api.Error {
 	case err == raft.ErrNotLeader:
 		return s.notLeader()
 	case err == raft.ErrChanging && c.Joint:
-		return refused("a change of the members is under way, from %v to %v; wait until it is done", c.Voters, c.Next)
+		return refused("a change of the members is under way, from %s to %s; wait until it is done", names(c.Voters), names(c.Next))
 	case err == raft.ErrChanging && len(c.Next) > 0:
-		return refused("a change of the members is under way, from %v to %v: the new ones are catching up; wait, or cancel it", c.Voters, c.Next)
+		return refused("a change of the members is under way, from %s to %s: the new ones are catching up; wait, or cancel it", names(c.Voters), names(c.Next))
 	case err == raft.ErrChanging:
 		return refused("a change of the members has just been made and is not committed yet; try again in a moment")
 	}
 	return refused("%v; try again in a moment", err)
+}
+
+// names is a list of servers for people.
+func names(ids []raft.ID) string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = id.String()
+	}
+	return strings.Join(list, ", ")
 }
 
 func refused(format string, args ...any) *api.Error {
@@ -122,7 +132,7 @@ func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 		reply(api.Failed(r.ID, s.notLeader()))
 	default:
 		c := s.config()
-		reply(api.Failed(r.ID, refused("%s does not vote, so it cannot lead; the voters are %v", node.Name(r.To), c.Voters)))
+		reply(api.Failed(r.ID, refused("%s does not vote, so it cannot lead; the voters are %s", node.Name(r.To), names(c.Voters))))
 	}
 }
 

@@ -1,0 +1,127 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
+)
+
+// says makes a handler answer who the members are, and the rest as before.
+func says(handle handler, config uint64, led bool, members ...*fake) handler {
+	return func(conn *fakeConn, r api.Request) bool {
+		if r.Op != api.Members {
+			return handle(conn, r)
+		}
+		var list []string
+		for i, m := range members {
+			list = append(list, fmt.Sprintf(`{"id":%d,"address":%q,"voter":true}`, i+1, m.address))
+		}
+		leader := 0
+		if led {
+			leader = 1
+		}
+		return conn.answer(r, api.Response{Data: fmt.Appendf(nil, `{"id":1,"leader":%d,"config":%d,"phase":"stable","members":[%s]}`, leader, config, strings.Join(list, ","))})
+	}
+}
+
+// knows reports whether a client would ask a server.
+func (c *Client) knows(address string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.servers {
+		if s.address == address {
+			return true
+		}
+	}
+	return false
+}
+
+// A client learns of members that nobody named to it, and outlives all that it
+// was given.
+func TestAClientLearnsTheMembers(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	var gone atomic.Bool
+	late := startFake(t, leads)
+	first := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		return !gone.Load() && says(leads, 9, true, late)(conn, r)
+	})
+	c := open(t, first.address)
+	c.learned.Store(0) // it has not asked for long
+	require.NoError(t, c.Put(ctx, "x", "1"))
+	require.Eventually(t, func() bool { return c.knows(late.address) }, patient, time.Millisecond)
+	gone.Store(true)
+	require.NoError(t, c.Put(ctx, "x", "2"))
+	require.Len(t, late.requests(kv.Put), 1)
+	_, err := c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Len(t, late.requests(kv.Get), 1, "reads go to members only")
+}
+
+// Another leader is the sign that the members may have changed, so the client
+// asks at once.
+func TestAClientAsksWhenTheLeaderHasChanged(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	third := startFake(t, leads)
+	second := startFake(t, says(leads, 9, true, third))
+	first := startFake(t, names(&second.address))
+	c := open(t, first.address)
+	require.NoError(t, c.Put(ctx, "x", "1")) // follows the word of the first
+	require.NoError(t, c.Put(ctx, "x", "2"))
+	require.Eventually(t, func() bool { return c.knows(third.address) }, patient, time.Millisecond)
+}
+
+// What a server says that follows nobody, or that is older than what is known,
+// is not taken: it may have been removed.
+func TestAClientDoesNotListenToTheRemoved(t *testing.T) {
+	t.Parallel()
+	one, two := startFake(t, leads), startFake(t, leads)
+	c := open(t, one.address)
+	c.adopt(members{addresses: []string{two.address}, index: 9, led: true})
+	require.Equal(t, two.address, c.first().address)
+	c.adopt(members{addresses: []string{one.address}, index: 8, led: true})
+	require.Equal(t, two.address, c.first().address)
+	m, err := decodeMembers([]byte(`{"id":1,"leader":0,"config":10,"members":[{"id":1,"address":"a:1"}]}`))
+	require.NoError(t, err)
+	require.False(t, m.led)
+	require.Equal(t, members{addresses: []string{"a:1"}, index: 10}, m)
+}
+
+// A change is not sent again once it may have been begun.
+func TestAChangeIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	breaks := startFake(t, func(*fakeConn, api.Request) bool { return false })
+	other := startFake(t, leads)
+	c := open(t, breaks.address, other.address)
+	err := c.Change(ctx, []api.Member{{ID: 4, Address: "a:4"}}, nil)
+	var e *api.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, api.Unknown, e.Code)
+	require.Empty(t, other.requests(api.Change))
+}
+
+// A follower sends it on to the leader, with all that it asks for.
+func TestAChangeGoesToTheLeader(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	leader := startFake(t, leads)
+	follower := startFake(t, names(&leader.address))
+	c := open(t, follower.address)
+	require.NoError(t, c.Change(ctx, []api.Member{{ID: 4, Address: "127.0.0.1:7074"}}, []uint64{1}))
+	require.NoError(t, c.Transfer(ctx, 4))
+	change := leader.requests(api.Change)
+	require.Len(t, change, 1)
+	require.Equal(t, []api.Member{{ID: 4, Address: "127.0.0.1:7074"}}, change[0].Add)
+	require.Equal(t, []uint64{1}, change[0].Remove)
+	require.Equal(t, uint64(4), leader.requests(api.Transfer)[0].To)
+	require.Empty(t, follower.requests(api.Transfer), "by then it knows the leader")
+}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"time"
 
 	"example.com/raftsteps/shared/api"
@@ -62,6 +63,10 @@ func shrink(r *run) {
 		if r.over() {
 			return
 		}
+		r.tooFewLeft(leader)
+		if r.over() {
+			return
+		}
 		leaving := []uint64{leader, r.pick(r.membersBut(leader), 1)[0]}
 		r.say("the operator removes %s, and %s leads", nodeNames(leaving), node.Name(leader))
 		r.strike(momentsOfRemoving)
@@ -79,6 +84,29 @@ func shrink(r *run) {
 		r.retire(leader)
 		r.mustWrite("end", "1")
 	})
+}
+
+// tooFewLeft asks for a change after which the cluster could not go on: most of
+// those who would be left are down. It must wait, so that it can be called off.
+func (r *run) tooFewLeft(leader uint64) {
+	if r.over() || !r.stage.changes() {
+		return
+	}
+	down := r.pick(r.membersBut(leader), 2)
+	up := r.membersBut(leader, down[0], down[1])
+	r.say("%s are down; the operator removes %s, which run, and thinks better of it", nodeNames(down), nodeNames(up))
+	r.crash(down[0])
+	r.crash(down[1])
+	r.wait(100 * time.Millisecond)
+	if _, err := r.doAs(r.operator(), leader, request(nil, up)); err != nil {
+		r.breaks(Unavailable, "%s does not begin a change: %v", node.Name(leader), err)
+	}
+	r.wait(time.Second)
+	r.put(leader, "x", "on")
+	if _, err := r.doAs(r.operator(), leader, api.Request{Op: api.Cancel}); err != nil {
+		r.breaks(Unavailable, "a change that cannot be done cannot be called off: %v", err)
+	}
+	r.restart(down...)
 }
 
 // replace puts another server in the place of one that is lost, in one change;
@@ -270,12 +298,13 @@ func handOver(r *run) {
 			return
 		}
 		behind := r.pick(r.membersBut(leader), 1)[0]
-		r.say("%s is cut off, falls behind, and is to lead as soon as it is back", node.Name(behind))
-		r.w.Isolate(behind)
-		r.wait(500 * time.Millisecond)
+		r.say("%s misses what %s sends for a moment, and is to lead: but not before it has all", node.Name(behind), node.Name(leader))
+		r.w.Cut(leader, behind)
+		for i := range 5 {
+			r.put(leader, "x", fmt.Sprint(i))
+		}
 		r.w.HealAll()
-		r.wait(20 * time.Millisecond)
-		r.handTo(behind, 3*atOnce)
+		r.handTo(behind, 2*atOnce)
 
 		r.handToNobody(behind)
 		r.mustWrite("end", "1")

@@ -57,7 +57,9 @@ type committed struct {
 	in    Term
 }
 
-func newGhost() ghost { return ghost{leaders: map[Term]ID{}, votes: map[vote]ID{}, neighbours: map[string]bool{}} }
+func newGhost() ghost {
+	return ghost{leaders: map[Term]ID{}, votes: map[vote]ID{}, neighbours: map[string]bool{}}
+}
 
 // seen is what was true of a server when it was last looked at.
 type seen struct {

@@ -474,7 +474,9 @@ const ownEntries = 1
 
 // stand makes a follower stand for election at once, as if its leader had told it.
 // Else it would ask the others first.
-func stand(r *Raft) { r.Step(Message{From: 2, To: r.options.ID, Term: r.currentTerm, Body: TimeoutNow{}}) }
+func stand(r *Raft) {
+	r.Step(Message{From: 2, To: r.options.ID, Term: r.currentTerm, Body: TimeoutNow{}})
+}
 
 // lead makes n1, a follower, the leader of the next term.
 func lead(t testing.TB, r *Raft) {

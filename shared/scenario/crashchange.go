@@ -156,6 +156,8 @@ func (r *run) lastWord() {
 	if r.over() {
 		return
 	}
+	// Before it has committed something, a leader changes nothing.
+	r.put(leader, "k0", "first")
 	r.noteVoters()
 	rest := r.membersBut(leader)
 	comes := uint64(4)

@@ -3,6 +3,7 @@ package raft
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 )
 
@@ -39,11 +40,10 @@ func (r *Raft) Config(at Index) Config { return r.log.config(at) }
 // whose new servers do not count yet. An error says why nothing was begun.
 func (r *Raft) Change(next []ID, addresses map[ID]string) (Index, Term, error) {
 	c := r.config()
-	back := slices.Equal(next, c.Voters)
 	switch err := r.mayChange(); {
 	case err != nil:
 		return 0, 0, err
-	case back && !c.Joint:
+	case slices.Equal(next, c.Voters) && !c.Joint:
 		return r.addConfig(CalledOff, Config{Voters: c.Voters, Addresses: addresses})
 	case len(c.Next) > 0:
 		return 0, 0, ErrChanging
@@ -67,6 +67,8 @@ func (r *Raft) mayChange() error {
 
 func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 	c.Index = r.log.lastIndex() + 1
+	// Who comes back is met anew: it may have another disk, with nothing on it.
+	maps.DeleteFunc(r.progress, func(id ID, _ *progress) bool { return id != r.options.ID && !slices.Contains(r.others(), id) })
 	r.watch(c.Members()...)
 	r.explain(Reason{Rule: why, Index: c.Index, Votes: c.Members()})
 	return r.add(Entry{Kind: ConfigEntry, Config: &c})
@@ -118,9 +120,7 @@ func (r *Raft) mayStand() bool {
 // watch begins to keep account of servers.
 func (r *Raft) watch(servers ...ID) {
 	for _, id := range servers {
-		if r.progress[id] == nil {
-			r.progress[id] = &progress{nextIndex: r.log.lastIndex() + 1, probing: true}
-		}
+		r.progress[id] = cmp.Or(r.progress[id], &progress{nextIndex: r.log.lastIndex() + 1, probing: true})
 	}
 }
 
@@ -184,8 +184,7 @@ func (r *Raft) checkQuorum() {
 	if p := r.progress[r.successor]; p == nil || p.silent > 2 {
 		r.successor = 0
 	}
-	patience := r.options.ElectionTicks[1] / r.options.HeartbeatTicks
-	if !r.config().Majority(func(id ID) bool { return id == r.options.ID || r.progress[id].silent <= patience }) {
+	if !r.config().Majority(func(id ID) bool { return r.progress[id].silent*r.options.HeartbeatTicks <= r.options.ElectionTicks[1] }) {
 		r.explain(Reason{Rule: LostMajority, Term: r.currentTerm})
 		r.becomeFollower(r.currentTerm)
 	}

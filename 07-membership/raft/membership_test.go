@@ -710,6 +710,12 @@ func TestARemovedServerIsTold(t *testing.T) {
 	require.Equal(t, Term(3), r.currentTerm)
 	hears(r, 2, RequestVoteReply{})
 	require.True(t, r.Status().Removed, "no refusal takes that back")
+
+	newer := bootOf(3, three, 8, conf(1, 2, jointly))
+	newer.Step(Message{From: 2, To: 3, Term: 7, Body: RequestVoteReply{}})
+	require.False(t, newer.Status().Removed)
+	newer.Step(out.Messages[0])
+	require.True(t, newer.Status().Removed, "though it is in a newer term than the leader, which does not follow it there")
 	for range 100 {
 		r.Tick()
 		for _, id := range []ID{1, 2, 4} {
@@ -1048,4 +1054,38 @@ func TestReadsOfThoseWhoGo(t *testing.T) {
 		}
 	}
 	require.Equal(t, []ID{3}, answered)
+}
+
+// A server that was a member before, and comes back, is met anew: it may have
+// another disk, with nothing on it. What the leader believed of it is forgotten, so
+// it has to catch up like any other (§6).
+func TestAServerThatComesBackIsMetAnew(t *testing.T) {
+	r := leaderOf(t)
+	has(r, 2, 3)
+	_, _, err := r.Change([]ID{1, 2}, nil)
+	require.NoError(t, err)
+	for range 4 {
+		has(r, 2, 3)
+	}
+	inForce(t, r, Config{Voters: []ID{1, 2}})
+	require.Equal(t, r.log.lastIndex(), r.Status().Commit)
+
+	_, _, err = r.Change([]ID{1, 2, 3}, nil)
+	require.NoError(t, err)
+	match, next := r.Progress(3)
+	require.Zero(t, match)
+	require.Equal(t, r.log.lastIndex(), next)
+	match, _ = r.Progress(2)
+	require.NotZero(t, match, "who stays is known")
+	takeAll(r)
+	require.Empty(t, has(r, 2).appends(), "n3 has said nothing")
+	hears(r, 3, AppendEntriesReply{Refused: 4, ConflictIndex: 1})
+	require.Empty(t, has(r, 2).appends(), "n3 has nothing")
+	require.Len(t, has(r, 3).appends(), 1)
+	for range 10 {
+		r.Read()
+		beat(r)
+		has(r, 2, 3)
+	}
+	require.Equal(t, Leader, r.role)
 }

@@ -267,16 +267,19 @@ func (r *Raft) Step(m Message) {
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
-// the newer one. A stale reply says nothing any more and is dropped.
+// the newer one. A stale reply says nothing any more and is dropped; only that a
+// server was removed stays true.
 func (r *Raft) answerStale(m Message) {
 	r.explain(Reason{Rule: OlderTerm, Peer: m.From, Term: m.Term})
-	switch m.Body.(type) {
+	switch body := m.Body.(type) {
 	case AppendEntries:
 		r.send(m.From, AppendEntriesReply{})
 	case RequestVote:
 		r.send(m.From, RequestVoteReply{})
 	case InstallSnapshot:
 		r.send(m.From, InstallSnapshotReply{})
+	case RequestVoteReply:
+		r.removed = r.removed || body.Removed
 	}
 }
 

@@ -498,5 +498,5 @@ func lead1(t testing.TB, r *Raft) {
 var (
 	stageBodies   = []Body{RequestVote{Transfer: true}, RequestVoteReply{}, RequestVoteReply{Granted: true}, ReadIndex{}, ReadIndexReply{}, InstallSnapshotReply{}}
 	staleRequests = map[Body]Body{RequestVote{LastLogIndex: 9, LastLogTerm: 4, Transfer: true}: RequestVoteReply{}}
-	staleReplies  = []Body{RequestVoteReply{Granted: true}, RequestVoteReply{Granted: true, PreVote: true}, RequestVoteReply{Removed: true}, TimeoutNow{}, ReadIndexReply{ID: 1, Index: 1}, InstallSnapshotReply{Offset: 3}}
+	staleReplies  = []Body{RequestVoteReply{Granted: true}, RequestVoteReply{Granted: true, PreVote: true}, TimeoutNow{}, ReadIndexReply{ID: 1, Index: 1}, InstallSnapshotReply{Offset: 3}}
 )

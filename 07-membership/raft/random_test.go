@@ -189,7 +189,7 @@ func (w *world) deliver() {
 func (w *world) calm(t *testing.T, seed uint64) {
 	w.cut = func(ID, ID) bool { return false }
 	for _, s := range w.servers {
-		s.powerFails = -1
+		s.powerFails, s.stage.damaged, s.stage.unlucky = -1, false, false
 		w.restart(s)
 		w.release(s)
 		w.endSnapshot(s)

@@ -458,7 +458,6 @@ func (w *world) endSnapshot(s *server) {
 	for s.stage.frozen != nil {
 		w.snapshotStep(s)
 	}
-	s.stage.damaged, s.stage.unlucky = false, false
 }
 
 // stageCalm is what somebody must do so that the cluster goes on by itself:

@@ -182,7 +182,8 @@ func overlap(a, b Config) bool {
 }
 
 // checkAppended: a leader appends a configuration when the one before is
-// committed, and an entry of its own term.
+// committed, and an entry of its own term. Whoever is elected has the votes of a
+// quorum.
 func (c *cluster) checkAppended(s *server, out Output) {
 	r := s.raft
 	for _, e := range out.Append {
@@ -192,6 +193,11 @@ func (c *cluster) checkAppended(s *server, out Output) {
 		before := r.log.config(e.Index - 1)
 		if before.Index > r.commitIndex || r.log.term(r.commitIndex) != e.Term {
 			c.broken(configStep, "%v appends %s to %s when %v is committed", s.id, entryWords(e), configWords(before), r.Position(r.commitIndex))
+		}
+	}
+	for _, why := range out.Reasons {
+		if why.Rule == Elected && !quorum(r.log.config(s.disk.last().Index), func(id ID) bool { return slices.Contains(why.Votes, id) }) {
+			c.broken(candidateVotes, "%v is elected in %s by %v", s.id, configWords(r.config()), why.Votes)
 		}
 	}
 	for _, m := range out.Messages {

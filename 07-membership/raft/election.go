@@ -24,8 +24,10 @@ type RequestVoteReply struct {
 	// PreVote is that of the request.
 	PreVote bool
 
-	// Removed says that the server that asked is not a member any more.
+	// Removed says that the server that asked is not a member any more, by the
+	// committed configuration at the index Config.
 	Removed bool
+	Config  Index
 }
 
 func (m RequestVote) step(r *Raft, from ID)      { r.handleRequestVote(from, m) }
@@ -75,7 +77,7 @@ func (r *Raft) handleRequestVote(from ID, m RequestVote) {
 }
 
 func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {
-	r.removed = r.removed || m.Removed
+	r.hearRemoval(m)
 	if r.votes != nil && m.PreVote == (r.role == Follower) && m.Granted && !slices.Contains(r.votes, from) {
 		r.votes = append(r.votes, from)
 		r.countVotes()

@@ -302,6 +302,27 @@ func (p *model) checkConfigs(err *error, a, b *machine) {
 	}
 }
 
+// checkElected: whoever is elected has the votes of a quorum.
+func (do *doing) checkElected() {
+	r := do.now.raft
+	for _, why := range do.reasons {
+		if why.Rule == Elected {
+			elected := quorum(r.config(), func(id ID) bool { return slices.Contains(why.Votes, id) })
+			do.check(&do.e.Err, elected, candidateVotes, "%v is elected in %s by %v", r.options.ID, configWords(r.config()), why.Votes)
+		}
+	}
+}
+
+// checkDecided: a configuration that is committed is on the disks of a quorum.
+func (p *model) checkDecided(err *error, w explore.World[*machine, past]) {
+	for _, c := range w.History.committed {
+		if c.entry.Config != nil {
+			has := func(id ID) bool { return w.Servers[id-1].disk.holds(c.entry) }
+			p.check(err, quorum(*c.entry.Config, has), commitRule, "%s is committed, and on too few disks", entryWords(c.entry))
+		}
+	}
+}
+
 // checkOpen: at most one configuration in a log is not committed.
 func (p *model) checkOpen(err *error, g past, a *machine) {
 	open := 0

@@ -28,6 +28,9 @@ var ladder = []rung{
 	// Any change of two voters, from its beginning.
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{changeBounds: changeBounds{voters: 2, changes: allChanges}}},
 		must: []string{"changes", "joint", "called off", "leaders"}},
+	// The server that joins is sent a snapshot.
+	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{pieces: 1, changeBounds: changeBounds{voters: 2, under: begun}}},
+		must: []string{"snapshots taken over", "joint"}},
 	// From {1, 2} to {1, 3}, under three leaders.
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 3, log: 5, stage: stageBounds{changeBounds: changeBounds{voters: 2, under: begun}}},
 		must: []string{"joint", "changed", "leaders", "leaders outside"}, long: true},

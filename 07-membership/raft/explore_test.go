@@ -431,6 +431,7 @@ func (do *doing) done() effects {
 	for _, why := range do.reasons {
 		do.happened(&do.e, why.Rule.Code)
 	}
+	do.checkElected()
 	do.countChanges()
 	do.forgetPatience()
 	do.e.Why = do.why()
@@ -574,6 +575,7 @@ func (p *model) Check(w explore.World[*machine, past]) error {
 		}
 		p.check(&err, !quorum(p.config(w.History), lacks), quorumLog, "%v is committed, and a majority of the disks lack it", place(c.entry))
 	}
+	p.checkDecided(&err, w)
 	return err
 }
 

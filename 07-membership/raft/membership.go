@@ -172,9 +172,17 @@ func (r *Raft) disturbs(m Message) bool {
 	}
 	r.explain(Reason{Rule: LeaderLives, Peer: m.From, Other: r.leader})
 	if r.role == Leader && r.mayChange() == nil && !slices.Contains(r.config().Members(), m.From) {
-		r.send(m.From, RequestVoteReply{Removed: true})
+		r.send(m.From, RequestVoteReply{Removed: true, Config: r.config().Index})
 	}
 	return true
+}
+
+// hearRemoval takes the word of a leader that this server was removed. What is
+// committed stays so in later terms; but a leader that was deposed and has not
+// heard of it may not know who has joined since. So its configuration must not be
+// older than this server's own.
+func (r *Raft) hearRemoval(m RequestVoteReply) {
+	r.removed = r.removed || m.Removed && m.Config >= r.config().Index
 }
 
 // checkQuorum ends the reign of a leader that has not heard from a majority for

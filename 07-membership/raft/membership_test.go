@@ -589,6 +589,13 @@ func TestALeaderOutsideCountsItselfNowhere(t *testing.T) {
 		hears(r, 4, AppendEntriesReply{Success: true})
 	}
 	require.Equal(t, Follower, r.role, "with one of three it has no majority")
+
+	even := bootOf(3, three, 2, conf(1, 2, Config{Voters: []ID{1, 2, 3}, Next: []ID{1, 4}, Joint: true}))
+	leadOf(t, even)
+	has(even, 1, 4)
+	inForce(t, even, Config{Voters: []ID{1, 4}})
+	require.Empty(t, has(even, 1).Committed, "n1 and itself are no majority of n1 and n4")
+	require.NotEmpty(t, has(even, 4).Committed)
 }
 
 // "In this case, the leader steps down (returns to follower state) once it has

@@ -267,8 +267,8 @@ func (r *Raft) Step(m Message) {
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
-// the newer one. A stale reply says nothing any more and is dropped; only that a
-// server was removed stays true.
+// the newer one. A stale reply says nothing any more and is dropped, unless it is
+// that this server was removed.
 func (r *Raft) answerStale(m Message) {
 	r.explain(Reason{Rule: OlderTerm, Peer: m.From, Term: m.Term})
 	switch body := m.Body.(type) {
@@ -279,7 +279,7 @@ func (r *Raft) answerStale(m Message) {
 	case InstallSnapshot:
 		r.send(m.From, InstallSnapshotReply{})
 	case RequestVoteReply:
-		r.removed = r.removed || body.Removed
+		r.hearRemoval(body)
 	}
 }
 

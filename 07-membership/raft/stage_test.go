@@ -251,6 +251,9 @@ func (c *cluster) checkStageMessage(s *server, m Message) {
 			return
 		}
 	case RequestVoteReply:
+		if b.Removed && slices.Contains(c.config().Members(), m.To) {
+			c.broken(configTrue, "%v tells %v that it is no member, and the members are %s", s.id, m.To, configWords(c.config()))
+		}
 		if to = m.To; !b.Granted || b.PreVote {
 			return
 		}

@@ -705,7 +705,7 @@ func TestARemovedServerIsTold(t *testing.T) {
 	has(l, 2, 4)
 	l.Step(ask)
 	out := takeAll(l)
-	require.Equal(t, []Message{{From: 1, To: 3, Term: 3, Body: RequestVoteReply{Removed: true}}}, out.Messages)
+	require.Equal(t, []Message{{From: 1, To: 3, Term: 3, Body: RequestVoteReply{Removed: true, Config: 3}}}, out.Messages)
 	require.True(t, out.tells(LeaderLives))
 	l.Step(Message{From: 2, To: 1, Term: 9, Body: RequestVote{LastLogIndex: 9, LastLogTerm: 8}})
 	require.Empty(t, takeAll(l).Messages, "a member is told nothing")
@@ -723,6 +723,9 @@ func TestARemovedServerIsTold(t *testing.T) {
 	require.False(t, newer.Status().Removed)
 	newer.Step(out.Messages[0])
 	require.True(t, newer.Status().Removed, "though it is in a newer term than the leader, which does not follow it there")
+	joined := bootOf(3, three, 8, append(entries(2, 3, 3, 8), conf(5, 8, three))...)
+	joined.Step(out.Messages[0])
+	require.False(t, joined.Status().Removed, "it joined after that, and the leader has stood still")
 	for range 100 {
 		r.Tick()
 		for _, id := range []ID{1, 2, 4} {

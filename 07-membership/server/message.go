@@ -58,6 +58,7 @@ func parts(body any) []part {
 			{name: "granted", flag: &m.Granted},
 			{name: "preVote", flag: &m.PreVote},
 			{name: "removed", flag: &m.Removed},
+			{name: "config", number: (*uint64)(&m.Config)},
 		}
 	case *raft.ReadIndex:
 		return []part{{name: "id", number: (*uint64)(&m.ID)}}

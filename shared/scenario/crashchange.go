@@ -20,11 +20,12 @@ func compactSometimes(c *node.Config, rng *rand.Rand) {
 // crashInChange replaces one server after another. In each change a power cut
 // hits the leader, a follower or the new server, at each operation of its disk;
 // or one of them crashes at each message; or each message is lost. Whatever it
-// is, the change is done, and nothing acknowledged is lost. Before that come two
-// moments that need more than one blow.
+// is, the change is done, and nothing acknowledged is lost. Before that come
+// three moments that need more than one blow.
 func crashInChange(r *run) {
 	r.lastWord()
 	r.halfCut()
+	r.oldNews()
 	const most = 40
 	for _, c := range []struct {
 		what string
@@ -217,4 +218,45 @@ func (r *run) halfCut() {
 	r.wait(time.Second)
 	r.retire(old...)
 	r.agree("k0", "half")
+}
+
+// oldNews lets the leader stand still, cut off, while two new servers take the
+// places of the other two. When it goes on it still leads, as it sees it, and one
+// of the new ones asks for its vote, whom it does not know: it must not take that
+// one for removed, and keep it from leading. The two are a majority.
+func (r *run) oldNews() {
+	old := r.leader()
+	if r.over() {
+		return
+	}
+	goes := r.membersBut(old)
+	comes := r.joiners()[:2]
+	r.voted = append(r.voted, comes...)
+	r.say("%s, which leads, stands still and is cut off, while %s take the places of %s", node.Name(old), nodeNames(comes), nodeNames(goes))
+	r.w.Isolate(old)
+	r.w.Pause(old)
+	r.start(comes...)
+	r.newLeader(goes)
+	r.change(comes, goes)
+	r.wait(time.Second)
+	r.retire(goes...)
+	leader := r.newLeader(comes)
+	if r.over() {
+		return
+	}
+	asks := comes[0]
+	if asks == leader {
+		asks = comes[1]
+	}
+	r.say("%s goes down; %s asks %s for its vote, which then goes on", node.Name(leader), node.Name(asks), node.Name(old))
+	r.crash(leader)
+	r.w.Heal(old, asks)
+	r.w.Heal(asks, old)
+	r.wait(500 * time.Millisecond)
+	r.w.Resume(old)
+	r.mustWrite("k0", "news")
+	r.w.HealAll()
+	r.restart(leader)
+	r.wait(time.Second)
+	r.agree("k0", "news")
 }

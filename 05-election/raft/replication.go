@@ -184,8 +184,7 @@ func (r *Raft) meetingPoint(m AppendEntriesReply) Index {
 // == currentTerm: set commitIndex = N (§5.3, §5.4). An older entry is committed
 // only by one that follows it: counting its copies is not enough (Figure 8).
 func (r *Raft) advanceCommitIndex() {
-	self := r.progress[r.options.ID]
-	self.matchIndex, self.nextIndex = r.saved, r.saved+1
+	*r.progress[r.options.ID] = progress{matchIndex: r.saved, nextIndex: r.saved + 1}
 	for _, id := range r.config().Members() {
 		n := r.progress[id].matchIndex
 		if n > r.commitIndex && r.log.term(n) == r.currentTerm &&

@@ -196,7 +196,7 @@ func (c *cluster) checkAppended(s *server, out Output) {
 		}
 	}
 	for _, why := range out.Reasons {
-		if why.Rule == Elected && !quorum(r.log.config(s.disk.last().Index), func(id ID) bool { return slices.Contains(why.Votes, id) }) {
+		if why.Rule == Elected && why.Term == r.currentTerm && !quorum(r.config(), func(id ID) bool { return slices.Contains(why.Votes, id) }) {
 			c.broken(candidateVotes, "%v is elected in %s by %v", s.id, configWords(r.config()), why.Votes)
 		}
 	}

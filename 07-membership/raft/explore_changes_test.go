@@ -304,7 +304,7 @@ func (p *model) checkConfigs(err *error, a, b *machine) {
 
 // checkElected: whoever is elected has the votes of a quorum.
 func (do *doing) checkElected() {
-	r := do.now.raft
+	r := do.before.raft
 	for _, why := range do.reasons {
 		if why.Rule == Elected {
 			elected := quorum(r.config(), func(id ID) bool { return slices.Contains(why.Votes, id) })

@@ -70,8 +70,7 @@ func (r *Raft) sendSnapshot(to ID) {
 	}
 	p.probing = true
 	if !p.transfer.waiting {
-		p.transfer.waiting = true
-		p.transfer.sent++
+		p.transfer.waiting, p.transfer.sent = true, p.transfer.sent+1
 		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, Offset: p.transfer.offset})
 	}
 }
@@ -141,15 +140,13 @@ func (r *Raft) Restore(snapshot Position, config Config) {
 	if r.Discard(); snapshot.Index <= r.commitIndex {
 		return
 	}
-	r.snapshot = snapshot
+	r.snapshot, r.out.Rewrite = snapshot, true
 	if !r.log.has(snapshot.Index, snapshot.Term) {
 		r.log = newLog(snapshot, config, nil)
 	}
 	r.log.compact(snapshot)
 	r.explain(Reason{Rule: Restored, Mine: snapshot})
-	r.commitIndex, r.lastApplied = snapshot.Index, snapshot.Index
-	r.saved = min(r.saved, snapshot.Index)
-	r.out.Rewrite = true
+	r.commitIndex, r.lastApplied, r.saved = snapshot.Index, snapshot.Index, min(r.saved, snapshot.Index)
 	if r.role == Follower && r.leader != 0 {
 		r.send(r.leader, AppendEntriesReply{Success: true, MatchIndex: snapshot.Index})
 	}

@@ -107,7 +107,9 @@ func New(endpoints []string) *Client {
 // Close ends the client. Requests under way end with an error, later ones are
 // refused. No goroutine of the client is left when it returns.
 func (c *Client) Close() error {
-	c.end()
+	c.mu.Lock()
+	c.end() // from now on nobody begins to learn
+	c.mu.Unlock()
 	c.learning.Wait()
 	c.mu.Lock()
 	servers := c.servers
@@ -132,10 +134,10 @@ func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	case c.leader.Load() == nil:
 		return api.Response{}, &api.Error{Code: api.BadRequest, Message: "no server was named", Definite: true}
 	case r.Op == kv.Get:
-		c.learn()
+		c.learn(learnEvery)
 		return c.read(ctx, r)
 	case kv.Writes(r.Op):
-		c.learn()
+		c.learn(learnEvery)
 		return c.write(ctx, r)
 	case r.Op == api.Members, r.Op == api.Change, r.Op == api.Cancel, r.Op == api.Transfer:
 		return c.ask(ctx, r)

@@ -13,9 +13,17 @@ import (
 // The members of a cluster change, and a client may outlive all that it was
 // given. So it asks now and then who they are, and goes by what it hears.
 
-// learnEvery is how often a client that is in use asks for the members. It asks at
-// once when another server leads: that is when they change.
-const learnEvery = 2 * time.Second
+const (
+	// learnEvery is how often a client that is in use asks for the members. It
+	// asks at once when another server leads: that is when they change.
+	learnEvery = 2 * time.Second
+
+	// learnSoon is how often it asks while servers fail it.
+	learnSoon = 100 * time.Millisecond
+
+	// learnTimeout is how long it waits for each of them.
+	learnTimeout = 250 * time.Millisecond
+)
 
 // members is what a server says of them.
 type members struct {
@@ -29,12 +37,12 @@ type members struct {
 	led bool
 }
 
-// learn asks for the members, beside the request that is under way, if it is
-// time.
-func (c *Client) learn() {
+// learn asks for the members, beside the request that is under way, if the last
+// time is that long ago.
+func (c *Client) learn(every time.Duration) {
 	now, last, leader := time.Now().UnixNano(), c.learned.Load(), c.leader.Load()
 	moved := c.asked.Swap(leader) != leader
-	if !moved && now-last < int64(learnEvery) || !c.learned.CompareAndSwap(last, now) {
+	if !moved && now-last < int64(every) || !c.learned.CompareAndSwap(last, now) {
 		return
 	}
 	c.mu.Lock()
@@ -44,17 +52,32 @@ func (c *Client) learn() {
 	}
 }
 
+// askMembers asks one server after the other until one follows a leader. Whoever
+// follows none may have been removed; those that it knows may yet know more.
 func (c *Client) askMembers() {
-	ctx, cancel := context.WithTimeout(c.life, attemptTimeout)
-	defer cancel()
-	for _, at := range []*connection{c.leader.Load(), c.reader.Load()} {
+	c.mu.Lock()
+	known := append([]*connection{c.leader.Load(), c.reader.Load()}, c.servers...)
+	c.mu.Unlock()
+	for i, at := range known {
+		if slices.Contains(known[:i], at) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(c.life, learnTimeout)
 		response, err := at.do(ctx, api.Request{Op: api.Members})
+		cancel()
 		if err != nil {
 			continue
 		}
-		if m, err := decodeMembers(response.Data); err == nil && m.led {
+		m, err := decodeMembers(response.Data)
+		switch {
+		case err != nil:
+		case m.led:
 			c.adopt(m)
 			return
+		default:
+			for _, address := range m.addresses {
+				c.connectionTo(address)
+			}
 		}
 	}
 }

@@ -65,6 +65,23 @@ func TestAClientLearnsTheMembers(t *testing.T) {
 	require.Len(t, late.requests(kv.Get), 1, "reads go to members only")
 }
 
+// A request under way learns of members too, from servers that were removed and
+// follow nobody if need be.
+func TestARequestUnderWayLearnsTheMembers(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	var begun atomic.Bool
+	late := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		return begun.Load() && leads(conn, r)
+	})
+	nobody := ""
+	removed := startFake(t, says(names(&nobody), 5, false, late))
+	c := open(t, removed.address)
+	time.AfterFunc(50*time.Millisecond, func() { begun.Store(true) })
+	require.NoError(t, c.Put(ctx, "x", "1"))
+	require.Len(t, late.requests(kv.Put), 1)
+}
+
 // Another leader is the sign that the members may have changed, so the client
 // asks at once.
 func TestAClientAsksWhenTheLeaderHasChanged(t *testing.T) {

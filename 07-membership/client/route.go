@@ -69,6 +69,7 @@ func (a *attempt) try(ctx context.Context, r api.Request) (response api.Response
 	if ctx.Err() != nil {
 		return response, true, a.late(ctx, e)
 	}
+	a.c.learn(learnSoon)
 	a.move(e)
 	return response, false, e
 }

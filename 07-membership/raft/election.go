@@ -24,10 +24,10 @@ type RequestVoteReply struct {
 	// PreVote is that of the request.
 	PreVote bool
 
-	// Removed says that the server that asked is not a member any more, by the
-	// committed configuration at the index Config.
-	Removed bool
-	Config  Index
+	// Removed says that the server that asked is not a member any more, by all that
+	// is committed up to Committed.
+	Removed   bool
+	Committed Position
 }
 
 func (m RequestVote) step(r *Raft, from ID)      { r.handleRequestVote(from, m) }

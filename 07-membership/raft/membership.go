@@ -172,17 +172,17 @@ func (r *Raft) disturbs(m Message) bool {
 	}
 	r.explain(Reason{Rule: LeaderLives, Peer: m.From, Other: r.leader})
 	if r.role == Leader && r.mayChange() == nil && !slices.Contains(r.config().Members(), m.From) {
-		r.send(m.From, RequestVoteReply{Removed: true, Config: r.config().Index})
+		r.send(m.From, RequestVoteReply{Removed: true, Committed: r.Position(r.commitIndex)})
 	}
 	return true
 }
 
 // hearRemoval takes the word of a leader that this server was removed. What is
 // committed stays so in later terms; but a leader that was deposed and has not
-// heard of it may not know who has joined since. So its configuration must not be
-// older than this server's own.
+// heard of it may not know who has joined since. So what it knows must not be older
+// than this server's own configuration, which may be one that was never committed.
 func (r *Raft) hearRemoval(m RequestVoteReply) {
-	r.removed = r.removed || m.Removed && m.Config >= r.config().Index
+	r.removed = r.removed || m.Removed && !m.Committed.before(r.Position(max(r.config().Index, r.log.base())))
 }
 
 // checkQuorum ends the reign of a leader that has not heard from a majority for

@@ -705,7 +705,7 @@ func TestARemovedServerIsTold(t *testing.T) {
 	has(l, 2, 4)
 	l.Step(ask)
 	out := takeAll(l)
-	require.Equal(t, []Message{{From: 1, To: 3, Term: 3, Body: RequestVoteReply{Removed: true, Config: 3}}}, out.Messages)
+	require.Equal(t, []Message{{From: 1, To: 3, Term: 3, Body: RequestVoteReply{Removed: true, Committed: Position{3, 3}}}}, out.Messages)
 	require.True(t, out.tells(LeaderLives))
 	l.Step(Message{From: 2, To: 1, Term: 9, Body: RequestVote{LastLogIndex: 9, LastLogTerm: 8}})
 	require.Empty(t, takeAll(l).Messages, "a member is told nothing")
@@ -726,6 +726,14 @@ func TestARemovedServerIsTold(t *testing.T) {
 	joined := bootOf(3, three, 8, append(entries(2, 3, 3, 8), conf(5, 8, three))...)
 	joined.Step(out.Messages[0])
 	require.False(t, joined.Status().Removed, "it joined after that, and the leader has stood still")
+	stale := bootOf(3, three, 8, append(entries(1, 2, 2, 2), conf(5, 2, learning))...)
+	stale.Step(out.Messages[0])
+	require.True(t, stale.Status().Removed, "its log is longer, but what it has there was never committed")
+	o := (&server{id: 3, disk: disk{base: Position{3, 7}}}).startOptions(nil)
+	o.Config, o.Snapshot, o.SnapshotConfig = three, Position{3, 7}, three
+	later := New(o)
+	later.Step(out.Messages[0])
+	require.False(t, later.Status().Removed, "its snapshot is newer than that")
 	for range 100 {
 		r.Tick()
 		for _, id := range []ID{1, 2, 4} {

@@ -58,7 +58,8 @@ func parts(body any) []part {
 			{name: "granted", flag: &m.Granted},
 			{name: "preVote", flag: &m.PreVote},
 			{name: "removed", flag: &m.Removed},
-			{name: "config", number: (*uint64)(&m.Config)},
+			{name: "lastIndex", number: (*uint64)(&m.Committed.Index)},
+			{name: "lastTerm", number: (*uint64)(&m.Committed.Term)},
 		}
 	case *raft.ReadIndex:
 		return []part{{name: "id", number: (*uint64)(&m.ID)}}

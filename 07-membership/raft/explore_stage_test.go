@@ -36,9 +36,9 @@ var ladder = []rung{
 		must: []string{"joint", "changed", "leaders", "leaders outside"}, long: true},
 	// From {1, 2, 3} to {1, 2, 4}, each half of it under a new leader.
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 4, InFlight: 1}, terms: 2, log: 4, stage: stageBounds{changeBounds: changeBounds{voters: 3, changes: replacements, under: begun}}},
-		must: []string{"joint", "changed", "called off", "leaders", "leaders outside", "fallbacks"}},
+		must: []string{"joint", "changed", "called off", "leaders", "leaders outside", "fallbacks"}, long: true},
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 4, InFlight: 1}, terms: 2, log: 4, stage: stageBounds{changeBounds: changeBounds{voters: 3, changes: replacements, under: joint}}},
-		must: []string{"rolled back", "truncations", "leaders"}},
+		must: []string{"rolled back", "truncations", "leaders"}, long: true},
 }
 
 // goals are events to which the explorer writes scripts.

@@ -123,6 +123,10 @@ type Scenario struct {
 	// reads says that reads must be linearizable, so that they are judged too.
 	reads bool
 
+	// exhaustive says that one run tries every place that there is, so that few
+	// seeds will do.
+	exhaustive bool
+
 	// config prepares the configuration, if it matters to the story. rng is for
 	// this alone.
 	config func(c *node.Config, rng *rand.Rand)

@@ -23,7 +23,7 @@ var seedsFlag = func() *int {
 }()
 
 // How many seeds Test plays if nobody says: of chaos, of chaos with -short, and
-// of every other story.
+// of every other story. One is enough for a story that is exhaustive.
 const (
 	chaosSeeds = 20
 	someSeeds  = 6
@@ -68,11 +68,13 @@ func (s Stage) check() error {
 
 func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 	seeds := fewSeeds
-	if story.Name == "chaos" {
+	switch {
+	case story.exhaustive:
+		seeds = 1
+	case story.Name == "chaos" && testing.Short():
+		seeds = someSeeds
+	case story.Name == "chaos":
 		seeds = chaosSeeds
-		if testing.Short() {
-			seeds = someSeeds
-		}
 	}
 	if *seedsFlag > 0 {
 		seeds = *seedsFlag

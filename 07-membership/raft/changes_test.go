@@ -38,8 +38,10 @@ func (c *cluster) configAt(entries []Entry) Config {
 }
 
 // config is who decides what is committed: the newest configuration that is.
-func (c *cluster) config() Config {
-	for _, k := range slices.Backward(c.ghost.committed) {
+func (c *cluster) config() Config { return c.committedConfig(Index(len(c.ghost.committed))) }
+
+func (c *cluster) committedConfig(at Index) Config {
+	for _, k := range slices.Backward(c.ghost.committed[:at]) {
 		if k.entry.Config != nil {
 			return *k.entry.Config
 		}
@@ -289,7 +291,7 @@ func configWords(c Config) string {
 // snapshotWords is what the file of a snapshot says of the configuration, if that
 // is not the first.
 func snapshotWords(c Config) string {
-	if c.Index == 0 && len(c.Voters) > 0 {
+	if c.Index == 0 {
 		return ""
 	}
 	return fmt.Sprintf(" of %s since %d", configWords(c), c.Index)

@@ -201,6 +201,9 @@ func (p *model) snapshotInputs(in []explore.Input, s *machine) []explore.Input {
 		}
 	default:
 		for at := r.snapshot.Index + 1; at <= r.lastApplied; at++ {
+			if len(r.Config(at).Voters) == 0 {
+				continue // it joins, and does not know the members yet
+			}
 			in = append(in, explore.Input{Kind: inputSnapshot, Arg: uint16(at)})
 		}
 	}

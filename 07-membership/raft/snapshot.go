@@ -125,7 +125,8 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 // Compact says that a snapshot of the state machine at an applied entry is on
 // the disk, and so is a log that begins behind base. The entries between base
 // and the snapshot stay: a follower that is only a little behind still gets
-// entries.
+// entries. A snapshot brings its configuration, so a server that joins takes none
+// before it knows one.
 func (r *Raft) Compact(snapshot, base Index) {
 	r.snapshot = r.Position(snapshot)
 	r.explain(Reason{Rule: Compacted, Mine: r.snapshot, Index: base})

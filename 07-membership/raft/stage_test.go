@@ -180,9 +180,6 @@ func (c *cluster) install(s *server, at Position) {
 	}
 	first, _, _ := strings.Cut(file, ":")
 	config := c.configAt(content)
-	if len(config.Voters) > 0 && strings.Contains(file, snapshotWords(Config{})) {
-		config = Config{} // its writer joined, and did not know the first configuration
-	}
 	if want := fmt.Sprintf("%s: %s%s end of %s", first, entriesWords(content), snapshotWords(config), first); file != want || len(content) < int(at.Index) || place(content[at.Index-1]) != at {
 		c.broken(snapshotTrue, "%v takes over a snapshot that ends in %v and is %q; it should be %q", s.id, at, file, want)
 		s.raft.Discard()
@@ -251,8 +248,8 @@ func (c *cluster) checkStageMessage(s *server, m Message) {
 			return
 		}
 	case RequestVoteReply:
-		if b.Removed && slices.Contains(c.config().Members(), m.To) {
-			c.broken(configTrue, "%v tells %v that it is no member, and the members are %s", s.id, m.To, configWords(c.config()))
+		if by := c.committedConfig(b.Committed.Index); b.Removed && slices.Contains(by.Members(), m.To) {
+			c.broken(configTrue, "%v tells %v that it is no member, and by entry %d the members are %s", s.id, m.To, b.Committed.Index, configWords(by))
 		}
 		if to = m.To; !b.Granted || b.PreVote {
 			return
@@ -444,6 +441,8 @@ func (w *world) stageStep(s *server) {
 	}
 }
 
+// snapshotStep is the next step of a snapshot. A server that joins takes none before
+// it knows the members.
 func (w *world) snapshotStep(s *server) {
 	switch r := s.raft; {
 	case s.stage.placed:
@@ -451,7 +450,7 @@ func (w *world) snapshotStep(s *server) {
 		w.compact(s, to-Index(w.rand.IntN(int(to-from)+1)*w.rand.IntN(2)))
 	case s.stage.frozen != nil:
 		w.place(s)
-	case r.lastApplied > r.snapshot.Index && (w.rand.IntN(4) == 0 || !r.Sending()):
+	case r.lastApplied > r.snapshot.Index && len(r.Config(r.lastApplied).Voters) > 0 && (w.rand.IntN(4) == 0 || !r.Sending()):
 		s.freeze(r.lastApplied)
 	}
 }

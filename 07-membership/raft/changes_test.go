@@ -37,9 +37,6 @@ func (c *cluster) configAt(entries []Entry) Config {
 	return Config{Voters: c.members()}
 }
 
-// config is who decides what is committed: the newest configuration that is.
-func (c *cluster) config() Config { return c.committedConfig(Index(len(c.ghost.committed))) }
-
 func (c *cluster) committedConfig(at Index) Config {
 	for _, k := range slices.Backward(c.ghost.committed[:at]) {
 		if k.entry.Config != nil {
@@ -47,21 +44,6 @@ func (c *cluster) committedConfig(at Index) Config {
 		}
 	}
 	return Config{Voters: c.members()}
-}
-
-// quorum reports whether has is true of enough servers to decide: in a joint
-// configuration of both majorities. The checks count for themselves.
-func quorum(c Config, has func(ID) bool) bool {
-	most := func(voters []ID) bool {
-		n := 0
-		for _, id := range voters {
-			if has(id) {
-				n++
-			}
-		}
-		return n > len(voters)/2
-	}
-	return most(c.Voters) && (!c.Joint || most(c.Next))
 }
 
 func sameConfig(a, b *Config) bool {
@@ -238,17 +220,6 @@ func (c *cluster) transfer(s *server, to ID) {
 			return
 		}
 		c.counts["transfer begun"]++
-	})
-}
-
-// campaign makes a server stand for election at once, as if its leader had told
-// it. A candidate gives its old election up first, as it would before it asks.
-func (c *cluster) campaign(s *server) {
-	c.input(s, func(r *Raft) {
-		if r.role == Candidate {
-			r.becomeFollower(r.currentTerm)
-		}
-		stand(r)
 	})
 }
 

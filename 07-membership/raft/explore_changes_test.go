@@ -130,16 +130,6 @@ func (p *model) configs(id ID, d disk) (config, covers Config) {
 	return config, covers
 }
 
-// config is who decides what is committed: the newest configuration that is.
-func (p *model) config(g past) Config {
-	for _, k := range slices.Backward(g.committed) {
-		if k.entry.Config != nil {
-			return *k.entry.Config
-		}
-	}
-	return Config{Voters: p.members}
-}
-
 // doubts is the note of a step in which a server has not heard from its leader for
 // long. Whether it has, decides about requests for votes.
 const doubts = "it has not heard from its leader for long"

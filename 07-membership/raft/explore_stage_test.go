@@ -152,6 +152,16 @@ func (p *model) stageOptions(o Options, life uint64) Options {
 	return o
 }
 
+// config is who decides what is committed: the newest configuration that is.
+func (p *model) config(g past) Config {
+	for _, k := range slices.Backward(g.committed) {
+		if k.entry.Config != nil {
+			return *k.entry.Config
+		}
+	}
+	return Config{Voters: p.members}
+}
+
 // The inputs of this stage.
 const (
 	inputTimeout = stageKinds + iota

@@ -409,6 +409,17 @@ func (s *script) snapshotCommand(server *server, name string, args []string) err
 	return nil
 }
 
+// campaign makes a server stand for election at once, as if its leader had told
+// it. A candidate gives its old election up first, as it would before it asks.
+func (c *cluster) campaign(s *server) {
+	c.input(s, func(r *Raft) {
+		if r.role == Candidate {
+			r.becomeFollower(r.currentTerm)
+		}
+		stand(r)
+	})
+}
+
 // mustHappen is what random runs must come to in this stage.
 var mustHappen = []string{
 	NewerTerm.Code, OlderTerm.Code, SteppedDown.Code, TimedOut.Code, Voted.Code, AlreadyVoted.Code, OldLog.Code, Elected.Code,
@@ -468,6 +479,24 @@ func (w *world) stageCalm() {}
 
 // waits reports whether a client still waits for an answer.
 func (s *server) waits() bool { return len(s.stage.reads) > 0 }
+
+// config is who decides what is committed: the newest configuration that is.
+func (c *cluster) config() Config { return c.committedConfig(Index(len(c.ghost.committed))) }
+
+// quorum reports whether has is true of enough servers to decide: in a joint
+// configuration of both majorities. The checks count for themselves.
+func quorum(c Config, has func(ID) bool) bool {
+	most := func(voters []ID) bool {
+		n := 0
+		for _, id := range voters {
+			if has(id) {
+				n++
+			}
+		}
+		return n > len(voters)/2
+	}
+	return most(c.Voters) && (!c.Joint || most(c.Next))
+}
 
 // ownEntries is how many entries a leader appends by itself when its term
 // begins.

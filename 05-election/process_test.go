@@ -188,6 +188,7 @@ func (l *load) goesOn(after string) {
 // that stands still and comes back; and kill -9 for all five at once. Every
 // append that was acknowledged is there once.
 func TestDisasters(t *testing.T) {
+	t.Parallel()
 	p := startProcesses(t)
 	p.leader()
 	l := startLoad(t, p.endpoints)

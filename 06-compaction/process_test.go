@@ -196,6 +196,7 @@ func (l *load) goesOn(after string) {
 // that stands still and comes back; and kill -9 for all five at once. Every
 // append that was acknowledged is there once.
 func TestDisasters(t *testing.T) {
+	t.Parallel()
 	p := startProcesses(t)
 	p.leader()
 	l := startLoad(t, p.endpoints)
@@ -235,6 +236,7 @@ func (l *load) judge() {
 // back by a snapshot while writes go on; so does one that stood still. All five
 // are then killed, and come back from their snapshots and the entries behind them.
 func TestAwayForLongerThanTheLogRemembers(t *testing.T) {
+	t.Parallel()
 	p := startProcesses(t)
 	first := p.leader()
 	l := startLoad(t, p.endpoints)

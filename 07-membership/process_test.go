@@ -319,6 +319,7 @@ func (l *load) judge() {
 // leader is killed, and the change goes on without it. Each server that was
 // removed is killed as soon as every client writes without it.
 func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
+	t.Parallel()
 	p := startProcesses(t)
 	p.leader()
 	l, readers := startLoad(t, p.endpoints), startReaders(t, p.endpoints)
@@ -353,6 +354,7 @@ func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 // are killed at once in the middle of a change: the change is finished when they
 // are back, and a second run of the cluster finds everybody.
 func TestHandOverReplaceAndPowerCut(t *testing.T) {
+	t.Parallel()
 	p := startProcesses(t)
 	p.leader()
 	l := startLoad(t, p.endpoints)

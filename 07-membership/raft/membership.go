@@ -19,9 +19,9 @@ import (
 
 // The reasons why a change or a transfer is not begun.
 var (
-	// ErrTooEarly: the leader does not know yet what is committed. If it changed
-	// the members now, the configurations of two leaders might not share a
-	// majority.
+	// ErrTooEarly: the leader does not know yet what is committed, and so not
+	// whether the change that it finds in its log is done. One that went on all the
+	// same could act on a configuration that another leader has left.
 	ErrTooEarly = errors.New("the leader has not committed an entry of its term yet")
 
 	// ErrChanging: there is one change at a time.

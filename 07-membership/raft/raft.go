@@ -234,9 +234,9 @@ func New(o Options) *Raft {
 var ErrNotLeader = errors.New("this server is not the leader")
 
 // Propose appends a command to the leader's log (§5.3), unless it is about to
-// hand the lead over. The entry is committed
-// when Output.Committed has it with the same index and the same term; another
-// term at that index means that it was lost.
+// hand the lead over. The entry is committed when Output.Committed has it with
+// the same index and the same term; another term at that index means that it was
+// lost.
 func (r *Raft) Propose(command []byte) (Index, Term, error) { return r.add(Entry{Command: command}) }
 
 // add appends an entry, if this server leads and is not about to hand over.

@@ -29,7 +29,7 @@ func demo(d *cli.Demo) error {
 	d.Talk(`{"op":"open"}`,
 		`{"op":"append","key":"x","value":"once.","session":1,"seq":1}`,
 		`{"op":"append","key":"x","value":"once.","session":1,"seq":1}`)
-	d.Run("get", "x")
+	d.Run("get", "x", "--endpoints", "n1")
 	d.Shows("once.\n")
 	d.Say("It is in the log twice and was done once: the servers know its number.")
 	d.Run("log", "1")

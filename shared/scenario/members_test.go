@@ -29,6 +29,9 @@ type senate struct {
 	deaf   int
 	silent bool
 
+	// mute answers no write.
+	mute bool
+
 	asked []string
 }
 
@@ -61,7 +64,9 @@ func (s senator) Request(q api.Request, reply func(api.Response)) {
 		s.members = slices.DeleteFunc(s.members, func(id uint64) bool { return slices.Contains(q.Remove, id) })
 		reply(api.Response{ID: q.ID, Index: 1})
 	default:
-		reply(api.Response{ID: q.ID})
+		if !s.mute {
+			reply(api.Response{ID: q.ID})
+		}
 	}
 }
 
@@ -148,6 +153,34 @@ func TestAChangeUnderWayMustEnd(t *testing.T) {
 	r.finishChange()
 	require.Equal(t, Unavailable, r.kind)
 	require.Contains(t, r.why, "10s after all faults have ended, a change of the members is not done")
+}
+
+// A sentence about the servers that run has its verb in their number.
+func TestWhoRunsAgreesWithItsVerb(t *testing.T) {
+	for _, c := range []struct {
+		crashed []uint64
+		want    string
+	}{
+		{[]uint64{1}, ", though n2 and n3 run"},
+		{[]uint64{1, 2}, ", though n3 runs"},
+		{[]uint64{1, 2, 3}, ", though no servers run"},
+	} {
+		for name, demand := range map[string]func(*run){
+			"a leader": func(r *run) { r.leaderAmong(r.members()) },
+			"a write":  func(r *run) { r.mustWrite("x", "1") },
+			"a change": func(r *run) { r.finishChange() },
+		} {
+			s := &senate{phase: "learning", mute: true}
+			r := convene(t, s)
+			s.leader = nobody
+			for _, id := range c.crashed {
+				r.w.Crash(id)
+			}
+			demand(r)
+			require.Equal(t, Unavailable, r.kind, name)
+			require.Contains(t, r.why, c.want, name)
+		}
+	}
 }
 
 func TestTheLeaderMustLeadOn(t *testing.T) {

@@ -175,7 +175,7 @@ func (r *run) write(key, value string, bound time.Duration) bool {
 // take it.
 func (r *run) mustWrite(key, value string) {
 	if !r.write(key, value, leaderTime) && !r.over() {
-		r.breaks(Unavailable, "no server takes put %s=%s within %v, though %s run", key, value, leaderTime, nodeNames(r.w.Running()))
+		r.breaks(Unavailable, "no server takes put %s=%s within %v, though %s", key, value, leaderTime, whoRuns(r.w.Running()))
 	}
 }
 
@@ -214,6 +214,14 @@ func nodeNames(ids []uint64) string {
 		return names[0]
 	}
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+// whoRuns is a clause about the servers that run.
+func whoRuns(ids []uint64) string {
+	if len(ids) == 1 {
+		return nodeNames(ids) + " runs"
+	}
+	return nodeNames(ids) + " run"
 }
 
 // status is what the stories need of a server's status.
@@ -290,7 +298,7 @@ func (r *run) leaderAmong(ids []uint64) uint64 {
 		id = r.appointBest(ids)
 	}
 	if id == 0 {
-		r.breaks(Unavailable, "nobody leads within %v, though %s run", bound, nodeNames(r.w.Running()))
+		r.breaks(Unavailable, "nobody leads within %v, though %s", bound, whoRuns(r.w.Running()))
 	}
 	return id
 }

@@ -134,7 +134,7 @@ func (r *run) finishChange() {
 		m, _ := r.membership(id)
 		all = append(all, m)
 	}
-	r.breaks(Unavailable, "%v after all faults have ended, a change of the members is not done, though %s run: %+v", calmTime, nodeNames(r.w.Running()), all)
+	r.breaks(Unavailable, "%v after all faults have ended, a change of the members is not done, though %s: %+v", calmTime, whoRuns(r.w.Running()), all)
 }
 
 // replaceSome takes a minority of the members away for good, or nobody, and puts

@@ -93,6 +93,10 @@ type Options struct {
 
 	// Progress takes a line each second while the clients run; nil for none.
 	Progress io.Writer
+
+	// Enough is closed at a second interrupt: the reading of a run with Verify
+	// whose load was interrupted ends too. nil if there is no such thing.
+	Enough <-chan struct{}
 }
 
 // Defaults returns the options of a run that says no more.
@@ -156,6 +160,9 @@ type source interface {
 // The report holds what was measured until then. An error means that nothing
 // was measured: a bad option, or no server at the other end.
 //
+// If ctx ends only after the load, it ends the reading of Verify. One that has
+// ended the load lets the reading go on, until Enough is closed.
+//
 // Run starts goroutines and returns after all of them have ended.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if err := o.Check(); err != nil {
@@ -187,8 +194,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	_ = g.Wait()
 	report := r.report()
 	if judge != nil {
-		r.say("reading the tokens back")
-		report.Verify = judge.readBack(clients, o.Timeout)
+		r.say("reading the tokens back; an interrupt ends that")
+		if r.interrupted {
+			ctx = context.WithoutCancel(ctx)
+		}
+		report.Verify = judge.readBack(ctx, o.Enough, clients, o.Timeout)
 	}
 	return report, nil
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -109,12 +110,19 @@ func (r *run) report() Report {
 	return report
 }
 
+// ErrInterrupted is what Report.Err wraps if not all was looked at that Verify
+// should.
+var ErrInterrupted = errors.New("interrupted")
+
 // Err is nil for a run that a caller should call a success. It is an error if
-// Verify found a violation, and if not one operation was answered; the latter
-// wraps an *api.Error with the most frequent code.
+// Verify found a violation or was interrupted, and if not one operation was
+// answered; the latter wraps an *api.Error with the most frequent code.
 func (r Report) Err() error {
 	if r.Verify != nil && r.Verify.Broken > 0 {
 		return fmt.Errorf("the server broke its promise: %s", count(r.Verify.Broken, "violation"))
+	}
+	if r.Verify != nil && r.Verify.Unchecked > 0 {
+		return fmt.Errorf("%w: of %s, %d were not checked", ErrInterrupted, count(r.Verify.sent(), "token"), r.Verify.Unchecked)
 	}
 	if r.Ops > 0 || len(r.Errors) == 0 {
 		return nil

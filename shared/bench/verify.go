@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +33,9 @@ import (
 //
 // A key that cannot be read is a violation too: what was not checked has not
 // passed. A token of unknown fate that arrives after the reading is not seen.
+//
+// The reading can be interrupted. What was not looked for by then is counted,
+// and nothing is said of it.
 
 // tokensPerKey bounds the values, which come back whole with each answer.
 const tokensPerKey = 64
@@ -54,6 +56,10 @@ type Verification struct {
 	Unknown      int64 `json:"unknown"`
 	UnknownFound int64 `json:"unknown_found"`
 
+	// Unchecked counts the tokens that were not looked for, because the reading
+	// was interrupted.
+	Unchecked int64 `json:"unchecked,omitempty"`
+
 	// Broken is the number of violations, Violations the first of them.
 	Broken     int64       `json:"broken"`
 	Violations []Violation `json:"violations"`
@@ -72,10 +78,19 @@ type Violation struct {
 }
 
 func (v *Verification) print(line func(name, format string, args ...any)) {
-	line("verify", "%d tokens acknowledged, %d refused, %d of unknown fate (%d of them happened)", v.Acknowledged, v.Refused, v.Unknown, v.UnknownFound)
-	if v.Broken == 0 {
+	found := "%d of them happened"
+	if v.Unchecked > 0 {
+		found = "%d of them were found"
+	}
+	line("verify", "%d tokens acknowledged, %d refused, %d of unknown fate ("+found+")", v.Acknowledged, v.Refused, v.Unknown, v.UnknownFound)
+	switch {
+	case v.Unchecked > 0:
+		line("verify", "interrupted: %d of %d tokens were checked, and the other %d were not", v.sent()-v.Unchecked, v.sent(), v.Unchecked)
+		if v.Broken == 0 {
+			line("verify", "of those that were checked, every promise was kept")
+		}
+	case v.Broken == 0:
 		line("verify", "every promise was kept")
-		return
 	}
 	for _, one := range v.Violations {
 		line("violation", "%s: %s: %s", one.Kind, one.Key, one.Text)
@@ -84,6 +99,9 @@ func (v *Verification) print(line func(name, format string, args ...any)) {
 		line("violation", "and %d more", hidden)
 	}
 }
+
+// sent is how many tokens there are.
+func (v *Verification) sent() int64 { return v.Acknowledged + v.Refused + v.Unknown }
 
 // fate is what a client was told of a token.
 type fate byte
@@ -188,31 +206,33 @@ func (v *Verification) broken(kind, key, format string, args ...any) {
 	}
 }
 
-// readBack reads all keys, each client its own, and judges them. The clients
-// must have ended.
-func (j *judge) readBack(clients []Client, timeout time.Duration) *Verification {
+// readBack reads all keys, each client its own, and judges them, until ctx is
+// done or enough is closed. The clients must have ended.
+func (j *judge) readBack(ctx context.Context, enough <-chan struct{}, clients []Client, timeout time.Duration) *Verification {
 	j.lastRead.Store(time.Now().UnixNano())
-	var mu sync.Mutex
-	var g errgroup.Group
-	sum := &Verification{Violations: []Violation{}}
+	ctx, cancel := context.WithCancel(ctx)
+	var watch, g errgroup.Group
+	watch.Go(func() error {
+		select {
+		case <-enough:
+			cancel()
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	for i, s := range j.clients {
 		g.Go(func() error {
-			for n := 0; n < len(s.fates); n += tokensPerKey {
-				key := s.keyOf(n)
-				value, err := j.read(clients[i%len(clients)], key, timeout)
-				if err != nil {
-					s.found.broken("unread", key, "%v", err)
-					continue
-				}
-				s.check(key, n, value)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			sum.add(s)
+			j.readClient(ctx, clients[i%len(clients)], s, timeout)
 			return nil
 		})
 	}
 	_ = g.Wait()
+	cancel()
+	_ = watch.Wait()
+	sum := &Verification{Violations: []Violation{}}
+	for _, s := range j.clients {
+		sum.add(s)
+	}
 	slices.SortStableFunc(sum.Violations, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Kind, b.Kind))
 	})
@@ -220,12 +240,29 @@ func (j *judge) readBack(clients []Client, timeout time.Duration) *Verification 
 	return sum
 }
 
-// read reads one key, again and again until there is an answer or the server
-// has been silent for too long.
-func (j *judge) read(c Client, key string, timeout time.Duration) (string, error) {
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		response, err := c.Do(ctx, api.Request{Op: kv.Get, Key: key})
+// readClient reads and judges the keys of one client.
+func (j *judge) readClient(ctx context.Context, c Client, s *tokenSource, timeout time.Duration) {
+	for n := 0; n < len(s.fates); n += tokensPerKey {
+		key := s.keyOf(n)
+		value, err := j.read(ctx, c, key, timeout)
+		switch {
+		case err == nil:
+			s.check(key, n, value)
+		case ctx.Err() != nil:
+			s.found.Unchecked = int64(len(s.fates) - n)
+			return
+		default:
+			s.found.broken("unread", key, "%v", err)
+		}
+	}
+}
+
+// read reads one key, again and again until there is an answer, ctx is done, or
+// the server has been silent for too long.
+func (j *judge) read(ctx context.Context, c Client, key string, timeout time.Duration) (string, error) {
+	for ctx.Err() == nil {
+		short, cancel := context.WithTimeout(ctx, timeout)
+		response, err := c.Do(short, api.Request{Op: kv.Get, Key: key})
 		cancel()
 		if err == nil && response.Error != nil {
 			err = response.Error
@@ -234,11 +271,12 @@ func (j *judge) read(c Client, key string, timeout time.Duration) (string, error
 		case err == nil || apiError(err).Code == api.NotFound:
 			j.lastRead.Store(time.Now().UnixNano())
 			return response.Value, nil
-		case time.Now().UnixNano()-j.lastRead.Load() > int64(readBackLimit):
+		case ctx.Err() == nil && time.Now().UnixNano()-j.lastRead.Load() > int64(readBackLimit):
 			return "", fmt.Errorf("cannot be read: %w", err)
 		}
 		time.Sleep(pause)
 	}
+	return "", ctx.Err()
 }
 
 // check judges one key. Its tokens are those from first on.
@@ -309,6 +347,7 @@ func (v *Verification) add(s *tokenSource) {
 		}
 	}
 	v.UnknownFound += s.found.UnknownFound
+	v.Unchecked += s.found.Unchecked
 	v.Broken += s.found.Broken
 	v.Violations = append(v.Violations, s.found.Violations...)
 }

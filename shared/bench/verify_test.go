@@ -195,6 +195,101 @@ func TestTheReadingWaitsForTheServer(t *testing.T) {
 	require.NotZero(t, report.Verify.Acknowledged)
 }
 
+// interruptible is a run with Verify whose load takes two seconds, and in which
+// a key takes a second to be read. interrupt runs beside it.
+func interruptible(t *testing.T, change func(n int, r *api.Request, apply func() api.Response) api.Response, interrupt func(stop, enough func())) (report bench.Report, took time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		enough := make(chan struct{})
+		store := honest(change)
+		o := bench.Defaults()
+		o.Clients, o.Warmup, o.Duration, o.Verify, o.Enough = 1, 0, 2*time.Second, true, enough
+		o.Dial = func() (bench.Client, error) {
+			return doFunc(func(ctx context.Context, r api.Request) (api.Response, error) {
+				if r.Op == kv.Get && strings.HasPrefix(r.Key, "verify-") {
+					select {
+					case <-time.After(time.Second):
+					case <-ctx.Done():
+						return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time"}
+					}
+				}
+				return store(ctx, r)
+			}), nil
+		}
+		began := time.Now()
+		go interrupt(cancel, func() { close(enough) })
+		var err error
+		report, err = bench.Run(ctx, o)
+		require.NoError(t, err)
+		took = time.Since(began)
+	})
+	return report, took
+}
+
+// The load appends a token each two milliseconds, and 64 of them stand under a
+// key.
+func TestAnInterruptEndsTheReading(t *testing.T) {
+	report, took := interruptible(t, nil, func(stop, _ func()) {
+		time.Sleep(4500 * time.Millisecond)
+		stop()
+	})
+	require.Less(t, took, 4600*time.Millisecond)
+	require.False(t, report.Interrupted, "the load was not")
+	v := report.Verify
+	require.Equal(t, int64(1000), v.Acknowledged)
+	require.Equal(t, int64(1000-2*64), v.Unchecked)
+	require.Zero(t, v.Broken, "%v", v.Violations)
+	require.ErrorIs(t, report.Err(), bench.ErrInterrupted)
+	require.EqualError(t, report.Err(), "interrupted: of 1000 tokens, 872 were not checked")
+	text := report.String()
+	require.Contains(t, text, "interrupted: 128 of 1000 tokens were checked, and the other 872 were not\n")
+	require.Contains(t, text, "of those that were checked, every promise was kept\n")
+	require.NotContains(t, text, "verify       every promise was kept")
+	encoded, err := json.Marshal(report)
+	require.NoError(t, err)
+	require.Contains(t, string(encoded), `"unchecked":872,`)
+}
+
+func TestTheFirstInterruptEndsTheLoadAndTheSecondTheReading(t *testing.T) {
+	first := func(stop, _ func()) {
+		time.Sleep(1001 * time.Millisecond)
+		stop()
+	}
+	report, _ := interruptible(t, nil, first)
+	require.True(t, report.Interrupted)
+	require.Equal(t, int64(500), report.Verify.Acknowledged)
+	require.Zero(t, report.Verify.Unchecked, "the reading goes on")
+	require.NoError(t, report.Err())
+	require.Contains(t, report.String(), "verify       every promise was kept")
+
+	report, took := interruptible(t, nil, func(stop, enough func()) {
+		first(stop, enough)
+		time.Sleep(3500 * time.Millisecond)
+		enough()
+	})
+	require.Less(t, took, 4600*time.Millisecond)
+	require.Equal(t, int64(500-3*64), report.Verify.Unchecked)
+	require.ErrorIs(t, report.Err(), bench.ErrInterrupted)
+}
+
+// A lie that was found by then is one, whatever else there may be.
+func TestAnInterruptHidesNoViolation(t *testing.T) {
+	report, _ := interruptible(t, func(n int, r *api.Request, apply func() api.Response) api.Response {
+		if n == 10 {
+			return api.Response{Value: r.Value, HasValue: true}
+		}
+		return apply()
+	}, func(stop, _ func()) {
+		time.Sleep(4500 * time.Millisecond)
+		stop()
+	})
+	require.EqualError(t, report.Err(), "the server broke its promise: 1 violation")
+	require.NotContains(t, report.String(), "every promise")
+	require.Contains(t, report.String(), "violation    lost: ")
+	require.Contains(t, report.String(), "the other 872 were not\n")
+}
+
 func TestTheJSONOfAVerificationHasNoNull(t *testing.T) {
 	text, err := json.Marshal(verify(t, honest(nil)))
 	require.NoError(t, err)

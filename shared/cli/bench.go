@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,8 @@ func (a *app) benchCommand() *cobra.Command {
 early, with a report of what was measured until then.
 
 With --verify the clients append unique tokens and read them back at the end: every token that was acknowledged must be
-there exactly once.`,
+there exactly once. The reading can be ended by ^C too, by a second one if the first has ended the load: the report then
+says how much was checked, and the exit code is 130.`,
 		Args: a.takes(0, 0),
 	}
 	f := cmd.Flags()
@@ -43,6 +45,9 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
 	o.Dial = func() (bench.Client, error) { return a.stage.Dial(targets), nil }
 	o.Timeout = a.flags.timeout
 	o.Progress = a.stderr
+	if o.Verify {
+		o.Enough = a.signals.cleanUp()
+	}
 	if err := o.Check(); err != nil {
 		return usagef("%v", err)
 	}
@@ -59,5 +64,9 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
 	} else {
 		fmt.Fprint(a.stdout, report)
 	}
-	return report.Err()
+	err = report.Err()
+	if errors.Is(err, bench.ErrInterrupted) {
+		return &endError{code: exitInterrupted, message: err.Error()}
+	}
+	return err
 }

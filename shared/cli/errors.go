@@ -23,8 +23,8 @@ const (
 	exitUnavailable = 5
 	exitUnknown     = 6
 
-	// exitInterrupted is what shells use for a program that ^C ended. Only a
-	// second ^C brings it about.
+	// exitInterrupted is what shells use for a program that ^C ended. A second ^C
+	// brings it about, and one that cuts short what bench --verify looks at.
 	exitInterrupted = 130
 )
 

@@ -72,8 +72,8 @@ func (s *signals) take(sig os.Signal, cancel context.CancelFunc) {
 	time.AfterFunc(lastWish, func() { os.Exit(exitInterrupted) })
 }
 
-// cleanUp says that the command in hand has processes to end. It returns what
-// is closed at the second signal.
+// cleanUp says that the command in hand has something to do at the second
+// signal, such as processes to end. It returns what is closed then.
 func (s *signals) cleanUp() <-chan struct{} {
 	if s == nil {
 		return nil

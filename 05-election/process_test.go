@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"example.com/raftsteps/shared/bench"
 	"example.com/raftsteps/shared/cli"
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/freeport"
 )
 
 // patient is a time that no test needs: whoever waits for it has failed.
@@ -65,14 +65,13 @@ func startProcesses(t *testing.T) *processes {
 
 // writeConfig makes up a configuration with free ports.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
-	file, err := cluster.New(stage.Name, 5, 7000, 0)
+	ports, err := freeport.Reserve()
 	require.NoError(t, err)
-	for i := range file.Config.Members {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer ln.Close() // all are held until the last was found, so that they differ
-		file.Config.Members[i].Address = ln.Addr().String()
-		endpoints = append(endpoints, ln.Addr().String())
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	file, err := cluster.New(stage.Name, 5, ports.First(), 0)
+	require.NoError(t, err)
+	for _, m := range file.Config.Members {
+		endpoints = append(endpoints, m.Address)
 	}
 	require.NoError(t, file.Save(path))
 	return endpoints

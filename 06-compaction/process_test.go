@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +22,7 @@ import (
 	"example.com/raftsteps/shared/bench"
 	"example.com/raftsteps/shared/cli"
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/freeport"
 	"example.com/raftsteps/shared/node"
 )
 
@@ -73,15 +73,14 @@ func startProcesses(t *testing.T) *processes {
 // writeConfig makes up a configuration with free ports, in which a log is soon
 // compacted.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
-	file, err := cluster.New(stage.Name, 5, 7000, 0)
+	ports, err := freeport.Reserve()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	file, err := cluster.New(stage.Name, 5, ports.First(), 0)
 	require.NoError(t, err)
 	file.Config.CompactBytes = 64 << 10
-	for i := range file.Config.Members {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer ln.Close() // all are held until the last was found, so that they differ
-		file.Config.Members[i].Address = ln.Addr().String()
-		endpoints = append(endpoints, ln.Addr().String())
+	for _, m := range file.Config.Members {
+		endpoints = append(endpoints, m.Address)
 	}
 	require.NoError(t, file.Save(path))
 	return endpoints

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +25,7 @@ import (
 	"example.com/raftsteps/shared/check"
 	"example.com/raftsteps/shared/cli"
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/freeport"
 	"example.com/raftsteps/shared/kv"
 )
 
@@ -72,14 +72,13 @@ func startProcesses(t *testing.T) *processes {
 
 // writeConfig makes up a configuration with free ports.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
-	file, err := cluster.New(stage.Name, 3, 7000, 0)
+	ports, err := freeport.Reserve()
 	require.NoError(t, err)
-	for i := range file.Config.Members {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer ln.Close() // all are held until the last was found, so that they differ
-		file.Config.Members[i].Address = ln.Addr().String()
-		endpoints = append(endpoints, ln.Addr().String())
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	file, err := cluster.New(stage.Name, 3, ports.First(), 0)
+	require.NoError(t, err)
+	for _, m := range file.Config.Members {
+		endpoints = append(endpoints, m.Address)
 	}
 	require.NoError(t, file.Save(path))
 	return endpoints
@@ -121,12 +120,8 @@ func (p *processes) run(args ...string) string {
 // start starts a new server and returns how one adds it.
 func (p *processes) start(id uint64) string {
 	p.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(p.t, err)
-	address := ln.Addr().String()
-	require.NoError(p.t, ln.Close())
-	p.run("start", fmt.Sprint(id), address)
-	return fmt.Sprintf("%d=%s", id, address)
+	p.run("start", fmt.Sprint(id))
+	return fmt.Sprint(id)
 }
 
 // members is what the leader says of them.

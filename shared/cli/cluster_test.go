@@ -20,19 +20,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/freeport"
 )
 
 // configFor writes a cluster.json with free ports.
 func configFor(t *testing.T, servers int, leader uint64) string {
 	t.Helper()
-	file, err := cluster.New("test", servers, 7000, leader)
+	ports, err := freeport.Reserve()
 	require.NoError(t, err)
-	for i := range file.Config.Members {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
-		file.Config.Members[i].Address = l.Addr().String()
-	}
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	file, err := cluster.New("test", servers, ports.First(), leader)
+	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "given.json")
 	require.NoError(t, file.Save(path))
 	return path

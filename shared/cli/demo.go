@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/freeport"
 )
 
 // Times of a demo.
@@ -57,10 +58,11 @@ type Demo struct {
 	// compact is compact_bytes of the configuration, 0 for the default.
 	compact int64
 
-	// dir is the data folder of the servers that run, "" if none do, and file
-	// their configuration.
-	dir  string
-	file cluster.File
+	// dir is the data folder of the servers that run, "" if none do, file their
+	// configuration, and ports are the free ones that they got.
+	dir   string
+	file  cluster.File
+	ports *freeport.Block
 
 	// end stops the servers; ended gets what their supervisor returned.
 	end   context.CancelFunc
@@ -224,20 +226,16 @@ func (d *Demo) writeConfig(n int) (string, error) {
 	if d.app.stage.Appointed {
 		leader = 1
 	}
-	file, err := cluster.New(d.app.stage.Name, n, d.app.flags.basePort, leader)
+	ports, err := freeport.Reserve()
+	if err != nil {
+		return "", err
+	}
+	d.ports = ports
+	file, err := cluster.New(d.app.stage.Name, n, ports.First(), leader)
 	if err != nil {
 		return "", err
 	}
 	file.Config.CompactBytes = d.compact
-	for i := range file.Config.Members {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", fmt.Errorf("a port for the demo: %w", err)
-		}
-		// All are held until the last was found, so that they differ.
-		defer l.Close()
-		file.Config.Members[i].Address = l.Addr().String()
-	}
 	path := filepath.Join(d.dir, cluster.ConfigName)
 	return path, file.Save(path)
 }
@@ -260,6 +258,10 @@ func (d *Demo) Stop() {
 		d.end()
 		d.fail(<-d.ended)
 		d.end = nil
+	}
+	if d.ports != nil {
+		d.fail(d.ports.Close())
+		d.ports = nil
 	}
 	if d.dir != "" {
 		d.fail(os.RemoveAll(d.dir))
@@ -437,17 +439,10 @@ func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, "kill -STOP %s", id
 func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, "kill -CONT %s", ids) }
 func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, d.app.program(), ids) }
 
-// Join starts new servers beside those that run, on free ports. They are no
-// members by that.
+// Join starts new servers beside those that run. They are no members by that.
 func (d *Demo) Join(ids ...uint64) {
 	for _, id := range ids {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			d.fail(fmt.Errorf("a port for the demo: %w", err))
-			return
-		}
-		l.Close()
-		d.Run(cluster.Start, strconv.FormatUint(id, 10), l.Addr().String())
+		d.Run(cluster.Start, strconv.FormatUint(id, 10))
 	}
 }
 

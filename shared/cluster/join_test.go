@@ -115,10 +115,7 @@ func withChanges(t *testing.T) func(*Options) {
 
 // start asks for a new server on a free port.
 func (c *runningCluster) start(id uint64) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(c.t, err)
-	require.NoError(c.t, l.Close())
-	_, err = c.do(Command{Do: Start, IDs: []uint64{id}, Address: l.Addr().String()})
+	_, err := c.do(Command{Do: Start, IDs: []uint64{id}, Address: freePorts(c.t).Address(0)})
 	return err
 }
 

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/freeport"
 )
 
 // The test binary runs itself as a server, or as a supervisor. This variable
@@ -136,15 +138,23 @@ type runningCluster struct {
 	remote *Remote
 }
 
-// freeConfig writes a configuration of three servers on free ports.
+// freePorts are ports for servers that come and go, until the test ends.
+func freePorts(t *testing.T) *freeport.Block {
+	t.Helper()
+	ports, err := freeport.Reserve()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	return ports
+}
+
+// freeConfig writes a configuration of three servers on free ports, which are
+// not in a row.
 func freeConfig(t *testing.T) string {
 	t.Helper()
+	ports := freePorts(t)
 	var list []string
 	for i := 1; i <= 3; i++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
-		list = append(list, fmt.Sprintf(`{"id":%d,"address":%q}`, i, l.Addr()))
+		list = append(list, fmt.Sprintf(`{"id":%d,"address":%q}`, i, ports.Address(10*i)))
 	}
 	path := writeConfig(t, members(strings.Join(list, ",")))
 	t.Setenv("RAFTSTEPS_CLUSTER_TEST_CONFIG", path)

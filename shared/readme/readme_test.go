@@ -1,6 +1,8 @@
 package readme
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -220,7 +222,7 @@ connection 1
 		_, err = os.Stat(r.world.dir)
 		require.ErrorIs(t, err, os.ErrNotExist)
 		for port := range r.world.documented {
-			l, err := listen(port)
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			require.NoError(t, err, "a server still runs")
 			l.Close()
 		}

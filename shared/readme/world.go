@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"example.com/raftsteps/shared/freeport"
 )
 
 // world is what the commands of one README meet: a folder that looks like the
@@ -31,8 +31,8 @@ type world struct {
 	// dir is the temporary folder that holds all of it.
 	dir string
 
-	// lock keeps other tests away from the ports.
-	lock net.Listener
+	// block holds the free ports.
+	block *freeport.Block
 
 	// ports maps documented ports to free ones; documented maps them back.
 	ports, documented map[int]int
@@ -82,65 +82,32 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 
 // close removes what is left on the disk.
 func (w *world) close() error {
-	if w.lock != nil {
-		w.lock.Close()
+	if w.block != nil {
+		w.block.Close()
 	}
 	return os.RemoveAll(w.dir)
 }
 
-// Ports are taken from below those that operating systems hand out by
-// themselves, in blocks. The last port of a block is its lock: whoever listens
-// there owns the block.
-const (
-	firstBlock = 10000
-	lastBlock  = 32600
-	blockSize  = 100
-)
-
 // reserve finds free ports for the stages.
 func (w *world) reserve() error {
-	for range 1000 {
-		block := firstBlock + blockSize*rand.IntN((lastBlock-firstBlock)/blockSize)
-		lock, err := listen(block + blockSize - 1)
-		if err != nil {
-			continue
-		}
-		if !free(block, block+blockSize-1) {
-			lock.Close()
-			continue
-		}
-		w.lock = lock
-		for name, s := range w.Stages {
-			number, err := strconv.Atoi(name[:2])
-			if err != nil || number > 8 {
-				return fmt.Errorf("stage %s has no ports of its own", name)
-			}
-			s.BasePort = block + 10*number
-			w.Stages[name] = s
-			for i := range 10 {
-				w.ports[7000+10*number+i] = s.BasePort + i
-				w.documented[s.BasePort+i] = 7000 + 10*number + i
-			}
-		}
-		return nil
+	block, err := freeport.Reserve()
+	if err != nil {
+		return err
 	}
-	return errors.New("there are no free ports")
-}
-
-func listen(port int) (net.Listener, error) {
-	return net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-}
-
-// free says whether nobody listens on the ports from first to before last.
-func free(first, last int) bool {
-	for port := first; port < last; port++ {
-		l, err := listen(port)
-		if err != nil {
-			return false
+	w.block = block
+	for name, s := range w.Stages {
+		number, err := strconv.Atoi(name[:2])
+		if err != nil || number > 8 {
+			return fmt.Errorf("stage %s has no ports of its own", name)
 		}
-		l.Close()
+		s.BasePort = block.First() + 10*number
+		w.Stages[name] = s
+		for i := range 10 {
+			w.ports[7000+10*number+i] = s.BasePort + i
+			w.documented[s.BasePort+i] = 7000 + 10*number + i
+		}
 	}
-	return true
+	return nil
 }
 
 var number = regexp.MustCompile(`\b[0-9]{4,5}\b`)

@@ -19,7 +19,7 @@ import (
 )
 
 // defaultStopTime is how long servers may take to stop in order.
-const defaultStopTime = 8 * time.Second
+const defaultStopTime = 6 * time.Second
 
 // Options say which cluster to run, and how.
 type Options struct {

@@ -165,7 +165,7 @@ func TestStopWaitsForDo(t *testing.T) {
 		after time.Duration
 		fine  bool
 	}{
-		{"in time", 57 * time.Second, true},
+		{"in time", 58 * time.Second, true},
 		{"too late", 50 * time.Second, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -63,7 +63,7 @@ func DefaultLimits() Limits {
 		HalfLine:   10 * time.Second,
 		Idle:       5 * time.Minute,
 		Write:      10 * time.Second,
-		Drain:      5 * time.Second,
+		Drain:      3 * time.Second,
 		Dial:       3 * time.Second,
 		Backoff:    [2]time.Duration{20 * time.Millisecond, time.Second},
 		QueueLines: 8192,

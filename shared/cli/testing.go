@@ -26,6 +26,7 @@ func RunTests(m *testing.M, s Stage) {
 // needs RunTests.
 func TestDemo(t *testing.T, s Stage) {
 	t.Helper()
+	t.Parallel() // it waits more than it works
 	var out strings.Builder
 	if code := Run(t.Context(), s, []string{"demo", "--fast"}, strings.NewReader(""), &out, &out); code != exitDone {
 		t.Fatalf("the demo ended with exit code %d:\n%s", code, out.String())

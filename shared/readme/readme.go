@@ -153,6 +153,7 @@ func Test(t *testing.T, file string) {
 	if err != nil {
 		shell = "/bin/sh"
 	}
+	t.Parallel() // it waits more than it works
 	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update}
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -191,12 +192,40 @@ It listens on ADDRESS, or on the port that follows from its number. It is no mem
 			}
 			file, _, err := a.clusterFile()
 			if err == nil && a.flags.output != "json" {
-				fmt.Fprintf(a.stderr, "%s listens on %s and is no member yet; make it one with: %s\n", node.Name(id), file.Config.Address(id),
-					a.clusterLine("add", fmt.Sprintf("%d=%s", id, file.Config.Address(id))))
+				fmt.Fprintln(a.stderr, oneLine(a.afterStart(cmd.Context(), id, file.Config.Address(id))))
 			}
 			return err
 		},
 	}
+}
+
+// startTime is how long the cluster may take to say what it knows of a server
+// that was just started.
+const startTime = 500 * time.Millisecond
+
+// afterStart says where a server listens that was just started, and what to do
+// next. The cluster may know of it already: who adds it first and starts it then
+// has done no wrong. If nobody answers in time, it is taken for unknown.
+func (a *app) afterStart(ctx context.Context, id uint64, address string) string {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	v, err := a.askMembers(ctx)
+	m, named := v.find(id)
+	listens := fmt.Sprintf("%s listens on %s", node.Name(id), address)
+	add := a.clusterLine("add", fmt.Sprintf("%d=%s", id, address))
+	switch {
+	case named && m.Address != address && isLearner(m) && v.Phase == learning:
+		return fmt.Sprintf("%s, but the change under way adds it at %s; call that off with: %s; and add it where it is: %s", listens, m.Address, a.clusterLine("cancel"), add)
+	case named && m.Address != address:
+		return fmt.Sprintf("%s, but the members know %s at %s; see it with: %s", listens, node.Name(id), m.Address, a.hintMembers())
+	case named && isLearner(m):
+		return fmt.Sprintf("%s; a change that makes it a member is under way; see it with: %s", listens, a.hintMembers())
+	case named:
+		return fmt.Sprintf("%s and is a member already; see it with: %s", listens, a.hintMembers())
+	case err == nil && v.Phase != stable:
+		return fmt.Sprintf("%s and is no member yet; another change is under way: when %s says that it is done, make it one with: %s", listens, a.hintMembers(), add)
+	}
+	return fmt.Sprintf("%s and is no member yet; make it one with: %s", listens, add)
 }
 
 // serverID reads the number of one server.

@@ -702,6 +702,65 @@ func TestNodeWithAnAddress(t *testing.T) {
 	require.Zero(t, b.stop())
 }
 
+// What a server that was just started is to the cluster decides what is advised.
+func TestWhatToDoAfterStart(t *testing.T) {
+	f, s := newFake(t)
+	advice := func(id uint64) string {
+		a := &app{stage: s, inShell: true, flags: flags{timeout: time.Minute, basePort: 7970, data: (&app{stage: s}).defaultData()}}
+		text := a.afterStart(t.Context(), id, address(id))
+		require.Contains(t, text, fmt.Sprintf("n%d listens on %s", id, address(id)))
+		return strings.TrimPrefix(text, fmt.Sprintf("n%d listens on %s", id, address(id)))
+	}
+	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5))
+	require.Equal(t, " and is a member already; see it with: members", advice(3))
+
+	f.phase, f.next = learning, []uint64{1, 2, 5}
+	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
+	require.Equal(t, " and is a member already; see it with: members", advice(3))
+	require.Equal(t, " and is no member yet; another change is under way: when members says that it is done, make it one with: add 4=127.0.0.1:7974", advice(4))
+	f.addresses[5] = "127.0.0.1:9"
+	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; call that off with: cancel; and add it where it is: add 5=127.0.0.1:7975", advice(5))
+	f.phase = joint
+	require.Equal(t, ", but the members know n5 at 127.0.0.1:9; see it with: members", advice(5))
+	f.addresses[5] = address(5)
+	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
+
+	f.dead = map[uint64]bool{1: true, 2: true, 3: true, 4: true, 5: true}
+	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "nobody says more")
+}
+
+// hangs never answers, and waits for the end of its context.
+type hangs struct{}
+
+func (hangs) Close() error { return nil }
+func (hangs) Do(ctx context.Context, _ api.Request) (api.Response, error) {
+	<-ctx.Done()
+	return api.Response{}, &api.Error{Code: api.Unavailable, Message: "no answer in time", Definite: true}
+}
+
+// A server that stands still holds nobody up for long, and who does answer is
+// heard.
+func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.phase, f.next = learning, []uint64{1, 2, 5}
+		answers, direct := true, s.direct
+		s.direct = func(ctx context.Context, at string) (Client, error) {
+			if answers && at == address(2) {
+				return direct(ctx, at)
+			}
+			return hangs{}, nil
+		}
+		a := &app{stage: s, flags: flags{timeout: time.Minute, basePort: 7970, data: (&app{stage: s}).defaultData()}}
+		began := time.Now()
+		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "is under way")
+		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
+		answers, began = false, time.Now()
+		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "make it one with")
+		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
+	})
+}
+
 // start starts a server beside those that run, and says what to do next; it is
 // one of the servers from then on, also when the cluster is run again.
 func TestStartAServer(t *testing.T) {

@@ -17,6 +17,8 @@ func (s *Server) notLeader() *api.Error {
 			Message: fmt.Sprintf("%s is handing the lead over to another server; try again in a moment", node.Name(s.world.ID))}
 	case status.Removed:
 		return s.gone()
+	case s.joinsLater():
+		return s.notJoined()
 	case status.Leader == 0:
 		return &api.Error{Code: api.NotLeader, Definite: true,
 			Message: fmt.Sprintf("%s does not lead and has heard of no leader in term %d", node.Name(s.world.ID), status.CurrentTerm)}
@@ -30,6 +32,18 @@ func (s *Server) notLeader() *api.Error {
 func (s *Server) gone() *api.Error {
 	return &api.Error{Code: api.NotLeader, Definite: true,
 		Message: fmt.Sprintf("%s is not a member of the cluster any more; ask another server", node.Name(s.world.ID))}
+}
+
+// joinsLater reports whether this server was started to join a cluster, knows no
+// member yet and hears no leader: there is nobody whom it could ask.
+func (s *Server) joinsLater() bool {
+	return len(s.config().Voters) == 0 && s.rules.Status().Leader == 0
+}
+
+// notJoined refuses what a server is asked that is not a member yet.
+func (s *Server) notJoined() *api.Error {
+	return &api.Error{Code: api.NotLeader, Definite: true,
+		Message: fmt.Sprintf("%s is not a member of a cluster yet; add it to one, or ask a member", node.Name(s.world.ID))}
 }
 
 // overwritten is definite: another entry is committed in the command's place.

@@ -46,6 +46,8 @@ func (s *Server) read(r api.Request, reply func(api.Response)) {
 		reply(api.Failed(r.ID, s.gone()))
 	case consistency == stale:
 		reply(s.machine.read(r))
+	case s.joinsLater():
+		reply(api.Failed(r.ID, s.notJoined()))
 	case consistency == linearizable, consistency == "":
 		s.reads = append(s.reads, read{id: s.rules.Read(), since: s.ticks, request: r, reply: reply})
 	default:

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -9,6 +11,7 @@ import (
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/trace"
 )
 
 const (
@@ -98,6 +101,49 @@ func TestAStaleReadIsAnsweredAtOnce(t *testing.T) {
 
 	f := start(t, 3, disk.NewSim("d"))
 	f.refused(f.ask(getStale), api.NotFound, "no value")
+}
+
+// joiner is server 1, which was started to join a cluster in which it is no
+// member yet.
+func joiner(t *testing.T) *world {
+	return startWith(t, func(w node.World) (node.Server, error) {
+		w.Config.Joiners, w.Config.Members = w.Config.Members[:1], w.Config.Members[1:]
+		return New(w)
+	}, 3, disk.NewSim("d"))
+}
+
+// Who was started to join knows nobody to ask, and says so at once. As soon as a
+// leader is heard of it can ask that one.
+func TestWhoHasNotJoinedAnswersAtOnce(t *testing.T) {
+	w := joiner(t)
+	for _, text := range []string{get, getFresh, `{"op":"put","key":"x","value":"1"}`} {
+		w.refused(w.ask(text), api.NotLeader, "n1 is not a member of a cluster yet; add it to one, or ask a member")
+	}
+	w.refused(w.ask(getStale), api.NotFound, "no value")
+
+	w.receive(2, 1, raft.InstallSnapshot{LastIncluded: raft.Position{Term: 1, Index: 5}, Data: []byte("{")})
+	w.flush()
+	w.forget()
+	a := w.ask(get)
+	w.flush()
+	require.Empty(t, a.responses)
+	require.Contains(t, w.order, "ReadIndex")
+}
+
+// It explains nothing that it does not do: it asks nobody for a vote.
+func TestWhoHasNotJoinedAsksNobody(t *testing.T) {
+	asks := func(w *world) bool {
+		for range 4 * node.Ticks(300*time.Millisecond) {
+			w.server.Tick()
+			w.flush()
+		}
+		require.Equal(t, slices.Contains(w.order, "RequestVote"), slices.ContainsFunc(w.events, func(e trace.Event) bool {
+			return e.Reason != nil && e.Reason.Code == raft.Asks.Code
+		}))
+		return slices.Contains(w.order, "RequestVote")
+	}
+	require.False(t, asks(joiner(t)))
+	require.True(t, asks(start(t, 3, disk.NewSim("d"))))
 }
 
 func TestAnUnknownConsistencyIsRefused(t *testing.T) {

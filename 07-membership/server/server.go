@@ -382,6 +382,9 @@ func (s *Server) abandon() {
 
 func (s *Server) explain(reasons []raft.Reason) {
 	for _, r := range reasons {
+		if r.Rule == raft.Asks && len(s.config().Voters) == 0 {
+			continue // it knows nobody to ask, and waits until a leader sends it the log
+		}
 		s.emit(trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}})
 	}
 }

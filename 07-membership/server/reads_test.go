@@ -1,9 +1,7 @@
 package server
 
 import (
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -11,7 +9,6 @@ import (
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/trace"
 )
 
 const (
@@ -128,22 +125,6 @@ func TestWhoHasNotJoinedAnswersAtOnce(t *testing.T) {
 	w.flush()
 	require.Empty(t, a.responses)
 	require.Contains(t, w.order, "ReadIndex")
-}
-
-// It explains nothing that it does not do: it asks nobody for a vote.
-func TestWhoHasNotJoinedAsksNobody(t *testing.T) {
-	asks := func(w *world) bool {
-		for range 4 * node.Ticks(300*time.Millisecond) {
-			w.server.Tick()
-			w.flush()
-		}
-		require.Equal(t, slices.Contains(w.order, "RequestVote"), slices.ContainsFunc(w.events, func(e trace.Event) bool {
-			return e.Reason != nil && e.Reason.Code == raft.Asks.Code
-		}))
-		return slices.Contains(w.order, "RequestVote")
-	}
-	require.False(t, asks(joiner(t)))
-	require.True(t, asks(start(t, 3, disk.NewSim("d"))))
 }
 
 func TestAnUnknownConsistencyIsRefused(t *testing.T) {

@@ -1,0 +1,64 @@
+package server
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/trace"
+)
+
+// asks reports whether the server asks for votes when it hears no leader for
+// long. It must say that it does if it does, and only then.
+func (w *world) asks() bool {
+	w.t.Helper()
+	w.forget()
+	for range 4 * node.Ticks(300*time.Millisecond) {
+		w.server.Tick()
+		w.flush()
+	}
+	asked := slices.Contains(w.order, "RequestVote")
+	require.Equal(w.t, asked, slices.ContainsFunc(w.events, func(e trace.Event) bool {
+		return e.Reason != nil && e.Reason.Code == raft.Asks.Code
+	}))
+	return asked
+}
+
+func TestWhoHasNotJoinedAsksNobody(t *testing.T) {
+	require.False(t, joiner(t).asks())
+	require.True(t, start(t, 3, disk.NewSim("d")).asks())
+}
+
+// A server asks until a leader says that its removal is committed; what a leader
+// says that may know less than it does changes nothing (thesis §4.2.2). Entries
+// make it a member again.
+func TestWhoWasRemovedAsksNobody(t *testing.T) {
+	w := start(t, 3, disk.NewSim("d"))
+	require.True(t, w.asks())
+	w.receive(2, 1, raft.AppendEntries{Entries: entries(1, 1, 3)})
+	w.flush()
+	require.True(t, w.asks(), "its log may end in C_new, which is not committed")
+
+	removed := raft.RequestVoteReply{Removed: true, Committed: raft.Position{Term: 1, Index: 4}}
+	w.receive(2, 1, removed)
+	w.flush()
+	require.True(t, w.status().Removed)
+	require.False(t, w.asks())
+
+	again := start(t, 3, w.disk)
+	require.True(t, again.asks(), "it has to hear of it once in each life")
+	again.receive(2, 1, removed)
+	again.flush()
+	require.False(t, again.asks())
+
+	w.receive(2, 1, raft.AppendEntries{PrevLogIndex: 3, PrevLogTerm: 1, Entries: entries(4, 1, 2), LeaderCommit: 4})
+	w.flush()
+	require.Equal(t, raft.Index(5), w.status().Last, "it was added again, and takes what the leader sends")
+	require.Equal(t, raft.Index(4), w.status().Commit)
+	require.True(t, w.asks())
+}

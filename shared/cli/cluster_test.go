@@ -198,7 +198,7 @@ func TestClusterRefusals(t *testing.T) {
 	port := busy.Addr().(*net.TCPAddr).Port
 	got := run(t, s, "cluster", "-n", "1", "--base-port", strconv.Itoa(port-1))
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, fmt.Sprintf("error: n1 cannot listen on 127.0.0.1:%d: another program uses that port; stop that program, or take other ports with --fresh --base-port", port))
+	require.Contains(t, got.errors, fmt.Sprintf("error: n1 cannot listen on 127.0.0.1:%d: another program uses that port, or n1 runs already; stop that one, or take other ports with --fresh --base-port", port))
 	require.Empty(t, got.out)
 
 	got = run(t, s, "cluster", "-n", "3")

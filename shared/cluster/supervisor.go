@@ -144,7 +144,14 @@ func newServer(m node.Member) *server { return &server{member: m, cuts: make(map
 // checkPorts tells a person about a port in use before anything was started.
 func (s *supervisor) checkPorts() error {
 	for _, sv := range s.servers {
-		if err := checkPort(sv.member); err != nil {
+		err := checkPort(sv.member)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE) && s.o.Folder.Created:
+			return fmt.Errorf("%w, or take other ports with --fresh --base-port", ListenError(sv.member, err))
+		case errors.Is(err, syscall.EADDRINUSE):
+			// There is data that --fresh would throw away.
+			return fmt.Errorf("%w, or start another cluster with --data and --base-port", ListenError(sv.member, err))
+		case err != nil:
 			return ListenError(sv.member, err)
 		}
 	}
@@ -164,7 +171,7 @@ func ListenError(m node.Member, err error) error {
 	name := node.Name(m.ID)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s cannot listen on %s: another program uses that port; stop that program, or take other ports with --fresh --base-port", name, m.Address)
+		return fmt.Errorf("%s cannot listen on %s: another program uses that port, or %[1]s runs already; stop that one", name, m.Address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%s cannot listen on %s: that is not an address of this machine", name, m.Address)
 	default:

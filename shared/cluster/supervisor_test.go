@@ -385,17 +385,18 @@ func TestAServerThatDoesNotComeUpEndsTheStart(t *testing.T) {
 }
 
 func TestAUsedPortIsToldBeforeAnythingStarts(t *testing.T) {
-	config := freeConfig(t)
-	file, err := Load(config)
-	require.NoError(t, err)
-	l, err := net.Listen("tcp", file.Config.Address(2))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	f, err := open(t, OpenOptions{Dir: t.TempDir(), Config: config})
-	require.NoError(t, err)
-	err = Run(context.Background(), Options{Folder: f, Out: io.Discard})
-	require.EqualError(t, err, "n2 cannot listen on "+file.Config.Address(2)+
-		": another program uses that port; stop that program, or take other ports with --fresh --base-port")
+	dir, base := t.TempDir(), l.Addr().(*net.TCPAddr).Port-1
+	for _, advice := range []string{"take other ports with --fresh --base-port", "start another cluster with --data and --base-port"} {
+		f, err := open(t, OpenOptions{Dir: dir, Servers: 1, BasePort: base})
+		require.NoError(t, err)
+		err = Run(context.Background(), Options{Folder: f, Out: io.Discard})
+		require.EqualError(t, err, "n1 cannot listen on "+l.Addr().String()+
+			": another program uses that port, or n1 runs already; stop that one, or "+advice, "--fresh is no advice where there is data")
+		require.NoError(t, f.Close())
+	}
 }
 
 func TestAnAddressOfAnotherMachine(t *testing.T) {

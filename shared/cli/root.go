@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -179,7 +181,7 @@ func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 
 // flagError is what a flag that makes no sense is answered with.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
-	u := &usageError{message: err.Error(), hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
+	u := &usageError{message: badFlag(cmd, err), hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
 	if cmd == cmd.Root() {
 		u.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
 	}
@@ -187,6 +189,36 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 		u.hint = "write -- before keys and values that begin with a dash"
 	}
 	return u
+}
+
+// flagTypes say what the values of flags look like, by their types.
+var flagTypes = map[string]string{
+	"bool":      "true or false",
+	"duration":  "a length of time, such as 500ms or 5s",
+	"int":       "a whole number",
+	"uint":      "a whole number, and not below 0",
+	"uint64":    "a whole number, and not below 0",
+	"uintSlice": "whole numbers with commas between",
+}
+
+// badValue is what the library of the flags says of a value, before the words
+// of Go's own functions.
+var badValue = regexp.MustCompile(`(?s)^invalid argument (".*") for "(?:-., )?--([a-z-]+)" flag: `)
+
+// badFlag says what a flag is and what it should be.
+func badFlag(cmd *cobra.Command, err error) string {
+	m := badValue.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err.Error()
+	}
+	want := flagTypes[cmd.Flag(m[2]).Value.Type()]
+	switch {
+	case strings.HasSuffix(err.Error(), strconv.ErrRange.Error()):
+		return fmt.Sprintf("--%s is %s, which is beyond all that it can be", m[2], m[1])
+	case want == "":
+		return err.Error()
+	}
+	return fmt.Sprintf("--%s is %s; it is %s", m[2], m[1], want)
 }
 
 // commandLine is what a person types to run a command.

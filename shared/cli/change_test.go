@@ -649,6 +649,17 @@ func TestMissingVoters(t *testing.T) {
 	require.Empty(t, view{}.missing(states))
 }
 
+func TestServersThatComeBack(t *testing.T) {
+	a := &app{inShell: true}
+	killed := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Killed} }
+	paused := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Paused} }
+	require.Equal(t, "n3 does not run (killed); bring it back with: restart 3", a.comeBack(killed(3)))
+	require.Equal(t, "n3, n5 do not run; bring them back with: restart 3 5", a.comeBack(killed(3), killed(5)))
+	require.Equal(t, "n3 is paused; let it go on with: resume 3", a.comeBack(paused(3)))
+	require.Equal(t, "n5 does not run (killed); bring it back with: restart 5; n3, n4 are paused; let them go on with: resume 3 4",
+		a.comeBack(paused(3), paused(4), killed(5)))
+}
+
 // A leader that has removed itself is not to be stopped before it has handed
 // the lead on, so the command waits for that.
 func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {

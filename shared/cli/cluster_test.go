@@ -189,6 +189,15 @@ func TestTheBasePortMovesWithTheVariable(t *testing.T) {
 	}
 }
 
+// Whoever is told how to get a majority back is told all of it.
+func TestWhatBringsAMajorityBack(t *testing.T) {
+	_, s := startCluster(t, "94-members", 3, 0)
+	require.Zero(t, run(t, s, "kill", "1", "3").code)
+	got := run(t, s, "get", "x")
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "connection refused (unavailable); n1, n3 do not run; bring them back with: go run ./94-members restart 1 3\n")
+}
+
 func TestClusterRefusals(t *testing.T) {
 	s := stages["92-cluster"]
 	t.Chdir(t.TempDir())

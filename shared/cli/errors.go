@@ -162,7 +162,7 @@ func (a *app) unavailableHint(message string) string {
 		// The message may be about a server that was removed, and that nobody
 		// needs.
 		if v, err := a.askMembers(ctx); err == nil && len(v.missing(states)) > 0 {
-			return a.comeBack(v.missing(states)[0])
+			return a.comeBack(v.missing(states)...)
 		}
 	}
 	for address, s := range states {
@@ -176,13 +176,47 @@ func (a *app) unavailableHint(message string) string {
 	return fmt.Sprintf("does the server run? (%s%s)", a.startCommand(), a.dataFlag())
 }
 
-// comeBack says how to let a server go on that does not run.
-func (a *app) comeBack(s cluster.Server) string {
-	id := strconv.FormatUint(s.ID, 10)
-	if s.State == cluster.Paused {
-		return fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(s.ID), a.clusterLine("resume", id))
+// comeBack says how to let servers go on that do not run.
+func (a *app) comeBack(servers ...cluster.Server) string {
+	var paused, down []cluster.Server
+	for _, s := range servers {
+		if s.State == cluster.Paused {
+			paused = append(paused, s)
+		} else {
+			down = append(down, s)
+		}
 	}
-	return fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(s.ID), s.State, a.clusterLine("restart", id))
+	var parts []string
+	switch {
+	case len(down) == 1:
+		parts = append(parts, fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(down[0].ID), down[0].State, a.onServers("restart", down)))
+	case len(down) > 1:
+		parts = append(parts, fmt.Sprintf("%s do not run; bring them back with: %s", serverNames(down), a.onServers("restart", down)))
+	}
+	switch {
+	case len(paused) == 1:
+		parts = append(parts, fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(paused[0].ID), a.onServers("resume", paused)))
+	case len(paused) > 1:
+		parts = append(parts, fmt.Sprintf("%s are paused; let them go on with: %s", serverNames(paused), a.onServers("resume", paused)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func serverNames(servers []cluster.Server) string {
+	names := make([]string, len(servers))
+	for i, s := range servers {
+		names[i] = node.Name(s.ID)
+	}
+	return strings.Join(names, ", ")
+}
+
+// onServers is what a person types to do something to servers.
+func (a *app) onServers(do string, servers []cluster.Server) string {
+	words := []string{do}
+	for _, s := range servers {
+		words = append(words, strconv.FormatUint(s.ID, 10))
+	}
+	return a.clusterLine(words...)
 }
 
 // oneLine keeps an error on its line, whatever a server put into it.

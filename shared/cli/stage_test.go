@@ -44,6 +44,7 @@ var stages = map[string]Stage{
 	"92-cluster": {Name: "92-cluster", About: "A cluster with a leader that is appointed.", Ops: commandsAndStatus(), New: newForTest, Appointed: true, Dial: dialForTest, Demo: demoForTest},
 	"93-log":     {Name: "93-log", About: "A cluster with a log.", Ops: withLog(), New: newForTest, Appointed: true, Dial: dialForTest},
 	"98-changes": {Name: "98-changes", About: "A cluster whose members change.", Ops: withChange(), New: newForTest, Dial: dialForTest},
+	"94-members": {Name: "94-members", About: "A cluster that knows its members.", Ops: withMembers(), New: newForTest, Dial: dialForTest},
 	"95-elect":   {Name: "95-elect", About: "A cluster without a leader.", Ops: commandsAndStatus(), New: newForTest, Dial: dialForTest},
 }
 
@@ -56,6 +57,12 @@ func commandsAndStatus() api.Ops {
 func withChange() api.Ops {
 	ops := commandsAndStatus()
 	ops[api.Change] = api.Op{May: api.Add | api.Remove}
+	return ops
+}
+
+func withMembers() api.Ops {
+	ops := withChange()
+	ops[api.Members] = api.Op{}
 	return ops
 }
 
@@ -113,6 +120,12 @@ func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	switch {
 	case r.Op == api.Log:
 		reply(api.Response{ID: r.ID, Data: n.log(max(r.From, 1))})
+	case r.Op == api.Members:
+		v := view{ID: n.world.ID, Phase: stable, Committed: true}
+		for _, m := range c.Members {
+			v.Members = append(v.Members, viewed{ID: m.ID, Address: m.Address, Voter: true})
+		}
+		reply(api.Response{ID: r.ID, Data: encode(v)})
 	case r.Op == api.Lead && r.Term <= n.term:
 		reply(api.Failed(r.ID, &api.Error{Code: api.BadRequest, Message: "that term is over", Definite: true}))
 	case r.Op == api.Lead:

@@ -130,6 +130,13 @@ func TestStatusSaysWhoCanBeReachedAndWhyNot(t *testing.T) {
 	delete(rows[1], "address")
 	require.Equal(t, map[string]any{"server": "n1", "reachable": true, "id": 1.0, "role": "leader", "leader": 1.0, "commit": 9.0, "applied": 1.0, "lag": 8.0, "peers": []any{}}, rows[0])
 	require.Equal(t, map[string]any{"server": "n2", "reachable": false, "reason": "killed"}, rows[1])
+
+	got = run(t, s, "status", "--endpoints", "n2,n3")
+	require.Equal(t, 5, got.code)
+	require.Equal(t, "error: no server can be reached (unavailable); n2 does not run (killed); bring it back with: go run ./92-cluster restart 2; "+
+		"n3 is paused; let it go on with: go run ./92-cluster resume 3\n", got.errors)
+	got = run(t, s, "status", "--endpoints", freeAddress(t))
+	require.Equal(t, "error: no server can be reached (unavailable)\n", got.errors, "to look at the status is no advice here")
 }
 
 func TestStatusWithoutASupervisor(t *testing.T) {
@@ -139,7 +146,7 @@ func TestStatusWithoutASupervisor(t *testing.T) {
 	require.Equal(t, 5, got.code)
 	require.Regexp(t, `(?m)^-       127.0.0.1:\d+ +no: connection refused$`, got.out)
 	require.Regexp(t, `(?m)^-       127.0.0.1:\d+ +no: .*no answer in time`, got.out)
-	require.Contains(t, got.errors, "error: no server can be reached (unavailable)")
+	require.Contains(t, got.errors, "error: no server can be reached (unavailable); does the server run? (")
 }
 
 func TestStatusOfASingleServer(t *testing.T) {

@@ -173,6 +173,11 @@ func (a *app) unavailableHint(message string) string {
 	if states != nil {
 		return fmt.Sprintf("see how the servers are: %s", a.clusterLine("status"))
 	}
+	return a.startHint()
+}
+
+// startHint says how to start what does not answer.
+func (a *app) startHint() string {
 	return fmt.Sprintf("does the server run? (%s%s)", a.startCommand(), a.dataFlag())
 }
 

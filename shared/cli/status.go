@@ -52,9 +52,29 @@ to be where the furthest server's commits are. The exit code is 5 if no server c
 					return nil
 				}
 			}
-			return &api.Error{Code: api.Unavailable, Message: "no server can be reached", Definite: true}
+			return a.nobodyAnswers(cmd.Context(), endpoints)
 		},
 	}
+}
+
+// nobodyAnswers is how status ends if no server can be reached. To look at the
+// status is no advice then.
+func (a *app) nobodyAnswers(ctx context.Context, asked []endpoint) error {
+	states := a.processes(ctx)
+	var down []cluster.Server
+	for _, e := range asked {
+		if s, known := states[e.address]; known && s.State != cluster.Running {
+			down = append(down, s)
+		}
+	}
+	text := "no server can be reached (unavailable)"
+	switch {
+	case len(down) > 0:
+		text += "; " + a.comeBack(down...)
+	case states == nil:
+		text += "; " + a.startHint()
+	}
+	return &endError{code: exitUnavailable, message: text}
 }
 
 // serverStatus is what is known of one server.

@@ -359,11 +359,10 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	defer cancel()
 	w := &waiter{app: a, change: r, trouble: make(map[uint64]string), refusals: make(map[uint64]string)}
 	answer, err := a.askLeader(ctx, r)
-	w.index = answer.Index
-	switch {
-	case isUnknown(err) && a.begun(ctx, r):
+	w.index, w.accepted = answer.Index, err == nil
+	if isUnknown(err) && w.begun(ctx) {
 		fmt.Fprintf(a.stderr, "the answer was lost, but the change is under way\n")
-	case err != nil:
+	} else if err != nil {
 		return a.answer(answer, a.whatIs(ctx, err))
 	}
 	if noWait {
@@ -385,16 +384,17 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 }
 
 // begun reports whether a change of unknown outcome is under way, or done.
-func (a *app) begun(ctx context.Context, r api.Request) bool {
-	v, err := a.askMembers(context.WithoutCancel(ctx))
+func (w *waiter) begun(ctx context.Context) bool {
+	v, err := w.app.askMembers(context.WithoutCancel(ctx))
 	if err != nil {
 		return false
 	}
+	w.accepted = v.Committed
 	counts := isVoter
 	if v.Phase != stable {
 		counts = isNext
 	}
-	return v.agrees(r, counts)
+	return v.agrees(w.change, counts)
 }
 
 // agrees reports whether a change leads to the servers that count.
@@ -425,6 +425,10 @@ type waiter struct {
 
 	// index is the place of the change's first entry; 0 if its answer was lost.
 	index uint64
+
+	// accepted is true once an entry of the change is known to be committed:
+	// until then another leader may drop it.
+	accepted bool
 
 	// said is what was told last, and at when.
 	said string
@@ -467,6 +471,8 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 		switch {
 		case ctx.Err() != nil:
 			return v, w.leave(ctx, phase)
+		case (err != nil || !v.leads()) && !w.accepted:
+			w.tell("no leader answers at the moment; the next one may go on with the change, or not know of it")
 		case err != nil || !v.leads():
 			w.tell("no leader answers at the moment; the change goes on when there is one")
 		case v.Config < w.index:
@@ -477,9 +483,13 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 			}
 			w.tell("done; the leader is no member any more and hands the lead on")
 		case v.Phase == stable && v.Committed:
-			return v, refused(api.Refused, "the change was called off: the members are %s", v.names(isVoter))
+			end := "called off"
+			if !w.accepted {
+				end = "dropped by a new leader"
+			}
+			return v, refused(api.Refused, "the change was %s: the members are %s", end, v.names(isVoter))
 		default:
-			phase = v.Phase
+			phase, w.accepted = v.Phase, w.accepted || v.Committed
 			w.tell(w.progress(ctx, v))
 		}
 		if !rest(ctx, pollPause) {
@@ -508,8 +518,12 @@ func (w *waiter) leave(ctx context.Context, phase string) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		why = "interrupted"
 	}
-	text := fmt.Sprintf("%s; the change is accepted and goes on by itself; see it with: %s", why, w.app.hintMembers())
-	if phase != joint {
+	what := "the change is accepted and goes on by itself"
+	if !w.accepted {
+		what = "the change is in the log of a server, and may yet be done or be dropped"
+	}
+	text := fmt.Sprintf("%s; %s; see it with: %s", why, what, w.app.hintMembers())
+	if phase != joint && w.accepted {
 		text += "; call it off with: " + w.app.clusterLine("cancel")
 	}
 	return &endError{code: exitUnknown, message: text}

@@ -480,6 +480,41 @@ func TestNewServerOfAnotherCluster(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// Of a change that is in a log and not committed nobody knows what becomes.
+func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.loses, f.committed = api.Change, false
+		f.look = func(f *fake, n int) {
+			if n == 2 {
+				f.leader = 0
+			}
+		}
+		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Equal(t, exitUnknown, got.code)
+		require.Equal(t, "the answer was lost, but the change is under way\n"+
+			"no leader answers at the moment; the next one may go on with the change, or not know of it\n"+
+			"error: its time is over; the change is in the log of a server, and may yet be done or be dropped; see it with: "+s.program(t)+" members\n", got.errors)
+
+		f, s = newFake(t)
+		f.loses, f.committed = api.Change, false
+		f.look = func(f *fake, n int) {
+			if n == 2 {
+				f.settle(f.voters)
+				f.leader, f.committed = 3, true
+			}
+		}
+		got = run(t, s, "add", "4="+address(4))
+		require.Equal(t, exitRefused, got.code)
+		require.Contains(t, got.errors, "error: the change was dropped by a new leader: the members are n1, n2, n3 (refused)\n")
+
+		f, s = newFake(t)
+		f.loses, f.match[4] = api.Change, 1
+		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself")
+	})
+}
+
 // If the answer is lost, the members say what is.
 func TestAnswerIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -226,8 +226,14 @@ func (a *app) joinerAddress(id uint64) (string, error) {
 			return m.Address, nil
 		}
 	}
-	return "", usagef("where does %s listen? write %d=ADDRESS, such as %[2]d=127.0.0.1:7074; or start it first with: %s",
-		node.Name(id), id, a.clusterLine("start", fmt.Sprint(id)))
+	if known := file.Config.Address(id); known != "" {
+		return "", refused(api.Refused, "%s is one of the first members of this cluster, at %s; a new server has a number that no server has had", node.Name(id), known)
+	}
+	write := fmt.Sprintf("write %d=HOST:PORT", id)
+	if example, err := file.AddressFor(id); err == nil {
+		write = fmt.Sprintf("write %d=ADDRESS, such as %[1]d=%s", id, example)
+	}
+	return "", usagef("where does %s listen? %s; or start it first with: %s", node.Name(id), write, a.clusterLine("start", fmt.Sprint(id)))
 }
 
 // completeJoiners offers the servers that were started later.

@@ -554,7 +554,7 @@ func TestChangeUsage(t *testing.T) {
 		{[]string{"add", "x=127.0.0.1:1"}, `"x=127.0.0.1:1" is no server to add; write number=address, such as 4=127.0.0.1:7074`},
 		{[]string{"add", "0=127.0.0.1:1"}, `"0=127.0.0.1:1" is no server to add`},
 		{[]string{"add", "4=7074"}, `4=7074: "7074" is not host:port`},
-		{[]string{"add", "4"}, "where does n4 listen? write 4=ADDRESS, such as 4=127.0.0.1:7074; or start it first with: " + s.program(t) + " start 4"},
+		{[]string{"add", "4"}, "where does n4 listen? write 4=HOST:PORT; or start it first with: " + s.program(t) + " start 4"},
 		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is to be added twice"},
 		{[]string{"remove"}, "remove takes SERVER..., and got 0"},
 		{[]string{"remove", "x"}, `"x" is no server`},
@@ -586,8 +586,14 @@ func TestAddAJoiner(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, folder.Join(node.Member{ID: 4, Address: address(4)}))
 		require.NoError(t, folder.Close())
+		got := run(t, s, "add", "5")
+		require.Equal(t, exitUsage, got.code)
+		require.Contains(t, got.errors, "where does n5 listen? write 5=ADDRESS, such as 5=127.0.0.1:7975; or start it first with: "+s.program(t)+" start 5")
+		got = run(t, s, "add", "1")
+		require.Equal(t, exitRefused, got.code, "start would refuse it")
+		require.Contains(t, got.errors, "n1 is one of the first members of this cluster, at 127.0.0.1:7971; a new server has a number that no server has had")
 		require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
-		got := run(t, s, "__complete", "add", "")
+		got = run(t, s, "__complete", "add", "")
 		require.True(t, strings.HasPrefix(got.out, "4=127.0.0.1:7974\n"), got.out)
 	})
 }

@@ -241,13 +241,20 @@ func serverID(word string) (uint64, error) {
 	return id, nil
 }
 
-// completeServers offers the servers of the cluster on the tab key.
-func (a *app) completeServers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// completeServers offers the servers of the cluster on the tab key, and the word
+// for the one that leads.
+func (a *app) completeServers(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	names, directive := a.completeNames(cmd, args, word)
+	return append(names, "leader"), directive
+}
+
+// completeNames offers the servers of the cluster.
+func (a *app) completeNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	var words []string
 	if members, err := a.members(); err == nil {
 		for _, m := range members {
 			words = append(words, node.Name(m.id))
 		}
 	}
-	return append(words, "leader"), cobra.ShellCompDirectiveNoFileComp
+	return words, cobra.ShellCompDirectiveNoFileComp
 }

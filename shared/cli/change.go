@@ -157,7 +157,7 @@ func (a *app) transferCommand() *cobra.Command {
 		Long: `Lets the leader hand the lead to another member, as soon as that one has the whole log. Nothing is lost and hardly a write
 waits; use it before you stop the machine of the leader. SERVER is a number (2 or n2).`,
 		Args:              a.takes(1, 1),
-		ValidArgsFunction: a.completeServers,
+		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := serverID(args[0])
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/kv"
 )
 
@@ -272,4 +273,27 @@ func TestCompletion(t *testing.T) {
 	}
 	require.Contains(t, run(t, stages["92-cluster"], "__complete", "kill", "").out, "n1\nn2\nn3\nn4\nn5\nleader\n")
 	require.Contains(t, run(t, stages["92-cluster"], "__complete", "st").out, "status\t")
+
+	got := run(t, stages["92-cluster"], "completion", "csh")
+	require.Equal(t, result{2, "", "error: there is no completion for \"csh\"; there is one for bash, zsh, fish, powershell\n"}, got)
+	require.Zero(t, run(t, stages["92-cluster"], "completion").code)
+}
+
+func TestCompletionOfFlags(t *testing.T) {
+	_, s := newFake(t)
+	s.Ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
+	for _, tt := range []struct{ words, want string }{
+		{"transfer ", "n1\nn2\nn3\nn4\nn5\n:4\n"}, // the leader leads already
+		{"members ", ":4\n"},
+		{"status --output ", "text\njson\n:4\n"},
+		{"get --consistency ", "linearizable\nstale\n:4\n"},
+		{"node --log-level ", "debug\ninfo\nwarn\nerror\n:4\n"},
+		{"status --timeout ", ":4\n"},
+		{"status --data ", ":16\n"},
+		{"cluster --config ", ":0\n"},
+		{"node --config ", ":0\n"},
+		{"node --trace ", ":0\n"},
+	} {
+		require.Equal(t, tt.want, run(t, s, append([]string{"__complete"}, strings.Split(tt.words, " ")...)...).out, tt.words)
+	}
 }

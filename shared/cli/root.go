@@ -68,12 +68,16 @@ func (a *app) root() *cobra.Command {
 		root.CompletionOptions.DisableDefaultCmd = true
 		root.Short, root.Long = "", "The shell runs these commands; exit ends it."
 	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(a.flagError)
 	a.register(root)
 	a.addGroups(root)
 	a.addCommands(root)
 	a.addHelp(root)
+	completeFlags(root)
 	return root
 }
 
@@ -162,6 +166,47 @@ func (a *app) addHelp(root *cobra.Command) {
 		root.SetCompletionCommandGroupID(groupLearn)
 	}
 	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args, cmd.RunE = a.noSuchShell, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// noSuchShell refuses to complete for a shell that is not known: the help would
+// end up in a file of scripts.
+func (a *app) noSuchShell(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var shells []string
+	for _, shell := range cmd.Commands() {
+		shells = append(shells, shell.Name())
+	}
+	return usagef("there is no completion for %q; there is one for %s", args[0], strings.Join(shells, ", "))
+}
+
+// completeFlags says what the tab key offers for the values of flags. Files are
+// offered only where one can be named.
+func completeFlags(root *cobra.Command) {
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	values := map[string]cobra.CompletionFunc{
+		"output":      cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
+		"log-level":   cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp),
+		"consistency": cobra.FixedCompletions([]string{"linearizable", "stale"}, cobra.ShellCompDirectiveNoFileComp),
+		"data":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		"config":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		"trace":       cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+	}
+	for _, cmd := range append(root.Commands(), root) {
+		for name, complete := range values {
+			if cmd.LocalNonPersistentFlags().Lookup(name) != nil || cmd == root && root.PersistentFlags().Lookup(name) != nil {
+				// It has the flag, and nobody else said what to offer.
+				_ = cmd.RegisterFlagCompletionFunc(name, complete)
+			}
+		}
+	}
 }
 
 // noSuchCommand refuses the first word if it is no command, and names the ones

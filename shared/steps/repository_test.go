@@ -24,6 +24,9 @@ func TestTopREADME(t *testing.T) { readme.Test(t, filepath.Join(root, "README.md
 // The ladder of the top README names the stages that exist, and its table is
 // the one that the scenarios give.
 func TestTopREADMETable(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds every stage and plays every story; it is done without -short")
+	}
 	var stdout, stderr bytes.Buffer
 	code := steps.Run(t.Context(), root, []string{"table", "--check", "README.md"}, &stdout, &stderr)
 	require.Equal(t, 0, code, "%s%s", &stdout, &stderr)

@@ -13,11 +13,12 @@
 //	GET    /metrics        for Prometheus
 //
 // An error is the JSON of the wire, with the status code that fits: 400 for a
-// bad request, 404 for a key without a value, 409 for a cas that found another
-// value and for a change of the members that is refused as things are, 410 for a session that is gone, 413 for a value that is too large. A
-// server that does not lead sends the client on to the leader with 307, if it
-// knows one. 503 says that nothing happened, with Retry-After; 504 that the
-// outcome is unknown.
+// bad request, 404 for a key without a value, 405 for a method that a path does
+// not take, 409 for a cas that found another value and for a change of the
+// members that is refused as things are, 410 for a session that is gone, 413 for
+// a value that is too large. A server that does not lead sends the client on to
+// the leader with 307, if it knows one. 503 says that nothing happened, with
+// Retry-After; 504 that the outcome is unknown.
 package httpapi
 
 import (
@@ -71,15 +72,19 @@ func New(o Options) http.Handler {
 	registry.MustRegister(o.Metrics...)
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/command", h.command)
-	mux.HandleFunc("GET /v1/status", h.data(api.Request{Op: api.Status}))
-	mux.HandleFunc("GET /v1/log", h.log)
-	if _, known := o.Ops[api.Members]; known {
-		mux.HandleFunc("GET /v1/members", h.data(api.Request{Op: api.Members}))
+	route := func(method, path string, f http.HandlerFunc) {
+		mux.HandleFunc(method+" "+path, f)
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { h.wrongMethod(w, r, method) })
 	}
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	route("POST", "/v1/command", h.command)
+	route("GET", "/v1/status", h.data(api.Request{Op: api.Status}))
+	route("GET", "/v1/log", h.log)
+	if _, known := o.Ops[api.Members]; known {
+		route("GET", "/v1/members", h.data(api.Request{Op: api.Members}))
+	}
+	route("GET", "/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	route("GET", "/readyz", h.ready)
+	route("GET", "/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP)
 	mux.HandleFunc("/", h.nothing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Who asks and never reads must not hold the connection for ever. A
@@ -106,7 +111,7 @@ func (h *handler) kv(w http.ResponseWriter, r *http.Request) {
 	case http.MethodDelete:
 		h.delete(w, r)
 	default:
-		h.nothing(w, r)
+		h.wrongMethod(w, r, "GET, PUT, DELETE")
 	}
 }
 
@@ -118,6 +123,17 @@ func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
 		paths += "/v1/members, "
 	}
 	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see %s/livez, /readyz, /metrics", r.Method, r.URL.Path, paths))
+}
+
+// wrongMethod answers a request for what is there, with a method that it does
+// not take.
+func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, takes string) {
+	w.Header().Set("Allow", takes)
+	e := badRequest("%s takes %s, not %s", r.URL.Path, takes, r.Method)
+	if _, known := h.Ops[api.Change]; known && r.URL.Path == "/v1/members" {
+		e.Message += `; a change of the members is a POST to /v1/command, such as {"op":"change","remove":[1]}`
+	}
+	h.fail(w, r, http.StatusMethodNotAllowed, e)
 }
 
 // ask waits for the server's answer, as long as the client does.

@@ -105,13 +105,27 @@ func TestEveryRoute(t *testing.T) {
 
 func TestWhatIsNotThere(t *testing.T) {
 	h := newBackend().handler()
-	for _, target := range []string{"GET /", "GET /v1", "GET /v1/kv", "POST /v1/kv/x", "PATCH /v1/kv/x", "GET /v1/command", "PUT /v1/status", "GET /v2/kv/x"} {
+	for _, target := range []string{"GET /", "GET /v1", "GET /v1/kv", "POST /v1/change", "GET /v2/kv/x"} {
 		method, path, _ := strings.Cut(target, " ")
 		w := request(h, method, path, "")
 		require.Equal(t, 404, w.Code, target)
 		require.Contains(t, w.Body.String(), `"code":"bad_request"`, target)
 		require.Contains(t, w.Body.String(), "there is no "+target+" here", target)
 	}
+}
+
+// What is there says which methods it takes.
+func TestWrongMethods(t *testing.T) {
+	h := newBackend().handler()
+	for target, takes := range map[string]string{"POST /v1/kv/x": "GET, PUT, DELETE", "PATCH /v1/kv/x": "GET, PUT, DELETE", "GET /v1/command": "POST",
+		"PUT /v1/status": "GET", "DELETE /v1/log": "GET", "POST /livez": "GET", "POST /readyz": "GET", "POST /metrics": "GET"} {
+		method, path, _ := strings.Cut(target, " ")
+		w := request(h, method, path, "")
+		require.Equal(t, 405, w.Code, target)
+		require.Equal(t, takes, w.Header().Get("Allow"), target)
+		require.Equal(t, `{"ok":false,"error":{"code":"bad_request","message":"`+path+" takes "+takes+", not "+method+`","definite":true}}`+"\n", w.Body.String())
+	}
+	require.Equal(t, 200, request(h, "HEAD", "/v1/status", "").Code)
 }
 
 // Where the members can change, that is asked like everything else.
@@ -149,7 +163,9 @@ func TestMembers(t *testing.T) {
 		{"POST", "/v1/command", `{"id":6,"op":"cancel"}`, 409, `{"id":6,"ok":false,"error":{"code":"refused","message":"there is nothing to cancel","definite":true}}`},
 		{"POST", "/v1/command", `{"id":7,"op":"transfer","to":1}`, 307,
 			`{"id":7,"ok":false,"error":{"code":"not_leader","message":"n2 leads","leader":"127.0.0.1:7072","definite":true}}`},
-		{"PUT", "/v1/members", "", 404, `{"ok":false,"error":{"code":"bad_request","message":"there is no PUT /v1/members here; ` +
+		{"PUT", "/v1/members", "", 405, `{"ok":false,"error":{"code":"bad_request","message":"/v1/members takes GET, not PUT; ` +
+			`a change of the members is a POST to /v1/command, such as {\"op\":\"change\",\"remove\":[1]}","definite":true}}`},
+		{"GET", "/v1/member", "", 404, `{"ok":false,"error":{"code":"bad_request","message":"there is no GET /v1/member here; ` +
 			`see /v1/kv/{key}, /v1/command, /v1/status, /v1/log, /v1/members, /livez, /readyz, /metrics","definite":true}}`},
 	} {
 		w := request(h, step.method, step.target, step.body)

@@ -61,9 +61,11 @@ type Options[M server.Machine] struct {
 
 	// Config is what all replicas agree on before they start: the name of the
 	// cluster, the secret with which they know each other, members, timeouts,
-	// CompactBytes. Timeouts that are 0 have defaults. Once a replica has data,
-	// its own list of the members counts, not this one. Leader and Fsync mean
-	// nothing here: leaders are elected, and what is written is synced.
+	// CompactBytes. Over TCP there must be a secret: without one no replica
+	// trusts another. Timeouts that are 0 have defaults; they are counted in
+	// steps of node.TickInterval. Once a replica has data, its own list of the
+	// members counts, not this one. Leader and Fsync mean nothing here: leaders
+	// are elected, and what is written is synced.
 	Config node.Config
 
 	// Machine returns a machine that has applied nothing. It is called at the

@@ -65,11 +65,12 @@ func (l *log) slice(from, to Index) []Entry {
 	return slices.Clip(l.entries[l.place(from) : l.place(to)+1])
 }
 
-// batch returns entries from an index on, in order and without a gap, until
-// the next would exceed max bytes; at least one if there is any.
+// batch returns entries from an index on, in order and without a gap: no more
+// than may be in flight, and until the next would exceed max bytes; at least one
+// if there is any.
 func (l *log) batch(from Index, max int) []Entry {
 	to, size := from-1, 0
-	for ; to < l.lastIndex(); to++ {
+	for ; to < min(l.lastIndex(), from+maxInFlight-1); to++ {
 		size += len(l.entries[l.place(to+1)].Command)
 		if size > max && to >= from {
 			break

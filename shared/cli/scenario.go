@@ -68,7 +68,7 @@ func (a *app) scenario(f scenarioFlags, args []string) error {
 	case f.all:
 		return a.playAll(f)
 	case !one:
-		return &usageError{message: "which scenario?", hint: fmt.Sprintf("see %q", a.commandLine("scenario", "--list"))}
+		return &usageError{message: "scenario takes one of NAME, --list and --all", hint: fmt.Sprintf("see %q", a.commandLine("scenario", "--list"))}
 	}
 	if _, err := scenario.Find(args[0]); err != nil {
 		return usagef("%v", err)

@@ -87,7 +87,7 @@ func TestScenarioRefusals(t *testing.T) {
 		code int
 		want string
 	}{
-		{nil, 2, `which scenario?; see "go run ./92-cluster scenario --list"`},
+		{nil, 2, `scenario takes one of NAME, --list and --all; see "go run ./92-cluster scenario --list"`},
 		{[]string{"nonsense"}, 2, `there is no scenario "nonsense"; there are `},
 		{[]string{"restart"}, 1, `the scenario restart does not apply to this stage; see "go run ./92-cluster scenario --list"`},
 		{[]string{"restart", "--all"}, 2, `scenario takes one of NAME, --list and --all`},

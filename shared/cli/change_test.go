@@ -282,6 +282,24 @@ func TestMembersWithoutALeader(t *testing.T) {
 	require.Contains(t, got.errors, "cannot reach a server at 127.0.0.1:797")
 }
 
+// Servers that take the question and say nothing, such as paused ones, leave
+// nothing in doubt: members changes nothing.
+func TestMembersOfServersThatSayNothing(t *testing.T) {
+	_, s := newFake(t)
+	s.direct = func(context.Context, string) (Client, error) { return silent{}, nil }
+	got := run(t, s, "members")
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "error: no answer in time; nothing was changed, since members only reads (unavailable); ")
+}
+
+// silent loses every answer.
+type silent struct{}
+
+func (silent) Close() error { return nil }
+func (silent) Do(context.Context, api.Request) (api.Response, error) {
+	return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"}
+}
+
 // One address is enough to find the leader, through those that servers name.
 func TestMembersAreFoundThroughOthers(t *testing.T) {
 	f, s := newFake(t)

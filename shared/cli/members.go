@@ -115,6 +115,9 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 	}
 	defer client.Close()
 	r, err := client.Do(ctx, api.Request{Op: api.Members})
+	if isUnknown(err) {
+		err = &api.Error{Code: api.Unavailable, Definite: true, Message: a.plain(err) + "; nothing was changed, since members only reads"}
+	}
 	if err != nil {
 		return view{}, err
 	}

@@ -76,7 +76,7 @@ func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 
 // advanceChange takes the next step of a change when the one before is
 // committed. A leader that is not a member any more has then done its duty: it
-// hands the lead to whoever it has heard from last and has most of its log.
+// hands the lead to one that it has heard from lately and that has most of its log.
 func (r *Raft) advanceChange() {
 	c, next := r.config(), r.progress[r.successor]
 	switch {
@@ -90,10 +90,10 @@ func (r *Raft) advanceChange() {
 	case len(c.Next) > 0 && r.caughtUp(c):
 		r.addConfig(Jointly, Config{Voters: c.Voters, Next: c.Next, Joint: true, Addresses: c.Addresses})
 	case len(c.Next) == 0 && !c.votes(r.options.ID):
-		r.successor = slices.MaxFunc(c.Voters, func(a, b ID) int {
+		r.Transfer(slices.MaxFunc(c.Voters, func(a, b ID) int {
 			p, q := r.progress[a], r.progress[b]
-			return cmp.Or(cmp.Compare(q.silent, p.silent), cmp.Compare(p.matchIndex, q.matchIndex))
-		})
+			return cmp.Or(cmp.Compare(q.silent/3, p.silent/3), cmp.Compare(p.matchIndex, q.matchIndex))
+		}))
 	}
 }
 
@@ -128,8 +128,8 @@ func (r *Raft) watch(servers ...ID) {
 type TimeoutNow struct{}
 
 // Transfer hands the lead to a voter as soon as it has the leader's whole log.
-// Until then the leader takes no proposals; if the other falls silent, it goes on
-// as before.
+// Until then the leader takes no proposals; if that takes longer than an election
+// timeout, it goes on as before.
 func (r *Raft) Transfer(to ID) error {
 	switch {
 	case r.role != Leader:
@@ -137,7 +137,7 @@ func (r *Raft) Transfer(to ID) error {
 	case !r.config().votes(to):
 		return ErrNotVoter
 	case to != r.options.ID:
-		r.successor = to
+		r.successor, r.timeout = to, r.options.ElectionTicks[1]
 	}
 	return nil
 }
@@ -187,9 +187,10 @@ func (r *Raft) hearRemoval(m RequestVoteReply) {
 
 // checkQuorum ends the reign of a leader that has not heard from a majority for
 // an election timeout: it cannot commit, and its clients should look for
-// another (thesis §6.2).
+// another (thesis §6.2). Nor can it while it waits for a successor, so it does not
+// wait any longer than that (thesis §3.10).
 func (r *Raft) checkQuorum() {
-	if p := r.progress[r.successor]; p == nil || p.silent > 2 {
+	if r.timeout -= r.options.HeartbeatTicks; r.timeout <= 0 {
 		r.successor = 0
 	}
 	if !r.config().Majority(func(id ID) bool { return r.progress[id].silent*r.options.HeartbeatTicks <= r.options.ElectionTicks[1] }) {

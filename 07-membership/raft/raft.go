@@ -191,7 +191,8 @@ type Raft struct {
 	// anyone else last heard a reason to be patient.
 	elapsed int
 
-	// timeout is the number of ticks until the next election.
+	// timeout is the number of ticks until the next election or, at a leader, until
+	// it waits no longer for its successor.
 	timeout int
 
 	// votes are the servers that voted for this candidate, or would vote for this

@@ -119,15 +119,16 @@ type transfer struct {
 	request api.Request
 	reply   func(api.Response)
 
-	// since is the tick at which it came.
+	// since is the tick at which it came, term the one in which.
 	since uint64
+	term  raft.Term
 }
 
 // transfer hands the lead to another server.
 func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 	switch err := s.rules.Transfer(raft.ID(r.To)); err {
 	case nil:
-		s.transfers = append(s.transfers, transfer{request: r, reply: reply, since: s.ticks})
+		s.transfers = append(s.transfers, transfer{request: r, reply: reply, since: s.ticks, term: s.rules.Status().CurrentTerm})
 	case raft.ErrNotLeader:
 		reply(api.Failed(r.ID, s.notLeader()))
 	default:
@@ -147,14 +148,20 @@ func (s *Server) serveTransfers() {
 	})
 }
 
-// expireTransfers gives up the transfers of which nothing came.
+// expireTransfers gives up the transfers of which nothing came. A server that
+// leads in the same term still has never told the other to stand.
 func (s *Server) expireTransfers() {
 	s.transfers = slices.DeleteFunc(s.transfers, func(t transfer) bool {
 		if s.ticks-t.since < uint64(node.Ticks(transferPatience)) {
 			return false
 		}
-		t.reply(api.Failed(t.request.ID, &api.Error{Code: api.Unknown, Leader: s.leader(),
-			Message: fmt.Sprintf("%s has not taken the lead within %v; it may or may not do so yet", node.Name(t.request.To), transferPatience)}))
+		e := &api.Error{Code: api.Unknown, Leader: s.leader(),
+			Message: fmt.Sprintf("%s has not taken the lead within %v; it may or may not do so yet", node.Name(t.request.To), transferPatience)}
+		if status := s.rules.Status(); status.Role == raft.Leader && status.CurrentTerm == t.term {
+			e = &api.Error{Code: api.Unavailable, Definite: true,
+				Message: fmt.Sprintf("%s did not have the whole log in time, so %s leads on; see how far it is: members", node.Name(t.request.To), node.Name(s.world.ID))}
+		}
+		t.reply(api.Failed(t.request.ID, e))
 		return true
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
@@ -61,4 +62,50 @@ func TestWhoWasRemovedAsksNobody(t *testing.T) {
 	require.Equal(t, raft.Index(5), w.status().Last, "it was added again, and takes what the leader sends")
 	require.Equal(t, raft.Index(4), w.status().Commit)
 	require.True(t, w.asks())
+}
+
+// Who asks for a transfer hears when the other leads, or what is known of it when
+// it does not.
+func TestTransfer(t *testing.T) {
+	const toN2 = `{"op":"transfer","to":2}`
+	w := lead(t, 3)
+	w.refused(w.ask(`{"op":"transfer","to":9}`), api.Refused, "n9 does not vote, so it cannot lead; the voters are n1, n2, n3")
+	term := w.status().CurrentTerm
+
+	// n2 is alive and never has the last entry.
+	w.put("x", "1")
+	w.flush()
+	a := w.ask(toN2)
+	for len(a.responses) == 0 {
+		w.server.Tick()
+		w.flush()
+		w.receive(2, term, raft.AppendEntriesReply{Success: true, MatchIndex: 1})
+		require.Less(t, w.server.ticks, uint64(10*node.Ticks(transferPatience)))
+	}
+	w.refused(a, api.Unavailable, "n2 did not have the whole log in time, so n1 leads on")
+	x := w.put("x", "2")
+	w.flush()
+	require.Empty(t, x.responses, "it takes writes again")
+	w.commit()
+	w.done(x)
+
+	// n2 is told to stand, and is not heard of again.
+	a = w.ask(toN2)
+	w.flush()
+	require.Equal(t, raft.Follower, w.status().Role)
+	require.Equal(t, "TimeoutNow", w.order[len(w.order)-1])
+	for len(a.responses) == 0 {
+		w.server.Tick()
+		w.flush()
+	}
+	w.refused(a, api.Unknown, "it may or may not do so yet")
+
+	// n2 leads.
+	w = lead(t, 3)
+	a = w.ask(toN2)
+	w.flush()
+	require.Empty(t, a.responses)
+	w.receive(2, term+1, raft.AppendEntries{PrevLogIndex: w.status().Last, PrevLogTerm: term})
+	w.flush()
+	w.done(a)
 }

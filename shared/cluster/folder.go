@@ -194,8 +194,19 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 	return nil
 }
 
-// create makes up a new cluster.
+// create makes up a new cluster. It refuses a folder with the data of another
+// one: its servers would not start with a new name, and the old is forgotten.
 func (f *Folder) create(o OpenOptions) error {
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return fmt.Errorf("the data folder: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && serverFolder.MatchString(e.Name()) {
+			return fmt.Errorf("%s holds the data of a cluster (%s), but its %s is gone: put it back, name a copy with --config, name another folder with --data, or throw the data away with --fresh",
+				f.Dir, e.Name(), ConfigName)
+		}
+	}
 	servers := o.Servers
 	if servers == 0 {
 		servers = defaultServers

@@ -56,6 +56,27 @@ func TestOpenGoesOnWithWhatIsThere(t *testing.T) {
 	require.Equal(t, before, f.File)
 }
 
+// Who has lost the cluster.json has not lost the data: no other cluster takes its
+// place.
+func TestOpenMakesNoNewClusterOverTheDataOfAnother(t *testing.T) {
+	dir := leave(t, OpenOptions{Servers: 3})
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "n2"), 0o755))
+	config, kept := filepath.Join(dir, ConfigName), filepath.Join(t.TempDir(), "kept.json")
+	require.NoError(t, os.Rename(config, kept))
+	_, err := open(t, OpenOptions{Dir: dir})
+	require.EqualError(t, err, dir+" holds the data of a cluster (n2), but its cluster.json is gone: put it back, name a copy with --config, "+
+		"name another folder with --data, or throw the data away with --fresh")
+	require.NoFileExists(t, config)
+
+	f, err := open(t, OpenOptions{Dir: dir, Config: kept})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.NoError(t, os.Remove(config))
+	f, err = open(t, OpenOptions{Dir: dir, Fresh: true})
+	require.NoError(t, err)
+	require.True(t, f.Created)
+}
+
 func TestOpenRefusesToChangeWhatIsThere(t *testing.T) {
 	dir := leave(t, OpenOptions{Servers: 3})
 	_, err := open(t, OpenOptions{Dir: dir, Servers: 5})

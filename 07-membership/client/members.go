@@ -141,7 +141,7 @@ func (c *Client) ask(ctx context.Context, r api.Request) (api.Response, error) {
 	a := attempt{c: c}
 	a.start(c.leader.Load())
 	for {
-		response, err := a.at.do(ctx, r)
+		response, err := a.once(ctx, r)
 		var e *api.Error
 		if !errors.As(err, &e) {
 			c.leader.Store(a.at)
@@ -159,6 +159,17 @@ func (c *Client) ask(ctx context.Context, r api.Request) (api.Response, error) {
 			return api.Response{}, err
 		}
 	}
+}
+
+// once asks one server. What only reads does not wait for a server that stands
+// still: another can answer it.
+func (a *attempt) once(ctx context.Context, r api.Request) (api.Response, error) {
+	if onlyReads(r.Op) {
+		short, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		ctx = short
+	}
+	return a.at.do(ctx, r)
 }
 
 // Members returns what a server knows of the members, as JSON: the leader if it

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -124,6 +125,25 @@ func TestAChangeIsNotRepeated(t *testing.T) {
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, api.Unknown, e.Code)
 	require.Empty(t, other.requests(api.Change))
+}
+
+// A server that stands still is not waited for, and is no reason to doubt: what
+// the members are changes nothing.
+func TestMembersOfAServerThatStandsStill(t *testing.T) {
+	t.Parallel()
+	stands := startFake(t, silent)
+	c := open(t, stands.address, startFake(t, says(leads, 5, true)).address)
+	data, err := c.Members(testContext(t))
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"config":5`)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = open(t, stands.address).Members(ctx)
+	var e *api.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, api.Unavailable, e.Code)
+	require.True(t, e.Definite)
 }
 
 // A follower sends it on to the leader, with all that it asks for.

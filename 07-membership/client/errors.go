@@ -43,4 +43,6 @@ func explain(r api.Request, err error) error {
 	return &api.Error{Code: api.Unavailable, Message: cause + "; nothing was changed, since " + r.Op + " only reads", Leader: e.Leader, Definite: true}
 }
 
-func onlyReads(op string) bool { return op == kv.Get || op == api.Status || op == api.Log || op == api.Members }
+func onlyReads(op string) bool {
+	return op == kv.Get || op == api.Status || op == api.Log || op == api.Members
+}

@@ -22,6 +22,9 @@ func (s *Server) notLeader() *api.Error {
 	case status.Leader == 0:
 		return &api.Error{Code: api.NotLeader, Definite: true,
 			Message: fmt.Sprintf("%s does not lead and has heard of no leader in term %d", node.Name(s.world.ID), status.CurrentTerm)}
+	case s.leader() == "":
+		return &api.Error{Code: api.NotLeader, Definite: true,
+			Message: fmt.Sprintf("%s is a follower; %v leads term %d, and this server has not heard yet at which address", node.Name(s.world.ID), status.Leader, status.CurrentTerm)}
 	}
 	address := s.leader()
 	return &api.Error{Code: api.NotLeader, Leader: address, Definite: true,

@@ -109,3 +109,13 @@ func TestTransfer(t *testing.T) {
 	w.flush()
 	w.done(a)
 }
+
+// A leader may have joined by an entry that a follower has not yet.
+func TestALeaderWhoseAddressIsNotKnownYet(t *testing.T) {
+	w := start(t, 3, disk.NewSim("d"))
+	w.receive(9, 1, raft.AppendEntries{})
+	w.flush()
+	a := w.put("x", "1")
+	w.refused(a, api.NotLeader, "n1 is a follower; n9 leads term 1, and this server has not heard yet at which address")
+	require.Empty(t, a.responses[0].Error.Leader)
+}

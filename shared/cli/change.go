@@ -247,39 +247,39 @@ func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra
 	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
-// askLeader sends one request to the leader, and looks for it if the client
-// does not find it, until the time is over. What may have been done is not sent
-// again.
+// askLeader sends one request to the leader, and looks for it until the time is
+// over. What may have been done is not sent again. So the leader is looked for
+// before: another server that stands still would keep the request for ever.
 func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
+	defer cancel()
 	client, done, err := a.client()
 	if err != nil {
 		return api.Response{}, err
 	}
 	defer func() { done() }()
-	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
-	defer cancel()
+	address := a.leaderAddress(ctx)
 	for {
+		if address != "" {
+			done()
+			client = a.stage.Dial([]string{address})
+			done = func() { client.Close() }
+		}
 		answer, err := client.Do(ctx, r)
 		var e *api.Error
 		if !errors.As(err, &e) || !e.Definite || ctx.Err() != nil {
 			return answer, err
 		}
-		address := e.Leader
 		switch e.Code {
 		case api.NotLeader, api.Busy, api.Unavailable:
 		default:
 			return answer, err
 		}
-		if address == "" {
+		if address = e.Leader; address == "" {
 			address = a.leaderAddress(ctx)
 		}
 		if !rest(ctx, retryPause) {
 			return answer, err
-		}
-		if address != "" {
-			done()
-			client = a.stage.Dial([]string{address})
-			done = func() { client.Close() }
 		}
 	}
 }

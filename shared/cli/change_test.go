@@ -40,9 +40,11 @@ type fake struct {
 	// addresses are those of all servers there are, members or not.
 	addresses map[uint64]string
 
-	// dead are the servers that do not answer, other what stands at an address
-	// that is none of this cluster's.
+	// dead are the servers that do not answer, still the one that takes a request
+	// and says nothing, other what stands at an address that is none of this
+	// cluster's.
 	dead  map[uint64]bool
+	still uint64
 	other map[string]view
 
 	// looks counts how often the leader was asked who the members are; look is
@@ -90,6 +92,10 @@ type fakeClient struct {
 func (c *fakeClient) Close() error { return nil }
 
 func (c *fakeClient) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	if c.f.still != 0 && c.endpoints[0] == address(c.f.still) {
+		<-ctx.Done()
+		return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"}
+	}
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
 	at := c.endpoints[0]
@@ -498,13 +504,30 @@ func TestNewServerOfAnotherCluster(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// A server that stands still, and is the first of those that one asks, is no
+// reason to wait: it may be the very one that is to go.
+func TestAServerThatStandsStillHoldsNoChangeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.still, f.look = 1, func(f *fake, n int) {
+			if f.phase == learning {
+				f.settle(f.next)
+			}
+		}
+		began := time.Now()
+		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "3"))
+		require.Equal(t, result{0, "the members are n2, n3\n", ""}, run(t, s, "remove", "1"))
+		require.Less(t, time.Since(began), 5*time.Second)
+	})
+}
+
 // Of a change that is in a log and not committed nobody knows what becomes.
 func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.loses, f.committed = api.Change, false
 		f.look = func(f *fake, n int) {
-			if n == 2 {
+			if n == 3 {
 				f.leader = 0
 			}
 		}
@@ -517,7 +540,7 @@ func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 		f, s = newFake(t)
 		f.loses, f.committed = api.Change, false
 		f.look = func(f *fake, n int) {
-			if n == 2 {
+			if n == 3 {
 				f.settle(f.voters)
 				f.leader, f.committed = 3, true
 			}

@@ -270,9 +270,11 @@ func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error
 		if !errors.As(err, &e) || !e.Definite || ctx.Err() != nil {
 			return answer, err
 		}
-		switch e.Code {
-		case api.NotLeader, api.Busy, api.Unavailable:
-		default:
+		switch {
+		case e.Code == api.Unavailable && r.Op == api.Transfer && address != "":
+			// The leader has tried, and took no writes meanwhile: not again.
+			return answer, err
+		case e.Code != api.NotLeader && e.Code != api.Busy && e.Code != api.Unavailable:
 			return answer, err
 		}
 		if address = e.Leader; address == "" {

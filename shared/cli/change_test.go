@@ -55,6 +55,9 @@ type fake struct {
 	// keeps is true while a leader that is no member goes on leading.
 	keeps bool
 
+	// refusesToGo is true while a transfer of the lead fails.
+	refusesToGo bool
+
 	// loses is an operation that is done and whose answer is lost, drops one that
 	// is lost before it is done.
 	loses string
@@ -149,6 +152,9 @@ func (f *fake) do(id uint64, r api.Request) api.Response {
 func (f *fake) carryOut(r api.Request) api.Response {
 	switch r.Op {
 	case api.Transfer:
+		if f.refusesToGo {
+			return api.Failed(0, &api.Error{Code: api.Unavailable, Message: "n3 did not answer in time, so n2 leads on", Definite: true})
+		}
 		f.leader, f.term = r.To, f.term+1
 	case api.Cancel:
 		f.settle(f.voters)
@@ -502,6 +508,19 @@ func TestNewServerOfAnotherCluster(t *testing.T) {
 		"\", this server to cluster \"south\"; cancel the change\n")
 	stop()
 	require.NoError(t, <-done)
+}
+
+// A leader that could not hand the lead on has taken no writes while it tried. It
+// is not asked to try again and again.
+func TestATransferIsTriedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.refusesToGo = true
+		got := run(t, s, "transfer", "3")
+		require.Equal(t, exitUnavailable, got.code)
+		require.Contains(t, got.errors, "error: n3 did not answer in time, so n2 leads on (unavailable); ")
+		require.Len(t, f.asked, 1)
+	})
 }
 
 // A server that stands still, and is the first of those that one asks, is no

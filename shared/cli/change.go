@@ -253,25 +253,15 @@ func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra
 func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
 	defer cancel()
-	client, done, err := a.client()
-	if err != nil {
-		return api.Response{}, err
-	}
-	defer func() { done() }()
 	address := a.leaderAddress(ctx)
 	for {
-		if address != "" {
-			done()
-			client = a.stage.Dial([]string{address})
-			done = func() { client.Close() }
-		}
-		answer, err := client.Do(ctx, r)
+		answer, err := a.askAt(ctx, address, r)
 		var e *api.Error
 		if !errors.As(err, &e) || !e.Definite || ctx.Err() != nil {
 			return answer, err
 		}
 		switch {
-		case e.Code == api.Unavailable && r.Op == api.Transfer && address != "":
+		case r.Op == api.Transfer && e.Code == api.Unavailable && answer.Error != nil:
 			// The leader has tried, and took no writes meanwhile: not again.
 			return answer, err
 		case e.Code != api.NotLeader && e.Code != api.Busy && e.Code != api.Unavailable:
@@ -284,6 +274,25 @@ func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error
 			return answer, err
 		}
 	}
+}
+
+// askAt sends a request once, to one server, or as the stage's client does it if
+// no address is known.
+func (a *app) askAt(ctx context.Context, address string, r api.Request) (api.Response, error) {
+	if address == "" {
+		client, done, err := a.client()
+		if err != nil {
+			return api.Response{}, err
+		}
+		defer done()
+		return client.Do(ctx, r)
+	}
+	client, err := a.direct(ctx, address)
+	if err != nil {
+		return api.Response{}, err
+	}
+	defer client.Close()
+	return client.Do(ctx, r)
 }
 
 // retryPause is how long to wait before the leader is asked again.

@@ -90,6 +90,71 @@ func TestTheJournalStaysBounded(t *testing.T) {
 	require.Less(t, len(w.names()), 4)
 }
 
+// A snapshot ends though more entries come in each pass than a new journal may lack.
+func TestASnapshotEndsUnderLoad(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	for passes := 0; w.server.snapshots.next != nil; passes++ {
+		require.Less(t, passes, 10, "it does not end")
+		for i := range smallTail + 1 {
+			w.put(fmt.Sprint("k", i%10), "v")
+		}
+		w.flush()
+		works := w.works
+		w.works = nil
+		for _, f := range works {
+			f()
+		}
+		w.flush()
+	}
+	require.NotZero(t, w.status().Snapshot)
+	again := start(t, 1, w.disk)
+	require.Equal(t, w.status().Snapshot, again.status().Snapshot)
+	require.Equal(t, w.status().Last, again.status().Last)
+}
+
+// A leader waits with its next snapshot for a follower that is being sent the
+// present one, but not for ever: that one may be of no use to it, and the next may
+// be better.
+func TestALeaderDoesNotWaitForEverWithASnapshot(t *testing.T) {
+	w := lead(t, 3)
+	for len(w.works) == 0 {
+		w.put("k", strings.Repeat("v", 100))
+		w.commit()
+	}
+	w.work()
+	w.commit()
+	first, term := w.status().Snapshot.Index, w.status().CurrentTerm
+	require.NotZero(t, first)
+
+	// n3 needs the snapshot, and begins again whenever it has a piece.
+	waited := int64(0)
+	for w.status().Snapshot.Index == first {
+		waited = max(waited, w.server.grown())
+		require.Less(t, waited, int64(2*mostWait))
+		w.put("k", strings.Repeat("v", 1000))
+		for range 5 {
+			w.server.Tick()
+		}
+		w.sent = nil
+		w.flush()
+		for _, m := range w.sent {
+			switch b := m.Body.(type) {
+			case raft.AppendEntries:
+				if m.To == 3 {
+					w.receive(3, term, raft.AppendEntriesReply{Refused: b.PrevLogIndex, ConflictIndex: 1})
+				}
+			case raft.InstallSnapshot:
+				w.receive(3, term, raft.InstallSnapshotReply{LastIncluded: b.LastIncluded, Offset: 1 - min(b.Offset, 1)})
+			}
+		}
+		w.commit()
+		w.work()
+	}
+	require.Equal(t, int64(mostWait-1), waited, "longer than without a follower that needs it")
+	require.Less(t, w.server.journal.Size(), int64(16<<10))
+}
+
 // Sessions are part of the state: a retry is recognized after a restart that
 // had the snapshot only.
 func TestSessionsAreInTheSnapshot(t *testing.T) {

@@ -79,8 +79,9 @@ func (r *Raft) sendSnapshot(to ID) {
 func (r *Raft) needsSnapshot(p *progress) bool { return p.nextIndex <= r.log.base() }
 
 // Sending reports whether a follower is being sent the snapshot. A newer one
-// would have to be sent from its beginning, so the driver takes none meanwhile:
-// or a cluster that writes fast enough would never bring anyone up to date.
+// would have to be sent from its beginning, so the driver waits with it, as long
+// as it can: or a cluster that writes fast enough would never bring anyone up to
+// date.
 func (r *Raft) Sending() bool {
 	return slices.ContainsFunc(r.others(), func(id ID) bool {
 		p := r.progress[id]

@@ -13,9 +13,9 @@ import (
 	"example.com/raftsteps/shared/trace"
 )
 
-// The files of a server, besides its journal. A snapshot is written aside, or
-// comes from a leader, under a name of its own; it gets the name that counts
-// when it is complete and synced.
+// The files of a server. A snapshot is written aside, or comes from a leader,
+// under a name of its own; it gets the name that counts when it is complete and
+// synced.
 const (
 	newestName   = "snapshot"
 	writtenName  = "snapshot.written"
@@ -36,6 +36,14 @@ const (
 	// smallTail is how many entries more a new journal may need when it takes
 	// the place of the old one.
 	smallTail = 500
+
+	// maxPasses is how often the tail may be longer than that: under a load that
+	// brings more entries in each pass, it would never be small.
+	maxPasses = 3
+
+	// mostWait is how many times its bound the journal may grow while a follower is
+	// sent the snapshot that there is.
+	mostWait = 4
 
 	// chunkBytes is how much of a snapshot one message carries.
 	chunkBytes = 256 << 10
@@ -122,7 +130,8 @@ func (s *Server) compactLog() error {
 // know either.
 func (s *Server) takeSnapshot() {
 	status := s.rules.Status()
-	if !s.due() || status.Applied == status.Snapshot.Index || s.rules.Sending() {
+	grown := s.grown()
+	if grown < 1 || status.Applied == status.Snapshot.Index || s.rules.Sending() && grown < mostWait {
 		return
 	}
 	if len(s.rules.Config(status.Applied).Voters) == 0 {
@@ -143,10 +152,13 @@ func (s *Server) compactBytes() int64 {
 	return defaultCompactBytes
 }
 
-// due reports whether the journal has grown enough.
-func (s *Server) due() bool {
+// grown returns how many times its bound the journal has grown by.
+func (s *Server) grown() int64 {
 	bound := s.compactBytes()
-	return bound < 0 || s.journal.Size()-s.snapshots.floor >= max(bound, s.snapshots.size)
+	if bound < 0 {
+		return 1
+	}
+	return (s.journal.Size() - s.snapshots.floor) / max(bound, s.snapshots.size)
 }
 
 // base is the index behind which the log begins once there is a snapshot at an
@@ -176,6 +188,9 @@ type compaction struct {
 	journal *journal.Journal
 	state   journal.State
 	tail    []raft.Entry
+
+	// passes counts how often a long tail was written once the snapshot had its name.
+	passes int
 
 	// placed is the snapshot's file once it has the name that counts; placing is
 	// true from before that on. No other file must get that name then.
@@ -268,7 +283,8 @@ func (s *Server) finishSnapshot(c *compaction) error {
 	case !s.rules.Has(c.last):
 		base, _ := s.rules.Saved()
 		return errors.Join(c.journal.Drop(), s.useSnapshot(c, base.Index))
-	case status.Last > c.last.Index+smallTail:
+	case status.Last > c.last.Index+smallTail && c.passes < maxPasses:
+		c.passes++
 		s.beside(c, func() error { return s.writeJournal(c) })
 		return nil
 	}

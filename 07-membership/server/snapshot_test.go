@@ -9,7 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/snapshot"
 	"example.com/raftsteps/shared/trace"
 )
 
@@ -85,6 +88,71 @@ func TestTheJournalStaysBounded(t *testing.T) {
 		require.Less(t, w.server.journal.Size(), int64(40<<10))
 	}
 	require.Less(t, len(w.names()), 4)
+}
+
+// A snapshot ends though more entries come in each pass than a new journal may lack.
+func TestASnapshotEndsUnderLoad(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	for passes := 0; w.server.snapshots.next != nil; passes++ {
+		require.Less(t, passes, 10, "it does not end")
+		for i := range smallTail + 1 {
+			w.put(fmt.Sprint("k", i%10), "v")
+		}
+		w.flush()
+		works := w.works
+		w.works = nil
+		for _, f := range works {
+			f()
+		}
+		w.flush()
+	}
+	require.NotZero(t, w.status().Snapshot)
+	again := start(t, 1, w.disk)
+	require.Equal(t, w.status().Snapshot, again.status().Snapshot)
+	require.Equal(t, w.status().Last, again.status().Last)
+}
+
+// A leader waits with its next snapshot for a follower that is being sent the
+// present one, but not for ever: that one may be of no use to it, and the next may
+// be better.
+func TestALeaderDoesNotWaitForEverWithASnapshot(t *testing.T) {
+	w := lead(t, 3)
+	for len(w.works) == 0 {
+		w.put("k", strings.Repeat("v", 100))
+		w.commit()
+	}
+	w.work()
+	w.commit()
+	first, term := w.status().Snapshot.Index, w.status().CurrentTerm
+	require.NotZero(t, first)
+
+	// n3 needs the snapshot, and begins again whenever it has a piece.
+	waited := int64(0)
+	for w.status().Snapshot.Index == first {
+		waited = max(waited, w.server.grown())
+		require.Less(t, waited, int64(2*mostWait))
+		w.put("k", strings.Repeat("v", 1000))
+		for range 5 {
+			w.server.Tick()
+		}
+		w.sent = nil
+		w.flush()
+		for _, m := range w.sent {
+			switch b := m.Body.(type) {
+			case raft.AppendEntries:
+				if m.To == 3 {
+					w.receive(3, term, raft.AppendEntriesReply{Refused: b.PrevLogIndex, ConflictIndex: 1})
+				}
+			case raft.InstallSnapshot:
+				w.receive(3, term, raft.InstallSnapshotReply{LastIncluded: b.LastIncluded, Offset: 1 - min(b.Offset, 1)})
+			}
+		}
+		w.commit()
+		w.work()
+	}
+	require.Equal(t, int64(mostWait-1), waited, "longer than without a follower that needs it")
+	require.Less(t, w.server.journal.Size(), int64(16<<10))
 }
 
 // Sessions are part of the state: a retry is recognized after a restart that
@@ -247,6 +315,120 @@ func TestChunksOfTwoLeadersAreNotMixed(t *testing.T) {
 	w.value(w.ask(`{"op":"get","key":"k0","consistency":"stale"}`), strings.Repeat("b", 1000))
 }
 
+// Entries may be faster than the last chunk of a snapshot that covers them: then it
+// is of no use, and what they did stays.
+func TestEntriesMayBeFasterThanASnapshot(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	all := chunks(content, at, 8<<10)
+	w := start(t, 3, disk.NewSim("d"))
+	for _, c := range all[:len(all)-1] {
+		w.install(2, 9, c)
+	}
+	last := at.Index + 1
+	w.receive(2, 9, all[len(all)-1])
+	w.receive(2, 9, raft.AppendEntries{Entries: entries(1, 9, int(last)), LeaderCommit: last})
+	w.flush()
+	require.Equal(t, last, w.status().Applied)
+	require.Zero(t, w.status().Snapshot)
+	require.NotContains(t, w.names(), newestName)
+	w.value(w.ask(fmt.Sprintf(`{"op":"get","key":"k%d","consistency":"stale"}`, last)), "of term 9")
+}
+
+// compacting returns a follower whose own snapshot, up to entry 20, is under way.
+func compacting(t *testing.T) *world {
+	w := start(t, 3, disk.NewSim("d"))
+	var log []raft.Entry
+	for i := range raft.Index(20) {
+		log = append(log, raft.Entry{Index: i + 1, Term: 1, Command: text(fmt.Sprintf(`{"op":"put","key":"own","value":%q}`, strings.Repeat("o", 1000)))})
+	}
+	w.receive(2, 9, raft.AppendEntries{Entries: log, LeaderCommit: 20})
+	w.flush()
+	require.NotEmpty(t, w.works)
+	return w
+}
+
+// A snapshot that is being sent is not overtaken by the next: its receiver would
+// have to begin again, and again. Only one that does not answer is not waited for.
+func TestNoSnapshotIsTakenWhileOneIsSent(t *testing.T) {
+	w := lead(t, 3)
+	fill := func() {
+		for range 40 {
+			w.put("x", strings.Repeat("v", 1000))
+			w.flush()
+			w.acknowledge(2)
+			w.flush()
+			w.work()
+		}
+	}
+	fill()
+	sent := w.status().Snapshot
+	require.NotZero(t, sent)
+	w.receive(3, w.status().CurrentTerm, raft.AppendEntriesReply{Refused: 5, ConflictIndex: 1})
+	fill()
+	require.Equal(t, sent, w.status().Snapshot)
+	for range 1000 {
+		w.server.Tick()
+		w.flush()
+		w.work()
+	}
+	require.Greater(t, w.status().Snapshot.Index, sent.Index)
+}
+
+// A leader's snapshot may come while an older one of the server's own is being
+// written. That one is of no use then, and must not take the name.
+func TestALeadersSnapshotIsFasterThanTheOwn(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	w := compacting(t)
+	for _, c := range chunks(content, at, 8<<10) {
+		w.receive(2, 9, c)
+		w.flush()
+	}
+	require.Equal(t, at, w.status().Snapshot)
+	w.work()
+	w.holds(content, at)
+}
+
+// While the server's own snapshot gets its name, a leader's is not taken over: it
+// comes again.
+func TestALeadersSnapshotWaitsForTheOwn(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	w := compacting(t)
+	works := w.works
+	w.works = nil
+	for _, f := range works {
+		f()
+	}
+	w.flush()
+	require.NotEmpty(t, w.works, "the name is still to be given")
+	for _, c := range chunks(content, at, 8<<10) {
+		w.receive(2, 9, c)
+		w.flush()
+	}
+	require.Zero(t, w.status().Snapshot)
+	w.work()
+	require.EqualValues(t, 20, w.status().Snapshot.Index)
+	for _, c := range chunks(content, at, 8<<10) {
+		w.install(2, 9, c)
+	}
+	w.holds(content, at)
+}
+
+// holds checks that a snapshot is the one on the disk, that nothing else is left
+// over, and that a restart finds it.
+func (w *world) holds(content []byte, at raft.Position) {
+	w.t.Helper()
+	require.Equal(w.t, at, w.status().Snapshot)
+	newest, err := disk.ReadFile(w.disk, newestName)
+	require.NoError(w.t, err)
+	require.True(w.t, string(content) == string(newest), "the file is another one")
+	require.ElementsMatch(w.t, []string{"journal", newestName}, w.names())
+	w.disk.CrashWorst()
+	again := start(w.t, 3, w.disk)
+	require.Equal(w.t, at, again.status().Snapshot)
+	again.value(again.ask(`{"op":"get","key":"k1","consistency":"stale"}`), strings.Repeat("a", 1000))
+	again.refused(again.ask(`{"op":"get","key":"own","consistency":"stale"}`), "not_found", "no value")
+}
+
 // What came is checked as a whole before a word of it is believed.
 func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
@@ -308,4 +490,41 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 	require.Equal(t, w.status().Snapshot, f.status().Snapshot)
 	require.Equal(t, w.server.machine.(*machine).store.Len(), 400)
 	require.NotZero(t, f.server.machine.(*machine).store.Len())
+}
+
+// A snapshot is the state of one moment, sessions included, however long it takes
+// to write it and whatever is done meanwhile.
+func TestASnapshotIsOfOneMoment(t *testing.T) {
+	m := newMachine()
+	do := func(m *machine, index uint64, op string, seq, ack uint64) {
+		c := command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: 1, seq: seq, ack: ack}
+		if op == api.Open {
+			c = command{Command: kv.Command{Op: op}}
+		}
+		m.apply(index, c)
+	}
+	do(m, 1, api.Open, 0, 0)
+	do(m, 2, api.Open, 0, 0)
+	do(m, 3, kv.Append, 1, 0)
+	do(m, 4, kv.Append, 2, 1)
+	want := (&Server{machine: m}).StateHash()
+
+	v, d := m.freeze(), disk.NewSim("d")
+	do(m, 5, kv.Append, 3, 2)
+	do(m, 6, kv.Delete, 4, 3)
+	do(m, 7, api.Open, 0, 0)
+	w, err := snapshot.Create(d, "s", snapshot.Header{Stage: Stage, Cluster: "north", Index: 4, Term: 1})
+	require.NoError(t, err)
+	v.save(w.Line)
+	require.NoError(t, w.Finish())
+	v.close()
+
+	again := newMachine()
+	_, err = snapshot.Read(d, "s", again.load)
+	require.NoError(t, err)
+	require.Equal(t, want, (&Server{machine: again}).StateHash())
+	do(again, 5, kv.Append, 3, 2)
+	do(again, 6, kv.Delete, 4, 3)
+	do(again, 7, api.Open, 0, 0)
+	require.Equal(t, (&Server{machine: m}).StateHash(), (&Server{machine: again}).StateHash())
 }

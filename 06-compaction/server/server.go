@@ -83,7 +83,10 @@ type waiter struct {
 
 // New starts a server with what its disk holds.
 func New(w node.World) (node.Server, error) {
-	j, saved, err := journal.Open(w.Disk, "journal", journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	if err := checkFolder(w.Disk); err != nil {
+		return nil, err
+	}
+	j, saved, err := journal.Open(w.Disk, journalName, journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
 	if err != nil {
 		return nil, err
 	}

@@ -197,6 +197,19 @@ func TestADamagedSnapshotIsRefusedByName(t *testing.T) {
 	require.ErrorContains(t, err, "lost", "the journal begins behind a snapshot that is not there")
 }
 
+// An empty journal in the place of one that was lost would have forgotten a vote.
+func TestASnapshotWithoutItsJournalIsRefused(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	w.work()
+	require.NoError(t, w.server.Close())
+	require.NoError(t, w.disk.Remove(journalName))
+	for range 2 {
+		_, err := New(w.world(1))
+		require.ErrorContains(t, err, "there is a snapshot, but its journal is gone")
+	}
+}
+
 func TestASnapshotThatCannotBeWrittenStopsTheServer(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)

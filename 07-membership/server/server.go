@@ -103,7 +103,10 @@ func New(w node.World) (node.Server, error) {
 
 // open starts a server with what its disk holds.
 func open(w node.World, fresh func() service) (node.Server, error) {
-	j, saved, err := journal.Open(w.Disk, "journal", journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	if err := checkFolder(w.Disk); err != nil {
+		return nil, err
+	}
+	j, saved, err := journal.Open(w.Disk, journalName, journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/disk"
@@ -17,6 +18,7 @@ import (
 // under a name of its own; it gets the name that counts when it is complete and
 // synced.
 const (
+	journalName  = "journal"
 	newestName   = "snapshot"
 	writtenName  = "snapshot.written"
 	incomingName = "snapshot.incoming"
@@ -63,6 +65,16 @@ type snapshots struct {
 
 	// floor is how long the journal was after it was last rewritten.
 	floor int64
+}
+
+// checkFolder refuses a folder in which there is a snapshot and no journal. An empty
+// journal would take its place, of a server that has promised nothing yet.
+func checkFolder(d disk.Disk) error {
+	names, err := d.List()
+	if err == nil && slices.Contains(names, newestName) && !slices.Contains(names, journalName) {
+		err = errors.New("there is a snapshot, but its journal is gone, and with it the votes and entries that this server has promised to keep: put the journal back; without it, do not start this server again")
+	}
+	return err
 }
 
 // loadSnapshot brings the state machine to where the newest snapshot was taken,

@@ -171,6 +171,8 @@ func check[M server.Machine](o Options[M]) (node.Config, error) {
 		c.ElectionTimeout = [2]time.Duration{minElectionTimeout, maxElectionTimeout}
 	}
 	switch {
+	case o.ID == 0:
+		return c, errors.New("the options have no ID: which of the members is this server?")
 	case o.Machine == nil:
 		return c, errors.New("the options have no Machine: there is nothing to replicate")
 	case o.Disk == nil && o.Dir == "":
@@ -179,8 +181,8 @@ func check[M server.Machine](o Options[M]) (node.Config, error) {
 		return c, errors.New("the configuration has no Cluster: give the cluster a name")
 	case len(c.Members) == 0:
 		return c, errors.New("the configuration has no Members: a cluster has at least one")
-	case c.Heartbeat >= c.ElectionTimeout[0] || c.ElectionTimeout[0] > c.ElectionTimeout[1]:
-		return c, fmt.Errorf("a heartbeat of %v and an election timeout from %v to %v: each must be above the one before", c.Heartbeat, c.ElectionTimeout[0], c.ElectionTimeout[1])
+	case node.Ticks(c.Heartbeat) >= node.Ticks(c.ElectionTimeout[0]) || c.ElectionTimeout[0] > c.ElectionTimeout[1]:
+		return c, fmt.Errorf("a heartbeat of %v and an election timeout from %v to %v: each must be above the one before, in steps of %v", c.Heartbeat, c.ElectionTimeout[0], c.ElectionTimeout[1], node.TickInterval)
 	}
 	all := slices.Concat(c.Members, c.Joiners)
 	for i, m := range all {

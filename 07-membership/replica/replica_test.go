@@ -516,6 +516,10 @@ func TestStartRefuses(t *testing.T) {
 			Config: node.Config{Cluster: "bank", Members: []node.Member{at(2), at(1)}}}
 	}
 	for words, spoil := range map[string]func(o *replica.Options[*bank]){
+		"have no ID": func(o *replica.Options[*bank]) { o.ID = 0 },
+		"in steps of 10ms": func(o *replica.Options[*bank]) {
+			o.Config.Heartbeat, o.Config.ElectionTimeout = 1e6, [2]time.Duration{2e6, 3e6}
+		},
 		"have no Machine":                  func(o *replica.Options[*bank]) { o.Machine = nil },
 		"have no Dir":                      func(o *replica.Options[*bank]) { o.Dir = "" },
 		"has no Cluster":                   func(o *replica.Options[*bank]) { o.Config.Cluster = "" },

@@ -285,9 +285,9 @@ func (f *File) Check() error {
 		return errors.New(`field "secret" is missing: servers prove with it that they belong to the cluster`)
 	case len(c.Secret) < minSecret:
 		return fmt.Errorf(`field "secret" has %d characters; with less than %d it can be guessed`, len(c.Secret), minSecret)
-	case c.Heartbeat >= c.ElectionTimeout[0] && c.ElectionTimeout[0] <= c.ElectionTimeout[1]:
-		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d: or followers stand against a leader that lives`,
-			c.Heartbeat.Milliseconds(), c.ElectionTimeout[0].Milliseconds())
+	case node.Ticks(c.Heartbeat) >= node.Ticks(c.ElectionTimeout[0]) && c.ElectionTimeout[0] <= c.ElectionTimeout[1]:
+		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d, in steps of %d ms: or followers stand against a leader that lives`,
+			c.Heartbeat.Milliseconds(), c.ElectionTimeout[0].Milliseconds(), node.TickInterval.Milliseconds())
 	case c.ElectionTimeout[0] > c.ElectionTimeout[1]:
 		return fmt.Errorf(`field "election_timeout_ms": the lowest, %d, is above the highest, %d; write [%[2]d, %[1]d]`,
 			c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds())

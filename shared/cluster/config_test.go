@@ -128,6 +128,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"timeout is a fraction", with(`"heartbeat_ms":1.5`), `field "heartbeat_ms": want a whole number, found a fraction`},
 		{"timeout too long", with(`"heartbeat_ms":99999999999`), `field "heartbeat_ms": 99999999999 milliseconds; it must be at most 3600000`},
 		{"heartbeat too slow", with(`"heartbeat_ms":150`), `field "heartbeat_ms" is 150, which must be less than the lowest election timeout, 150`},
+		{"both are one step", with(`"heartbeat_ms":1,"election_timeout_ms":[2,3]`), `field "heartbeat_ms" is 1, which must be less than the lowest election timeout, 2, in steps of 10 ms`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

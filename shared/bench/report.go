@@ -115,11 +115,16 @@ func (r *run) report() Report {
 var ErrInterrupted = errors.New("interrupted")
 
 // Err is nil for a run that a caller should call a success. It is an error if
-// Verify found a violation or was interrupted, and if not one operation was
-// answered; the latter wraps an *api.Error with the most frequent code.
+// Verify found a violation, was interrupted or got no answer any more, and if not
+// one operation was answered. Where servers did not answer, it wraps an *api.Error,
+// with the most frequent code.
 func (r Report) Err() error {
 	if r.Verify != nil && r.Verify.Broken > 0 {
 		return fmt.Errorf("the server broke its promise: %s", count(r.Verify.Broken, "violation"))
+	}
+	if r.Verify != nil && r.Verify.Unread != "" {
+		return fmt.Errorf("of %s, %d were not checked: %w", count(r.Verify.sent(), "token"), r.Verify.Unchecked,
+			&api.Error{Code: api.Unavailable, Message: r.Verify.Unread, Definite: true})
 	}
 	if r.Verify != nil && r.Verify.Unchecked > 0 {
 		return fmt.Errorf("%w: of %s, %d were not checked", ErrInterrupted, count(r.Verify.sent(), "token"), r.Verify.Unchecked)

@@ -31,11 +31,11 @@ import (
 //   - the answer to an append ends with its token,
 //   - and nothing else is there.
 //
-// A key that cannot be read is a violation too: what was not checked has not
-// passed. A token of unknown fate that arrives after the reading is not seen.
+// A token of unknown fate that arrives after the reading is not seen.
 //
-// The reading can be interrupted. What was not looked for by then is counted,
-// and nothing is said of it.
+// The reading can be interrupted, and it ends when the servers answer no read for
+// long. What was not looked for by then is counted, and nothing is said of it: no
+// promise is known to be broken, but what was not checked has not passed.
 
 // tokensPerKey bounds the values, which come back whole with each answer.
 const tokensPerKey = 64
@@ -57,8 +57,9 @@ type Verification struct {
 	UnknownFound int64 `json:"unknown_found"`
 
 	// Unchecked counts the tokens that were not looked for, because the reading
-	// was interrupted.
-	Unchecked int64 `json:"unchecked,omitempty"`
+	// was interrupted or, if Unread says so, the servers did not answer.
+	Unchecked int64  `json:"unchecked,omitempty"`
+	Unread    string `json:"unread,omitempty"`
 
 	// Broken is the number of violations, Violations the first of them.
 	Broken     int64       `json:"broken"`
@@ -67,7 +68,7 @@ type Verification struct {
 
 // Violation is one broken promise.
 type Violation struct {
-	// Kind is lost, twice, refused, order, answer, foreign or unread.
+	// Kind is lost, twice, refused, order, answer or foreign.
 	Kind string `json:"kind"`
 
 	// Key is where it was seen.
@@ -85,8 +86,12 @@ func (v *Verification) print(line func(name, format string, args ...any)) {
 	line("verify", "%d tokens acknowledged, %d refused, %d of unknown fate ("+found+")", v.Acknowledged, v.Refused, v.Unknown, v.UnknownFound)
 	switch {
 	case v.Unchecked > 0:
-		line("verify", "interrupted: %d of %d tokens were checked, and the other %d were not", v.sent()-v.Unchecked, v.sent(), v.Unchecked)
-		if v.Broken == 0 {
+		why := "interrupted"
+		if v.Unread != "" {
+			why = "the servers stopped answering"
+		}
+		line("verify", "%s: %d of %d tokens were checked, and the other %d were not", why, v.sent()-v.Unchecked, v.sent(), v.Unchecked)
+		if v.Broken == 0 && v.Unchecked < v.sent() {
 			line("verify", "of those that were checked, every promise was kept")
 		}
 	case v.Broken == 0:
@@ -248,11 +253,12 @@ func (j *judge) readClient(ctx context.Context, c Client, s *tokenSource, timeou
 		switch {
 		case err == nil:
 			s.check(key, n, value)
-		case ctx.Err() != nil:
-			s.found.Unchecked = int64(len(s.fates) - n)
-			return
 		default:
-			s.found.broken("unread", key, "%v", err)
+			s.found.Unchecked = int64(len(s.fates) - n)
+			if ctx.Err() == nil {
+				s.found.Unread = fmt.Sprintf("key %q: %v", key, err)
+			}
+			return
 		}
 	}
 }
@@ -272,7 +278,7 @@ func (j *judge) read(ctx context.Context, c Client, key string, timeout time.Dur
 			j.lastRead.Store(time.Now().UnixNano())
 			return response.Value, nil
 		case ctx.Err() == nil && time.Now().UnixNano()-j.lastRead.Load() > int64(readBackLimit):
-			return "", fmt.Errorf("cannot be read: %w", err)
+			return "", err
 		}
 		time.Sleep(pause)
 	}
@@ -348,6 +354,7 @@ func (v *Verification) add(s *tokenSource) {
 	}
 	v.UnknownFound += s.found.UnknownFound
 	v.Unchecked += s.found.Unchecked
+	v.Unread = cmp.Or(v.Unread, s.found.Unread)
 	v.Broken += s.found.Broken
 	v.Violations = append(v.Violations, s.found.Violations...)
 }

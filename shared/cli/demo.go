@@ -98,10 +98,14 @@ func (a *app) demoCommand() *cobra.Command {
 func (a *app) demo(ctx context.Context, fast bool) error {
 	d := &Demo{app: a, ctx: ctx, fast: fast || !isTerminal(a.stdout)}
 	d.fail(a.stage.Demo(d))
-	d.endBeside()
+	beside, _ := d.endBeside()
 	d.Stop()
 	if ctx.Err() != nil {
 		// Whatever went wrong then went wrong because of ^C.
+		if beside != nil {
+			fmt.Fprintf(a.stdout, "\n%s", &beside.out)
+		}
+		fmt.Fprintln(a.stdout, "\nThe story was interrupted; its servers have stopped.")
 		return nil
 	}
 	return d.err
@@ -201,7 +205,8 @@ func (d *Demo) start(n int) error {
 	if err != nil {
 		return errors.Join(err, folder.Close())
 	}
-	ctx, cancel := context.WithCancel(d.ctx)
+	// ^C does not stop the servers before the command that runs beside the story.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(d.ctx))
 	up, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer folder.Close()
@@ -213,6 +218,8 @@ func (d *Demo) start(n int) error {
 	d.end, d.ended, d.file = cancel, ended, folder.File
 	select {
 	case <-up:
+		return nil
+	case <-d.ctx.Done():
 		return nil
 	case err := <-ended:
 		ended <- err

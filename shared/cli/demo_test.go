@@ -154,6 +154,29 @@ func TestInterruptEndsADemoClean(t *testing.T) {
 	noDemoLeft(t)
 }
 
+// The servers live until the command beside the story has ended: a bench reads back
+// what was promised.
+func TestInterruptEndsTheCommandBesideAStoryFirst(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv(stageVariable, "91-single")
+	ctx, cancel := context.WithCancel(context.Background())
+	s := stages["91-single"]
+	s.Demo = func(d *Demo) error {
+		d.Start(1)
+		d.Meanwhile("bench", "--verify", "--clients", "1", "--duration", "1h", "--warmup", "0s")
+		d.Until(`"keys":1`, "status", "-o", "json")
+		cancel()
+		return d.Err()
+	}
+	var out, errors buffer
+	require.Zero(t, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
+	require.Empty(t, errors.String())
+	require.Contains(t, out.String(), "every promise was kept\n")
+	require.NotContains(t, out.String(), "of those that were checked")
+	require.Contains(t, out.String(), "\nThe story was interrupted; its servers have stopped.\n")
+	noDemoLeft(t)
+}
+
 func TestWrap(t *testing.T) {
 	require.Equal(t, "", wrap("", 10))
 	require.Equal(t, "one two\nthree", wrap(" one  two\nthree ", 10))

@@ -110,17 +110,30 @@ func (a *attempt) rest(ctx context.Context, last error) error {
 // late is the error of a request whose time is over. If any try may have
 // reached a server, its outcome is unknown, whatever the last server said.
 func (a *attempt) late(ctx context.Context, last error) error {
-	message := fmt.Sprintf("no server carried it out in time (%v); the last error was: %v", ctx.Err(), cause(last))
+	message := fmt.Sprintf("no server carried it out %s; the last error was: %s", whenOver(ctx), cause(last))
 	if a.sent {
 		return &api.Error{Code: api.Unknown, Message: message + "; the request may or may not have happened, or may yet happen"}
 	}
 	return &api.Error{Code: api.Unavailable, Message: message, Definite: true}
 }
 
+// whenOver says how the time of a request ended.
+func whenOver(ctx context.Context) string {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return "in time"
+	}
+	return "before it was given up"
+}
+
 // cause is what an error says went wrong, without what it says of a request
 // that was one of several tries.
 func cause(err error) string {
-	text, _, _ := strings.Cut(fmt.Sprint(err), "; the request may")
+	text := fmt.Sprint(err)
+	var e *api.Error
+	if errors.As(err, &e) {
+		text = e.Message
+	}
+	text, _, _ = strings.Cut(text, "; the request may")
 	return text
 }
 
@@ -203,7 +216,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	a.start(c.leader.Load())
 	response, err := a.persist(ctx, api.Request{Op: api.Open})
 	if err != nil {
-		return nil, notSent("the servers opened no session for it: %v", cause(err))
+		return nil, notSent("the servers opened no session for it: %s", cause(err))
 	}
 	s := newSession(response.Index)
 	c.session.Store(s)

@@ -124,8 +124,12 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	case a = <-w.answer:
 	case <-ctx.Done():
 		if c.forget(id) {
-			return api.Response{}, &api.Error{Code: api.Unknown, Message: fmt.Sprintf(
-				"%s gave no answer in time (%v); the request may or may not have happened, or may yet happen", c.address, ctx.Err())}
+			why := "gave no answer in time"
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				why = "had not answered when the request was given up"
+			}
+			return api.Response{}, &api.Error{Code: api.Unknown,
+				Message: c.address + " " + why + "; the request may or may not have happened, or may yet happen"}
 		}
 		a = <-w.answer // it came just now
 	}

@@ -365,10 +365,13 @@ func (d *Demo) run(args []string) int {
 	return got
 }
 
-// show shows what the last command has printed.
+// show shows what the last command has printed, unless ^C has cut it off.
 func (d *Demo) show(code int, withCode bool) {
+	if d.ctx.Err() != nil {
+		return
+	}
 	fmt.Fprint(d.app.stdout, d.last)
-	if withCode && d.ctx.Err() == nil {
+	if withCode {
 		fmt.Fprintf(d.app.stdout, "(exit code %d)\n", code)
 	}
 }

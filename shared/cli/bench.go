@@ -46,6 +46,11 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
 	o.Timeout = a.flags.timeout
 	o.Progress = a.stderr
 	if o.Verify {
+		for _, name := range []string{"mix", "keys", "value-size", "fill"} {
+			if cmd.Flags().Changed(name) {
+				return usagef("--verify appends tokens of its own to keys of its own; leave --%s out", name)
+			}
+		}
 		o.Enough = a.signals.cleanUp()
 	}
 	if err := o.Check(); err != nil {

@@ -227,7 +227,7 @@ func (a *app) joinerAddress(id uint64) (string, error) {
 		}
 	}
 	if known := file.Config.Address(id); known != "" {
-		return "", refused(api.Refused, "%s is one of the first members of this cluster, at %s; a new server has a number that no server has had", node.Name(id), known)
+		return "", refused(api.Refused, "%s is one of the first members of this cluster; a new server has a number that no server has had; to take %[1]s back, with the disk that it had, write %d=%s", node.Name(id), id, known)
 	}
 	write := fmt.Sprintf("write %d=HOST:PORT", id)
 	if example, err := file.AddressFor(id); err == nil {

@@ -651,7 +651,7 @@ func TestAddAJoiner(t *testing.T) {
 		require.Contains(t, got.errors, "where does n5 listen? write 5=ADDRESS, such as 5=127.0.0.1:7975; or start it first with: "+s.program(t)+" start 5")
 		got = run(t, s, "add", "1")
 		require.Equal(t, exitRefused, got.code, "start would refuse it")
-		require.Contains(t, got.errors, "n1 is one of the first members of this cluster, at 127.0.0.1:7971; a new server has a number that no server has had")
+		require.Contains(t, got.errors, "n1 is one of the first members of this cluster; a new server has a number that no server has had; to take n1 back, with the disk that it had, write 1=127.0.0.1:7971")
 		require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
 		got = run(t, s, "__complete", "add", "")
 		require.True(t, strings.HasPrefix(got.out, "4=127.0.0.1:7974\n"), got.out)

@@ -114,9 +114,7 @@ func (s *Server) openNewest() error {
 	if err != nil {
 		return err
 	}
-	if s.snapshots.newest != nil {
-		s.snapshots.newest.Close()
-	}
+	s.free(s.snapshots.newest)
 	s.snapshots.newest = f
 	s.snapshots.size, err = f.Size()
 	return err
@@ -308,18 +306,23 @@ func (s *Server) replaceJournal(c *compaction) error {
 		return err
 	}
 	s.snapshots.floor = s.journal.Size()
-	s.world.Work(old.Close, func(error) {})
+	s.free(old)
 	return nil
+}
+
+// free gives up a file whose name another one has got, beside the server: large
+// ones take time.
+func (s *Server) free(f disk.File) {
+	if f != nil {
+		s.world.Work(func() error { return disk.Free(f) }, func(error) {})
+	}
 }
 
 // useSnapshot tells the rules of the snapshot that has its name now, and of where
 // the log begins.
 func (s *Server) useSnapshot(c *compaction, base raft.Index) error {
 	s.snapshots.next = nil
-	if old := s.snapshots.newest; old != nil {
-		// The last one to close a large file that has lost its name frees it.
-		s.world.Work(old.Close, func(error) {})
-	}
+	s.free(s.snapshots.newest)
 	size, err := c.placed.Size()
 	s.snapshots.newest, s.snapshots.size = c.placed, size
 	s.rules.Compact(c.at.Index, base)

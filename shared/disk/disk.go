@@ -19,6 +19,7 @@ package disk
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -74,6 +75,16 @@ type File interface {
 
 	// Close gives the file up. It does not sync.
 	Close() error
+}
+
+// Free closes a file that has lost its name for certain, and that nobody reads any
+// more. Its room is given back: by pieces if it is large, since the syncs of other
+// files wait while a file system gives back much at once.
+func Free(f File) error {
+	if f, ok := f.(*osFile); ok {
+		return errors.Join(f.shrink(), f.Close())
+	}
+	return f.Close()
 }
 
 // Aside is what Replace adds to a name while it writes. A file with such a

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -169,6 +170,46 @@ func TestFolderBelongsToOneProcess(t *testing.T) {
 	d, err = OpenFolder(path, Options{})
 	require.NoError(t, err, "the lock ends with its owner")
 	require.NoError(t, d.Close())
+}
+
+// Little is left of a file that has lost its name when it is closed, so that it is
+// not given back in one piece. Nothing happens to the file that has its name now.
+func TestFree(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		d, err := OpenFolder(t.TempDir(), Options{NoSync: noSync})
+		require.NoError(t, err)
+		defer d.Close()
+		old, err := d.Create("a")
+		require.NoError(t, err)
+		require.NoError(t, old.Truncate(3*freed+7))
+		put(t, d, "b", "new")
+		reader, err := d.Open("a")
+		require.NoError(t, err)
+		defer reader.Close()
+		require.NoError(t, d.Rename("b", "a"))
+		require.NoError(t, d.Sync())
+
+		require.NoError(t, Free(old))
+		_, err = old.Size()
+		require.ErrorIs(t, err, fs.ErrClosed)
+		size, err := reader.Size()
+		require.NoError(t, err)
+		if !noSync && runtime.GOOS == "linux" {
+			require.Equal(t, int64(7), size)
+		}
+		require.Equal(t, "new", get(t, d, "a"))
+
+		// One that has its name keeps what is in it.
+		named, err := d.Create("c")
+		require.NoError(t, err)
+		require.NoError(t, named.Truncate(3*freed))
+		require.NoError(t, Free(named))
+		require.Len(t, get(t, d, "c"), 3*freed)
+	}
+	f, err := NewSim("d").Create("a")
+	require.NoError(t, err)
+	require.NoError(t, Free(f))
+	require.Error(t, f.Sync())
 }
 
 // A pipe can be written to and cannot be synced.

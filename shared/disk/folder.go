@@ -245,6 +245,19 @@ func (f *osFile) Sync() error {
 	return f.broken
 }
 
+// freed is how much of a file Free gives back at once.
+const freed = 4 << 20
+
+// shrink cuts a file off until little is left, unless it has a name after all.
+func (f *osFile) shrink() error {
+	size, err := f.Size()
+	for err == nil && size > freed && !f.noSync && nameless(f.f) {
+		size -= freed
+		err = errors.Join(f.Truncate(size), f.Sync())
+	}
+	return err
+}
+
 // syncFailed is the error of a file that takes no more calls.
 func syncFailed(name string, err error) error {
 	return fmt.Errorf("syncing %s failed, so nothing written since the last sync can be trusted: %w", name, err)

@@ -16,3 +16,13 @@ func syncData(f *os.File) error {
 		}
 	}
 }
+
+// nameless reports whether no name leads to a file any more.
+func nameless(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	is, ok := info.Sys().(*syscall.Stat_t)
+	return ok && is.Nlink == 0
+}

@@ -12,6 +12,7 @@ import (
 
 	"example.com/raftsteps/01-client/server"
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/freeport"
 	"example.com/raftsteps/shared/bench"
 )
 
@@ -25,7 +26,10 @@ type machine struct {
 }
 
 func startMachine(t *testing.T) *machine {
-	m := &machine{t: t, address: "127.0.0.1:0"}
+	ports, err := freeport.Reserve()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	m := &machine{t: t, address: ports.Address(0)}
 	m.start()
 	t.Cleanup(m.fail)
 	return m
@@ -34,7 +38,6 @@ func startMachine(t *testing.T) *machine {
 func (m *machine) start() {
 	ln, err := net.Listen("tcp", m.address)
 	require.NoError(m.t, err)
-	m.address = ln.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop, m.g = stop, new(errgroup.Group)
 	m.g.Go(func() error { return server.New().Serve(ctx, ln, nil) })

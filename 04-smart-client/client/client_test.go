@@ -19,6 +19,7 @@ import (
 
 	"example.com/raftsteps/04-smart-client/server"
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/freeport"
 	"example.com/raftsteps/shared/kv"
 )
 
@@ -143,10 +144,10 @@ func silent(*fakeConn, api.Request) bool { return true }
 
 // deadAddress returns an address at which nobody listens.
 func deadAddress(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Reserve()
 	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	return ports.Address(0)
 }
 
 // requireError checks the error of an operation, and that its message has all

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/freeport"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/wire"
@@ -312,13 +313,14 @@ func (b *background) stop() int {
 	return <-b.code
 }
 
-// freeAddress is an address on which nobody listens.
+// freeAddress is an address on which nobody listens who is not told of it, until
+// the test ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Reserve()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { require.NoError(t, ports.Close()) })
+	return ports.Address(0)
 }
 
 // startSingle starts the single server of a stage and returns its address.

@@ -12,8 +12,8 @@ import (
 
 	"example.com/raftsteps/01-client/server"
 	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/freeport"
 	"example.com/raftsteps/shared/bench"
+	"example.com/raftsteps/shared/freeport"
 )
 
 // machine is the one machine there is: a server that can fail and come back at

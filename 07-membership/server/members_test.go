@@ -100,6 +100,22 @@ func TestTransfer(t *testing.T) {
 	}
 	w.refused(a, api.Unknown, "it may or may not do so yet")
 
+	// n2 is told to stand, and n1 leads again before the client is answered.
+	w = lead(t, 3)
+	a = w.ask(toN2)
+	w.flush()
+	w.stand()
+	later := w.status().CurrentTerm
+	w.receive(2, later, raft.RequestVoteReply{Granted: true})
+	w.flush()
+	for len(a.responses) == 0 {
+		w.server.Tick()
+		w.flush()
+		w.receive(2, later, raft.AppendEntriesReply{Success: true, MatchIndex: 1})
+	}
+	require.Equal(t, raft.Leader, w.status().Role)
+	w.refused(a, api.Unknown, "it may or may not do so yet")
+
 	// n2 leads.
 	w = lead(t, 3)
 	a = w.ask(toN2)

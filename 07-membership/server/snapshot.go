@@ -318,7 +318,7 @@ func (s *Server) replaceJournal(c *compaction) error {
 }
 
 // free gives up a file whose name another one has got, beside the server: large
-// ones take time.
+// ones take time. Nobody reads it again, so an error of it says nothing.
 func (s *Server) free(f disk.File) {
 	if f != nil {
 		s.world.Work(func() error { return disk.Free(f) }, func(error) {})

@@ -86,13 +86,15 @@
 //
 // # What the test does behind the scenes
 //
-// The current folder is a temporary one that looks like the root of the
-// repository (its entries are links), so that .raftsteps does not land in the
-// tree. First in PATH are stand-ins for three programs:
+// The current folder is a temporary one with a copy of the repository: of the
+// files that git knows, so that no command meets what the reader has built, and
+// nothing that a command writes lands in the tree. First in PATH are stand-ins
+// for three programs:
 //
 //   - go: "go run ./NN-stage …" runs a program that was built once, and behaves
 //     as go run does; "go build -o FILE ./NN-stage" gives it to the reader;
-//     every other go command is carried out in the repository itself.
+//     commands that only read, such as go test or the go run of a tool, are
+//     carried out in the repository itself, and all others are refused.
 //   - nc: connects, sends what is typed and prints what is answered, since not
 //     every machine has one.
 //   - curl, for the same reason: it knows -i, -L, -X, -d, -s and -S.

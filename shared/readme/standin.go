@@ -37,6 +37,9 @@ func init() {
 	os.Exit(play(os.Args[1:]))
 }
 
+// reading are the go commands that do not write into the repository.
+var reading = []string{"run", "test", "vet", "list", "doc", "env", "version"}
+
 // playGo is the go command: it runs what was built, and leaves the rest to the
 // real one.
 func playGo(args []string) int {
@@ -59,6 +62,10 @@ func playGo(args []string) int {
 		} else if done {
 			return 0
 		}
+	}
+	if len(args) == 0 || !slices.Contains(reading, args[0]) {
+		fmt.Fprintf(os.Stderr, "go: this stand-in builds a stage (go build [-o FILE] ./NN-stage), and knows the commands that write nothing: %s\n", strings.Join(reading, ", "))
+		return 2
 	}
 	cmd := exec.Command(w.Go, args...)
 	cmd.Dir = w.Root

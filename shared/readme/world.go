@@ -77,7 +77,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name)}
 		}
 	}
-	return w, errors.Join(w.reserve(), w.links(), w.standIns(), w.build(ctx))
+	return w, errors.Join(w.reserve(), w.copyTree(ctx), w.standIns(), w.build(ctx))
 }
 
 // close removes what is left on the disk.
@@ -121,29 +121,6 @@ func replacePorts(text string, ports map[int]int) string {
 		}
 		return digits
 	})
-}
-
-// links makes the folder that commands are run in.
-func (w *world) links() error {
-	if err := os.MkdirAll(w.current(), 0o755); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(w.dir, "home"), 0o755); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(w.Root)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		if err := os.Symlink(filepath.Join(w.Root, e.Name()), filepath.Join(w.current(), e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // current is the folder that commands are run in.

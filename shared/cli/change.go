@@ -31,7 +31,7 @@ func (a *app) memberCommands() []*cobra.Command {
 		out = append(out, a.membersCommand())
 	}
 	if a.needs().Changes && a.stage.New != nil {
-		out = append(out, a.startServerCommand())
+		out = append(out, reaching(reachFolder, a.startServerCommand())...)
 	}
 	if knows(api.Change) {
 		out = append(out, a.addCommand(), a.removeCommand(), a.changeCommand())
@@ -217,6 +217,10 @@ func (a *app) newMembers(words []string) ([]api.Member, error) {
 
 // joinerAddress is where a server listens that was started to join.
 func (a *app) joinerAddress(id uint64) (string, error) {
+	if a.elsewhere() {
+		// The folder of that cluster is not known here.
+		return "", usagef("where does %s listen? write %d=HOST:PORT", node.Name(id), id)
+	}
 	file, _, err := a.clusterFile()
 	if err != nil {
 		return "", err
@@ -636,7 +640,7 @@ func (w *waiter) diagnose(ctx context.Context, v view, m viewed) string {
 func (a *app) refusal(ctx context.Context, v view, m viewed) string {
 	file, found, err := a.clusterFile()
 	leader, known := v.find(v.Leader)
-	if err != nil || !found || !known {
+	if err != nil || !found || !known || a.elsewhere() {
 		return ""
 	}
 	err = wire.Probe(ctx, wire.LinkOptions{To: m.ID, Address: m.Address,

@@ -221,7 +221,7 @@ func (a *app) onServers(do string, servers []cluster.Server) string {
 	for _, s := range servers {
 		words = append(words, strconv.FormatUint(s.ID, 10))
 	}
-	return a.clusterLine(words...)
+	return a.folderLine(words...)
 }
 
 // oneLine keeps an error on its line, whatever a server put into it.

@@ -82,7 +82,10 @@ func (a *app) check(cmd *cobra.Command) error {
 	if err := a.checkLevel(cmd); err != nil {
 		return err
 	}
-	return a.checkBasePort(cmd)
+	if err := a.checkBasePort(cmd); err != nil {
+		return err
+	}
+	return a.checkReach(cmd)
 }
 
 func (a *app) checkLevel(cmd *cobra.Command) error {
@@ -170,26 +173,32 @@ func addresses(endpoints []endpoint) []string {
 // cluster in the data folder, or of the stage's own ports. The members of a
 // cluster come in the order of their IDs.
 func (a *app) endpoints() ([]endpoint, error) {
+	named, source, err := a.named()
+	if err != nil || source != "" {
+		return named, err
+	}
+	return a.members()
+}
+
+// named are the servers of the flag or of the variable, and which of both it is;
+// "" for none. A server of the cluster in the data folder has its ID.
+func (a *app) named() (out []endpoint, source string, err error) {
+	list, source := a.endpointList()
+	if list == "" {
+		return nil, "", nil
+	}
 	members, err := a.members()
 	if err != nil {
-		return nil, err
+		return nil, source, err
 	}
-	list, source := a.flags.endpoints, "--endpoints"
-	if list == "" {
-		list, source = os.Getenv(endpointsVariable), endpointsVariable
-	}
-	if list == "" {
-		return members, nil
-	}
-	var out []endpoint
 	for word := range strings.SplitSeq(list, ",") {
 		e, err := a.resolve(strings.TrimSpace(word), members)
 		if err != nil {
-			return nil, usagef("%s: %v", source, err)
+			return nil, source, usagef("%s: %v", source, err)
 		}
 		out = append(out, e)
 	}
-	return out, nil
+	return out, source, nil
 }
 
 var serverName = regexp.MustCompile(`^n?([1-9][0-9]{0,15})$`)
@@ -232,6 +241,10 @@ func (a *app) members() ([]endpoint, error) {
 		}
 		return out, nil
 	}
+	first := file.Config.Members[0]
+	if a.flags.portGiven && !strings.HasSuffix(first.Address, fmt.Sprintf(":%d", a.flags.basePort+int(first.ID))) {
+		return nil, usagef("--base-port: the cluster in %s has its ports already (%s); leave --base-port out", a.flags.data, cluster.MemberList(file.Config))
+	}
 	for _, m := range slices.Concat(file.Config.Members, file.Config.Joiners) {
 		out = append(out, endpoint{m.ID, m.Address})
 	}
@@ -260,7 +273,7 @@ func (a *app) targets() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.stage.Appointed && a.flags.endpoints == "" && os.Getenv(endpointsVariable) == "" {
+	if _, source := a.endpointList(); a.stage.Appointed && source == "" {
 		if file, found, err := a.clusterFile(); err == nil && found {
 			for i, e := range endpoints {
 				if e.id == file.Config.Leader {

@@ -81,19 +81,22 @@ func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
 	if len(ids) != 1 {
 		return endpoint{}, usagef("%q is not one server", word)
 	}
-	members, err := a.members()
+	servers, err := a.candidates(ctx)
 	if err != nil {
 		return endpoint{}, err
 	}
-	for _, m := range members {
-		if m.id == ids[0] {
-			return m, nil
+	for _, e := range servers {
+		if e.id == ids[0] {
+			return e, nil
 		}
+	}
+	if _, source := a.endpointList(); source != "" {
+		return endpoint{}, usagef("no server that %s names says that it is %s", source, node.Name(ids[0]))
 	}
 	return endpoint{}, usagef("there is no server %s in the cluster", node.Name(ids[0]))
 }
 
-// askOne asks one server, whatever --endpoints says.
+// askOne asks one server and no other.
 func (a *app) askOne(ctx context.Context, e endpoint, r api.Request) (api.Response, error) {
 	client := a.stage.Dial([]string{e.address})
 	defer client.Close()
@@ -105,11 +108,11 @@ func (a *app) askOne(ctx context.Context, e endpoint, r api.Request) (api.Respon
 // lead appoints a server.
 func (a *app) lead(ctx context.Context, e endpoint, term uint64) error {
 	if term == 0 {
-		members, err := a.members()
+		servers, err := a.candidates(ctx)
 		if err != nil {
 			return err
 		}
-		for _, s := range a.survey(ctx, members) {
+		for _, s := range a.survey(ctx, servers) {
 			told, _ := s.number("term")
 			term = max(term, told)
 		}

@@ -113,22 +113,22 @@ func (a *app) addCommands(root *cobra.Command) {
 		root.AddCommand(a.memberCommands()...)
 	}
 	if s.New != nil {
-		root.AddCommand(a.breakCommands()...)
+		root.AddCommand(reaching(reachFolder, a.breakCommands()...)...)
 	}
 	if a.inShell {
 		return
 	}
 	if s.New != nil {
-		root.AddCommand(a.clusterCommand(), a.nodeCommand())
+		root.AddCommand(reaching(reachNobody, a.clusterCommand(), a.nodeCommand())...)
 	}
 	if s.Dial != nil {
 		root.AddCommand(a.shellCommand())
 	}
 	if s.Demo != nil {
-		root.AddCommand(a.demoCommand())
+		root.AddCommand(reaching(reachNobody, a.demoCommand())...)
 	}
 	if s.Scenarios != nil {
-		root.AddCommand(a.scenarioCommand())
+		root.AddCommand(reaching(reachSimulator, a.scenarioCommand())...)
 	}
 	if s.Dial != nil {
 		root.AddCommand(a.benchCommand())
@@ -277,8 +277,14 @@ func (a *app) commandLine(words ...string) string {
 	return strings.Join(append([]string{a.program()}, words...), " ")
 }
 
-// clusterLine is what a person types to run a command on this cluster.
+// clusterLine is what a person types to ask these servers something.
 func (a *app) clusterLine(words ...string) string {
+	return a.folderLine(words...) + a.endpointsFlag()
+}
+
+// folderLine is what a person types to run a command on the cluster in the data
+// folder.
+func (a *app) folderLine(words ...string) string {
 	if a.inShell || a.inDemo {
 		return a.commandLine(words...)
 	}

@@ -25,6 +25,7 @@ func (a *app) makeServe(root *cobra.Command) {
 	root.Flags().BoolVar(&supervised, supervisedFlag, false, "")
 	// The flag was made just above, so it is there.
 	_ = root.Flags().MarkHidden(supervisedFlag)
+	root.Annotations[reach] = reachNobody
 	root.Long += "\n\nWithout a command it runs the server, until ^C."
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.Flags().Changed("listen") {

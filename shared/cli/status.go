@@ -119,7 +119,8 @@ func (s serverStatus) number(name string) (uint64, bool) {
 }
 
 // survey asks all servers at once how they are. Where the cluster's supervisor
-// knows that one does not run, it is not asked.
+// knows that one does not run, it is not asked. A server whose number was not
+// known has the one that it gives itself.
 func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 	processes := a.processes(ctx)
 	out := make([]serverStatus, len(endpoints))
@@ -135,6 +136,9 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 			out[i].fields = fields
 			if err != nil {
 				out[i].reason = a.reason(err)
+			}
+			if id, found := out[i].number("id"); found && e.id == 0 {
+				out[i].id = id
 			}
 			return nil
 		})
@@ -266,14 +270,6 @@ func writeStatus(w io.Writer, servers []serverStatus) {
 	table.Flush()
 }
 
-// name is that of the endpoint, or the one that the server gives itself.
-func (s serverStatus) name() string {
-	if id, found := s.number("id"); found && s.id == 0 {
-		return node.Name(id)
-	}
-	return s.endpoint.name()
-}
-
 // cell is a field as the table shows it.
 func (s serverStatus) cell(name string) string {
 	text, found := s.get(name)
@@ -379,7 +375,7 @@ const leaderTime = 3 * time.Second
 
 // leader asks the servers who leads. It waits a little if nobody does.
 func (a *app) leader(ctx context.Context) (uint64, error) {
-	endpoints, err := a.members()
+	endpoints, err := a.endpoints()
 	if err != nil {
 		return 0, err
 	}

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"example.com/raftsteps/shared/internal/pager"
 	"example.com/raftsteps/shared/scenario"
 	"example.com/raftsteps/shared/trace"
 )
@@ -31,8 +33,8 @@ func (a *app) scenarioCommand() *cobra.Command {
 	var f scenarioFlags
 	cmd := &cobra.Command{
 		Use: "scenario [NAME]", Short: "Play a story of failure in the simulator", GroupID: groupLearn,
-		Long: `Plays a scenario against this stage's servers in the simulator, in virtual time, and tells what happens, event by event.
-The same seed gives the same run. The exit code is 0 if the stage fares as it declares: survives, or breaks.`,
+		Long: `Plays a scenario against this stage's servers in the simulator, in virtual time, and tells what happens: the chapters, decisions, losses,
+and the logs at the turning points; -v tells every event. The same seed gives the same run. The exit code is 0 if the stage fares as it declares: survives, or breaks.`,
 		Args: a.takes(0, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
@@ -49,7 +51,7 @@ The same seed gives the same run. The exit code is 0 if the stage fares as it de
 	flags.BoolVar(&f.all, "all", false, fmt.Sprintf("play all scenarios, a line each and no story; %d seeds unless --seeds says otherwise", allSeeds))
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run, or of the first")
 	flags.IntVar(&f.seeds, "seeds", 1, "how many runs, each with the next seed")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell every message, also those that repeat")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell everything: every message, save and repetition")
 	flags.StringVar(&f.trace, "trace", "", "write all events to this file, as lines of JSON")
 	return cmd
 }
@@ -131,11 +133,14 @@ func (a *app) playAll(f scenarioFlags) error {
 	return errors.Join(errs...)
 }
 
-// play plays one scenario and tells its story.
-func (a *app) play(f scenarioFlags, name string, seed uint64) (err error) {
-	narrator := trace.NewNarrator(a.stdout)
-	narrator.Color, narrator.Verbose = wantsColor(a.stdout), f.verbose
-	sinks := []trace.Sink{narrator.Tell}
+// play plays one scenario and tells its story, page by page on a terminal.
+func (a *app) play(f scenarioFlags, name string, seed uint64) error {
+	return pager.Show(a.stdout, func(w io.Writer) error { return a.playTo(w, f, name, seed) })
+}
+
+func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (err error) {
+	tell, end := a.teller(w, f)
+	sinks := []trace.Sink{tell}
 	if a.flags.output == "json" {
 		sinks = nil
 	}
@@ -161,7 +166,23 @@ func (a *app) play(f scenarioFlags, name string, seed uint64) (err error) {
 			return err
 		}
 	}
-	return errors.Join(narrator.Err(), a.asDeclared(r))
+	if err := errors.Join(end(), a.asDeclared(r)); err != nil || a.flags.output == "json" {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s %s, as this stage declares\n", name, a.fate(name))
+	return err
+}
+
+// teller returns who tells the story, and what to call at its end.
+func (a *app) teller(w io.Writer, f scenarioFlags) (tell trace.Sink, end func() error) {
+	if f.verbose {
+		n := trace.NewNarrator(w)
+		n.Color, n.Verbose = wantsColor(a.stdout), true
+		return n.Tell, n.Err
+	}
+	d := trace.NewDigest(w, trace.StoryLines)
+	d.Color = wantsColor(a.stdout)
+	return d.Tell, d.End
 }
 
 // showResult prints one line about a run.

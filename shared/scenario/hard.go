@@ -63,7 +63,7 @@ func figure8(r *run) {
 		r.finish("new", s1)
 		return
 	}
-	r.say("(e) n1 has committed x=old with an entry of its own; n5 must not lead")
+	r.say("(e), not (d): n1 has committed x=old with an entry of its own term; n5 must not lead")
 	r.put(s1, "y", "1")
 	r.crash(s1)
 	r.w.HealAll()

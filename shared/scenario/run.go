@@ -51,6 +51,12 @@ type run struct {
 
 	// writes are the commands that servers have applied, if somebody listens.
 	writes []write
+
+	// disks make a server of what is on a disk.
+	disks *durable
+
+	// logs are those that were told last.
+	logs logs
 }
 
 // write is a command that a server applied.
@@ -80,8 +86,10 @@ func (r *run) breaks(kind Kind, format string, args ...any) {
 // over reports whether the story has ended.
 func (r *run) over() bool { return r.kind != "" || r.w.Err() != nil }
 
+// say begins a chapter. The logs as the chapter before has left them come first.
 func (r *run) say(format string, args ...any) {
 	if !r.over() {
+		r.tellLogs()
 		r.w.Say(format, args...)
 	}
 }

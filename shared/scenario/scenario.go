@@ -250,6 +250,7 @@ func Play(s Stage, name string, seed uint64, sink trace.Sink) (Result, error) {
 func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error) {
 	r := &run{stage: s, story: story, seed: seed, invariants: check.NewInvariants(), wire: &tripwire{}}
 	if sink != nil {
+		r.logs.listened = true
 		sink = trace.Tee(sink, r.remember)
 	}
 	disks := &durable{new: s.New}
@@ -268,7 +269,7 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	r.w, disks.world = w, w
+	r.w, r.disks, disks.world = w, disks, w
 	return r, nil
 }
 
@@ -328,6 +329,7 @@ func (r *run) checkLedger() {
 }
 
 func (r *run) verdict() {
+	r.tellLogs()
 	e := trace.Event{Kind: trace.Verdict, Text: "survived: " + r.story.Claim}
 	if r.kind != "" {
 		e.Text = string(r.kind)

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -112,6 +113,9 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 		_, err := playTest(s, story.Name, 1, &again)
 		return err
 	})
+	if !story.exhaustive {
+		runs.Go(func() error { return short(s, story.Name) })
+	}
 	if err := runs.Wait(); err != nil {
 		t.Error(err)
 	} else if err := same(first, again); err != nil {
@@ -231,6 +235,27 @@ func playTest(s Stage, name string, seed uint64, record *[]byte) (Result, error)
 	}
 	*record = b.Bytes()
 	return result, err
+}
+
+// mostLines is how long a story may be on a screen: a Digest's limit, and a
+// table or two of which only a part would fit.
+const mostLines = trace.StoryLines + 12
+
+// short says what is wrong with a story as a person reads it.
+func short(s Stage, name string) error {
+	var b bytes.Buffer
+	d := trace.NewDigest(&b, trace.StoryLines)
+	result, err := Play(s, name, 1, d.Tell)
+	if err = errors.Join(err, d.End()); err != nil {
+		return err
+	}
+	switch lines := strings.Count(b.String(), "\n"); {
+	case lines > mostLines:
+		return fmt.Errorf("%s tells %s in %d lines; %d are enough", s.Name, name, lines, mostLines)
+	case !strings.Contains(b.String(), result.Why):
+		return fmt.Errorf("%s tells %s without its end, %q", s.Name, name, result.Why)
+	}
+	return nil
 }
 
 // same compares the traces of two plays of one run: hidden state, a real clock

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"example.com/raftsteps/shared/internal/pager"
 	"fmt"
 	"io"
 	"path"
@@ -75,7 +76,7 @@ func diff(_ context.Context, c *call) error {
 	default:
 		return usageError{fmt.Errorf("--color is auto, always or never, not %q", *paint)}
 	}
-	return paged(c.stdout, func(w io.Writer) error {
+	return pager.Show(c.stdout, func(w io.Writer) error {
 		p.Writer = bufio.NewWriter(w)
 		switch {
 		case len(changes) == 0:

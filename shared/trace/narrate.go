@@ -64,10 +64,24 @@ func (n *Narrator) Tell(e Event) {
 	if e.Node != 0 {
 		who = fmt.Sprintf("n%d", e.Node)
 	}
+	if e.Kind == Logs {
+		n.write(text)
+		return
+	}
 	line := fmt.Sprintf("%s  %s  %s", clock(e.At), n.paint(fmt.Sprintf("%-3s", who), nodeColour(e.Node)), n.paint(text, colour))
+	n.write(line)
+}
+
+func (n *Narrator) write(line string) {
 	if n.err == nil {
 		_, n.err = fmt.Fprintln(n.w, strings.TrimRight(line, " "))
 	}
+}
+
+// indent puts a table under the sentences of a story.
+func indent(table string) string {
+	margin := strings.Repeat(" ", 18)
+	return margin + strings.ReplaceAll(table, "\n", "\n"+margin)
 }
 
 // clock is a time since the start, in seconds down to the microsecond.
@@ -132,6 +146,8 @@ func (n *Narrator) sentence(e Event) (text, colour string) {
 		return because("syncs its disk", e.Text), dim
 	case Apply:
 		return applySentence(e), green
+	case Logs:
+		return indent(e.Text), ""
 	case Note:
 		return "— " + e.Text, bold
 	case Verdict:

@@ -58,6 +58,10 @@ const (
 	// Apply: a server applied a command to its state machine.
 	Apply Kind = "apply"
 
+	// Logs: the logs of all servers side by side, as a table in Text, with the
+	// entries by index, and the committed ones before a bar.
+	Logs Kind = "logs"
+
 	// Note: the story-teller speaks: what a scenario does and why.
 	Note Kind = "note"
 

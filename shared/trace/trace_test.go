@@ -52,6 +52,7 @@ func story() []Event {
 		{At: 7 * time.Second, Kind: Return, Client: 2, Message: `{"id":9,"ok":false,"error":{"code":"unknown","message":"the answer was lost","definite":false}}`},
 		{At: 8 * time.Second, Kind: Return, Client: 2, Message: `{"id":9,"ok":false,"error":{"code":"not_leader","message":"n2 leads","leader":"127.0.0.1:7002","definite":true}}`},
 		{At: 9 * time.Second, Node: 5, Kind: Drop, Text: `a message: unknown field "<b>"`},
+		{At: 9 * time.Second, Kind: Logs, Text: "n1 leads 4   1:x=1 | 4:noop\nn2           1:x=1 |"},
 		{At: 9 * time.Second, Kind: Verdict, Text: "the replicas differ", Reason: &Reason{Code: "replicas-differ", Text: "n3 holds x=1, the others x=2"}},
 		{At: 9 * time.Second, Kind: Verdict, Text: "survived"},
 	}

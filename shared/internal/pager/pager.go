@@ -1,4 +1,5 @@
-package steps
+// Package pager shows long texts on a terminal page by page.
+package pager
 
 import (
 	"errors"
@@ -10,17 +11,17 @@ import (
 	"golang.org/x/term"
 )
 
-// isTerminal says whether w is a person's screen.
-func isTerminal(w io.Writer) bool {
+// IsTerminal says whether w is a person's screen.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// paged calls print with where to print to: a pager if stdout is a terminal and
+// Show calls print with where to print to: a pager if stdout is a terminal and
 // there is a pager, else stdout itself. The pager is $PAGER, or less, told to
-// leave short texts on the screen, to pass colours, and not to clear the
+// leave short texts on the screen, to pass colors, and not to clear the
 // screen.
-func paged(stdout io.Writer, print func(io.Writer) error) error {
+func Show(stdout io.Writer, print func(io.Writer) error) error {
 	pager := pager(stdout)
 	if pager == nil {
 		return print(stdout)
@@ -43,7 +44,7 @@ func paged(stdout io.Writer, print func(io.Writer) error) error {
 // pager returns the pager to use, or nil for none. ^C is its own affair: killed
 // by it, less would leave the terminal in disorder.
 func pager(stdout io.Writer) *exec.Cmd {
-	if !isTerminal(stdout) {
+	if !IsTerminal(stdout) {
 		return nil
 	}
 	var cmd *exec.Cmd

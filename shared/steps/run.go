@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"errors"
+	"example.com/raftsteps/shared/internal/pager"
 	"flag"
 	"fmt"
 	"io"
@@ -25,6 +26,10 @@ const usage = `steps is the tool for people who climb.
       before is named there, with the reason. Also finds what only looks like a
       change (moves, white space) and what breaks the rules of the house.
 
+  go run ./shared/cmd/steps script 05 figure-8-an-entry-of-an-older-term
+      The story of one script of a stage's rules, message by message. Without a
+      name it lists the scripts.
+
   go run ./shared/cmd/steps table
       Plays every scenario against every stage and prints who survives what.
 
@@ -46,6 +51,7 @@ func commands() []command {
 		{"list", listHelp, list},
 		{"diff", diffHelp, diff},
 		{"check", checkHelp, check},
+		{"script", scriptHelp, script},
 		{"table", tableHelp, table},
 	}
 }
@@ -91,7 +97,7 @@ func Run(ctx context.Context, dir string, args []string, stdout, stderr io.Write
 		err := command.run(ctx, c)
 		return exit(err, command, c)
 	}
-	fmt.Fprintf(stderr, "steps: there is no command %q; there are list, diff, check, table and help\n", name)
+	fmt.Fprintf(stderr, "steps: there is no command %q; there are list, diff, check, script, table and help\n", name)
 	return 2
 }
 
@@ -147,5 +153,5 @@ func (c *call) parse(least, most int) ([]string, error) {
 
 // colour says whether to colour what goes to w.
 func colour(w io.Writer) bool {
-	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return pager.IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,7 +69,7 @@ func (p *pipes) dial() (net.Conn, error) {
 	case p.conns <- countingConn{theirs, &p.writes}:
 		return mine, nil
 	case <-p.closed:
-		return nil, errors.New("connection refused")
+		return nil, syscall.ECONNREFUSED
 	}
 }
 

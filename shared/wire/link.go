@@ -146,8 +146,22 @@ func (l *Link) take(b []byte, size int) []byte {
 }
 
 // patience is how long a peer may be away before that is worth a line in the
-// log: servers that start together do not find each other at once.
+// log: servers that start together do not find each other at once, and those
+// that stop together do not end in the same moment.
 const patience = time.Second
+
+// errHungUp is the end of a connection that the peer has closed.
+var errHungUp = errors.New("the peer has closed the connection")
+
+// away reports whether an error means only that the peer does not run.
+func away(err error) bool {
+	for _, sign := range []error{errHungUp, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
+}
 
 // Run keeps the link connected until ctx is done, and returns nil then.
 func (l *Link) Run(ctx context.Context) error {
@@ -171,9 +185,13 @@ func (l *Link) Run(ctx context.Context) error {
 		if errors.As(err, &no) { // it will say the same again
 			pause = l.limits.Backoff[1]
 		}
-		if err.Error() != told && !(errors.Is(err, syscall.ECONNREFUSED) && time.Since(began) < patience) {
+		level := slog.LevelWarn
+		if away(err) {
+			level = slog.LevelInfo
+		}
+		if err.Error() != told && !(away(err) && time.Since(began) < patience) {
 			told = err.Error()
-			l.log.Warn("no connection to a peer; trying again", "address", l.o.Address, "error", err)
+			l.log.Log(ctx, level, "no connection to a peer; trying again", "address", l.o.Address, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -268,7 +286,7 @@ func ask(c net.Conn, in *lines, line []byte) (api.Response, error) {
 			err = in.fill()
 		}
 		if errors.Is(err, io.EOF) {
-			err = errors.New("the connection was closed during the handshake")
+			err = errHungUp
 		}
 		if err != nil {
 			return api.Response{}, err

@@ -533,9 +533,28 @@ func TestLinkReconnects(t *testing.T) {
 		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
 		require.EqualValues(t, 1, k.Dropped())
 		require.Equal(t, 1, strings.Count(log.String(), "connection refused"), "the same trouble is logged once")
+		require.Equal(t, 1, strings.Count(log.String(), "level=INFO"), "a peer that does not run is one line")
+		require.NotContains(t, log.String(), "level=WARN")
 		require.Equal(t, 2, strings.Count(log.String(), "connected to a peer"))
 		end()
 		require.NoError(t, r.end())
+	})
+}
+
+// Servers that stop together do not tell that the others have gone.
+func TestLinkThatEndsWithItsPeerIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		p := newPipes()
+		r := serve(t, member1(&received{}, &logged{}), p)
+		end := runLink(t, link(p, &log, Limits{}))
+		synctest.Wait()
+		require.NoError(t, r.end())
+		later(patience / 2)
+		end()
+		require.Contains(t, log.String(), "connected to a peer")
+		require.NotContains(t, log.String(), "level=INFO")
+		require.NotContains(t, log.String(), "level=WARN")
 	})
 }
 

@@ -161,13 +161,17 @@ func (c *Client) ask(ctx context.Context, r api.Request) (api.Response, error) {
 	}
 }
 
-// once asks one server. What only reads does not wait for a server that stands
-// still: another can answer it.
+// once asks one server. It does not wait long for one that does not answer: a
+// read can go to another. Anything else, once sent, may have been done, so the
+// server must answer a read first.
 func (a *attempt) once(ctx context.Context, r api.Request) (api.Response, error) {
+	short, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
 	if onlyReads(r.Op) {
-		short, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
-		ctx = short
+		return a.at.do(short, r)
+	}
+	if response, err := a.at.do(short, api.Request{Op: api.Members}); err != nil {
+		return response, err
 	}
 	return a.at.do(ctx, r)
 }

@@ -117,7 +117,7 @@ func TestAClientDoesNotListenToTheRemoved(t *testing.T) {
 func TestAChangeIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	breaks := startFake(t, func(*fakeConn, api.Request) bool { return false })
+	breaks := startFake(t, says(func(*fakeConn, api.Request) bool { return false }, 5, true))
 	other := startFake(t, leads)
 	c := open(t, breaks.address, other.address)
 	err := c.Change(ctx, []api.Member{{ID: 4, Address: "a:4"}}, nil)
@@ -146,12 +146,37 @@ func TestMembersOfAServerThatStandsStill(t *testing.T) {
 	require.True(t, e.Definite)
 }
 
+// A server that does not answer is not sent a change: it could keep the change
+// for all its time, and nobody would know whether it was done.
+func TestAChangePassesAServerThatStandsStill(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	stands := startFake(t, silent)
+	leader := startFake(t, says(leads, 5, true))
+	require.NoError(t, open(t, stands.address, leader.address).Change(ctx, nil, []uint64{1}))
+	require.NoError(t, open(t, stands.address, leader.address).Transfer(ctx, 1))
+	_, err := open(t, stands.address, leader.address).Do(ctx, api.Request{Op: api.Cancel})
+	require.NoError(t, err)
+	for _, op := range []string{api.Change, api.Transfer, api.Cancel} {
+		require.Empty(t, stands.requests(op))
+		require.Len(t, leader.requests(op), 1)
+	}
+
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err = open(t, stands.address).Change(short, nil, []uint64{1})
+	var e *api.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, api.Unavailable, e.Code, "it was not sent, so it did not happen")
+	require.True(t, e.Definite)
+}
+
 // A follower sends it on to the leader, with all that it asks for.
 func TestAChangeGoesToTheLeader(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	leader := startFake(t, leads)
-	follower := startFake(t, names(&leader.address))
+	leader := startFake(t, says(leads, 5, true))
+	follower := startFake(t, says(names(&leader.address), 5, true))
 	c := open(t, follower.address)
 	require.NoError(t, c.Change(ctx, []api.Member{{ID: 4, Address: "127.0.0.1:7074"}}, []uint64{1}))
 	require.NoError(t, c.Transfer(ctx, 4))

@@ -317,3 +317,15 @@ func BenchmarkAppendResponse(b *testing.B) {
 		out = r.AppendJSON(out[:0])
 	}
 }
+
+// A member's address is one at which others can reach one machine.
+func TestCheckMemberAddress(t *testing.T) {
+	for _, good := range []string{"127.0.0.1:1", "[::1]:7021", "host:7021", "10.0.0.255:7021", "[fe80::1%eth0]:7021"} {
+		require.NoError(t, CheckMemberAddress(good))
+	}
+	for _, bad := range []string{"0.0.0.0:7021", "[::]:7021", "[::ffff:0.0.0.0]:7021", "255.255.255.255:7021", "224.0.0.1:7021", "[ff02::1]:7021", ":7021", "host"} {
+		require.Error(t, CheckMemberAddress(bad), bad)
+	}
+	r := Request{Op: Change, Add: []Member{{ID: 4, Address: "0.0.0.0:7074"}}}
+	require.ErrorContains(t, r.CheckChange(), `field "add[0].address": nobody can reach a server at "0.0.0.0:7074"`)
+}

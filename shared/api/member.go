@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,7 +70,7 @@ func checkAdded(i int, m Member, before []Member) error {
 	if err := checkID(at+".id", m.ID); err != nil {
 		return err
 	}
-	if err := CheckAddress(m.Address); err != nil {
+	if err := CheckMemberAddress(m.Address); err != nil {
 		return fmt.Errorf("field %q: %w", at+".address", err)
 	}
 	for _, other := range before {
@@ -110,6 +111,27 @@ func CheckAddress(address string) error {
 		return fmt.Errorf("%q has no usable host; write %s", address, like)
 	case err != nil || n == 0:
 		return fmt.Errorf("%q has no usable port; ports go from 1 to 65535", address)
+	}
+	return nil
+}
+
+// CheckMemberAddress says what is wrong with an address at which other servers
+// and clients are to reach a server, or nil. It refuses those at which one can
+// only listen, and those of many machines at once.
+func CheckMemberAddress(address string) error {
+	if err := CheckAddress(address); err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return nil // a name
+	}
+	switch ip = ip.Unmap(); {
+	case ip.IsUnspecified():
+		return fmt.Errorf("nobody can reach a server at %q, which means every address of its own machine; write the address that the others use, and in cluster.json \"listen\": %[1]q beside it", address)
+	case ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%q is not the address of one machine", address)
 	}
 	return nil
 }

@@ -182,7 +182,7 @@ It listens on ADDRESS, or on the port that follows from its number. It is no mem
 			}
 			c := cluster.Command{Do: cluster.Start, IDs: []uint64{id}}
 			if len(args) == 2 {
-				if err := api.CheckAddress(args[1]); err != nil {
+				if err := api.CheckMemberAddress(args[1]); err != nil {
 					return usagef("%v", err)
 				}
 				c.Address = args[1]

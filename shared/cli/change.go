@@ -206,7 +206,7 @@ func (a *app) newMembers(words []string) ([]api.Member, error) {
 					return nil, err
 				}
 			}
-			if err := api.CheckAddress(address); err != nil {
+			if err := api.CheckMemberAddress(address); err != nil {
 				return nil, usagef("%s: %v", part, err)
 			}
 			out = append(out, api.Member{ID: id, Address: address})

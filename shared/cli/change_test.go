@@ -794,6 +794,8 @@ func TestNodeWithAnAddress(t *testing.T) {
 		{[]string{"--id", "9"}, "--id 9: our.json has no such server; the servers are n1 (127.0.0.1:7971), n2 (127.0.0.1:7972), " +
 			"n3 (127.0.0.1:7973); a new one needs --address, where it shall listen"},
 		{[]string{"--id", "9", "--address", "7979"}, `--address: "7979" is not host:port`},
+		{[]string{"--id", "9", "--address", "0.0.0.0:7979"}, `--address: nobody can reach a server at "0.0.0.0:7979"`},
+		{[]string{"--id", "9", "--address", "127.0.0.1:7979", "--listen", "7979"}, `--listen: "7979" is not host:port`},
 		{[]string{"--id", "9", "--address", "127.0.0.1:7973"}, "the address 127.0.0.1:7973 is taken by n3"},
 		{[]string{"--id", "3", "--address", "127.0.0.1:7979"}, "--address: our.json has n3 at 127.0.0.1:7973; leave --address out, " +
 			"or give a new server a number that no server has had"},
@@ -804,6 +806,10 @@ func TestNodeWithAnAddress(t *testing.T) {
 	}
 	free := freeAddress(t)
 	b := start(t, s, "node", "--config", "our.json", "--id", "9", "--address", free)
+	b.shows("n9: listening address=" + free)
+	require.Zero(t, b.stop())
+
+	b = start(t, s, "node", "--config", "our.json", "--id", "9", "--address", "192.0.2.9:7979", "--listen", free)
 	b.shows("n9: listening address=" + free)
 	require.Zero(t, b.stop())
 

@@ -40,6 +40,9 @@ type nodeOptions struct {
 	// for none.
 	address string
 
+	// listen is where the server listens; "" if the configuration says it.
+	listen string
+
 	// supervised means that the standard input is a supervisor's pipe.
 	supervised bool
 
@@ -69,6 +72,7 @@ file names, takes no part in anything, and waits to be added.`
 	}
 	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
 	f.Uint64Var(&o.id, "id", 0, "which of its servers to run")
+	f.StringVar(&o.listen, "listen", "", "where the server listens, host:port, if that is not its address (0.0.0.0:PORT is every address of the machine)")
 	f.StringVar(&o.trace, "trace", "", "add all events, with the reason of each decision, to this file, as lines of JSON")
 	f.BoolVar(&o.supervised, supervisedFlag, false, "")
 	f.UintSliceVar(&o.cuts, cutFlag, nil, "")
@@ -91,9 +95,10 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", file.Config.Address(o.id))
+	listen := file.Config.ListenAddress(o.id)
+	ln, err := net.Listen("tcp", listen)
 	if err != nil {
-		return cluster.ListenError(node.Member{ID: o.id, Address: file.Config.Address(o.id)}, err)
+		return cluster.ListenError(node.Member{ID: o.id, Address: listen}, err)
 	}
 	log := a.logger(o.supervised).With("node", node.Name(o.id))
 	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
@@ -152,6 +157,12 @@ func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, 
 	if err := a.place(&file, o); err != nil {
 		return file, "", err
 	}
+	if o.listen != "" {
+		if err := api.CheckAddress(o.listen); err != nil {
+			return file, "", usagef("--listen: %v", err)
+		}
+		file.Config.Listen = map[uint64]string{o.id: o.listen}
+	}
 	data = file.Data(o.config)
 	if cmd.Flags().Changed("data") {
 		data = a.flags.data
@@ -174,7 +185,7 @@ func (a *app) place(file *cluster.File, o nodeOptions) error {
 		return usagef("--id %d: %s has no such server; the servers are %s; a new one needs --address, where it shall listen",
 			o.id, o.config, cluster.ServerList(file.Config))
 	}
-	if err := api.CheckAddress(o.address); err != nil {
+	if err := api.CheckMemberAddress(o.address); err != nil {
 		return usagef("--address: %v", err)
 	}
 	file.Config.Joiners = append(file.Config.Joiners, node.Member{ID: o.id, Address: o.address})

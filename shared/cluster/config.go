@@ -73,6 +73,9 @@ var (
 // compact their log. Where the members can change, joiners may be there, in the
 // shape of members: servers that were started later, whether they have become
 // members or not. The others have defaults.
+//
+// An address is where the other servers and the clients reach a server. One that
+// listens elsewhere has "listen" as well, such as "0.0.0.0:7021".
 type File struct {
 	// Config is what the servers agree on.
 	Config node.Config
@@ -193,9 +196,9 @@ func decode(text []byte) (File, error) {
 		case "secret":
 			c.Secret = d.String()
 		case "members":
-			d.Array(func() { c.Members = append(c.Members, decodeMember(&d)) })
+			d.Array(func() { c.Members = append(c.Members, decodeMember(&d, c)) })
 		case "joiners":
-			d.Array(func() { c.Joiners = append(c.Joiners, decodeMember(&d)) })
+			d.Array(func() { c.Joiners = append(c.Joiners, decodeMember(&d, c)) })
 		case "leader":
 			c.Leader = d.Uint()
 			if !d.Failed() && c.Leader == 0 {
@@ -227,18 +230,32 @@ func decodeCompact(d *strict.Decoder) int64 {
 	return int64(n)
 }
 
-func decodeMember(d *strict.Decoder) node.Member {
+// decodeMember reads a server. Where it listens goes to c.
+func decodeMember(d *strict.Decoder, c *node.Config) node.Member {
 	var m node.Member
+	var listen string
 	d.Object(func(field []byte) {
 		switch string(field) {
 		case "id":
 			m.ID = d.Uint()
 		case "address":
 			m.Address = d.String()
+		case "listen":
+			if listen = d.String(); !d.Failed() {
+				if err := api.CheckAddress(listen); err != nil {
+					d.Fail("%v", err)
+				}
+			}
 		default:
-			d.Fail("unknown field; a server has id and address")
+			d.Fail("unknown field; a server has id, address and perhaps listen")
 		}
 	})
+	if listen != "" {
+		if c.Listen == nil {
+			c.Listen = make(map[uint64]string)
+		}
+		c.Listen[m.ID] = listen
+	}
 	return m
 }
 
@@ -331,7 +348,7 @@ func checkServers(members, joiners []node.Member) error {
 		case m.Address == "":
 			return fmt.Errorf(`field "%s.address" is missing: it is host:port, such as "127.0.0.1:7021"`, at(i))
 		}
-		if err := api.CheckAddress(m.Address); err != nil {
+		if err := api.CheckMemberAddress(m.Address); err != nil {
 			return fmt.Errorf(`field "%s.address": %w`, at(i), err)
 		}
 		for j, other := range all[:i] {
@@ -414,6 +431,7 @@ type fileOnDisk struct {
 type memberOnDisk struct {
 	ID      uint64 `json:"id"`
 	Address string `json:"address"`
+	Listen  string `json:"listen,omitempty"`
 }
 
 func (f File) onDisk() fileOnDisk {
@@ -432,10 +450,10 @@ func (f File) onDisk() fileOnDisk {
 		out.DataDir = "."
 	}
 	for _, m := range c.Members {
-		out.Members = append(out.Members, memberOnDisk(m))
+		out.Members = append(out.Members, memberOnDisk{m.ID, m.Address, c.Listen[m.ID]})
 	}
 	for _, m := range c.Joiners {
-		out.Joiners = append(out.Joiners, memberOnDisk(m))
+		out.Joiners = append(out.Joiners, memberOnDisk{m.ID, m.Address, c.Listen[m.ID]})
 	}
 	return out
 }

@@ -58,6 +58,20 @@ func TestLoadReadsEveryFieldAndSortsTheMembers(t *testing.T) {
 	require.Equal(t, filepath.Join(filepath.Dir(path), "data"), got.Data(path))
 }
 
+// A server may listen elsewhere than where it is reached.
+func TestListen(t *testing.T) {
+	got, err := Load(writeConfig(t, members(`{"id":1,"address":"h:1"},{"listen":"0.0.0.0:7021","id":2,"address":"h:2"}`)))
+	require.NoError(t, err)
+	require.Equal(t, "h:1", got.Config.ListenAddress(1))
+	require.Equal(t, "0.0.0.0:7021", got.Config.ListenAddress(2))
+	require.Equal(t, "h:2", got.Config.Address(2))
+	path := filepath.Join(t.TempDir(), ConfigName)
+	require.NoError(t, got.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, got.Config, again.Config)
+}
+
 func TestLoadHasDefaults(t *testing.T) {
 	got, err := Load(writeConfig(t, `{"cluster":"c","secret":"0123456789abcdef","members":[{"id":1,"address":"localhost:7021"}]}`))
 	require.NoError(t, err)
@@ -84,7 +98,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"an array", `[]`, `want an object, found an array`},
 		{"two values", `{} {}`, `something follows the end of the JSON value`},
 		{"unknown field", with(`"elction_timeout_ms":[1,2]`), `field "elction_timeout_ms": unknown field; the fields are cluster, secret`},
-		{"unknown field of a member", members(`{"id":1,"adress":"h:1"}`), `field "adress": unknown field; a server has id and address`},
+		{"unknown field of a member", members(`{"id":1,"adress":"h:1"}`), `field "adress": unknown field; a server has id, address and perhaps listen`},
 		{"the line of a field", "{\n\n\"cluster\":\"c\",\n\"port\":1}", `my.json, line 4: field "port": unknown field`},
 		{"field twice", with(`"fsync":true,"fsync":false`), `field "fsync": this field appears twice`},
 		{"compact_bytes too small", with(`"compact_bytes":1`), `field "compact_bytes": 1 bytes; it must be from 4096 to 1099511627776; leave the field out for the default`},
@@ -109,10 +123,17 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"no port", members(`{"id":1,"address":"localhost"}`), `field "members[0].address": "localhost" is not host:port`},
 		{"no host", members(`{"id":1,"address":":7021"}`), `":7021" has no usable host`},
 		{"blank in the host", members(`{"id":1,"address":"a b:7021"}`), `"a b:7021" has no usable host`},
+		{"every address", members(`{"id":1,"address":"0.0.0.0:7021"}`), `field "members[0].address": nobody can reach a server at "0.0.0.0:7021"`},
+		{"every address, v6", members(`{"id":1,"address":"[::]:7021"}`), `nobody can reach a server at "[::]:7021"`},
+		{"every address, mapped", members(`{"id":1,"address":"[::ffff:0.0.0.0]:7021"}`), `nobody can reach a server at`},
+		{"multicast", members(`{"id":1,"address":"239.1.2.3:7021"}`), `"239.1.2.3:7021" is not the address of one machine`},
+		{"multicast, v6", members(`{"id":1,"address":"[ff02::1]:7021"}`), `is not the address of one machine`},
+		{"broadcast", members(`{"id":1,"address":"255.255.255.255:7021"}`), `is not the address of one machine`},
+		{"listen without a port", members(`{"id":1,"address":"h:1","listen":"0.0.0.0"}`), `field "listen": "0.0.0.0" is not host:port`},
 		{"port 0", members(`{"id":1,"address":"h:0"}`), `"h:0" has no usable port; ports go from 1 to 65535`},
 		{"port too high", members(`{"id":1,"address":"h:65536"}`), `"h:65536" has no usable port`},
 		{"port is a name", members(`{"id":1,"address":"h:http"}`), `"h:http" has no usable port`},
-		{"unknown field of a joiner", with(`"joiners":[{"id":2,"port":1}]`), `field "port": unknown field; a server has id and address`},
+		{"unknown field of a joiner", with(`"joiners":[{"id":2,"port":1}]`), `field "port": unknown field; a server has id, address and perhaps listen`},
 		{"joiner without id", with(`"joiners":[{"address":"h:2"}]`), `field "joiners[0].id" is missing or 0; IDs start at 1`},
 		{"joiner without address", with(`"joiners":[{"id":2}]`), `field "joiners[0].address" is missing`},
 		{"joiner is a member", with(`"joiners":[{"id":2,"address":"h:2"},{"id":1,"address":"h:3"}]`), `field "joiners[1].id": the id 1 is taken by members[0]; each server has its own`},

@@ -288,7 +288,7 @@ func (f File) AddressFor(id uint64) (string, error) {
 		}
 		pattern = address(id)
 	}
-	if pattern == "" || api.CheckAddress(pattern) != nil {
+	if pattern == "" || api.CheckMemberAddress(pattern) != nil {
 		return "", fmt.Errorf("the members' ports do not say which one %s should have; name its address, host:port", node.Name(id))
 	}
 	return pattern, nil

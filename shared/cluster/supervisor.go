@@ -144,15 +144,16 @@ func newServer(m node.Member) *server { return &server{member: m, cuts: make(map
 // checkPorts tells a person about a port in use before anything was started.
 func (s *supervisor) checkPorts() error {
 	for _, sv := range s.servers {
-		err := checkPort(sv.member)
+		at := node.Member{ID: sv.member.ID, Address: s.o.Folder.File.Config.ListenAddress(sv.member.ID)}
+		err := checkPort(at)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE) && s.o.Folder.Created:
-			return fmt.Errorf("%w, or take other ports with --fresh --base-port", ListenError(sv.member, err))
+			return fmt.Errorf("%w, or take other ports with --fresh --base-port", ListenError(at, err))
 		case errors.Is(err, syscall.EADDRINUSE):
 			// There is data that --fresh would throw away.
-			return fmt.Errorf("%w, or start another cluster with --data and --base-port", ListenError(sv.member, err))
+			return fmt.Errorf("%w, or start another cluster with --data and --base-port", ListenError(at, err))
 		case err != nil:
-			return ListenError(sv.member, err)
+			return ListenError(at, err)
 		}
 	}
 	return nil

@@ -107,7 +107,7 @@ func New(o Options) (*Host, error) {
 		return nil, fmt.Errorf("cluster %q has no secret, so its servers cannot trust each other; set one in the configuration", o.Config.Cluster)
 	}
 	if h.listen == nil && !(o.NoClients && o.Transport != nil) {
-		ln, err := wire.Listen(address)
+		ln, err := wire.Listen(o.Config.ListenAddress(o.ID))
 		if err != nil {
 			return nil, err
 		}

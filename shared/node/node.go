@@ -10,6 +10,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -109,6 +110,10 @@ type Config struct {
 	// member.
 	Joiners []Member
 
+	// Listen are the addresses on which servers listen that do not listen on
+	// their own: behind a forwarded port, or on every address of a machine.
+	Listen map[uint64]string
+
 	// Leader is the server that leads at first, in the stages in which a person
 	// appoints it; 0 elsewhere.
 	Leader uint64
@@ -146,6 +151,9 @@ func (c Config) Address(id uint64) string {
 	}
 	return ""
 }
+
+// ListenAddress returns the address on which a server listens, or "".
+func (c Config) ListenAddress(id uint64) string { return cmp.Or(c.Listen[id], c.Address(id)) }
 
 // Name is how people and logs call a server.
 func Name(id uint64) string { return fmt.Sprintf("n%d", id) }

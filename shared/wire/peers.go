@@ -224,7 +224,7 @@ func (p *Peers) check(h hello) error {
 	case h.from == 0 || h.from > api.MaxID:
 		return fmt.Errorf("n%d is no server: IDs go from 1 to 2^53", h.from)
 	}
-	if err := api.CheckAddress(h.address); err != nil {
+	if err := api.CheckMemberAddress(h.address); err != nil {
 		return fmt.Errorf("n%d does not say where it listens: %w", h.from, err)
 	}
 	return nil

@@ -35,10 +35,16 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 	cmd.Flags().IntVarP(&o.Servers, "servers", "n", 0, "how many servers a new cluster has (default 5)")
 	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is made if it is missing)")
 	cmd.Flags().BoolVar(&o.Fresh, "fresh", false, "throw away what is in the data folder, and start over")
+	if a.stage.Compacts {
+		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "how far the journal of a new cluster's servers may grow before they compact it (default 16 MiB)")
+	}
 	cmd.Flags().StringVar(&a.traceFile, "trace", "", "let each server add all its events to this file with its name at the end, such as FILE.n1")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
+		}
+		if cmd.Flags().Changed("compact-bytes") && (o.CompactBytes < cluster.MinCompact || o.CompactBytes > cluster.MaxCompact) {
+			return usagef("--compact-bytes is %d; it must be from %d to %d", o.CompactBytes, cluster.MinCompact, int64(cluster.MaxCompact))
 		}
 		o.Stage, o.Needs = a.stage.Name, a.needs()
 		o.BasePort, o.PortGiven = a.flags.basePort, a.flags.portGiven

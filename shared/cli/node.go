@@ -167,7 +167,10 @@ func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, 
 	if cmd.Flags().Changed("data") {
 		data = a.flags.data
 	}
-	return file, data, cluster.CheckStage(data, a.stage.Name)
+	if err := cluster.CheckStage(data, a.stage.Name); err != nil {
+		return file, data, err
+	}
+	return file, data, cluster.CheckOwn(data, o.config)
 }
 
 // place finds the server among those of the configuration, or adds it as one

@@ -241,6 +241,7 @@ var flagTypes = map[string]string{
 	"bool":      "true or false",
 	"duration":  "a length of time, such as 500ms or 5s",
 	"int":       "a whole number",
+	"int64":     "a whole number",
 	"uint":      "a whole number, and not below 0",
 	"uint64":    "a whole number, and not below 0",
 	"uintSlice": "whole numbers with commas between",

@@ -35,10 +35,10 @@ const (
 	// maxName is the longest name of a cluster, in bytes.
 	maxName = 128
 
-	// The range of compact_bytes: a journal that is replaced at every turn, and
+	// MinCompact and MaxCompact are the range of compact_bytes: a journal that is replaced at every turn, and
 	// one that no disk holds.
-	minCompact = 4 << 10
-	maxCompact = 1 << 40
+	MinCompact = 4 << 10
+	MaxCompact = 1 << 40
 
 	// maxFile is how long a cluster.json may be, in bytes.
 	maxFile = 1 << 20
@@ -223,8 +223,8 @@ func decode(text []byte) (File, error) {
 
 func decodeCompact(d *strict.Decoder) int64 {
 	n := d.Uint()
-	if !d.Failed() && (n < minCompact || n > maxCompact) {
-		d.Fail("%d bytes; it must be from %d to %d; leave the field out for the default", n, minCompact, int64(maxCompact))
+	if !d.Failed() && (n < MinCompact || n > MaxCompact) {
+		d.Fail("%d bytes; it must be from %d to %d; leave the field out for the default", n, MinCompact, int64(MaxCompact))
 		return 0
 	}
 	return int64(n)
@@ -458,11 +458,14 @@ func (f File) onDisk() fileOnDisk {
 	return out
 }
 
+// tempMark stands behind the name of a file that is being written.
+const tempMark = ".tmp"
+
 // writeFile writes a file with mode 0600 so that a crash leaves the old one or
 // the new one: write beside it, sync, rename, sync the folder.
 func writeFile(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)
-	temp, err := os.CreateTemp(dir, filepath.Base(path)+".tmp")
+	temp, err := os.CreateTemp(dir, filepath.Base(path)+tempMark)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -203,7 +203,7 @@ func TestSaveAndLoadAllFields(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigName)
 	made, err := New("06-test", 3, 7020, 0)
 	require.NoError(t, err)
-	made.Config.CompactBytes = minCompact
+	made.Config.CompactBytes = MinCompact
 	made.Config.Joiners = []node.Member{{ID: 4, Address: "127.0.0.1:7024"}, {ID: 9, Address: "127.0.0.1:7029"}}
 	require.NoError(t, made.Save(path))
 	got, err := Load(path)

@@ -77,6 +77,10 @@ type OpenOptions struct {
 	BasePort  int
 	PortGiven bool
 
+	// CompactBytes is what a cluster that is made up has of it; 0 for the default.
+	// A cluster that is there already must have it.
+	CompactBytes int64
+
 	// Needs are what the stage needs of the configuration.
 	Needs Needs
 
@@ -103,9 +107,15 @@ func Open(o OpenOptions) (*Folder, error) {
 		if o.PortGiven {
 			return nil, fmt.Errorf("%s says which ports the servers have; leave --base-port out", o.Config)
 		}
+		if o.CompactBytes != 0 {
+			return nil, fmt.Errorf("%s says when the servers compact their logs; leave --compact-bytes out", o.Config)
+		}
 		given = &f
 	}
 	if err := CheckStage(o.Dir, o.Stage); err != nil {
+		return nil, err
+	}
+	if err := CheckOwn(o.Dir, o.Config); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
@@ -190,6 +200,10 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 				f.Dir, MemberList(present.Config))
 		}
 	}
+	if o.CompactBytes != 0 && o.CompactBytes != present.Config.CompactBytes {
+		return fmt.Errorf("the cluster in %s has its compact_bytes already (see %s there); leave --compact-bytes out to go on with it, or throw it away with --fresh",
+			f.Dir, ConfigName)
+	}
 	f.File = present
 	return nil
 }
@@ -216,8 +230,15 @@ func (f *Folder) create(o OpenOptions) error {
 		leader = 1
 	}
 	file, err := New(o.Stage, servers, o.BasePort, leader)
-	f.File, f.Created = file, err == nil
-	return err
+	if err != nil {
+		return err
+	}
+	file.Config.CompactBytes = o.CompactBytes
+	if err := file.Check(); err != nil {
+		return err
+	}
+	f.File, f.Created = file, true
+	return nil
 }
 
 // Join adds a joiner to the configuration, for good: it outlives a crash. It
@@ -322,6 +343,39 @@ func sameFile(a, b string) bool {
 	}
 	two, err := os.Stat(b)
 	return err == nil && os.SameFile(one, two)
+}
+
+// CheckOwn refuses a folder that is somebody else's: one that is not empty, that
+// no cluster has used, and that does not hold the configuration which names it.
+func CheckOwn(dir, config string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the data folder: %w", err)
+	}
+	_, unmarked := os.Stat(filepath.Join(dir, stageName))
+	_, unnamed := Load(filepath.Join(dir, ConfigName))
+	if unmarked == nil || unnamed == nil || config != "" && sameFile(filepath.Dir(config), dir) {
+		return nil
+	}
+	for _, e := range entries {
+		if !isOurs(e) {
+			return fmt.Errorf("%s is not a data folder: it holds %s, which no cluster has made; name another folder with --data", dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// isOurs reports whether an entry of a folder looks like one that a cluster
+// makes. Each of its names alone may be somebody else's.
+func isOurs(e fs.DirEntry) bool {
+	if e.IsDir() {
+		return serverFolder.MatchString(e.Name())
+	}
+	name, _, _ := strings.Cut(e.Name(), tempMark)
+	return slices.Contains([]string{ConfigName, stageName, controlName, lockName}, name)
 }
 
 // CheckStage refuses a data folder that holds the data of another stage.

@@ -188,3 +188,59 @@ func TestOpenRefusesAFolderThatIsAFile(t *testing.T) {
 	_, err := open(t, OpenOptions{Dir: writeConfig(t, "")})
 	require.ErrorContains(t, err, "the data folder: ")
 }
+
+// A folder with somebody else's files is left alone, whatever its names are.
+func TestOpenRefusesAFolderThatIsNotOurs(t *testing.T) {
+	foreign := func(names ...string) string {
+		dir := t.TempDir()
+		for _, name := range names {
+			if serverFolder.MatchString(name) {
+				require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+			} else {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("theirs"), 0o644))
+			}
+		}
+		return dir
+	}
+	for _, names := range [][]string{{"hosts"}, {"hosts", "n1"}, {"hosts", ConfigName}, {"hosts", "lock"}, {"hosts", controlName}, {".hidden"}} {
+		for _, fresh := range []bool{false, true} {
+			dir := foreign(names...)
+			before, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			_, err = open(t, OpenOptions{Dir: dir, Fresh: fresh})
+			require.EqualError(t, err, dir+" is not a data folder: it holds "+names[0]+", which no cluster has made; name another folder with --data")
+			after, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Equal(t, len(before), len(after), "nothing was changed")
+		}
+	}
+
+	// What a start has left behind that did not succeed is ours.
+	_, err := open(t, OpenOptions{Dir: foreign("lock", "cluster.json.tmp123")})
+	require.NoError(t, err)
+	// So is a folder that a cluster has used, whatever else lies there.
+	dir := leave(t, OpenOptions{})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes"), nil, 0o644))
+	f, err := open(t, OpenOptions{Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	// And one whose configuration says that the data is there.
+	config := filepath.Join(foreign("notes"), "given.json")
+	file, err := New("02-test", 1, 7020, 0)
+	require.NoError(t, err)
+	require.NoError(t, file.Save(config))
+	_, err = open(t, OpenOptions{Dir: filepath.Dir(config), Config: config})
+	require.NoError(t, err)
+}
+
+func TestOpenTakesCompactBytesForANewCluster(t *testing.T) {
+	dir := leave(t, OpenOptions{CompactBytes: 65536, Needs: Needs{Compacts: true}})
+	f, err := open(t, OpenOptions{Dir: dir, Needs: Needs{Compacts: true}, CompactBytes: 65536})
+	require.NoError(t, err)
+	require.EqualValues(t, 65536, f.File.Config.CompactBytes)
+	require.NoError(t, f.Close())
+	_, err = open(t, OpenOptions{Dir: dir, Needs: Needs{Compacts: true}, CompactBytes: 65537})
+	require.EqualError(t, err, "the cluster in "+dir+" has its compact_bytes already (see cluster.json there); leave --compact-bytes out to go on with it, or throw it away with --fresh")
+	_, err = open(t, OpenOptions{Dir: t.TempDir(), Config: filepath.Join(dir, ConfigName), Needs: Needs{Compacts: true}, CompactBytes: 65536})
+	require.EqualError(t, err, filepath.Join(dir, ConfigName)+" says when the servers compact their logs; leave --compact-bytes out")
+}

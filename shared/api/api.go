@@ -412,6 +412,16 @@ func appendUint(b []byte, name string, v uint64) []byte {
 	return strconv.AppendUint(append(b, name...), v, 10)
 }
 
+// Size is about how many bytes of memory the request holds.
+func (r Request) Size() int {
+	const fields = 256
+	n := fields + len(r.Key) + len(r.Value) + len(r.Old) + len(r.Consistency) + 8*len(r.Remove)
+	for _, m := range r.Add {
+		n += 32 + len(m.Address)
+	}
+	return n
+}
+
 // Response is the answer to one request.
 type Response struct {
 	// ID is that of the request.
@@ -431,6 +441,16 @@ type Response struct {
 
 	// Error is nil if the operation was done.
 	Error *Error
+}
+
+// Size is about how many bytes of memory the response holds.
+func (r Response) Size() int {
+	const fields = 128
+	n := fields + len(r.Value) + len(r.Data)
+	if r.Error != nil {
+		n += fields + len(r.Error.Message)
+	}
+	return n
 }
 
 // Result makes the response to a command out of what the store gave.

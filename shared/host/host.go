@@ -1,10 +1,11 @@
 // Package host is the real world of a server: sockets, goroutines and a clock.
 //
 // A node.Server is single-threaded. Host gives it one goroutine, with one
-// select, that owns it: a tick, or something in the inbox. Whatever waits is
-// stepped, then comes one Flush, then the answers leave. However many clients
-// write at once, they share one Flush and so one fsync: the slower the disk,
-// the larger the batches.
+// select, that owns it: a tick, or something that waits. What waits is stepped,
+// then comes one Flush, then the answers leave. However many clients write at
+// once, they share one Flush and so one fsync: the slower the disk, the larger
+// the batches, up to a limit in bytes, so that heartbeats leave between them.
+// Messages of peers wait in a queue of their own, before the clients'.
 //
 // Around that goroutine there are those of package wire: one for each
 // connection, which reads, decodes and puts what it got into the inbox; and
@@ -138,7 +139,8 @@ func (h *Host) build() error {
 	o := h.o
 	h.loop = newLoop(o.ID, h.log, o.Trace)
 	h.loop.push = h.server.Batch
-	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Log: h.log}
+	h.loop.budget = wire.NewBudget(cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes))
+	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}
 	if h.transport = o.Transport; h.transport == nil {
 		self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID)}
 		t := newTCP(self, o.Limits, h.log, h.loop.receive)

@@ -12,9 +12,10 @@ import (
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/wire"
 )
 
-// Limits of the inbox.
+// Limits of what waits for the loop, and of what it takes at once.
 const (
 	// maxRequests is how many requests may wait for the loop; further ones are
 	// told that the server is busy.
@@ -22,12 +23,23 @@ const (
 
 	// maxBytes is how many bytes of peers' messages may wait; beyond that the
 	// goroutines that read the peers' connections wait.
-	maxBytes = 64 << 20
+	maxBytes = 16 << 20
+
+	// roundRequests and roundBytes are what the loop takes of clients in one
+	// round, and roundMessages bytes of what peers sent. So a round, which ends in
+	// one write to the disk, has a bounded length, and heartbeats leave on time.
+	roundRequests = 4 << 10
+	roundBytes    = 1 << 20
+	roundMessages = 4 << 20
+
+	// logBytes is what a request for the log counts in addition, for its answer.
+	logBytes = 128 << 10
 )
 
 // input is one thing that waits for the loop: a peer's message, a client's
 // request, or a change of who is cut off.
 type input struct {
+	bytes   int
 	from    uint64
 	line    []byte
 	request api.Request
@@ -35,10 +47,40 @@ type input struct {
 	control func()
 }
 
+// queue is what waits for the loop, the oldest first.
+type queue struct {
+	inputs []input
+	bytes  int
+}
+
+func (q *queue) add(in input) {
+	q.inputs = append(q.inputs, in)
+	q.bytes += in.bytes
+}
+
+// take moves the oldest inputs to batch: one if there is any, and further ones
+// while they are at most so many and have at most so many bytes together.
+func (q *queue) take(batch []input, count, bytes int) []input {
+	n := 0
+	for n < len(q.inputs) && n < count && (n == 0 || q.inputs[n].bytes <= bytes) {
+		bytes -= q.inputs[n].bytes
+		q.bytes -= q.inputs[n].bytes
+		n++
+	}
+	batch = append(batch, q.inputs[:n]...)
+	rest := copy(q.inputs, q.inputs[n:])
+	clear(q.inputs[rest:])
+	q.inputs = q.inputs[:rest]
+	return batch
+}
+
 // answer is one that waits for the end of its batch.
 type answer struct {
 	reply    func(api.Response)
 	response api.Response
+
+	// bytes are what the request counted for.
+	bytes int
 }
 
 // loop is the goroutine that owns a node.Server.
@@ -64,19 +106,24 @@ type loop struct {
 
 	metrics metrics
 
-	// answers of the present batch.
+	// batch is what the present round takes, answers what it answers.
+	batch   []input
 	answers []answer
 
-	// wake says that the inbox is not empty.
+	// budget counts the requests that have not been answered.
+	budget *wire.Budget
+
+	// wake says that something waits.
 	wake chan struct{}
 
-	mu       sync.Mutex
-	room     sync.Cond
-	inbox    []input
-	spare    []input
-	requests int
-	bytes    int
-	closed   bool
+	mu   sync.Mutex
+	room sync.Cond
+
+	// peers are messages and what the server wants done, clients are requests:
+	// peers never wait behind clients.
+	peers   queue
+	clients queue
+	closed  bool
 
 	// ended is closed once nothing will be answered any more.
 	ended chan struct{}
@@ -90,34 +137,54 @@ func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
 
 // request is the wire.Handler.
 func (l *loop) request(r api.Request, reply func(api.Response)) {
+	in := input{bytes: r.Size(), request: r, reply: reply}
+	if r.Op == api.Log {
+		in.bytes += logBytes
+	}
+	if refusal := l.admit(in); refusal != nil {
+		reply(api.Failed(r.ID, refusal))
+		return
+	}
+	l.awake()
+}
+
+// admit lets a request wait for the loop, or says why it may not.
+func (l *loop) admit(in input) *api.Error {
 	l.mu.Lock()
-	full, closed := l.requests >= maxRequests, l.closed
-	if !full && !closed {
-		l.requests++
-		l.inbox = append(l.inbox, input{request: r, reply: reply})
-	}
-	l.mu.Unlock()
+	defer l.mu.Unlock()
 	switch {
-	case closed:
-		reply(api.Failed(r.ID, stopping()))
-	case full:
-		reply(api.Failed(r.ID, &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("%d requests wait for this server already; this one was not begun; try again later", maxRequests)}))
-	default:
-		l.awake()
+	case l.closed:
+		return stopping()
+	case len(l.clients.inputs) >= maxRequests:
+		return busy("%d requests wait for this server already", maxRequests)
+	case !l.budget.Take(in.bytes):
+		return busy("the clients of this server hold %d bytes of it, as many as it gives them", l.budget.Limit())
 	}
+	l.clients.add(in)
+	return nil
+}
+
+func busy(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.Busy, Definite: true, Message: fmt.Sprintf(format, args...) + "; this request was not begun; try again later"}
 }
 
 // receive takes a peer's message. It waits while too much waits for the loop.
 func (l *loop) receive(from uint64, line []byte) {
 	l.mu.Lock()
-	for l.bytes > maxBytes && !l.closed {
+	for l.peers.bytes > maxBytes && !l.closed {
 		l.room.Wait()
 	}
 	if !l.closed {
-		l.bytes += len(line)
-		l.inbox = append(l.inbox, input{from: from, line: line})
+		l.peers.add(input{bytes: len(line), from: from, line: line})
 	}
+	l.mu.Unlock()
+	l.awake()
+}
+
+// do lets the loop call f.
+func (l *loop) do(f func()) {
+	l.mu.Lock()
+	l.peers.add(input{control: f})
 	l.mu.Unlock()
 	l.awake()
 }
@@ -129,23 +196,18 @@ func (l *loop) awake() {
 	}
 }
 
-// take empties the inbox.
-func (l *loop) take() []input {
+// take fills l.batch with what one round takes, and wakes the loop again if
+// something is left.
+func (l *loop) take() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	in := l.inbox
-	l.inbox, l.spare = l.spare[:0], nil
-	l.requests, l.bytes = 0, 0
+	l.batch = l.peers.take(l.batch[:0], roundRequests, roundMessages)
+	l.batch = l.clients.take(l.batch, roundRequests, roundBytes)
+	left := len(l.peers.inputs)+len(l.clients.inputs) > 0
 	l.room.Broadcast()
-	return in
-}
-
-// giveBack lets the memory of a batch be used again.
-func (l *loop) giveBack(in []input) {
-	clear(in)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.spare = in[:0]
+	l.mu.Unlock()
+	if left {
+		l.awake()
+	}
 }
 
 // run owns the server until ctx is done or its disk fails.
@@ -155,15 +217,15 @@ func (l *loop) run(ctx context.Context) error {
 	defer ticker.Stop()
 	c := clock{last: time.Now()}
 	for {
-		ticks := 0
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
-		case now := <-ticker.C:
-			ticks = c.due(now)
+		case <-ticker.C:
 		}
-		if err := l.round(ticks); err != nil {
+		// The ticks are counted in every round: under load there is always
+		// something to wake up for.
+		if err := l.round(c.due(time.Now())); err != nil {
 			return fmt.Errorf("%s stops, for what it saved cannot be trusted: %w", node.Name(l.id), err)
 		}
 	}
@@ -178,17 +240,17 @@ func (l *loop) close() {
 	l.mu.Unlock()
 }
 
-// round steps everything that waits, flushes once and lets the answers go. The
-// inbox comes before the ticks: what was received in time should count before
-// a timeout does.
+// round steps what waits, as much as one round takes, flushes once and lets the
+// answers go. What waits comes before the ticks: what was received in time should
+// count before a timeout does.
 func (l *loop) round(ticks int) error {
-	in := l.take()
-	l.metrics.inputs.Add(float64(len(in)))
+	l.take()
+	l.metrics.inputs.Add(float64(len(l.batch)))
 	l.metrics.rounds.Inc()
-	for i := range in {
-		l.step(&in[i])
+	for i := range l.batch {
+		l.step(&l.batch[i])
 	}
-	l.giveBack(in)
+	clear(l.batch)
 	for range ticks {
 		l.node.Tick()
 	}
@@ -201,6 +263,7 @@ func (l *loop) round(ticks int) error {
 	l.metrics.answers.Add(float64(len(l.answers)))
 	l.push(func() {
 		for _, a := range l.answers {
+			l.budget.Give(a.bytes)
 			a.reply(a.response)
 		}
 	})
@@ -215,11 +278,11 @@ func (l *loop) step(in *input) {
 		in.control()
 	case in.reply != nil:
 		l.emit(trace.Request, func(e *trace.Event) { e.Message = string(in.request.AppendJSON(nil)) })
-		reply, id := in.reply, in.request.ID
+		reply, id, bytes := in.reply, in.request.ID, in.bytes
 		l.node.Request(in.request, func(r api.Response) {
 			r.ID = id
 			l.emit(trace.Reply, func(e *trace.Event) { e.Message = string(r.AppendJSON(nil)) })
-			l.answers = append(l.answers, answer{reply, r})
+			l.answers = append(l.answers, answer{reply, r, bytes})
 		})
 	case l.isCut[in.from]:
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = in.from, l.id, string(in.line), "cut" })
@@ -248,27 +311,21 @@ func (l *loop) send(to uint64, line []byte) {
 func (l *loop) work(work func() error, done func(error)) {
 	l.workers.Go(func() error {
 		err := work()
-		l.mu.Lock()
-		l.inbox = append(l.inbox, input{control: func() { done(err) }})
-		l.mu.Unlock()
-		l.awake()
+		l.do(func() { done(err) })
 		return nil
 	})
 }
 
 // cut lets the loop drop, or pass, a peer's messages.
 func (l *loop) cut(peer uint64, drop bool) {
-	l.mu.Lock()
-	l.inbox = append(l.inbox, input{control: func() {
+	l.do(func() {
 		kind := trace.Heal
 		if delete(l.isCut, peer); drop {
 			kind, l.isCut[peer] = trace.Cut, true
 		}
 		l.emit(kind, func(e *trace.Event) { e.From, e.To = l.id, peer })
 		l.log.Info("messages to and from a peer", "peer", peer, "dropped", drop)
-	}})
-	l.mu.Unlock()
-	l.awake()
+	})
 }
 
 // sink is what the server traces to: nil if nobody listens.

@@ -17,6 +17,7 @@ import (
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/wire"
 )
 
 // recorder is a node.Server that notes what is done with it. It answers every
@@ -119,7 +120,7 @@ func (w *world) ask(key string) {
 }
 
 // However many inputs wait, they share one flush, and the answers leave after
-// it.
+// it. Messages of peers come first.
 func TestInputsThatWaitShareAFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -133,7 +134,7 @@ func TestInputsThatWaitShareAFlush(t *testing.T) {
 		w.ask("b")
 		w.start(t)
 		synctest.Wait()
-		require.Equal(t, []string{"request a", "n2 m", "request b", "flush"}, w.server.did)
+		require.Equal(t, []string{"n2 m", "request a", "request b", "flush"}, w.server.did)
 		require.Equal(t, []string{`{"id":7,"ok":true,"value":"a"}`, `{"id":7,"ok":true,"value":"b"}`}, w.said)
 		require.Zero(t, early)
 		w.stop(t)
@@ -312,6 +313,80 @@ func TestFullInboxIsBusy(t *testing.T) {
 	})
 }
 
+// put asks for a value of so many bytes to be written.
+func (w *world) put(bytes int) {
+	w.request(api.Request{ID: 7, Op: kv.Put, Key: "k", Value: strings.Repeat("v", bytes)}, func(r api.Response) {
+		w.said = append(w.said, string(r.AppendJSON(nil)))
+	})
+}
+
+// However much clients send, a round takes a bounded part of it, ticks come
+// between rounds, and a peer's message waits for one round at most.
+func TestRoundsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nil)
+		w.server.flush = func() error {
+			time.Sleep(node.TickInterval)
+			return nil
+		}
+		const each = roundBytes / 8
+		for range 80 {
+			w.put(each)
+		}
+		w.start(t)
+		time.Sleep(node.TickInterval / 2)
+		w.receive(2, []byte("vote"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		w.stop(t)
+		require.Len(t, w.said, 80)
+		var rounds [][]string
+		round := []string{}
+		for _, did := range w.server.did {
+			if round = append(round, did); did == "flush" {
+				rounds, round = append(rounds, round), nil
+			}
+		}
+		for i, r := range rounds[:11] {
+			puts := 0
+			for _, did := range r {
+				if did == "request k" {
+					puts++
+				}
+			}
+			require.LessOrEqual(t, puts*each, roundBytes)
+			require.Positive(t, puts)
+			if i > 0 {
+				require.Contains(t, r, "tick", "round %d", i)
+			}
+		}
+		require.Equal(t, "n2 vote", rounds[1][0])
+	})
+}
+
+// What clients have asked for and not been answered holds ServerBytes at most:
+// one request more is told so, and it has room again once others are answered.
+func TestRequestsOfAllClientsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nil)
+		w.budget = wire.NewBudget(1 << 20)
+		for range 1000 {
+			w.put(100 << 10)
+		}
+		require.LessOrEqual(t, w.budget.Used(), int64(1<<20))
+		require.Len(t, w.said, 990)
+		require.Equal(t, `{"id":7,"ok":false,"error":{"code":"busy","message":"the clients of this server hold 1048576 bytes of it, `+
+			`as many as it gives them; this request was not begun; try again later","definite":true}}`, w.said[0])
+		w.start(t)
+		synctest.Wait()
+		require.Zero(t, w.budget.Used())
+		w.put(100 << 10)
+		synctest.Wait()
+		require.Equal(t, `{"id":7,"ok":true,"value":"k"}`, w.said[1000])
+		w.stop(t)
+	})
+}
+
 // Peers whose messages wait for the loop have to wait as well; none is lost.
 func TestFullInboxHoldsPeersBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -408,7 +483,6 @@ func TestTrace(t *testing.T) {
 		w.stop(t)
 		require.Equal(t, []string{
 			`0s n1 role 0>0  leader`,
-			`1ms n1 request 0>0 {"id":7,"op":"get","key":"x"}`,
 			`1ms n1 deliver 2>1 m`,
 			`1ms n1 cut 1>2`,
 			`1ms n1 drop 2>1 lost cut`,
@@ -417,6 +491,7 @@ func TestTrace(t *testing.T) {
 			`1ms n1 send 1>9 too much`,
 			`1ms n1 drop 1>9  the link's queue is full, or there is no such link`,
 			`1ms n1 heal 1>2`,
+			`1ms n1 request 0>0 {"id":7,"op":"get","key":"x"}`,
 			`1ms n1 reply 0>0 {"id":7,"ok":true,"value":"x"}`,
 		}, events)
 	})

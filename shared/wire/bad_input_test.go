@@ -205,6 +205,7 @@ func TestTenThousandConnections(t *testing.T) {
 		n, limits.Conns = files/3, files/6
 		t.Logf("this process may open %d files only, so there are %d connections and a limit of %d", files, n, limits.Conns)
 	}
+	limits.PerAddress = limits.Conns
 	r := serve(t, &Server{Ops: api.Commands(), Handler: store(), Limits: limits}, listen(t))
 	other := newBystander(t, r.ln.Addr().String())
 	other.unharmed(t)

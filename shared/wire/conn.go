@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
 )
 
 // A connection is closed in two steps: this side sends no more, and then takes
@@ -36,12 +37,18 @@ type conn struct {
 	s  *Server
 	nc net.Conn
 
-	// in, readBy, writeBy and halfSince belong to the goroutine that reads or
-	// writes. halfSince is when the reader first had to wait for the end of a
-	// line.
+	// address is what the connection counts for; "" if it has none. since is when
+	// it was accepted.
+	address string
+	since   time.Time
+
+	// in, readBy, writeBy, text and halfSince belong to the goroutine that reads
+	// or writes. text is the buffer for answers. halfSince is when the reader
+	// first had to wait for the end of a line.
 	in        lines
 	readBy    deadline
 	writeBy   deadline
+	text      []byte
 	halfSince time.Time
 
 	// idle is how long the connection may be silent; a peer's goes on while the
@@ -52,8 +59,9 @@ type conn struct {
 	// isWeb is true once the HTTP server has the connection.
 	isWeb atomic.Bool
 
-	// spoken says that the first bytes have come, and that they were not HTTP.
-	spoken bool
+	// spoken says that the first bytes have come, and that they were not HTTP;
+	// greeted that they were a hello.
+	spoken, greeted bool
 
 	// handle takes the next line; it belongs to the reader.
 	handle func(line []byte) error
@@ -66,9 +74,10 @@ type conn struct {
 	// changed is signalled when something changed that the reader may wait for.
 	changed sync.Cond
 
-	// out are answers that are not yet being written; spare is an empty buffer
-	// to put in its place.
-	out, spare []byte
+	// out are answers that are not yet being written; spare is an empty slice to
+	// put in its place. Whoever writes them puts them into words as well, so that
+	// this costs the goroutine that answers nothing.
+	out, spare []api.Response
 
 	// writing is true while some goroutine has the task to write out. Whoever
 	// sets it must see to it.
@@ -84,6 +93,10 @@ type conn struct {
 	anonymous int
 	serial    uint64
 
+	// owed are the bytes of the requests in flight, with room for their answers;
+	// unsent those of the answers that the client has not taken.
+	owed, unsent int
+
 	// said counts the answers; heard is how many there were when the reader last
 	// found that nothing came.
 	said, heard uint64
@@ -96,7 +109,8 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, reading: true}
-	c.in = lines{r: nc, limit: s.limits.Line}
+	c.address, c.since = addressOf(nc.RemoteAddr()), time.Now()
+	c.in = lines{r: nc, limit: s.limits.Line, budget: s.long}
 	c.idle = s.limits.Idle
 	c.readBy.set = nc.SetReadDeadline
 	c.writeBy.set = nc.SetWriteDeadline
@@ -116,8 +130,11 @@ func (c *conn) run(k kind) {
 		c.handle = c.firstLine
 		err = c.serve()
 	case newcomer:
-		c.handle, c.in.limit, c.idle = c.helloOnly, maxHello, c.s.limits.HalfLine
-		if err = c.serve(); !errors.Is(err, errPeer) {
+		c.handle, c.in.limit, c.idle = c.helloOnly, maxHello, c.s.limits.Dial
+		switch err = c.serve(); {
+		case errors.Is(err, errHTTP):
+			err = c.refuseHTTP(c.tooMany())
+		case !c.greeted:
 			err = c.tooMany()
 		}
 	default:
@@ -137,7 +154,8 @@ func (c *conn) run(k kind) {
 
 func (c *conn) tooMany() *api.Error {
 	return &api.Error{Code: api.Busy, Definite: true,
-		Message: fmt.Sprintf("this server has %d clients, as many as it takes; try again later", c.s.limits.Conns)}
+		Message: fmt.Sprintf("this server takes %d clients, at most %d from one address, and has no place for this one; try again later",
+			c.s.limits.Conns, c.s.limits.PerAddress)}
 }
 
 // turnAway says that there are too many and closes at once, without waiting
@@ -209,12 +227,11 @@ func (c *conn) request(line []byte) error {
 	if err != nil {
 		return c.refuse(r.ID, err)
 	}
-	serial, err := c.begin(r.ID)
+	f, err := c.begin(r)
 	if err != nil {
 		return c.refuse(r.ID, err)
 	}
-	id := r.ID
-	c.s.Handler(r, func(a api.Response) { c.answer(id, serial, a) })
+	c.s.Handler(r, func(a api.Response) { c.answer(f, a) })
 	return nil
 }
 
@@ -231,7 +248,7 @@ func (c *conn) refuse(id uint64, err error) error {
 	c.s.log.Debug("a request was refused", "client", c.nc.RemoteAddr(), "code", e.Code, "error", e.Message)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waitForRoom()
+	c.waitForRoom(0)
 	c.put(api.Failed(id, e))
 	if c.dead {
 		return net.ErrClosed
@@ -239,49 +256,82 @@ func (c *conn) refuse(id uint64, err error) error {
 	return nil
 }
 
+// flight is a request in flight.
+type flight struct {
+	id, serial uint64
+
+	// bytes are what it counts for.
+	bytes int
+
+	// reads is true if it changes nothing, so that it can be refused at any time.
+	reads bool
+}
+
 // begin counts a request as in flight, once there is room for it.
-func (c *conn) begin(id uint64) (serial uint64, err error) {
+func (c *conn) begin(r api.Request) (flight, error) {
+	f := flight{id: r.ID, bytes: r.Size(), reads: !changes(r.Op)}
+	if f.reads || r.Op == kv.Append {
+		f.bytes += kv.MaxValue
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waitForRoom()
+	c.waitForRoom(f.bytes)
 	switch {
 	case c.dead:
-		return 0, net.ErrClosed
+		return f, net.ErrClosed
 	case c.stopping():
-		return 0, stopped()
+		return f, stopped()
 	}
 	c.serial++
-	if id == 0 {
+	f.serial = c.serial
+	if f.id == 0 {
 		c.anonymous++
-		return c.serial, nil
+		c.owed += f.bytes
+		return f, nil
 	}
-	if _, found := c.waiting[id]; found {
-		return 0, &api.Error{Code: api.BadRequest, Definite: true,
-			Message: fmt.Sprintf("a request with id %d is still in flight on this connection; this second one was not begun", id)}
+	if _, found := c.waiting[f.id]; found {
+		return f, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("a request with id %d is still in flight on this connection; this second one was not begun", f.id)}
 	}
 	if c.waiting == nil {
 		c.waiting = make(map[uint64]uint64)
 	}
-	c.waiting[id] = c.serial
-	return c.serial, nil
+	c.waiting[f.id] = f.serial
+	c.owed += f.bytes
+	return f, nil
+}
+
+// changes reports whether an operation may change something. Only the answers
+// of those that do not are long, append's apart.
+func changes(op string) bool {
+	switch op {
+	case kv.Get, api.Log, api.Status, api.Members:
+		return false
+	}
+	return true
 }
 
 // answer puts the answer of a request into out.
-func (c *conn) answer(id, serial uint64, a api.Response) {
+func (c *conn) answer(f flight, a api.Response) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.settled || c.dead {
 		return
 	}
 	switch {
-	case id != 0 && c.waiting[id] == serial:
-		delete(c.waiting, id)
-	case id == 0 && c.anonymous > 0:
+	case f.id != 0 && c.waiting[f.id] == f.serial:
+		delete(c.waiting, f.id)
+	case f.id == 0 && c.anonymous > 0:
 		c.anonymous--
 	default:
-		panic(fmt.Sprintf("wire: request %d was answered twice", id))
+		panic(fmt.Sprintf("wire: request %d was answered twice", f.id))
 	}
-	a.ID = id
+	c.owed -= f.bytes
+	if long := a.Size() > smallBuffer; long && f.reads && c.s.Budget.Used() > c.s.Budget.Limit() {
+		a = api.Failed(f.id, &api.Error{Code: api.Busy, Definite: true,
+			Message: fmt.Sprintf("the clients of this server hold %d bytes of it, as many as it gives them; this request changed nothing; try again later", c.s.Budget.Limit())})
+	}
+	a.ID = f.id
 	c.put(a)
 	c.changed.Broadcast()
 }
@@ -292,7 +342,9 @@ func (c *conn) put(a api.Response) {
 		return
 	}
 	c.said++
-	c.out = append(a.AppendJSON(c.out), '\n')
+	c.unsent += a.Size()
+	c.s.Budget.Add(a.Size())
+	c.out = append(c.out, a)
 	if !c.reading && !c.writing {
 		c.writing = true
 		c.s.flush(c)
@@ -301,10 +353,10 @@ func (c *conn) put(a api.Response) {
 
 func (c *conn) inFlight() int { return len(c.waiting) + c.anonymous }
 
-// waitForRoom makes the reader wait while too much is in flight or unread.
-// That is the back pressure: a reader that waits reads nothing. c.mu is held.
-func (c *conn) waitForRoom() {
-	for !c.dead && (c.inFlight() >= c.s.limits.InFlight || len(c.out) >= c.s.limits.Out) {
+// waitForRoom makes the reader wait until as many bytes more may be held. That
+// is the back pressure: a reader that waits reads nothing. c.mu is held.
+func (c *conn) waitForRoom(bytes int) {
+	for !c.dead && (c.inFlight() >= c.s.limits.InFlight || c.isFull(bytes)) {
 		if len(c.out) > 0 && !c.writing {
 			c.writing = true
 			c.mu.Unlock()
@@ -338,17 +390,24 @@ func (c *conn) resume() {
 	c.mu.Unlock()
 }
 
+// isFull reports whether the connection holds too much to hold as many bytes
+// more. c.mu is held.
+func (c *conn) isFull(bytes int) bool {
+	held := c.owed + c.unsent
+	return held > 0 && held+bytes > c.s.limits.ConnBytes
+}
+
 // flush writes until out is empty. Whoever calls it has set c.writing.
 func (c *conn) flush() {
 	c.mu.Lock()
 	for len(c.out) > 0 && !c.dead {
-		b := c.out
+		out := c.out
 		c.out, c.spare = c.spare[:0], nil
 		c.mu.Unlock()
-		err := c.write(b)
+		err := c.writeAnswers(out)
 		c.mu.Lock()
-		if cap(b) <= keepBuffer {
-			c.spare = b
+		if clear(out); cap(out) <= keepAnswers {
+			c.spare = out
 		}
 		if err != nil {
 			c.s.log.Debug("a client does not take its answers; the connection is closed", "client", c.nc.RemoteAddr(), "error", err)
@@ -360,6 +419,41 @@ func (c *conn) flush() {
 	c.writing = false
 	c.changed.Broadcast()
 	c.mu.Unlock()
+}
+
+// keepAnswers is how long a slice of answers may be to be used again.
+const keepAnswers = 1 << 10
+
+// writeAnswers puts answers into words and writes them, a chunk at a time: so
+// much memory, or that of one answer, does a client cost that does not read.
+func (c *conn) writeAnswers(answers []api.Response) error {
+	bytes := 0
+	for i := range answers {
+		bytes += answers[i].Size()
+		c.text = append(answers[i].AppendJSON(c.text), '\n')
+		answers[i] = api.Response{}
+		if len(c.text) < writeChunk && i+1 < len(answers) {
+			continue
+		}
+		if err := c.write(c.text); err != nil {
+			return err
+		}
+		c.sent(bytes)
+		bytes = 0
+		if c.text = c.text[:0]; cap(c.text) > 2*writeChunk {
+			c.text = nil
+		}
+	}
+	return nil
+}
+
+// sent counts bytes of answers as taken by the client.
+func (c *conn) sent(bytes int) {
+	c.s.Budget.Give(bytes)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsent -= bytes
+	c.changed.Broadcast()
 }
 
 func (c *conn) write(b []byte) error {
@@ -393,6 +487,10 @@ func (c *conn) more() error {
 			continue // wakeReader came before the deadline was set
 		}
 		err := c.in.fill()
+		if errors.Is(err, errNoRoom) {
+			return &api.Error{Code: api.Busy, Definite: true,
+				Message: fmt.Sprintf("long lines that are still arriving hold %d bytes, as many as this server gives them; the connection is closed; try again later", c.s.long.Limit())}
+		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -480,7 +578,7 @@ func (c *conn) giveUp(why string) {
 	for range c.anonymous {
 		ids = append(ids, 0)
 	}
-	c.waiting, c.anonymous = nil, 0
+	c.waiting, c.anonymous, c.owed = nil, 0, 0
 	for _, id := range ids {
 		c.put(api.Failed(id, unknown))
 	}
@@ -522,6 +620,8 @@ func (c *conn) settle(last *api.Error) {
 		c.changed.Wait()
 	}
 	c.dead = true
+	c.s.Budget.Give(c.unsent)
+	c.unsent, c.out, c.spare = 0, nil, nil
 }
 
 // linger lets the client read the last answers before the connection is gone.

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"example.com/raftsteps/shared/api"
 )
 
 // errHTTP says that a connection speaks HTTP.
@@ -105,4 +108,15 @@ func (c *conn) serveHTTP() {
 	case <-c.s.web.done:
 		_ = nc.Close()
 	}
+}
+
+// refuseHTTP answers a request that has not been read. It returns io.EOF, for
+// there is nothing left to say.
+func (c *conn) refuseHTTP(e *api.Error) error {
+	body := append(api.Failed(0, e).AppendJSON(nil), '\n')
+	head := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", len(body))
+	if c.write(append([]byte(head), body...)) == nil {
+		c.linger(e)
+	}
+	return io.EOF
 }

@@ -12,17 +12,33 @@ type Limits struct {
 	// client takes.
 	PeerLine int
 
-	// Conns is how many clients may be connected at once. Peers do not count.
+	// Conns is how many clients may be connected at once. Peers do not count. A
+	// process that may open few files takes fewer; see Server.Serve.
 	Conns int
+
+	// PerAddress is how many of them may come from one address, or from one
+	// 64-bit prefix of IPv6; half of Conns by default.
+	PerAddress int
+
+	// Newcomers is how many connections may be open beyond these, so that a peer
+	// finds room to say who it is.
+	Newcomers int
 
 	// InFlight is how many requests of one connection may wait for their
 	// answers. At that number the connection is not read any further.
 	InFlight int
 
-	// Out is how many bytes of answers may wait for a client to read them.
-	// Above it the connection is not read any further; what can still be added
-	// are the answers to requests in flight.
-	Out int
+	// ConnBytes is how many bytes one connection may make the server hold: its
+	// requests in flight, room for the answers to those that read, and the answers
+	// that the client has not taken. At that number the connection is not read any
+	// further.
+	ConnBytes int
+
+	// ServerBytes is how many bytes all clients together may make the server
+	// hold: requests in flight and answers that were not taken. At that number
+	// further requests are answered with busy. Lines above 64 KiB that are still
+	// arriving may hold as much once more.
+	ServerBytes int
 
 	// HalfLine is how long a line may take from its first byte to its newline.
 	HalfLine time.Duration
@@ -55,19 +71,21 @@ type Limits struct {
 // data centre.
 func DefaultLimits() Limits {
 	return Limits{
-		Line:       1 << 20,
-		PeerLine:   8 << 20,
-		Conns:      4096,
-		InFlight:   1024,
-		Out:        1 << 20,
-		HalfLine:   10 * time.Second,
-		Idle:       5 * time.Minute,
-		Write:      10 * time.Second,
-		Drain:      3 * time.Second,
-		Dial:       3 * time.Second,
-		Backoff:    [2]time.Duration{20 * time.Millisecond, time.Second},
-		QueueLines: 8192,
-		QueueBytes: 32 << 20,
+		Line:        1 << 20,
+		PeerLine:    8 << 20,
+		Conns:       4096,
+		Newcomers:   96,
+		InFlight:    1024,
+		ConnBytes:   4 << 20,
+		ServerBytes: 64 << 20,
+		HalfLine:    10 * time.Second,
+		Idle:        5 * time.Minute,
+		Write:       10 * time.Second,
+		Drain:       3 * time.Second,
+		Dial:        3 * time.Second,
+		Backoff:     [2]time.Duration{20 * time.Millisecond, time.Second},
+		QueueLines:  8192,
+		QueueBytes:  32 << 20,
 	}
 }
 
@@ -78,8 +96,10 @@ func (l Limits) filled() Limits {
 		{&l.Line, &d.Line},
 		{&l.PeerLine, &d.PeerLine},
 		{&l.Conns, &d.Conns},
+		{&l.Newcomers, &d.Newcomers},
 		{&l.InFlight, &d.InFlight},
-		{&l.Out, &d.Out},
+		{&l.ConnBytes, &d.ConnBytes},
+		{&l.ServerBytes, &d.ServerBytes},
 		{&l.QueueLines, &d.QueueLines},
 		{&l.QueueBytes, &d.QueueBytes},
 	} {

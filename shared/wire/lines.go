@@ -6,8 +6,12 @@ import (
 	"io"
 )
 
-// errLong says that a line is above its limit.
-var errLong = errors.New("a line above the limit")
+// errLong says that a line is above its limit, errNoRoom that there is no memory
+// for a long one now.
+var (
+	errLong   = errors.New("a line above the limit")
+	errNoRoom = errors.New("no room for a long line")
+)
 
 // The buffer of a connection starts small, since most connections are quiet
 // and there may be thousands. It grows with what arrives, and what it grew
@@ -29,6 +33,11 @@ type lines struct {
 
 	// full says that the last read filled the buffer: more was waiting.
 	full bool
+
+	// budget is asked for what the buffer holds above keepBuffer, of which it has
+	// given took.
+	budget *Budget
+	took   int
 }
 
 // next returns the next line that is complete, without its newline and a
@@ -59,9 +68,12 @@ func (l *lines) next() ([]byte, bool, error) {
 // half reports whether the beginning of a line waits for its end.
 func (l *lines) half() bool { return l.end > l.start }
 
-// fill reads once. It must be called only when next has nothing to return.
+// fill reads once. It must be called only when next has nothing to return. It
+// returns errNoRoom if the budget has nothing left for a long line.
 func (l *lines) fill() error {
-	l.makeRoom()
+	if err := l.makeRoom(); err != nil {
+		return err
+	}
 	n, err := l.r.Read(l.buf[l.end:])
 	l.end += n
 	l.full = l.end == len(l.buf)
@@ -71,7 +83,7 @@ func (l *lines) fill() error {
 	return err
 }
 
-func (l *lines) makeRoom() {
+func (l *lines) makeRoom() error {
 	waiting := l.end - l.start
 	size := max(len(l.buf), smallBuffer)
 	switch {
@@ -81,6 +93,9 @@ func (l *lines) makeRoom() {
 		size *= 2
 	case waiting == 0 && size > keepBuffer:
 		size = keepBuffer
+	}
+	if !l.account(size) {
+		return errNoRoom
 	}
 	switch {
 	case size != len(l.buf):
@@ -92,4 +107,24 @@ func (l *lines) makeRoom() {
 	}
 	l.scanned -= l.start
 	l.start, l.end = 0, waiting
+	return nil
+}
+
+// account asks the budget for a buffer of this size, or returns false.
+func (l *lines) account(size int) bool {
+	more := max(0, size-keepBuffer) - l.took
+	if more > 0 && !l.budget.Take(more) {
+		return false
+	}
+	if more < 0 {
+		l.budget.Give(-more)
+	}
+	l.took += more
+	return true
+}
+
+// release gives the budget back what it gave, and asks it no more.
+func (l *lines) release() {
+	l.account(0)
+	l.budget = nil
 }

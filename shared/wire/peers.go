@@ -233,13 +233,16 @@ func (p *Peers) check(h hello) error {
 // hello answers the handshake that begins with line and, if it succeeds, hands
 // the connection over to servePeer.
 func (c *conn) hello(line []byte) error {
-	c.in.limit = maxHello
+	c.in.limit, c.greeted = maxHello, true
 	h, err := c.handshake(line)
 	if err != nil {
-		c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err)
+		c.s.helloNews.say(func(before int) {
+			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
+		})
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
 	}
 	c.isPeer, c.idle, c.in.limit = true, c.s.limits.Idle, c.s.limits.PeerLine
+	c.in.release()
 	c.s.becomePeer(c)
 	c.s.peers.Go(func() error {
 		c.servePeer(h.from, h.address)

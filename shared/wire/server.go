@@ -1,12 +1,14 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +37,10 @@ type Server struct {
 	// Limits bound what clients can cost; zero fields have their defaults.
 	Limits Limits
 
+	// Budget counts the answers that clients have not taken. A Handler that keeps
+	// requests counts these in it as well. nil means one of Limits.ServerBytes.
+	Budget *Budget
+
 	// Log takes what an operator should know; nil means nobody reads it.
 	Log *slog.Logger
 
@@ -49,6 +55,7 @@ type Server struct {
 	http    *http.Server
 	web     *httpListener
 	limits  Limits
+	long    *Budget
 	log     *slog.Logger
 	clients errgroup.Group
 	peers   errgroup.Group
@@ -66,8 +73,13 @@ type Server struct {
 	conns map[*conn]kind
 	count [kinds]int
 
-	// lastFull is when the log last said that there are too many clients.
-	lastFull time.Time
+	// from counts the clients by their address; newcomers are those there are, in
+	// the order in which they came.
+	from      map[string]int
+	newcomers []*conn
+
+	// fullNews and helloNews keep the log short.
+	fullNews, helloNews news
 
 	batch struct {
 		mu   sync.Mutex
@@ -85,31 +97,25 @@ const (
 	// client is a connection within Limits.Conns.
 	client kind = iota
 
-	// newcomer is one beyond: it may stay if its first line is a hello. So
+	// newcomer is one beyond, or one beyond the share of its address: it may stay
+	// if its first line is a hello. Newcomers make room for newer ones, so
 	// clients, however many, cannot keep peers out.
 	newcomer
 
-	// peer is a connection that said hello.
+	// peer is a connection that said hello. Peers are bounded by who knows the
+	// secret: a second connection of one ends the first.
 	peer
 
-	// refused is one that is being told that there are too many.
+	// refused is one that is being told that there are too many, where there are
+	// no peers for whom to keep places.
 	refused
 
 	kinds
 )
 
-// most is how many connections of a kind there may be at once. Peers are
-// bounded by who knows the secret: a second connection of one ends the first.
-func (s *Server) most(k kind) int {
-	switch {
-	case k == client:
-		return s.limits.Conns
-	case k == newcomer && s.Peers == nil:
-		return 0
-	default:
-		return 64
-	}
-}
+// newcomerTime is how long a newcomer has at least to say hello: as long as none
+// has been there for that time, no further connection is accepted.
+const newcomerTime = 20 * time.Millisecond
 
 // Listen opens a TCP address. The error says what to do about it.
 func Listen(address string) (net.Listener, error) {
@@ -129,13 +135,18 @@ func Listen(address string) (net.Listener, error) {
 // all connections and returns nil. Any other end is an error. Serve can be
 // called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	s.limits = s.Limits.filled()
 	s.log = s.Log
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.limits = s.Limits.filled()
+	s.limits.fitFiles(openFiles(), s.log)
+	s.long = NewBudget(s.limits.ServerBytes)
+	if s.Budget == nil {
+		s.Budget = NewBudget(s.limits.ServerBytes)
+	}
 	s.mu.Lock()
-	s.listener, s.conns = ln, make(map[*conn]kind)
+	s.listener, s.conns, s.from = ln, make(map[*conn]kind), make(map[string]int)
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
@@ -203,7 +214,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 		switch {
 		case err == nil:
 			pause = shortest
-			s.admit(nc)
+			s.admit(ctx, nc)
 			continue
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return err
@@ -220,49 +231,157 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 }
 
 // admit starts a connection, as what there is room for.
-func (s *Server) admit(nc net.Conn) {
+func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
-	k := client
-	for k < kinds && (k == peer || s.count[k] >= s.most(k)) {
-		k++
+	k := s.kindFor(c)
+	var out *conn
+	if k == newcomer && len(s.newcomers) >= s.limits.Newcomers {
+		out = s.crowded()
 	}
+	s.mu.Unlock()
+	if k != client {
+		s.fullNews.say(func(before int) {
+			s.log.Warn("further clients are refused: as many as may be are connected, or as many of one address",
+				"limit", s.limits.Conns, "per_address", s.limits.PerAddress, "last", nc.RemoteAddr(), "refused_before", before)
+		})
+	}
+	if out != nil {
+		s.replace(ctx, out)
+	}
+	s.mu.Lock()
 	if s.closed || k == kinds {
 		s.mu.Unlock()
 		c.turnAway()
 		return
 	}
-	s.conns[c] = k
-	s.count[k]++
-	tell := k != client && time.Since(s.lastFull) > time.Second
-	if tell {
-		s.lastFull = time.Now()
-	}
+	s.enter(c, k)
 	s.mu.Unlock()
-	if tell {
-		s.log.Warn("too many clients are connected; further ones are refused", "limit", s.limits.Conns)
-	}
 	s.clients.Go(func() error {
 		c.run(k)
 		return nil
 	})
 }
 
+// kindFor is what there is room for a connection as; kinds if as nothing. s.mu
+// is held.
+func (s *Server) kindFor(c *conn) kind {
+	switch {
+	case s.count[client] < s.limits.Conns && (c.address == "" || s.from[c.address] < s.limits.PerAddress):
+		return client
+	case s.Peers != nil:
+		return newcomer
+	case s.count[refused] < s.limits.Newcomers:
+		return refused
+	}
+	return kinds
+}
+
+// crowded is the newcomer to go when another comes: the oldest of the address
+// that has the most. s.mu is held.
+func (s *Server) crowded() *conn {
+	count := make(map[string]int)
+	for _, c := range s.newcomers {
+		count[c.address]++
+	}
+	return slices.MaxFunc(s.newcomers, func(a, b *conn) int { return cmp.Compare(count[a.address], count[b.address]) })
+}
+
+// replace ends a newcomer, once it has had its time.
+func (s *Server) replace(ctx context.Context, c *conn) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(newcomerTime - time.Since(c.since)):
+	}
+	s.mu.Lock()
+	still := s.conns[c] == newcomer
+	s.mu.Unlock()
+	if still {
+		c.turnAway()
+		c.kill()
+	}
+}
+
+// enter counts a connection as of a kind, leave no longer. s.mu is held.
+func (s *Server) enter(c *conn, k kind) {
+	s.conns[c] = k
+	s.count[k]++
+	switch {
+	case k == newcomer:
+		s.newcomers = append(s.newcomers, c)
+	case k == client && c.address != "":
+		s.from[c.address]++
+	}
+}
+
+func (s *Server) leave(c *conn) {
+	k, known := s.conns[c]
+	if !known {
+		return
+	}
+	delete(s.conns, c)
+	s.count[k]--
+	switch {
+	case k == newcomer:
+		s.newcomers = slices.DeleteFunc(s.newcomers, func(n *conn) bool { return n == c })
+	case k == client && c.address != "":
+		if s.from[c.address]--; s.from[c.address] == 0 {
+			delete(s.from, c.address)
+		}
+	}
+}
+
 // becomePeer counts a connection as that of a peer.
 func (s *Server) becomePeer(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count[s.conns[c]]--
-	s.conns[c] = peer
-	s.count[peer]++
+	s.leave(c)
+	s.enter(c, peer)
 }
 
 // forget drops a connection that has ended.
 func (s *Server) forget(c *conn) {
+	c.in.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count[s.conns[c]]--
-	delete(s.conns, c)
+	s.leave(c)
+}
+
+// addressOf is what a connection's address counts as: all of IPv4, the first 64
+// bits of IPv6, within which one host may choose. "" stands for no such address.
+func addressOf(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	if ip.Is6() {
+		prefix, _ := ip.WithZone("").Prefix(64) // 64 bits is a length that it has
+		return prefix.String()
+	}
+	return ip.String()
+}
+
+// news is a message that the log gets at most once in a second. It is safe for
+// concurrent use.
+type news struct {
+	mu    sync.Mutex
+	last  time.Time
+	quiet int
+}
+
+// say calls f unless it did so within the last second; before is how often it
+// did not since.
+func (n *news) say(f func(before int)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if !n.last.IsZero() && now.Sub(n.last) < time.Second {
+		n.quiet++
+		return
+	}
+	f(n.quiet)
+	n.last, n.quiet = now, 0
 }
 
 // Batch calls f. Answers given meanwhile leave when it returns, with one write

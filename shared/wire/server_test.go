@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
 )
 
 // Requests that arrive together are answered together, with one write.
@@ -175,8 +176,8 @@ func TestInFlightIsBackPressure(t *testing.T) {
 	})
 }
 
-// A client that sends and never reads fills Out, is then read no further, and
-// is cut off when it takes nothing for Write.
+// A client that sends and never reads uses up ConnBytes, is then read no
+// further, and is cut off when it takes nothing for Write.
 func TestClientThatNeverReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
@@ -186,7 +187,7 @@ func TestClientThatNeverReads(t *testing.T) {
 			handled.Add(1)
 			do(r, reply)
 		}
-		r := serve(t, &Server{Ops: api.Commands(), Handler: handle, Limits: Limits{Out: 1000, Write: 7 * time.Second}}, ln)
+		r := serve(t, &Server{Ops: api.Commands(), Handler: handle, Limits: Limits{ConnBytes: 1000, Write: 7 * time.Second}}, ln)
 		greedy, other := r.dial(), r.dial()
 		start := time.Now()
 		var err error
@@ -201,8 +202,8 @@ func TestClientThatNeverReads(t *testing.T) {
 	})
 }
 
-// Above Out the answers of a long batch are written before more is done.
-func TestOutIsBackPressure(t *testing.T) {
+// Above ConnBytes the answers of a long batch are written before more is done.
+func TestConnBytesAreBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
 		var handled atomic.Int64
@@ -210,14 +211,14 @@ func TestOutIsBackPressure(t *testing.T) {
 			handled.Add(1)
 			reply(api.Response{})
 		}
-		r := serve(t, &Server{Ops: api.Commands(), Handler: handle, Limits: Limits{Out: 100}}, ln)
+		r := serve(t, &Server{Ops: api.Commands(), Handler: handle, Limits: Limits{ConnBytes: 1000}}, ln)
 		c := r.dial()
-		c.send(strings.Repeat(get2, 100)) // one read takes them all
+		c.send(strings.Repeat(put1, 90)) // one read takes them all
 		synctest.Wait()
-		answer := len(`{"id":2,"ok":true}` + "\n")
-		require.EqualValues(t, 100/answer+1, handled.Load())
-		for range 100 {
-			require.Equal(t, `{"id":2,"ok":true}`, c.line())
+		request := api.Request{Op: kv.Put, Key: "x", Value: "1"}.Size()
+		require.EqualValues(t, (1000-request)/api.Response{}.Size()+1, handled.Load())
+		for range 90 {
+			require.Equal(t, `{"id":1,"ok":true}`, c.line())
 		}
 		require.NoError(t, r.end())
 	})
@@ -479,7 +480,7 @@ func TestAcceptFailuresPass(t *testing.T) {
 // Above Conns a client is told so. When one leaves, there is room again.
 func TestTooManyClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const busy = `{"ok":false,"error":{"code":"busy","message":"this server has 2 clients, as many as it takes; try again later","definite":true}}`
+		const busy = `{"ok":false,"error":{"code":"busy","message":"this server takes 2 clients, at most 1 from one address, and has no place for this one; try again later","definite":true}}`
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store(), Limits: Limits{Conns: 2}}, newPipes())
 		a, b := r.dial(), r.dial()
 		for range 200 {

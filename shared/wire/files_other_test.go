@@ -1,5 +1,0 @@
-//go:build !unix
-
-package wire
-
-func openFiles() int { return 1024 }

@@ -145,6 +145,9 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 		return fmt.Errorf("%w on %s; start one with: %s%s", err, a.flags.data, a.startCommand(), a.dataFlag())
 	}
 	servers, err := remote.Do(ctx, c)
+	if err != nil && len(servers) == 0 {
+		return err
+	}
 	if a.flags.output == "json" {
 		text, marshalErr := json.Marshal(servers)
 		if marshalErr != nil {
@@ -246,6 +249,12 @@ func serverID(word string) (uint64, error) {
 func (a *app) completeServers(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	names, directive := a.completeNames(cmd, args, word)
 	return append(names, "leader"), directive
+}
+
+// completeAllServers also offers the word for all of them.
+func (a *app) completeAllServers(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	names, directive := a.completeServers(cmd, args, word)
+	return append(names, "all"), directive
 }
 
 // completeNames offers the servers of the cluster.

@@ -31,16 +31,16 @@ func (a *app) memberCommands() []*cobra.Command {
 		out = append(out, a.membersCommand())
 	}
 	if a.needs().Changes && a.stage.New != nil {
-		out = append(out, reaching(reachFolder, a.startServerCommand())...)
+		out = append(out, mark(reach, reachFolder, a.startServerCommand())...)
 	}
 	if knows(api.Change) {
-		out = append(out, a.addCommand(), a.removeCommand(), a.changeCommand())
+		out = append(out, mark(acting, "members", a.addCommand(), a.removeCommand(), a.changeCommand())...)
 	}
 	if knows(api.Cancel) {
-		out = append(out, a.cancelCommand())
+		out = append(out, mark(acting, "members", a.cancelCommand())...)
 	}
 	if knows(api.Transfer) {
-		out = append(out, a.transferCommand())
+		out = append(out, mark(acting, "members", a.transferCommand())...)
 	}
 	return out
 }

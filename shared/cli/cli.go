@@ -110,6 +110,9 @@ type app struct {
 	// flags are those that all commands share.
 	flags flags
 
+	// json is stdout if results are written as JSON, nil if not.
+	json *jsonOutput
+
 	// shared is the client of the shell's commands, and sharedFlags say whom it
 	// asks; nil outside the shell.
 	shared      Client

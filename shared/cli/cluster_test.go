@@ -72,6 +72,11 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	require.Contains(t, got.errors, "no server says that it leads (unavailable); see how the servers are: go run ./92-cluster status\n")
 	got = run(t, s, "kill", "2,1")
 	require.Equal(t, result{1, "n1 killed\nn2 killed\n", "error: n2 does not run (killed); bring it back with: go run ./92-cluster restart 2\n"}, got)
+	got = run(t, s, "-o", "json", "kill", "9")
+	text, isError := strings.CutPrefix(got.errors, "error: n9 is not a server of this cluster; the servers are ")
+	require.True(t, isError, got.errors)
+	require.Equal(t, result{1, `{"ok":false,"error":{"code":"refused","message":"n9 is not a server of this cluster; the servers are ` +
+		strings.TrimSuffix(text, "\n") + `","definite":true}}` + "\n", got.errors}, got)
 	require.Equal(t, result{0, "n1 running\nn2 running\nn3 running\n", ""}, run(t, s, "restart", "all"))
 	require.Equal(t, 3, run(t, s, "get", "x").code, "the server came back empty")
 

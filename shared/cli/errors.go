@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -24,7 +25,8 @@ const (
 	exitUnknown     = 6
 
 	// exitInterrupted is what shells use for a program that ^C ended. A second ^C
-	// brings it about, and one that cuts short what bench --verify looks at.
+	// brings it about, and a first one that cuts short what bench --verify looks
+	// at, or the lines that the shell reads from a pipe.
 	exitInterrupted = 130
 )
 
@@ -37,6 +39,8 @@ const exitCodesHelp = `The exit code says whether the operation happened:
   4  mismatch: cas found another value than the old one given
   5  unavailable: no server could do it now; it did not happen and can be asked again
   6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
+
+130  interrupted: ^C ended it before its end
 
 After a 6, read the key before you write again: a second append may be one too many.
 
@@ -92,6 +96,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, cluster.ErrNotRunning):
 		return exitUnavailable
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
 	case !errors.As(err, &failed):
 		return exitRefused
 	case !failed.Definite:
@@ -110,13 +116,48 @@ func exitCode(err error) int {
 	return exitRefused
 }
 
-// reportError tells a person about an error, in one line.
+// reportError tells a person about an error, in one line. With -o json it tells
+// programs too, unless the command has written a result: an error is a line of
+// JSON then, as a server writes it. A command line that makes no sense is
+// nobody's answer.
 func (a *app) reportError(err error) {
 	var end exitError
 	if errors.As(err, &end) {
 		return
 	}
+	if a.json != nil && !a.json.written && exitCode(err) != exitUsage {
+		fmt.Fprintf(a.json, "%s\n", api.Response{Error: asAnswer(err)}.AppendJSON(nil))
+	}
 	fmt.Fprintf(a.stderr, "error: %s\n", oneLine(a.describe(err)))
+}
+
+// asAnswer is an error as a server would write it.
+func asAnswer(err error) *api.Error {
+	var failed *api.Error
+	if errors.As(err, &failed) {
+		answer := *failed
+		answer.Message = strings.Replace(err.Error(), failed.Error(), failed.Message, 1)
+		return &answer
+	}
+	answer := &api.Error{Code: api.Refused, Message: err.Error(), Definite: true}
+	switch exitCode(err) {
+	case exitUnavailable:
+		answer.Code = api.Unavailable
+	case exitUnknown, exitInterrupted:
+		answer.Code, answer.Definite = api.Unknown, false
+	}
+	return answer
+}
+
+// jsonOutput is stdout under -o json. It notes whether anything was written.
+type jsonOutput struct {
+	io.Writer
+	written bool
+}
+
+func (o *jsonOutput) Write(b []byte) (int, error) {
+	o.written = o.written || len(b) > 0
+	return o.Writer.Write(b)
 }
 
 // describe says what went wrong and what to do.

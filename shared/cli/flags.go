@@ -70,7 +70,12 @@ func (a *app) endpointsUsage() string {
 // check reads the flags and the variables. It runs before every command.
 func (a *app) check(cmd *cobra.Command) error {
 	f := &a.flags
-	if f.output != "" && f.output != "text" && f.output != "json" {
+	switch f.output {
+	case "", "text":
+	case "json":
+		a.json = &jsonOutput{Writer: a.stdout}
+		a.stdout = a.json
+	default:
 		return usagef("--output is %q; it is text or json", f.output)
 	}
 	if a.stage.Dial != nil && f.timeout <= 0 {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -21,24 +20,27 @@ type kvCommand struct {
 	long  string
 	args  int
 	make  func(args []string) api.Request
+
+	// others are other names that people try.
+	others []string
 }
 
 var kvCommands = []kvCommand{
 	{kv.Get, "get KEY", "Read a key",
 		"Prints the value of KEY and a newline. A key without a value is an error (exit code 3).", 1,
-		func(a []string) api.Request { return api.Request{Op: kv.Get, Key: a[0]} }},
+		func(a []string) api.Request { return api.Request{Op: kv.Get, Key: a[0]} }, []string{"read", "show"}},
 	{kv.Put, "put KEY VALUE", "Set a key",
 		"Sets KEY to VALUE and prints ok. If VALUE is -, it is what stands on standard input, byte for byte,\nthe newline at its end included.", 2,
-		func(a []string) api.Request { return api.Request{Op: kv.Put, Key: a[0], Value: a[1]} }},
+		func(a []string) api.Request { return api.Request{Op: kv.Put, Key: a[0], Value: a[1]} }, []string{"set", "write"}},
 	{kv.Append, "append KEY VALUE", "Add to the end of a key's value",
 		"Adds VALUE to the end of the value of KEY and prints the new value. A key without a value counts as empty.\nIf VALUE is -, it is what stands on standard input, byte for byte.", 2,
-		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }},
+		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }, nil},
 	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the value you expect",
 		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. If it has another value, that is an error\n(exit code 4), and so is a key without a value (exit code 3). If NEW is -, it is what stands on standard input.", 3,
-		func(a []string) api.Request { return api.Request{Op: kv.Cas, Key: a[0], Old: a[1], Value: a[2]} }},
+		func(a []string) api.Request { return api.Request{Op: kv.Cas, Key: a[0], Old: a[1], Value: a[2]} }, nil},
 	{kv.Delete, "delete KEY", "Remove a key",
 		"Removes KEY and prints ok. A key without a value is an error (exit code 3).", 1,
-		func(a []string) api.Request { return api.Request{Op: kv.Delete, Key: a[0]} }},
+		func(a []string) api.Request { return api.Request{Op: kv.Delete, Key: a[0]} }, []string{"del", "rm", "unset"}},
 }
 
 // kvCommands makes the commands of the store that the servers know.
@@ -55,7 +57,7 @@ func (a *app) kvCommands() []*cobra.Command {
 func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 	var consistency string
 	cmd := &cobra.Command{
-		Use: c.use, Short: c.short, Long: c.long, GroupID: groupClient,
+		Use: c.use, Short: c.short, Long: c.long, GroupID: groupClient, SuggestFor: c.others,
 		Args:              a.takes(c.args, c.args),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -69,6 +71,9 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 			}
 			return a.ask(cmd.Context(), r)
 		},
+	}
+	if kv.Writes(c.op) {
+		mark(acting, "keys", cmd)
 	}
 	if op.May&api.Consistency != 0 {
 		cmd.Flags().StringVar(&consistency, "consistency", "", "how fresh a read is: linearizable (the default) or stale")
@@ -132,19 +137,14 @@ func (a *app) client() (Client, func(), error) {
 
 // answer writes what a server answered, and returns the error that it was.
 //
-// With -o json both a result and a refusal are results: the line of JSON that
-// came over the wire, without its id. Whatever went wrong is on stderr as well.
+// With -o json the result is the line of JSON that came over the wire, without
+// its id.
 func (a *app) answer(r api.Response, err error) error {
-	var failed *api.Error
-	isAnswer := err == nil || errors.As(err, &failed)
 	switch {
-	case a.flags.output == "json" && isAnswer:
-		if failed != nil {
-			r = api.Response{Error: failed}
-		}
+	case err != nil:
+	case a.flags.output == "json":
 		r.ID = 0
 		fmt.Fprintf(a.stdout, "%s\n", r.AppendJSON(nil))
-	case err != nil:
 	case r.HasValue:
 		fmt.Fprintf(a.stdout, "%s\n", r.Value)
 	case r.Data != nil:

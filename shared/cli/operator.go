@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/cluster"
 	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/strict"
@@ -23,7 +24,7 @@ func (a *app) operatorCommands() []*cobra.Command {
 		out = append(out, a.logCommand())
 	}
 	if _, known := a.stage.Ops[api.Lead]; known {
-		out = append(out, a.leadCommand())
+		out = append(out, mark(acting, "leader", a.leadCommand())...)
 	}
 	return out
 }
@@ -34,15 +35,21 @@ func (a *app) logCommand() *cobra.Command {
 	var from uint64
 	cmd := &cobra.Command{
 		Use: "log SERVER", Short: "The entries of a server's log", GroupID: groupClient,
-		Long:              "Lists the entries of a server's log, committed or not, as that server sees it." + whichServer,
+		Long: `Lists the entries of a server's log, committed or not, as that server sees it. With all it lists the logs of all servers,
+one after the other.
+
+SERVER is a number (2 or n2), leader, or all.`,
 		Args:              a.takes(1, 1),
-		ValidArgsFunction: a.completeServers,
+		ValidArgsFunction: a.completeAllServers,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "all" {
+				return a.showLogs(cmd.Context(), from)
+			}
 			server, err := a.oneServer(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return a.showLog(cmd.Context(), server, from)
+			return a.showLog(cmd.Context(), server, from, "")
 		},
 	}
 	cmd.Flags().Uint64Var(&from, "from", 1, "the first index to list")
@@ -133,8 +140,41 @@ type page struct {
 	entries []journal.Entry
 }
 
-// showLog lists a log from an index on.
-func (a *app) showLog(ctx context.Context, e endpoint, from uint64) error {
+// showLogs lists the logs of all servers. A server whose log cannot be shown
+// does not keep it from showing the others.
+func (a *app) showLogs(ctx context.Context, from uint64) error {
+	servers, err := a.candidates(ctx)
+	if err != nil {
+		return err
+	}
+	states := a.processes(ctx)
+	var errs []error
+	for i, e := range servers {
+		if a.flags.output != "json" && i > 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		if a.flags.output != "json" {
+			fmt.Fprintf(a.stdout, "%s at %s\n", e.name(), e.address)
+		}
+		if s, known := states[e.address]; known && s.State != cluster.Running {
+			err = &api.Error{Code: api.Unavailable, Message: e.name() + " does not run: " + s.State, Definite: true}
+		} else {
+			err = a.showLog(ctx, e, from, e.name())
+		}
+		if err != nil {
+			errs = append(errs, err)
+			fmt.Fprintf(a.stderr, "%s: %s\n", e.name(), oneLine(a.describe(err)))
+		}
+	}
+	if len(errs) > 0 {
+		return &endError{code: exitCode(errs[0]), message: fmt.Sprintf("%d of %d logs are missing", len(errs), len(servers))}
+	}
+	return nil
+}
+
+// showLog lists a log from an index on. In JSON, each entry has the name of its
+// server, if one is given.
+func (a *app) showLog(ctx context.Context, e endpoint, from uint64, server string) error {
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	if a.flags.output != "json" {
 		fmt.Fprintf(table, "INDEX\tTERM\tCOMMITTED\tENTRY\n")
@@ -146,7 +186,7 @@ func (a *app) showLog(ctx context.Context, e endpoint, from uint64) error {
 		}
 		for _, entry := range p.entries {
 			from = entry.Index + 1
-			a.showEntry(table, entry, entry.Index <= p.commit)
+			a.showEntry(table, server, entry, entry.Index <= p.commit)
 		}
 		if len(p.entries) == 0 || from > p.last {
 			return table.Flush()
@@ -154,11 +194,15 @@ func (a *app) showLog(ctx context.Context, e endpoint, from uint64) error {
 	}
 }
 
-func (a *app) showEntry(table *tabwriter.Writer, e journal.Entry, committed bool) {
+func (a *app) showEntry(table *tabwriter.Writer, server string, e journal.Entry, committed bool) {
 	if a.flags.output == "json" {
 		b := e.AppendJSON(nil)
 		b = append(b[:len(b)-1], `,"committed":`...)
-		fmt.Fprintf(a.stdout, "%s}\n", strconv.AppendBool(b, committed))
+		b = strconv.AppendBool(b, committed)
+		if server != "" {
+			b = append(fmt.Appendf(nil, `{"server":%q,`, server), b[1:]...)
+		}
+		fmt.Fprintf(a.stdout, "%s}\n", b)
 		return
 	}
 	text := e.Kind

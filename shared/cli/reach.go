@@ -26,12 +26,24 @@ const (
 	reachFolder = "folder"
 )
 
-// reaching marks commands.
-func reaching(what string, commands ...*cobra.Command) []*cobra.Command {
+// acting marks the commands, apart from those on the folder, that change
+// something.
+const acting = "acting"
+
+// mark gives commands a mark.
+func mark(name, value string, commands ...*cobra.Command) []*cobra.Command {
 	for _, cmd := range commands {
-		cmd.Annotations = map[string]string{reach: what}
+		if cmd.Annotations == nil {
+			cmd.Annotations = make(map[string]string)
+		}
+		cmd.Annotations[name] = value
 	}
 	return commands
+}
+
+// acts reports whether a command changes something.
+func acts(cmd *cobra.Command) bool {
+	return cmd.Annotations[acting] != "" || cmd.Annotations[reach] == reachFolder
 }
 
 // checkReach refuses a command that would do something else than its flags say:

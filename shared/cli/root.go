@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -113,25 +114,26 @@ func (a *app) addCommands(root *cobra.Command) {
 		root.AddCommand(a.memberCommands()...)
 	}
 	if s.New != nil {
-		root.AddCommand(reaching(reachFolder, a.breakCommands()...)...)
+		root.AddCommand(mark(reach, reachFolder, a.breakCommands()...)...)
 	}
 	if a.inShell {
 		return
 	}
 	if s.New != nil {
-		root.AddCommand(reaching(reachNobody, a.clusterCommand(), a.nodeCommand())...)
+		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand())...)
 	}
 	if s.Dial != nil {
 		root.AddCommand(a.shellCommand())
 	}
 	if s.Demo != nil {
-		root.AddCommand(reaching(reachNobody, a.demoCommand())...)
+		root.AddCommand(mark(reach, reachNobody, a.demoCommand())...)
 	}
 	if s.Scenarios != nil {
-		root.AddCommand(reaching(reachSimulator, a.scenarioCommand())...)
+		root.AddCommand(mark(reach, reachSimulator, a.scenarioCommand())...)
 	}
+	root.AddCommand(mark(reach, reachSimulator, a.versionCommand())...)
 	if s.Dial != nil {
-		root.AddCommand(a.benchCommand())
+		root.AddCommand(mark(acting, "keys", a.benchCommand())...)
 	}
 }
 
@@ -210,18 +212,36 @@ func completeFlags(root *cobra.Command) {
 }
 
 // noSuchCommand refuses the first word if it is no command, and names the ones
-// that look like it.
+// that may have been meant.
 func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	err := &usageError{message: fmt.Sprintf("there is no command %q", args[0])}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := suggestions(cmd, args[0]); len(near) > 0 {
 		err.hint = "did you mean " + strings.Join(near, " or ") + "?"
 	} else {
 		err.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
 	}
 	return err
+}
+
+// suggestions are the commands that a word may mean: those that have it for
+// another name, or else those that look like it. Of the latter none changes
+// anything: a guess is easily typed and not easily undone.
+func suggestions(root *cobra.Command, word string) (names []string) {
+	for _, cmd := range root.Commands() {
+		if slices.Contains(cmd.SuggestFor, strings.ToLower(word)) {
+			names = append(names, cmd.Name())
+		}
+	}
+	if len(names) > 0 {
+		return names
+	}
+	return slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool {
+		found, _, err := root.Find([]string{name})
+		return err != nil || acts(found)
+	})
 }
 
 // flagError is what a flag that makes no sense is answered with.

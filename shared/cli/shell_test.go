@@ -84,7 +84,7 @@ func TestShellEndsWithItsContext(t *testing.T) {
 	cancel()
 	var out, errors buffer
 	code := Run(ctx, stages["91-single"], []string{"shell"}, strings.NewReader("get x\n"), &out, &errors)
-	require.Equal(t, 1, code)
+	require.Equal(t, exitInterrupted, code)
 	require.Equal(t, "error: interrupted\n", errors.String())
 }
 
@@ -146,6 +146,6 @@ func TestShellOnAnOpenPipeEndsWithTheContext(t *testing.T) {
 	_, err := io.WriteString(typed, "put x 1\n")
 	require.NoError(t, err)
 	b.shows("ok\n")
-	require.Equal(t, exitRefused, b.stop())
+	require.Equal(t, exitInterrupted, b.stop())
 	require.Contains(t, b.errors.String(), "error: interrupted")
 }

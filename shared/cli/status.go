@@ -29,7 +29,7 @@ const statusTime = time.Second
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "How each server sees itself", GroupID: groupClient,
+		Use: "status", Short: "How each server sees itself", GroupID: groupClient, SuggestFor: []string{"health", "info", "leader", "ps", "servers", "state"},
 		Long: `A row a server: what it says of itself, and whether it can be reached. LAG is how many entries it has still to apply
 to be where the furthest server's commits are. The exit code is 5 if no server can be reached.`,
 		Args: a.takes(0, 0),

@@ -37,12 +37,15 @@ func (r *Raft) Config(at Index) Config { return r.log.config(at) }
 // Change begins a change of the voters, and returns the place of its first
 // entry; it goes on by itself. next stands in the order of the IDs, and addresses
 // has those of all servers. To change to the voters there are calls off a change
-// whose new servers do not count yet. An error says why nothing was begun.
+// whose new servers do not count yet; if there is none, it is one entry with new
+// addresses. An error says why nothing was begun.
 func (r *Raft) Change(next []ID, addresses map[ID]string) (Index, Term, error) {
 	c := r.config()
 	switch err := r.mayChange(); {
 	case err != nil:
 		return 0, 0, err
+	case slices.Equal(next, c.Voters) && len(c.Next) == 0:
+		return r.addConfig(Moved, Config{Voters: c.Voters, Addresses: addresses})
 	case slices.Equal(next, c.Voters) && !c.Joint:
 		return r.addConfig(CalledOff, Config{Voters: c.Voters, Addresses: addresses})
 	case len(c.Next) > 0:

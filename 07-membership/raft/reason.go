@@ -38,6 +38,7 @@ var ReadConfirmed = &Rule{"read-confirmed", "§8", "%[1]s answers reads of %[2]s
 var Learning = &Rule{"learning", "§6", "%[1]s begins a change of the members by entry %[6]d: %[8]v get the log, and those who are new do not count yet"}
 var Jointly = &Rule{"jointly", "§6", "%[1]s asks for majorities of the old and of the new members from entry %[6]d on: the new ones have caught up"}
 var Final = &Rule{"final", "§6", "%[1]s goes over to the members %[8]v by entry %[6]d: both majorities have agreed"}
+var Moved = &Rule{"moved", "§6", "%[1]s writes new addresses into entry %[6]d: the members are %[8]v as before"}
 var CalledOff = &Rule{"called-off", "§6", "%[1]s calls the change off by entry %[6]d: the members are %[8]v as before"}
 var HandsOver = &Rule{"hands-over", "thesis §3.10", "%[1]s tells %[2]s to stand for election: that has its log up to %[4]v"}
 var Compacted = &Rule{"compacted", "§7", "%[1]s has a snapshot that ends in %[4]v, and forgets the entries up to %[6]d"}

@@ -22,6 +22,8 @@ func (s *Server) change(r api.Request, reply func(api.Response)) {
 	switch {
 	case s.rules.Status().Role != raft.Leader:
 		refusal = s.notLeader()
+	case r.Op == api.Change && len(c.Next) > 0:
+		refusal = s.refuseChange(raft.ErrChanging)
 	case r.Op == api.Change:
 		next, refusal = nextVoters(c, r)
 	case len(c.Next) == 0:
@@ -39,7 +41,8 @@ func (s *Server) change(r api.Request, reply func(api.Response)) {
 	s.waiting[index] = waiter{term: term, request: r, reply: reply}
 }
 
-// nextVoters returns who votes after a change, or says why it makes no sense.
+// nextVoters returns who votes after a change, or says why it makes no sense. A
+// voter that is added at another address has moved.
 func nextVoters(c raft.Config, r api.Request) ([]raft.ID, *api.Error) {
 	next := slices.Clone(c.Voters)
 	for _, id := range r.Remove {
@@ -51,15 +54,18 @@ func nextVoters(c raft.Config, r api.Request) ([]raft.ID, *api.Error) {
 	}
 	for _, m := range r.Add {
 		id := raft.ID(m.ID)
-		if slices.Contains(c.Voters, id) {
-			return nil, refused("%v is a member already, at %s", id, c.Addresses[id])
-		}
 		for _, other := range c.Voters {
-			if c.Addresses[other] == m.Address && slices.Contains(next, other) {
+			switch {
+			case c.Addresses[other] != m.Address || !slices.Contains(next, other):
+			case other == id:
+				return nil, refused("%v is a member already, at %s", id, m.Address)
+			default:
 				return nil, refused("%s is the address of %v", m.Address, other)
 			}
 		}
-		next = append(next, id)
+		if !slices.Contains(next, id) {
+			next = append(next, id)
+		}
 	}
 	slices.Sort(next)
 	switch {
@@ -69,6 +75,15 @@ func nextVoters(c raft.Config, r api.Request) ([]raft.ID, *api.Error) {
 		return nil, refused("a cluster has at most %d members", api.MaxMembers)
 	}
 	return next, nil
+}
+
+// moved says what to do if this server is not where the cluster knows it.
+func (s *Server) moved() string {
+	known, own := s.config().Addresses[raft.ID(s.world.ID)], s.world.Config.Address(s.world.ID)
+	if known == "" || known == own {
+		return ""
+	}
+	return fmt.Sprintf("; the cluster knows it at %s, and its configuration says %s; when it runs, tell the cluster with: add %d=%[2]s", known, own, s.world.ID)
 }
 
 // addresses are those of the voters and of the next ones.

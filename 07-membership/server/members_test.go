@@ -64,6 +64,37 @@ func TestWhoWasRemovedAsksNobody(t *testing.T) {
 	require.True(t, w.asks())
 }
 
+// A member that is added at another address has moved: one entry says where it is
+// now. That is no way to call a change off.
+func TestAMemberMoves(t *testing.T) {
+	w := lead(t, 3)
+	const elsewhere = `{"op":"change","add":[{"id":2,"address":"127.0.0.1:9002"}]}`
+	a := w.ask(elsewhere)
+	w.flush()
+	w.commit()
+	w.done(a)
+	require.Equal(t, "127.0.0.1:9002", w.server.config().Addresses[2])
+	require.Equal(t, []raft.ID{1, 2, 3}, w.server.config().Voters)
+	require.Empty(t, w.server.config().Next)
+	w.refused(w.ask(elsewhere), api.Refused, "n2 is a member already, at 127.0.0.1:9002")
+	w.refused(w.ask(`{"op":"change","add":[{"id":3,"address":"127.0.0.1:9002"}]}`), api.Refused, "127.0.0.1:9002 is the address of n2")
+
+	w.ask(`{"op":"change","add":[{"id":4,"address":"127.0.0.1:9004"}]}`)
+	w.flush()
+	w.commit()
+	require.NotEmpty(t, w.server.config().Next)
+	w.refused(w.ask(`{"op":"change","add":[{"id":3,"address":"127.0.0.1:9003"}]}`), api.Refused, "a change of the members is under way")
+}
+
+// A server that was moved says where the cluster looks for it, and what to do.
+func TestAServerThatWasMovedSaysSo(t *testing.T) {
+	w := start(t, 3, disk.NewSim("d"))
+	require.Empty(t, w.server.moved())
+	w.server.world.Config.Members = slices.Clone(w.server.world.Config.Members)
+	w.server.world.Config.Members[0].Address = "127.0.0.1:9001"
+	require.Contains(t, w.server.moved(), "its configuration says 127.0.0.1:9001; when it runs, tell the cluster with: add 1=127.0.0.1:9001")
+}
+
 // Who asks for a transfer hears when the other leads, or what is known of it when
 // it does not.
 func TestTransfer(t *testing.T) {

@@ -123,7 +123,7 @@ func open(w node.World, fresh func() service) (node.Server, error) {
 	s.rules = raft.New(o)
 	s.connect()
 	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
-	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
+	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved) + s.moved()})
 	return s, nil
 }
 

@@ -58,7 +58,7 @@ func (r Request) CheckChange() error {
 		case slices.Contains(r.Remove[:i], id):
 			return fmt.Errorf("n%d is to be removed twice", id)
 		case slices.ContainsFunc(r.Add, func(m Member) bool { return m.ID == id }):
-			return fmt.Errorf("n%d is both to be added and to be removed; to move a server, remove it and add one with another id", id)
+			return fmt.Errorf("n%d is both to be added and to be removed; to move a server, add it at its new address", id)
 		}
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestDecodeRefusesChanges(t *testing.T) {
 		{`,"remove":[0]`, `field "remove[0]" is missing or 0; IDs start at 1`},
 		{`,"remove":["1"]`, `field "remove": want a whole number, found a string (at byte 32)`},
 		{`,"remove":[1,2,1]`, `n1 is to be removed twice`},
-		{`,"add":[` + four + `],"remove":[4]`, `n4 is both to be added and to be removed; to move a server, remove it and add one with another id`},
+		{`,"add":[` + four + `],"remove":[4]`, `n4 is both to be added and to be removed; to move a server, add it at its new address`},
 		{`,"remove":[` + strings.Repeat("1,", MaxMembers) + `1]`, `the change names 100 servers; at most 99 are allowed`},
 	} {
 		r, err := all().Decode(fmt.Appendf(nil, `{"id":7,"op":"change"%s}`, c.fields))

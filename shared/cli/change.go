@@ -314,11 +314,15 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// leaderAddress is where the leader listens, "" if nobody says that it leads.
+// leaderAddress is where the leader listens, "" if nobody says that it leads. One
+// that has answered is there, wherever the cluster believes it to be.
 func (a *app) leaderAddress(ctx context.Context) string {
 	v, err := a.askMembers(ctx)
 	if err != nil {
 		return ""
+	}
+	if v.leads() {
+		return v.at
 	}
 	m, _ := v.find(v.Leader)
 	return m.Address

@@ -39,8 +39,10 @@ type view struct {
 	Removed   bool
 	Members   []viewed
 
-	// raw is the server's answer, on one line.
+	// raw is the server's answer, on one line, and at the address where it
+	// answered.
 	raw []byte
+	at  string
 }
 
 // viewed is one server in a view.
@@ -121,7 +123,7 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := view{raw: r.Data}
+	v := view{raw: r.Data, at: address}
 	if err := json.Unmarshal(r.Data, &v); err != nil {
 		return view{}, fmt.Errorf("what it says of the members makes no sense: %w", err)
 	}

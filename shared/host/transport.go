@@ -73,8 +73,8 @@ type meeting struct {
 // link is a wire.Link and a way to end it.
 type link struct {
 	*wire.Link
-	address string
-	end     context.CancelFunc
+	address, also string
+	end           context.CancelFunc
 }
 
 func newTCP(self wire.Identity, limits wire.Limits, log *slog.Logger, receive func(uint64, []byte)) *tcp {
@@ -133,7 +133,7 @@ func (t *tcp) meet(id uint64, address string) {
 	m.conns++
 	m.address = address
 	if named := t.named[id]; named != "" && named != address {
-		t.log.Warn("a peer says that it listens elsewhere than the cluster knows", "peer", id, "here", named, "there", address)
+		t.log.Warn("a peer listens elsewhere than the cluster knows; it is looked for at both addresses", "peer", id, "known", named, "proved", address)
 	}
 	t.settle(id)
 }
@@ -150,14 +150,16 @@ func (t *tcp) left(id uint64) {
 }
 
 // settle makes, ends or replaces the link to a peer: there is one to each peer
-// that was named, at that address, and to each that is connected. t.mu is held.
+// that was named, at that address, and to each that is connected. One that is
+// connected has proved where it listens, so it is looked for there first: its
+// address may have changed, and the cluster not know yet. t.mu is held.
 func (t *tcp) settle(id uint64) {
-	address := t.named[id]
-	if m := t.met[id]; m != nil && address == "" {
-		address = m.address
+	address, also := t.named[id], ""
+	if m := t.met[id]; m != nil && address != m.address {
+		address, also = m.address, address
 	}
 	old := t.links[id]
-	if old != nil && old.address == address {
+	if old != nil && old.address == address && old.also == also {
 		return
 	}
 	if old != nil {
@@ -167,8 +169,8 @@ func (t *tcp) settle(id uint64) {
 	if address == "" {
 		return
 	}
-	l := &link{address: address, end: func() {}}
-	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Limits: t.limits, Log: t.log})
+	l := &link{address: address, also: also, end: func() {}}
+	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Also: also, Limits: t.limits, Log: t.log})
 	t.links[id] = l
 	if t.ctx != nil {
 		t.start(l)

@@ -234,6 +234,40 @@ func TestPeerThatIsMetTwice(t *testing.T) {
 	require.False(t, tr.Send(4, []byte("{}")))
 }
 
+// A peer whose address has changed is looked for where it proved to listen, and
+// also where the cluster knows it.
+func TestPeerThatMoved(t *testing.T) {
+	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
+	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
+	where := func() [2]string { return [2]string{tr.links[2].address, tr.links[2].also} }
+	tr.meet(2, "127.0.0.1:2")
+	require.Equal(t, [2]string{"127.0.0.1:2", ""}, where())
+	tr.left(2)
+	tr.meet(2, "127.0.0.1:9")
+	require.Equal(t, [2]string{"127.0.0.1:9", "127.0.0.1:2"}, where())
+	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:9"}})
+	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where(), "the cluster knows it now")
+	tr.left(2)
+	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where())
+}
+
+// The others answer a server that comes back at another address.
+func TestServerComesBackElsewhere(t *testing.T) {
+	g := newGroup(t, 2)
+	old := g.config
+	g.stops[1]()
+	<-g.done[1]
+	moved := old
+	moved.Members = slices.Clone(old.Members)
+	ln, err := wire.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	moved.Members[1].Address = ln.Addr().String()
+	g.lns[1] = ln
+	g.start(1, ln, moved)
+	g.arrives(g.client(1), g.client(0), "from where it is now")
+	g.arrives(g.client(0), g.client(1), "to where it is now")
+}
+
 // met are the peers that are connected to a server.
 func (g *group) met(i int) (ids []uint64) {
 	t := g.hosts[i].transport.(*tcp)

@@ -23,9 +23,11 @@ type LinkOptions struct {
 	// Self is this server.
 	Self Identity
 
-	// To is the peer's ID, Address where it listens.
+	// To is the peer's ID, Address where it listens. Also is another address where
+	// it may listen, "" if there is none; the two are tried in turn.
 	To      uint64
 	Address string
+	Also    string
 
 	// Limits bound the queue and the time to connect; zero fields have their
 	// defaults.
@@ -49,6 +51,9 @@ type Link struct {
 	limits Limits
 	log    *slog.Logger
 
+	// elsewhere is true while the peer is looked for at Also.
+	elsewhere bool
+
 	// dial opens a connection to the peer.
 	dial func(ctx context.Context) (net.Conn, error)
 
@@ -69,9 +74,17 @@ func NewLink(o LinkOptions) *Link {
 	l := &Link{o: o, limits: o.Limits.filled(), log: o.Log.With("peer", o.To), wake: make(chan struct{}, 1)}
 	l.dial = func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "tcp", o.Address)
+		return d.DialContext(ctx, "tcp", l.address())
 	}
 	return l
+}
+
+// address is where the peer is looked for now.
+func (l *Link) address() string {
+	if l.elsewhere {
+		return l.o.Also
+	}
+	return l.o.Address
 }
 
 // Send puts one message, without newline, into the queue. It never waits. It
@@ -171,7 +184,7 @@ func (l *Link) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		c, err := l.connect(ctx, l.shakeHands)
 		if err == nil {
-			l.log.Debug("connected to a peer", "address", l.o.Address)
+			l.log.Debug("connected to a peer", "address", l.address())
 			pause, told = l.limits.Backoff[0], ""
 			err = l.carry(ctx, c)
 			began = time.Now()
@@ -191,8 +204,9 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		if err.Error() != told && !(away(err) && time.Since(began) < patience) {
 			told = err.Error()
-			l.log.Log(ctx, level, "no connection to a peer; trying again", "address", l.o.Address, "error", err)
+			l.log.Log(ctx, level, "no connection to a peer; trying again", "address", l.address(), "error", err)
 		}
+		l.elsewhere = l.o.Also != "" && !l.elsewhere
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause)): // jitter: servers that start together do not dial in step
@@ -246,7 +260,7 @@ func (l *Link) greet(c net.Conn, in *lines) (h hello, nonce []byte, err error) {
 		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
 	}
 	if !hmac.Equal(proof, h.proof("acceptor", l.o.Self.Secret, nonce)) {
-		return h, nil, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.o.Address, l.o.Self.Cluster)
+		return h, nil, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.address(), l.o.Self.Cluster)
 	}
 	return h, nonce, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,7 +23,9 @@ func (a *app) shellCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "shell", Short: "Type commands one after the other", GroupID: groupClient,
 		Long: `Reads commands line by line and runs each: those that ask servers, and those that break the cluster.
-On a terminal there is line editing, a history on the arrow keys, ^C for the line or the command in hand, and ^D for the end.
+On a terminal there is line editing, a history on the arrow keys, completion on the tab key, ^C for the line or the command
+in hand, and ^D for the end. The next shell knows the history too: the last lines are kept in the file raftsteps/history
+below $XDG_STATE_HOME (~/.local/state), which only you can read. A line that begins with a blank is not kept.
 From a pipe, a line that fails does not end the shell; its exit code is that of the last line that failed.
 
 Quotes keep blanks together: put greeting "hello world". A # begins a comment.`,
@@ -41,6 +44,9 @@ type shell struct {
 
 	// failed is the exit code of the last line that failed.
 	failed int
+
+	// terminal is where a person types; nil for a pipe.
+	terminal *term.Terminal
 }
 
 func (a *app) shell(cmd *cobra.Command) error {
@@ -114,7 +120,7 @@ func (s *shell) line(ctx context.Context, text string) (end bool) {
 	words, err := splitWords(text)
 	switch {
 	case err != nil:
-		s.app.reportError(err)
+		s.app.reportError(usagef("%v", err))
 		s.failed = exitUsage
 		return false
 	case len(words) == 0:
@@ -140,8 +146,9 @@ func (s *shell) interact(ctx context.Context, in *os.File) error {
 		io.Reader
 		io.Writer
 	}{keys, s.app.stderr}, "> ")
-	terminal.History = &history{}
+	terminal.History = s.history()
 	terminal.AutoCompleteCallback = s.complete
+	s.terminal = terminal
 	for ctx.Err() == nil {
 		text, err := s.readLine(ctx, in, terminal)
 		if errors.Is(err, io.EOF) {
@@ -156,6 +163,19 @@ func (s *shell) interact(ctx context.Context, in *os.File) error {
 		}
 	}
 	return nil
+}
+
+// history opens the history, and tells a person if it will not last.
+func (s *shell) history() *history {
+	path, err := historyPath()
+	h := &history{}
+	if err == nil {
+		h, err = openHistory(path)
+	}
+	if err != nil {
+		fmt.Fprintf(s.app.stderr, "the history is not kept: %s\n", oneLine(err.Error()))
+	}
+	return h
 }
 
 // readLine reads one line with editing. The terminal is raw only that long, so
@@ -199,22 +219,80 @@ func (s *shell) lineOnTerminal(ctx context.Context, text string) bool {
 	return s.line(ctx, text)
 }
 
-// complete completes the command at the start of the line, on the tab key.
+// complete completes the word before the cursor on the tab key: commands, and
+// what they take. If several words are possible, it goes as far as they agree,
+// and lists them if that is no step.
 func (s *shell) complete(line string, pos int, key rune) (string, int, bool) {
-	if key != '\t' || strings.ContainsRune(line[:pos], ' ') {
+	if key != '\t' {
 		return "", 0, false
 	}
-	inner := &app{stage: s.app.stage, inShell: true}
-	var matches []string
-	for _, c := range inner.root().Commands() {
-		if strings.HasPrefix(c.Name(), line[:pos]) {
-			matches = append(matches, c.Name())
+	words, word, ok := lastWord(line[:pos])
+	if !ok {
+		return "", 0, false
+	}
+	found := s.completions(words, word)
+	if len(found) == 0 {
+		return "", 0, false
+	}
+	whole := commonPrefix(found)
+	if len(found) == 1 {
+		whole += " "
+	}
+	if whole == word && s.terminal != nil {
+		fmt.Fprintf(s.terminal, "%s\n", strings.Join(found, "  "))
+	}
+	head := line[:pos-len(word)] + whole
+	return head + line[pos:], len(head), true
+}
+
+// lastWord cuts a line into the words before its last one, and that, which is
+// empty behind a blank. A word with quotes is not completed.
+func lastWord(line string) (words []string, word string, ok bool) {
+	words, err := splitWords(line)
+	if err != nil || strings.HasPrefix(strings.TrimSpace(line), "#") {
+		return nil, "", false
+	}
+	if line == "" || strings.HasSuffix(line, " ") {
+		return words, "", true
+	}
+	if len(words) == 0 {
+		return nil, "", false
+	}
+	words, word = words[:len(words)-1], words[len(words)-1]
+	return words, word, strings.HasSuffix(line, word) && !strings.ContainsAny(word, `'"\`)
+}
+
+// completions are what a word may become behind others.
+func (s *shell) completions(words []string, word string) []string {
+	var out strings.Builder
+	inner := &app{stage: s.app.stage, inShell: true, stdin: strings.NewReader(""), stdout: &out, stderr: io.Discard}
+	inner.run(context.Background(), slices.Concat([]string{"__complete"}, s.flags, words, []string{word}))
+	var found []string
+	for text := range strings.Lines(out.String()) {
+		// The last line is a number that is meant for the shells of the system.
+		name, _, _ := strings.Cut(strings.TrimSuffix(text, "\n"), "\t")
+		if strings.HasPrefix(name, word) && !strings.HasPrefix(name, ":") && !slices.Contains(found, name) {
+			found = append(found, name)
 		}
 	}
-	if len(matches) != 1 {
-		return "", 0, false
+	for _, end := range []string{"exit", "quit"} {
+		if len(words) == 0 && word != "" && strings.HasPrefix(end, word) {
+			found = append(found, end)
+		}
 	}
-	return matches[0] + " " + line[pos:], len(matches[0]) + 1, true
+	return found
+}
+
+// commonPrefix is how far words agree.
+func commonPrefix(words []string) string {
+	prefix := words[0]
+	for _, w := range words[1:] {
+		for !strings.HasPrefix(w, prefix) {
+			_, size := utf8.DecodeLastRuneInString(prefix)
+			prefix = prefix[:len(prefix)-size]
+		}
+	}
+	return prefix
 }
 
 // keyboard is a terminal's input in which ^C empties the line instead of
@@ -245,23 +323,3 @@ func (k *keyboard) Read(b []byte) (int, error) {
 	k.rest = k.rest[n:]
 	return n, nil
 }
-
-// history keeps the last lines, without empty ones and repetitions.
-type history struct{ lines []string }
-
-const maxHistory = 1000
-
-// Add takes a line.
-func (h *history) Add(line string) {
-	if strings.TrimSpace(line) == "" || len(h.lines) > 0 && h.lines[0] == line {
-		return
-	}
-	h.lines = slices.Insert(h.lines, 0, line)
-	h.lines = h.lines[:min(len(h.lines), maxHistory)]
-}
-
-// Len is the number of lines.
-func (h *history) Len() int { return len(h.lines) }
-
-// At returns a line; 0 is the newest.
-func (h *history) At(i int) string { return h.lines[i] }

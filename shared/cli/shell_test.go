@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -115,25 +118,81 @@ func TestHistory(t *testing.T) {
 	require.Equal(t, maxHistory, h.Len())
 }
 
-func TestTabCompletesTheCommand(t *testing.T) {
-	s := &shell{app: &app{stage: stages["92-cluster"]}}
+// The next shell knows the lines; the file is the user's alone, and bounded.
+func TestHistoryIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "history")
+	h, err := openHistory(path)
+	require.NoError(t, err)
+	other, err := openHistory(path)
+	require.NoError(t, err)
+	for _, line := range []string{"get x", " put secret 1", "get y", "get y", strings.Repeat("x", maxHistoryLine+1), "a\x1b[2Jb"} {
+		h.Add(line)
+	}
+	other.Add("get z")
+	h, err = openHistory(path)
+	require.NoError(t, err)
+	require.Equal(t, []string{"get z", "get y", "get x"}, h.lines)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+
+	for i := range 1000 {
+		h.Add(fmt.Sprintf("put %d %s", i, strings.Repeat("v", 1000)))
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.LessOrEqual(t, info.Size(), int64(maxHistoryFile+maxHistoryLine))
+	}
+	h, err = openHistory(path)
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(h.At(0), "put 999 "))
+	require.NotContains(t, h.lines, "get x")
+	left, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+
+	// A file that cannot be written costs the history, and not the shell.
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.Mkdir(path, 0o700))
+	h, err = openHistory(path)
+	require.Error(t, err)
+	h.Add("get x")
+	require.Equal(t, []string{"get x"}, h.lines)
+}
+
+func TestTabCompletes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := &shell{app: &app{stage: stages["93-log"]}}
 	for _, tt := range []struct {
 		line string
 		want string
 	}{
 		{"del", "delete "},
-		{"re", ""},
-		{"res", ""},
+		{"re", "res"},
+		{"res", "res"},
 		{"rest", "restart "},
+		{"ex", "exit "},
 		{"get d", ""},
 		{"zzz", ""},
+		{"kill l", "kill leader "},
+		{"kill 1 n", "kill 1 n"},
+		{"log a", "log all "},
+		{"log --fr", "log --from "},
+		{"help sta", "help status "},
+		{"status -o j", "status -o json "},
+		{`put "a b`, ""},
+		{`put "st`, ""},
+		{"# st", ""},
 	} {
 		line, pos, ok := s.complete(tt.line, len(tt.line), '\t')
-		require.Equal(t, tt.want, line)
+		require.Equal(t, tt.want, line, tt.line)
 		require.Equal(t, tt.want != "", ok)
 		require.Equal(t, len(tt.want), pos)
 	}
-	_, _, ok := s.complete("del", 3, 'x')
+	line, pos, ok := s.complete("kill l --data x", 6, '\t')
+	require.True(t, ok)
+	require.Equal(t, "kill leader  --data x", line)
+	require.Equal(t, len("kill leader "), pos)
+	_, _, ok = s.complete("del", 3, 'x')
 	require.False(t, ok)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,7 +37,7 @@ func atTerminal(t *testing.T, stage, dir string, args ...string) *terminal {
 	defer slave.Close()
 
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), stageVariable+"="+stage, "TERM=xterm")
+	cmd.Env = append(os.Environ(), stageVariable+"="+stage, "TERM=xterm", "XDG_STATE_HOME="+filepath.Join(dir, "state"))
 	cmd.Dir = dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -118,7 +119,8 @@ const (
 func TestTheShellAtATerminal(t *testing.T) {
 	s := stages["91-single"]
 	live := startSingle(t, s)
-	p := atTerminal(t, "91-single", t.TempDir(), "shell", "--endpoints", live)
+	dir := t.TempDir()
+	p := atTerminal(t, "91-single", dir, "shell", "--endpoints", live)
 	p.shows("help lists the commands, ^D ends the shell")
 	p.shows("> ")
 	p.types("put x \"1 2\"\r")
@@ -135,6 +137,21 @@ func TestTheShellAtATerminal(t *testing.T) {
 	p.types(ctrlD)
 	require.NoError(t, p.cmd.Wait(), "at a terminal a line that failed is not the shell's end")
 	require.NotContains(t, p.screen.String(), "there is no command")
+
+	p = atTerminal(t, "91-single", dir, "shell", "--endpoints", live)
+	p.shows("> ")
+	p.types(arrowUp + arrowUp + "\r")
+	p.shows("\r\n1 2\r\n")
+	p.types("st\t--o\t\r")
+	p.shows("status --output")
+	p.shows("error: ")
+	p.types("\t")
+	p.shows("get  put  append  cas  delete  status  help\r\n")
+	p.types("quit\r")
+	require.NoError(t, p.cmd.Wait())
+	info, err := os.Stat(filepath.Join(dir, "state", "raftsteps", "history"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
 }
 
 func TestInterruptEndsTheCommandAndNotTheShell(t *testing.T) {

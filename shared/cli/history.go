@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of the shell's history.
+const (
+	// maxHistory is how many lines the arrow keys reach.
+	maxHistory = 1000
+
+	// maxHistoryLine is the longest line that is kept, in bytes.
+	maxHistoryLine = 4 << 10
+
+	// maxHistoryFile is how long the file may grow before its oldest lines are
+	// dropped, in bytes.
+	maxHistoryFile = 256 << 10
+)
+
+// history keeps the last lines, without empty ones and repetitions, and in a
+// file for the next shell. A line that begins with a blank is not kept, nor is
+// one longer than maxHistoryLine.
+type history struct {
+	// lines are the lines, the newest first.
+	lines []string
+
+	// path is the file, "" for none, and size is how long it is.
+	path string
+	size int64
+}
+
+// historyPath is where the shells of all stages keep their history: in the
+// user's folder for what programs remember.
+func historyPath() (string, error) {
+	dir := os.Getenv("XDG_STATE_HOME")
+	switch {
+	case filepath.IsAbs(dir):
+	case runtime.GOOS == "windows":
+		var err error
+		if dir, err = os.UserCacheDir(); err != nil {
+			return "", err
+		}
+	default:
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(dir, "raftsteps", "history"), nil
+}
+
+// openHistory reads what the shells before have kept. Without a file, because
+// of the error, the history ends with the shell.
+func openHistory(path string) (*history, error) {
+	h := &history{}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return h, err
+	}
+	text, err := readEnd(path, 2*maxHistoryFile)
+	if err != nil {
+		return h, err
+	}
+	h.path, h.size = path, int64(len(text))
+	for line := range strings.Lines(text) {
+		h.remember(strings.TrimSuffix(line, "\n"))
+	}
+	return h, h.shorten()
+}
+
+// readEnd reads the last bytes of a file, "" if it is not there.
+func readEnd(path string, most int64) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a file", path)
+	}
+	b := make([]byte, min(info.Size(), most))
+	n, err := f.ReadAt(b, info.Size()-int64(len(b)))
+	if n == len(b) {
+		err = nil
+	}
+	return string(b[:n]), err
+}
+
+// Add takes a line.
+func (h *history) Add(line string) {
+	if !h.remember(line) || h.path == "" {
+		return
+	}
+	err := h.write(line)
+	if err == nil {
+		err = h.shorten()
+	}
+	if err != nil {
+		h.path = "" // the history goes on, and ends with the shell
+	}
+}
+
+// remember takes a line and reports whether it is worth it.
+func (h *history) remember(line string) bool {
+	switch {
+	case strings.TrimSpace(line) == "", strings.HasPrefix(line, " "), len(line) > maxHistoryLine:
+		return false
+	case len(h.lines) > 0 && h.lines[0] == line:
+		return false
+	case !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl):
+		return false
+	}
+	h.lines = slices.Insert(h.lines, 0, line)
+	h.lines = h.lines[:min(len(h.lines), maxHistory)]
+	return true
+}
+
+// write adds a line to the file; several shells may do so at once.
+func (h *history) write(line string) error {
+	f, err := os.OpenFile(h.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := f.WriteString(line + "\n")
+	h.size += int64(n)
+	return errors.Join(err, f.Close())
+}
+
+// shorten writes a file that has become too long anew, with the newest lines up
+// to half of its bound. A crash leaves the old file or the new one.
+func (h *history) shorten() error {
+	if h.size <= maxHistoryFile {
+		return nil
+	}
+	size, count := 0, 0
+	for count < len(h.lines) && size+len(h.lines[count])+1 <= maxHistoryFile/2 {
+		size += len(h.lines[count]) + 1
+		count++
+	}
+	var b strings.Builder
+	for _, line := range slices.Backward(h.lines[:count]) {
+		b.WriteString(line + "\n")
+	}
+	temp, err := os.CreateTemp(filepath.Dir(h.path), "history.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = temp.WriteString(b.String())
+	if err = errors.Join(err, temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), h.path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	h.size = int64(size)
+	return nil
+}
+
+// Len is the number of lines.
+func (h *history) Len() int { return len(h.lines) }
+
+// At returns a line; 0 is the newest.
+func (h *history) At(i int) string { return h.lines[i] }

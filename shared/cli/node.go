@@ -11,6 +11,7 @@ import (
 	"net"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -190,6 +191,12 @@ func (a *app) place(file *cluster.File, o nodeOptions) error {
 	}
 	if err := api.CheckMemberAddress(o.address); err != nil {
 		return usagef("--address: %v", err)
+	}
+	// Where this server listens, no other does: one that the file names there is
+	// gone, and its place is taken.
+	others := slices.DeleteFunc(slices.Clone(file.Config.Members), func(m node.Member) bool { return m.Address == o.address })
+	if len(others) > 0 {
+		file.Config.Members = others
 	}
 	file.Config.Joiners = append(file.Config.Joiners, node.Member{ID: o.id, Address: o.address})
 	if err := file.Check(); err != nil {

@@ -63,6 +63,32 @@ func TestUnreadGetsAreBounded(t *testing.T) {
 	})
 }
 
+// While more than half of ServerBytes is used, a connection has an eighth of its
+// share: what it sends waits, and is not refused.
+func TestShareOfAConnectionShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = 10 << 10
+		p := newPending()
+		s := &Server{Ops: api.Commands(), Handler: p.handle, Limits: Limits{ConnBytes: 800 << 10, ServerBytes: 8 << 20}}
+		r := serve(t, s, newPipes())
+		fill := func() (begun int) {
+			c, before := r.dial(), len(p.requests)
+			go func() {
+				for i := range 200 {
+					fmt.Fprintf(c.c, `{"id":%d,"op":"put","key":"x","value":"%s"}`+"\n", i+1, strings.Repeat("v", each))
+				}
+			}()
+			synctest.Wait()
+			return len(p.requests) - before
+		}
+		require.Equal(t, (800<<10)/(each+257), fill())
+		s.Budget.Add(4<<20 + 1)
+		require.Equal(t, (100<<10)/(each+257), fill())
+		s.Close()
+		require.NoError(t, r.end())
+	})
+}
+
 // Where many clients do not read, reads are refused once they hold ServerBytes,
 // and writes are answered. When they are gone, nothing is held any longer.
 func TestUnreadAnswersOfAllClientsAreBounded(t *testing.T) {

@@ -393,8 +393,12 @@ func (c *conn) resume() {
 // isFull reports whether the connection holds too much to hold as many bytes
 // more. c.mu is held.
 func (c *conn) isFull(bytes int) bool {
+	limit := c.s.limits.ConnBytes
+	if c.s.Budget.Used() > c.s.Budget.Limit()/2 {
+		limit /= 8
+	}
 	held := c.owed + c.unsent
-	return held > 0 && held+bytes > c.s.limits.ConnBytes
+	return held > 0 && held+bytes > limit
 }
 
 // flush writes until out is empty. Whoever calls it has set c.writing.

@@ -31,7 +31,8 @@ type Limits struct {
 	// ConnBytes is how many bytes one connection may make the server hold: its
 	// requests in flight, room for the answers to those that read, and the answers
 	// that the client has not taken. At that number the connection is not read any
-	// further.
+	// further. It is an eighth of that while more than half of ServerBytes is used,
+	// so that a few dozen clients that send much wait, and are not refused.
 	ConnBytes int
 
 	// ServerBytes is how many bytes all clients together may make the server
@@ -77,7 +78,7 @@ func DefaultLimits() Limits {
 		Newcomers:   96,
 		InFlight:    1024,
 		ConnBytes:   4 << 20,
-		ServerBytes: 64 << 20,
+		ServerBytes: 32 << 20,
 		HalfLine:    10 * time.Second,
 		Idle:        5 * time.Minute,
 		Write:       10 * time.Second,

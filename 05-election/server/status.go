@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/05-election/raft"
+	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/node"
 )
 
@@ -26,25 +27,14 @@ func (s *Server) status() []byte {
 	return append(b, '}')
 }
 
-// maxLogBytes bounds the answer to a log request. A client asks again from the
-// index after the last it has.
-const maxLogBytes = 128 << 10
-
-// log describes the entries from an index on, as many as fit.
-func (s *Server) log(from raft.Index) []byte {
+// log returns what describes the entries from an index on, as many as fit on a
+// page. A client asks again from the index after the last it has.
+func (s *Server) log(from raft.Index) func(b []byte) []byte {
 	status := s.rules.Status()
-	b := []byte(`{`)
-	b = appendNumber(b, "last", uint64(status.Last))
-	b = appendNumber(b, "commit", uint64(status.Commit))
-	b = append(appendName(b, "entries"), '[')
-	start := len(b)
-	for i := max(from, 1); i <= status.Last && len(b) < maxLogBytes; i++ {
-		if len(b) > start {
-			b = append(b, ',')
-		}
-		b = toJournal(s.rules.Entry(i)).AppendJSON(b)
+	p := journal.Page{First: 1, Last: uint64(status.Last), Commit: uint64(status.Commit)}
+	for i := max(from, 1); i <= status.Last && p.Add(toJournal(s.rules.Entry(i))); i++ {
 	}
-	return append(b, "]}"...)
+	return p.AppendJSON
 }
 
 // Inspect lets a checker look inside; see node.Inspector.

@@ -439,14 +439,33 @@ type Response struct {
 	// value, on one line.
 	Data []byte
 
+	// Later appends what Data would be, where that is long: so the goroutine that
+	// answers does not have to write it. It may be called by any goroutine. nil if
+	// Data is there.
+	Later func(b []byte) []byte
+
 	// Error is nil if the operation was done.
 	Error *Error
+}
+
+// LongData is what Data counts for while it is still to be written.
+const LongData = 128 << 10
+
+// WithData returns the response with its Data written.
+func (r Response) WithData() Response {
+	if r.Later != nil {
+		r.Data, r.Later = r.Later(nil), nil
+	}
+	return r
 }
 
 // Size is about how many bytes of memory the response holds.
 func (r Response) Size() int {
 	const fields = 128
 	n := fields + len(r.Value) + len(r.Data)
+	if r.Later != nil {
+		n += LongData
+	}
 	if r.Error != nil {
 		n += fields + len(r.Error.Message)
 	}
@@ -503,7 +522,10 @@ func (r Response) AppendJSON(b []byte) []byte {
 		b = append(b, `,"index":`...)
 		b = strconv.AppendUint(b, r.Index, 10)
 	}
-	if r.Data != nil {
+	switch {
+	case r.Later != nil:
+		b = r.Later(append(b, `,"data":`...))
+	case r.Data != nil:
 		b = append(b, `,"data":`...)
 		b = append(b, r.Data...)
 	}

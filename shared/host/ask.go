@@ -46,7 +46,7 @@ func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response
 	case a.Error != nil:
 		return a, a.Error
 	}
-	return a, nil
+	return a.WithData(), nil
 }
 
 // call is one that waits for its answer.

@@ -31,9 +31,6 @@ const (
 	roundRequests = 4 << 10
 	roundBytes    = 1 << 20
 	roundMessages = 4 << 20
-
-	// logBytes is what a request for the log counts in addition, for its answer.
-	logBytes = 128 << 10
 )
 
 // input is one thing that waits for the loop: a peer's message, a client's
@@ -139,7 +136,7 @@ func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
 func (l *loop) request(r api.Request, reply func(api.Response)) {
 	in := input{bytes: r.Size(), request: r, reply: reply}
 	if r.Op == api.Log {
-		in.bytes += logBytes
+		in.bytes += api.LongData // for the answer
 	}
 	if refusal := l.admit(in); refusal != nil {
 		reply(api.Failed(r.ID, refusal))

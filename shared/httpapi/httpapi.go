@@ -6,7 +6,7 @@
 //	DELETE /v1/kv/{key}
 //	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
 //	GET    /v1/status      how the server sees itself
-//	GET    /v1/log         entries of its log, from ?from=N on
+//	GET    /v1/log         entries of its log, from ?from=N on, as many as fit; next is where the rest begins
 //	GET    /v1/members     who the members are, where they can change; /v1/command changes them
 //	GET    /livez          200 while the process answers
 //	GET    /readyz         200 while the server knows a leader, else 503
@@ -144,7 +144,7 @@ func (h *handler) ask(r *http.Request, q api.Request) api.Response {
 	defer late.Stop()
 	select {
 	case a := <-answer:
-		return a
+		return a.WithData()
 	case <-late.C:
 	case <-r.Context().Done():
 	}

@@ -218,7 +218,7 @@ func (w *World) handleRequest(m *machine, e *event) {
 			w.fail(fmt.Errorf("%s answers request %d of client %d twice", node.Name(m.id), a.id, a.call.client.ID))
 		}
 		a.replied = true
-		m.answers = append(m.answers, answer{a, r})
+		m.answers = append(m.answers, answer{a, r.WithData()})
 	}
 	q, err := w.options.Ops.Decode(e.line)
 	if err != nil {

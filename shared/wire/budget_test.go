@@ -63,6 +63,30 @@ func TestUnreadGetsAreBounded(t *testing.T) {
 	})
 }
 
+// Answers are put into words after the goroutine that gives them has gone on.
+func TestAnswersAreWrittenLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPending()
+		s := &Server{Ops: api.Commands(), Handler: p.handle}
+		r := serve(t, s, newPipes())
+		c := r.dial()
+		c.send(get2)
+		synctest.Wait()
+		_, reply := p.next()
+		answering := true
+		s.Batch(func() {
+			reply(api.Response{Later: func(b []byte) []byte {
+				require.False(t, answering)
+				return append(b, `[1,2]`...)
+			}})
+			synctest.Wait()
+			answering = false
+		})
+		require.Equal(t, `{"id":2,"ok":true,"data":[1,2]}`, c.line())
+		require.NoError(t, r.end())
+	})
+}
+
 // While more than half of ServerBytes is used, a connection has an eighth of its
 // share: what it sends waits, and is not refused.
 func TestShareOfAConnectionShrinks(t *testing.T) {

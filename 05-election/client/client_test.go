@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,9 @@ func open(t *testing.T, endpoints ...string) *Client {
 type fake struct {
 	address string
 
+	// accepted counts the connections.
+	accepted atomic.Int64
+
 	mu    sync.Mutex
 	asked []api.Request
 }
@@ -62,6 +66,7 @@ func startFake(t *testing.T, handle handler) *fake {
 			if err != nil {
 				return nil
 			}
+			f.accepted.Add(1)
 			g.Go(func() error {
 				defer context.AfterFunc(ctx, func() { nc.Close() })()
 				defer nc.Close()
@@ -138,6 +143,44 @@ func names(leader *string) handler {
 
 // nobody is the leader that a follower names that knows none.
 var nobody = new(string)
+
+// Many requests share one connection to a server, and the answers come in any
+// order.
+func TestRequestsShareAConnection(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	const requests = 5
+	var mu sync.Mutex
+	var all []api.Request
+	f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, r)
+		if len(all) < requests {
+			return true
+		}
+		for _, r := range slices.Backward(all) {
+			if !leads(conn, r) {
+				return false
+			}
+		}
+		return true
+	})
+	c := open(t, f.address)
+	var g errgroup.Group
+	for i := range requests {
+		g.Go(func() error {
+			key := fmt.Sprintf("key-%d", i)
+			value, err := c.Get(ctx, key)
+			if err == nil && value != "the value of "+key {
+				err = fmt.Errorf("%s got %q", key, value)
+			}
+			return err
+		})
+	}
+	require.NoError(t, g.Wait())
+	require.EqualValues(t, 1, f.accepted.Load(), "all over one connection")
+}
 
 // silent takes requests and answers none.
 func silent(*fakeConn, api.Request) bool { return true }

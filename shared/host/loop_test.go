@@ -528,3 +528,27 @@ func BenchmarkRound(b *testing.B) {
 		b.Fatal("not all were answered")
 	}
 }
+
+// After a cut nothing passes that was on its way, in either direction.
+func TestACutDropsWhatIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nil)
+		w.start(t)
+		w.cut(2, true)
+		synctest.Wait()
+		w.receive(2, []byte("late"))
+		w.receive(3, []byte("m"))
+		synctest.Wait()
+		require.Zero(t, w.server.count("n2 late"))
+		require.Equal(t, 1, w.server.count("n3 m"))
+		w.send(2, []byte("x"))
+		w.send(3, []byte("x"))
+		require.Equal(t, []string{"n3 x"}, w.sent)
+		w.cut(2, false)
+		synctest.Wait()
+		w.receive(2, []byte("after"))
+		synctest.Wait()
+		require.Equal(t, 1, w.server.count("n2 after"))
+		w.stop(t)
+	})
+}

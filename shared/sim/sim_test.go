@@ -282,6 +282,29 @@ func TestCutsAndPartitions(t *testing.T) {
 	require.Equal(t, "3", value(t, c, 5, "x"), "unknown was the right answer")
 }
 
+// What is on its way when a link is cut is lost too, and does not come when the
+// link is healed later.
+func TestACutLosesWhatIsOnItsWay(t *testing.T) {
+	var arrived, lost []string
+	w := world(t, 1, toy.Flaws{Stale: true}, func(e trace.Event) {
+		switch {
+		case e.From != 1 || e.To != 3 || !strings.Contains(e.Message, `"late"`):
+		case e.Kind == trace.Deliver:
+			arrived = append(arrived, e.Message)
+		case e.Kind == trace.Drop:
+			lost = append(lost, e.Text)
+		}
+	})
+	w.Slow(1, 3, 40*time.Millisecond)
+	_, err := w.Client(1).Put(1, "x", "late")
+	require.NoError(t, err)
+	w.Cut(1, 3)
+	require.Empty(t, lost, "it is on its way")
+	w.RunFor(100 * time.Millisecond)
+	require.Empty(t, arrived)
+	require.Contains(t, lost, "the link is cut")
+}
+
 func TestASlowLinkIsOvertaken(t *testing.T) {
 	var texts []string
 	w := world(t, 1, toy.Flaws{}, func(e trace.Event) {

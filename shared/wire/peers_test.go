@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
@@ -555,6 +556,51 @@ func TestLinkThatEndsWithItsPeerIsQuiet(t *testing.T) {
 		require.Contains(t, log.String(), "connected to a peer")
 		require.NotContains(t, log.String(), "level=INFO")
 		require.NotContains(t, log.String(), "level=WARN")
+	})
+}
+
+// A peer that accepts and then says nothing, neither at the first nor at the
+// second step of the handshake, is dialed again.
+func TestLinkGivesUpASilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		ln := newPipes()
+		r := serve(t, member1(&got, &logged{}), ln)
+		limits := Limits{Dial: time.Second, Backoff: [2]time.Duration{10 * time.Millisecond, 20 * time.Millisecond}}
+		var log logged
+		k := link(ln, &log, limits)
+		dials := 0
+		k.dial = func(context.Context) (net.Conn, error) {
+			if dials++; dials > 2 {
+				return ln.dial()
+			}
+			near, far := net.Pipe()
+			go func() {
+				// It reads all that comes, and after a hello it may say one line.
+				in := bufio.NewReader(far)
+				for n := 0; ; n++ {
+					if _, err := in.ReadBytes('\n'); err != nil {
+						return
+					}
+					if dials == 2 && n == 0 {
+						h := hello{version: protocol, cluster: "north", from: 2, to: 1}
+						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x","proof":"%x"`, newNonce(), h.proof("acceptor", "another secret", nil))
+					}
+				}
+			}()
+			return near, nil
+		}
+		end := runLink(t, k)
+		later(limits.Dial * 3 / 2)
+		require.Equal(t, 2, dials)
+		later(limits.Dial)
+		k.Send([]byte(`{"new":1}`))
+		synctest.Wait()
+		require.Equal(t, 3, dials)
+		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
+		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "the same trouble is logged once")
+		end()
+		require.NoError(t, r.end())
 	})
 }
 

@@ -359,10 +359,87 @@ func TestLeaderRetriesForEver(t *testing.T) {
 		for range r.options.HeartbeatTicks {
 			r.Tick()
 		}
+		require.Len(t, takeAll(r).to(2), 1)
+	}
+	accept(r, 2, 1)
+	require.NotEmpty(t, takeAll(r).to(2)[0].Entries, "an answer brings what is missing")
+}
+
+// A server that does not answer a probe is sent its entries once. Heartbeats go on
+// without them, however much the log has that it lacks.
+func TestSilentServerIsSentNoEntriesAgain(t *testing.T) {
+	r := leader(t, 3, 1)
+	for range 100 {
+		propose(t, r, "x")
+	}
+	entries := 0
+	for range 50 {
+		accept(r, 3, r.Status().Last)
+		for range r.options.HeartbeatTicks {
+			r.Tick()
+		}
 		sent := takeAll(r).to(2)
 		require.Len(t, sent, 1)
-		require.NotEmpty(t, sent[0].Entries)
+		entries += len(sent[0].Entries)
 	}
+	require.Zero(t, entries)
+	accept(r, 2, 1)
+	require.NotEmpty(t, takeAll(r).to(2)[0].Entries, "an answer brings what is missing")
+}
+
+// AppendEntries says whether the leader counts on the entry that the new ones
+// follow: whether that is where the logs are known to agree. A server whose log
+// lacks that entry has lost what it acknowledged, and stops (§5.4: it would help to
+// elect a leader that lacks committed entries).
+func TestServerThatLostEntriesStops(t *testing.T) {
+	r := leader(t, 3, 1, 1)
+	matched := func() bool {
+		for range r.options.HeartbeatTicks {
+			r.Tick()
+		}
+		accept(r, 3, 0)
+		return takeAll(r).to(2)[0].Matched
+	}
+	require.False(t, matched(), "nothing is known yet")
+	accept(r, 2, 2)
+	takeAll(r)
+	accept(r, 2, r.Status().Last)
+	require.True(t, matched())
+
+	for _, c := range []struct {
+		log     []Term
+		matched bool
+		stops   string
+	}{
+		{[]Term{1, 1, 2}, true, ""},
+		{[]Term{1, 1, 2, 2}, true, ""},
+		{[]Term{1, 1}, false, ""},
+		{nil, true, "n2 counts on entries up to 3, and n1's log ends at 0"},
+		{[]Term{1, 1}, true, "n2 counts on entries up to 3, and n1's log ends at 2"},
+		{[]Term{1, 1, 1, 1}, true, "n2 counts on entries up to 3, and n1's log differs there and ends at 4"},
+	} {
+		f := boot(5, c.log...)
+		stop := func() (why Contradiction) {
+			defer func() { why, _ = recover().(Contradiction) }()
+			f.Step(from(f, 2, AppendEntries{PrevLogIndex: 3, PrevLogTerm: 2, Matched: c.matched}))
+			return why
+		}()
+		require.Equal(t, c.stops != "", stop.Forgot, "%v", c.log)
+		require.Contains(t, stop.Text, c.stops)
+	}
+}
+
+// A refusal of what is known to match is older than that knowledge: the network has
+// reordered the two. It moves nothing.
+func TestOldRefusalTakesNothingBack(t *testing.T) {
+	r := leader(t, 3, 1, 1, 1)
+	accept(r, 2, 3)
+	takeAll(r)
+	match, next := r.Progress(2)
+	r.Step(from(r, 2, AppendEntriesReply{Refused: 2, ConflictIndex: 1}))
+	m, n := r.Progress(2)
+	require.Equal(t, []Index{match, next}, []Index{m, n})
+	require.Empty(t, takeAll(r).to(2))
 }
 
 // "If there exists an N such that N > commitIndex, a majority of matchIndex[i] ≥

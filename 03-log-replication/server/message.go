@@ -32,6 +32,7 @@ func parts(body any) []part {
 		return []part{
 			{name: "prevLogIndex", number: (*uint64)(&m.PrevLogIndex)},
 			{name: "prevLogTerm", number: (*uint64)(&m.PrevLogTerm)},
+			{name: "matched", flag: &m.Matched},
 			{name: "leaderCommit", number: (*uint64)(&m.LeaderCommit)},
 			{name: "entries", entries: &m.Entries},
 		}

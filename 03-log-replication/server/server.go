@@ -7,11 +7,9 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"example.com/raftsteps/03-log-replication/raft"
 	"example.com/raftsteps/shared/api"
@@ -139,13 +137,12 @@ func (s *Server) Receive(from uint64, line []byte) {
 	s.rules.Step(m)
 }
 
-// stopOnContradiction makes of a contradiction that the rules have found, such
-// as a leader that lacks what is committed, an error that ends this server: it
-// can neither obey nor go on as if nothing were.
+// stopOnContradiction turns a contradiction that the rules have found, such as a
+// leader that lacks a committed entry, into the error that ends this server.
 func (s *Server) stopOnContradiction() {
 	p := recover()
-	if text, ok := p.(string); ok && strings.HasPrefix(text, "raft: ") {
-		s.broken = errors.New(text)
+	if c, ok := p.(raft.Contradiction); ok {
+		s.broken = c
 	} else if p != nil {
 		panic(p)
 	}

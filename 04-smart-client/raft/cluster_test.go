@@ -3,7 +3,6 @@ package raft
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // disk is what a server has saved: what a crash leaves.
@@ -59,6 +58,11 @@ type server struct {
 
 	// applied are the entries that the state machine received in this life.
 	applied []Entry
+
+	// copy is a backup of the disk. replaced says that the disk was emptied, or
+	// that the backup took its place: then it may lack what it had promised.
+	copy     disk
+	replaced bool
 
 	// seen is what the invariants remember of this server.
 	seen seen
@@ -133,6 +137,11 @@ func (c *cluster) crash(s *server) {
 	s.raft, s.held, s.powerFails = nil, false, -1
 }
 
+// replaceDisk puts another disk into a server that is down.
+func (c *cluster) replaceDisk(s *server, d disk) {
+	s.disk, s.seen, s.replaced = d, seen{}, true
+}
+
 // input gives a server one input and carries out what follows. A server whose
 // own checks fail stops, as its process would.
 func (c *cluster) input(s *server, f func(r *Raft)) {
@@ -141,11 +150,15 @@ func (c *cluster) input(s *server, f func(r *Raft)) {
 		if p == nil {
 			return
 		}
-		text, is := p.(string)
-		if !is || !strings.HasPrefix(text, "raft: ") {
+		why, is := p.(Contradiction)
+		if !is {
 			panic(p)
 		}
-		c.broken(ownCheck, "%s", strings.TrimPrefix(text, "raft: "))
+		if why.Forgot && s.replaced {
+			c.say(func() string { return fmt.Sprintf(effect+"%v stops: %s", s.id, why.Text) })
+		} else {
+			c.broken(ownCheck, "%s", why.Text)
+		}
 		c.crash(s)
 	}()
 	if s.raft == nil {

@@ -163,7 +163,7 @@ func (c *cluster) checkProgress(s *server) {
 		if match >= next || next > s.raft.log.lastIndex()+1 {
 			c.broken(progressTrue, "%v believes in match %d and next %d for %v, and its log ends at %d", s.id, match, next, f.id, s.raft.log.lastIndex())
 		}
-		if f.disk.state.CurrentTerm == s.raft.currentTerm && !f.disk.agrees(s.disk.log, match) {
+		if f.disk.state.CurrentTerm == s.raft.currentTerm && !f.replaced && !f.disk.agrees(s.disk.log, match) {
 			c.broken(progressTrue, "%v believes that %v has its entries up to %d, and the disk of %v ends in %v", s.id, f.id, match, f.id, f.disk.last())
 		}
 	}

@@ -356,7 +356,7 @@ func (r *Raft) append(entries ...Entry) {
 // truncate removes the entries from index on.
 func (r *Raft) truncate(index Index) {
 	if index <= r.commitIndex {
-		panic(fmt.Sprintf("raft: %v is told to remove entry %d, but all up to %d are committed", r.options.ID, index, r.commitIndex))
+		panic(Contradiction{Text: fmt.Sprintf("%v is told to remove entry %d, but all up to %d are committed", r.options.ID, index, r.commitIndex)})
 	}
 	r.log.truncate(index)
 	r.out.Append = slices.DeleteFunc(r.out.Append, func(e Entry) bool { return e.Index >= index })
@@ -364,6 +364,19 @@ func (r *Raft) truncate(index Index) {
 		r.out.Truncate, r.saved = index, index-1
 	}
 }
+
+// Contradiction is what a rule panics with when it finds that what this server is
+// told contradicts what it knows: the server can neither obey nor go on.
+type Contradiction struct {
+	// Forgot is true if this server's own disk has lost entries. No other
+	// contradiction comes from a message of a correct server.
+	Forgot bool
+
+	// Text says what contradicts what.
+	Text string
+}
+
+func (c Contradiction) Error() string { return c.Text }
 
 func (r *Raft) send(to ID, body Body) { r.out.Messages = append(r.out.Messages, r.message(to, body)) }
 

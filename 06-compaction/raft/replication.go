@@ -1,12 +1,19 @@
 package raft
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // AppendEntries replicates entries; without any it is a heartbeat (§5.3).
 type AppendEntries struct {
 	// PrevLogIndex and PrevLogTerm are the entry that the new ones follow.
 	PrevLogIndex Index
 	PrevLogTerm  Term
+
+	// Matched is true if the leader counts on the receiver's copy of that entry:
+	// PrevLogIndex is the receiver's matchIndex.
+	Matched bool
 
 	// Entries are to be stored, in order.
 	Entries []Entry
@@ -56,6 +63,10 @@ type progress struct {
 	// message at a time looks for the place where the logs meet.
 	probing bool
 
+	// probed is true once that message was sent, with its entries. Until the
+	// server answers, heartbeats and rounds go to it without: it may be down.
+	probed bool
+
 	// sentRound and round are the latest round that was sent to it, and that it
 	// has answered.
 	sentRound, round uint64
@@ -99,11 +110,11 @@ func (r *Raft) sendAppendEntries(to ID) {
 		return
 	}
 	prev := p.nextIndex - 1
-	m := AppendEntries{PrevLogIndex: prev, PrevLogTerm: r.log.term(prev), LeaderCommit: r.commitIndex, Round: r.reads.round}
-	if p.nextIndex-p.matchIndex <= maxInFlight {
+	m := AppendEntries{PrevLogIndex: prev, PrevLogTerm: r.log.term(prev), Matched: prev > 0 && prev == p.matchIndex, LeaderCommit: r.commitIndex, Round: r.reads.round}
+	if !p.probed && p.nextIndex-p.matchIndex <= maxInFlight {
 		m.Entries = r.log.batch(p.nextIndex, r.options.MaxBatch)
 	}
-	if !p.probing {
+	if p.probed = p.probing; !p.probing {
 		p.nextIndex += Index(len(m.Entries))
 	}
 	r.sendEarly(to, m)
@@ -141,6 +152,9 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 }
 
 func (r *Raft) refuseEntries(from ID, m AppendEntries) {
+	if m.Matched {
+		r.lostEntries(from, m.PrevLogIndex)
+	}
 	reply := AppendEntriesReply{Refused: m.PrevLogIndex, ConflictIndex: r.log.lastIndex() + 1, Round: m.Round}
 	if m.PrevLogIndex <= r.log.lastIndex() {
 		reply.ConflictTerm, reply.ConflictIndex = r.log.term(m.PrevLogIndex), m.PrevLogIndex
@@ -150,6 +164,21 @@ func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 	}
 	r.explain(Reason{Rule: Refused, Peer: from, Theirs: Position{m.PrevLogTerm, m.PrevLogIndex}, Mine: r.last()})
 	r.send(from, reply)
+}
+
+// lostEntries stops this server: it has acknowledged the entries up to an index,
+// the leader counts on them, and this log lacks them. So its disk has lost them,
+// and it must not take part. This cannot be a false alarm: matchIndex rests on
+// replies of the leader's own term, each sent once the entries were on disk, and
+// in that term nobody may remove them.
+func (r *Raft) lostEntries(leader ID, index Index) {
+	self, has := r.options.ID, "ends at"
+	if index <= r.log.lastIndex() {
+		has = "differs there and ends at"
+	}
+	panic(Contradiction{Forgot: true, Text: fmt.Sprintf(
+		"%v's disk has lost entries that %v had acknowledged: the leader %v counts on entries up to %d, and %v's log %s %d; put the lost files back or leave this server stopped",
+		self, self, leader, index, self, has, r.log.lastIndex())})
 }
 
 // handleAppendEntriesReply learns where a follower's log agrees.
@@ -162,15 +191,17 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	r.confirmReads()
 	if m.Success {
 		p.matchIndex = max(p.matchIndex, m.MatchIndex)
-		p.nextIndex, p.probing = max(p.nextIndex, p.matchIndex+1), false
+		p.nextIndex, p.probing, p.probed = max(p.nextIndex, p.matchIndex+1), false, false
 		return
 	}
 	// A refusal is news only if it is about the latest probe, or ends the
-	// pipelining; others were sent before nextIndex fell back.
+	// pipelining; others were sent before nextIndex fell back. One at or below
+	// matchIndex is older than matchIndex: the network has reordered them. A
+	// follower that had lost those entries would not refuse but stop.
 	if m.Refused <= p.matchIndex || p.probing && m.Refused != p.nextIndex-1 {
 		return
 	}
-	p.nextIndex, p.probing = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused)), true
+	p.nextIndex, p.probing, p.probed = max(p.matchIndex+1, min(r.meetingPoint(m), m.Refused)), true, false
 	r.explain(Reason{Rule: FellBack, Peer: from, Index: p.nextIndex, Theirs: Position{m.ConflictTerm, m.ConflictIndex}})
 	r.sendAppendEntries(from)
 }

@@ -15,6 +15,9 @@ type InstallSnapshot struct {
 	// LastIncluded is the last entry that the snapshot covers.
 	LastIncluded Position
 
+	// MatchIndex is the receiver's: the leader counts on its entries up to there.
+	MatchIndex Index
+
 	// Offset is where the chunk stands in the file.
 	Offset uint64
 
@@ -71,7 +74,7 @@ func (r *Raft) sendSnapshot(to ID) {
 	p.probing = true
 	if !p.transfer.waiting {
 		p.transfer.waiting, p.transfer.sent = true, p.transfer.sent+1
-		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, Offset: p.transfer.offset})
+		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, MatchIndex: p.matchIndex, Offset: p.transfer.offset})
 	}
 }
 
@@ -93,6 +96,9 @@ func (r *Raft) Sending() bool {
 // where the snapshot is complete; the rest is in Restore.
 func (r *Raft) handleInstallSnapshot(from ID, m InstallSnapshot) {
 	r.follow(from)
+	if m.MatchIndex > r.log.lastIndex() {
+		r.lostEntries(from, m.MatchIndex)
+	}
 	if m.LastIncluded.Index <= r.commitIndex {
 		// It has all that; what is committed agrees with the leader's log.
 		r.send(from, AppendEntriesReply{Success: true, MatchIndex: r.commitIndex})

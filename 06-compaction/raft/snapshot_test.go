@@ -556,3 +556,21 @@ func TestFollowersTakeSnapshotsToo(t *testing.T) {
 	require.Equal(t, Index(4), out.reply(t).MatchIndex)
 	require.Len(t, out.Committed, 2)
 }
+
+// A snapshot would hide that a server has lost what it acknowledged. So a leader that
+// sends one says as well which entries it counts on.
+func TestServerThatLostEntriesTakesNoSnapshot(t *testing.T) {
+	r := leader(t, 3, 1, 1, 1)
+	accept(r, 3, r.log.lastIndex())
+	accept(r, 2, 2)
+	takeAll(r)
+	r.Compact(3, 3)
+	r.Step(from(r, 2, AppendEntriesReply{Refused: 4, ConflictIndex: 3}))
+	require.Contains(t, r.Take().sent(), Message{From: 1, To: 2, Term: r.currentTerm, Body: InstallSnapshot{LastIncluded: Position{1, 3}, MatchIndex: 2}})
+
+	f := boot(5, 1)
+	m := InstallSnapshot{LastIncluded: Position{4, 9}, MatchIndex: 1}
+	f.Step(from(f, 2, m))
+	m.MatchIndex = 2
+	require.PanicsWithValue(t, Contradiction{Forgot: true, Text: "n1's disk has lost entries that n1 had acknowledged: the leader n2 counts on entries up to 2, and n1's log ends at 1; put the lost files back or leave this server stopped"}, func() { f.Step(from(f, 2, m)) })
+}

@@ -11,12 +11,11 @@ import (
 	"example.com/raftsteps/shared/node"
 )
 
-// A leader that contradicts what is committed ends the server with a sentence:
-// it neither obeys nor crashes.
-func TestContradictionEndsTheServer(t *testing.T) {
+// follower starts n2 of three servers.
+func follower(t *testing.T, d disk.Disk) node.Server {
 	s, err := New(node.World{
 		ID:   2,
-		Disk: disk.NewSim("n2"),
+		Disk: d,
 		Send: func(uint64, []byte) {},
 		Rand: rand.New(rand.NewPCG(1, 1)),
 		Config: node.Config{
@@ -27,9 +26,34 @@ func TestContradictionEndsTheServer(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
+	return s
+}
+
+// A leader that contradicts what is committed ends the server with a sentence:
+// it neither obeys nor crashes.
+func TestContradictionEndsTheServer(t *testing.T) {
+	s := follower(t, disk.NewSim("n2"))
 	s.Receive(1, []byte(`{"term":1,"appendEntries":{"leaderCommit":1,"entries":[{"index":1,"term":1,"command":{"op":"put","key":"x","value":"1"}}]}}`))
 	require.NoError(t, s.Flush())
 	s.Receive(3, []byte(`{"term":2,"appendEntries":{"entries":[{"index":1,"term":2,"command":{"op":"put","key":"x","value":"2"}}]}}`))
 	require.ErrorContains(t, s.Flush(), "n2 is told to remove entry 1, but all up to 1 are committed")
 	require.Error(t, s.Flush(), "and it stays so")
+}
+
+// A server whose disk lacks entries that it has acknowledged stops and says so. That
+// leaves no trace on its disk: with the right disk it starts again.
+func TestLostEntriesEndTheServer(t *testing.T) {
+	counted := []byte(`{"term":1,"appendEntries":{"prevLogIndex":1,"prevLogTerm":1,"matched":true}}`)
+	d := disk.NewSim("n2")
+	s := follower(t, d)
+	s.Receive(1, counted)
+	require.ErrorContains(t, s.Flush(), "n2's disk has lost entries that n2 had acknowledged")
+	require.ErrorContains(t, s.Flush(), "the leader n1 counts on entries up to 1, and n2's log ends at 0", "and it stays so")
+
+	d.Kill()
+	s = follower(t, d)
+	s.Receive(1, []byte(`{"term":1,"appendEntries":{"entries":[{"index":1,"term":1,"command":{"op":"put","key":"x","value":"1"}}]}}`))
+	require.NoError(t, s.Flush())
+	s.Receive(1, counted)
+	require.NoError(t, s.Flush())
 }

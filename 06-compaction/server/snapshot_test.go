@@ -481,6 +481,7 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 	term := w.status().CurrentTerm
 	w.receive(3, term, raft.AppendEntriesReply{Refused: 5, ConflictIndex: 1})
 	f := start(t, 3, disk.NewSim("f"))
+	f.receive(1, term, raft.AppendEntries{Entries: []raft.Entry{{Index: 1, Term: term, Kind: raft.NoOp}}})
 	for range 20 {
 		w.flush()
 		for _, m := range w.sent {

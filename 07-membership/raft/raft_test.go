@@ -242,7 +242,7 @@ func TestInputsTogetherSaveWhatTheySaveOneByOne(t *testing.T) {
 func TestCommittedEntriesStay(t *testing.T) {
 	r := boot(2, 1, 1)
 	r.Step(from(r, 2, AppendEntries{PrevLogIndex: 2, PrevLogTerm: 1, LeaderCommit: 2}))
-	require.PanicsWithValue(t, "raft: n1 is told to remove entry 2, but all up to 2 are committed", func() {
+	require.PanicsWithValue(t, Contradiction{Text: "n1 is told to remove entry 2, but all up to 2 are committed"}, func() {
 		r.Step(from(r, 2, AppendEntries{PrevLogIndex: 1, PrevLogTerm: 1, Entries: []Entry{{Index: 2, Term: 2}}}))
 	})
 }

@@ -43,6 +43,8 @@ import (
 //	crash n1 n2               they lose what is not on their disks
 //	powercut n1 1             in n1's next save the power fails after 1 record: the state, the truncation, each entry
 //	restart n1 n2             they start with what is on their disks
+//	backup n1                 a copy of its disk is kept
+//	restore n1, wipe n1       n1 stops, and that copy, or an empty disk, takes the place of its disk
 //	hold n1, release n1       inputs gather in between, and one save carries them all
 //	status [n1 n2], log, network [messages]   show the servers, their logs, what is in flight
 //	breaks NAME, …            says that the script breaks these invariants, and no others
@@ -269,6 +271,15 @@ func (s *script) eachServer(name string) func(*server) {
 		return s.crash
 	case "restart":
 		return func(server *server) { s.crash(server); s.start(server) }
+	case "backup":
+		return func(server *server) {
+			server.copy = server.disk
+			server.copy.log = slices.Clone(server.disk.log)
+		}
+	case "restore":
+		return func(server *server) { s.crash(server); s.replaceDisk(server, server.copy) }
+	case "wipe":
+		return func(server *server) { s.crash(server); s.replaceDisk(server, disk{}) }
 	case "hold":
 		return func(server *server) { server.held = true }
 	case "release":

@@ -33,6 +33,7 @@ func parts(body any) []part {
 		return []part{
 			{name: "prevLogIndex", number: (*uint64)(&m.PrevLogIndex)},
 			{name: "prevLogTerm", number: (*uint64)(&m.PrevLogTerm)},
+			{name: "matched", flag: &m.Matched},
 			{name: "leaderCommit", number: (*uint64)(&m.LeaderCommit)},
 			{name: "round", number: &m.Round},
 			{name: "entries", entries: &m.Entries},
@@ -72,6 +73,7 @@ func parts(body any) []part {
 		return []part{
 			{name: "lastIndex", number: (*uint64)(&m.LastIncluded.Index)},
 			{name: "lastTerm", number: (*uint64)(&m.LastIncluded.Term)},
+			{name: "matchIndex", number: (*uint64)(&m.MatchIndex)},
 			{name: "offset", number: &m.Offset},
 			{name: "data", text: &m.Data},
 			{name: "done", flag: &m.Done},

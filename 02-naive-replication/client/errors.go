@@ -16,8 +16,8 @@ func check(r api.Request) error {
 	if r.Op != kv.Get && !kv.Writes(r.Op) {
 		return nil // not a command; the server knows what it takes
 	}
-	if err := r.Command().Check(); err != nil {
-		return &api.Error{Code: api.BadRequest, Message: err.Error(), Definite: true}
+	if e := api.CheckCommand(r.Command()); e != nil {
+		return e
 	}
 	for _, field := range []struct{ name, text string }{{"key", r.Key}, {"value", r.Value}, {"old value", r.Old}} {
 		if !utf8.ValidString(field.text) {

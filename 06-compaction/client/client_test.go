@@ -213,7 +213,7 @@ func TestABadRequestIsNotSent(t *testing.T) {
 	c := open(t, f.address)
 	requireError(t, c.Put(ctx, "", "1"), api.BadRequest, "the key is empty")
 	requireError(t, c.Put(ctx, "a\x00b", "1"), api.BadRequest, "NUL")
-	requireError(t, c.Put(ctx, "k", strings.Repeat("x", kv.MaxValue+1)), api.BadRequest, "131073 bytes")
+	requireError(t, c.Put(ctx, "k", strings.Repeat("x", kv.MaxValue+1)), api.TooLarge, "131073 bytes")
 	requireError(t, c.Put(ctx, "k\xff", "1"), api.BadRequest, "the key is not valid UTF-8")
 	requireError(t, c.Cas(ctx, "k", "\xff", ""), api.BadRequest, "the old value is not valid UTF-8")
 	_, err := c.Get(ctx, "")

@@ -205,7 +205,7 @@ func (r Request) Command() kv.Command {
 
 // Decode reads a request. It refuses what is not JSON, an operation not among
 // o, a field that the operation does not take or lacks, and a command that
-// fails kv.Command.Check. The error is a *Error with code BadRequest; the
+// fails CheckCommand. The error is a *Error, with code BadRequest or TooLarge; the
 // request then has the ID of the line where that could be read, so that the
 // refusal can be matched.
 func (o Ops) Decode(line []byte) (Request, error) {
@@ -261,10 +261,7 @@ func (o Ops) Decode(line []byte) (Request, error) {
 	case has&^(op.Needs|op.May) != 0:
 		return r, refuse("%s does not take the field %s", r.Op, has&^(op.Needs|op.May))
 	}
-	if err := r.check(op); err != nil {
-		return r, refuse("%v", err)
-	}
-	return r, nil
+	return r, r.check(op)
 }
 
 func (o Ops) find(name string) (Op, error) {
@@ -308,24 +305,40 @@ func (o Ops) Check(r Request) error {
 			return refuse("%s is not valid UTF-8; keys and values are text", quote(text))
 		}
 	}
-	if err := r.check(op); err != nil {
-		return refuse("%v", err)
-	}
-	return nil
+	return r.check(op)
 }
 
-// check says what is wrong with the values of the fields, or nil.
+// check says what is wrong with the values of the fields, or nil. The error is a
+// *Error.
 func (r Request) check(op Op) error {
 	fields := op.Needs | op.May
 	switch {
 	case op.Needs&Key != 0:
-		return r.Command().Check()
+		if e := CheckCommand(r.Command()); e != nil {
+			return e
+		}
 	case fields&(Add|Remove) != 0:
-		return r.CheckChange()
+		if err := r.CheckChange(); err != nil {
+			return refuse("%v", err)
+		}
 	case op.Needs&To != 0 && r.To == 0:
-		return errors.New(`field "to" is 0; IDs start at 1`)
+		return refuse(`field "to" is 0; IDs start at 1`)
 	}
 	return nil
+}
+
+// CheckCommand is kv.Command.Check, as the refusal that a client gets, or nil.
+func CheckCommand(c kv.Command) *Error {
+	err := c.Check()
+	if err == nil {
+		return nil
+	}
+	e := refuse("%v", err)
+	var long *kv.TooLongError
+	if errors.As(err, &long) {
+		e.Code = TooLarge
+	}
+	return e
 }
 
 // idOf looks for the id in a line that is not a request, so that whoever sent

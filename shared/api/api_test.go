@@ -108,7 +108,11 @@ func TestDecodeRefuses(t *testing.T) {
 		{`{"id":18446744073709551616,"op":"get","key":"x"}`, 0, `field "id": a number above 2^64-1 (at byte 25)`},
 	} {
 		r, err := Commands().Decode([]byte(c.line))
-		require.Equal(t, &Error{Code: BadRequest, Message: c.want, Definite: true}, err, "%.80q", c.line)
+		code := BadRequest
+		if strings.HasSuffix(c.want, "are allowed") {
+			code = TooLarge // as when an append makes the value too long
+		}
+		require.Equal(t, &Error{Code: code, Message: c.want, Definite: true}, err, "%.80q", c.line)
 		require.Equal(t, c.id, r.ID, "%.80q", c.line)
 	}
 }

@@ -21,7 +21,8 @@ const (
 	// Mismatch: cas found another value. Nothing changed.
 	Mismatch Code = "mismatch"
 
-	// TooLarge: the value would grow beyond its limit. Nothing changed.
+	// TooLarge: a key, a value or a line is longer than its limit, or an append
+	// would make the value so. Nothing changed.
 	TooLarge Code = "too_large"
 
 	// NotLeader: this server does not take writes; Error.Leader names the one

@@ -97,8 +97,8 @@ func (a *app) prepare(r *api.Request) error {
 		}
 		r.Value = string(value)
 	}
-	if err := r.Command().Check(); err != nil {
-		return refused(api.BadRequest, "%v", err)
+	if e := api.CheckCommand(r.Command()); e != nil {
+		return e
 	}
 	for _, f := range []struct{ name, text string }{{"key", r.Key}, {"old value", r.Old}, {"value", r.Value}} {
 		if !utf8.ValidString(f.text) {

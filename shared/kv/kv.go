@@ -70,6 +70,19 @@ func Writes(op string) bool {
 	return false
 }
 
+// TooLongError says which part of a command is longer than its limit.
+type TooLongError struct {
+	// Part is the key, the value or the old value.
+	Part string
+
+	// Bytes is its length, Most its limit.
+	Bytes, Most int
+}
+
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("the %s has %d bytes; at most %d are allowed", e.Part, e.Bytes, e.Most)
+}
+
 // Check says what is wrong with a command, or nil. It must be called before a
 // command is replicated: one that no server can apply would stop them all.
 func (c Command) Check() error {
@@ -79,13 +92,13 @@ func (c Command) Check() error {
 	case c.Key == "":
 		return fmt.Errorf("the key is empty")
 	case len(c.Key) > MaxKey:
-		return fmt.Errorf("the key has %d bytes; at most %d are allowed", len(c.Key), MaxKey)
+		return &TooLongError{"key", len(c.Key), MaxKey}
 	case strings.IndexByte(c.Key, 0) >= 0:
 		return fmt.Errorf("the key holds a NUL character")
 	case len(c.Value) > MaxValue:
-		return fmt.Errorf("the value has %d bytes; at most %d are allowed", len(c.Value), MaxValue)
+		return &TooLongError{"value", len(c.Value), MaxValue}
 	case len(c.Old) > MaxValue:
-		return fmt.Errorf("the old value has %d bytes; at most %d are allowed", len(c.Old), MaxValue)
+		return &TooLongError{"old value", len(c.Old), MaxValue}
 	}
 	return nil
 }

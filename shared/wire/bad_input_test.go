@@ -34,6 +34,7 @@ type badInput struct {
 
 const (
 	bad0 = `{"ok":false,"error":{"code":"bad_request","message":"`
+	long = `"ok":false,"error":{"code":"too_large","message":"`
 	bad7 = `{"id":7,"ok":false,"error":{"code":"bad_request","message":"`
 	like = `a request is a JSON object on one line, such as {\"id\":1,\"op\":\"get\",\"key\":\"x\"}: `
 )
@@ -68,8 +69,8 @@ var badInputs = []badInput{
 	{name: "half a surrogate pair", send: `{"id":7,"op":"get","key":"\ud800"}` + "\n", answers: []string{bad7 + `field \"key\": \\ud800 is half of a surrogate pair`}},
 	{name: "a NUL in a key", send: `{"id":7,"op":"get","key":"a\u0000b"}` + "\n", answers: []string{bad7 + `the key holds a NUL character"`}},
 	{name: "a raw NUL", send: "{\"id\":7,\"op\":\"get\",\"key\":\"a\x00b\"}\n", answers: []string{bad7 + `field \"key\": control character U+0000 in a string (write \\u0000)`}},
-	{name: "a key that is too long", send: `{"id":7,"op":"get","key":"` + strings.Repeat("k", kv.MaxKey+1) + `"}` + "\n", answers: []string{bad7 + `the key has 1025 bytes; at most 1024 are allowed"`}},
-	{name: "a value that is too long", send: `{"id":7,"op":"put","key":"x","value":"` + strings.Repeat("v", kv.MaxValue+1) + `"}` + "\n", answers: []string{bad7 + `the value has 131073 bytes; at most 131072 are allowed"`}},
+	{name: "a key that is too long", send: `{"id":7,"op":"get","key":"` + strings.Repeat("k", kv.MaxKey+1) + `"}` + "\n", answers: []string{`{"id":7,` + long + `the key has 1025 bytes; at most 1024 are allowed"`}},
+	{name: "a value that is too long", send: `{"id":7,"op":"put","key":"x","value":"` + strings.Repeat("v", kv.MaxValue+1) + `"}` + "\n", answers: []string{`{"id":7,` + long + `the value has 131073 bytes; at most 131072 are allowed"`}},
 	{name: "an op that is very long", send: `{"id":7,"op":"` + strings.Repeat("o", 500_000) + `"}` + "\n", answers: []string{bad7 + `unknown op \"ooooo`}},
 	{name: "a peer's message", send: `{"from":2,"to":1,"term":9}` + "\n", answers: []string{bad0 + `field \"op\" is missing`}},
 	{name: "a peer's message in its envelope", send: string(appendEnvelope(nil, []byte(`{"from":2,"term":9}`))), answers: []string{bad0 + like}},
@@ -77,8 +78,8 @@ var badInputs = []badInput{
 	{name: "good lines between bad ones", send: "x\n" + `{"id":8,"op":"put","key":"good","value":"1"}` + "\r\n\r\n\ny\n" + `{"id":9,"op":"get","key":"good"}` + "\n",
 		answers: []string{bad0, `{"id":8,"ok":true}`, bad0, `{"id":9,"ok":true,"value":"1"}`}},
 	{name: "a line over the limit", send: `{"id":8,"op":"put","key":"good","value":"1"}` + "\n" + strings.Repeat("x", 5<<20),
-		answers: []string{`{"id":8,"ok":true}`, bad0 + `a line is longer than 1048576 bytes, which is the limit; the connection is closed"`}, ends: true},
-	{name: "a line just over the limit", send: strings.Repeat("x", 1<<20+1) + "\n", answers: []string{bad0 + `a line is longer than 1048576 bytes`}, ends: true},
+		answers: []string{`{"id":8,"ok":true}`, `{` + long + `a line is longer than 1048576 bytes, which is the limit; the connection is closed"`}, ends: true},
+	{name: "a line just over the limit", send: strings.Repeat("x", 1<<20+1) + "\n", answers: []string{`{` + long + `a line is longer than 1048576 bytes`}, ends: true},
 	{name: "a line just within the limit", send: strings.Repeat("x", 1<<20) + "\r\n", answers: []string{bad0 + like}},
 }
 

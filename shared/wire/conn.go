@@ -200,7 +200,7 @@ func (c *conn) serve() error {
 }
 
 func tooLong(limit int) *api.Error {
-	return &api.Error{Code: api.BadRequest, Definite: true,
+	return &api.Error{Code: api.TooLarge, Definite: true,
 		Message: fmt.Sprintf("a line is longer than %d bytes, which is the limit; the connection is closed", limit)}
 }
 

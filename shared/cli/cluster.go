@@ -59,7 +59,7 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 // needs are what the stage needs of a cluster.json.
 func (a *app) needs() cluster.Needs {
 	_, changes := a.stage.Ops[api.Change]
-	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes}
+	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes, HTTP: a.stage.HTTP}
 }
 
 // placeData decides which data folder a cluster has: the one of --data, else

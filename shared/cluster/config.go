@@ -40,6 +40,9 @@ const (
 	MinCompact = 4 << 10
 	MaxCompact = 1 << 40
 
+	// maxHosts is how many names http_hosts may have.
+	maxHosts = 100
+
 	// maxFile is how long a cluster.json may be, in bytes.
 	maxFile = 1 << 20
 )
@@ -70,7 +73,8 @@ var (
 //
 // cluster, secret and members must be there. leader is there in the stages in
 // which a person appoints the leader, compact_bytes at most in those that
-// compact their log. Where the members can change, joiners may be there, in the
+// compact their log. http_hosts, which is a list of names, may be there where the
+// servers speak HTTP. Where the members can change, joiners may be there, in the
 // shape of members: servers that were started later, whether they have become
 // members or not. The others have defaults.
 //
@@ -199,6 +203,8 @@ func decode(text []byte) (File, error) {
 			d.Array(func() { c.Members = append(c.Members, decodeMember(&d, c)) })
 		case "joiners":
 			d.Array(func() { c.Joiners = append(c.Joiners, decodeMember(&d, c)) })
+		case "http_hosts":
+			c.HTTPHosts = decodeHosts(&d)
 		case "leader":
 			c.Leader = d.Uint()
 			if !d.Failed() && c.Leader == 0 {
@@ -215,7 +221,7 @@ func decode(text []byte) (File, error) {
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, joiners, leader, election_timeout_ms, heartbeat_ms, compact_bytes, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, leader, election_timeout_ms, heartbeat_ms, compact_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
@@ -257,6 +263,23 @@ func decodeMember(d *strict.Decoder, c *node.Config) node.Member {
 		c.Listen[m.ID] = listen
 	}
 	return m
+}
+
+// decodeHosts reads the names of http_hosts.
+func decodeHosts(d *strict.Decoder) []string {
+	var names []string
+	d.Array(func() {
+		name := d.String()
+		switch {
+		case d.Failed():
+		case name == "" || strings.ContainsAny(name, ":/* ") || strings.ContainsFunc(name, isControl):
+			d.Fail("%q is not a host name, such as kv.example.org: without a port and without *", name)
+		case len(names) == maxHosts:
+			d.Fail("more than %d names", maxHosts)
+		}
+		names = append(names, name)
+	})
+	return names
 }
 
 func decodeRange(d *strict.Decoder) [2]time.Duration {
@@ -387,6 +410,9 @@ type Needs struct {
 
 	// Changes is true if the members can change, so that there may be joiners.
 	Changes bool
+
+	// HTTP is true if the servers speak HTTP, so that there may be http_hosts.
+	HTTP bool
 }
 
 // CheckStage compares the file with what a stage needs.
@@ -398,6 +424,8 @@ func (f File) CheckStage(n Needs) error {
 		return errors.New(`field "leader": in this stage the servers elect their leader; leave the field out`)
 	case !n.Compacts && f.Config.CompactBytes != 0:
 		return errors.New(`field "compact_bytes": in this stage the log is not compacted; leave the field out`)
+	case !n.HTTP && f.Config.HTTPHosts != nil:
+		return errors.New(`field "http_hosts": in this stage the servers do not speak HTTP; leave the field out`)
 	case !n.Changes && f.Config.Joiners != nil:
 		return errors.New(`field "joiners": in this stage the members are fixed, so no server can join them; leave the field out`)
 	}
@@ -420,6 +448,7 @@ type fileOnDisk struct {
 	Secret          string         `json:"secret"`
 	Members         []memberOnDisk `json:"members"`
 	Joiners         []memberOnDisk `json:"joiners,omitempty"`
+	HTTPHosts       []string       `json:"http_hosts,omitempty"`
 	Leader          uint64         `json:"leader,omitempty"`
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
 	Heartbeat       int64          `json:"heartbeat_ms"`
@@ -439,6 +468,7 @@ func (f File) onDisk() fileOnDisk {
 	out := fileOnDisk{
 		Cluster:         c.Cluster,
 		Secret:          c.Secret,
+		HTTPHosts:       c.HTTPHosts,
 		Leader:          c.Leader,
 		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},
 		Heartbeat:       c.Heartbeat.Milliseconds(),

@@ -3,6 +3,7 @@ package cluster
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +104,10 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"field twice", with(`"fsync":true,"fsync":false`), `field "fsync": this field appears twice`},
 		{"compact_bytes too small", with(`"compact_bytes":1`), `field "compact_bytes": 1 bytes; it must be from 4096 to 1099511627776; leave the field out for the default`},
 		{"compact_bytes too large", with(`"compact_bytes":1099511627777`), `field "compact_bytes": 1099511627777 bytes; it must be from 4096`},
+		{"an empty host name", with(`"http_hosts":["kv.example.org",""]`), `field "http_hosts": "" is not a host name`},
+		{"a host name with a port", with(`"http_hosts":["kv:80"]`), `field "http_hosts": "kv:80" is not a host name, such as kv.example.org: without a port and without *`},
+		{"a pattern of host names", with(`"http_hosts":["*.example.org"]`), `"*.example.org" is not a host name`},
+		{"too many host names", with(`"http_hosts":[` + strings.Repeat(`"a",`, 100) + `"a"]`), `field "http_hosts": more than 100 names`},
 		{"negative compact_bytes", with(`"compact_bytes":-5`), `field "compact_bytes": want a whole number`},
 		{"wrong type", with(`"fsync":"yes"`), `field "fsync": want true or false, found a string`},
 		{"not UTF-8", "{\"cluster\":\"\xff\"}", `not valid UTF-8`},
@@ -175,6 +180,7 @@ func TestLoadRefusesWhatIsNoFile(t *testing.T) {
 // A stage takes the fields that it has a use for, and no others.
 func TestCheckStage(t *testing.T) {
 	appointed, compacts := File{Config: node.Config{Leader: 1}}, File{Config: node.Config{CompactBytes: 1 << 20}}
+	named := File{Config: node.Config{HTTPHosts: []string{"kv"}}}
 	joined := File{Config: node.Config{Joiners: []node.Member{{ID: 4, Address: "h:4"}}}}
 	for _, c := range []struct {
 		file  File
@@ -186,9 +192,11 @@ func TestCheckStage(t *testing.T) {
 		{compacts, Needs{Compacts: true}, ""},
 		{File{}, Needs{Compacts: true, Changes: true}, ""},
 		{joined, Needs{Changes: true}, ""},
+		{named, Needs{HTTP: true}, ""},
 		{File{}, Needs{Appointed: true}, `field "leader" is missing`},
 		{appointed, Needs{}, "the servers elect their leader; leave the field out"},
 		{compacts, Needs{}, "the log is not compacted; leave the field out"},
+		{named, Needs{Changes: true}, `field "http_hosts": in this stage the servers do not speak HTTP; leave the field out`},
 		{joined, Needs{Compacts: true}, "the members are fixed, so no server can join them; leave the field out"},
 	} {
 		if err := c.file.CheckStage(c.needs); c.want == "" {
@@ -204,6 +212,7 @@ func TestSaveAndLoadAllFields(t *testing.T) {
 	made, err := New("06-test", 3, 7020, 0)
 	require.NoError(t, err)
 	made.Config.CompactBytes = MinCompact
+	made.Config.HTTPHosts = []string{"kv.example.org"}
 	made.Config.Joiners = []node.Member{{ID: 4, Address: "127.0.0.1:7024"}, {ID: 9, Address: "127.0.0.1:7029"}}
 	require.NoError(t, made.Save(path))
 	got, err := Load(path)

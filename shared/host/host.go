@@ -152,7 +152,7 @@ func (h *Host) build() error {
 	case o.NoClients:
 		h.server.Handler = noClients
 	case o.HTTP:
-		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Metrics: h.loop.metrics.all()})
+		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Hosts: hosts(o.Config), Metrics: h.loop.metrics.all()})
 	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{
@@ -161,6 +161,17 @@ func (h *Host) build() error {
 	})
 	h.loop.node = s
 	return err
+}
+
+// hosts are the names by which HTTP clients may call the servers.
+func hosts(c node.Config) []string {
+	names := slices.Clone(c.HTTPHosts)
+	for _, m := range slices.Concat(c.Members, c.Joiners) {
+		if name, _, err := net.SplitHostPort(m.Address); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // connect is node.World.Connect. A server that knows of no members yet reaches

@@ -4,6 +4,7 @@
 //	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale where a read can be
 //	PUT    /v1/kv/{key}    the body is the value
 //	DELETE /v1/kv/{key}
+//	       /v1/kv?key=     the same three, for keys that a client would resolve in a path, such as "a/../b"
 //	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
 //	GET    /v1/status      how the server sees itself
 //	GET    /v1/log         entries of its log, from ?from=N on, as many as fit; next is where the rest begins
@@ -16,9 +17,13 @@
 // bad request, 404 for a key without a value, 405 for a method that a path does
 // not take, 409 for a cas that found another value and for a change of the
 // members that is refused as things are, 410 for a session that is gone, 413 for
-// a value that is too large. A server that does not lead sends the client on to
-// the leader with 307, if it knows one. 503 says that nothing happened, with
-// Retry-After; 504 that the outcome is unknown.
+// a key, a value or a body that is too long. A server that does not lead sends the
+// client to the leader with 307, if it knows one. 503 says that nothing happened,
+// with Retry-After; 504 that the outcome is unknown.
+//
+// A request for something that the server does not do is refused before anything
+// is done: with 400, or 415 for a body of another kind. A page of another site
+// cannot write (403), and a server answers only to its own names (421).
 package httpapi
 
 import (
@@ -48,9 +53,6 @@ const writeTime = 10 * time.Second
 // maxBody is the longest body, in bytes: that of a line on the wire.
 const maxBody = 1 << 20
 
-// kvPath is what comes before a key.
-const kvPath = "/v1/kv/"
-
 // Options say what is served.
 type Options struct {
 	// Ops are the operations of the server.
@@ -60,62 +62,94 @@ type Options struct {
 	// from any goroutine.
 	Ask func(r api.Request, reply func(api.Response))
 
+	// Hosts are the names, without a port, by which clients may call the server.
+	// IP addresses and localhost need not be named.
+	Hosts []string
+
 	// Metrics are collected besides those of the status; nil for none.
 	Metrics []prometheus.Collector
 }
 
 // New returns a handler of the API. It is safe for concurrent use.
 func New(o Options) http.Handler {
-	h := &handler{Options: o}
+	h := &handler{Options: o, origins: http.NewCrossOriginProtection()}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&statusCollector{h: h})
 	registry.MustRegister(o.Metrics...)
 
-	mux := http.NewServeMux()
-	route := func(method, path string, f http.HandlerFunc) {
-		mux.HandleFunc(method+" "+path, f)
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { h.wrongMethod(w, r, method) })
+	key := map[string]action{
+		http.MethodGet:    {query: []string{"consistency"}, do: h.get},
+		http.MethodPut:    {body: true, do: h.put},
+		http.MethodDelete: {do: h.delete},
 	}
-	route("POST", "/v1/command", h.command)
-	route("GET", "/v1/status", h.data(api.Request{Op: api.Status}))
-	route("GET", "/v1/log", h.log)
+	only := func(method string, a action) map[string]action { return map[string]action{method: a} }
+	h.routes = map[string]map[string]action{
+		kvPath:        key,
+		keyQueryPath:  withKey(key),
+		"/v1/command": only("POST", action{body: true, do: h.command}),
+		"/v1/status":  only("GET", action{do: h.data(api.Request{Op: api.Status})}),
+		"/v1/log":     only("GET", action{query: []string{"from"}, do: h.log}),
+		"/livez":      only("GET", action{do: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }}),
+		"/readyz":     only("GET", action{do: h.ready}),
+		"/metrics":    only("GET", action{do: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP}),
+	}
 	if _, known := o.Ops[api.Members]; known {
-		route("GET", "/v1/members", h.data(api.Request{Op: api.Members}))
+		h.routes["/v1/members"] = only("GET", action{do: h.data(api.Request{Op: api.Members})})
 	}
-	route("GET", "/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	route("GET", "/readyz", h.ready)
-	route("GET", "/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP)
-	mux.HandleFunc("/", h.nothing)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Who asks and never reads must not hold the connection for ever. A
-		// writer that has no deadline is not a connection.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(waitTime + writeTime))
-		if strings.HasPrefix(r.URL.Path, kvPath) {
-			// A ServeMux would make "a/b" of the key "a//b".
-			h.kv(w, r)
-			return
+	return h
+}
+
+type handler struct {
+	Options
+
+	// origins knows the requests that a page of another site makes.
+	origins *http.CrossOriginProtection
+
+	// routes are the paths, and the methods that each takes. A http.ServeMux
+	// would make "a/b" of the key "a//b".
+	routes map[string]map[string]action
+}
+
+// ServeHTTP answers one request, or refuses it.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A client that asks and never reads must not hold the connection forever. A
+	// writer that has no deadline is not a connection.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(waitTime + writeTime))
+	if status, err := h.refuseSender(r); err != nil {
+		h.fail(w, r, status, err)
+		return
+	}
+	actions := h.find(r.URL.Path)
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	a, takes := actions[method]
+	switch {
+	case actions == nil:
+		h.nothing(w, r)
+		return
+	case !takes:
+		h.wrongMethod(w, r, actions)
+		return
+	}
+	if status, err := a.refuse(r); err != nil {
+		if status == http.StatusUnsupportedMediaType && r.Header.Get("Content-Encoding") != "" {
+			w.Header().Set("Accept-Encoding", "identity")
 		}
-		mux.ServeHTTP(w, r)
-	})
-}
-
-type handler struct{ Options }
-
-// kv serves one key: the rest of the path, whatever is in it.
-func (h *handler) kv(w http.ResponseWriter, r *http.Request) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		h.get(w, r)
-	case http.MethodPut:
-		h.put(w, r)
-	case http.MethodDelete:
-		h.delete(w, r)
-	default:
-		h.wrongMethod(w, r, "GET, PUT, DELETE")
+		h.fail(w, r, status, err)
+		return
 	}
+	a.do(w, r)
 }
 
-func keyOf(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, kvPath) }
+// find returns what a path takes, or nil if nothing is there.
+func (h *handler) find(path string) map[string]action {
+	if strings.HasPrefix(path, kvPath) {
+		path = kvPath
+	}
+	return h.routes[path]
+}
 
 func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
 	paths := "/v1/kv/{key}, /v1/command, /v1/status, /v1/log, "
@@ -127,7 +161,14 @@ func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
 
 // wrongMethod answers a request for what is there, with a method that it does
 // not take.
-func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, takes string) {
+func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, actions map[string]action) {
+	var methods []string
+	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPost} {
+		if _, takes := actions[m]; takes {
+			methods = append(methods, m)
+		}
+	}
+	takes := strings.Join(methods, ", ")
 	w.Header().Set("Allow", takes)
 	e := badRequest("%s takes %s, not %s", r.URL.Path, takes, r.Method)
 	if _, known := h.Ops[api.Change]; known && r.URL.Path == "/v1/members" {
@@ -188,7 +229,7 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
-		h.fail(w, r, http.StatusRequestEntityTooLarge, badRequest("the body has more than %d bytes", maxBody))
+		h.fail(w, r, http.StatusRequestEntityTooLarge, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the body has more than %d bytes", maxBody)})
 		return
 	case err != nil:
 		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
@@ -250,7 +291,7 @@ func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 // false.
 func (h *handler) do(w http.ResponseWriter, r *http.Request, q api.Request) (api.Response, bool) {
 	if err := h.check(q); err != nil {
-		h.fail(w, r, http.StatusBadRequest, err)
+		h.fail(w, r, statusOf(err), err)
 		return api.Response{}, false
 	}
 	a := h.ask(r, q)
@@ -272,9 +313,7 @@ func (h *handler) check(q api.Request) *api.Error {
 	case !utf8.ValidString(q.Key) || !utf8.ValidString(q.Value):
 		return badRequest("the key or the value is not valid UTF-8; keys and values are text")
 	case op.Needs&api.Key != 0:
-		if err := q.Command().Check(); err != nil {
-			return badRequest("%v", err)
-		}
+		return api.CheckCommand(q.Command())
 	}
 	return nil
 }
@@ -297,7 +336,7 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, status int, e *ap
 func (h *handler) failAs(w http.ResponseWriter, r *http.Request, id uint64, status int, e *api.Error) {
 	switch {
 	case status == http.StatusTemporaryRedirect:
-		w.Header().Set("Location", "http://"+e.Leader+r.URL.RequestURI())
+		w.Header().Set("Location", location(e.Leader, r))
 	case status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	}

@@ -68,10 +68,17 @@ func (b *backend) ask(r api.Request, reply func(api.Response)) {
 
 func (b *backend) handler() http.Handler { return New(Options{Ops: ops, Ask: b.ask}) }
 
+// newRequest makes a request to localhost.
+func newRequest(method, target, body string) *http.Request {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Host = "localhost"
+	return r
+}
+
 // request carries out one request without a network.
 func request(h http.Handler, method, target, body string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(method, target, strings.NewReader(body)))
+	h.ServeHTTP(w, newRequest(method, target, body))
 	return w
 }
 
@@ -105,7 +112,7 @@ func TestEveryRoute(t *testing.T) {
 
 func TestWhatIsNotThere(t *testing.T) {
 	h := newBackend().handler()
-	for _, target := range []string{"GET /", "GET /v1", "GET /v1/kv", "POST /v1/change", "GET /v2/kv/x"} {
+	for _, target := range []string{"GET /", "GET /v1", "GET //v1/kv/x", "GET /v1//kv/x", "GET /v1/status/", "GET /v1/./status", "POST /v1/change", "GET /v2/kv/x"} {
 		method, path, _ := strings.Cut(target, " ")
 		w := request(h, method, path, "")
 		require.Equal(t, 404, w.Code, target)
@@ -230,7 +237,6 @@ func TestBadRequests(t *testing.T) {
 		{"PUT", "/v1/kv/%ff", "1", "UTF-8"},
 		{"GET", "/v1/kv/%ff", "", "UTF-8"},
 		{"PUT", "/v1/kv/x", "\xff", "UTF-8"},
-		{"PUT", "/v1/kv/" + strings.Repeat("k", kv.MaxKey+1), "1", "the key"},
 		{"GET", "/v1/log?from=-1", "", "the number of an entry"},
 		{"GET", "/v1/log?from=1e3", "", "the number of an entry"},
 		{"POST", "/v1/command", "", "JSON object"},
@@ -286,7 +292,13 @@ func TestBodiesOverTheLimit(t *testing.T) {
 	require.Equal(t, api.TooLarge, errorOf(t, w.Body.Bytes()).Code)
 	w = request(h, "POST", "/v1/command", `{"op":"get","key":"x"}`+strings.Repeat(" ", maxBody))
 	require.Equal(t, 413, w.Code)
-	require.Equal(t, api.BadRequest, errorOf(t, w.Body.Bytes()).Code)
+	require.Equal(t, api.TooLarge, errorOf(t, w.Body.Bytes()).Code)
+	w = request(h, "POST", "/v1/command", `{"op":"put","key":"x","value":"`+strings.Repeat("v", kv.MaxValue+1)+`"}`)
+	require.Equal(t, 413, w.Code)
+	require.Equal(t, api.TooLarge, errorOf(t, w.Body.Bytes()).Code)
+	w = request(h, "PUT", "/v1/kv/"+strings.Repeat("k", kv.MaxKey+1), "1")
+	require.Equal(t, 413, w.Code)
+	require.Equal(t, api.TooLarge, errorOf(t, w.Body.Bytes()).Code)
 	require.Len(t, b.asked, 1)
 }
 
@@ -300,7 +312,9 @@ func TestABodyThatDoesNotEnd(t *testing.T) {
 	for _, target := range []string{"PUT /v1/kv/x", "POST /v1/command"} {
 		method, path, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
-		b.handler().ServeHTTP(w, httptest.NewRequest(method, path, brokenBody{}))
+		r := newRequest(method, path, "")
+		r.Body = io.NopCloser(brokenBody{})
+		b.handler().ServeHTTP(w, r)
 		require.Equal(t, 400, w.Code, target)
 		require.Contains(t, errorOf(t, w.Body.Bytes()).Message, "could not be read")
 	}
@@ -319,7 +333,7 @@ func TestStatusCodes(t *testing.T) {
 		{api.Error{Code: api.Mismatch}, 409, nil},
 		{api.Error{Code: api.NoSession}, 410, nil},
 		{api.Error{Code: api.TooLarge}, 413, nil},
-		{api.Error{Code: api.NotLeader, Leader: "10.0.0.2:7052"}, 307, http.Header{"Location": {"http://10.0.0.2:7052/v1/kv/a%2Fb%20c?q=1"}}},
+		{api.Error{Code: api.NotLeader, Leader: "10.0.0.2:7052"}, 307, http.Header{"Location": {"http://10.0.0.2:7052/v1/kv/a%2Fb%20c"}}},
 		{api.Error{Code: api.NotLeader}, 503, http.Header{"Retry-After": {"1"}}},
 		{api.Error{Code: api.Busy}, 503, http.Header{"Retry-After": {"1"}}},
 		{api.Error{Code: api.Unavailable}, 503, http.Header{"Retry-After": {"1"}}},
@@ -328,7 +342,7 @@ func TestStatusCodes(t *testing.T) {
 	} {
 		c.err.Message, c.err.Definite = "why", c.err.Code != api.Unknown
 		b := &backend{fails: &c.err}
-		w := request(b.handler(), "PUT", "/v1/kv/a%2Fb%20c?q=1", "1")
+		w := request(b.handler(), "PUT", "/v1/kv/a%2Fb%20c", "1")
 		require.Equal(t, c.status, w.Code, "%v", c.err)
 		require.Equal(t, &c.err, errorOf(t, w.Body.Bytes()))
 		for _, name := range []string{"Location", "Retry-After"} {
@@ -425,7 +439,7 @@ func FuzzCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b := newBackend()
 		w := httptest.NewRecorder()
-		b.handler().ServeHTTP(w, httptest.NewRequest("POST", "/v1/command", bytes.NewReader(body)))
+		b.handler().ServeHTTP(w, newRequest("POST", "/v1/command", string(body)))
 		want, err := ops.Decode(body)
 		a, bad := api.DecodeResponse(bytes.TrimSuffix(w.Body.Bytes(), []byte("\n")))
 		require.NoError(t, bad, "%s", w.Body.Bytes())

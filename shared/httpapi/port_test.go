@@ -66,7 +66,7 @@ func TestOnePortTwoLanguages(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{})
 	require.Equal(t, `{"id":1,"ok":true}`, say(t, p.dial(), `{"id":1,"op":"put","key":"x","value":"1"}`+"\n"))
-	require.Equal(t, "HTTP/1.1 200 OK", say(t, p.dial(), "GET /v1/kv/x HTTP/1.1\r\nHost: a\r\n\r\n"))
+	require.Equal(t, "HTTP/1.1 200 OK", say(t, p.dial(), "GET /v1/kv/x HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 	require.Equal(t, "HTTP/1.1 400 Bad Request", say(t, p.dial(), "220 smtp.example.org ESMTP\r\n\r\n"))
 
 	a, err := http.Get("http://" + p.address + "/v1/kv/x")
@@ -86,13 +86,13 @@ func TestHalfRequests(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{HalfLine: 50 * time.Millisecond, Write: 50 * time.Millisecond})
 	require.Equal(t, "HTTP/1.1 400 Bad Request", say(t, p.dial(), "PUT /v1/kv/x HT"))
-	half := "PUT /v1/kv/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"
+	half := "PUT /v1/kv/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab"
 	require.Equal(t, "HTTP/1.1 400 Bad Request", say(t, p.dial(), half))
 	gone := p.dial()
 	_, err := io.WriteString(gone, half)
 	require.NoError(t, err)
 	require.NoError(t, gone.Close())
-	require.Equal(t, "HTTP/1.1 404 Not Found", say(t, p.dial(), "GET /v1/kv/x HTTP/1.1\r\nHost: a\r\n\r\n"))
+	require.Equal(t, "HTTP/1.1 404 Not Found", say(t, p.dial(), "GET /v1/kv/x HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 	require.Equal(t, kv.NotFound, b.store.Get("x").Outcome)
 }
 
@@ -101,7 +101,7 @@ func TestASlowRequest(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{})
 	c := p.dial()
-	for _, one := range "PUT /v1/kv/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n" {
+	for _, one := range "PUT /v1/kv/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n" {
 		_, err := io.WriteString(c, string(one))
 		require.NoError(t, err)
 	}
@@ -117,7 +117,7 @@ func TestPipelinedRequests(t *testing.T) {
 	const n = 20
 	var all strings.Builder
 	for i := range n {
-		fmt.Fprintf(&all, "PUT /v1/kv/k%d HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", i)
+		fmt.Fprintf(&all, "PUT /v1/kv/k%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx", i)
 	}
 	_, err := io.WriteString(c, all.String())
 	require.NoError(t, err)
@@ -163,13 +163,13 @@ func TestAClientThatNeverReads(t *testing.T) {
 		s := &http.Server{Handler: newBackend().handler()}
 		ended := make(chan error, 1)
 		go func() { ended <- s.Serve(l) }()
-		_, err := io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+		_, err := io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		require.NoError(t, err)
 		time.Sleep(waitTime + writeTime - time.Second)
 		synctest.Wait()
 		require.NoError(t, mine.SetWriteDeadline(time.Now().Add(time.Hour)))
 		start := time.Now()
-		_, err = io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+		_, err = io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		for err == nil {
 			_, err = io.WriteString(mine, strings.Repeat("x", 1000))
 		}
@@ -186,7 +186,7 @@ func TestAStopWaitsForARequestInFlight(t *testing.T) {
 	replies := make(chan func(api.Response), 1)
 	p := startPort(t, func(_ api.Request, reply func(api.Response)) { replies <- reply }, wire.Limits{})
 	c := p.dial()
-	_, err := io.WriteString(c, "PUT /v1/kv/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1")
+	_, err := io.WriteString(c, "PUT /v1/kv/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1")
 	require.NoError(t, err)
 	reply := <-replies
 	p.stop()

@@ -114,6 +114,10 @@ type Config struct {
 	// their own: behind a forwarded port, or on every address of a machine.
 	Listen map[uint64]string
 
+	// HTTPHosts are further names by which HTTP clients may call the servers, next
+	// to those in their addresses.
+	HTTPHosts []string
+
 	// Leader is the server that leads at first, in the stages in which a person
 	// appoints it; 0 elsewhere.
 	Leader uint64

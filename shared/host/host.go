@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -165,9 +166,13 @@ func (h *Host) build() error {
 
 // hosts are the names by which HTTP clients may call the servers.
 func hosts(c node.Config) []string {
-	names := slices.Clone(c.HTTPHosts)
+	addresses := slices.Collect(maps.Values(c.Listen))
 	for _, m := range slices.Concat(c.Members, c.Joiners) {
-		if name, _, err := net.SplitHostPort(m.Address); err == nil {
+		addresses = append(addresses, m.Address)
+	}
+	names := slices.Clone(c.HTTPHosts)
+	for _, address := range addresses {
+		if name, _, err := net.SplitHostPort(address); err == nil {
 			names = append(names, name)
 		}
 	}

@@ -242,7 +242,6 @@ func (l *loop) close() {
 // count before a timeout does.
 func (l *loop) round(ticks int) error {
 	l.take()
-	l.metrics.inputs.Add(float64(len(l.batch)))
 	l.metrics.rounds.Inc()
 	for i := range l.batch {
 		l.step(&l.batch[i])
@@ -274,6 +273,7 @@ func (l *loop) step(in *input) {
 	case in.control != nil:
 		in.control()
 	case in.reply != nil:
+		l.metrics.inputs.Inc()
 		l.emit(trace.Request, func(e *trace.Event) { e.Message = string(in.request.AppendJSON(nil)) })
 		reply, id, bytes := in.reply, in.request.ID, in.bytes
 		l.node.Request(in.request, func(r api.Response) {
@@ -284,6 +284,7 @@ func (l *loop) step(in *input) {
 	case l.isCut[in.from]:
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = in.from, l.id, string(in.line), "cut" })
 	default:
+		l.metrics.inputs.Inc()
 		l.emit(trace.Deliver, func(e *trace.Event) { e.From, e.To, e.Message = in.from, l.id, string(in.line) })
 		l.node.Receive(in.from, in.line)
 	}

@@ -111,6 +111,20 @@ func (c *cluster) checkConfig(s *server) {
 	for i := 1; i < len(configs); i++ {
 		c.checkStep(configs[i-1], configs[i])
 	}
+	c.checkKnown(s)
+}
+
+// checkKnown: a server whose vote counts knows the voters, so none refuses its
+// vote because it does not.
+func (c *cluster) checkKnown(s *server) {
+	in := s.raft.config()
+	for _, id := range in.Members() {
+		voter := c.server(id)
+		knows := !voter.stage.joins || slices.ContainsFunc(voter.disk.all(), func(e Entry) bool { return e.Config != nil })
+		if in.votes(id) && !knows {
+			c.broken(votersKnown, "%v goes by %s, and %v knows no voters", s.id, configWords(in), id)
+		}
+	}
 }
 
 // newestConfig returns the configuration that the entries before a server's log

@@ -55,10 +55,15 @@ func (r *Raft) askForVotes(m RequestVote) {
 }
 
 // handleRequestVote grants a vote if this server has not given it to another
-// and the candidate's log is at least as up to date as its own (§5.2, §5.4).
+// and the candidate's log is at least as up to date as its own (§5.2, §5.4). A
+// server that knows no voters does not vote: it has the configuration in its log
+// before its vote counts, so it is either not a voter or has lost its disk.
 func (r *Raft) handleRequestVote(from ID, m RequestVote) {
 	theirs := Position{m.LastLogTerm, m.LastLogIndex}
 	switch {
+	case len(r.config().Voters) == 0:
+		r.explain(Reason{Rule: KnowsNoVoters, Peer: from, Term: r.currentTerm})
+		r.send(from, RequestVoteReply{})
 	case r.votedFor != 0 && r.votedFor != from && !m.PreVote:
 		r.explain(Reason{Rule: AlreadyVoted, Peer: from, Other: r.votedFor, Term: r.currentTerm})
 		r.send(from, RequestVoteReply{})

@@ -313,6 +313,17 @@ func (p *model) checkDecided(err *error, w explore.World[*machine, past]) {
 	}
 }
 
+// checkKnown: a server whose vote counts knows the voters, so none refuses its vote
+// because it does not.
+func (p *model) checkKnown(err *error, w explore.World[*machine, past], a *machine) {
+	c := a.raft.config()
+	for _, voter := range w.Servers {
+		id := voter.raft.options.ID
+		knows := !c.votes(id) || len(voter.raft.config().Voters) > 0
+		p.check(err, knows, votersKnown, "%v goes by %s, and %v knows no voters", a.raft.options.ID, configWords(c), id)
+	}
+}
+
 // checkOpen: at most one configuration in a log is not committed.
 func (p *model) checkOpen(err *error, g past, a *machine) {
 	open := 0

@@ -27,7 +27,7 @@ var ladder = []rung{
 		must: []string{"majorities lost", "handed over", "transfers given up", "leaders", "truncations"}, long: true},
 	// Any change of two voters, from its beginning.
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{changeBounds: changeBounds{voters: 2, changes: allChanges}}},
-		must: []string{"changes", "joint", "called off", "leaders"}},
+		must: []string{"changes", "joint", "called off", "leaders", "votes refused: no voters known"}},
 	// The server that joins is sent a snapshot.
 	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{pieces: 1, changeBounds: changeBounds{voters: 2, under: begun}}},
 		must: []string{"snapshots taken over", "joint"}},
@@ -72,7 +72,7 @@ var exploreLeaves = []string{"Raft.timeout", "reads.age", "Options.ElectionTicks
 
 var exploreStageCounters = []counter{
 	{TimedOut.Code, "elections"}, {Elected.Code, "leaders"}, {Voted.Code, "votes"},
-	{AlreadyVoted.Code, "votes refused: given already"}, {OldLog.Code, "votes refused: old log"},
+	{AlreadyVoted.Code, "votes refused: given already"}, {OldLog.Code, "votes refused: old log"}, {KnowsNoVoters.Code, "votes refused: no voters known"},
 	{ReadConfirmed.Code, "reads confirmed"}, {"read", "reads"}, {"answer", "reads answered"},
 	{Compacted.Code, "compactions"}, {SentSnapshot.Code, "snapshots sent"}, {Restored.Code, "snapshots taken over"},
 	{Asks.Code, "pre-votes"}, {WouldVote.Code, "pre-votes granted"}, {LeaderLives.Code, "calls for an election ignored"}, {LostMajority.Code, "majorities lost"},
@@ -404,6 +404,7 @@ func (do *doing) checkStageMessage(m Message) {
 func (p *model) checkStageWorld(err *error, w explore.World[*machine, past], a *machine) {
 	r := a.raft
 	p.checkOpen(err, w.History, a)
+	p.checkKnown(err, w, a)
 	for i, c := range w.History.committed {
 		p.check(err, i >= len(a.disk.snapshot) || sameEntry(a.disk.snapshot[i], c.entry), snapshotTrue, "the snapshot of %v does not hold %v", r.options.ID, place(c.entry))
 		p.check(err, i >= len(a.stage.applied) || sameEntry(a.stage.applied[i], c.entry), stateMachineSafety, "the state machine of %v does not hold %v", r.options.ID, place(c.entry))

@@ -338,11 +338,11 @@ func TestLearnersDoNotStand(t *testing.T) {
 
 // "A server accepts AppendEntries requests from a leader that is not part of the
 // server's latest configuration", and "grants its vote to a candidate that is not"
-// (thesis §4.1): whoever receives a request does not ask its own configuration. Or
+// (thesis §4.1): the receiver of a request does not ask its own configuration. Or
 // a new server could never be added, and a cluster could get stuck.
 func TestReceiversDoNotAskTheirConfiguration(t *testing.T) {
 	for what, r := range map[string]*Raft{
-		"a member": bootOf(2, three, 3), "one that knows none": bootOf(4, Config{}, 3), "a learner": bootOf(4, three, 3, conf(1, 2, learning)),
+		"a member": bootOf(2, three, 3), "a learner": bootOf(4, three, 3, conf(1, 2, learning)),
 		"one that was removed": bootOf(3, three, 3, conf(1, 2, final)),
 	} {
 		r.Step(Message{From: 9, To: r.options.ID, Term: 4, Body: RequestVote{LastLogIndex: 7, LastLogTerm: 3}})
@@ -355,6 +355,29 @@ func TestReceiversDoNotAskTheirConfiguration(t *testing.T) {
 		require.True(t, out.reply(t).Success, what)
 		require.Len(t, out.Committed, 1, what)
 		require.Equal(t, ID(9), r.Status().Leader, what)
+	}
+}
+
+// A server that knows no voters accepts entries, since that is how it learns of
+// them, and gives no vote until then. Its vote counts in no configuration: a
+// leader waits until a newcomer has the configuration entry. So a voter that knows
+// no voters has lost its disk, and what it may have acknowledged.
+func TestAServerThatKnowsNoVotersDoesNotVote(t *testing.T) {
+	for _, vote := range []RequestVote{
+		{LastLogIndex: 7, LastLogTerm: 3}, {LastLogIndex: 7, LastLogTerm: 3, PreVote: true}, {LastLogIndex: 7, LastLogTerm: 3, Transfer: true},
+	} {
+		r := bootOf(4, Config{}, 3)
+		r.Step(Message{From: 9, To: 4, Term: 4, Body: vote})
+		out := takeAll(r)
+		require.False(t, out.granted(t))
+		require.Equal(t, &State{CurrentTerm: 4}, out.State, "it knows the term")
+		require.Contains(t, out.Reasons, Reason{Rule: KnowsNoVoters, Self: 4, Peer: 9, Term: 4})
+
+		hears(r, 9, AppendEntries{Entries: []Entry{{Index: 1, Term: 3}, conf(2, 3, learning)}, LeaderCommit: 2})
+		require.True(t, takeAll(r).reply(t).Success)
+		r.elapsed = r.options.ElectionTicks[1]
+		hears(r, 9, vote)
+		require.True(t, takeAll(r).granted(t), "now it knows them")
 	}
 }
 

@@ -28,6 +28,7 @@ var LeaderLives = &Rule{"leader-lives", "§6", "%[1]s takes no notice of %[2]s, 
 var LostMajority = &Rule{"lost-majority", "thesis §6.2", "%[1]s has not heard from a majority for an election timeout, and gives up the lead of term %[3]d"}
 var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: in term %[3]d it has gone to %[7]s"}
 var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
+var KnowsNoVoters = &Rule{"knows-no-voters", "§6", "%[1]s refuses its vote to %[2]s: no leader has told %[1]s who the voters are"}
 var Elected = &Rule{"elected", "§5.2", "%[1]s leads term %[3]d: it has the votes of %[8]v"}
 var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which it lacks; its log ends in %[4]v"}
 var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}

@@ -56,6 +56,7 @@ const (
 	configTrue       = "Configuration"
 	configStep       = "Configuration Step"
 	configOverlap    = "Configuration Overlap"
+	votersKnown      = "Voters Known"
 )
 
 func (s *server) startOptions(members []ID) Options {
@@ -422,7 +423,7 @@ func (c *cluster) campaign(s *server) {
 
 // mustHappen is what random runs must come to in this stage.
 var mustHappen = []string{
-	NewerTerm.Code, OlderTerm.Code, SteppedDown.Code, TimedOut.Code, Voted.Code, AlreadyVoted.Code, OldLog.Code, Elected.Code,
+	NewerTerm.Code, OlderTerm.Code, SteppedDown.Code, TimedOut.Code, Voted.Code, AlreadyVoted.Code, OldLog.Code, KnowsNoVoters.Code, Elected.Code,
 	Refused.Code, Truncated.Code, FellBack.Code, Committed.Code, LearnedCommit.Code, ReadConfirmed.Code, "read answered",
 	Compacted.Code, SentSnapshot.Code, Restored.Code, "snapshot taken", "snapshot discarded",
 	"log kept behind a snapshot", "log dropped for a snapshot", "snapshot ahead of its log",

@@ -68,7 +68,7 @@ unless --data names another.`,
 		cmd.Long += `
 
 A server that the file does not name starts with --address and an empty folder. It finds the cluster by the members that the
-file names, takes no part in anything, and waits to be added.`
+file names, does not vote, and waits to be added.`
 		f.StringVar(&o.address, "address", "", "where a new server listens that the cluster.json does not name, host:port")
 	}
 	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")

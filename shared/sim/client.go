@@ -287,7 +287,7 @@ func (w *World) replyArrives(e *event) {
 }
 
 func (w *World) connectionBreaks(e *event) {
-	w.lost(e.attempt, fmt.Sprintf("the connection to %s broke: %s", node.Name(e.attempt.server), e.line))
+	w.lost(e.attempt, fmt.Sprintf("the connection to %s broke %s", node.Name(e.attempt.server), e.line))
 }
 
 func (w *World) attemptTimesOut(e *event) {

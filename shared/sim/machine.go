@@ -268,7 +268,7 @@ func (w *World) down(m *machine, torn bool) {
 	}
 	m.inbox, m.answers = m.inbox[:0], m.answers[:0]
 	for _, a := range slices.Clone(m.open) {
-		w.breakConnection(a, "the server went down")
+		w.breakConnection(a, "because the server went down")
 	}
 	m.open = m.open[:0]
 	for _, watcher := range w.options.Watchers {

@@ -148,16 +148,24 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 	if err != nil && len(servers) == 0 {
 		return err
 	}
+	return errors.Join(a.showStates(servers), err)
+}
+
+// showStates shows how servers are as processes.
+func (a *app) showStates(servers []cluster.Server) error {
 	if a.flags.output == "json" {
-		text, marshalErr := json.Marshal(servers)
-		if marshalErr != nil {
-			return marshalErr
+		text, err := json.Marshal(servers)
+		if err != nil {
+			return err
 		}
 		fmt.Fprintf(a.stdout, "%s\n", text)
-		return err
+		return nil
 	}
 	for _, s := range servers {
 		line := fmt.Sprintf("%s %s", node.Name(s.ID), s.State)
+		if a.stage.New == nil {
+			line = "the server is " + s.State
+		}
 		if len(s.Cut) > 0 {
 			var names []string
 			for _, id := range s.Cut {
@@ -167,7 +175,7 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 		}
 		fmt.Fprintln(a.stdout, line)
 	}
-	return err
+	return nil
 }
 
 // startServerCommand starts a server that the cluster has not had yet.

@@ -121,6 +121,10 @@ type app struct {
 	// traceFile is what the files of the servers' events are called; "" for none.
 	traceFile string
 
+	// singleDir is where a demo's server without others is reached; "" outside a
+	// demo.
+	singleDir string
+
 	// inShell is true for a command of the shell, and inDemo for one of a demo:
 	// there, commands are typed without the program's name.
 	inShell, inDemo bool

@@ -211,7 +211,7 @@ func (d *Demo) start(n int) error {
 	go func() {
 		defer folder.Close()
 		ended <- cluster.Run(ctx, cluster.Options{
-			Folder: folder, Changes: d.app.needs().Changes, Command: d.process(executable, folder), Program: d.app.program(), Out: io.Discard,
+			Single: d.app.stage.New == nil, Folder: folder, Changes: d.app.needs().Changes, Command: d.process(executable, folder), Program: d.app.program(), Out: io.Discard,
 			Up: func() string { close(up); return "" }, Hard: d.app.signals.cleanUp(),
 		})
 	}()
@@ -254,9 +254,7 @@ func (d *Demo) process(executable string, folder *cluster.Folder) func(uint64, [
 		a.flags.data = folder.Dir
 		return a.nodeProcess(executable, folder.ConfigPath())
 	}
-	return func(id uint64, _ []uint64) *exec.Cmd {
-		return exec.Command(executable, "--listen", folder.File.Config.Address(id), "--"+supervisedFlag)
-	}
+	return d.app.singleProcess(executable, folder.File.Config.Members[0].Address)
 }
 
 // Stop stops the servers in order. It is no error if none run.
@@ -320,7 +318,7 @@ func (d *Demo) Meanwhile(args ...string) {
 	d.echo(quoteWords(args) + " &")
 	ctx, interrupt := context.WithCancel(d.ctx)
 	b := &besideCommand{args: args, interrupt: interrupt, done: make(chan int, 1)}
-	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &b.out, stderr: &b.err, inDemo: true}
+	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &b.out, stderr: &b.err, inDemo: true, singleDir: d.dir}
 	words := append(d.flags(), args...)
 	go func() { b.done <- inner.run(ctx, words) }()
 	d.beside = b
@@ -359,7 +357,7 @@ func (d *Demo) endBeside() (b *besideCommand, code int) {
 // exit code.
 func (d *Demo) run(args []string) int {
 	var out bytes.Buffer
-	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &out, stderr: &out, inDemo: true}
+	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &out, stderr: &out, inDemo: true, singleDir: d.dir}
 	got := inner.run(d.ctx, append(d.flags(), args...))
 	d.last = out.String()
 	return got
@@ -444,10 +442,10 @@ func (d *Demo) talk(lines []string) error {
 }
 
 // Kill, Pause, Resume and Restart break servers and bring them back.
-func (d *Demo) Kill(ids ...uint64)    { d.act(cluster.Kill, "kill -9 %s", ids) }
-func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, "kill -STOP %s", ids) }
-func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, "kill -CONT %s", ids) }
-func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, d.app.program(), ids) }
+func (d *Demo) Kill(ids ...uint64)    { d.act(cluster.Kill, ids) }
+func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, ids) }
+func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, ids) }
+func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, ids) }
 
 // Join starts new servers beside those that run. They are no members by that.
 func (d *Demo) Join(ids ...uint64) {
@@ -456,30 +454,15 @@ func (d *Demo) Join(ids ...uint64) {
 	}
 }
 
-// act runs the command of a stage that has it, and does the same to a single
-// server, for which there is none.
-func (d *Demo) act(do, single string, ids []uint64) {
-	if d.over() {
-		return
-	}
-	if d.app.stage.New != nil {
-		args := []string{do}
-		for _, id := range ids {
+// act runs a command: on the servers of a cluster, or on the only one there is.
+func (d *Demo) act(do string, ids []uint64) {
+	args := []string{do}
+	for _, id := range ids {
+		if d.app.stage.New != nil {
 			args = append(args, strconv.FormatUint(id, 10))
 		}
-		d.Run(args...)
-		return
 	}
-	if strings.Contains(single, "%s") {
-		single = fmt.Sprintf(single, "$SERVER")
-	}
-	d.echo(single)
-	remote, err := cluster.Connect(d.dir)
-	if err == nil {
-		_, err = remote.Do(d.ctx, cluster.Command{Do: do, IDs: ids})
-	}
-	d.fail(err)
-	d.pause()
+	d.Run(args...)
 }
 
 // Scenario plays a scenario in the simulator.

@@ -43,7 +43,8 @@ func TestADemoIsATrueStory(t *testing.T) {
 				require.Contains(t, got.out, "\n$ kill 1\nn1 killed\n")
 			} else {
 				require.Contains(t, got.out, "\n$ go run ./91-single\n")
-				require.Contains(t, got.out, "\n$ kill -9 $SERVER\n")
+				require.Contains(t, got.out, "\n$ kill\nthe server is killed\n\n$ get x\nerror: ")
+				require.Contains(t, got.out, "; the server does not run (killed); bring it back with: restart\n(exit code 5)\n")
 			}
 			noDemoLeft(t)
 		})

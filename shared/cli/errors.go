@@ -224,6 +224,9 @@ func (a *app) startHint() string {
 
 // comeBack says how to let servers go on that do not run.
 func (a *app) comeBack(servers ...cluster.Server) string {
+	if a.stage.Serve != nil {
+		return a.singleBack(servers[0])
+	}
 	var paused, down []cluster.Server
 	for _, s := range servers {
 		if s.State == cluster.Paused {

@@ -87,14 +87,17 @@ func (a *app) addGroups(root *cobra.Command) {
 	if s.New != nil && !a.inShell {
 		root.AddGroup(&cobra.Group{ID: groupServers, Title: "Run servers:"})
 	}
-	if s.Dial != nil {
+	if s.Dial != nil || !a.inShell {
 		root.AddGroup(&cobra.Group{ID: groupClient, Title: "Ask servers:"})
 	}
 	if a.needs().Changes {
 		root.AddGroup(&cobra.Group{ID: groupMembers, Title: "Change the members:"})
 	}
-	if s.New != nil {
+	switch {
+	case s.New != nil:
 		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the cluster that runs:"})
+	case s.Serve != nil:
+		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the server that runs:"})
 	}
 	if a.inShell {
 		return
@@ -113,12 +116,16 @@ func (a *app) addCommands(root *cobra.Command) {
 		root.AddCommand(a.askCommands()...)
 		root.AddCommand(a.memberCommands()...)
 	}
-	if s.New != nil {
+	switch {
+	case s.New != nil:
 		root.AddCommand(mark(reach, reachFolder, a.breakCommands()...)...)
+	case s.Serve != nil:
+		root.AddCommand(mark(acting, "process", a.singleCommands()...)...)
 	}
 	if a.inShell {
 		return
 	}
+	root.AddCommand(mark(acting, "keys", a.talkCommand())...)
 	if s.New != nil {
 		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand())...)
 	}

@@ -35,7 +35,15 @@ func (a *app) makeServe(root *cobra.Command) {
 		if err != nil {
 			return err
 		}
-		return a.serve(cmd.Context(), ln, supervised)
+		if supervised {
+			return a.serve(cmd.Context(), ln)
+		}
+		// The port is free; the server takes it.
+		address := ln.Addr().String()
+		if err := ln.Close(); err != nil {
+			return err
+		}
+		return a.supervise(cmd.Context(), address)
 	}
 }
 
@@ -59,14 +67,11 @@ func (a *app) listen(address string) (net.Listener, error) {
 	return ln, nil
 }
 
-func (a *app) serve(ctx context.Context, ln net.Listener, supervised bool) error {
-	log := a.logger(supervised)
+// serve is the server's process.
+func (a *app) serve(ctx context.Context, ln net.Listener) error {
+	log := a.logger(true)
 	log.Info("listening", "address", ln.Addr())
-	if supervised {
-		ctx = a.obeySupervisor(ctx, nil, log)
-	} else {
-		fmt.Fprint(a.stdout, a.serveHints(ln.Addr().String()))
-	}
+	ctx = a.obeySupervisor(ctx, nil, log)
 	if err := a.stage.Serve(ctx, ln, log); err != nil {
 		return err
 	}
@@ -79,15 +84,15 @@ func (a *app) serveHints(address string) string {
 	host, port, _ := net.SplitHostPort(address)
 	if a.stage.Dial == nil {
 		return fmt.Sprintf(`
-Try it in another terminal:
+Try it in another terminal, with nc %s %s or with this:
 
-    nc %s %s
+    %s talk%s
     {"op":"put","key":"x","value":"1"}
     {"op":"get","key":"x"}
 
 ^C stops the server.
 
-`, host, port)
+`, host, port, a.program(), a.addressFlag(address))
 	}
 	flag := ""
 	if address != a.defaultListen() {

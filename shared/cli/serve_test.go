@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -15,17 +17,21 @@ func TestServeSaysWhereItListensAndWhatToTry(t *testing.T) {
 	host, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 
+	t.Chdir(t.TempDir())
+	t.Setenv(stageVariable, "90-raw")
 	b := start(t, stages["90-raw"], "--listen", address)
 	b.shows("^C stops the server.")
-	require.Contains(t, b.errors.String(), " INFO  listening address="+address+"\n")
-	require.Contains(t, b.out.String(), "    nc "+host+" "+port+"\n    {\"op\":\"put\",\"key\":\"x\",\"value\":\"1\"}\n")
+	require.Contains(t, b.out.String(), " INFO  listening address="+address+"\n")
+	require.Contains(t, b.out.String(), "with nc "+host+" "+port+" or with this:\n\n    go run ./90-raw talk "+address+"\n    {\"op\":\"put\",\"key\":\"x\",\"value\":\"1\"}\n")
 	require.Zero(t, b.stop())
-	require.Contains(t, b.errors.String(), " INFO  stopped\n")
+	require.Contains(t, b.out.String(), " INFO  stopped\n")
+	require.Empty(t, b.errors.String())
 
+	t.Setenv(stageVariable, "91-single")
 	b = start(t, stages["91-single"], "--listen", address, "--log-level", "error")
 	b.shows("^C stops the server.")
 	require.Contains(t, b.out.String(), "    go run ./91-single put x 1 --endpoints "+address+"\n")
-	require.Empty(t, b.errors.String())
+	require.NotContains(t, b.out.String(), "listening")
 	require.Equal(t, "ok\n", run(t, stages["91-single"], "put", "x", "1", "--endpoints", address).out)
 	require.Zero(t, b.stop())
 }
@@ -37,6 +43,7 @@ func TestServeOnItsOwnPortNeedsNoEndpoints(t *testing.T) {
 }
 
 func TestServeRefusals(t *testing.T) {
+	t.Chdir(t.TempDir())
 	s := stages["91-single"]
 	busy := startSingle(t, s)
 	got := run(t, s, "--listen", busy)
@@ -53,7 +60,68 @@ func TestServeRefusals(t *testing.T) {
 func TestAServerThatFailsIsAnError(t *testing.T) {
 	s := stages["91-single"]
 	s.Serve = func(context.Context, net.Listener, *slog.Logger) error { return errors.New("the roof is on fire") }
-	got := run(t, s, "--listen", "127.0.0.1:0", "--log-level", "error")
+	got := run(t, s, "--listen", "127.0.0.1:0", "--log-level", "error", "--"+supervisedFlag)
 	require.Equal(t, 1, got.code)
 	require.Equal(t, "error: the roof is on fire\n", got.errors)
+}
+
+// A server without others is broken and brought back from another terminal, as
+// those of a cluster are.
+func TestASingleServerIsBrokenAndBroughtBack(t *testing.T) {
+	s := stages["91-single"]
+	t.Chdir(t.TempDir())
+	t.Setenv(stageVariable, s.Name)
+	address := freeAddress(t)
+	t.Setenv(endpointsVariable, address)
+	got := run(t, s, "kill")
+	require.Equal(t, result{5, "", "error: no terminal has started the server at " + address + " from this folder; start it with: go run ./91-single --listen " + address + "\n"}, got)
+	b := start(t, s, "--listen", address)
+	b.shows("^C stops the server.")
+	require.Equal(t, "ok\n", run(t, s, "put", "x", "1").out)
+
+	require.Equal(t, result{0, "the server is paused\n", ""}, run(t, s, "pause"))
+	got = run(t, s, "append", "x", "2", "--timeout", "100ms")
+	require.Equal(t, exitUnknown, got.code)
+	got = run(t, s, "status", "--timeout", "100ms")
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "; the server is paused; let it go on with: go run ./91-single resume "+address+"\n")
+	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "resume", address))
+	require.Eventually(t, func() bool { return run(t, s, "get", "x").out == "12\n" }, 10*time.Second, time.Millisecond)
+
+	require.Equal(t, result{0, `[{"id":1,"state":"killed"}]` + "\n", ""}, run(t, s, "kill", "-o", "json"))
+	got = run(t, s, "get", "x")
+	require.Contains(t, got.errors, "(unavailable); the server does not run (killed); bring it back with: go run ./91-single restart "+address+"\n")
+	got = run(t, s, "kill")
+	require.Equal(t, result{1, "", "error: the server does not run (killed); bring it back with: go run ./91-single restart " + address + "\n"}, got)
+	got = run(t, s, "--listen", address)
+	require.Equal(t, result{1, "", "error: another terminal has started the server at " + address + ", which does not run now: restart it, or end it with ^C there\n"}, got)
+	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "restart"))
+	require.Equal(t, 3, run(t, s, "get", "x").code)
+
+	require.Zero(t, b.stop())
+	require.NotContains(t, b.out.String(), "n1")
+	require.Contains(t, b.out.String(), "-- | the server was killed\n")
+	require.Contains(t, b.out.String(), "-- | the server is back\n")
+	require.Equal(t, exitUnavailable, run(t, s, "pause").code)
+}
+
+// talk is nc, for those who have none.
+func TestTalk(t *testing.T) {
+	s := stages["91-single"]
+	live := startSingle(t, s)
+	lines := `{"op":"put","key":"x","value":"1"}` + "\n" + `{"op":"get","key":"x"}` + "\n"
+	require.Equal(t, result{0, `{"ok":true}` + "\n" + `{"ok":true,"value":"1"}` + "\n", ""}, runWith(t, s, lines, "talk", live))
+	require.Equal(t, `{"ok":true,"value":"1"}`+"\n", runWith(t, s, `{"op":"get","key":"x"}`+"\n", "talk", "--endpoints", live).out)
+	dead := freeAddress(t)
+	got := run(t, s, "talk", dead)
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "error: cannot reach a server at "+dead+": connect: connection refused (unavailable); does the server run? (")
+
+	in, typed := io.Pipe()
+	defer typed.Close()
+	b := startWith(t, s, in, "talk", live)
+	_, err := io.WriteString(typed, lines)
+	require.NoError(t, err)
+	b.shows(`{"ok":true,"value":"1"}`)
+	require.Zero(t, b.stop(), "^C ends the conversation")
 }

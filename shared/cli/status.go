@@ -151,7 +151,7 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 // by their addresses. It is nil if there is no supervisor.
 func (a *app) processes(ctx context.Context) map[string]cluster.Server {
 	if a.stage.New == nil {
-		return nil
+		return a.singleProcesses(ctx)
 	}
 	file, found, err := a.clusterFile()
 	if err != nil || !found {

@@ -150,7 +150,7 @@ func (s *supervisor) alive(sv *server) error {
 		return nil
 	}
 	id := sv.member.ID
-	return fmt.Errorf("%s does not run (%s); bring it back with: %s", node.Name(id), sv.status().State, s.restartLine(id))
+	return fmt.Errorf("%s does not run (%s); bring it back with: %s", s.name(id), sv.status().State, s.restartLine(id))
 }
 
 func (s *supervisor) kill(sv *server) error {
@@ -159,7 +159,7 @@ func (s *supervisor) kill(sv *server) error {
 	}
 	sv.process.kill(Killed)
 	sv.paused = false
-	s.out.say("%s was killed", node.Name(sv.member.ID))
+	s.out.say("%s was killed", s.name(sv.member.ID))
 	return nil
 }
 
@@ -171,15 +171,15 @@ func (s *supervisor) pause(sv *server) error {
 		return nil
 	}
 	if err := pauseProcess(sv.process.cmd.Process); err != nil {
-		return fmt.Errorf("%s: %w", node.Name(sv.member.ID), err)
+		return fmt.Errorf("%s: %w", s.name(sv.member.ID), err)
 	}
 	sv.paused = true
-	s.out.say("%s stands still", node.Name(sv.member.ID))
+	s.out.say("%s stands still", s.name(sv.member.ID))
 	return nil
 }
 
 func (s *supervisor) resume(sv *server) error {
-	name := node.Name(sv.member.ID)
+	name := s.name(sv.member.ID)
 	if err := s.alive(sv); err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (s *supervisor) resume(sv *server) error {
 }
 
 func (s *supervisor) restart(sv *server) error {
-	name := node.Name(sv.member.ID)
+	name := s.name(sv.member.ID)
 	if sv.process.running() {
 		sv.process.requestStop()
 		if !sv.process.stop(time.After(s.o.StopTime), s.o.Hard) {

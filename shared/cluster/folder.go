@@ -133,6 +133,22 @@ func Open(o OpenOptions) (*Folder, error) {
 	return folder, nil
 }
 
+// OpenSingle takes hold of the folder of a server without others, which keeps
+// nothing in it but the way for commands to reach it.
+func OpenSingle(dir string, m node.Member) (*Folder, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the folder for commands: %w", err)
+	}
+	l, err := acquire(dir)
+	if errors.Is(err, errRunning) {
+		return nil, fmt.Errorf("another terminal has started the server at %s, which does not run now: restart it, or end it with ^C there", m.Address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Folder{Dir: dir, File: File{Config: node.Config{Members: []node.Member{m}}}, lock: l}, nil
+}
+
 // fill brings the folder's configuration into being, or into agreement with
 // the one given.
 func (f *Folder) fill(o OpenOptions, given *File) error {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,12 +31,14 @@ func acquire(dir string) (*lock, error) {
 	return &lock{file}, nil
 }
 
+var errRunning = errors.New("a cluster is already running")
+
 func running(dir string, pid int) error {
 	process := ""
 	if pid != 0 {
 		process = fmt.Sprintf(" (process %d)", pid)
 	}
-	return fmt.Errorf("a cluster is already running on %s%s; stop it with ^C in its terminal, or start another with --data and --base-port", dir, process)
+	return fmt.Errorf("%w on %s%s; stop it with ^C in its terminal, or start another with --data and --base-port", errRunning, dir, process)
 }
 
 // release gives the folder free. The file stays: to remove it could take the

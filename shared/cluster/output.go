@@ -34,6 +34,9 @@ type output struct {
 	w     io.Writer
 	color bool
 
+	// single is true if there is one server, whose lines need no name.
+	single bool
+
 	// width is how long the longest name is.
 	width atomic.Int32
 
@@ -99,7 +102,11 @@ func (o *output) settle(ctx context.Context, silence time.Duration) {
 
 // server shows a line that a server printed.
 func (o *output) server(id uint64, line string) {
-	o.put(o.prefix(node.Name(id), serverColors[id%uint64(len(serverColors))]) + line + "\n")
+	prefix := ""
+	if !o.single {
+		prefix = o.prefix(node.Name(id), serverColors[id%uint64(len(serverColors))])
+	}
+	o.put(prefix + line + "\n")
 }
 
 // say shows a line of the supervisor.

@@ -32,6 +32,10 @@ type Options struct {
 	// CutLine and HealLine and print Done for each, stop when its input ends.
 	Command func(id uint64, cuts []uint64) *exec.Cmd
 
+	// Single is true if the folder is that of a server without others, which has
+	// no name.
+	Single bool
+
 	// Changes is true if the members can change, so that new servers may be
 	// started.
 	Changes bool
@@ -133,6 +137,7 @@ func newSupervisor(ctx context.Context, o Options) *supervisor {
 	c := o.Folder.File.Config
 	all := slices.Concat(c.Members, c.Joiners)
 	s := &supervisor{o: o, ctx: ctx, out: newOutput(o.Out, o.Color, all...)}
+	s.out.single = o.Single
 	for _, m := range all {
 		s.servers = append(s.servers, newServer(m))
 	}
@@ -206,7 +211,7 @@ func (s *supervisor) start(sv *server) error {
 	id := sv.member.ID
 	p, err := startProcess(s.o.Command(id, cuts), func(line string) { s.out.server(id, line) })
 	if err != nil {
-		return fmt.Errorf("%s did not start: %w", node.Name(id), err)
+		return fmt.Errorf("%s did not start: %w", s.name(id), err)
 	}
 	sv.process, sv.paused = p, false
 	s.group.Go(func() error {
@@ -219,7 +224,7 @@ func (s *supervisor) start(sv *server) error {
 
 func (s *supervisor) waitReady(ctx context.Context, sv *server) error {
 	if err := sv.process.waitReady(ctx); err != nil {
-		return fmt.Errorf("%s did not come up: %w", node.Name(sv.member.ID), err)
+		return fmt.Errorf("%s did not come up: %w", s.name(sv.member.ID), err)
 	}
 	return nil
 }
@@ -232,12 +237,23 @@ func (s *supervisor) report(id uint64, p *process) {
 		return
 	}
 	if asked, ended, _ := p.state(); asked == "" {
-		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", node.Name(id), ended, s.restartLine(id))
+		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", s.name(id), ended, s.restartLine(id))
 	}
+}
+
+// name is what a person calls a server.
+func (s *supervisor) name(id uint64) string {
+	if s.o.Single {
+		return "the server"
+	}
+	return node.Name(id)
 }
 
 // restartLine is what a person types to bring a server back.
 func (s *supervisor) restartLine(id uint64) string {
+	if s.o.Single {
+		return fmt.Sprintf("%s restart%s", s.o.Program, s.o.Flags)
+	}
 	return fmt.Sprintf("%s restart %d%s", s.o.Program, id, s.o.Flags)
 }
 
@@ -252,7 +268,7 @@ func (s *supervisor) stopAll() {
 			live = append(live, sv)
 		}
 	}
-	if len(live) > 0 {
+	if len(live) > 0 && !s.o.Single {
 		s.out.say("stopping %s; ^C again to kill", count(len(live), "server"))
 	}
 	for _, sv := range live {
@@ -263,7 +279,7 @@ func (s *supervisor) stopAll() {
 	defer timer.Stop()
 	for _, sv := range live {
 		if !sv.process.stop(bound, s.o.Hard) {
-			s.out.say("%s did not stop in time and was killed", node.Name(sv.member.ID))
+			s.out.say("%s did not stop in time and was killed", s.name(sv.member.ID))
 		}
 	}
 }
@@ -282,7 +298,7 @@ func (s *supervisor) find(id uint64) (*server, error) {
 			return sv, nil
 		}
 	}
-	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", node.Name(id), ServerList(s.o.Folder.File.Config))
+	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", s.name(id), ServerList(s.o.Folder.File.Config))
 }
 
 // status describes a server as a process.

@@ -3,6 +3,7 @@ package readme
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -127,6 +128,18 @@ func parse(text string) ([]block, error) {
 		p.blocks = append(p.blocks, b)
 	}
 	return p.blocks, nil
+}
+
+// labeled refuses a block that does not say where to type it, in a README that
+// has more than one terminal.
+func labeled(blocks []block) error {
+	named := slices.ContainsFunc(blocks, func(b block) bool { return b.terminal != "" })
+	for _, b := range blocks {
+		if named && b.terminal == "" {
+			return fmt.Errorf("line %d: the block does not name its terminal, and others do; begin it with \"# second terminal\", say", b.line)
+		}
+	}
+	return nil
 }
 
 // parser knows what was read before.

@@ -156,7 +156,7 @@ func Test(t *testing.T, file string) {
 		shell = "/bin/sh"
 	}
 	t.Parallel() // it waits more than it works
-	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update}
+	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update, labels: true}
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +178,9 @@ type runner struct {
 
 	// update says to rewrite the README.
 	update bool
+
+	// labels says that every block names its terminal if one does.
+	labels bool
 
 	// lines are the README's.
 	lines []string
@@ -235,6 +238,11 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}
 	if len(blocks) == 0 {
 		return fmt.Errorf("%s holds no block fenced as console: there is nothing to run", r.file)
+	}
+	if r.labels {
+		if err := labeled(blocks); err != nil {
+			return fmt.Errorf("%s: %w", r.file, err)
+		}
 	}
 	var commands strings.Builder
 	talks := make(map[string]int)
@@ -336,9 +344,10 @@ func (r *runner) block(b block, talks int) error {
 
 // stays says whether a command may go on running behind its block: as the last
 // one of a terminal with a name, if the block shows what it prints, and the
-// reader has not told it to end.
+// reader has not told it to end. Where something runs in the background, what is
+// shown may be of that.
 func (p part) stays(term *terminal) bool {
-	return p.last && term.name != "" && len(p.steps) > 0 && !term.interrupted && !term.inputEnded
+	return p.last && term.name != "" && !term.jobs && len(p.steps) > 0 && !term.interrupted && !term.inputEnded
 }
 
 // part starts a command, or goes on with one, and takes its steps.

@@ -462,3 +462,13 @@ func TestTest(t *testing.T) {
 		t.Error("it did not skip")
 	})
 }
+
+// Where a README has two terminals, each block says which one is its own.
+func TestEveryBlockNamesItsTerminal(t *testing.T) {
+	t.Parallel()
+	blocks, err := parse("```console\n$ a\n```\n```console\n# first terminal\n$ b\n```\n")
+	require.NoError(t, err)
+	require.EqualError(t, labeled(blocks), `line 1: the block does not name its terminal, and others do; begin it with "# second terminal", say`)
+	require.NoError(t, labeled(blocks[:1]))
+	require.NoError(t, labeled(blocks[1:]))
+}

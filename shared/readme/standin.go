@@ -80,7 +80,8 @@ func (w *world) stage(arg string) (stage, bool) {
 }
 
 // playGoRun runs a program as go run does: ^C is the program's affair, and
-// what is told of its end is a line, and never its exit code.
+// what is told of its end is a line, and never its exit code. (After ^C the real
+// one ends with 1, whatever the program says.)
 func playGoRun(cmd *exec.Cmd) int {
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -74,7 +74,13 @@ type answer struct {
 var DefaultLatency = [2]time.Duration{0, 300 * time.Microsecond}
 
 func (w *World) newMachine(id uint64) *machine {
-	return &machine{id: id, disk: disk.NewSim(node.Name(id)), tick: node.TickInterval, latency: DefaultLatency}
+	m := &machine{id: id, tick: node.TickInterval, latency: DefaultLatency}
+	if w.options.Disk != nil {
+		m.disk = w.options.Disk(id)
+	} else {
+		m.disk = disk.NewSim(node.Name(id))
+	}
+	return m
 }
 
 // connect is node.World.Connect: as in package host, a server can reach those

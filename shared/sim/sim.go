@@ -23,6 +23,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/check"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
 )
@@ -47,6 +48,9 @@ type Options struct {
 	// Config is the configuration. Members and Joiners are filled in; so are the
 	// timeouts if they are zero, and the cluster's name.
 	Config node.Config
+
+	// Disk returns the disk that a machine has at first; nil for empty ones.
+	Disk func(id uint64) *disk.Sim
 
 	// Network says how the network behaves at first; DefaultNetwork if zero.
 	Network Network

@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/scenario"
+)
+
+// The folders in testdata are those of three servers, as they were before disks
+// had incarnations.
+func TestOldFolders(t *testing.T) { scenario.TestFolders(t, scenarios, "testdata/folders") }

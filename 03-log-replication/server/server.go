@@ -13,6 +13,7 @@ import (
 
 	"example.com/raftsteps/03-log-replication/raft"
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
@@ -67,7 +68,8 @@ type waiter struct {
 
 // New starts a server with what its disk holds.
 func New(w node.World) (node.Server, error) {
-	j, saved, err := journal.Open(w.Disk, "journal", journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	header := journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID, Incarnation: disk.Draw(w.Rand)}
+	j, saved, err := journal.Open(w.Disk, "journal", header)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +120,9 @@ func describe(saved journal.Recovered) string {
 
 // Close gives the journal up, once the server is not used any more.
 func (s *Server) Close() error { return s.journal.Close() }
+
+// Incarnation returns the incarnation of the disk; see node.Keeper.
+func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation() }
 
 // Tick passes the time on to the rules.
 func (s *Server) Tick() { s.rules.Tick() }

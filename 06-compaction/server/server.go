@@ -14,6 +14,7 @@ import (
 
 	"example.com/raftsteps/06-compaction/raft"
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
@@ -85,7 +86,8 @@ func New(w node.World) (node.Server, error) {
 	if err := checkFolder(w.Disk); err != nil {
 		return nil, err
 	}
-	j, saved, err := journal.Open(w.Disk, journalName, journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	header := journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID, Incarnation: disk.Draw(w.Rand)}
+	j, saved, err := journal.Open(w.Disk, journalName, header)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +144,9 @@ func (s *Server) Close() error {
 	}
 	return err
 }
+
+// Incarnation returns the incarnation of the disk; see node.Keeper.
+func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation() }
 
 // Tick passes the time on to the rules, and to those who have waited too long.
 func (s *Server) Tick() {

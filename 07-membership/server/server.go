@@ -15,6 +15,7 @@ import (
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
@@ -105,7 +106,8 @@ func open(w node.World, fresh func() service) (node.Server, error) {
 	if err := checkFolder(w.Disk); err != nil {
 		return nil, err
 	}
-	j, saved, err := journal.Open(w.Disk, journalName, journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID})
+	header := journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID, Incarnation: disk.Draw(w.Rand)}
+	j, saved, err := journal.Open(w.Disk, journalName, header)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +189,9 @@ func (s *Server) Close() error {
 	}
 	return err
 }
+
+// Incarnation returns the incarnation of the disk; see node.Keeper.
+func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation() }
 
 // Tick passes the time on to the rules, and to those who have waited too long.
 func (s *Server) Tick() {

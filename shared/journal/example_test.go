@@ -12,7 +12,7 @@ import (
 // second must go. The tabs that are written ahead are left out.
 func Example() {
 	d := disk.NewSim("n2")
-	j, _, err := journal.Open(d, "journal", journal.Header{Stage: "05-election", Cluster: "c1", ID: 2})
+	j, _, err := journal.Open(d, "journal", journal.Header{Stage: "05-election", Cluster: "c1", ID: 2, Incarnation: 0x5eed0fa11d15c5})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -30,9 +30,9 @@ func Example() {
 	// Output:
 	// saved: <nil>
 	// saved: <nil>
-	// 52686000 {"journal":{"version":1,"stage":"05-election","cluster":"c1","id":2,"lines":1},"synced":0}
-	// e73ad2f7 {"state":{"term":4,"vote":2},"synced":100}
-	// a635adb0 {"entry":{"index":1,"term":4,"kind":"noop"},"synced":100}
-	// 6dc5aa03 {"entry":{"index":2,"term":4,"command":{"op":"put","key":"x","value":"1"}},"synced":100}
-	// 9a8ee8ac {"truncate":{"from":2},"synced":317}
+	// b722f8cd {"journal":{"version":1,"stage":"05-election","cluster":"c1","id":2,"incarnation":"005eed0fa11d15c5","lines":1},"synced":0}
+	// 39f3ba1d {"state":{"term":4,"vote":2},"synced":133}
+	// 78fcc55a {"entry":{"index":1,"term":4,"kind":"noop"},"synced":133}
+	// b30cc2e9 {"entry":{"index":2,"term":4,"command":{"op":"put","key":"x","value":"1"}},"synced":133}
+	// 7e3d85f3 {"truncate":{"from":2},"synced":350}
 }

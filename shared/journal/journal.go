@@ -6,16 +6,16 @@
 // A line is a record: a checksum (CRC-32C, eight hexadecimal digits), a space,
 // and a JSON object, over whose bytes the checksum is.
 //
-//	52686000 {"journal":{"version":1,"stage":"05-election","cluster":"c1","id":2,"lines":1},"synced":0}
-//	e73ad2f7 {"state":{"term":4,"vote":2},"synced":100}
-//	a635adb0 {"entry":{"index":1,"term":4,"kind":"noop"},"synced":100}
-//	6dc5aa03 {"entry":{"index":2,"term":4,"command":{"op":"put","key":"x","value":"1"}},"synced":100}
-//	9a8ee8ac {"truncate":{"from":2},"synced":317}
+//	b722f8cd {"journal":{"version":1,"stage":"05-election","cluster":"c1","id":2,"incarnation":"005eed0fa11d15c5","lines":1},"synced":0}
+//	39f3ba1d {"state":{"term":4,"vote":2},"synced":133}
+//	78fcc55a {"entry":{"index":1,"term":4,"kind":"noop"},"synced":133}
+//	b30cc2e9 {"entry":{"index":2,"term":4,"command":{"op":"put","key":"x","value":"1"}},"synced":133}
+//	7e3d85f3 {"truncate":{"from":2},"synced":350}
 //
-// The first line says whose the file is. A state replaces the state before it.
-// An entry is the next one of the log; a truncate removes the entries from an
-// index on. A base, written when a log is compacted, says that the log begins
-// behind an entry, since a snapshot holds all up to that one.
+// The first line says whose the file is, and which disk this is. A state replaces
+// the state before it. An entry is the next one of the log; a truncate removes the
+// entries from an index on. A base, written when a log is compacted, says that the
+// log begins behind an entry, since a snapshot holds all up to that one.
 //
 // What is buffered between two calls of Sync is a round: it goes into the file
 // with one write and becomes safe with one sync. "synced" is where the round
@@ -100,6 +100,17 @@ type Header struct {
 
 	// ID is the server's own.
 	ID uint64
+
+	// Incarnation is the disk's. A new journal gets the one that Open is given,
+	// and keeps it for as long as it exists, through Rewrite and Replace; a
+	// journal that has none, from before there were any, gets it as well.
+	Incarnation disk.Incarnation
+}
+
+// owner is the header without what is the disk's own.
+func (h Header) owner() Header {
+	h.Incarnation = 0
+	return h
 }
 
 // State is what a server must remember besides its log (Figure 2, "Persistent
@@ -173,7 +184,7 @@ type Journal struct {
 // Open opens the journal with this name, or makes an empty one, and returns
 // what it holds. What Open returns is on the disk. If the journal belongs to
 // another server, the error is a *ForeignError; if it was damaged, a
-// *CorruptError. Then nothing was changed.
+// *CorruptError. Then nothing was changed. See Header for h.Incarnation.
 func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	f, err := d.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +201,13 @@ func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 		f.Close()
 		return nil, Recovered{}, err
 	}
-	j := &Journal{d: d, f: f, name: name, header: h, size: int64(r.end), length: int64(r.end), state: r.State, log: r.log}
+	j := &Journal{d: d, f: f, name: name, header: r.Header, size: int64(r.end), length: int64(r.end), state: r.State, log: r.log}
+	if r.Header.Incarnation == 0 && h.Incarnation != 0 {
+		j.header, r.Header = h, h
+		if err := j.Rewrite(r.State, r.Base, r.Entries); err != nil {
+			return nil, Recovered{}, errors.Join(err, j.f.Close())
+		}
+	}
 	return j, r.Recovered, nil
 }
 
@@ -219,6 +236,9 @@ func create(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	size := int64(len(content))
 	return &Journal{d: d, f: f, name: name, header: h, size: size, length: size}, Recovered{Header: h}, nil
 }
+
+// Incarnation returns the disk's incarnation, 0 if it has none.
+func (j *Journal) Incarnation() disk.Incarnation { return j.header.Incarnation }
 
 // State returns the state that was set last, saved or not.
 func (j *Journal) State() State { return j.state }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/internal/crcline"
 	"example.com/raftsteps/shared/strict"
 )
@@ -127,6 +128,11 @@ func appendHeader(b []byte, h Header, lines int) []byte {
 	b = strict.AppendString(b, h.Cluster)
 	b = append(b, `,"id":`...)
 	b = strconv.AppendUint(b, h.ID, 10)
+	if h.Incarnation != 0 {
+		b = append(b, `,"incarnation":"`...)
+		b = append(b, h.Incarnation.String()...)
+		b = append(b, '"')
+	}
 	b = append(b, `,"lines":`...)
 	b = strconv.AppendInt(b, int64(lines), 10)
 	b = append(b, '}')
@@ -281,6 +287,11 @@ func (r *record) decodeHeader(d *strict.Decoder) {
 			r.header.Cluster = d.String()
 		case "id":
 			r.header.ID = d.Uint()
+		case "incarnation":
+			i, err := disk.ParseIncarnation(d.Bytes())
+			if r.header.Incarnation = i; err != nil {
+				d.Fail("%v", err)
+			}
 		case "lines":
 			r.lines = d.Uint()
 		default:

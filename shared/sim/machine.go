@@ -27,6 +27,9 @@ type machine struct {
 	// disk keeps its bytes from one life to the next.
 	disk *disk.Sim
 
+	// peers is what the server remembers of the others, on the disk.
+	peers *node.Peers
+
 	// ended is why the last server ended itself; nil if it did not.
 	ended error
 
@@ -173,6 +176,9 @@ func (w *World) start(m *machine) error {
 		}
 	}
 	s, err := w.options.New(world)
+	if err == nil {
+		m.peers, err = node.OpenPeers(m.disk, node.IncarnationOf(s))
+	}
 	if err != nil {
 		w.end(m, err)
 		return fmt.Errorf("%s does not start: %w", node.Name(m.id), err)
@@ -209,6 +215,13 @@ func (w *World) Restart(id uint64) error {
 	}
 	w.counters.Restarts++
 	return w.start(m)
+}
+
+// Wipe puts an empty disk in place of that of a machine that is down.
+func (w *World) Wipe(id uint64) {
+	m := w.machine(id)
+	m.disk = disk.NewSim(node.Name(id))
+	w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its disk is replaced by an empty one"})
 }
 
 // Crash ends a server as kill -9 does: its memory is gone, its machine goes on

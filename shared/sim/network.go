@@ -1,11 +1,14 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
 )
@@ -122,6 +125,7 @@ func (w *World) transmit(from, to uint64, line []byte, l *link) {
 func (w *World) arriveAt(at time.Duration, from, to uint64, line []byte, number uint64, again bool) {
 	e := w.queue.add(at, evDeliver)
 	e.id, e.from, e.line, e.number, e.again = to, from, line, number, again
+	e.disk = w.machine(from).peers.Own()
 }
 
 func (w *World) lose(from, to uint64, line []byte, why string) {
@@ -142,6 +146,8 @@ func (w *World) deliver(e *event) {
 		why = node.Name(e.id) + " is down"
 	case l.cut:
 		why = "the link is cut"
+	default:
+		why = w.meet(m, w.machine(e.from), e.disk)
 	}
 	if why != "" {
 		w.lose(e.from, e.id, e.line, why)
@@ -155,6 +161,38 @@ func (w *World) deliver(e *event) {
 	}
 	l.delivered = max(l.delivered, e.number)
 	w.enqueue(m, e)
+}
+
+// meet does what the handshake of package wire does when a message arrives at m
+// from a machine with a disk: each of the two asks what it remembers of the
+// other. It returns why the message is lost, or "". A server that another one
+// knows with another disk ends.
+func (w *World) meet(m, from *machine, now disk.Incarnation) string {
+	if from.server != nil {
+		if known := from.peers.Known(m.id); known != 0 && known != m.peers.Own() {
+			w.disown(m, from.id, known)
+			return node.Name(m.id) + " has lost its disk"
+		}
+	}
+	err := m.peers.Admit(from.id, now)
+	var other *node.DiskError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &other):
+		if from.server != nil && from.peers.Own() == now {
+			w.disown(from, m.id, other.Known)
+		}
+	case errors.Is(err, disk.ErrPowerCut):
+		w.end(m, err)
+	}
+	return err.Error()
+}
+
+// disown ends a server that another one knows with another disk.
+func (w *World) disown(m *machine, by uint64, known disk.Incarnation) {
+	_, changes := w.options.Ops[api.Change]
+	w.end(m, node.Disowned(m.id, by, known, m.peers.Own(), changes))
 }
 
 // traceDelivery tells that a message is handled now.

@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"example.com/raftsteps/shared/disk"
+)
 
 // kind is what an event does.
 type kind uint8
@@ -41,9 +45,10 @@ type event struct {
 	life uint64
 
 	// from, number and line are a message: its sender, and its place among all
-	// that went over the link. again says that it is a duplicate, late that a
-	// later one was quicker.
+	// that went over the link. disk is the sender's. again says that it is a
+	// duplicate, late that a later one was quicker.
 	from   uint64
+	disk   disk.Incarnation
 	number uint64
 	line   []byte
 	again  bool

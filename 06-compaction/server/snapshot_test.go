@@ -542,3 +542,22 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 	do(again, 7, api.Open, 0, 0)
 	require.Equal(t, (&Server{machine: m}).StateHash(), (&Server{machine: again}).StateHash())
 }
+
+// What a crash or a full disk has left of snapshots and journals that were not
+// finished is gone once the server has started.
+func TestLeftoversAreRemovedAtStart(t *testing.T) {
+	d := disk.NewSim("d")
+	start(t, 3, d)
+	for _, name := range []string{writtenName, incomingName, journalName + ".next", journalName + disk.Aside} {
+		f, err := d.Create(name)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	start(t, 3, d)
+	names, err := d.List()
+	require.NoError(t, err)
+	for _, name := range names {
+		require.NotContains(t, []string{writtenName, incomingName, journalName + ".next", journalName + disk.Aside}, name)
+	}
+	require.Contains(t, names, journalName)
+}

@@ -78,6 +78,7 @@ func checkFolder(d disk.Disk) error {
 }
 
 // loadSnapshot brings the state machine to where the newest snapshot was taken,
+// removes what a crash has left of snapshots that were not finished,
 // and returns its header.
 func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) {
 	m := s.fresh()
@@ -93,6 +94,9 @@ func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) 
 	}
 	if h.Index < saved.Base.Index {
 		return h, fmt.Errorf("the journal begins behind entry %d, but the snapshot ends in entry %d: what is between is lost; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised", saved.Base.Index, h.Index)
+	}
+	if err := disk.Sweep(s.world.Disk, writtenName, incomingName); err != nil {
+		return h, err
 	}
 	s.machine = m
 	if h.Index == 0 {

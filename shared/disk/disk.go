@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 )
 
 // Disk is one server's folder. Names are plain file names, without folders.
@@ -113,6 +114,16 @@ func ReadAll(f File) ([]byte, error) {
 		return data, nil
 	}
 	return nil, fmt.Errorf("reading %s: %d of %d bytes: %w", f.Name(), n, size, err)
+}
+
+// Sweep removes files that nobody needs any longer, if they are there.
+func Sweep(d Disk, names ...string) error {
+	for _, name := range names {
+		if err := d.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing the file %q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // Replace puts a file with this content in place of the one that has the

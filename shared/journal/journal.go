@@ -197,6 +197,10 @@ func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	if err == nil {
 		err = r.repair(d, f, name)
 	}
+	if err == nil {
+		// A crash may have interrupted Successor or Rewrite.
+		err = disk.Sweep(d, name+next, name+disk.Aside)
+	}
 	if err != nil {
 		f.Close()
 		return nil, Recovered{}, err

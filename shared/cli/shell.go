@@ -312,9 +312,14 @@ func (k *keyboard) Read(b []byte) (int, error) {
 			return 0, err
 		}
 		for _, c := range read[:n] {
-			if c == ctrlC {
+			switch c {
+			case ctrlC:
 				k.rest = append(k.rest, emptyLine...)
-			} else {
+			case '\n':
+				// A line that was typed while the command before it ran: the
+				// terminal was not raw, and made a line feed of the Enter key.
+				k.rest = append(k.rest, '\r')
+			default:
 				k.rest = append(k.rest, c)
 			}
 		}

@@ -92,7 +92,7 @@ func TestShellEndsWithItsContext(t *testing.T) {
 }
 
 func TestCtrlCOnTheKeyboardEmptiesTheLine(t *testing.T) {
-	k := &keyboard{in: strings.NewReader("ab\x03cd")}
+	k := &keyboard{in: strings.NewReader("ab\x03cd\n")}
 	var got []byte
 	for b := make([]byte, 2); ; {
 		n, err := k.Read(b)
@@ -101,7 +101,7 @@ func TestCtrlCOnTheKeyboardEmptiesTheLine(t *testing.T) {
 			break
 		}
 	}
-	require.Equal(t, "ab\x05\x15\rcd", string(got))
+	require.Equal(t, "ab\x05\x15\rcd\r", string(got), "a line feed is the Enter key too")
 }
 
 func TestHistory(t *testing.T) {

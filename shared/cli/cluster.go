@@ -84,6 +84,11 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 		return err
 	}
 	defer folder.Close()
+	for _, path := range []string{o.Config, folder.ConfigPath()} {
+		if text := cluster.Exposed(path); path != "" && text != "" {
+			fmt.Fprintf(a.stderr, "warning: %s\n", text)
+		}
+	}
 	executable, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("this program's own file: %w", err)

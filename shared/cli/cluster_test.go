@@ -21,7 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/cluster"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/freeport"
+	"example.com/raftsteps/shared/node"
 )
 
 // configFor writes a cluster.json with free ports.
@@ -287,6 +289,81 @@ func TestNodeRefusals(t *testing.T) {
 	got = run(t, s, "node", "--id", "1", "--config", config)
 	require.Equal(t, 1, got.code)
 	require.Contains(t, got.errors, "holds the data of stage 07-other")
+}
+
+// A server's syncs reach the disk, unless its configuration says that they need
+// not.
+func TestANodeSyncsItsDisk(t *testing.T) {
+	for _, fsync := range []bool{true, false} {
+		s := stages["92-cluster"]
+		s.Disk = true
+		syncs := make(chan uint64, 1)
+		s.New = func(w node.World) (node.Server, error) {
+			d := w.Disk.(*disk.Folder)
+			before := d.Syncs()
+			f, err := disk.Replace(d, "a", []byte("x"))
+			if err != nil {
+				return nil, err
+			}
+			syncs <- d.Syncs() - before
+			return newForTestIn(w, f)
+		}
+		config := configFor(t, 1, 1)
+		file, err := cluster.Load(config)
+		require.NoError(t, err)
+		file.Config.Fsync = fsync
+		require.NoError(t, file.Save(config))
+		b := start(t, s, "node", "--id", "1", "--config", config, "--data", t.TempDir())
+		b.shows("listening")
+		require.Zero(t, b.stop())
+		if n := <-syncs; fsync {
+			require.Equal(t, uint64(2), n, "the file and the folder")
+		} else {
+			require.Zero(t, n)
+		}
+	}
+}
+
+// newForTestIn closes a file and makes a server.
+func newForTestIn(w node.World, f disk.File) (node.Server, error) {
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	return newForTest(w)
+}
+
+// A configuration that others can read gets a warning: it holds the secret. So
+// does one that is given to a cluster.
+func TestAnExposedConfigurationIsWarnedOf(t *testing.T) {
+	s := stages["92-cluster"]
+	config := configFor(t, 1, 1)
+	b := start(t, s, "node", "--id", "1", "--config", config)
+	b.shows("listening")
+	require.Zero(t, b.stop())
+	require.NotContains(t, b.errors.String(), "secret")
+	require.NoError(t, os.Chmod(config, 0o644))
+	b = start(t, s, "node", "--id", "1", "--config", config)
+	b.shows("WARN  n1: other users of this machine can read or change " + config)
+	require.Zero(t, b.stop())
+	require.NotContains(t, b.errors.String(), "0123456789", "the secret itself is not printed")
+}
+
+// A trace goes to a file that only its owner can read. A pipe that nobody reads
+// is refused at once.
+func TestWhereATraceMayGo(t *testing.T) {
+	dir := t.TempDir()
+	file, err := createTrace(filepath.Join(dir, "trace"), os.O_APPEND)
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	info, err := os.Stat(file.Name())
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	pipe := filepath.Join(dir, "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	got := run(t, stages["92-cluster"], "node", "--id", "1", "--config", configFor(t, 1, 1), "--trace", pipe)
+	require.Equal(t, 1, got.code)
+	require.Contains(t, got.errors, "--trace: nobody reads the pipe "+pipe)
 }
 
 func TestANodeRunsAloneUntilItsContextEnds(t *testing.T) {

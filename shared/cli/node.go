@@ -102,6 +102,9 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 		return cluster.ListenError(node.Member{ID: o.id, Address: listen}, err)
 	}
 	log := a.logger(o.supervised).With("node", node.Name(o.id))
+	if text := cluster.Exposed(o.config); text != "" && !o.supervised {
+		log.Warn(text)
+	}
 	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
 	sink, end, err := openTrace(o.trace)
 	if err != nil {

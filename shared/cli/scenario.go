@@ -145,9 +145,9 @@ func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (er
 		sinks = nil
 	}
 	if f.trace != "" {
-		file, err := os.Create(f.trace)
+		file, err := createTrace(f.trace, os.O_TRUNC)
 		if err != nil {
-			return fmt.Errorf("--trace: %w", err)
+			return err
 		}
 		defer file.Close()
 		writer := trace.NewWriter(file)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,10 @@ const (
 
 	// minSecret is the shortest secret, in bytes.
 	minSecret = 16
+
+	// minDistinct is how many different characters a secret has at least. Of 16
+	// hexadecimal digits drawn at random, fewer than one in a million secrets has less.
+	minDistinct = 5
 
 	// maxName is the longest name of a cluster, in bytes.
 	maxName = 128
@@ -162,6 +167,8 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("the configuration: %w", err)
 	case info.IsDir():
 		return nil, fmt.Errorf("%s is a folder; name the file, such as %s", path, filepath.Join(path, ConfigName))
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file but a pipe or a device; write the configuration to a file, which is read again at each start", path)
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s has %d bytes; a configuration has at most %d", path, info.Size(), maxFile)
 	}
@@ -170,6 +177,16 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("the configuration: %w", err)
 	}
 	return text, nil
+}
+
+// Exposed says so if others than its owner can read or change a cluster.json; ""
+// if they cannot, or if there is no such file.
+func Exposed(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 || runtime.GOOS == "windows" {
+		return ""
+	}
+	return fmt.Sprintf("other users of this machine can read or change %s, which holds the cluster's secret: anyone who knows it is trusted as a server; protect it with: chmod 600 %[1]s", path)
 }
 
 // place adds the file and the line to an error of the decoder.
@@ -325,6 +342,8 @@ func (f *File) Check() error {
 		return errors.New(`field "secret" is missing: servers prove with it that they belong to the cluster`)
 	case len(c.Secret) < minSecret:
 		return fmt.Errorf(`field "secret" has %d characters; with less than %d it can be guessed`, len(c.Secret), minSecret)
+	case distinct(c.Secret) < minDistinct:
+		return fmt.Errorf(`field "secret" has only %d different characters, so it can be guessed; draw one at random, such as with: openssl rand -hex 32`, distinct(c.Secret))
 	case node.Ticks(c.Heartbeat) >= node.Ticks(c.ElectionTimeout[0]) && c.ElectionTimeout[0] <= c.ElectionTimeout[1]:
 		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d, in steps of %d ms: or followers stand against a leader that lives`,
 			c.Heartbeat.Milliseconds(), c.ElectionTimeout[0].Milliseconds(), node.TickInterval.Milliseconds())
@@ -342,6 +361,15 @@ func (f *File) Check() error {
 		return fmt.Errorf(`field "leader" is %d, which is not a member; the members are %s`, c.Leader, MemberList(*c))
 	}
 	return nil
+}
+
+// distinct is how many different characters a text has.
+func distinct(text string) int {
+	seen := make(map[rune]bool)
+	for _, r := range text {
+		seen[r] = true
+	}
+	return len(seen)
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7F }

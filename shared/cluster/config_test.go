@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +116,8 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"control character in the name", `{"cluster":"a\u001b[31m"}`, `field "cluster": a name has at most 128 bytes and no control characters`},
 		{"no secret", `{"cluster":"c"}`, `field "secret" is missing`},
 		{"short secret", `{"cluster":"c","secret":"1234"}`, `field "secret" has 4 characters; with less than 16 it can be guessed`},
+		{"one letter", `{"cluster":"c","secret":"aaaaaaaaaaaaaaaaaaaaaaaa"}`, `field "secret" has only 1 different characters, so it can be guessed`},
+		{"two letters", `{"cluster":"c","secret":"abababababababab"}`, `field "secret" has only 2 different characters`},
 		{"no members", `{"cluster":"c","secret":"0123456789abcdef"}`, `field "members" is missing or empty`},
 		{"empty members", members(``), `field "members" is missing or empty`},
 		{"id 0", members(`{"id":0,"address":"h:1"}`), `field "members[0].id" is missing or 0; IDs start at 1`},
@@ -173,6 +176,12 @@ func TestLoadRefusesWhatIsNoFile(t *testing.T) {
 	require.ErrorContains(t, err, "missing.json")
 	_, err = Load(dir)
 	require.ErrorContains(t, err, "is a folder; name the file")
+	pipe := filepath.Join(dir, "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for _, path := range []string{pipe, "/dev/zero"} {
+		_, err = Load(path)
+		require.ErrorContains(t, err, path+" is not a file but a pipe or a device")
+	}
 	_, err = Load(writeConfig(t, string(make([]byte, maxFile+1))))
 	require.ErrorContains(t, err, "a configuration has at most 1048576")
 }

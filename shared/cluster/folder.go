@@ -118,7 +118,7 @@ func Open(o OpenOptions) (*Folder, error) {
 	if err := CheckOwn(o.Dir, o.Config); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data folder: %w", err)
 	}
 	l, err := acquire(o.Dir)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -133,6 +134,77 @@ func TestFolderIsMadeWithThoseAboveIt(t *testing.T) {
 	require.ErrorContains(t, err, "there is a file of that name")
 }
 
+// What a server writes only its owner can read, whatever the umask allows.
+func TestFolderIsPrivate(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	top := t.TempDir()
+	d, err := OpenFolder(filepath.Join(top, "x", "n1"), Options{})
+	require.NoError(t, err)
+	defer d.Close()
+	put(t, d, "a", "1")
+	f, err := Replace(d, "b", []byte("2"))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	for path, want := range map[string]os.FileMode{"x": 0o700, "x/n1": 0o700, "x/n1/a": 0o600, "x/n1/b": 0o600, "x/n1/lock": 0o600} {
+		info, err := os.Stat(filepath.Join(top, path))
+		require.NoError(t, err)
+		require.Equal(t, want, info.Mode().Perm(), path)
+	}
+}
+
+// Syncs are counted where they happen.
+func TestSyncsAreCounted(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		d, err := OpenFolder(t.TempDir(), Options{NoSync: noSync})
+		require.NoError(t, err)
+		defer d.Close()
+		f, err := d.Create("a")
+		require.NoError(t, err)
+		defer f.Close()
+		require.NoError(t, f.Sync())
+		require.NoError(t, d.Sync())
+		if noSync {
+			require.Zero(t, d.Syncs())
+		} else {
+			require.Equal(t, uint64(2), d.Syncs())
+		}
+	}
+}
+
+// Who may not use a folder is told whose it is.
+func TestFolderOfAnotherUser(t *testing.T) {
+	if path := os.Getenv(ownerTestFolder); path != "" {
+		_, err := OpenFolder(path, Options{})
+		require.ErrorContains(t, err, "the folder "+path+" belongs to root (user 0), and this process runs as ")
+		require.ErrorContains(t, err, "run the server as the owner of its data")
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	dir, err := os.MkdirTemp("", "raftsteps")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	d, err := OpenFolder(filepath.Join(dir, "n1"), Options{})
+	require.NoError(t, err)
+	defer d.Close()
+	program, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	binary := filepath.Join(dir, "test")
+	require.NoError(t, os.WriteFile(binary, program, 0o755))
+	second := exec.Command(binary, "-test.run=^TestFolderOfAnotherUser$", "-test.v")
+	second.Dir = dir
+	second.Env = append(os.Environ(), ownerTestFolder+"="+d.Path())
+	second.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := second.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS", "the second process must have run the test")
+}
+
+// ownerTestFolder has the folder for the second process.
+const ownerTestFolder = "DISK_TEST_OWNER"
+
 func TestFolderRefusesOtherNames(t *testing.T) {
 	d, err := OpenFolder(t.TempDir(), Options{NoSync: true})
 	require.NoError(t, err)
@@ -217,7 +289,7 @@ func TestFailedSyncOfARealFileSticks(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
-	f := &osFile{f: w}
+	f := &osFile{f: w, syncs: new(atomic.Uint64)}
 	defer f.Close()
 	err = f.Sync()
 	require.ErrorContains(t, err, "nothing written since the last sync can be trusted")

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 )
 
 // lockName is the file in a folder that the process using it has locked.
@@ -31,12 +34,16 @@ type Folder struct {
 	// dir is the folder itself, to be synced.
 	dir *os.File
 
+	// syncs counts the successful syncs of the folder and its files.
+	syncs *atomic.Uint64
+
 	// broken is the first failure of Sync.
 	mu     sync.Mutex
 	broken error
 }
 
-// OpenFolder opens a folder for one server, and creates it if there is none.
+// OpenFolder opens a folder for one server, and creates it if there is none. What
+// it creates only its owner can read: it holds the data.
 // If another process uses it, the error is a *LockedError.
 func OpenFolder(path string, o Options) (*Folder, error) {
 	if err := makeFolder(path, o); err != nil {
@@ -44,14 +51,32 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 	}
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, owned(path, err)
 	}
 	lock, err := lockFile(filepath.Join(path, lockName))
 	if err != nil {
 		dir.Close()
-		return nil, err
+		return nil, owned(path, err)
 	}
-	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir}, nil
+	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: new(atomic.Uint64)}, nil
+}
+
+// owned adds to an error who owns the folder, if that is why it is not for this
+// process.
+func owned(path string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("the folder %s belongs to %s, and this process runs as %s: run the server as the owner of its data, or give it a folder of its own (%w)", path, owner(path), userName(os.Geteuid()), err)
+}
+
+// userName is a user's name and number, or the number alone.
+func userName(id int) string {
+	number := strconv.Itoa(id)
+	if u, err := user.LookupId(number); err == nil {
+		return fmt.Sprintf("%s (user %s)", u.Username, number)
+	}
+	return "user " + number
 }
 
 // makeFolder creates a folder and those above it, and syncs each one's name
@@ -69,7 +94,7 @@ func makeFolder(path string, o Options) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if o.NoSync {
@@ -103,6 +128,10 @@ func (e *LockedError) Error() string {
 // Path is the folder's.
 func (d *Folder) Path() string { return d.path }
 
+// Syncs is how often the disk has saved the folder or one of its files since it
+// was opened. With NoSync it stays 0. It is safe for concurrent use.
+func (d *Folder) Syncs() uint64 { return d.syncs.Load() }
+
 // Close releases the folder. Its files stay as they are.
 func (d *Folder) Close() error {
 	return errors.Join(d.dir.Close(), d.lock.Close())
@@ -123,11 +152,11 @@ func (d *Folder) open(name string, flag int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{f: f, noSync: d.noSync}, nil
+	return &osFile{f: f, noSync: d.noSync, syncs: d.syncs}, nil
 }
 
 // file returns the path of a name, unless the folder takes no more changes.
@@ -184,7 +213,9 @@ func (d *Folder) Sync() error {
 	if d.noSync || d.broken != nil {
 		return d.broken
 	}
-	if err := syncFolder(d.dir); err != nil {
+	if err := syncFolder(d.dir); err == nil {
+		d.syncs.Add(1)
+	} else {
 		d.broken = fmt.Errorf("syncing the folder %s failed, so nothing in it can be trusted before it is opened again: %w", d.path, err)
 	}
 	return d.broken
@@ -194,6 +225,7 @@ func (d *Folder) Sync() error {
 type osFile struct {
 	f      *os.File
 	noSync bool
+	syncs  *atomic.Uint64
 
 	// broken is the failure of Sync.
 	broken error
@@ -241,6 +273,8 @@ func (f *osFile) Sync() error {
 	}
 	if err := syncData(f.f); err != nil {
 		f.broken = syncFailed(f.Name(), err)
+	} else {
+		f.syncs.Add(1)
 	}
 	return f.broken
 }

@@ -15,7 +15,7 @@ import (
 // in whatever way. The file holds the process's number, for the message to the
 // next one.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -37,3 +37,12 @@ func lockFile(path string) (*os.File, error) {
 }
 
 func syncFolder(dir *os.File) error { return dir.Sync() }
+
+// owner names the user that a file or folder belongs to.
+func owner(path string) string {
+	var s syscall.Stat_t
+	if err := syscall.Stat(path, &s); err != nil {
+		return "another user"
+	}
+	return userName(int(s.Uid))
+}

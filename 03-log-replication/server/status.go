@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/03-log-replication/raft"
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/node"
 )
@@ -25,14 +26,15 @@ func (s *Server) status() []byte {
 	return append(b, '}')
 }
 
-// log returns what describes the entries from an index on, as many as fit on a
-// page. A client asks again from the index after the last it has.
-func (s *Server) log(from raft.Index) func(b []byte) []byte {
+// log answers with the entries from an index on, as many as fit on a page; 0 is the
+// first that the log has. A client asks again from the index after the last it has.
+func (s *Server) log(r api.Request) api.Response {
+	from := raft.Index(r.From)
 	status := s.rules.Status()
 	p := journal.Page{First: 1, Last: uint64(status.Last), Commit: uint64(status.Commit)}
 	for i := max(from, 1); i <= status.Last && p.Add(toJournal(s.rules.Entry(i))); i++ {
 	}
-	return p.AppendJSON
+	return api.Response{ID: r.ID, Later: p.AppendJSON}
 }
 
 // Inspect lets a checker look inside; see node.Inspector.

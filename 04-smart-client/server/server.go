@@ -165,7 +165,7 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	case api.Status:
 		reply(api.Response{ID: r.ID, Data: s.status()})
 	case api.Log:
-		reply(api.Response{ID: r.ID, Later: s.log(raft.Index(r.From))})
+		reply(s.log(r))
 	case api.Lead:
 		reply(s.lead(r))
 	case kv.Get:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/journal"
@@ -99,19 +98,16 @@ func (r *Replica[M]) entries(ctx context.Context, from uint64) ([]Entry, error) 
 		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: "the log has no entry 0; it starts at 1"}
 	}
 	a, err := r.look(ctx, api.Request{Op: api.Log, From: from}, nil)
-	if err != nil {
+	var refused *api.Error
+	switch {
+	case errors.As(err, &refused) && refused.Code == api.Compacted:
+		return nil, fmt.Errorf("entry %d: %w", from, ErrCompacted)
+	case err != nil:
 		return nil, err
 	}
 	commit, entries, err := decodeLog(a.Data)
 	if err != nil {
 		return nil, fmt.Errorf("the server's log: %w", err)
-	}
-	first := uint64(math.MaxUint64)
-	if len(entries) > 0 {
-		first = entries[0].Index
-	}
-	if from < first && from <= commit {
-		return nil, fmt.Errorf("entry %d: %w", from, ErrCompacted)
 	}
 	for len(entries) > 0 && entries[len(entries)-1].Index > commit {
 		entries = entries[:len(entries)-1]

@@ -90,6 +90,23 @@ func TestTheJournalStaysBounded(t *testing.T) {
 	require.Less(t, len(w.names()), 4)
 }
 
+// A log request for entries that are gone says which, and where the log begins.
+func TestEntriesThatAreGoneAreNamed(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	w.work()
+	base, _ := w.server.rules.Saved()
+	require.NotZero(t, base.Index)
+	for from := uint64(1); from <= uint64(base.Index); from++ {
+		a := w.ask(fmt.Sprintf(`{"id":7,"op":"log","from":%d}`, from))
+		require.Equal(t, []api.Response{api.Failed(7, api.CompactedLog(uint64(base.Index)))}, a.responses)
+	}
+	for _, from := range []uint64{0, uint64(base.Index) + 1} {
+		a := w.ask(fmt.Sprintf(`{"op":"log","from":%d}`, from))
+		require.Contains(t, string(a.responses[0].Data), fmt.Sprintf(`"entries":[{"index":%d,`, base.Index+1))
+	}
+}
+
 // A snapshot ends though more entries come in each pass than a new journal may lack.
 func TestASnapshotEndsUnderLoad(t *testing.T) {
 	w := lead(t, 1)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/journal"
 	"example.com/raftsteps/shared/node"
 )
@@ -27,15 +28,19 @@ func (s *Server) status() []byte {
 	return append(b, '}')
 }
 
-// log returns what describes the entries from an index on, as many as fit on a
-// page. A client asks again from the index after the last it has.
-func (s *Server) log(from raft.Index) func(b []byte) []byte {
-	status := s.rules.Status()
+// log answers with the entries from an index on, as many as fit on a page; 0 is the
+// first that the log has. A client asks again from the index after the last it has.
+func (s *Server) log(r api.Request) api.Response {
+	from := raft.Index(r.From)
 	base, _ := s.rules.Saved()
+	if from != 0 && from <= base.Index {
+		return api.Failed(r.ID, api.CompactedLog(uint64(base.Index)))
+	}
+	status := s.rules.Status()
 	p := journal.Page{First: uint64(base.Index) + 1, Last: uint64(status.Last), Commit: uint64(status.Commit)}
 	for i := max(from, base.Index+1); i <= status.Last && p.Add(toJournal(s.rules.Entry(i))); i++ {
 	}
-	return p.AppendJSON
+	return api.Response{ID: r.ID, Later: p.AppendJSON}
 }
 
 // Inspect lets a checker look inside; see node.Inspector.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strconv"
 
 	"example.com/raftsteps/shared/strict"
@@ -39,6 +40,10 @@ const (
 	// earlier try did, the server cannot say.
 	NoSession Code = "no_session"
 
+	// Compacted: the log no longer has the entries that were asked for. A snapshot
+	// has what they did.
+	Compacted Code = "compacted"
+
 	// Busy: the server has too much to do. It did not happen; try again later.
 	Busy Code = "busy"
 
@@ -65,6 +70,12 @@ type Error struct {
 	// Definite is true if the operation certainly did not happen and will not.
 	// If false, it may have happened or may yet happen.
 	Definite bool
+}
+
+// CompactedLog is the refusal of a log request for an entry up to base, the last
+// one that a snapshot has replaced.
+func CompactedLog(base uint64) *Error {
+	return &Error{Code: Compacted, Definite: true, Message: fmt.Sprintf("the log begins at %d: a snapshot has replaced entries 1 to %d", base+1, base)}
 }
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }

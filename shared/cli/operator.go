@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -181,6 +182,11 @@ func (a *app) showLog(ctx context.Context, e endpoint, from uint64, server strin
 	}
 	for {
 		p, err := a.askLog(ctx, e, from)
+		var refused *api.Error
+		if errors.As(err, &refused) && refused.Code == api.Compacted {
+			fmt.Fprintf(a.stderr, "%s: %s\n", e.name(), oneLine(refused.Message))
+			p, err = a.askLog(ctx, e, 0)
+		}
 		if err != nil {
 			return err
 		}

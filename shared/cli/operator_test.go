@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,6 +38,22 @@ func TestLogListsEveryEntry(t *testing.T) {
 	got = run(t, s, "log", "1")
 	require.Equal(t, 5, got.code)
 	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./93-log restart 1\n")
+}
+
+// A log that begins later says what is gone, and then lists what there is.
+func TestACompactedLog(t *testing.T) {
+	_, s := startCluster(t, "93-log", 3, 1)
+	for _, tt := range []struct{ args, note string }{
+		{"log 3", "n3: the log begins at 4: a snapshot has replaced entries 1 to 3\n"},
+		{"log n3 --from 3", "n3: the log begins at 4: a snapshot has replaced entries 1 to 3\n"},
+		{"log 3 --from 4", ""},
+	} {
+		got := run(t, s, strings.Fields(tt.args)...)
+		require.Equal(t, result{0, "INDEX  TERM  COMMITTED  ENTRY\n4      2     no         put x=4\n5      2     no         put x=5\n", tt.note}, got)
+		got = run(t, s, append(strings.Fields(tt.args), "-o", "json")...)
+		require.Equal(t, 2, strings.Count(got.out, "\n"))
+		require.Equal(t, tt.note, got.errors)
+	}
 }
 
 func TestLeadAppointsInTheNextTerm(t *testing.T) {

@@ -119,6 +119,10 @@ func (n *nodeForTest) Flush() error                  { return nil }
 func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	c := n.world.Config
 	switch {
+	case r.Op == api.Log && n.world.ID == 3 && 0 < r.From && r.From < 4:
+		reply(api.Failed(r.ID, api.CompactedLog(3)))
+	case r.Op == api.Log && n.world.ID == 3:
+		reply(api.Response{ID: r.ID, Data: n.log(max(r.From, 4))})
 	case r.Op == api.Log:
 		reply(api.Response{ID: r.ID, Data: n.log(max(r.From, 1))})
 	case r.Op == api.Members:
@@ -158,7 +162,8 @@ func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	}
 }
 
-// log is a log of five entries, two at a time. That of n2 makes no sense.
+// log is a log of five entries, two at a time. That of n2 makes no sense, and that of
+// n3 begins at 4.
 func (n *nodeForTest) log(from uint64) []byte {
 	if n.world.ID == 2 {
 		return []byte(`{"last":5,"commit":3,"entries":[{"index":4,"term":1},{"index":4,"term":1}]}`)

@@ -16,7 +16,8 @@
 // An error is the JSON of the wire, with the status code that fits: 400 for a
 // bad request, 404 for a key without a value, 405 for a method that a path does
 // not take, 409 for a cas that found another value and for a change of the
-// members that is refused as things are, 410 for a session that is gone, 413 for
+// members that is refused as things are, 410 for a session or
+// log entries that are gone, 413 for
 // a key, a value or a body that is too long. A server that does not lead sends the
 // client to the leader with 307, if it knows one. 503 says that nothing happened,
 // with Retry-After; 504 that the outcome is unknown.
@@ -353,7 +354,7 @@ func statusOf(e *api.Error) int {
 		return http.StatusConflict
 	case api.TooLarge:
 		return http.StatusRequestEntityTooLarge
-	case api.NoSession:
+	case api.NoSession, api.Compacted:
 		return http.StatusGone
 	case api.NotLeader:
 		if e.Leader != "" {

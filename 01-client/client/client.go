@@ -98,6 +98,13 @@ func (c *Client) Put(ctx context.Context, key, value string) error {
 	return err
 }
 
+// Create sets the value of key if it has none. It is the error exists if it has
+// one.
+func (c *Client) Create(ctx context.Context, key, value string) error {
+	_, err := c.Do(ctx, api.Request{Op: kv.Create, Key: key, Value: value})
+	return err
+}
+
 // Append adds value to the end of key's value and returns the whole. A key
 // without a value counts as empty.
 func (c *Client) Append(ctx context.Context, key, value string) (string, error) {

@@ -161,6 +161,12 @@ func TestCommands(t *testing.T) {
 	require.NoError(t, c.Delete(ctx, "x"))
 	requireError(t, c.Delete(ctx, "x"), api.NotFound)
 	requireError(t, c.Cas(ctx, "x", "", "1"), api.NotFound)
+
+	require.NoError(t, c.Create(ctx, "x", "1"))
+	requireError(t, c.Create(ctx, "x", "2"), api.Exists)
+	value, err = c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Equal(t, "1", value)
 }
 
 func TestTextOfAllKindsComesBackAsItWas(t *testing.T) {

@@ -161,6 +161,12 @@ func TestCommandsOfAServerWithALog(t *testing.T) {
 	requireError(t, c.Delete(ctx, "x"), api.NotFound)
 	requireError(t, c.Cas(ctx, "x", "", "1"), api.NotFound)
 
+	require.NoError(t, c.Create(ctx, "x", "1"))
+	requireError(t, c.Create(ctx, "x", "2"), api.Exists)
+	value, err = c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Equal(t, "1", value)
+
 	for _, value := range []string{`"\`, "a\nb\tc\x00\x7f", "größe 數 😀 \uFFFD \u2028", strings.Repeat("\x01", kv.MaxValue)} {
 		require.NoError(t, c.Put(ctx, "k", value))
 		got, err := c.Get(ctx, "k")

@@ -51,6 +51,18 @@ func TestRefusalsAreRememberedToo(t *testing.T) {
 	require.Equal(t, api.NotFound, l.do(cas).Error.Code, "it must not happen now")
 }
 
+// A create that comes twice has made the key: the second time is not told that the
+// key exists.
+func TestACreateThatComesTwiceIsDoneOnce(t *testing.T) {
+	l := &log{machine: newMachine()}
+	s := l.open()
+	create := command{Command: kv.Command{Op: kv.Create, Key: "x", Value: "1"}, session: s, seq: 1}
+	require.Nil(t, l.do(create).Error)
+	require.Nil(t, l.do(create).Error)
+	create.seq = 2
+	require.Equal(t, api.Exists, l.do(create).Error.Code)
+}
+
 func TestCommandsOutsideASessionAreDoneAsOftenAsTheyCome(t *testing.T) {
 	l := &log{machine: newMachine()}
 	l.do(add("a", 0, 0, 0))

@@ -563,7 +563,7 @@ func TestAStatusIsThatOfTheFirstServer(t *testing.T) {
 
 func TestARefusalForGoodIsHandedOn(t *testing.T) {
 	ctx := testContext(t)
-	for _, code := range []api.Code{api.NotFound, api.Mismatch, api.TooLarge, api.BadRequest} {
+	for _, code := range []api.Code{api.NotFound, api.Mismatch, api.Exists, api.TooLarge, api.BadRequest} {
 		f := startFake(t, func(conn *fakeConn, r api.Request) bool {
 			if r.Op == api.Open {
 				return leads(conn, r)

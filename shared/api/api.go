@@ -138,11 +138,12 @@ type Op struct {
 // Ops is what a server understands: its operations by name.
 type Ops map[string]Op
 
-// Commands returns the five commands of the store.
+// Commands returns the commands of the store.
 func Commands() Ops {
 	return Ops{
 		kv.Get:    {Needs: Key},
 		kv.Put:    {Needs: Key | Value},
+		kv.Create: {Needs: Key | Value},
 		kv.Append: {Needs: Key | Value},
 		kv.Cas:    {Needs: Key | Old | Value},
 		kv.Delete: {Needs: Key},
@@ -398,7 +399,7 @@ func (r Request) AppendJSON(b []byte) []byte {
 		b = append(b, `,"old":`...)
 		b = strict.AppendString(b, r.Old)
 	}
-	if r.Op == kv.Put || r.Op == kv.Append || r.Op == kv.Cas || r.Op == Propose {
+	if r.Op == kv.Put || r.Op == kv.Create || r.Op == kv.Append || r.Op == kv.Cas || r.Op == Propose {
 		b = append(b, `,"value":`...)
 		b = strict.AppendString(b, r.Value)
 	}
@@ -492,6 +493,8 @@ func Result(id uint64, op string, r kv.Result) Response {
 		return Response{ID: id, Value: r.Value, HasValue: op == kv.Get || op == kv.Append}
 	case kv.NotFound:
 		return Failed(id, &Error{Code: NotFound, Message: "the key has no value", Definite: true})
+	case kv.Exists:
+		return Failed(id, &Error{Code: Exists, Message: "the key already has a value", Definite: true})
 	case kv.Mismatch:
 		return Failed(id, &Error{Code: Mismatch, Message: "the value is " + quote(r.Value) + ", not the old one given", Definite: true})
 	default:

@@ -65,7 +65,7 @@ func TestDecode(t *testing.T) {
 // Whatever is wrong with a line, the answer says what, and carries the id if
 // one can be found.
 func TestDecodeRefuses(t *testing.T) {
-	const known = "this server knows append, cas, delete, get, put"
+	const known = "this server knows append, cas, create, delete, get, put"
 	const like = `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
 	long := strings.Repeat("x", 1000)
 	for _, c := range []struct {
@@ -89,6 +89,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`{"id":7,"op":"get"}`, 7, `get needs the field key`},
 		{`{"id":7,"op":"cas","key":"x"}`, 7, `cas needs the field value, old`},
 		{`{"id":7,"op":"put","key":"x"}`, 7, `put needs the field value`},
+		{`{"id":7,"op":"create","key":"x"}`, 7, `create needs the field value`},
 		{`{"id":7,"op":"get","key":"x","value":"1"}`, 7, `get does not take the field value`},
 		{`{"id":7,"op":"put","key":"x","value":"1","old":"0"}`, 7, `put does not take the field old`},
 		{`{"id":7,"op":"get","key":"x","seq":1}`, 7, `get does not take the field seq`},
@@ -122,6 +123,7 @@ func TestRequestRoundTrip(t *testing.T) {
 		{ID: 7, Op: kv.Put, Key: "x", Value: ""},
 		{Op: kv.Get, Key: "\"\\\n\x01é😀"},
 		{ID: 1, Op: kv.Cas, Key: "x", Old: "", Value: "v"},
+		{ID: 1, Op: kv.Create, Key: "x", Value: ""},
 		{ID: 1, Op: kv.Append, Key: "x", Value: "v", Session: 1<<64 - 1, Seq: 2, Ack: 1},
 		{ID: 1, Op: Lead, Term: 4},
 		{ID: 1, Op: Log, From: 12},
@@ -203,6 +205,9 @@ func TestResult(t *testing.T) {
 		{kv.Append, kv.Result{Value: "ab"}, `{"id":3,"ok":true,"value":"ab"}`},
 		{kv.Get, kv.Result{Outcome: kv.NotFound},
 			`{"id":3,"ok":false,"error":{"code":"not_found","message":"the key has no value","definite":true}}`},
+		{kv.Create, kv.Result{}, `{"id":3,"ok":true}`},
+		{kv.Create, kv.Result{Outcome: kv.Exists},
+			`{"id":3,"ok":false,"error":{"code":"exists","message":"the key already has a value","definite":true}}`},
 		{kv.Cas, kv.Result{Outcome: kv.Mismatch, Value: "b"},
 			`{"id":3,"ok":false,"error":{"code":"mismatch","message":"the value is \"b\", not the old one given","definite":true}}`},
 		{kv.Cas, kv.Result{Outcome: kv.Mismatch, Value: long},

@@ -22,6 +22,9 @@ const (
 	// Mismatch: cas found another value. Nothing changed.
 	Mismatch Code = "mismatch"
 
+	// Exists: the key of a create has a value. Nothing changed.
+	Exists Code = "exists"
+
 	// TooLarge: a key, a value or a line is longer than its limit, or an append
 	// would make the value so. Nothing changed.
 	TooLarge Code = "too_large"
@@ -55,6 +58,16 @@ const (
 	// not have happened, or may yet happen.
 	Unknown Code = "unknown"
 )
+
+// FromStore reports whether an operation that ended with this code was carried out
+// as far as what is in the store allows: the code is its result.
+func (c Code) FromStore() bool {
+	switch c {
+	case NotFound, Mismatch, Exists, TooLarge:
+		return true
+	}
+	return false
+}
 
 // Error is an operation that was not done, or not known to be done.
 type Error struct {

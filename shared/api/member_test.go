@@ -64,5 +64,5 @@ func TestChangesAreNotForEverybody(t *testing.T) {
 	_, err := all().Decode([]byte(`{"op":"get","key":"x","add":[],"remove":[],"to":1}`))
 	require.ErrorContains(t, err, "get does not take the field add, remove, to")
 	_, err = Commands().Decode([]byte(`{"op":"change","remove":[1]}`))
-	require.ErrorContains(t, err, `unknown op "change"; this server knows append, cas, delete, get, put`)
+	require.ErrorContains(t, err, `unknown op "change"; this server knows append, cas, create, delete, get, put`)
 }

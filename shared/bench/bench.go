@@ -76,7 +76,7 @@ type Options struct {
 	Keys int
 
 	// Mix is what to do, in parts: "put=90,get=10", or "put" (--mix). It may
-	// name put, get, append, cas and delete. cas expects the value that put
+	// name put, create, get, append, cas and delete. cas expects the value that put
 	// writes. A value that append has made too long is deleted by the client
 	// that was told so.
 	Mix string
@@ -314,25 +314,15 @@ func (r *run) work(c Client, s source, rec *recorder) {
 		e := apiError(err)
 		s.answered(response, e)
 		r.note(rec, began, ended, e)
-		if !answer(e.Code) {
+		if !e.Code.FromStore() {
 			time.Sleep(pause)
 		}
 		began = time.Since(r.start)
 	}
 }
 
-// answer reports whether an operation that ended with code was carried out as
-// far as it could be: the server has answered the question.
-func answer(code api.Code) bool {
-	switch code {
-	case api.NotFound, api.Mismatch, api.TooLarge:
-		return true
-	}
-	return false
-}
-
 func (r *run) note(rec *recorder, began, ended time.Duration, err *api.Error) {
-	ok := err == nil || answer(err.Code)
+	ok := err == nil || err.Code.FromStore()
 	if ok && ended >= r.from && ended <= time.Duration(r.to.Load()) {
 		r.gap.success(ended)
 	}

@@ -33,7 +33,7 @@ func parseMix(text string) ([]share, error) {
 		}
 		switch {
 		case op != kv.Get && !kv.Writes(op):
-			return nil, fmt.Errorf(`--mix: unknown operation %q; write for example "put=90,get=10", out of put, get, append, cas, delete`, op)
+			return nil, fmt.Errorf(`--mix: unknown operation %q; write for example "put=90,get=10", out of put, create, get, append, cas, delete`, op)
 		case seen[op]:
 			return nil, fmt.Errorf("--mix names %s twice", op)
 		}
@@ -117,7 +117,7 @@ func (s *mixSource) next() api.Request {
 	case kv.Cas:
 		r.Old = s.value
 		fallthrough
-	case kv.Put, kv.Append:
+	case kv.Put, kv.Create, kv.Append:
 		r.Value = s.value
 	}
 	return r

@@ -62,7 +62,7 @@ func (t *tally) note(latency time.Duration, err *api.Error) {
 			e.Example = err.Message
 		}
 		t.ended[err.Code] = e
-		if !answer(err.Code) {
+		if !err.Code.FromStore() {
 			return
 		}
 	} else {
@@ -93,7 +93,7 @@ func (t *tally) answered() int64 { return t.latency.TotalCount() }
 
 func (t *tally) failed() (n int64) {
 	for code, e := range t.ended {
-		if !answer(code) {
+		if !code.FromStore() {
 			n += e.Count
 		}
 	}

@@ -39,7 +39,7 @@ type Report struct {
 	Latency Latency `json:"latency_us"`
 
 	// Answers counts, among Ops, those that changed or found nothing: codes
-	// not_found, mismatch and too_large.
+	// not_found, mismatch, exists and too_large.
 	Answers map[api.Code]Ended `json:"answers"`
 
 	// Errors counts the operations that were not answered, by code.
@@ -96,7 +96,7 @@ func (r *run) report() Report {
 		report.Mix, report.ValueSize, report.Keys = "verify", 0, 0
 	}
 	for code, e := range t.ended {
-		if answer(code) {
+		if code.FromStore() {
 			report.Answers[code] = e
 		} else {
 			report.Errors[code] = e

@@ -67,11 +67,10 @@ func (o Operation) Outcome() Outcome {
 	if e == nil {
 		return Happened
 	}
-	switch e.Code {
-	case api.NotFound, api.Mismatch, api.TooLarge:
+	switch {
+	case e.Code.FromStore():
 		return Happened
-	}
-	if e.Definite {
+	case e.Definite:
 		return Refused
 	}
 	return Unknown

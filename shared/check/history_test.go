@@ -70,6 +70,9 @@ func TestLinearizable(t *testing.T) {
 		{"appends add up", true, History{appended(1, 2, "x", "a", "a"), appended(3, 4, "x", "b", "ab")}},
 		{"an append applied twice", false, History{appended(1, 2, "x", "a", "a"), op(3, 4, kv.Get, "x", "aa")}},
 		{"cas finds what it expects", true, History{op(1, 2, kv.Put, "x", "1"), cas(3, 4, "x", "1", "2"), op(5, 6, kv.Get, "x", "2")}},
+		{"two clients made the same key", false, History{op(1, 3, kv.Create, "x", "1"), op(2, 4, kv.Create, "x", "2")}},
+		{"one of two clients made the key", true, History{op(1, 3, kv.Create, "x", "1"), failed(op(2, 4, kv.Create, "x", "2"), api.Exists, true), op(5, 6, kv.Get, "x", "1")}},
+		{"a key that nobody made exists", false, History{failed(op(1, 2, kv.Create, "x", "1"), api.Exists, true)}},
 		{"a cas that failed has read another value", false, History{op(1, 2, kv.Put, "x", "1"), failed(cas(3, 4, "x", "1", "2"), api.Mismatch, true)}},
 		{"cas on nothing", true, History{failed(cas(3, 4, "x", "1", "2"), api.NotFound, true)}},
 		{"a cas that succeeds on nothing", false, History{cas(3, 4, "x", "1", "2")}},
@@ -96,7 +99,7 @@ func TestLinearizable(t *testing.T) {
 func TestModelIsTheStore(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	store, state := kv.NewStore(), register{}
-	ops := []string{kv.Get, kv.Put, kv.Append, kv.Cas, kv.Delete}
+	ops := []string{kv.Get, kv.Put, kv.Create, kv.Append, kv.Cas, kv.Delete}
 	texts := []string{"", "a", "b", string(make([]byte, kv.MaxValue))}
 	for range 5000 {
 		c := kv.Command{Op: ops[r.IntN(len(ops))], Key: "k", Value: texts[r.IntN(len(texts))], Old: texts[r.IntN(len(texts))]}

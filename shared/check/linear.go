@@ -132,6 +132,11 @@ func apply(r register, q *api.Request) (register, kv.Result) {
 		return r, kv.Result{Value: r.value}
 	case kv.Put:
 		return register{true, q.Value}, kv.Result{}
+	case kv.Create:
+		if r.found {
+			return r, kv.Result{Outcome: kv.Exists}
+		}
+		return register{true, q.Value}, kv.Result{}
 	case kv.Append:
 		if len(r.value)+len(q.Value) > kv.MaxValue {
 			return r, kv.Result{Outcome: kv.TooLarge}

@@ -36,7 +36,7 @@ const exitCodesHelp = `The exit code says whether the operation happened:
   1  refused, or another error: it did not happen, and asking again as it is will not help
   2  usage: the command line is wrong
   3  not found: the key has no value
-  4  mismatch: cas found another value than the old one given
+  4  mismatch: cas found another value than the old one given, or create found that the key has one
   5  unavailable: no server could do it now; it did not happen and can be asked again
   6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
 
@@ -106,7 +106,7 @@ func exitCode(err error) int {
 	switch failed.Code {
 	case api.NotFound:
 		return exitNotFound
-	case api.Mismatch:
+	case api.Mismatch, api.Exists:
 		return exitMismatch
 	case api.Busy, api.Unavailable:
 		return exitUnavailable

@@ -61,6 +61,7 @@ func TestEachExitCode(t *testing.T) {
 		{"not found", live, []string{"get", "y"}, 3, "error: the key has no value (not_found)\n"},
 		{"not found by cas", live, []string{"cas", "y", "1", "2"}, 3, "error: the key has no value (not_found)\n"},
 		{"mismatch", live, []string{"cas", "x", "7", "8"}, 4, "error: the value is \"1\", not the old one given (mismatch)\n"},
+		{"exists", live, []string{"create", "x", "7"}, 4, "error: the key already has a value (exists)\n"},
 		{"unavailable", freeAddress(t), []string{"put", "x", "2"}, 5, `connection refused (unavailable); does the server run? (`},
 		{"unknown", deaf(t), []string{"put", "x", "2", "--timeout", "50ms"}, 6, ` (unknown); read the key before you try again`},
 	}
@@ -87,6 +88,7 @@ func TestWhatTheCommandsPrint(t *testing.T) {
 		{[]string{"put", "x", "1"}, "ok\n"},
 		{[]string{"get", "x"}, "1\n"},
 		{[]string{"append", "x", "2"}, "12\n"},
+		{[]string{"create", "new", "1"}, "ok\n"},
 		{[]string{"cas", "x", "12", ""}, "ok\n"},
 		{[]string{"get", "x"}, "\n"},
 		{[]string{"put", "--", "-k", "-1"}, "ok\n"},
@@ -225,7 +227,7 @@ func TestBadVariablesAreNamed(t *testing.T) {
 }
 
 func TestTheHelpHasTheCommandsThatTheStageHas(t *testing.T) {
-	client := []string{"get", "put", "append", "cas", "delete", "status", "shell", "bench"}
+	client := []string{"get", "put", "create", "append", "cas", "delete", "status", "shell", "bench"}
 	breaks := []string{"kill", "pause", "resume", "restart"}
 	servers := append([]string{"cluster", "node", "cut", "heal"}, breaks...)
 	for _, tt := range []struct {

@@ -72,7 +72,7 @@ func TestShellHasOnlyWhatAsksAndBreaks(t *testing.T) {
 	t.Chdir(t.TempDir())
 	got := runWith(t, s, "help\n", "shell")
 	require.Zero(t, got.code)
-	for _, word := range []string{"get", "put", "append", "cas", "delete", "status", "kill", "heal"} {
+	for _, word := range []string{"get", "put", "create", "append", "cas", "delete", "status", "kill", "heal"} {
 		require.Regexp(t, `(?m)^  `+word+` `, got.out)
 	}
 	for _, word := range []string{"cluster", "node", "shell", "bench", "demo", "completion"} {

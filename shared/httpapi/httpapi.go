@@ -2,7 +2,7 @@
 // language has no client. It listens on the port of the server.
 //
 //	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale where a read can be
-//	PUT    /v1/kv/{key}    the body is the value
+//	PUT    /v1/kv/{key}    the body is the value; with "If-None-Match: *" only if the key has none
 //	DELETE /v1/kv/{key}
 //	       /v1/kv?key=     the same three, for keys that a client would resolve in a path, such as "a/../b"
 //	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
@@ -17,7 +17,8 @@
 // bad request, 404 for a key without a value, 405 for a method that a path does
 // not take, 409 for a cas that found another value and for a change of the
 // members that is refused as things are, 410 for a session or
-// log entries that are gone, 413 for
+// log entries that are gone, 412 for
+// a create whose key has a value, 413 for
 // a key, a value or a body that is too long. A server that does not lead sends the
 // client to the leader with 307, if it knows one. 503 says that nothing happened,
 // with Retry-After; 504 that the outcome is unknown.
@@ -80,7 +81,7 @@ func New(o Options) http.Handler {
 
 	key := map[string]action{
 		http.MethodGet:    {query: []string{"consistency"}, do: h.get},
-		http.MethodPut:    {body: true, do: h.put},
+		http.MethodPut:    {body: true, create: true, do: h.put},
 		http.MethodDelete: {do: h.delete},
 	}
 	only := func(method string, a action) map[string]action { return map[string]action{method: a} }
@@ -213,7 +214,11 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
 		return
 	}
-	if a, ok := h.do(w, r, api.Request{Op: kv.Put, Key: keyOf(r), Value: string(value)}); ok {
+	op := kv.Put
+	if len(r.Header.Values(createOnly)) > 0 {
+		op = kv.Create
+	}
+	if a, ok := h.do(w, r, api.Request{Op: op, Key: keyOf(r), Value: string(value)}); ok {
 		h.done(w, a)
 	}
 }
@@ -352,6 +357,8 @@ func statusOf(e *api.Error) int {
 		return http.StatusNotFound
 	case api.Mismatch, api.Refused:
 		return http.StatusConflict
+	case api.Exists:
+		return http.StatusPreconditionFailed
 	case api.TooLarge:
 		return http.StatusRequestEntityTooLarge
 	case api.NoSession, api.Compacted:

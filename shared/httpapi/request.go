@@ -22,6 +22,10 @@ const (
 	keyQuery     = "key"
 )
 
+// createOnly is the header of a PUT that sets only a key that has no value; its
+// value is "*".
+const createOnly = "If-None-Match"
+
 // action is what one method does on one path.
 type action struct {
 	// query are the query parameters that it takes.
@@ -29,6 +33,10 @@ type action struct {
 
 	// body is true if it takes a body.
 	body bool
+
+	// create is true if "If-None-Match: *" lets it set a key that has no value, and
+	// no other.
+	create bool
 
 	do http.HandlerFunc
 }
@@ -127,7 +135,7 @@ var unsupported = []struct {
 	why    string
 }{
 	{"If-Match", http.StatusBadRequest, `values have no ETags; POST {"op":"cas",…} to /v1/command compares values`},
-	{"If-None-Match", http.StatusBadRequest, "values have no ETags"},
+	{createOnly, http.StatusBadRequest, "values have no ETags; only If-None-Match: * is, for a PUT that sets a key without a value"},
 	{"If-Modified-Since", http.StatusBadRequest, "values have no dates"},
 	{"If-Unmodified-Since", http.StatusBadRequest, "values have no dates"},
 	{"If-Range", http.StatusBadRequest, "values have no ETags and no dates"},
@@ -141,7 +149,11 @@ var unsupported = []struct {
 // anything is done.
 func (a action) refuse(r *http.Request) (status int, e *api.Error) {
 	for _, u := range unsupported {
-		if values := r.Header.Values(u.name); len(values) > 0 {
+		values := r.Header.Values(u.name)
+		if u.name == createOnly && a.create && slices.Equal(values, []string{"*"}) {
+			continue
+		}
+		if len(values) > 0 {
 			return u.status, badRequest("the header %s: %s is not supported: %s", u.name, strings.Join(values, ", "), u.why)
 		}
 	}

@@ -44,7 +44,13 @@ func TestWhatIsNotSupportedIsRefused(t *testing.T) {
 		{"PUT /v1/kv/x", "1", []string{"If-Match: *"}, 400, "If-Match"},
 		{"DELETE /v1/kv/x", "", []string{"If-Match: *"}, 400, "If-Match"},
 		{"POST /v1/command", `{"op":"put","key":"x","value":"1"}`, []string{"If-Match: *"}, 400, "If-Match"},
-		{"PUT /v1/kv/x", "1", []string{`If-None-Match: "5"`}, 400, "If-None-Match"},
+		{"PUT /v1/kv/x", "1", []string{`If-None-Match: "5"`}, 400, `the header If-None-Match: "5" is not supported: values have no ETags; only If-None-Match: * is,`},
+		{"PUT /v1/kv/x", "1", []string{"If-None-Match: *", `If-None-Match: "5"`}, 400, `the header If-None-Match: *, "5" is not supported`},
+		{"PUT /v1/kv/x", "1", []string{"If-None-Match: *, *"}, 400, "If-None-Match"},
+		{"PUT /v1/kv/x", "1", []string{"If-None-Match: "}, 400, "If-None-Match"},
+		{"GET /v1/kv/x", "", []string{"If-None-Match: *"}, 400, "If-None-Match"},
+		{"DELETE /v1/kv/x", "", []string{"If-None-Match: *"}, 400, "If-None-Match"},
+		{"POST /v1/command", `{"op":"put","key":"x","value":"1"}`, []string{"If-None-Match: *"}, 400, "If-None-Match"},
 		{"PUT /v1/kv/x", "1", []string{"If-Modified-Since: Sat, 29 Oct 1994 19:43:31 GMT"}, 400, "If-Modified-Since"},
 		{"PUT /v1/kv/x", "1", []string{"If-Unmodified-Since: Sat, 29 Oct 1994 19:43:31 GMT"}, 400, "If-Unmodified-Since"},
 		{"PUT /v1/kv/x", "1", []string{"If-Range: x"}, 400, "If-Range"},
@@ -87,6 +93,20 @@ func TestWhatIsNotSupportedIsRefused(t *testing.T) {
 	require.Empty(t, b.asked, "nothing has reached the server")
 	require.Equal(t, 200, withHeaders(h, "PUT /v1/kv/x?", "1", "Content-Type: application/x-www-form-urlencoded").Code, "curl -d says so")
 	require.Equal(t, "1", b.store.Get("x").Value)
+}
+
+// If-None-Match: * sets a key that has no value, and no other.
+func TestAPutThatOnlyCreates(t *testing.T) {
+	b := newBackend()
+	h := b.handler()
+	require.Equal(t, 200, withHeaders(h, "PUT /v1/kv/x", "1", "If-None-Match: *").Code)
+	for _, target := range []string{"PUT /v1/kv/x", "PUT /v1/kv?key=x"} {
+		w := withHeaders(h, target, "2", "If-None-Match: *")
+		require.Equal(t, 412, w.Code)
+		require.Equal(t, api.Exists, errorOf(t, w.Body.Bytes()).Code)
+	}
+	require.Equal(t, "1", b.store.Get("x").Value)
+	require.Equal(t, api.Request{Op: kv.Create, Key: "x", Value: "1"}, b.asked[0])
 }
 
 // A page of another site reaches a server that only its reader's machine

@@ -1,5 +1,5 @@
 // Package kv is the state machine that every stage serves: a map from strings
-// to strings with five commands.
+// to strings with six commands.
 //
 // Applying a command is deterministic: the same commands in the same order
 // give the same map and the same results on every server. append and cas are
@@ -25,6 +25,9 @@ const (
 	// Put sets Key to Value.
 	Put = "put"
 
+	// Create sets Key to Value if the key has no value.
+	Create = "create"
+
 	// Append adds Value to the end of Key's value; a missing key counts as
 	// empty. The result holds the new value.
 	Append = "append"
@@ -48,13 +51,13 @@ const (
 
 // Command is one operation on the store, as it is replicated and logged.
 type Command struct {
-	// Op is one of Get, Put, Append, Cas, Delete.
+	// Op is one of Get, Put, Create, Append, Cas, Delete.
 	Op string
 
 	// Key is 1 to MaxKey bytes.
 	Key string
 
-	// Value is what Put, Append and Cas write, at most MaxValue bytes.
+	// Value is what Put, Create, Append and Cas write, at most MaxValue bytes.
 	Value string
 
 	// Old is what Cas expects to find.
@@ -64,7 +67,7 @@ type Command struct {
 // Writes reports whether op is a command that changes the store.
 func Writes(op string) bool {
 	switch op {
-	case Put, Append, Cas, Delete:
+	case Put, Create, Append, Cas, Delete:
 		return true
 	}
 	return false
@@ -113,7 +116,7 @@ func (c Command) AppendJSON(b []byte) []byte {
 		b = append(b, `,"old":`...)
 		b = strict.AppendString(b, c.Old)
 	}
-	if c.Op == Put || c.Op == Append || c.Op == Cas {
+	if c.Op != Get && c.Op != Delete {
 		b = append(b, `,"value":`...)
 		b = strict.AppendString(b, c.Value)
 	}
@@ -165,7 +168,7 @@ func (c *Command) DecodeField(d *strict.Decoder, field []byte) bool {
 
 // opName is string(b) without an allocation for the commands there are.
 func opName(b []byte) string {
-	for _, op := range [...]string{Get, Put, Append, Cas, Delete} {
+	for _, op := range [...]string{Get, Put, Create, Append, Cas, Delete} {
 		if string(b) == op {
 			return op
 		}
@@ -187,6 +190,9 @@ const (
 	// Mismatch: the value that cas found is not Old. Result.Value is what it
 	// found.
 	Mismatch Outcome = "mismatch"
+
+	// Exists: the key of a create has a value. Nothing changed.
+	Exists Outcome = "exists"
 
 	// TooLarge: append would make the value longer than MaxValue. Nothing
 	// changed.
@@ -241,6 +247,12 @@ func (s *Store) Apply(c Command) Result {
 	old, found := s.lookup(c.Key)
 	switch c.Op {
 	case Put:
+		s.set(c.Key, c.Value, found)
+		return Result{}
+	case Create:
+		if found {
+			return Result{Outcome: Exists}
+		}
 		s.set(c.Key, c.Value, found)
 		return Result{}
 	case Append:

@@ -16,6 +16,7 @@ var (
 	longest = strings.Repeat("v", MaxValue)
 	full    = Result{Outcome: TooLarge}
 	none    = Result{Outcome: NotFound}
+	exists  = Result{Outcome: Exists}
 )
 
 // Each command, on a key that has no value, the empty value, or "a".
@@ -34,6 +35,11 @@ func TestApply(t *testing.T) {
 		{missing, Command{Op: Put, Value: "b"}, Result{}, "b"},
 		{a, Command{Op: Put, Value: "b"}, Result{}, "b"},
 		{a, Command{Op: Put, Value: ""}, Result{}, empty},
+
+		{missing, Command{Op: Create, Value: "b"}, Result{}, "b"},
+		{missing, Command{Op: Create, Value: ""}, Result{}, empty},
+		{empty, Command{Op: Create, Value: "b"}, exists, empty},
+		{a, Command{Op: Create, Value: "a"}, exists, a},
 
 		{missing, Command{Op: Append, Value: "b"}, Result{Value: "b"}, "b"},
 		{missing, Command{Op: Append, Value: ""}, Result{}, empty},
@@ -103,7 +109,7 @@ func TestApplyWithoutCheckPanics(t *testing.T) {
 // commands returns n random commands on a few keys.
 func commands(seed uint64, n int) []Command {
 	r := rand.New(rand.NewPCG(seed, 0))
-	ops := []string{Get, Put, Append, Append, Cas, Delete}
+	ops := []string{Get, Put, Create, Append, Append, Cas, Delete}
 	all := make([]Command, n)
 	for i := range all {
 		all[i] = Command{
@@ -189,6 +195,7 @@ func TestCommandJSON(t *testing.T) {
 		{Command{Op: Get, Key: "x"}, `{"op":"get","key":"x"}`},
 		{Command{Op: Put, Key: "x"}, `{"op":"put","key":"x","value":""}`},
 		{Command{Op: Append, Key: "é\n", Value: "\"\x00"}, `{"op":"append","key":"é\n","value":"\"\u0000"}`},
+		{Command{Op: Create, Key: "x", Value: ""}, `{"op":"create","key":"x","value":""}`},
 		{Command{Op: Cas, Key: "x", Old: "1", Value: "2"}, `{"op":"cas","key":"x","old":"1","value":"2"}`},
 		{Command{Op: Delete, Key: "x"}, `{"op":"delete","key":"x"}`},
 	} {

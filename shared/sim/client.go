@@ -332,8 +332,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 	unknown := !e.Definite
 	call.maybe = call.maybe || unknown && call.Request.Op != kv.Get
 	willing := c.Follow
-	switch e.Code {
-	case api.BadRequest, api.NotFound, api.Mismatch, api.TooLarge, api.Refused:
+	if e.Code.FromStore() || e.Code == api.BadRequest || e.Code == api.Refused {
 		return false
 	}
 	if unknown {
@@ -390,7 +389,7 @@ func (w *World) addressed(address string) uint64 {
 
 // finish ends a call. A refusal says nothing if an attempt before it was lost.
 func (w *World) finish(call *Call, r api.Response) {
-	if e := r.Error; e != nil && call.maybe && e.Definite && refuses(e.Code) {
+	if e := r.Error; e != nil && call.maybe && e.Definite && !e.Code.FromStore() {
 		r.Error = &api.Error{Code: api.Unknown, Message: "an attempt was lost; the last one said: " + e.Message, Leader: e.Leader}
 	}
 	call.Response, call.Done = r, true
@@ -402,14 +401,4 @@ func (w *World) finish(call *Call, r api.Response) {
 	if call.then != nil {
 		call.then()
 	}
-}
-
-// refuses reports whether a code says that the operation was not carried out,
-// as opposed to what the store found.
-func refuses(c api.Code) bool {
-	switch c {
-	case api.NotFound, api.Mismatch, api.TooLarge:
-		return false
-	}
-	return true
 }

@@ -42,6 +42,10 @@ const (
 	// outcome, before its clients turn to a new one.
 	keyLife   = 200
 	keyDoubts = 3
+
+	// createEvery is how often a put is a create: the first of a key, and then one
+	// that finds a value unless the key was deleted.
+	createEvery = 4
 )
 
 // Loading is a load that runs.
@@ -145,6 +149,10 @@ func (g *Loading) command(op, key string, s *slot) api.Request {
 		q.Value = fmt.Sprintf("v%d", g.written)
 	}
 	switch op {
+	case kv.Put:
+		if s.uses%createEvery == 1 {
+			q.Op = kv.Create
+		}
 	case kv.Append:
 		q.Value = "," + q.Value
 	case kv.Cas:
@@ -168,7 +176,7 @@ func (g *Loading) learn(call *Call, s *slot, generation int) {
 		case call.Response.Error != nil:
 		case call.Response.HasValue:
 			s.value = call.Response.Value
-		case call.Request.Op == kv.Put || call.Request.Op == kv.Cas:
+		case call.Request.Op == kv.Put || call.Request.Op == kv.Create || call.Request.Op == kv.Cas:
 			s.value = call.Request.Value
 		}
 	}

@@ -119,14 +119,24 @@ func firstDifference(a, b string) string {
 // A toy that is right survives everything.
 func TestChaosJudgesTheToy(t *testing.T) {
 	var all Counters
+	creates := make(map[api.Code]int)
 	for seed := range uint64(8) {
 		w := world(t, seed, toy.Flaws{}, nil)
 		chaos(t, w, 2*time.Second)
 		require.NoError(t, check.Linearizable(w.History(), check.LinearLimit), "seed %d", seed)
+		for _, o := range w.History() {
+			if o.Request.Op == kv.Create && o.Response.Error != nil {
+				creates[o.Response.Error.Code]++
+			} else if o.Request.Op == kv.Create {
+				creates["done"]++
+			}
+		}
 		all.Add(w.Counters())
 	}
 	require.Empty(t, all.Zero("clock_jumps", "power_cuts_in_flush", "reordered", "duplicated", "crashes", "torn", "breaks",
 		"refusals", "cuts", "heals", "pauses", "restarts", "lost"), "%+v", all)
+	require.Greater(t, creates["done"], 10)
+	require.Greater(t, creates[api.Exists], 10)
 }
 
 // A swarm has some faults in some runs, and all of them in some run.

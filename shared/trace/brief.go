@@ -179,7 +179,7 @@ func (v value) command() (string, bool) {
 	old, _ := v.get("old")
 	words := op.text
 	switch op.text {
-	case "put":
+	case "put", "create":
 		words += " " + key.text + "=" + text.text
 	case "append":
 		words += " " + key.text + "+=" + text.text

@@ -127,6 +127,7 @@ func TestBrief(t *testing.T) {
 		{`{"id":3,"op":"put","key":"x","value":""}`, `put x=""`},
 		{`{"op":"append","key":"x","value":"a b"}`, `append x+="a b"`},
 		{`{"op":"cas","key":"x","old":"1","value":"2"}`, "cas x 1→2"},
+		{`{"op":"create","key":"x","value":"2"}`, "create x=2"},
 		{`{"op":"delete","key":"x","session":4,"seq":9}`, "delete x session=4 seq=9"},
 		{`{"op":"get","key":"x"}`, "get x"},
 		{`{"op":"status"}`, "status"},

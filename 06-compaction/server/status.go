@@ -25,6 +25,7 @@ func (s *Server) status() []byte {
 	b = appendNumber(b, "last", uint64(status.Last))
 	b = appendNumber(b, "commit", uint64(status.Commit))
 	b = appendNumber(b, "applied", uint64(status.Applied))
+	b = s.appendReady(b)
 	b = s.machine.appendStatus(b)
 	return append(b, '}')
 }

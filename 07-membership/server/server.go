@@ -78,6 +78,9 @@ type Server struct {
 	// told is what was last said of role and leader.
 	told standing
 
+	// heard is what is known of the leader's log.
+	heard heard
+
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
 
@@ -214,6 +217,7 @@ func (s *Server) Receive(from uint64, line []byte) {
 	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
 	defer s.stopOnContradiction()
 	s.rules.Step(m)
+	s.hear(m)
 }
 
 // stopOnContradiction turns a contradiction that the rules have found, such as a

@@ -225,8 +225,9 @@ func addLag(servers []serverStatus) {
 }
 
 // hidden are the fields that the table shows elsewhere: the role says who was
-// removed, and a line below what becomes of the members.
-var hidden = []string{"id", "phase", "removed"}
+// removed, and a line below what becomes of the members. ready and unready are for
+// /readyz; the leader and the lag say as much.
+var hidden = []string{"id", "phase", "removed", "ready", "unready"}
 
 // columns is the order of the columns that are known; others follow.
 var columns = []string{"role", "term", "leader", "last", "commit", "applied", "lag"}

@@ -10,7 +10,8 @@
 //	GET    /v1/log         entries of its log, from ?from=N on, as many as fit; next is where the rest begins
 //	GET    /v1/members     who the members are, where they can change; /v1/command changes them
 //	GET    /livez          200 while the process answers
-//	GET    /readyz         200 while the server knows a leader, else 503
+//	GET    /readyz         200 while the server is ready: it votes, and has applied what was committed when it first
+//	                       heard its leader; else 503, which says how far it is
 //	GET    /metrics        for Prometheus
 //
 // An error is the JSON of the wire, with the status code that fits: 400 for a
@@ -278,19 +279,25 @@ func (h *handler) log(w http.ResponseWriter, r *http.Request) {
 	h.data(q)(w, r)
 }
 
-// ready is for those who send traffic: a server that knows no leader can do
-// nothing for them.
+// ready is for those who send traffic: the server's status says whether it can
+// serve them, and if not, why.
 func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 	a := h.ask(r, api.Request{Op: api.Status})
 	var status struct {
-		Leader uint64 `json:"leader"`
+		Ready   bool   `json:"ready"`
+		Unready string `json:"unready"`
 	}
-	if a.Error == nil && json.Unmarshal(a.Data, &status) == nil && status.Leader != 0 {
+	switch {
+	case a.Error != nil:
+		status.Unready = a.Error.Message
+	case json.Unmarshal(a.Data, &status) != nil:
+		status.Unready = "its status makes no sense"
+	case status.Ready:
 		fmt.Fprintln(w, "ok")
 		return
 	}
 	w.Header().Set("Retry-After", "1")
-	http.Error(w, "this server knows no leader", http.StatusServiceUnavailable)
+	http.Error(w, "not ready: "+status.Unready, http.StatusServiceUnavailable)
 }
 
 // do checks a request and asks. It answers an error itself and then returns
@@ -405,6 +412,8 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 		switch v := value.(type) {
 		case float64:
 			gauge(out, "raft_"+name, "The field "+name+" of the status.", v)
+		case bool:
+			gauge(out, "raft_"+name, "1 if the field "+name+" of the status is true.", isTrue(v))
 		case string:
 			if name == "role" {
 				gauge(out, "raft_is_leader", "1 if the server leads.", isTrue(v == "leader"))

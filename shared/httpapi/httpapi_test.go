@@ -45,7 +45,7 @@ type backend struct {
 }
 
 func newBackend() *backend {
-	return &backend{store: kv.NewStore(), status: `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5}`}
+	return &backend{store: kv.NewStore(), status: `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5,"ready":true}`}
 }
 
 func (b *backend) ask(r api.Request, reply func(api.Response)) {
@@ -100,7 +100,7 @@ func TestEveryRoute(t *testing.T) {
 		{"POST", "/v1/command", `{"id":7,"op":"append","key":"x","value":"ab"}`, 200, `{"id":7,"ok":true,"value":"ab"}` + "\n"},
 		{"POST", "/v1/command", ` {"op":"cas","key":"x","old":"no","value":""} `, 409, `{"ok":false,"error":{"code":"mismatch","message":"the value is \"ab\", not the old one given","definite":true}}` + "\n"},
 		{"POST", "/v1/command", `{"op":"open"}`, 200, `{"ok":true,"index":9}` + "\n"},
-		{"GET", "/v1/status", "", 200, `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5}` + "\n"},
+		{"GET", "/v1/status", "", 200, `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5,"ready":true}` + "\n"},
 		{"GET", "/v1/log?from=3", "", 200, `{"last":0,"commit":0,"entries":[]}` + "\n"},
 		{"GET", "/livez", "", 200, "ok\n"},
 		{"GET", "/readyz", "", 200, "ok\n"},
@@ -376,13 +376,28 @@ func TestARedirectIsFollowed(t *testing.T) {
 	require.Equal(t, "2", leads.store.Get("y").Value)
 }
 
-func TestReadyOnlyWithALeader(t *testing.T) {
+// A server that is not ready says how far it is.
+func TestReadiness(t *testing.T) {
 	b := newBackend()
-	b.status = `{"id":2,"role":"follower","term":7,"leader":0}`
-	w := request(b.handler(), "GET", "/readyz", "")
-	require.Equal(t, 503, w.Code)
-	require.Equal(t, "1", w.Header().Get("Retry-After"))
-	require.Equal(t, 200, request(b.handler(), "GET", "/livez", "").Code, "it lives all the same")
+	for _, c := range []struct {
+		status string
+		code   int
+		body   string
+	}{
+		{`{"id":2,"leader":2,"ready":true}`, 200, "ok\n"},
+		{`{"id":2,"leader":1,"ready":false,"unready":"n2 has applied 0 of the 505 entries"}`, 503, "not ready: n2 has applied 0 of the 505 entries\n"},
+		{`{"id":2,"leader":1}`, 503, "not ready: \n"},
+		{`[]`, 503, "not ready: its status makes no sense\n"},
+	} {
+		b.status = c.status
+		w := request(b.handler(), "GET", "/readyz", "")
+		require.Equal(t, c.code, w.Code)
+		require.Equal(t, c.body, w.Body.String())
+		require.Equal(t, c.code == 503, w.Header().Get("Retry-After") == "1")
+		require.Equal(t, 200, request(b.handler(), "GET", "/livez", "").Code, "it lives all the same")
+	}
+	b.fails = &api.Error{Code: api.Busy, Message: "it is stopping", Definite: true}
+	require.Equal(t, "not ready: it is stopping\n", request(b.handler(), "GET", "/readyz", "").Body.String())
 }
 
 // An answer that does not come is an unknown outcome, and a metric less.
@@ -416,7 +431,7 @@ func TestMetrics(t *testing.T) {
 		got[name] = value
 	}
 	require.Equal(t, map[string]float64{
-		"raft_id": 2, "raft_term": 7, "raft_is_leader": 1, "raft_leader": 2, "raft_keys": 3, "raft_snapshotindex": 5, "raft_rounds_total": 3,
+		"raft_id": 2, "raft_term": 7, "raft_is_leader": 1, "raft_leader": 2, "raft_keys": 3, "raft_snapshotindex": 5, "raft_ready": 1, "raft_rounds_total": 3,
 	}, got)
 
 	b.status = `{"role":"follower"}`

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"fmt"
+	"strconv"
+
+	"example.com/raftsteps/04-smart-client/raft"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/strict"
+)
+
+// heard is what a server knows of its leader's log.
+type heard struct {
+	// commit is what was committed when the server first heard the leader; known is
+	// false until then.
+	commit raft.Index
+	known  bool
+}
+
+// hear notes how much was committed when this server first heard its leader. A
+// leader that it has lost and finds again counts as a new one.
+func (s *Server) hear(m raft.Message) {
+	status := s.rules.Status()
+	if m.From != status.Leader {
+		return
+	}
+	if s.told.leader != status.Leader || s.told.term != status.CurrentTerm {
+		s.heard = heard{}
+	}
+	if a, ok := m.Body.(raft.AppendEntries); ok && !s.heard.known {
+		s.heard = heard{a.LeaderCommit, true}
+	}
+}
+
+// unready says why clients should go to another server, or "": this one knows no
+// leader, or has not applied all that was committed when it first heard its leader.
+func (s *Server) unready() string {
+	status, name := s.rules.Status(), node.Name(s.world.ID)
+	switch {
+	case status.Leader == 0:
+		return name + " knows no leader"
+	case status.Role != raft.Leader && !s.heard.known:
+		return fmt.Sprintf("%s has not heard from %s how much is committed", name, status.Leader)
+	case status.Role != raft.Leader && status.Applied < s.heard.commit:
+		return fmt.Sprintf("%s has applied %d of the %d entries that were committed when it first heard %s", name, status.Applied, s.heard.commit, status.Leader)
+	}
+	return ""
+}
+
+// appendReady appends what a status says of that.
+func (s *Server) appendReady(b []byte) []byte {
+	why := s.unready()
+	b = strconv.AppendBool(appendName(b, "ready"), why == "")
+	if why != "" {
+		b = strict.AppendString(appendName(b, "unready"), why)
+	}
+	return b
+}

@@ -84,6 +84,7 @@ type Host struct {
 	o         Options
 	log       *slog.Logger
 	transport Transport
+	disks     *disks
 	loop      *loop
 	asked     asked
 
@@ -142,8 +143,12 @@ func (h *Host) build() error {
 	h.loop.push = h.server.Batch
 	h.loop.budget = wire.NewBudget(cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes))
 	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}
-	if h.transport = o.Transport; h.transport == nil {
-		self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID)}
+	_, changes := o.Ops[api.Change]
+	h.disks = newDisks(o.ID, changes, h.log)
+	if o.Transport != nil {
+		h.transport = introduced{o.Transport, h.disks}
+	} else {
+		self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID), Disks: h.disks, Start: rand.Uint64()}
 		t := newTCP(self, o.Limits, h.log, h.loop.receive)
 		h.transport, h.server.Peers = t, t.peers()
 	}
@@ -160,7 +165,14 @@ func (h *Host) build() error {
 		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Connect: h.connect, Work: h.loop.work, Log: h.note,
 		Trace: h.loop.sink(), Rand: rand.New(rand.NewPCG(seed, o.ID)),
 	})
+	if err != nil {
+		return err
+	}
 	h.loop.node = s
+	err = h.disks.open(o.Disk, node.IncarnationOf(s))
+	if c, ok := s.(io.Closer); ok && err != nil {
+		err = errors.Join(err, c.Close())
+	}
 	return err
 }
 
@@ -211,7 +223,8 @@ func (h *Host) Addr() net.Addr {
 
 // Run runs the server until ctx is done; then it takes no more requests, lets
 // those in flight be answered for a bounded time, and returns nil. An error
-// means that the server had to stop: its disk failed, or its listener did.
+// means that the server had to stop: its disk failed or is another one than a
+// peer remembers, or its listener failed.
 // Run can be called once.
 func (h *Host) Run(ctx context.Context) error {
 	// What clients wait for needs the loop and the peers, so these outlive ctx
@@ -227,6 +240,7 @@ func (h *Host) Run(ctx context.Context) error {
 		return nil // something else ended first, and its error is the one that counts
 	})
 	g.Go(func() error { return h.orStop(end, h.loop.run(inner)) })
+	g.Go(func() error { return h.orStop(end, h.disks.wait(inner)) })
 	g.Go(func() error { return h.orStop(end, h.transport.Run(inner, h.loop.receive)) })
 	err := g.Wait()
 	_ = h.loop.workers.Wait() // they return nil, and may use what is closed now

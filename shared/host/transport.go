@@ -14,6 +14,10 @@ import (
 // Transport carries messages between this server and its peers. It promises
 // as little as node.World.Send does: a message may be lost, repeated, delayed
 // or overtaken. What it must promise is that the sender is who it says.
+//
+// A line is opaque to it. It begins with what the servers have to know of each
+// other's disks, so that one that came back without its data is refused: TCP has
+// this in its handshake, and a Transport need not do anything for it.
 type Transport interface {
 	// Run carries messages until ctx is done, and returns nil then; any other
 	// end is an error and ends the server. It hands each message that arrives to

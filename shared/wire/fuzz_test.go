@@ -165,7 +165,7 @@ func FuzzHello(f *testing.F) {
 			require.Less(t, len(err.Error()), 500)
 		} else {
 			require.NoError(t, api.CheckAddress(h.address))
-			require.Equal(t, hello{version: protocol, cluster: "north", from: h.from, to: 1, address: h.address, nonce: h.nonce}, h)
+			require.Equal(t, hello{version: protocol, cluster: "north", from: h.from, to: 1, address: h.address, disk: h.disk, known: h.known, start: h.start, nonce: h.nonce}, h)
 			require.NotContains(t, []uint64{0, 1}, h.from)
 		}
 	})

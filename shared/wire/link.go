@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"errors"
@@ -195,14 +196,15 @@ func (l *Link) Run(ctx context.Context) error {
 			break
 		}
 		var no *api.Error
-		if errors.As(err, &no) { // it will say the same again
+		refused := errors.As(err, new(refusal))
+		if errors.As(err, &no) || refused { // it will be the same again
 			pause = l.limits.Backoff[1]
 		}
 		level := slog.LevelWarn
 		if away(err) {
 			level = slog.LevelInfo
 		}
-		if err.Error() != told && !(away(err) && time.Since(began) < patience) {
+		if err.Error() != told && !refused && !(away(err) && time.Since(began) < patience) {
 			told = err.Error()
 			l.log.Log(ctx, level, "no connection to a peer; trying again", "address", l.address(), "error", err)
 		}
@@ -240,29 +242,33 @@ func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) error) (ne
 
 func (l *Link) shakeHands(c net.Conn) error {
 	in := lines{r: c, limit: maxHello}
-	h, nonce, err := l.greet(c, &in)
+	h, answer, err := l.greet(c, &in)
 	if err != nil {
 		return err
 	}
-	_, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof("dialer", l.o.Self.Secret, nonce)))
-	return err
+	// A peer that is refused gets the proof as well, and learns so.
+	refused := l.o.Self.meet(l.o.To, answer.disk, answer.known)
+	_, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof("dialer", l.o.Self.Secret, answer)))
+	return cmp.Or(refused, err)
 }
 
 // greet is the first half of the handshake: the peer has then proved who it is.
-func (l *Link) greet(c net.Conn, in *lines) (h hello, nonce []byte, err error) {
-	h = hello{version: protocol, cluster: l.o.Self.Cluster, from: l.o.Self.ID, to: l.o.To, address: l.o.Self.Address, nonce: newNonce()}
-	answer, err := ask(c, in, h.appendJSON(nil))
+func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err error) {
+	self := l.o.Self
+	h = hello{version: protocol, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, start: self.Start, nonce: newNonce()}
+	h.disk, h.known = self.disks(l.o.To)
+	response, err := ask(c, in, h.appendJSON(nil))
 	if err != nil {
-		return h, nil, err
+		return h, answer, err
 	}
-	nonce, proof, err := decodeParts(answer.Data, true)
+	answer, proof, err := decodeChallenge(response.Data)
 	if err != nil {
-		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
+		return h, answer, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
 	}
-	if !hmac.Equal(proof, h.proof("acceptor", l.o.Self.Secret, nonce)) {
-		return h, nil, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.address(), l.o.Self.Cluster)
+	if !hmac.Equal(proof, h.proof("acceptor", self.Secret, answer)) {
+		return h, answer, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.address(), self.Cluster)
 	}
-	return h, nonce, nil
+	return h, answer, nil
 }
 
 // Probe asks the server at an address whether it is the one that o describes:

@@ -10,17 +10,19 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/strict"
 )
 
 // protocol is the version of what peers say to each other. A server that
 // speaks another one is refused by its number.
-const protocol = 2
+const protocol = 3
 
 // maxHello is the longest line of a handshake.
 const maxHello = 4 << 10
@@ -39,19 +41,74 @@ type Identity struct {
 	// Address is where the server listens, so that a peer which it has dialed
 	// can dial back: host:port.
 	Address string
+
+	// Disks knows which server has which disk; nil in stages that keep nothing.
+	Disks Disks
+
+	// Start is a random number that each start of a server draws: of two that run
+	// with copies of one disk, each has its own.
+	Start uint64
+}
+
+// Disks knows which server has which disk. It is safe for concurrent use.
+type Disks interface {
+	// Own returns the incarnation of this server's disk, and Known that of a
+	// peer's; 0 if this server has not met the peer.
+	Own() disk.Incarnation
+	Known(id uint64) disk.Incarnation
+
+	// Admit is told that a peer has proved to be there with a disk. With an error
+	// it refuses the peer; then the log says why, and need not do so again.
+	Admit(id uint64, now disk.Incarnation) error
+
+	// Disowned is told that a peer, which has proved who it is, knows this server
+	// with another disk. So this server must end.
+	Disowned(by uint64, known disk.Incarnation)
+}
+
+// refusal is the error of Disks, which was logged.
+type refusal struct{ error }
+
+// disks returns this server's disk and that of a peer, as far as it is known.
+func (i Identity) disks(peer uint64) (own, known disk.Incarnation) {
+	if i.Disks == nil {
+		return 0, 0
+	}
+	return i.Disks.Own(), i.Disks.Known(peer)
+}
+
+// meet is how a handshake ends in which a peer has proved who it is: now is its
+// disk, and known is this server's as the peer knows it. The error is a refusal.
+func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
+	if i.Disks == nil {
+		return nil
+	}
+	if own := i.Disks.Own(); known != 0 && known != own {
+		i.Disks.Disowned(peer, known)
+		return refusal{fmt.Errorf("n%d has another disk (incarnation %v) than n%d remembers (%v)", i.ID, own, peer, known)}
+	}
+	if err := i.Disks.Admit(peer, now); err != nil {
+		return refusal{err}
+	}
+	return nil
 }
 
 // Peers takes the connections that other servers open. Such a connection
 // begins with a handshake, D being the side that dialed and A the one that
 // accepted:
 //
-//	D  {"hello":{"version":2,"cluster":"c","from":2,"to":1,"address":"h:7","nonce":"…"}}
-//	A  {"ok":true,"data":{"nonce":"…","proof":"…"}}
+//	D  {"hello":{"version":3,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
+//	A  {"ok":true,"data":{"disk":"…","known":"…","nonce":"…","proof":"…"}}
 //	D  {"proof":"…"}
 //	A  {"ok":true}
 //
+// Each side says which disk it has, and which disk of the other side it knows, if
+// it has a disk, or knows one. Either side ends the handshake if the other has
+// another disk than it should, but not before both have proved who they are: so
+// each learns that it has forgotten what it promised.
+//
 // A proof is an HMAC-SHA256 under the cluster's secret, over who proves
-// (D or A), the cluster, both ids, D's address and both nonces. So neither side
+// (D or A) and all that stands in the first two lines. So neither side
 // can be deceived by one that does not know the secret, by what was recorded
 // earlier, or by its own proof sent back. It says who is at the other end; it
 // does not hide what is sent.
@@ -81,6 +138,35 @@ type Peers struct {
 
 	mu    sync.Mutex
 	conns map[uint64]*conn
+	lives map[uint64]*lives
+}
+
+// lives are the starts of a peer that were seen: the present one, and those
+// before it.
+type lives struct {
+	now    uint64
+	before []uint64
+
+	// told is true once the log has said that the peer runs twice.
+	told bool
+}
+
+// keptLives is how many starts before the present one are remembered.
+const keptLives = 8
+
+// see takes note of a start. It returns true when a start that has ended turns up
+// again, for the first time: a process that was replaced by another is alive.
+func (l *lives) see(start uint64) bool {
+	if start == l.now || start == 0 {
+		return false
+	}
+	twice := slices.Contains(l.before, start) && !l.told
+	l.told = l.told || twice
+	if l.before = append(l.before, l.now); len(l.before) > keptLives {
+		l.before = l.before[1:]
+	}
+	l.now = start
+	return twice
 }
 
 // hello is the first line of a peer.
@@ -89,7 +175,17 @@ type hello struct {
 	cluster  string
 	from, to uint64
 	address  string
-	nonce    []byte
+
+	// disk is the peer's, and known is this server's as the peer knows it.
+	disk, known disk.Incarnation
+	start       uint64
+	nonce       []byte
+}
+
+// challenge is what the acceptor answers to a hello, next to its proof.
+type challenge struct {
+	disk, known disk.Incarnation
+	nonce       []byte
 }
 
 const helloStart = `{"hello":`
@@ -107,9 +203,36 @@ func (h hello) appendJSON(b []byte) []byte {
 	b = strconv.AppendUint(b, h.to, 10)
 	b = append(b, `,"address":`...)
 	b = strict.AppendString(b, h.address)
-	b = append(b, `,"nonce":"`...)
+	b = append(b, ',')
+	b = appendDisks(b, h.disk, h.known)
+	if h.start != 0 {
+		b = append(b, `"start":`...)
+		b = strconv.AppendUint(b, h.start, 10)
+		b = append(b, ',')
+	}
+	b = append(b, `"nonce":"`...)
 	b = hex.AppendEncode(b, h.nonce)
 	return append(b, `"}}`...)
+}
+
+// appendDisks appends the fields of two disks, each with a comma behind it,
+// unless there is none.
+func appendDisks(b []byte, own, known disk.Incarnation) []byte {
+	for _, f := range []struct {
+		name string
+		disk disk.Incarnation
+	}{{"disk", own}, {"known", known}} {
+		if f.disk != 0 {
+			b = fmt.Appendf(b, `"%s":"%v",`, f.name, f.disk)
+		}
+	}
+	return b
+}
+
+func (c challenge) appendJSON(b, proof []byte) []byte {
+	b = append(b, '{')
+	b = appendDisks(b, c.disk, c.known)
+	return fmt.Appendf(b, `"nonce":"%x","proof":"%x"}`, c.nonce, proof)
 }
 
 func decodeHello(line []byte) (hello, error) {
@@ -132,6 +255,12 @@ func decodeHello(line []byte) (hello, error) {
 				h.to = d.Uint()
 			case "address":
 				h.address = d.String()
+			case "disk":
+				h.disk = decodeDisk(&d)
+			case "known":
+				h.known = decodeDisk(&d)
+			case "start":
+				h.start = d.Uint()
 			case "nonce":
 				h.nonce = decodeHex(&d)
 			default:
@@ -159,26 +288,57 @@ func decodeHex(d *strict.Decoder) []byte {
 	return b
 }
 
-// decodeParts reads an object that has a proof and, if wanted, a nonce.
-func decodeParts(line []byte, wantNonce bool) (nonce, proof []byte, err error) {
+func decodeDisk(d *strict.Decoder) disk.Incarnation {
+	i, err := disk.ParseIncarnation(d.Bytes())
+	if err != nil {
+		d.Fail("%v", err)
+	}
+	return i
+}
+
+// decodeChallenge reads the answer to a hello.
+func decodeChallenge(line []byte) (c challenge, proof []byte, err error) {
 	d := strict.NewDecoder(line)
 	d.Object(func(field []byte) {
-		switch {
-		case string(field) == "nonce" && wantNonce:
-			nonce = decodeHex(&d)
-		case string(field) == "proof":
+		switch string(field) {
+		case "disk":
+			c.disk = decodeDisk(&d)
+		case "known":
+			c.known = decodeDisk(&d)
+		case "nonce":
+			c.nonce = decodeHex(&d)
+		case "proof":
 			proof = decodeHex(&d)
 		default:
 			d.Unknown()
 		}
 	})
 	if err := d.End(); err != nil {
-		return nil, nil, err
+		return c, nil, err
 	}
-	if proof == nil || wantNonce && nonce == nil {
-		return nil, nil, errors.New("the nonce or the proof is missing")
+	if proof == nil || c.nonce == nil {
+		return c, nil, errors.New("the nonce or the proof is missing")
 	}
-	return nonce, proof, nil
+	return c, proof, nil
+}
+
+// decodeProof reads the answer to a challenge.
+func decodeProof(line []byte) (proof []byte, err error) {
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		if string(field) != "proof" {
+			d.Unknown()
+			return
+		}
+		proof = decodeHex(&d)
+	})
+	if err := d.End(); err != nil {
+		return nil, err
+	}
+	if proof == nil {
+		return nil, errors.New("the proof is missing")
+	}
+	return proof, nil
 }
 
 func newNonce() []byte {
@@ -188,7 +348,7 @@ func newNonce() []byte {
 }
 
 // proof is what the side called by ("dialer" or "acceptor") has to show.
-func (h hello) proof(by, secret string, answer []byte) []byte {
+func (h hello) proof(by, secret string, c challenge) []byte {
 	var text []byte
 	part := func(b []byte) {
 		text = binary.BigEndian.AppendUint32(text, uint32(len(b)))
@@ -201,8 +361,11 @@ func (h hello) proof(by, secret string, answer []byte) []byte {
 	text = binary.BigEndian.AppendUint64(text, h.from)
 	text = binary.BigEndian.AppendUint64(text, h.to)
 	part([]byte(h.address))
+	for _, n := range []uint64{uint64(h.disk), uint64(h.known), h.start, uint64(c.disk), uint64(c.known)} {
+		text = binary.BigEndian.AppendUint64(text, n)
+	}
 	part(h.nonce)
-	part(answer)
+	part(c.nonce)
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(text)
 	return mac.Sum(nil)
@@ -236,16 +399,18 @@ func (c *conn) hello(line []byte) error {
 	c.in.limit, c.greeted = maxHello, true
 	h, err := c.handshake(line)
 	if err != nil {
-		c.s.helloNews.say(func(before int) {
-			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
-		})
+		if !errors.As(err, new(refusal)) {
+			c.s.helloNews.say(func(before int) {
+				c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
+			})
+		}
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
 	}
 	c.isPeer, c.idle, c.in.limit = true, c.s.limits.Idle, c.s.limits.PeerLine
 	c.in.release()
 	c.s.becomePeer(c)
 	c.s.peers.Go(func() error {
-		c.servePeer(h.from, h.address)
+		c.servePeer(h)
 		return nil
 	})
 	return errPeer
@@ -262,21 +427,25 @@ func (c *conn) handshake(line []byte) (h hello, err error) {
 	if err := p.check(h); err != nil {
 		return h, err
 	}
-	nonce := newNonce()
-	answer := fmt.Appendf(nil, `{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`+"\n", nonce, h.proof("acceptor", p.Self.Secret, nonce))
-	if err := c.write(answer); err != nil {
+	own, known := p.Self.disks(h.from)
+	challenge := challenge{disk: own, known: known, nonce: newNonce()}
+	answer := api.Response{Data: challenge.appendJSON(nil, h.proof("acceptor", p.Self.Secret, challenge))}
+	if err := c.write(append(answer.AppendJSON(nil), '\n')); err != nil {
 		return h, fmt.Errorf("n%d does not read: %w", h.from, err)
 	}
 	reply, err := c.oneLine()
 	if err != nil {
 		return h, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
-	_, proof, err := decodeParts(reply, false)
+	proof, err := decodeProof(reply)
 	if err != nil {
 		return h, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
-	if !hmac.Equal(proof, h.proof("dialer", p.Self.Secret, nonce)) {
+	if !hmac.Equal(proof, h.proof("dialer", p.Self.Secret, challenge)) {
 		return h, fmt.Errorf("n%d does not know the secret of cluster %q", h.from, h.cluster)
+	}
+	if err := p.Self.meet(h.from, h.disk, h.known); err != nil {
+		return h, err
 	}
 	return h, c.write([]byte(`{"ok":true}` + "\n"))
 }
@@ -296,12 +465,15 @@ func (c *conn) oneLine() ([]byte, error) {
 }
 
 // servePeer takes the messages of a peer until the connection ends.
-func (c *conn) servePeer(from uint64, address string) {
-	p := c.s.Peers
-	p.replace(from, c)
+func (c *conn) servePeer(h hello) {
+	p, from := c.s.Peers, h.from
+	if p.replace(h, c) {
+		c.s.log.Error("a peer runs twice, with the same disk: a copy of its folder is in use; stop one of the two, and delete that folder",
+			"peer", from, "one", h.address, "address", c.nc.RemoteAddr())
+	}
 	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr())
 	if p.Met != nil {
-		p.Met(from, address)
+		p.Met(from, h.address)
 	}
 	c.handle = func(line []byte) error { return c.message(from, line) }
 	err := c.serve()
@@ -327,17 +499,23 @@ func (c *conn) message(from uint64, line []byte) error {
 
 // replace makes c the one connection of a peer. An older one is closed: a peer
 // that dials again knows that the old one is of no use, this side may not.
-func (p *Peers) replace(id uint64, c *conn) {
+// replace returns true if it learns by that that the peer runs twice.
+func (p *Peers) replace(h hello, c *conn) (twice bool) {
 	p.mu.Lock()
-	old := p.conns[id]
+	old := p.conns[h.from]
 	if p.conns == nil {
-		p.conns = make(map[uint64]*conn)
+		p.conns, p.lives = make(map[uint64]*conn), make(map[uint64]*lives)
 	}
-	p.conns[id] = c
+	p.conns[h.from] = c
+	if p.lives[h.from] == nil {
+		p.lives[h.from] = &lives{now: h.start}
+	}
+	twice = p.lives[h.from].see(h.start)
 	p.mu.Unlock()
 	if old != nil {
 		old.kill()
 	}
+	return twice
 }
 
 func (p *Peers) drop(id uint64, c *conn) {

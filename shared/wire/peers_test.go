@@ -92,16 +92,16 @@ func fromN2() hello {
 	return hello{version: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
 }
 
-// greet sends a hello and returns n1's nonce and proof.
-func (e *peerEnd) greet(h hello) (nonce, proof []byte) {
+// greet sends a hello and returns n1's challenge and proof.
+func (e *peerEnd) greet(h hello) (c challenge, proof []byte) {
 	e.t.Helper()
 	e.send(string(h.appendJSON(nil)) + "\n")
 	a, err := api.DecodeResponse([]byte(e.line()))
 	require.NoError(e.t, err)
 	require.Nil(e.t, a.Error)
-	nonce, proof, err = decodeParts(a.Data, true)
+	c, proof, err = decodeChallenge(a.Data)
 	require.NoError(e.t, err)
-	return nonce, proof
+	return c, proof
 }
 
 func (e *peerEnd) prove(proof []byte) {
@@ -157,7 +157,7 @@ func TestHelloIsRefused(t *testing.T) {
 		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id`},
 		{"nobody", func(h *hello) { h.from = 0 }, `n0 is no server: IDs go from 1 to 2^53`},
 		{"beyond everybody", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is no server: IDs go from 1 to 2^53`},
-		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 2`},
+		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 3`},
 		{"no address", func(h *hello) { h.address = "" }, `n2 does not say where it listens: "" is not host:port, such as "127.0.0.1:7021"`},
 		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 does not say where it listens: "n2:0" has no usable port; ports go from 1 to 65535`},
 		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
@@ -199,7 +199,7 @@ var falseProofs = map[string]func(e *peerEnd){
 	"a proof for another nonce": func(e *peerEnd) {
 		h := fromN2()
 		e.greet(h)
-		e.prove(h.proof("dialer", secret, h.nonce))
+		e.prove(h.proof("dialer", secret, challenge{nonce: h.nonce}))
 		e.refused(noSecret)
 	},
 	"a proof of another server": func(e *peerEnd) {
@@ -238,7 +238,7 @@ var falseProofs = map[string]func(e *peerEnd){
 	"no proof": func(e *peerEnd) {
 		e.greet(fromN2())
 		e.send("{}\n")
-		e.refused(`n2 did not prove who it is: the nonce or the proof is missing`)
+		e.refused(`n2 did not prove who it is: the proof is missing`)
 	},
 	"a very long proof": func(e *peerEnd) {
 		e.greet(fromN2())
@@ -291,7 +291,7 @@ func TestNoncesDiffer(t *testing.T) {
 		for range 20 {
 			e := r.dial()
 			nonce, _ := e.greet(fromN2())
-			seen[hex.EncodeToString(nonce)] = true
+			seen[hex.EncodeToString(nonce.nonce)] = true
 			require.NoError(t, e.c.Close())
 		}
 		require.Len(t, seen, 20)
@@ -584,7 +584,7 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 					}
 					if dials == 2 && n == 0 {
 						h := hello{version: protocol, cluster: "north", from: 2, to: 1}
-						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x","proof":"%x"`, newNonce(), h.proof("acceptor", "another secret", nil))
+						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x","proof":"%x"`, newNonce(), h.proof("acceptor", "another secret", challenge{}))
 					}
 				}
 			}()
@@ -700,14 +700,14 @@ func TestLinkThatIsRefused(t *testing.T) {
 func TestLinkTrustsNobody(t *testing.T) {
 	for name, f := range map[string]func(h hello) string{
 		"another secret": func(h hello) string {
-			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("acceptor", "another", h.nonce))
+			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("acceptor", "another", challenge{nonce: h.nonce}))
 		},
 		"no proof":     func(h hello) string { return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x"}}`, h.nonce) },
 		"only ok":      func(hello) string { return `{"ok":true}` },
 		"the hello":    func(h hello) string { return string(h.appendJSON(nil)) },
 		"another port": func(hello) string { return "SSH-2.0-OpenSSH_9.9" },
 		"the dialer's proof": func(h hello) string {
-			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("dialer", secret, h.nonce))
+			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("dialer", secret, challenge{nonce: h.nonce}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/journal"
@@ -26,23 +24,30 @@ func TestFolders(t *testing.T, s Stage, dir string) {
 	for id := uint64(1); id <= 3; id++ {
 		disks[id] = loadDisk(t, dir, node.Name(id))
 		saved, err := journal.Read(disks[id], "journal")
-		require.NoError(t, err)
+		must(t, err)
 		config.Cluster = saved.Header.Cluster
 	}
 	w, err := sim.New(sim.Options{Seed: 1, Servers: 3, New: s.New, Ops: s.Ops, Config: config,
 		Disk: func(id uint64) *disk.Sim { return disks[id] }})
-	require.NoError(t, err)
+	must(t, err)
 	lead(t, s, w, 10)
 	expect(t, w, "x", "2")
 	insist(t, w, api.Request{Op: "put", Key: "x", Value: "3"})
 
 	w.PowerCut(w.IDs()...)
 	for _, id := range w.IDs() {
-		require.NoError(t, w.Restart(id))
+		must(t, w.Restart(id))
 	}
 	lead(t, s, w, 20)
 	expect(t, w, "x", "3")
-	require.NoError(t, errors.Join(w.Stops()...))
+	must(t, errors.Join(w.Stops()...))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // loadDisk returns a simulated disk with the files of a folder.
@@ -50,13 +55,13 @@ func loadDisk(t *testing.T, dir, name string) *disk.Sim {
 	t.Helper()
 	d := disk.NewSim(name)
 	files, err := os.ReadDir(filepath.Join(dir, name))
-	require.NoError(t, err)
+	must(t, err)
 	for _, file := range files {
 		text, err := os.ReadFile(filepath.Join(dir, name, file.Name()))
-		require.NoError(t, err)
+		must(t, err)
 		f, err := disk.Replace(d, file.Name(), text)
-		require.NoError(t, err)
-		require.NoError(t, f.Close())
+		must(t, err)
+		must(t, f.Close())
 	}
 	d.Kill() // no file is open
 	return d
@@ -68,7 +73,7 @@ func lead(t *testing.T, s Stage, w *sim.World, term uint64) {
 	t.Helper()
 	if s.Appointed {
 		_, err := w.Client(someClient).Do(1, api.Request{Op: api.Lead, Term: term})
-		require.NoError(t, err)
+		must(t, err)
 	}
 	insist(t, w, api.Request{Op: "put", Key: "first", Value: "write"})
 }
@@ -82,14 +87,14 @@ func expect(t *testing.T, w *sim.World, key, value string) {
 			return
 		}
 	}
-	require.Fail(t, "the value does not appear", "%s should become %s", key, value)
+	t.Fatalf("%s does not become %s", key, value)
 }
 
 // insist asks until the request is answered.
 func insist(t *testing.T, w *sim.World, q api.Request) {
 	t.Helper()
 	_, err := ask(w, q)
-	require.NoError(t, err)
+	must(t, err)
 }
 
 func ask(w *sim.World, q api.Request) (api.Response, error) {

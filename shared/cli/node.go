@@ -116,6 +116,9 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 		options.Trace = trace.Tee(sink, logEvent(log))
 	}
 	if a.stage.Disk {
+		if err := cluster.CheckStarted(data, o.id, a.needs().Changes); err != nil {
+			return errors.Join(err, ln.Close())
+		}
 		folder, err := disk.OpenFolder(filepath.Join(data, node.Name(o.id)), disk.Options{NoSync: !file.Config.Fsync})
 		if err != nil {
 			return errors.Join(err, ln.Close())
@@ -126,6 +129,11 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	h, err := host.New(options)
 	if err != nil {
 		return err
+	}
+	if a.stage.Disk {
+		if err := cluster.NoteStarted(data, o.id); err != nil {
+			return errors.Join(err, ln.Close())
+		}
 	}
 	return a.runHost(cmd.Context(), h, o, log)
 }

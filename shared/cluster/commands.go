@@ -196,6 +196,9 @@ func (s *supervisor) resume(sv *server) error {
 
 func (s *supervisor) restart(sv *server) error {
 	name := s.name(sv.member.ID)
+	if err := s.checkData(sv); err != nil {
+		return err // if it runs, it is better off so
+	}
 	if sv.process.running() {
 		sv.process.requestStop()
 		if !sv.process.stop(time.After(s.o.StopTime), s.o.Hard) {

@@ -29,6 +29,9 @@ const (
 
 	// lockName is locked while a supervisor runs.
 	lockName = "lock"
+
+	// startedName lists the servers that have had data in the folder, one a line.
+	startedName = "started"
 )
 
 // defaultServers is the size of a cluster when nobody says otherwise.
@@ -303,7 +306,7 @@ func (f *Folder) Unjoin(id uint64) error {
 		return err
 	}
 	f.File = changed
-	return os.RemoveAll(filepath.Join(f.Dir, node.Name(id)))
+	return errors.Join(forgetStarted(f.Dir, id), os.RemoveAll(filepath.Join(f.Dir, node.Name(id))))
 }
 
 // AddressFor is where a new server would listen in a cluster that was made up:
@@ -341,7 +344,7 @@ func (f *Folder) clear(config bool) error {
 		return fmt.Errorf("--fresh: %w", err)
 	}
 	for _, e := range entries {
-		ours := e.IsDir() && serverFolder.MatchString(e.Name()) || e.Name() == controlName || config && e.Name() == ConfigName
+		ours := e.IsDir() && serverFolder.MatchString(e.Name()) || e.Name() == controlName || e.Name() == startedName || config && e.Name() == ConfigName
 		if !ours {
 			continue
 		}
@@ -391,7 +394,7 @@ func isOurs(e fs.DirEntry) bool {
 		return serverFolder.MatchString(e.Name())
 	}
 	name, _, _ := strings.Cut(e.Name(), tempMark)
-	return slices.Contains([]string{ConfigName, stageName, controlName, lockName}, name)
+	return slices.Contains([]string{ConfigName, stageName, controlName, lockName, startedName}, name)
 }
 
 // CheckStage refuses a data folder that holds the data of another stage.

@@ -157,7 +157,11 @@ func (p *process) state() (asked, ended, last string) {
 	return p.asked, p.ended, p.last
 }
 
+// running reports whether there is a process and it has not ended.
 func (p *process) running() bool {
+	if p == nil {
+		return false
+	}
 	select {
 	case <-p.done:
 		return false

@@ -188,12 +188,25 @@ func ListenError(m node.Member, err error) error {
 func (s *supervisor) startAll(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var lost []error
 	for _, sv := range s.servers {
+		if err := s.checkData(sv); err != nil {
+			// The others may do without it.
+			lost = append(lost, err)
+			s.out.say("%v; it is not started", err)
+			continue
+		}
 		if err := s.start(sv); err != nil {
 			return err
 		}
 	}
+	if len(lost) == len(s.servers) {
+		return joinErrors(lost)
+	}
 	for _, sv := range s.servers {
+		if sv.process == nil {
+			continue
+		}
 		if err := s.waitReady(ctx, sv); err != nil {
 			return err
 		}
@@ -201,8 +214,16 @@ func (s *supervisor) startAll(ctx context.Context) error {
 	return nil
 }
 
+// checkData refuses a server whose data is gone.
+func (s *supervisor) checkData(sv *server) error {
+	return CheckStarted(s.o.Folder.File.Data(s.o.Folder.ConfigPath()), sv.member.ID, s.o.Changes)
+}
+
 // start begins a new life of a server.
 func (s *supervisor) start(sv *server) error {
+	if err := s.checkData(sv); err != nil {
+		return err
+	}
 	var cuts []uint64
 	for id := range sv.cuts {
 		cuts = append(cuts, id)

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/cli"
+)
+
+func TestLostDisk(t *testing.T) { cli.TestLostDisk(t, stage) }

@@ -22,6 +22,7 @@ const diffHelp = `steps diff shows the lesson between two stages.
   diff 05                        the same: 05 against the stage before it
   diff 04 05 raft                only what is below raft/
   diff 04 05 'raft/*.go' main.go only these files
+  diff 04 05 --no-tests          without the tests
   diff 04 05 --stat              which files, how much, and why
 
 A stage is named by its folder or its number: 04-smart-client, 04 or 4. The two

@@ -192,6 +192,7 @@ func TestNoGuessActs(t *testing.T) {
 	for word, want := range map[string]string{"health": "status", "staus": "status", "set": "put", "del": "delete", "gt": "get"} {
 		require.Contains(t, run(t, s, word).errors, "did you mean "+want+"?\n")
 	}
+	require.Contains(t, run(t, s, "res").errors, `there is no command "res"; see "`, "get is two of three letters away")
 }
 
 func TestVersion(t *testing.T) {

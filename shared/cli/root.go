@@ -53,16 +53,15 @@ Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
 func (a *app) root() *cobra.Command {
 	s := a.stage
 	root := &cobra.Command{
-		Use:                        filepath.Base(os.Args[0]),
-		Annotations:                map[string]string{cobra.CommandDisplayNameAnnotation: a.program()},
-		Short:                      s.About,
-		Long:                       s.About,
-		Args:                       a.noSuchCommand,
-		SilenceErrors:              true,
-		SilenceUsage:               true,
-		SuggestionsMinimumDistance: 2,
-		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:               filepath.Base(os.Args[0]),
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: a.program()},
+		Short:             s.About,
+		Long:              s.About,
+		Args:              a.noSuchCommand,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	if a.inShell {
 		root.Use, root.Annotations, root.DisableFlagsInUseLine = "", nil, true
@@ -241,6 +240,10 @@ func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 	return err
 }
 
+// shortWord is how long a word may be that any two changes make another word of,
+// in bytes.
+const shortWord = 4
+
 // suggestions are the commands that a word may mean: those that have it for
 // another name, or else those that look like it. Of the latter none changes
 // anything: a guess is easily typed and not easily undone.
@@ -252,6 +255,10 @@ func suggestions(root *cobra.Command, word string) (names []string) {
 	}
 	if len(names) > 0 {
 		return names
+	}
+	root.SuggestionsMinimumDistance = 2
+	if len(word) <= shortWord {
+		root.SuggestionsMinimumDistance = 1
 	}
 	return slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool {
 		found, _, err := root.Find([]string{name})

@@ -73,7 +73,7 @@ func (a *app) checkFolder(cmd *cobra.Command) error {
 	}
 	for _, e := range endpoints {
 		if e.id == 0 {
-			return usagef("%s acts on the cluster in %s, and %s names %s, which is not one of its servers; leave %[3]s out, or name that cluster's folder with --data",
+			return usagef("%s acts on the cluster in %s, and %s names %s, which is not one of its servers; name the folder of that server's cluster with --data",
 				cmd.Name(), a.flags.data, source, e.address)
 		}
 	}

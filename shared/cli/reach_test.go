@@ -213,7 +213,7 @@ func TestACommandOnTheFolderTakesTheEndpointsOfItsCluster(t *testing.T) {
 	}
 	got := run(t, s, "kill", "2", "--endpoints", "n1,127.0.0.1:9001")
 	require.Equal(t, result{2, "", "error: kill acts on the cluster in .raftsteps/96-all, and --endpoints names 127.0.0.1:9001, which is not one of its servers; " +
-		"leave --endpoints out, or name that cluster's folder with --data\n"}, got)
+		"name the folder of that server's cluster with --data\n"}, got)
 	got = run(t, s, "cluster", "--endpoints", "n1")
 	require.Equal(t, result{2, "", "error: cluster asks no running server; leave --endpoints out\n"}, got)
 }

@@ -109,6 +109,21 @@ func TestASlowRequest(t *testing.T) {
 	require.Equal(t, "abc", b.store.Get("x").Value)
 }
 
+// What net/http itself refuses changes nothing either.
+func TestWhatNetHTTPRefuses(t *testing.T) {
+	b := newBackend()
+	p := startPort(t, b.ask, wire.Limits{})
+	for header, want := range map[string]string{
+		"Transfer-Encoding: gzip":                "HTTP/1.1 501 Not Implemented",
+		"Content-Length: 1\r\nContent-Length: 2": "HTTP/1.1 400 Bad Request",
+		"Content-Length: 1\r\nExpect: more":      "HTTP/1.1 417 Expectation Failed",
+		"Host: localhost":                        "HTTP/1.1 400 Bad Request",
+	} {
+		require.Equal(t, want, say(t, p.dial(), "PUT /v1/kv/x HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n\r\n1"), header)
+	}
+	require.Equal(t, kv.NotFound, b.store.Get("x").Outcome)
+}
+
 // Many requests on one connection, without waiting for the answers.
 func TestPipelinedRequests(t *testing.T) {
 	b := newBackend()

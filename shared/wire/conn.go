@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -204,10 +205,15 @@ func tooLong(limit int) *api.Error {
 		Message: fmt.Sprintf("a line is longer than %d bytes, which is the limit; the connection is closed", limit)}
 }
 
-// firstLine tells a peer from a client.
+// firstLine tells a peer from a client. HTTP ends the connection of a server that
+// does not speak it: a page of any site can make its reader's browser send a POST
+// here, and the lines of its body would be requests.
 func (c *conn) firstLine(line []byte) error {
-	if isHello(line) {
+	switch {
+	case isHello(line):
 		return c.hello(line)
+	case line[0] != '{' && bytes.Contains(line, []byte(" HTTP/")):
+		return &api.Error{Code: api.BadRequest, Definite: true, Message: "this server speaks lines of JSON, not HTTP; the connection is closed"}
 	}
 	c.handle = c.request
 	return c.request(line)

@@ -22,6 +22,9 @@ func Ops() api.Ops { return api.Commands() }
 // Server is a key-value store that clients reach over TCP.
 type Server struct {
 	store *kv.Store
+
+	// quota bounds what the store may hold.
+	quota api.Quota
 }
 
 // New returns a server with an empty store.
@@ -36,5 +39,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, log *slog.Logger) e
 
 // handle carries out one command. It is called by many goroutines at once.
 func (s *Server) handle(r api.Request, reply func(api.Response)) {
+	reply, full := s.quota.Take(s.store, r.Command(), reply)
+	if full != nil {
+		reply(api.Failed(r.ID, full))
+		return
+	}
 	reply(api.Result(r.ID, r.Op, s.store.Apply(r.Command())))
 }

@@ -118,3 +118,20 @@ func TestRestartLosesEverything(t *testing.T) {
 	require.ErrorContains(t, err, "not_found")
 	require.NoError(t, c.Close())
 }
+
+// A write for which the store has no room is refused; deletes still work.
+func TestAFullStore(t *testing.T) {
+	s := New()
+	s.quota.Limit = 200
+	ask := func(r api.Request) (answer string) {
+		s.handle(r, func(a api.Response) { answer = string(a.AppendJSON(nil)) })
+		return answer
+	}
+	long := strings.Repeat("v", 100)
+	require.Equal(t, `{"ok":true}`, ask(api.Request{Op: kv.Put, Key: "a", Value: long}))
+	require.Equal(t, `{"ok":false,"error":{"code":"full","message":"the store holds 165 bytes and may hold 200; delete something first","definite":true}}`,
+		ask(api.Request{Op: kv.Put, Key: "b", Value: long}))
+	require.Equal(t, `{"ok":true}`, ask(api.Request{Op: kv.Put, Key: "a", Value: "1"}))
+	require.Equal(t, `{"ok":true}`, ask(api.Request{Op: kv.Delete, Key: "a"}))
+	require.Equal(t, `{"ok":true}`, ask(api.Request{Op: kv.Put, Key: "b", Value: long}))
+}

@@ -35,6 +35,9 @@ type Server struct {
 
 	// waiting are the clients to be answered, by the number of their command.
 	waiting map[naive.Seq]waiter
+
+	// quota bounds what the store may hold, as the leader sees it.
+	quota api.Quota
 }
 
 // waiter is a client that waits for its command.
@@ -63,6 +66,7 @@ func New(w node.World) (node.Server, error) {
 		}),
 		store:   kv.NewStore(),
 		waiting: make(map[naive.Seq]waiter),
+		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}, nil
 }
 
@@ -95,6 +99,11 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 // propose hands a command to the rules; the client is answered when it has been
 // applied.
 func (s *Server) propose(r api.Request, reply func(api.Response)) {
+	reply, full := s.quota.Take(s.store, r.Command(), reply)
+	if full != nil && s.rules.IsLeader() {
+		reply(api.Failed(r.ID, full))
+		return
+	}
 	seq, err := s.rules.Propose(r.Command().AppendJSON(nil))
 	if err != nil {
 		reply(api.Failed(r.ID, s.notLeader()))

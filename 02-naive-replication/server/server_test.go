@@ -119,3 +119,24 @@ func TestLeaderMustBeAMember(t *testing.T) {
 	_, err := New(node.World{ID: 1, Config: node.Config{Leader: 9, Members: []node.Member{{ID: 1, Address: "a:1"}}}})
 	require.ErrorContains(t, err, "n9")
 }
+
+// The leader refuses a write for which the store has no room, before any server
+// has it; a follower takes what the leader sends.
+func TestAFullStore(t *testing.T) {
+	s, sent, _ := start(t, 1)
+	s.(*Server).quota.Limit = 100
+	put := ask(t, s, `{"id":7,"op":"put","key":"x","value":"1"}`)
+	receive(t, s, 3, `{"replicateReply":{"seq":1}}`)
+	require.Equal(t, []string{`{"id":7,"ok":true}`}, *put)
+	before := len(*sent)
+	require.Equal(t, []string{`{"id":8,"ok":false,"error":{"code":"full","message":"the store holds 66 bytes and may hold 100; delete something first","definite":true}}`},
+		*ask(t, s, `{"id":8,"op":"put","key":"y","value":"1"}`))
+	require.Len(t, *sent, before)
+	require.Empty(t, *ask(t, s, `{"id":9,"op":"delete","key":"x"}`), "it is on its way")
+
+	f, _, _ := start(t, 2)
+	f.(*Server).quota.Limit = 1
+	require.Contains(t, (*ask(t, f, `{"id":8,"op":"put","key":"y","value":"1"}`))[0], "not_leader")
+	receive(t, f, 1, `{"replicate":{"seq":1,"command":{"op":"put","key":"x","value":"1"}}}`)
+	require.Equal(t, []string{`{"ok":true,"value":"1"}`}, *ask(t, f, `{"op":"get","key":"x"}`))
+}

@@ -56,6 +56,9 @@ type Server struct {
 
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
+
+	// quota bounds what the store may hold, as the leader sees it.
+	quota api.Quota
 }
 
 // waiter is a client that waits for its command. The term tells its entry from
@@ -78,6 +81,7 @@ func New(w node.World) (node.Server, error) {
 		journal: j,
 		store:   kv.NewStore(),
 		waiting: make(map[raft.Index]waiter),
+		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
 	s.rules = raft.New(s.options(saved))
 	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
@@ -172,6 +176,11 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 // propose hands a command to the rules; the client is answered when it has been
 // applied.
 func (s *Server) propose(r api.Request, reply func(api.Response)) {
+	reply, full := s.quota.Take(s.store, r.Command(), reply)
+	if full != nil && s.rules.Status().Role == raft.Leader {
+		reply(api.Failed(r.ID, full))
+		return
+	}
 	index, term, err := s.rules.Propose(r.Command().AppendJSON(nil))
 	if err != nil {
 		reply(api.Failed(r.ID, s.notLeader()))

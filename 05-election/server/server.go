@@ -66,6 +66,9 @@ type Server struct {
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
 
+	// quota bounds what the store may hold, as the leader sees it.
+	quota api.Quota
+
 	// ticks counts the time.
 	ticks uint64
 
@@ -93,6 +96,7 @@ func New(w node.World) (node.Server, error) {
 		journal: j,
 		machine: newMachine(),
 		waiting: make(map[raft.Index]waiter),
+		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
 	s.rules = raft.New(s.options(saved))
 	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
@@ -190,6 +194,11 @@ func (s *Server) propose(r api.Request, reply func(api.Response)) {
 		return
 	}
 	c := command{Command: r.Command(), session: r.Session, seq: r.Seq, ack: r.Ack}
+	reply, full := s.quota.Take(s.machine.store, r.Command(), reply)
+	if full != nil && s.rules.Status().Role == raft.Leader {
+		reply(api.Failed(r.ID, full))
+		return
+	}
 	index, term, err := s.rules.Propose(c.appendJSON(nil))
 	if err != nil {
 		reply(api.Failed(r.ID, s.notLeader()))

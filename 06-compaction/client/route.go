@@ -172,7 +172,7 @@ func (c *Client) write(ctx context.Context, r api.Request) (api.Response, error)
 		switch {
 		case !errors.As(err, &e):
 			return response, nil
-		case e.Code != api.NoSession:
+		case e.Code != api.NoSession && (e.Code != api.Full || !a.sent):
 			return response, e
 		case a.sent:
 			return response, &api.Error{Code: api.Unknown, Message: e.Message + "; an earlier try had no answer, so the request may or may not have happened"}

@@ -494,6 +494,25 @@ func TestAForgottenSessionAfterALostAnswer(t *testing.T) {
 	require.NoError(t, c.Put(ctx, "x", "3"), "the next one is a new command")
 }
 
+// A server that has no room says nothing of an earlier try.
+func TestAFullStore(t *testing.T) {
+	ctx := testContext(t)
+	var lose atomic.Bool
+	f := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		if r.Op == kv.Put && lose.CompareAndSwap(true, false) {
+			return false
+		}
+		if r.Op == kv.Put {
+			return conn.answer(r, api.Failed(0, &api.Error{Code: api.Full, Message: "no room", Definite: true}))
+		}
+		return leads(conn, r)
+	})
+	c := open(t, f.address)
+	requireError(t, c.Put(ctx, "x", "1"), api.Full, "no room")
+	lose.Store(true)
+	requireError(t, c.Put(ctx, "x", "2"), api.Unknown, "an earlier try had no answer")
+}
+
 func TestManyGoroutinesShareOneSession(t *testing.T) {
 	const goroutines, rounds = 32, 20
 	ctx := testContext(t)

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
 )
 
 // The key-value store with its sessions, as the Machine that New replicates. A
@@ -51,6 +52,8 @@ func (m *machine) response(r api.Request, _ uint64, given any) api.Response {
 func (m *machine) read(r api.Request) api.Response {
 	return api.Result(r.ID, r.Op, m.store.Get(r.Key))
 }
+
+func (m *machine) held() *kv.Store { return m.store }
 
 func (m *machine) hash() uint64 {
 	sum := fnv.New64a()

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/strict"
 )
@@ -118,6 +119,9 @@ type service interface {
 	// read answers a request that changes nothing.
 	read(r api.Request) api.Response
 
+	// held is the store whose size is bounded; nil if there is none.
+	held() *kv.Store
+
 	// appendStatus appends what a status says of the machine.
 	appendStatus(b []byte) []byte
 
@@ -168,6 +172,8 @@ func (p plain) response(r api.Request, index uint64, result any) api.Response {
 }
 
 func (p plain) read(r api.Request) api.Response { return api.Response{ID: r.ID} }
+
+func (p plain) held() *kv.Store { return nil }
 
 func (p plain) appendStatus(b []byte) []byte { return b }
 

@@ -84,6 +84,9 @@ type Server struct {
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
 
+	// quota bounds what the store may hold, as the leader sees it.
+	quota api.Quota
+
 	// ticks counts the time.
 	ticks uint64
 
@@ -119,6 +122,7 @@ func open(w node.World, fresh func() service) (node.Server, error) {
 		journal: j,
 		fresh:   fresh,
 		waiting: make(map[raft.Index]waiter),
+		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
 	o, err := s.recover(saved)
 	if err != nil {
@@ -257,6 +261,11 @@ func (s *Server) propose(r api.Request, reply func(api.Response)) {
 	command, refusal := s.machine.command(r)
 	if refusal != nil {
 		reply(api.Failed(r.ID, refusal))
+		return
+	}
+	reply, full := s.quota.Take(s.machine.held(), r.Command(), reply)
+	if full != nil && s.rules.Status().Role == raft.Leader {
+		reply(api.Failed(r.ID, full))
 		return
 	}
 	index, term, err := s.rules.Propose(command)

@@ -29,6 +29,11 @@ const (
 	// would make the value so. Nothing changed.
 	TooLarge Code = "too_large"
 
+	// Full: the store would hold more than it may. It did not happen this time;
+	// whether an earlier try did, the server cannot say. A delete still works, and
+	// so does a write that makes nothing longer.
+	Full Code = "full"
+
 	// NotLeader: this server does not take writes; Error.Leader names the one
 	// that does, if it is known. It did not happen.
 	NotLeader Code = "not_leader"

@@ -188,7 +188,7 @@ func (a *app) hint(e *api.Error) string {
 		return "try --endpoints " + e.Leader
 	case e.Code == api.Unavailable:
 		return a.unavailableHint(e.Message)
-	case e.Code == api.Busy:
+	case e.Code == api.Busy && !strings.Contains(e.Message, "try again later"):
 		return "try again later"
 	}
 	return ""

@@ -48,6 +48,10 @@ const (
 	// maxHosts is how many names http_hosts may have.
 	maxHosts = 100
 
+	// The range of store_bytes.
+	minStore = 4 << 10
+	maxStore = 1 << 40
+
 	// maxFile is how long a cluster.json may be, in bytes.
 	maxFile = 1 << 20
 )
@@ -72,6 +76,7 @@ var (
 //	  "election_timeout_ms": [150, 300],
 //	  "heartbeat_ms": 50,
 //	  "compact_bytes": 16777216,
+//	  "store_bytes": 1073741824,
 //	  "data_dir": ".",
 //	  "fsync": true
 //	}
@@ -232,22 +237,25 @@ func decode(text []byte) (File, error) {
 		case "heartbeat_ms":
 			c.Heartbeat = decodeMilliseconds(&d)
 		case "compact_bytes":
-			c.CompactBytes = decodeCompact(&d)
+			c.CompactBytes = decodeBytes(&d, MinCompact, MaxCompact)
+		case "store_bytes":
+			c.StoreBytes = decodeBytes(&d, minStore, maxStore)
 		case "data_dir":
 			f.DataDir = d.String()
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, leader, election_timeout_ms, heartbeat_ms, compact_bytes, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, leader, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
 }
 
-func decodeCompact(d *strict.Decoder) int64 {
+// decodeBytes reads a number of bytes in a range.
+func decodeBytes(d *strict.Decoder, low, high uint64) int64 {
 	n := d.Uint()
-	if !d.Failed() && (n < MinCompact || n > MaxCompact) {
-		d.Fail("%d bytes; it must be from %d to %d; leave the field out for the default", n, MinCompact, int64(MaxCompact))
+	if !d.Failed() && (n < low || n > high) {
+		d.Fail("%d bytes; it must be from %d to %d; leave the field out for the default", n, low, high)
 		return 0
 	}
 	return int64(n)
@@ -481,6 +489,7 @@ type fileOnDisk struct {
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
 	Heartbeat       int64          `json:"heartbeat_ms"`
 	CompactBytes    int64          `json:"compact_bytes,omitempty"`
+	StoreBytes      int64          `json:"store_bytes,omitempty"`
 	DataDir         string         `json:"data_dir"`
 	Fsync           bool           `json:"fsync"`
 }
@@ -501,6 +510,7 @@ func (f File) onDisk() fileOnDisk {
 		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},
 		Heartbeat:       c.Heartbeat.Milliseconds(),
 		CompactBytes:    c.CompactBytes,
+		StoreBytes:      c.StoreBytes,
 		DataDir:         f.DataDir,
 		Fsync:           c.Fsync,
 	}

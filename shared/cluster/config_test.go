@@ -25,6 +25,7 @@ const goodConfig = `{
   "leader": 2,
   "election_timeout_ms": [200, 400],
   "heartbeat_ms": 60,
+  "store_bytes": 8192,
   "data_dir": "data",
   "fsync": false
 }
@@ -53,6 +54,7 @@ func TestLoadReadsEveryFieldAndSortsTheMembers(t *testing.T) {
 			Leader:          2,
 			ElectionTimeout: [2]time.Duration{200 * time.Millisecond, 400 * time.Millisecond},
 			Heartbeat:       60 * time.Millisecond,
+			StoreBytes:      8192,
 		},
 		DataDir: "data",
 	}
@@ -109,6 +111,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"a host name with a port", with(`"http_hosts":["kv:80"]`), `field "http_hosts": "kv:80" is not a host name, such as kv.example.org: without a port and without *`},
 		{"a pattern of host names", with(`"http_hosts":["*.example.org"]`), `"*.example.org" is not a host name`},
 		{"too many host names", with(`"http_hosts":[` + strings.Repeat(`"a",`, 100) + `"a"]`), `field "http_hosts": more than 100 names`},
+		{"store_bytes too small", with(`"store_bytes":1`), `field "store_bytes": 1 bytes; it must be from 4096 to 1099511627776; leave the field out for the default`},
 		{"negative compact_bytes", with(`"compact_bytes":-5`), `field "compact_bytes": want a whole number`},
 		{"wrong type", with(`"fsync":"yes"`), `field "fsync": want true or false, found a string`},
 		{"not UTF-8", "{\"cluster\":\"\xff\"}", `not valid UTF-8`},

@@ -17,12 +17,11 @@
 // An error is the JSON of the wire, with the status code that fits: 400 for a
 // bad request, 404 for a key without a value, 405 for a method that a path does
 // not take, 409 for a cas that found another value and for a change of the
-// members that is refused as things are, 410 for a session or
-// log entries that are gone, 412 for
-// a create whose key has a value, 413 for
-// a key, a value or a body that is too long. A server that does not lead sends the
-// client to the leader with 307, if it knows one. 503 says that nothing happened,
-// with Retry-After; 504 that the outcome is unknown.
+// members that is refused as things are, 410 for a session or log entries that are
+// gone, 412 for a create whose key has a value, 413 for a key, a value or a body
+// that is too long, 507 for a store that is full. A server that does not lead sends
+// the client to the leader with 307, if it knows one. 503 says that nothing
+// happened, with Retry-After; 504 that the outcome is unknown.
 //
 // A request for something that the server does not do is refused before anything
 // is done: with 400, or 415 for a body of another kind. A page of another site
@@ -370,6 +369,8 @@ func statusOf(e *api.Error) int {
 		return http.StatusRequestEntityTooLarge
 	case api.NoSession, api.Compacted:
 		return http.StatusGone
+	case api.Full:
+		return http.StatusInsufficientStorage
 	case api.NotLeader:
 		if e.Leader != "" {
 			return http.StatusTemporaryRedirect

@@ -336,6 +336,7 @@ func TestStatusCodes(t *testing.T) {
 		{api.Error{Code: api.NoSession}, 410, nil},
 		{api.Error{Code: api.Compacted}, 410, nil},
 		{api.Error{Code: api.TooLarge}, 413, nil},
+		{api.Error{Code: api.Full}, 507, nil},
 		{api.Error{Code: api.NotLeader, Leader: "10.0.0.2:7052"}, 307, http.Header{"Location": {"http://10.0.0.2:7052/v1/kv/a%2Fb%20c"}}},
 		{api.Error{Code: api.NotLeader}, 503, http.Header{"Retry-After": {"1"}}},
 		{api.Error{Code: api.Busy}, 503, http.Header{"Retry-After": {"1"}}},

@@ -214,6 +214,7 @@ type Store struct {
 	mu     sync.RWMutex
 	values map[string]string
 	count  int
+	bytes  int64
 
 	// changes, if not nil, lie over values: values is read by a View, or was
 	// until just now. order has their keys, those still to be moved into values
@@ -289,8 +290,11 @@ func (s *Store) lookup(key string) (value string, found bool) {
 }
 
 func (s *Store) set(key, value string, found bool) {
+	old, _ := s.lookup(key)
+	s.bytes += int64(len(value) - len(old))
 	if !found {
 		s.count++
+		s.bytes += int64(len(key) + KeyBytes)
 	}
 	if s.changes == nil {
 		s.values[key] = value
@@ -300,6 +304,8 @@ func (s *Store) set(key, value string, found bool) {
 }
 
 func (s *Store) remove(key string) {
+	old, _ := s.lookup(key)
+	s.bytes -= int64(len(key) + len(old) + KeyBytes)
 	s.count--
 	if s.changes == nil {
 		delete(s.values, key)

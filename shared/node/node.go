@@ -133,6 +133,10 @@ type Config struct {
 	// tests, lets it take one whenever it has applied an entry.
 	CompactBytes int64
 
+	// StoreBytes is how many bytes of keys and values the store may hold; 0 is the
+	// default. The servers need not agree on it: only that of the leader counts.
+	StoreBytes int64
+
 	// ChunkBytes is how much of a snapshot one message carries; 0 is the default.
 	// It is for tests: cluster.json does not name it.
 	ChunkBytes int

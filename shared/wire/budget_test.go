@@ -278,6 +278,27 @@ func TestAFloodCannotKeepPeersOut(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
+// However fast they come, there are as many newcomers as there may be: each one
+// more is a file that the server lacks elsewhere.
+func TestNewcomersAreBounded(t *testing.T) {
+	const newcomers, all = 8, 100
+	s := member1(&received{}, &logged{})
+	s.Limits = Limits{Conns: 1, Newcomers: newcomers}
+	r := serve(t, s, listen(t))
+	var conns []*peerEnd
+	for range all {
+		conns = append(conns, r.dial())
+	}
+	for _, c := range conns[1 : all-newcomers] {
+		require.Contains(t, c.line(), `"code":"busy"`)
+		s.mu.Lock()
+		require.LessOrEqual(t, len(s.newcomers), newcomers)
+		require.LessOrEqual(t, len(s.conns), newcomers+1)
+		s.mu.Unlock()
+	}
+	require.NoError(t, r.end())
+}
+
 // A client that speaks HTTP is told in HTTP that there is no place for it.
 func TestNoPlaceForHTTP(t *testing.T) {
 	s := member1(&received{}, &logged{})

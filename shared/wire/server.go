@@ -295,6 +295,9 @@ func (s *Server) replace(ctx context.Context, c *conn) {
 	}
 	s.mu.Lock()
 	still := s.conns[c] == newcomer
+	if still {
+		s.leave(c) // now, so that the next one is not chosen for the same place
+	}
 	s.mu.Unlock()
 	if still {
 		c.turnAway()

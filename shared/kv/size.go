@@ -32,7 +32,7 @@ func (s *Store) Growth(c Command) int64 {
 		grows -= len(old)
 	}
 	switch {
-	case !found && c.Op == Cas:
+	case found && c.Op == Create, !found && c.Op == Cas:
 		return 0
 	case !found:
 		grows += len(c.Key) + KeyBytes

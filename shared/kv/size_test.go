@@ -15,7 +15,7 @@ func TestBytes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	s := NewStore()
 	var view *View
-	ops := []string{Put, Append, Cas, Delete}
+	ops := []string{Put, Create, Append, Cas, Delete}
 	for range 20_000 {
 		c := Command{Op: ops[rng.IntN(len(ops))], Key: fmt.Sprint("k", rng.IntN(20)), Value: strings.Repeat("v", rng.IntN(100))}
 		if c.Op == Cas && rng.IntN(2) == 0 {

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/host"
+	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/wire"
+)
+
+// stalled is a disk whose syncs wait, once it stands still.
+type stalled struct {
+	*disk.Sim
+	still atomic.Bool
+	goOn  chan struct{}
+	once  sync.Once
+}
+
+func (d *stalled) release() { d.once.Do(func() { close(d.goOn) }) }
+
+func newStalled() *stalled {
+	d := &stalled{Sim: disk.NewSim("d"), goOn: make(chan struct{})}
+	d.Hook = func(op disk.Op) error {
+		if op.Kind == disk.OpSync && d.still.Load() {
+			<-d.goOn
+		}
+		return nil
+	}
+	return d
+}
+
+// serveAlone runs a cluster of one server on a disk, and returns its address.
+func serveAlone(t *testing.T, d disk.Disk) string {
+	ln, err := wire.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	address := ln.Addr().String()
+	h, err := host.New(host.Options{
+		ID: 1, New: stage.New, Ops: stage.Ops, Listener: ln, Disk: d, Log: slog.New(slog.DiscardHandler),
+		Config: node.Config{
+			Cluster: "alone", Secret: "0123456789abcdef", Members: []node.Member{{ID: 1, Address: address}},
+			Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond},
+		},
+	})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	var g errgroup.Group
+	g.Go(func() error { return h.Run(ctx) })
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, g.Wait())
+	})
+	return address
+}
+
+// peak is the largest memory that this process has had.
+func peak() string {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM:") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return "its peak is not known here"
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// While its disk stands still, a server takes of 1 GiB that 20 clients send what
+// its budget names, and no more. When the disk goes on, all of it is answered.
+func TestAStalledDiskHoldsClientsBack(t *testing.T) {
+	const clients, puts = 20, 400
+	d := newStalled()
+	address := serveAlone(t, d)
+	t.Cleanup(d.release)
+	first, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer first.Close()
+	in := bufio.NewReader(first)
+	require.Eventually(t, func() bool {
+		fmt.Fprintln(first, `{"op":"put","key":"x","value":"1"}`)
+		line, err := in.ReadString('\n')
+		return err == nil && strings.Contains(line, `"ok":true`)
+	}, patient, time.Millisecond)
+
+	before := heap()
+	d.still.Store(true)
+	request := []byte(`{"op":"put","key":"x","value":"` + strings.Repeat("v", kv.MaxValue) + `"}` + "\n")
+	var sent, answered atomic.Int64
+	var over atomic.Bool
+	var g errgroup.Group
+	for range clients {
+		c, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		defer c.Close()
+		g.Go(func() error {
+			for i := 0; i < puts && !over.Load(); i++ {
+				if _, err := c.Write(request); err != nil {
+					return err
+				}
+				sent.Add(1)
+			}
+			return c.(*net.TCPConn).CloseWrite()
+		})
+		g.Go(func() error {
+			for in := bufio.NewReader(c); ; answered.Add(1) {
+				line, err := in.ReadString('\n')
+				switch {
+				case errors.Is(err, io.EOF):
+					return nil
+				case err != nil || !strings.Contains(line, `"ok":true`):
+					return fmt.Errorf("%q: %w", line, err)
+				}
+			}
+		})
+	}
+	// The server has stopped reading when nothing more can be sent.
+	for last := int64(-1); last < sent.Load(); time.Sleep(300 * time.Millisecond) {
+		last = sent.Load()
+	}
+	held := heap() - before
+	limits := wire.DefaultLimits()
+	t.Logf("sent %d MiB, heap %+d MiB, %s", sent.Load()*kv.MaxValue>>20, held>>20, peak())
+	require.Zero(t, answered.Load())
+	require.Less(t, held, int64(2*limits.ServerBytes+clients*(1<<20)))
+	over.Store(true)
+	d.release()
+	require.NoError(t, g.Wait())
+	require.Equal(t, sent.Load(), answered.Load())
+}

@@ -141,7 +141,8 @@ func (h *Host) build() error {
 	o := h.o
 	h.loop = newLoop(o.ID, h.log, o.Trace)
 	h.loop.push = h.server.Batch
-	h.loop.budget = wire.NewBudget(cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes))
+	room := cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes)
+	h.loop.budget = wire.NewBudget(room)
 	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}
 	_, changes := o.Ops[api.Change]
 	h.disks = newDisks(o.ID, changes, h.log)
@@ -158,7 +159,7 @@ func (h *Host) build() error {
 	case o.NoClients:
 		h.server.Handler = noClients
 	case o.HTTP:
-		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Hosts: hosts(o.Config), Metrics: h.loop.metrics.all()})
+		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Hosts: hosts(o.Config), Bodies: wire.NewBudget(room), Metrics: h.loop.metrics.all()})
 	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{

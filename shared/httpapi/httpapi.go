@@ -44,6 +44,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/wire"
 )
 
 // waitTime is how long a request may take before its outcome counts as unknown.
@@ -67,6 +68,9 @@ type Options struct {
 	// Hosts are the names, without a port, by which clients may call the server.
 	// IP addresses and localhost need not be named.
 	Hosts []string
+
+	// Bodies bounds what bodies that are still arriving hold; nil for no bound.
+	Bodies *wire.Budget
 
 	// Metrics are collected besides those of the status; nil for none.
 	Metrics []prometheus.Collector
@@ -204,14 +208,8 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) put(w http.ResponseWriter, r *http.Request) {
-	value, err := io.ReadAll(http.MaxBytesReader(w, r.Body, kv.MaxValue))
-	var long *http.MaxBytesError
-	switch {
-	case errors.As(err, &long):
-		h.fail(w, r, http.StatusRequestEntityTooLarge, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the value has more than %d bytes", kv.MaxValue)})
-		return
-	case err != nil:
-		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
+	value, ok := h.body(w, r, "value", kv.MaxValue)
+	if !ok {
 		return
 	}
 	op := kv.Put
@@ -229,16 +227,37 @@ func (h *handler) delete(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// command takes one request as it would stand on the wire.
-func (h *handler) command(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// body reads the body of a request, up to a limit in bytes. Bodies that are still
+// arriving take their room from Options.Bodies. body answers an error itself and
+// then returns false.
+func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limit int64) ([]byte, bool) {
+	room := int(limit)
+	if r.ContentLength >= 0 {
+		room = int(min(limit, r.ContentLength))
+	}
+	if !h.Bodies.Take(room) {
+		h.fail(w, r, http.StatusServiceUnavailable, &api.Error{Code: api.Busy, Definite: true,
+			Message: fmt.Sprintf("bodies that are still arriving hold %d bytes, as many as this server gives them; this request was not begun; try again later", h.Bodies.Limit())})
+		return nil, false
+	}
+	defer h.Bodies.Give(room)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
-		h.fail(w, r, http.StatusRequestEntityTooLarge, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the body has more than %d bytes", maxBody)})
-		return
+		h.fail(w, r, http.StatusRequestEntityTooLarge, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the %s has more than %d bytes", what, limit)})
+		return nil, false
 	case err != nil:
 		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
+		return nil, false
+	}
+	return body, true
+}
+
+// command takes one request as it would stand on the wire.
+func (h *handler) command(w http.ResponseWriter, r *http.Request) {
+	body, ok := h.body(w, r, "body", maxBody)
+	if !ok {
 		return
 	}
 	q, err := h.Ops.Decode(body)

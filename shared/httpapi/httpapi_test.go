@@ -18,6 +18,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/wire"
 )
 
 // ops are those of a stage that has everything.
@@ -470,4 +471,32 @@ func FuzzCommand(f *testing.F) {
 		require.Equal(t, []api.Request{want}, b.asked)
 		require.Equal(t, w.Code == 200, a.Error == nil)
 	})
+}
+
+// Bodies that are still arriving hold a bounded number of bytes; one more is told
+// so, before any of it is read.
+func TestBodiesAreBounded(t *testing.T) {
+	room := wire.NewBudget(1000)
+	h := New(Options{Ops: ops, Ask: newBackend().ask, Bodies: room})
+	in, out := io.Pipe()
+	slow := newRequest("PUT", "/v1/kv/slow", "")
+	slow.Body, slow.ContentLength = in, 900
+	done := make(chan int)
+	go func() {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, slow)
+		done <- w.Code
+	}()
+	_, err := io.WriteString(out, "begins")
+	require.NoError(t, err)
+	w := request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 101))
+	require.Equal(t, 503, w.Code)
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	require.Contains(t, w.Body.String(), `"code":"busy","message":"bodies that are still arriving hold 1000 bytes, as many as this server gives them; this request was not begun`)
+	require.Equal(t, 503, request(h, "POST", "/v1/command", strings.Repeat(" ", 101)).Code)
+	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 100)).Code)
+	require.NoError(t, out.Close())
+	require.Equal(t, 200, <-done)
+	require.Zero(t, room.Used())
+	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 1000)).Code)
 }

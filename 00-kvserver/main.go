@@ -24,7 +24,7 @@ func main() { cli.Main(stage) }
 
 // demo tells the story of this stage.
 func demo(d *cli.Demo) error {
-	d.Say("One server, one map. A request is a line of JSON, and so is its answer; nc is client enough.")
+	d.Say("One server, one map. A request is a line of JSON, and so is its answer; talk sends what is typed.")
 	d.Start(1)
 	d.Talk(
 		`{"op":"put","key":"x","value":"1"}`,
@@ -44,6 +44,6 @@ func demo(d *cli.Demo) error {
 	d.Restart(1)
 	d.Talk(`{"op":"get","key":"x"}`)
 	d.Shows(`"code":"not_found"`)
-	d.Say("And nc cannot tell a write that was lost from one whose answer was: that is the next stage.")
+	d.Say("And whoever talks to it cannot tell a write that was lost from one whose answer was: that is the next stage.")
 	return d.Err()
 }

@@ -23,23 +23,19 @@ const changeTime = time.Minute
 // memberCommands are those about the members, where these can change.
 func (a *app) memberCommands() []*cobra.Command {
 	var out []*cobra.Command
-	knows := func(op string) bool {
-		_, known := a.stage.Ops[op]
-		return known
-	}
-	if knows(api.Members) {
+	if a.knows(api.Members) {
 		out = append(out, a.membersCommand())
 	}
 	if a.needs().Changes && a.stage.New != nil {
 		out = append(out, mark(reach, reachFolder, a.startServerCommand())...)
 	}
-	if knows(api.Change) {
+	if a.knows(api.Change) {
 		out = append(out, mark(acting, "members", a.addCommand(), a.removeCommand(), a.changeCommand())...)
 	}
-	if knows(api.Cancel) {
+	if a.knows(api.Cancel) {
 		out = append(out, mark(acting, "members", a.cancelCommand())...)
 	}
-	if knows(api.Transfer) {
+	if a.knows(api.Transfer) {
 		out = append(out, mark(acting, "members", a.transferCommand())...)
 	}
 	return out

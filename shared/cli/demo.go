@@ -402,7 +402,7 @@ func (d *Demo) Shows(text string) {
 }
 
 // Talk sends lines to the first server, one after the other, and shows what
-// comes back, as nc would.
+// comes back, as talk would.
 func (d *Demo) Talk(lines ...string) {
 	if d.over() || len(d.file.Config.Members) == 0 {
 		return
@@ -414,11 +414,7 @@ func (d *Demo) Talk(lines ...string) {
 
 func (d *Demo) talk(lines []string) error {
 	address := d.file.Config.Members[0].Address
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	d.echo("nc " + host + " " + port)
+	d.echo("talk")
 	conn, err := net.DialTimeout("tcp", address, talkTime)
 	if err != nil {
 		return fmt.Errorf("the server at %s: %w", address, err)

@@ -30,7 +30,7 @@ func TestADemoIsATrueStory(t *testing.T) {
 			for _, want := range []string{
 				"\nA story.\n",
 				"\n$ put x 1\nok\n",
-				"\n$ nc 127.0.0.1 ",
+				"\n$ talk\n",
 				"\n{\"op\":\"get\",\"key\":\"x\"}\n{\"ok\":true,\"value\":\"1\"}\n",
 				"\n$ get x\nerror: ",
 				"(exit code 5)\n",

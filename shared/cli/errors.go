@@ -186,12 +186,20 @@ func (a *app) hint(e *api.Error) string {
 		return "read the key before you try again"
 	case e.Code == api.NotLeader && e.Leader != "":
 		return "try --endpoints " + e.Leader
+	case e.Code == api.NotLeader && a.stage.Appointed && a.knows(api.Lead):
+		return "appoint a leader with: " + a.clusterLine("lead", "SERVER")
 	case e.Code == api.Unavailable:
 		return a.unavailableHint(e.Message)
 	case e.Code == api.Busy && !strings.Contains(e.Message, "try again later"):
 		return "try again later"
 	}
 	return ""
+}
+
+// knows reports whether the stage has an operation.
+func (a *app) knows(op string) bool {
+	_, known := a.stage.Ops[op]
+	return known
 }
 
 // unavailableHint says how to bring a server back, or to start the first. It

@@ -81,10 +81,9 @@ func (a *app) serve(ctx context.Context, ln net.Listener) error {
 
 // serveHints says what to try with the server that listens.
 func (a *app) serveHints(address string) string {
-	host, port, _ := net.SplitHostPort(address)
 	if a.stage.Dial == nil {
 		return fmt.Sprintf(`
-Try it in another terminal, with nc %s %s or with this:
+Try it in another terminal:
 
     %s talk%s
     {"op":"put","key":"x","value":"1"}
@@ -92,7 +91,7 @@ Try it in another terminal, with nc %s %s or with this:
 
 ^C stops the server.
 
-`, host, port, a.program(), a.addressFlag(address))
+`, a.program(), a.addressFlag(address))
 	}
 	flag := ""
 	if address != a.defaultListen() {

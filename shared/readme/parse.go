@@ -56,10 +56,12 @@ type command struct {
 	status bool
 }
 
-// nc says whether a command is a conversation with nc.
+// nc says whether a command is a conversation with a server: nc, or a stage's
+// talk.
 func (c *command) nc() bool {
-	name, _, _ := strings.Cut(c.text, " ")
-	return name == "nc" && !strings.ContainsAny(c.text, "<|&;")
+	words := strings.Fields(c.text)
+	talks := len(words) > 0 && words[0] == "nc" || slices.Contains(words, "talk")
+	return talks && !strings.ContainsAny(c.text, "<|&;")
 }
 
 // part is a command, or the rest of one that still runs, with its steps within

@@ -64,7 +64,7 @@
 // has to show some output first, so that the test knows that it runs. The line
 // ^D ends its input.
 //
-// In a conversation with nc, lines that begin with {"ok": or {"id":7,"ok": or
+// In a conversation with nc, or with the talk of a stage, lines that begin with {"ok": or {"id":7,"ok": or
 // with an ellipsis are what the server answers, and every other line is typed by
 // the reader:
 //

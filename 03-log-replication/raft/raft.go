@@ -151,6 +151,10 @@ type Raft struct {
 	// elapsed counts ticks since the last heartbeat that a leader sent.
 	elapsed int
 
+	// denied is true if the leader of the term contradicts what is committed. This
+	// server accepts nothing of it.
+	denied bool
+
 	// Volatile state on leaders, reinitialized after an appointment.
 	progress map[ID]*progress
 
@@ -259,7 +263,7 @@ func (r *Raft) setTerm(term Term) {
 	if term == r.currentTerm {
 		return
 	}
-	r.currentTerm = term
+	r.currentTerm, r.denied = term, false
 	r.out.State = &State{CurrentTerm: term}
 }
 

@@ -101,7 +101,10 @@ func (r *Raft) sendAppendEntries(to ID) {
 // Step.
 func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 	if r.role == Leader {
-		r.explain(Reason{Rule: TwoLeaders, Peer: from, Term: r.currentTerm})
+		r.explain(Reason{Rule: TwoLeaders, Alarm: true, Peer: from, Term: r.currentTerm})
+		return
+	}
+	if r.denied {
 		return
 	}
 	r.leader = from
@@ -112,10 +115,15 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 		return
 	}
 	// 3. If an existing entry conflicts with a new one, delete it and all that
-	// follow it. 4. Append any new entries not already in the log.
+	// follow it, unless it is committed (§5.4.3). 4. Append any new entries not
+	// already in the log.
 	for i, e := range m.Entries {
 		if r.log.has(e.Index, e.Term) {
 			continue
+		}
+		if e.Index <= r.commitIndex {
+			r.deny(from, Position{e.Term, e.Index})
+			return
 		}
 		if e.Index <= r.log.lastIndex() {
 			r.explain(Reason{Rule: Truncated, Peer: from, Mine: Position{r.log.term(e.Index), e.Index}, Theirs: Position{e.Term, e.Index}})
@@ -132,7 +140,19 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 	r.send(from, AppendEntriesReply{Success: true, MatchIndex: match})
 }
 
+// deny refuses a leader that has another entry where this server knows one to be
+// committed. It should not have been appointed, or it is no leader at all: this
+// server neither obeys nor follows it.
+func (r *Raft) deny(leader ID, theirs Position) {
+	r.leader, r.denied = 0, true
+	r.explain(Reason{Rule: Contradicts, Alarm: true, Peer: leader, Term: r.currentTerm, Mine: Position{r.log.term(theirs.Index), theirs.Index}, Theirs: theirs})
+}
+
 func (r *Raft) refuseEntries(from ID, m AppendEntries) {
+	if m.PrevLogIndex <= r.commitIndex {
+		r.deny(from, Position{m.PrevLogTerm, m.PrevLogIndex})
+		return
+	}
 	if m.Matched {
 		r.lostEntries(from, m.PrevLogIndex)
 	}

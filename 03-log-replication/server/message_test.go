@@ -18,7 +18,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 			{Index: 5, Term: 2, Command: text(`{"op":"put","key":"k\"","value":"ä\n"}`)},
 			{Index: 6, Term: 7, Command: text(`{"op":"delete","key":"x"}`)},
 		}},
-		raft.AppendEntriesReply{Success: true, MatchIndex: 1<<64 - 1},
+		raft.AppendEntriesReply{Success: true, MatchIndex: maxNumber},
 		raft.AppendEntriesReply{Refused: 9, ConflictIndex: 4, ConflictTerm: 3},
 	} {
 		m := raft.Message{Term: 7, Body: body}
@@ -54,7 +54,15 @@ func TestMessageThatMakesNoSenseIsRefused(t *testing.T) {
 		`{"term":1,"appendEntriesReply":{"success":1}}`:                                                                "success",
 		`{"term":1,"term":1,"appendEntries":{}}`:                                                                       "twice",
 		`{"term":-1,"appendEntries":{}}`:                                                                               "term",
-		`{"term":1,"launchMissiles":{}}`:                                                                               "launchMissiles",
+		`{"term":9223372036854775808,"requestVoteReply":{}}`:                                                           "out of range",
+		`{"term":1,"appendEntriesReply":{"success":true,"matchIndex":18446744073709551615}}`:                           "out of range",
+		`{"term":1,"appendEntriesReply":{"refused":3,"conflictIndex":4}}`:                                              "beyond what it refuses",
+		`{"term":1,"appendEntriesReply":{"refused":3,"conflictIndex":2,"conflictTerm":2}}`:                             "beyond what it refuses",
+		`{"appendEntries":{}}`:                                                     "nobody leads term 0",
+		`{"term":1,"appendEntries":{"prevLogIndex":3}}`:                            "no entry 0@3",
+		`{"term":1,"appendEntries":{"prevLogIndex":3,"prevLogTerm":2}}`:            "no entry 2@3",
+		`{"term":1,"appendEntries":{"entries":[{"index":1,"term":1,"kind":"x"}]}}`: "kind",
+		`{"term":1,"launchMissiles":{}}`:                                           "launchMissiles",
 	} {
 		_, err := decodeMessage([]byte(text))
 		require.ErrorContains(t, err, why, text)

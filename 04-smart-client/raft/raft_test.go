@@ -230,14 +230,38 @@ func TestInputsTogetherSaveWhatTheySaveOneByOne(t *testing.T) {
 	}
 }
 
-// A committed entry is never removed (§5.4.3). A server that is told to do so
-// stops rather than obey: its leader, or its own disk, is broken.
+// A committed entry is never removed (§5.4.3), whatever the leader has in its place.
+// This server answers nothing and follows nobody.
 func TestCommittedEntriesStay(t *testing.T) {
-	r := boot(2, 1, 1)
-	r.Step(from(r, 2, AppendEntries{PrevLogIndex: 2, PrevLogTerm: 1, LeaderCommit: 2}))
-	require.PanicsWithValue(t, Contradiction{Text: "n1 is told to remove entry 2, but all up to 2 are committed"}, func() {
-		r.Step(from(r, 2, AppendEntries{PrevLogIndex: 1, PrevLogTerm: 1, Entries: []Entry{{Index: 2, Term: 2}}}))
-	})
+	for what, wrong := range map[string]AppendEntries{
+		"another entry":      {PrevLogIndex: 1, PrevLogTerm: 1, Entries: []Entry{{Index: 2, Term: 2}}},
+		"it follows another": {PrevLogIndex: 2, PrevLogTerm: 2, Entries: []Entry{{Index: 3, Term: 2}}},
+	} {
+		r := boot(2, 1, 1)
+		r.Step(from(r, 2, AppendEntries{PrevLogIndex: 2, PrevLogTerm: 1, LeaderCommit: 2}))
+		takeAll(r)
+		r.Step(from(r, 2, wrong))
+		r.Step(from(r, 2, AppendEntries{PrevLogIndex: 2, PrevLogTerm: 1}))
+		out := takeAll(r)
+		require.Empty(t, out.sent(), what)
+		require.Len(t, out.Reasons, 1, what)
+		require.True(t, out.Reasons[0].Alarm, what)
+		require.Equal(t, "n1 refuses the leader n2 of term 2: it has 2@2 where 1@2 is committed, so appoint another server", out.Reasons[0].String())
+		require.Equal(t, ID(0), r.Status().Leader, what)
+		require.Equal(t, Index(2), r.Status().Last, what)
+		require.Panics(t, func() { r.truncate(2) }, "nor by a mistake of the rules")
+	}
+}
+
+// An answer that is about more than the leader has sent counts for nothing.
+func TestAnAnswerToWhatWasNeverSentIsIgnored(t *testing.T) {
+	r := leader(t, 4, 1)
+	for _, m := range neverSent(r.log.lastIndex()) {
+		r.Step(from(r, 2, m))
+		require.Empty(t, takeAll(r).sent())
+		match, next := r.Progress(2)
+		require.Equal(t, []Index{0, 2}, []Index{match, next})
+	}
 }
 
 // Status, Progress and Entry show a server as it is.

@@ -22,6 +22,7 @@ var OlderTerm = &Rule{"older-term", "§5.1", "%[1]s sets no store by a message o
 var SteppedDown = &Rule{"stepped-down", "§5.1", "%[1]s becomes a follower in term %[3]d"}
 var Appointed = &Rule{"appointed", "§5.1", "%[1]s leads term %[3]d on the operator's word; its log ends in %[4]v"}
 var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s drops entries of %[2]s: both were appointed to lead term %[3]d"}
+var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: it has %[5]v where %[4]v is committed, so appoint another server"}
 var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which it lacks; its log ends in %[4]v"}
 var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}
 var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: the logs part at %[5]v"}
@@ -50,6 +51,9 @@ type Reason struct {
 	// Peer is whose message it was about.
 	Peer ID
 
+	// Alarm is true if no correct server would have sent the message.
+	Alarm bool
+
 	Term         Term
 	Mine, Theirs Position
 	Index        Index
@@ -63,9 +67,9 @@ func (r Reason) String() string {
 // String is how people call a server.
 func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
 
-// explain keeps a reason if somebody asked for it.
+// explain keeps a reason if somebody asked for it, or if an operator must see it.
 func (r *Raft) explain(why Reason) {
-	if why.Self = r.options.ID; r.options.Explain {
+	if why.Self = r.options.ID; r.options.Explain || why.Alarm {
 		r.out.Reasons = append(r.out.Reasons, why)
 	}
 }

@@ -160,3 +160,10 @@ var (
 	staleRequests map[Body]Body
 	staleReplies  []Body
 )
+
+// neverSent are answers to what a leader has never sent.
+func neverSent(last Index) []AppendEntriesReply {
+	return []AppendEntriesReply{
+		{Success: true, MatchIndex: last + 1}, {Success: true, MatchIndex: 1<<64 - 1}, {Refused: last + 1, ConflictIndex: 1},
+	}
+}

@@ -37,3 +37,10 @@ func (s *Server) deposed() *api.Error {
 func (s *Server) leader() string {
 	return s.world.Config.Address(uint64(s.rules.Status().Leader))
 }
+
+// cannotApply is fatal: other servers may have carried the command out. No server
+// takes such an entry from a peer, so an older version has written it.
+func (s *Server) cannotApply(e raft.Entry, why error) error {
+	return fmt.Errorf("%s cannot apply entry %d, which is committed, and stops at it after every restart: %w; start the version of the program that wrote it",
+		node.Name(s.world.ID), e.Index, why)
+}

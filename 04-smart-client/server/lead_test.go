@@ -42,7 +42,7 @@ func TestAnAppointment(t *testing.T) {
 	w.receive(2, 5, raft.AppendEntries{})
 	w.flush()
 	w.refused(w.ask(`{"op":"lead","term":5}`), api.BadRequest, "it is in term 5")
-	w.refused(w.ask(fmt.Sprintf(`{"op":"lead","term":%d}`, uint64(maxTermJump)+6)), api.BadRequest, "out of all proportion")
+	w.refused(w.ask(fmt.Sprintf(`{"op":"lead","term":%d}`, uint64(maxTermJump)+6)), api.BadRequest, "implausibly high")
 	w.forget()
 	a := w.ask(`{"id":1,"op":"lead","term":6}`)
 	w.flush()

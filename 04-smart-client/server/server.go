@@ -42,10 +42,6 @@ var Ops = func() api.Ops {
 // maxBatch is how many bytes of commands one message carries.
 const maxBatch = 1 << 20
 
-// maxTermJump is how far a message's term may lie ahead. No cluster holds that
-// many elections; a term near the end of its range would be the last.
-const maxTermJump = 1 << 32
-
 // Server is one server. It is not safe for concurrent use.
 type Server struct {
 	world   node.World
@@ -62,6 +58,13 @@ type Server struct {
 
 	// heard is what is known of the leader's log.
 	heard heard
+
+	// ticks counts the time, and firstTerm is the term when it began.
+	ticks     uint64
+	firstTerm raft.Term
+
+	// refusals keep a peer that sends nonsense from filling the log.
+	refusals refusals
 
 	// waiting are the clients to be answered, by the index of their command.
 	waiting map[raft.Index]waiter
@@ -92,6 +95,7 @@ func New(w node.World) (node.Server, error) {
 		waiting: make(map[raft.Index]waiter),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
+	s.firstTerm = raft.Term(saved.State.Term)
 	s.rules = raft.New(s.options(saved))
 	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
@@ -138,22 +142,45 @@ func (s *Server) Close() error { return s.journal.Close() }
 func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation() }
 
 // Tick passes the time on to the rules.
-func (s *Server) Tick() { s.rules.Tick() }
+func (s *Server) Tick() {
+	s.ticks++
+	s.rules.Tick()
+}
 
 // Receive takes a message of a peer.
 func (s *Server) Receive(from uint64, line []byte) {
 	m, err := decodeMessage(line)
-	if err == nil && m.Term > s.rules.Status().CurrentTerm+maxTermJump {
-		err = fmt.Errorf("a message: its term %d is out of all proportion", m.Term)
+	if err == nil {
+		err = s.unfit(from, m)
 	}
 	if err != nil {
-		s.emit(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
+		s.refuse(from, fmt.Sprintf("%T", m.Body), trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
 		return
 	}
 	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
 	defer s.stopOnContradiction()
 	s.rules.Step(m)
 	s.hear(m)
+}
+
+// unfitBody says what is wrong with the body of a message, given what this server
+// has, or returns nil. A command that cannot be applied must not enter the log.
+func (s *Server) unfitBody(term raft.Term, body raft.Body) error {
+	status := s.rules.Status()
+	switch body := body.(type) {
+	case raft.AppendEntries:
+		for _, e := range body.Entries {
+			if _, err := decodeCommand(e.Command); err != nil {
+				return fmt.Errorf("entry %d: %w", e.Index, err)
+			}
+		}
+	case raft.AppendEntriesReply:
+		leads := status.Role == raft.Leader && term == status.CurrentTerm
+		if leads && max(body.MatchIndex, body.Refused) > status.Last {
+			return fmt.Errorf("it answers what %s has never sent: entry %d of %d", node.Name(s.world.ID), max(body.MatchIndex, body.Refused), status.Last)
+		}
+	}
+	return nil
 }
 
 // stopOnContradiction turns a contradiction that the rules have found, such as a
@@ -208,9 +235,9 @@ func (s *Server) propose(r api.Request, reply func(api.Response)) {
 // that of every server.
 func (s *Server) lead(r api.Request) api.Response {
 	term := s.rules.Status().CurrentTerm
-	if raft.Term(r.Term) > term+maxTermJump {
+	if raft.Term(r.Term) > s.maxTerm() {
 		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
-			Message: fmt.Sprintf("term %d is out of all proportion: %s is in term %d", r.Term, node.Name(s.world.ID), term)})
+			Message: fmt.Sprintf("term %d is implausibly high: %s is in term %d", r.Term, node.Name(s.world.ID), term)})
 	}
 	s.abandon() // what waits since an earlier reign must not be taken for what comes
 	if err := s.rules.Lead(raft.Term(r.Term)); err != nil {
@@ -270,7 +297,7 @@ func (s *Server) send(messages []raft.Message) {
 func (s *Server) apply(e raft.Entry) error {
 	command, err := decodeCommand(e.Command)
 	if err != nil {
-		return fmt.Errorf("apply entry %d: %w", e.Index, err)
+		return s.cannotApply(e, err)
 	}
 	result := s.machine.apply(uint64(e.Index), command)
 	if s.world.Trace != nil {
@@ -304,7 +331,12 @@ func (s *Server) abandon() {
 
 func (s *Server) explain(reasons []raft.Reason) {
 	for _, r := range reasons {
-		s.emit(trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}})
+		e := trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}}
+		if r.Alarm {
+			s.refuse(uint64(r.Peer), r.Rule.Code, e)
+		} else {
+			s.emit(e)
+		}
 	}
 }
 
@@ -343,12 +375,18 @@ func (s *Server) emit(e trace.Event) {
 	if s.world.Trace == nil && !important {
 		return
 	}
-	status := s.rules.Status()
-	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	e = s.stamp(e)
 	if important {
 		s.world.Log(e)
 	}
 	if s.world.Trace != nil {
 		s.world.Trace(e)
 	}
+}
+
+// stamp adds this server's role and term to an event.
+func (s *Server) stamp(e trace.Event) trace.Event {
+	status := s.rules.Status()
+	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	return e
 }

@@ -177,6 +177,10 @@ type Raft struct {
 	// that the network delivers twice counts once.
 	votes []ID
 
+	// denied is true if the leader of the term contradicts what is committed. This
+	// server accepts nothing of it until its next election timeout.
+	denied bool
+
 	// Volatile state on leaders, reinitialized after election.
 	progress map[ID]*progress
 
@@ -216,6 +220,9 @@ func (r *Raft) Propose(command []byte) (Index, Term, error) {
 // Step takes a message that has arrived. The rules about terms stand here,
 // once (§5.1): handlers can rely on the message being of the current term.
 func (r *Raft) Step(m Message) {
+	if r.pretends(m) {
+		return
+	}
 	if m.Term > r.currentTerm {
 		r.explain(Reason{Rule: NewerTerm, Peer: m.From, Term: m.Term})
 		r.becomeFollower(m.Term)
@@ -225,6 +232,21 @@ func (r *Raft) Step(m Message) {
 		return
 	}
 	m.Body.step(r, m.From)
+}
+
+// pretends reports whether only a leader can have sent a message, and its sender
+// cannot lead: another server leads that term, which has one leader (§5.2), or it
+// lacks what is committed (§5.4.3).
+func (r *Raft) pretends(m Message) bool {
+	switch m.Body.(type) {
+	case AppendEntries, ReadIndexReply:
+		if m.Term == r.currentTerm && r.leader != 0 && r.leader != m.From {
+			r.explain(Reason{Rule: TwoLeaders, Alarm: true, Peer: m.From, Term: m.Term, Other: r.leader})
+			return true
+		}
+		return m.Term == r.currentTerm && r.denied
+	}
+	return false
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
@@ -314,7 +336,7 @@ func (r *Raft) setTerm(term Term, vote ID) {
 	if term == r.currentTerm && (vote == 0 || vote == r.votedFor) {
 		return
 	}
-	r.currentTerm, r.votedFor = term, vote
+	r.currentTerm, r.votedFor, r.denied = term, vote, false
 	r.out.State = &State{CurrentTerm: term, VotedFor: vote}
 }
 
@@ -369,13 +391,16 @@ type Status struct {
 	// Figure 2.
 	Last, Commit, Applied Index
 
+	// Round is the latest that a leader has begun.
+	Round uint64
+
 	// Votes are those that a candidate has.
 	Votes []ID
 }
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.votes}
+	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.reads.round, r.votes}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to

@@ -35,6 +35,13 @@ func echo(r *Raft, id ID, round uint64) {
 // "A leader must check whether it has been deposed before processing a read-only
 // request", by "having the leader exchange heartbeat messages with a majority of
 // the cluster" (§8).
+// A round that never began confirms nothing.
+func TestAFalseRoundConfirmsNothing(t *testing.T) {
+	r := leader(t, 4, 1)
+	r.Step(from(r, 2, AppendEntriesReply{Success: true, Round: 1 << 60}))
+	require.Zero(t, r.progress[2].round)
+}
+
 func TestReadNeedsAMajority(t *testing.T) {
 	r := leaderOfFive(t, 3)
 	for _, id := range []ID{2, 3, 4, 5} {

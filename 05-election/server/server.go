@@ -42,10 +42,6 @@ var Ops = func() api.Ops {
 // maxBatch is how many bytes of commands one message carries.
 const maxBatch = 1 << 20
 
-// maxTermJump is how far a message's term may lie ahead. No cluster holds that
-// many elections; a term near the end of its range would be the last.
-const maxTermJump = 1 << 32
-
 // Server is one server. It is not safe for concurrent use.
 type Server struct {
 	world   node.World
@@ -69,8 +65,12 @@ type Server struct {
 	// quota bounds what the store may hold, as the leader sees it.
 	quota api.Quota
 
-	// ticks counts the time.
-	ticks uint64
+	// ticks counts the time, and firstTerm is the term when it began.
+	ticks     uint64
+	firstTerm raft.Term
+
+	// refusals keep a peer that sends nonsense from filling the log.
+	refusals refusals
 
 	// reads are the clients that wait for a read, in order.
 	reads []read
@@ -98,6 +98,7 @@ func New(w node.World) (node.Server, error) {
 		waiting: make(map[raft.Index]waiter),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
+	s.firstTerm = raft.Term(saved.State.Term)
 	s.rules = raft.New(s.options(saved))
 	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
@@ -148,17 +149,41 @@ func (s *Server) Tick() {
 // Receive takes a message of a peer.
 func (s *Server) Receive(from uint64, line []byte) {
 	m, err := decodeMessage(line)
-	if err == nil && m.Term > s.rules.Status().CurrentTerm+maxTermJump {
-		err = fmt.Errorf("a message: its term %d is out of all proportion", m.Term)
+	if err == nil {
+		err = s.unfit(from, m)
 	}
 	if err != nil {
-		s.emit(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
+		s.refuse(from, fmt.Sprintf("%T", m.Body), trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
 		return
 	}
 	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
 	defer s.stopOnContradiction()
 	s.rules.Step(m)
 	s.hear(m)
+}
+
+// unfitBody says what is wrong with the body of a message, given what this server
+// has, or returns nil. A command that cannot be applied must not enter the log.
+func (s *Server) unfitBody(term raft.Term, body raft.Body) error {
+	status := s.rules.Status()
+	switch body := body.(type) {
+	case raft.AppendEntries:
+		for _, e := range body.Entries {
+			if e.Kind != raft.Command {
+				continue
+			}
+			if _, err := decodeCommand(e.Command); err != nil {
+				return fmt.Errorf("entry %d: %w", e.Index, err)
+			}
+		}
+	case raft.AppendEntriesReply:
+		leads := status.Role == raft.Leader && term == status.CurrentTerm
+		if leads && (max(body.MatchIndex, body.Refused) > status.Last || body.Round > status.Round) {
+			return fmt.Errorf("it answers what %s has never sent: entry %d of %d, in round %d of %d",
+				node.Name(s.world.ID), max(body.MatchIndex, body.Refused), status.Last, body.Round, status.Round)
+		}
+	}
+	return nil
 }
 
 // stopOnContradiction turns a contradiction that the rules have found, such as a
@@ -261,7 +286,7 @@ func (s *Server) apply(e raft.Entry) error {
 	}
 	command, err := decodeCommand(e.Command)
 	if err != nil {
-		return fmt.Errorf("apply entry %d: %w", e.Index, err)
+		return s.cannotApply(e, err)
 	}
 	result := s.machine.apply(uint64(e.Index), command)
 	if s.world.Trace != nil {
@@ -295,7 +320,12 @@ func (s *Server) abandon() {
 
 func (s *Server) explain(reasons []raft.Reason) {
 	for _, r := range reasons {
-		s.emit(trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}})
+		e := trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}}
+		if r.Alarm {
+			s.refuse(uint64(r.Peer), r.Rule.Code, e)
+		} else {
+			s.emit(e)
+		}
 	}
 }
 
@@ -336,12 +366,18 @@ func (s *Server) emit(e trace.Event) {
 	if s.world.Trace == nil && !important {
 		return
 	}
-	status := s.rules.Status()
-	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	e = s.stamp(e)
 	if important {
 		s.world.Log(e)
 	}
 	if s.world.Trace != nil {
 		s.world.Trace(e)
 	}
+}
+
+// stamp adds this server's role and term to an event.
+func (s *Server) stamp(e trace.Event) trace.Event {
+	status := s.rules.Status()
+	e.Role, e.Term = string(status.Role), uint64(status.CurrentTerm)
+	return e
 }

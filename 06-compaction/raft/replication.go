@@ -131,10 +131,15 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 		return
 	}
 	// 3. If an existing entry conflicts with a new one, delete it and all that
-	// follow it. 4. Append any new entries not already in the log.
+	// follow it, unless it is committed (§5.4.3). 4. Append any new entries not
+	// already in the log.
 	for i, e := range m.Entries {
 		if r.log.has(e.Index, e.Term) {
 			continue
+		}
+		if e.Index <= r.commitIndex {
+			r.deny(from, Position{e.Term, e.Index})
+			return
 		}
 		if e.Index <= r.log.lastIndex() {
 			r.explain(Reason{Rule: Truncated, Peer: from, Mine: Position{r.log.term(e.Index), e.Index}, Theirs: Position{e.Term, e.Index}})
@@ -151,7 +156,19 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 	r.send(from, AppendEntriesReply{Success: true, MatchIndex: match, Round: m.Round})
 }
 
+// deny refuses a leader that has another entry where this server knows one to be
+// committed. The servers that elected it have lost entries, or it is no leader at
+// all: this server neither obeys nor follows it.
+func (r *Raft) deny(leader ID, theirs Position) {
+	r.leader, r.denied = 0, true
+	r.explain(Reason{Rule: Contradicts, Alarm: true, Peer: leader, Term: r.currentTerm, Mine: Position{r.log.term(theirs.Index), theirs.Index}, Theirs: theirs})
+}
+
 func (r *Raft) refuseEntries(from ID, m AppendEntries) {
+	if m.PrevLogIndex <= r.commitIndex {
+		r.deny(from, Position{m.PrevLogTerm, m.PrevLogIndex})
+		return
+	}
 	if m.Matched {
 		r.lostEntries(from, m.PrevLogIndex)
 	}
@@ -184,7 +201,7 @@ func (r *Raft) lostEntries(leader ID, index Index) {
 // handleAppendEntriesReply learns where a follower's log agrees.
 func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 	p := r.progress[from]
-	if r.role != Leader || p == nil || max(m.MatchIndex, m.Refused) > r.log.lastIndex() {
+	if r.role != Leader || p == nil || max(m.MatchIndex, m.Refused) > r.log.lastIndex() || m.Round > r.reads.round {
 		return
 	}
 	p.round = max(p.round, m.Round)

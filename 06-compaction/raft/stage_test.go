@@ -493,3 +493,15 @@ var (
 	staleRequests = map[Body]Body{RequestVote{LastLogIndex: 9, LastLogTerm: 4}: RequestVoteReply{}}
 	staleReplies  = []Body{RequestVoteReply{Granted: true}, ReadIndexReply{ID: 1, Index: 1}, InstallSnapshotReply{Offset: 3}}
 )
+
+// secondLeader is what only the leader of a term sends.
+func secondLeader(e Entry) []Body {
+	return []Body{AppendEntries{}, AppendEntries{PrevLogIndex: e.Index - 1, PrevLogTerm: 1, Entries: []Entry{e}}, InstallSnapshot{LastIncluded: Position{1, 9}}, ReadIndexReply{ID: 1}}
+}
+
+// neverSent are answers to what a leader has never sent.
+func neverSent(last Index) []AppendEntriesReply {
+	return []AppendEntriesReply{
+		{Success: true, MatchIndex: last + 1}, {Success: true, MatchIndex: 1<<64 - 1}, {Refused: last + 1, ConflictIndex: 1}, {Success: true, Round: 1},
+	}
+}

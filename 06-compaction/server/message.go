@@ -138,7 +138,7 @@ func decodeMessage(line []byte) (raft.Message, error) {
 	d.Object(func(field []byte) {
 		switch {
 		case string(field) == "term":
-			m.Term = raft.Term(d.Uint())
+			m.Term = raft.Term(decodeNumber(&d))
 		case m.Body != nil:
 			d.Fail("a second body")
 		default:
@@ -157,22 +157,64 @@ func decodeMessage(line []byte) (raft.Message, error) {
 
 // check says what is wrong with a message that is well formed JSON.
 func check(m raft.Message) error {
-	if m.Body == nil {
+	switch body := m.Body.(type) {
+	case nil:
 		return fmt.Errorf("it has no body")
+	case raft.AppendEntries:
+		return checkEntries(m.Term, body)
+	case raft.AppendEntriesReply:
+		return checkReply(m.Term, body)
+	case raft.RequestVote:
+		return checkPosition(m.Term, raft.Position{Index: body.LastLogIndex, Term: body.LastLogTerm})
+	case raft.InstallSnapshot:
+		if body.LastIncluded.Index == 0 {
+			return fmt.Errorf("its snapshot covers nothing")
+		}
+		return checkPosition(m.Term, body.LastIncluded)
 	}
-	if reply, ok := m.Body.(raft.AppendEntriesReply); ok && !reply.Success && reply.Refused > 0 && reply.ConflictIndex == 0 {
-		return fmt.Errorf("it refuses without a hint")
+	return nil
+}
+
+// checkPosition checks the position of an entry that the sender has: terms begin
+// with 1, and none is above the sender's own.
+func checkPosition(term raft.Term, p raft.Position) error {
+	if (p.Index == 0) != (p.Term == 0) || p.Term > term {
+		return fmt.Errorf("there is no entry %v in term %d", p, term)
 	}
-	a, _ := m.Body.(raft.AppendEntries)
-	term := a.PrevLogTerm
+	return nil
+}
+
+func checkEntries(term raft.Term, a raft.AppendEntries) error {
+	if term == 0 {
+		return fmt.Errorf("nobody leads term 0")
+	}
+	if err := checkPosition(term, raft.Position{Index: a.PrevLogIndex, Term: a.PrevLogTerm}); err != nil {
+		return err
+	}
+	last := a.PrevLogTerm
 	for i, e := range a.Entries {
 		if want := a.PrevLogIndex + raft.Index(i) + 1; e.Index != want {
 			return fmt.Errorf("entry %d stands where %d belongs", e.Index, want)
 		}
-		if e.Term < term || e.Term > m.Term || e.Term == 0 {
-			return fmt.Errorf("entry %d of term %d cannot follow one of term %d in a message of term %d", e.Index, e.Term, term, m.Term)
+		if e.Term < last || e.Term > term || e.Term == 0 {
+			return fmt.Errorf("entry %d of term %d cannot follow one of term %d in a message of term %d", e.Index, e.Term, last, term)
 		}
-		term = e.Term
+		if err := checkKind(e); err != nil {
+			return err
+		}
+		last = e.Term
+	}
+	return nil
+}
+
+func checkReply(term raft.Term, m raft.AppendEntriesReply) error {
+	switch {
+	case m.Success:
+		return nil
+	case m.Refused > 0 && m.ConflictIndex == 0:
+		return fmt.Errorf("it refuses without a hint")
+	case m.ConflictIndex > m.Refused || m.ConflictTerm > term:
+		return fmt.Errorf("its hint is beyond what it refuses")
 	}
 	return nil
 }
@@ -195,7 +237,7 @@ func decode[T raft.Body](d *strict.Decoder) T {
 func (p part) decode(d *strict.Decoder) {
 	switch {
 	case p.number != nil:
-		*p.number = d.Uint()
+		*p.number = decodeNumber(d)
 	case p.flag != nil:
 		*p.flag = d.Bool()
 	case p.text != nil:
@@ -203,6 +245,18 @@ func (p part) decode(d *strict.Decoder) {
 	default:
 		d.Array(func() { *p.entries = append(*p.entries, fromJournal(journal.DecodeEntry(d))) })
 	}
+}
+
+// maxNumber is the highest number in a message. So what is added to one does not
+// run over.
+const maxNumber = 1<<63 - 1
+
+func decodeNumber(d *strict.Decoder) uint64 {
+	v := d.Uint()
+	if v > maxNumber {
+		d.Fail("%d is out of range: at most %d is possible", v, uint64(maxNumber))
+	}
+	return v
 }
 
 func appendBody(b []byte, name string, list []part) []byte {
@@ -257,6 +311,17 @@ func toState(s raft.State) journal.State {
 
 func toJournal(e raft.Entry) journal.Entry {
 	return journal.Entry{Index: uint64(e.Index), Term: uint64(e.Term), Kind: string(e.Kind), Command: e.Command}
+}
+
+// checkKind says which kinds of entries are possible.
+func checkKind(e raft.Entry) error {
+	switch {
+	case e.Kind != raft.Command && e.Kind != raft.NoOp:
+		return fmt.Errorf("entry %d is of the kind %q, which this program does not know", e.Index, e.Kind)
+	case e.Kind == raft.NoOp && e.Command != nil:
+		return fmt.Errorf("entry %d: a %s with a command", e.Index, e.Kind)
+	}
+	return nil
 }
 
 func fromJournal(e journal.Entry) raft.Entry {

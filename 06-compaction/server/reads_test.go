@@ -172,3 +172,13 @@ func TestAReadThatNoLeaderConfirmsIsGivenUp(t *testing.T) {
 	w.refused(a, api.Unavailable, "within 2s")
 	require.Empty(t, b.responses, "it came later")
 }
+
+// An answer in a round that never began could confirm every later read.
+func TestAnAnswerInAFalseRoundIsRefused(t *testing.T) {
+	w := lead(t, 3)
+	w.receive(3, w.status().CurrentTerm, raft.AppendEntriesReply{Success: true, Round: 1 << 60})
+	w.loud("it answers what n1 has never sent")
+	a := w.ask(get)
+	w.flush()
+	require.Empty(t, a.responses)
+}

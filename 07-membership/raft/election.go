@@ -107,5 +107,5 @@ func (r *Raft) countVotes() {
 // do not repeat (§5.2).
 func (r *Raft) resetTimeout() {
 	low, high := r.options.ElectionTicks[0], r.options.ElectionTicks[1]
-	r.elapsed, r.timeout = 0, low+int(r.options.Random(uint64(high-low+1)))
+	r.denied, r.elapsed, r.timeout = false, 0, low+int(r.options.Random(uint64(high-low+1)))
 }

@@ -338,3 +338,23 @@ func TestReasonsOfAnElection(t *testing.T) {
 		"n1 refuses its vote to n3: in term 4 it has gone to n1 (§5.2)",
 	}, told)
 }
+
+// A term has one leader. What another says as its leader changes nothing, and an
+// operator hears of it.
+func TestASecondLeaderOfATermIsRefused(t *testing.T) {
+	follower := boot(4, 1)
+	follower.Step(from(follower, 3, AppendEntries{}))
+	takeAll(follower)
+	for _, r := range []*Raft{leader(t, 4, 1), follower} {
+		before := r.Status()
+		second := Entry{Index: 2, Term: 4}
+		for _, body := range secondLeader(second) {
+			r.Step(from(r, 2, body))
+			out := takeAll(r)
+			require.Empty(t, out.sent())
+			require.Len(t, out.Reasons, 1)
+			require.Equal(t, Reason{Rule: TwoLeaders, Alarm: true, Self: 1, Peer: 2, Term: 4, Other: before.Leader}, out.Reasons[0])
+			require.Equal(t, before, r.Status())
+		}
+	}
+}

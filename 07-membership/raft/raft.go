@@ -199,6 +199,10 @@ type Raft struct {
 	// follower. It is a set: a vote that the network delivers twice counts once.
 	votes []ID
 
+	// denied is true if the leader of the term contradicts what is committed. This
+	// server accepts nothing of it until its next election timeout.
+	denied bool
+
 	// removed is true if a leader said that this server is no member any more.
 	removed bool
 
@@ -253,7 +257,7 @@ func (r *Raft) add(e Entry) (Index, Term, error) {
 // Step takes a message that has arrived. The rules about terms stand here,
 // once (§5.1): handlers can rely on the message being of the current term.
 func (r *Raft) Step(m Message) {
-	if r.disturbs(m) {
+	if r.disturbs(m) || r.pretends(m) {
 		return
 	}
 	if m.Term > r.currentTerm {
@@ -265,6 +269,21 @@ func (r *Raft) Step(m Message) {
 		return
 	}
 	m.Body.step(r, m.From)
+}
+
+// pretends reports whether only a leader can have sent a message, and its sender
+// cannot lead: another server leads that term, which has one leader (§5.2), or it
+// lacks what is committed (§5.4.3).
+func (r *Raft) pretends(m Message) bool {
+	switch m.Body.(type) {
+	case AppendEntries, InstallSnapshot, ReadIndexReply, TimeoutNow:
+		if m.Term == r.currentTerm && r.leader != 0 && r.leader != m.From {
+			r.explain(Reason{Rule: TwoLeaders, Alarm: true, Peer: m.From, Term: m.Term, Other: r.leader})
+			return true
+		}
+		return m.Term == r.currentTerm && r.denied
+	}
+	return false
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
@@ -362,7 +381,7 @@ func (r *Raft) setTerm(term Term, vote ID) {
 	if term == r.currentTerm && (vote == 0 || vote == r.votedFor) {
 		return
 	}
-	r.currentTerm, r.votedFor = term, vote
+	r.currentTerm, r.votedFor, r.denied = term, vote, false
 	r.out.State = &State{CurrentTerm: term, VotedFor: vote}
 }
 
@@ -417,6 +436,9 @@ type Status struct {
 	// Figure 2.
 	Last, Commit, Applied Index
 
+	// Round is the latest that a leader has begun.
+	Round uint64
+
 	// Votes are those that a candidate has.
 	Votes []ID
 
@@ -429,7 +451,7 @@ type Status struct {
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.votes, r.snapshot, r.removed}
+	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.reads.round, r.votes, r.snapshot, r.removed}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to

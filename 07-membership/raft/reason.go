@@ -30,6 +30,8 @@ var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[
 var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
 var KnowsNoVoters = &Rule{"knows-no-voters", "§6", "%[1]s refuses its vote to %[2]s: no leader has told %[1]s who the voters are"}
 var Elected = &Rule{"elected", "§5.2", "%[1]s leads term %[3]d: it has the votes of %[8]v"}
+var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s refuses what %[2]s sends as the leader of term %[3]d: %[7]s leads that term, so a voter has forgotten its vote"}
+var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: it has %[5]v where %[4]v is committed, so its voters have lost entries"}
 var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which it lacks; its log ends in %[4]v"}
 var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}
 var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: the logs part at %[5]v"}
@@ -74,6 +76,9 @@ type Reason struct {
 	// Peer is whose message it was about, Other a third server.
 	Peer, Other ID
 
+	// Alarm is true if no correct server would have sent the message.
+	Alarm bool
+
 	Term         Term
 	Mine, Theirs Position
 	Index        Index
@@ -88,9 +93,9 @@ func (r Reason) String() string {
 // String is how people call a server.
 func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
 
-// explain keeps a reason if somebody asked for it.
+// explain keeps a reason if somebody asked for it, or if an operator must see it.
 func (r *Raft) explain(why Reason) {
-	if why.Self = r.options.ID; r.options.Explain {
+	if why.Self = r.options.ID; r.options.Explain || why.Alarm {
 		r.out.Reasons = append(r.out.Reasons, why)
 	}
 }

@@ -506,7 +506,7 @@ const ownEntries = 1
 // stand makes a follower stand for election at once, as if its leader had told it.
 // Else it would ask the others first.
 func stand(r *Raft) {
-	r.Step(Message{From: 2, To: r.options.ID, Term: r.currentTerm, Body: TimeoutNow{}})
+	r.Step(Message{From: cmp.Or(r.leader, 2), To: r.options.ID, Term: r.currentTerm, Body: TimeoutNow{}})
 }
 
 // lead makes n1, a follower, the leader of the next term.
@@ -531,3 +531,19 @@ var (
 	staleRequests = map[Body]Body{RequestVote{LastLogIndex: 9, LastLogTerm: 4, Transfer: true}: RequestVoteReply{}}
 	staleReplies  = []Body{RequestVoteReply{Granted: true}, RequestVoteReply{Granted: true, PreVote: true}, TimeoutNow{}, ReadIndexReply{ID: 1, Index: 1}, InstallSnapshotReply{Offset: 3}}
 )
+
+// secondLeader is what only the leader of a term sends.
+func secondLeader(e Entry) []Body {
+	return []Body{
+		AppendEntries{}, AppendEntries{PrevLogIndex: e.Index - 1, PrevLogTerm: 1, Entries: []Entry{e}},
+		AppendEntries{Entries: []Entry{{Index: 1, Term: 1, Kind: ConfigEntry, Config: &Config{Voters: []ID{2}, Index: 1}}}},
+		InstallSnapshot{LastIncluded: Position{1, 9}}, ReadIndexReply{ID: 1}, TimeoutNow{},
+	}
+}
+
+// neverSent are answers to what a leader has never sent.
+func neverSent(last Index) []AppendEntriesReply {
+	return []AppendEntriesReply{
+		{Success: true, MatchIndex: last + 1}, {Success: true, MatchIndex: 1<<64 - 1}, {Refused: last + 1, ConflictIndex: 1}, {Success: true, Round: 1},
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/07-membership/raft"
+	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/strict"
 )
@@ -71,6 +72,9 @@ func decodeConfig(text []byte) (raft.Config, error) {
 		}
 	})
 	err := d.End()
+	if err == nil && max(len(c.Voters), len(c.Next)) > api.MaxMembers {
+		err = fmt.Errorf("it has more than %d servers", api.MaxMembers)
+	}
 	if err == nil && c.Joint && len(c.Next) == 0 {
 		err = fmt.Errorf("it has one half only")
 	}

@@ -29,17 +29,6 @@ func follower(t *testing.T, d disk.Disk) node.Server {
 	return s
 }
 
-// A leader that contradicts what is committed ends the server with a sentence:
-// it neither obeys nor crashes.
-func TestContradictionEndsTheServer(t *testing.T) {
-	s := follower(t, disk.NewSim("n2"))
-	s.Receive(1, []byte(`{"term":1,"appendEntries":{"leaderCommit":1,"entries":[{"index":1,"term":1,"command":{"op":"put","key":"x","value":"1"}}]}}`))
-	require.NoError(t, s.Flush())
-	s.Receive(3, []byte(`{"term":2,"appendEntries":{"entries":[{"index":1,"term":2,"command":{"op":"put","key":"x","value":"2"}}]}}`))
-	require.ErrorContains(t, s.Flush(), "n2 is told to remove entry 1, but all up to 1 are committed")
-	require.Error(t, s.Flush(), "and it stays so")
-}
-
 // A server whose disk lacks entries that it has acknowledged stops and says so. That
 // leaves no trace on its disk: with the right disk it starts again.
 func TestLostEntriesEndTheServer(t *testing.T) {

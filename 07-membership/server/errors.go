@@ -67,3 +67,10 @@ func (s *Server) leader() string {
 	c := s.config()
 	return c.Addresses[s.rules.Status().Leader]
 }
+
+// cannotApply is fatal: other servers may have carried the command out. No server
+// takes such an entry from a peer, so an older version has written it.
+func (s *Server) cannotApply(e raft.Entry, why error) error {
+	return fmt.Errorf("%s cannot apply entry %d, which is committed, and stops at it after every restart: %w; start the version of the program that wrote it, or replace this server by a new one",
+		node.Name(s.world.ID), e.Index, why)
+}

@@ -43,6 +43,11 @@ func (m *machine) command(r api.Request) ([]byte, *api.Error) {
 	return c.appendJSON(nil), nil
 }
 
+func (m *machine) check(text []byte) error {
+	_, err := decodeCommand(text)
+	return err
+}
+
 // response is that of the result: a command that came twice has the index of
 // the first time.
 func (m *machine) response(r api.Request, _ uint64, given any) api.Response {

@@ -113,6 +113,10 @@ type service interface {
 	// what is wrong with it.
 	command(r api.Request) ([]byte, *api.Error)
 
+	// check says why a command that comes from a leader cannot be applied, or
+	// returns nil.
+	check(command []byte) error
+
 	// response tells a client what applying its command gave.
 	response(r api.Request, index uint64, result any) api.Response
 
@@ -142,17 +146,25 @@ func (p plain) command(r api.Request) ([]byte, *api.Error) {
 		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), maxText)}
 	}
 	command := []byte(r.Value)
-	d := strict.NewDecoder(command)
-	d.Inside(inMessage)
-	d.Raw()
-	err := d.End()
-	if err == nil {
-		err = checkLine(command)
-	}
-	if err != nil {
+	if err := p.check(command); err != nil {
 		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("a command is a JSON value on one line: %v", err)}
 	}
 	return command, nil
+}
+
+// check accepts any JSON value that a client could have proposed: what it means,
+// only the machine knows, and its Apply cannot fail.
+func (p plain) check(command []byte) error {
+	if len(command) > maxText {
+		return fmt.Errorf("a command of %d bytes; at most %d are allowed", len(command), maxText)
+	}
+	d := strict.NewDecoder(command)
+	d.Inside(inMessage)
+	d.Raw()
+	if err := d.End(); err != nil {
+		return err
+	}
+	return checkLine(command)
 }
 
 // checkLine says what keeps a text from being a part of a line, or nil.

@@ -166,3 +166,29 @@ func TestALeaderWhoseAddressIsNotKnownYet(t *testing.T) {
 	w.refused(a, api.NotLeader, "n1 is a follower; n9 leads term 1, and this server has not heard yet at which address")
 	require.Empty(t, a.responses[0].Error.Leader)
 }
+
+// A voter whose folder was emptied gives no vote, or a server that lacks what it
+// had acknowledged would be elected and remove it from the others.
+func TestAVoterWithAnEmptyFolderElectsNobody(t *testing.T) {
+	c := newCluster(t, 3)
+	c.start(1, 2, 3, 4)
+	c.run()
+	c.ask(`{"op":"change","add":[{"id":4,"address":"a:4"}],"remove":[1]}`)
+	c.run()
+	require.Equal(t, []raft.ID{2, 3, 4}, c.servers[3].config().Voters)
+	c.stop(1, 3)
+	c.run()
+	c.ask(`{"op":"put","key":"x","value":"acknowledged"}`)
+	c.stop(2, 4)
+
+	delete(c.disks, 4)
+	c.start(3, 4)
+	for range 10 {
+		c.run()
+	}
+	require.Nil(t, c.leader(), "n3 lacks what n2 and n4 had acknowledged")
+	c.start(2)
+	c.run()
+	require.Equal(t, "acknowledged", c.ask(`{"op":"get","key":"x"}`).Value)
+	require.Equal(t, []raft.ID{2, 3, 4}, c.servers[4].config().Voters, "the leader has sent it the log again")
+}

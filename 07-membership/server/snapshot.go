@@ -406,8 +406,12 @@ func (s *Server) install(at raft.Position) error {
 	if err == nil {
 		config, err = decodeConfig([]byte(h.Config))
 	}
+	if err == nil && (len(config.Voters) == 0 || config.Index > at.Index) {
+		err = fmt.Errorf("the snapshot that ends in %v has no members, or those of a later entry", at)
+	}
 	if err != nil {
-		s.emit(trace.Event{Kind: trace.Drop, To: s.world.ID, Index: uint64(at.Index), Text: err.Error()})
+		leader := uint64(s.rules.Status().Leader)
+		s.refuse(leader, newestName, trace.Event{Kind: trace.Drop, From: leader, To: s.world.ID, Index: uint64(at.Index), Text: err.Error()})
 		s.rules.Discard()
 		return nil
 	}

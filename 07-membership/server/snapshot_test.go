@@ -498,12 +498,12 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 	term := w.status().CurrentTerm
 	w.receive(3, term, raft.AppendEntriesReply{Refused: 5, ConflictIndex: 1})
 	f := start(t, 3, disk.NewSim("f"))
-	f.receive(1, term, raft.AppendEntries{Entries: []raft.Entry{{Index: 1, Term: term, Kind: raft.NoOp}}})
+	f.receive(2, term, raft.AppendEntries{Entries: []raft.Entry{{Index: 1, Term: term, Kind: raft.NoOp}}})
 	for range 20 {
 		w.flush()
 		for _, m := range w.sent {
 			if c, ok := m.Body.(raft.InstallSnapshot); ok && m.To == 3 {
-				f.receive(1, term, c)
+				f.receive(2, term, c)
 			}
 		}
 		w.forget()
@@ -577,4 +577,26 @@ func TestLeftoversAreRemovedAtStart(t *testing.T) {
 		require.NotContains(t, []string{writtenName, incomingName, journalName + ".next", journalName + disk.Aside}, name)
 	}
 	require.Contains(t, names, journalName)
+}
+
+// A request for a piece of a snapshot that is not there is refused.
+func TestAPieceThatIsNotThereIsRefused(t *testing.T) {
+	w := lead(t, 3)
+	for range 300 {
+		w.put("x", "1")
+		w.flush()
+		w.acknowledge(2)
+		w.flush()
+		w.work()
+	}
+	at := w.status().Snapshot
+	require.NotZero(t, at.Index)
+	w.forget()
+	for _, offset := range []uint64{uint64(w.server.snapshots.size) + 1, maxNumber} {
+		w.receive(3, w.status().CurrentTerm, raft.InstallSnapshotReply{LastIncluded: at, Offset: offset})
+		w.loud("it asks for byte")
+		w.server.refusals = refusals{}
+	}
+	w.server.Receive(3, []byte(`{"term":1,"installSnapshotReply":{"offset":18446744073709551615}}`))
+	w.loud("out of range")
 }

@@ -207,11 +207,16 @@ func noClients(r api.Request, reply func(api.Response)) {
 
 // note is node.World.Log.
 func (h *Host) note(e trace.Event) {
-	text := e.Text
-	if e.Kind == trace.Start {
-		text = "starts " + text
+	switch e.Kind {
+	case trace.Decide:
+		h.log.Error(e.Reason.Text, "role", e.Role, "term", e.Term)
+	case trace.Drop:
+		h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term)
+	case trace.Start:
+		h.log.Info("starts "+e.Text, "role", e.Role, "term", e.Term)
+	default:
+		h.log.Info(e.Text, "role", e.Role, "term", e.Term)
 	}
-	h.log.Info(text, "role", e.Role, "term", e.Term)
 }
 
 // Addr returns the address on which the server listens, or nil if it does not.

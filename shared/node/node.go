@@ -86,7 +86,8 @@ type World struct {
 	Rand *rand.Rand
 
 	// Log takes the few events that an operator should see, traced or not; nil if
-	// there is none.
+	// there is none. A trace.Drop is a warning: a message that no correct server
+	// sends was refused. A trace.Decide is an error: a rule has refused one.
 	Log trace.Sink
 
 	// Trace takes events; nil if nobody listens. The world fills in At and

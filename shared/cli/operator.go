@@ -158,11 +158,11 @@ func (a *app) showLogs(ctx context.Context, from uint64) error {
 			fmt.Fprintf(a.stdout, "%s at %s\n", e.name(), e.address)
 		}
 		if s, known := states[e.address]; known && s.State != cluster.Running {
-			err = &api.Error{Code: api.Unavailable, Message: e.name() + " does not run: " + s.State, Definite: true}
-		} else {
-			err = a.showLog(ctx, e, from, e.name())
+			errs = append(errs, &api.Error{Code: api.Unavailable, Definite: true})
+			fmt.Fprintf(a.stderr, "%s\n", oneLine(a.comeBack(s)))
+			continue
 		}
-		if err != nil {
+		if err := a.showLog(ctx, e, from, e.name()); err != nil {
 			errs = append(errs, err)
 			fmt.Fprintf(a.stderr, "%s: %s\n", e.name(), oneLine(a.describe(err)))
 		}

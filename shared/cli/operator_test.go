@@ -34,7 +34,7 @@ func TestLogListsEveryEntry(t *testing.T) {
 	got = run(t, s, "log", "all", "--from", "5")
 	require.Equal(t, 5, got.code)
 	require.Regexp(t, `^n1 at 127\.0\.0\.1:\d+\n\nn2 at 127\.0\.0\.1:\d+\n$`, got.out)
-	require.Contains(t, got.errors, "n1: n1 does not run: killed (unavailable); ")
+	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./93-log restart 1\n")
 	got = run(t, s, "log", "1")
 	require.Equal(t, 5, got.code)
 	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./93-log restart 1\n")

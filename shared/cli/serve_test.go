@@ -82,7 +82,9 @@ func TestASingleServerIsBrokenAndBroughtBack(t *testing.T) {
 	got = run(t, s, "status", "--timeout", "100ms")
 	require.Equal(t, exitUnavailable, got.code)
 	require.Contains(t, got.errors, "; the server is paused; let it go on with: go run ./91-single resume "+address+"\n")
-	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "resume", address))
+	_, port, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "resume", "localhost:"+port), "another of its addresses")
 	require.Eventually(t, func() bool { return run(t, s, "get", "x").out == "12\n" }, 10*time.Second, time.Millisecond)
 
 	require.Equal(t, result{0, `[{"id":1,"state":"killed"}]` + "\n", ""}, run(t, s, "kill", "-o", "json"))
@@ -100,6 +102,15 @@ func TestASingleServerIsBrokenAndBroughtBack(t *testing.T) {
 	require.Contains(t, b.out.String(), "-- | the server was killed\n")
 	require.Contains(t, b.out.String(), "-- | the server is back\n")
 	require.Equal(t, exitUnavailable, run(t, s, "pause").code)
+}
+
+// What a person is told to type works for a server that listens everywhere.
+func TestHintsOfAServerThatListensEverywhere(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:7015", "[::]:7015"} {
+		require.Equal(t, "127.0.0.1:7015", reachable(address))
+	}
+	require.Equal(t, "[::1]:7015", reachable("[::1]:7015"))
+	require.Equal(t, "localhost:7015", reachable("localhost:7015"))
 }
 
 // talk is nc, for those who have none.

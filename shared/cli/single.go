@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,18 +20,17 @@ import (
 const singleID = 1
 
 // singleFolder is where the commands that break a server without others find
-// how to reach it.
+// how to reach it: a folder for each port, since one server has many addresses,
+// such as 127.0.0.1 and localhost.
 func (a *app) singleFolder(address string) string {
 	if a.singleDir != "" {
 		return a.singleDir
 	}
-	name := strings.Map(func(r rune) rune {
-		if strings.ContainsRune(":[]%/\\", r) {
-			return '_'
-		}
-		return r
-	}, address)
-	return filepath.Join(a.defaultData(), name)
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		port = "none"
+	}
+	return filepath.Join(a.defaultData(), port)
 }
 
 // supervise runs the server as a process of its own, so that commands from
@@ -50,12 +50,22 @@ func (a *app) supervise(ctx context.Context, address string) error {
 		Folder:  folder,
 		Command: a.singleProcess(executable, address),
 		Program: a.program(),
-		Flags:   a.addressFlag(address),
+		Flags:   a.addressFlag(reachable(address)),
 		Out:     a.stdout,
 		Color:   wantsColor(a.stdout),
-		Up:      func() string { return a.serveHints(address) },
+		Up:      func() string { return a.serveHints(reachable(address)) },
 		Hard:    a.signals.cleanUp(),
 	})
+}
+
+// reachable is an address at which a server can be asked from this machine that
+// listens on all of its addresses.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || !ip.IsUnspecified() {
+		return address
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // singleProcess makes the command of a server without others: this program

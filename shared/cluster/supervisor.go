@@ -221,9 +221,6 @@ func (s *supervisor) checkData(sv *server) error {
 
 // start begins a new life of a server.
 func (s *supervisor) start(sv *server) error {
-	if err := s.checkData(sv); err != nil {
-		return err
-	}
 	var cuts []uint64
 	for id := range sv.cuts {
 		cuts = append(cuts, id)

@@ -60,6 +60,10 @@ type tcp struct {
 	// met are the peers that are connected to this server.
 	met map[uint64]*meeting
 
+	// moved are the addresses of peers of which the log has told that the cluster
+	// knows others.
+	moved map[uint64]string
+
 	// links are those there are.
 	links map[uint64]*link
 }
@@ -83,7 +87,7 @@ type link struct {
 
 func newTCP(self wire.Identity, limits wire.Limits, log *slog.Logger, receive func(uint64, []byte)) *tcp {
 	return &tcp{self: self, limits: limits, log: log, receive: receive,
-		named: make(map[uint64]string), met: make(map[uint64]*meeting), links: make(map[uint64]*link)}
+		named: make(map[uint64]string), met: make(map[uint64]*meeting), moved: make(map[uint64]string), links: make(map[uint64]*link)}
 }
 
 // peers is what the server that shares the address needs to know.
@@ -136,7 +140,8 @@ func (t *tcp) meet(id uint64, address string) {
 	}
 	m.conns++
 	m.address = address
-	if named := t.named[id]; named != "" && named != address {
+	if named := t.named[id]; named != "" && named != address && t.moved[id] != address {
+		t.moved[id] = address
 		t.log.Warn("a peer listens elsewhere than the cluster knows; it is looked for at both addresses", "peer", id, "known", named, "proved", address)
 	}
 	t.settle(id)

@@ -300,6 +300,22 @@ func TestConnectInTheFactory(t *testing.T) {
 	require.Eventually(t, func() bool { return len(g.met(0)) == 0 && len(g.linked(0)) == 0 }, 10*time.Second, time.Millisecond)
 }
 
+// That a peer is elsewhere is said once, however often it connects.
+func TestAPeerElsewhereIsToldOnce(t *testing.T) {
+	var log lines
+	tr := newTCP(wire.Identity{ID: 1}, wire.Limits{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
+	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
+	for range 3 {
+		for _, address := range []string{"127.0.0.1:2", "127.0.0.1:3"} {
+			tr.meet(2, address)
+			tr.left(2)
+		}
+	}
+	require.Equal(t, 1, log.count("a peer listens elsewhere"))
+	tr.meet(2, "127.0.0.1:4")
+	require.Equal(t, 2, log.count("a peer listens elsewhere"))
+}
+
 // Members come and go while the links are in use and the server stops.
 func TestLinksChangeUnderLoad(t *testing.T) {
 	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)

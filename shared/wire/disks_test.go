@@ -166,6 +166,7 @@ func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
 		start := func(n uint64) {
 			h := fromN2()
 			h.start = n
+			h.address = fmt.Sprintf("n2:%d", n)
 			r.dial().becomePeer(h)
 			synctest.Wait()
 		}
@@ -177,6 +178,7 @@ func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
 		start(19)
 		require.Equal(t, 1, said())
 		require.Contains(t, log.String(), "level=ERROR")
+		require.Regexp(t, `peer=2 one="n2:20, from .*" other="n2:19, from `, log.String())
 		for range 3 {
 			start(20)
 			start(19)

@@ -141,10 +141,11 @@ type Peers struct {
 	lives map[uint64]*lives
 }
 
-// lives are the starts of a peer that were seen: the present one, and those
-// before it.
+// lives are the starts of a peer that were seen: the present one, with its place,
+// and those before it.
 type lives struct {
 	now    uint64
+	place  string
 	before []uint64
 
 	// told is true once the log has said that the peer runs twice.
@@ -180,6 +181,11 @@ type hello struct {
 	disk, known disk.Incarnation
 	start       uint64
 	nonce       []byte
+}
+
+// place says where a peer is: its address, and from where it has connected.
+func (h hello) place(c *conn) string {
+	return fmt.Sprintf("%s, from %s", h.address, c.nc.RemoteAddr())
 }
 
 // challenge is what the acceptor answers to a hello, next to its proof.
@@ -467,9 +473,9 @@ func (c *conn) oneLine() ([]byte, error) {
 // servePeer takes the messages of a peer until the connection ends.
 func (c *conn) servePeer(h hello) {
 	p, from := c.s.Peers, h.from
-	if p.replace(h, c) {
-		c.s.log.Error("a peer runs twice, with the same disk: a copy of its folder is in use; stop one of the two, and delete that folder",
-			"peer", from, "one", h.address, "address", c.nc.RemoteAddr())
+	if other := p.replace(h, c); other != "" {
+		c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
+			"peer", from, "one", other, "other", h.place(c))
 	}
 	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr())
 	if p.Met != nil {
@@ -499,8 +505,8 @@ func (c *conn) message(from uint64, line []byte) error {
 
 // replace makes c the one connection of a peer. An older one is closed: a peer
 // that dials again knows that the old one is of no use, this side may not.
-// replace returns true if it learns by that that the peer runs twice.
-func (p *Peers) replace(h hello, c *conn) (twice bool) {
+// It returns where the peer was before if that shows that it runs twice, else "".
+func (p *Peers) replace(h hello, c *conn) (twice string) {
 	p.mu.Lock()
 	old := p.conns[h.from]
 	if p.conns == nil {
@@ -510,7 +516,11 @@ func (p *Peers) replace(h hello, c *conn) (twice bool) {
 	if p.lives[h.from] == nil {
 		p.lives[h.from] = &lives{now: h.start}
 	}
-	twice = p.lives[h.from].see(h.start)
+	l := p.lives[h.from]
+	if l.see(h.start) {
+		twice = l.place
+	}
+	l.place = h.place(c)
 	p.mu.Unlock()
 	if old != nil {
 		old.kill()

@@ -74,7 +74,9 @@ type Options[M server.Machine] struct {
 
 	// Dir is the folder in which the replica keeps its log and its snapshot; it
 	// is made if it is not there. It belongs to this ID and this kind of machine
-	// for ever: a new replica gets a new one.
+	// forever: a new replica gets a new ID and a new Dir. A replica that comes back
+	// with an empty one has forgotten what it promised: the others refuse it, and
+	// it stops.
 	Dir string
 
 	// Disk, if not nil, is used instead of Dir, and is not closed. It must be safe

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -153,6 +154,30 @@ func (g *group) balance(m *member, account string) (balance int) {
 	g.t.Helper()
 	require.NoError(g.t, m.Read(g.t.Context(), func(b *bank) { balance = b.Balance[account] }))
 	return balance
+}
+
+// A replica whose folder was emptied is refused by the others, and stops; they go
+// on. With its old folder it is one of them again.
+func TestAnEmptiedFolder(t *testing.T) {
+	inBubble(t, 3, 0, func(t *testing.T, g *group) {
+		g.send(cent(1))
+		id := status(g, g.follower()).ID
+		folder := filepath.Join(g.dir, node.Name(id))
+		g.until("all have it", func() bool { return g.balance(g.members[id], "bob") == 1 })
+		g.stop(id)
+		require.NoError(t, os.Rename(folder, folder+".kept"))
+
+		m := g.start(id)
+		<-m.Done()
+		delete(g.members, id)
+		require.ErrorContains(t, m.Close(), node.Name(id)+" has lost its disk: n")
+		g.send(cent(2))
+
+		require.NoError(t, os.RemoveAll(folder))
+		require.NoError(t, os.Rename(folder+".kept", folder))
+		m = g.start(id)
+		g.until("it catches up", func() bool { return g.balance(m, "bob") == 2 })
+	})
 }
 
 func requireError(t *testing.T, err error, code api.Code, definite bool, words string) {

@@ -43,7 +43,7 @@ func TestLostDisk(t *testing.T, s Stage) {
 		t.Fatalf("no advice in: %s", said)
 	}
 	c.eventually("a peer says so", func() bool {
-		return strings.Contains(c.out.String(), "a peer is refused, for it has lost its disk; "+advice)
+		return strings.Contains(c.out.String(), "a peer is refused because it has lost its disk; "+advice)
 	})
 	saved, err := journal.Read(openForTest(t, filepath.Join(elsewhere, "n3")), "journal")
 	c.check(err)

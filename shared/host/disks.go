@@ -64,7 +64,7 @@ func (d *disks) Admit(id uint64, now disk.Incarnation) error {
 	case errors.As(err, &other):
 		if told, ok := d.told[id]; !ok || told != now {
 			d.told[id] = now
-			d.log.Error("a peer is refused, for it has lost its disk; "+node.DiskAdvice(id, d.changes), "peer", id, "error", err)
+			d.log.Error("a peer is refused because it has lost its disk; "+node.DiskAdvice(id, d.changes), "peer", id, "error", err)
 		}
 	case err != nil:
 		d.log.Warn("a peer is refused until this server can remember its disk", "peer", id, "error", err)

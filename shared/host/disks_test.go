@@ -101,7 +101,7 @@ func TestALostDiskWithAnotherTransport(t *testing.T) {
 		say(three, "again")
 		hears(one, "by n1")
 		hears(two, "by n1")
-		require.Equal(t, 2, log.count("a peer is refused, for it has lost its disk; put its old folder back"), "once on each")
+		require.Equal(t, 2, log.count("a peer is refused because it has lost its disk; put its old folder back"), "once on each")
 		say(one, "by n1 again") // and so n3 learns it
 		require.ErrorContains(t, stop3(), "n3 has lost its disk: n1 knows it with incarnation")
 

@@ -45,15 +45,23 @@ func (m *memory) of(id uint64) Transport {
 	return &port{memory: m, id: id}
 }
 
+// inbox is where what is sent to a server waits.
+func (m *memory) inbox(id uint64) chan mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inboxes[id]
+}
+
 type port struct {
 	*memory
 	id uint64
 }
 
 func (p *port) Run(ctx context.Context, receive func(uint64, []byte)) error {
+	arrived := p.inbox(p.id)
 	for {
 		select {
-		case m := <-p.inboxes[p.id]:
+		case m := <-arrived:
 			receive(m.from, m.line)
 		case <-ctx.Done():
 			return nil
@@ -65,7 +73,7 @@ func (p *port) Connect([]node.Member) {}
 
 func (p *port) Send(to uint64, line []byte) bool {
 	select {
-	case p.inboxes[to] <- mail{p.id, line}:
+	case p.inbox(to) <- mail{p.id, line}:
 		return true
 	default:
 		return false

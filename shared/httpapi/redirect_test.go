@@ -126,3 +126,26 @@ func TestALocationStaysWhatItIs(t *testing.T) {
 		require.Equal(t, want, w.Header().Get("Location"), target)
 	}
 }
+
+// Whatever a key is, a client that resolves its Location, in the path's own words
+// or after it has decoded them, asks for that key.
+func FuzzLocation(f *testing.F) {
+	for _, key := range specialKeys {
+		f.Add(key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		if (kv.Command{Op: kv.Get, Key: key}).Check() != nil {
+			return
+		}
+		to := location("10.0.0.2:7052", &http.Request{URL: &url.URL{Path: kvPath + key}})
+		base, err := url.Parse("http://127.0.0.1:1/v1/kv/x")
+		require.NoError(t, err)
+		u, err := base.Parse(to)
+		require.NoError(t, err, "%q: %s", key, to)
+		require.Equal(t, "10.0.0.2:7052", u.Host, to)
+		require.Equal(t, key, keyOf(&http.Request{URL: u}), to)
+		if u.Path != keyQueryPath {
+			require.Equal(t, u.Path, (&url.URL{Path: "/"}).JoinPath(u.Path).Path, "%q: %s", key, to)
+		}
+	})
+}

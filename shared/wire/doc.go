@@ -12,8 +12,13 @@
 //     stays, for the next newline is where the next request starts.
 //   - A line above its limit, or one that takes too long to arrive, is refused
 //     and ends the connection.
-//   - A client that asks faster than it reads is read no further: TCP makes it
-//     wait. One that reads nothing at all is cut off.
+//   - A client that asks faster than it reads is read no further once it makes
+//     the server hold Limits.ConnBytes: TCP makes it wait. One that reads nothing
+//     at all is cut off.
+//   - What all clients together make the server hold is bounded by
+//     Limits.ServerBytes; a request beyond it is refused with busy.
+//   - A client for which there is no place, because too many are connected or too
+//     many of its address, is refused with busy.
 //   - An error without an id is about the connection, and where the connection
 //     ends right behind it, it speaks for every request that was not answered:
 //     none of them was begun. This is how a server that stops lets its clients
@@ -26,6 +31,10 @@
 // sides prove that they know the cluster's secret, and that proof covers who
 // they are; see Peers. After that the connection carries messages in one
 // direction only, from the side that dialed, each line behind its CRC-32C.
+//
+// Clients cannot keep peers out. Where there is no place for a client, a new
+// connection may still say hello, and has 20 ms for it at least; then it makes room
+// for the next.
 //
 // # Speed
 //

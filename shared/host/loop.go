@@ -155,7 +155,7 @@ func (l *loop) admit(in input) *api.Error {
 	case len(l.clients.inputs) >= maxRequests:
 		return busy("%d requests wait for this server already", maxRequests)
 	case !l.budget.Take(in.bytes):
-		return busy("the clients of this server hold %d bytes of it, as many as it gives them", l.budget.Limit())
+		return busy("requests and unread answers of all clients hold %d bytes, which is the limit", l.budget.Limit())
 	}
 	l.clients.add(in)
 	return nil

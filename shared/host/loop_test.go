@@ -375,8 +375,8 @@ func TestRequestsOfAllClientsAreBounded(t *testing.T) {
 		}
 		require.LessOrEqual(t, w.budget.Used(), int64(1<<20))
 		require.Len(t, w.said, 990)
-		require.Equal(t, `{"id":7,"ok":false,"error":{"code":"busy","message":"the clients of this server hold 1048576 bytes of it, `+
-			`as many as it gives them; this request was not begun; try again later","definite":true}}`, w.said[0])
+		require.Equal(t, `{"id":7,"ok":false,"error":{"code":"busy","message":"requests and unread answers of all clients hold 1048576 bytes, `+
+			`which is the limit; this request was not begun; try again later","definite":true}}`, w.said[0])
 		w.start(t)
 		synctest.Wait()
 		require.Zero(t, w.budget.Used())

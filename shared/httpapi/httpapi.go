@@ -237,7 +237,7 @@ func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limi
 	}
 	if !h.Bodies.Take(room) {
 		h.fail(w, r, http.StatusServiceUnavailable, &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("bodies that are still arriving hold %d bytes, as many as this server gives them; this request was not begun; try again later", h.Bodies.Limit())})
+			Message: fmt.Sprintf("bodies that are still arriving hold %d bytes, which is the limit; this request was not begun; try again later", h.Bodies.Limit())})
 		return nil, false
 	}
 	defer h.Bodies.Give(room)

@@ -492,7 +492,7 @@ func TestBodiesAreBounded(t *testing.T) {
 	w := request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 101))
 	require.Equal(t, 503, w.Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
-	require.Contains(t, w.Body.String(), `"code":"busy","message":"bodies that are still arriving hold 1000 bytes, as many as this server gives them; this request was not begun`)
+	require.Contains(t, w.Body.String(), `"code":"busy","message":"bodies that are still arriving hold 1000 bytes, which is the limit; this request was not begun`)
 	require.Equal(t, 503, request(h, "POST", "/v1/command", strings.Repeat(" ", 101)).Code)
 	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 100)).Code)
 	require.NoError(t, out.Close())

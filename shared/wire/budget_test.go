@@ -132,7 +132,7 @@ func TestUnreadAnswersOfAllClientsAreBounded(t *testing.T) {
 		synctest.Wait()
 		require.Less(t, s.Budget.Used(), int64(1<<20+kv.MaxValue+100_000))
 		writer.send(get2)
-		require.Contains(t, writer.line(), `{"id":2,"ok":false,"error":{"code":"busy","message":"the clients of this server hold 1048576 bytes of it`)
+		require.Contains(t, writer.line(), `{"id":2,"ok":false,"error":{"code":"busy","message":"requests and unread answers of all clients hold 1048576 bytes`)
 		writer.send(put1)
 		require.Equal(t, `{"id":1,"ok":true}`, writer.line())
 		for _, c := range silent {

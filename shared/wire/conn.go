@@ -335,7 +335,7 @@ func (c *conn) answer(f flight, a api.Response) {
 	c.owed -= f.bytes
 	if long := a.Size() > smallBuffer; long && f.reads && c.s.Budget.Used() > c.s.Budget.Limit() {
 		a = api.Failed(f.id, &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("the clients of this server hold %d bytes of it, as many as it gives them; this request changed nothing; try again later", c.s.Budget.Limit())})
+			Message: fmt.Sprintf("requests and unread answers of all clients hold %d bytes, which is the limit; this request changed nothing; try again later", c.s.Budget.Limit())})
 	}
 	a.ID = f.id
 	c.put(a)
@@ -499,7 +499,7 @@ func (c *conn) more() error {
 		err := c.in.fill()
 		if errors.Is(err, errNoRoom) {
 			return &api.Error{Code: api.Busy, Definite: true,
-				Message: fmt.Sprintf("long lines that are still arriving hold %d bytes, as many as this server gives them; the connection is closed; try again later", c.s.long.Limit())}
+				Message: fmt.Sprintf("long lines that are still arriving hold %d bytes, which is the limit; the connection is closed; try again later", c.s.long.Limit())}
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err

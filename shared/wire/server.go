@@ -242,7 +242,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	s.mu.Unlock()
 	if k != client {
 		s.fullNews.say(func(before int) {
-			s.log.Warn("further clients are refused: as many as may be are connected, or as many of one address",
+			s.log.Warn("further clients are refused: the server has as many as it takes, or as many from one address",
 				"limit", s.limits.Conns, "per_address", s.limits.PerAddress, "last", nc.RemoteAddr(), "refused_before", before)
 		})
 	}

@@ -50,6 +50,12 @@ type Disk interface {
 	// survives a crash. It says nothing about what is in the files. If it
 	// fails, the folder takes no more changes.
 	Sync() error
+
+	// Check fails if the folder, or a name in it, no longer leads to what this
+	// Disk has opened, created or renamed there: somebody else has deleted, moved
+	// or replaced it, and a restart would not find what was saved since. Disks do
+	// not look by themselves.
+	Check() error
 }
 
 // File is one open file. If Sync fails, every later call but Close fails with

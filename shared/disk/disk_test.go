@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -632,4 +633,72 @@ func writeAt(t *testing.T, f File, s string, off int64) {
 	t.Helper()
 	_, err := f.WriteAt([]byte(s), off)
 	require.NoError(t, err)
+}
+
+// A folder notices when somebody else deletes, moves or replaces what it uses, and
+// is not misled by what its own users do.
+func TestCheckNoticesWhatIsLost(t *testing.T) {
+	under := func(d *Folder, name string) string { return filepath.Join(d.Path(), name) }
+	for name, c := range map[string]struct {
+		lose func(t *testing.T, d *Folder) error
+		want string
+	}{
+		"the file is deleted": {
+			func(_ *testing.T, d *Folder) error { return os.Remove(under(d, "journal")) },
+			"/n1/journal was deleted, moved or replaced",
+		},
+		"the file is moved": {
+			func(_ *testing.T, d *Folder) error { return os.Rename(under(d, "journal"), under(d, "old")) },
+			"/n1/journal was deleted, moved or replaced",
+		},
+		"another file has its name": {
+			func(_ *testing.T, d *Folder) error {
+				return errors.Join(os.WriteFile(under(d, "copy"), []byte("1"), 0o600), os.Rename(under(d, "copy"), under(d, "journal")))
+			},
+			"/n1/journal was deleted, moved or replaced",
+		},
+		"the folder is deleted": {
+			func(_ *testing.T, d *Folder) error { return os.RemoveAll(d.Path()) },
+			"/n1 was deleted, moved or replaced",
+		},
+		"the folder above is moved": {
+			func(_ *testing.T, d *Folder) error {
+				return os.Rename(filepath.Dir(d.Path()), filepath.Dir(d.Path())+".old")
+			},
+			"/n1 was deleted, moved or replaced",
+		},
+		"another folder has its name": {
+			func(t *testing.T, d *Folder) error {
+				if err := os.Rename(d.Path(), d.Path()+".old"); err != nil {
+					return err
+				}
+				return os.CopyFS(d.Path(), os.DirFS(d.Path()+".old"))
+			},
+			"/n1 was deleted, moved or replaced",
+		},
+		"the lock is deleted": {
+			func(_ *testing.T, d *Folder) error { return os.Remove(under(d, lockName)) },
+			"nothing keeps a second server out of the folder",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := OpenFolder(filepath.Join(t.TempDir(), "data", "n1"), Options{})
+			require.NoError(t, err)
+			defer d.Close()
+			put(t, d, "journal", "0")
+			put(t, d, "b", "2")
+			j, err := Replace(d, "journal", []byte("1"))
+			require.NoError(t, err)
+			defer j.Close()
+			require.NoError(t, d.Remove("b"))
+			require.NoError(t, d.Check())
+
+			require.NoError(t, c.lose(t, d))
+			require.ErrorContains(t, d.Check(), c.want)
+			if f, err := d.Open("journal"); err == nil {
+				require.NoError(t, f.Close())
+			}
+			require.ErrorContains(t, d.Check(), c.want, "to open what has the name now mends nothing")
+		})
+	}
 }

@@ -21,6 +21,7 @@ func (v durable) Create(string) (File, error) { return nil, errReadOnly }
 func (v durable) Rename(_, _ string) error    { return errReadOnly }
 func (v durable) Remove(string) error         { return errReadOnly }
 func (v durable) Sync() error                 { return errReadOnly }
+func (v durable) Check() error                { return nil }
 
 func (v durable) List() ([]string, error) {
 	return slices.Sorted(maps.Keys(v.d.synced)), nil

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,11 @@ type Folder struct {
 	// broken is the first failure of Sync.
 	mu     sync.Mutex
 	broken error
+
+	// places are the files to which this Folder has left its names leading.
+	// changing is held while one of them changes.
+	changing sync.Mutex
+	places   map[string]os.FileInfo
 }
 
 // OpenFolder opens a folder for one server, and creates it if there is none. What
@@ -58,7 +65,7 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 		dir.Close()
 		return nil, owned(path, err)
 	}
-	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: new(atomic.Uint64)}, nil
+	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: new(atomic.Uint64), places: make(map[string]os.FileInfo)}, nil
 }
 
 // owned adds to an error who owns the folder, if that is why it is not for this
@@ -152,9 +159,18 @@ func (d *Folder) open(name string, flag int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	if d.places[name] == nil || flag != 0 {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		d.places[name] = info
 	}
 	return &osFile{f: f, noSync: d.noSync, syncs: d.syncs}, nil
 }
@@ -179,7 +195,14 @@ func (d *Folder) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(old, path)
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if err := os.Rename(old, path); err != nil {
+		return err
+	}
+	d.places[to] = d.places[from]
+	delete(d.places, from)
+	return nil
 }
 
 // Remove implements Disk.
@@ -188,6 +211,9 @@ func (d *Folder) Remove(name string) error {
 	if err != nil {
 		return err
 	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	delete(d.places, name)
 	return os.Remove(path)
 }
 
@@ -219,6 +245,44 @@ func (d *Folder) Sync() error {
 		d.broken = fmt.Errorf("syncing the folder %s failed, so nothing in it can be trusted before it is opened again: %w", d.path, err)
 	}
 	return d.broken
+}
+
+// Check implements Disk.
+func (d *Folder) Check() error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	dir, err := d.dir.Stat()
+	if err != nil {
+		return err
+	}
+	if isLost(dir, d.path) {
+		return lost("the folder " + d.path)
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.places)) {
+		if path := filepath.Join(d.path, name); d.places[name] != nil && isLost(d.places[name], path) {
+			return lost("the file " + path)
+		}
+	}
+	lock, err := d.lock.Stat()
+	if err == nil && isLost(lock, d.lock.Name()) {
+		err = fmt.Errorf("the file %s was deleted, moved or replaced while the server was running, so nothing keeps a second server out of the folder: make sure that there is none, and start this one again", d.lock.Name())
+	}
+	return err
+}
+
+// isLost reports whether a path no longer leads to a file. A path that may not be
+// looked up proves nothing.
+func isLost(file os.FileInfo, path string) bool {
+	now, err := os.Stat(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrPermission)
+	}
+	return !os.SameFile(file, now)
+}
+
+func lost(what string) error {
+	return fmt.Errorf("%s was deleted, moved or replaced while the server was running, so writes acknowledged in the last second may be lost: "+
+		"put back what was there and start this server again; if it is gone, never start this server with an empty folder, since it would have forgotten what it promised", what)
 }
 
 // osFile is a file of a Folder.

@@ -121,6 +121,9 @@ func (d *Sim) Sync() error {
 	return nil
 }
 
+// Check implements Disk. Nobody else touches a simulated folder.
+func (d *Sim) Check() error { return nil }
+
 func (d *Sim) error(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: d.path + "/" + name, Err: err}
 }

@@ -140,7 +140,7 @@ func names(members []node.Member) string {
 func (h *Host) build() error {
 	o := h.o
 	h.loop = newLoop(o.ID, h.log, o.Trace)
-	h.loop.push = h.server.Batch
+	h.loop.push, h.loop.disk = h.server.Batch, o.Disk
 	room := cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes)
 	h.loop.budget = wire.NewBudget(room)
 	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}

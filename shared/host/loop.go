@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
 	"example.com/raftsteps/shared/wire"
@@ -31,6 +32,10 @@ const (
 	roundRequests = 4 << 10
 	roundBytes    = 1 << 20
 	roundMessages = 4 << 20
+
+	// checkInterval is how often the loop checks that the files of its disk are
+	// where they were. What a server promises after they have gone is lost.
+	checkInterval = time.Second / 2
 )
 
 // input is one thing that waits for the loop: a peer's message, a client's
@@ -97,6 +102,10 @@ type loop struct {
 
 	// isCut are the peers whose messages are dropped. Only the loop uses it.
 	isCut map[uint64]bool
+
+	// disk is what the server keeps, or nil; checked is when it was last checked.
+	disk    disk.Disk
+	checked time.Time
 
 	// workers run what the server wants done beside it.
 	workers errgroup.Group
@@ -253,6 +262,9 @@ func (l *loop) round(ticks int) error {
 	if err := l.node.Flush(); err != nil {
 		return err
 	}
+	if err := l.checkDisk(time.Now()); err != nil {
+		return err
+	}
 	if len(l.answers) == 0 {
 		return nil
 	}
@@ -266,6 +278,16 @@ func (l *loop) round(ticks int) error {
 	clear(l.answers)
 	l.answers = l.answers[:0]
 	return nil
+}
+
+// checkDisk fails if the files of the disk are not where they were, and looks only
+// when it is time. No answer that depends on them may leave then.
+func (l *loop) checkDisk(now time.Time) error {
+	if l.disk == nil || now.Sub(l.checked) < checkInterval {
+		return nil
+	}
+	l.checked = now
+	return l.disk.Check()
 }
 
 func (l *loop) step(in *input) {

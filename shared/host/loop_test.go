@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/trace"
@@ -289,6 +291,36 @@ func TestFlushFails(t *testing.T) {
 		}
 		w.end()
 	})
+}
+
+// A server whose file is deleted stops within a second, and what it saved in the
+// round that notices it is not answered.
+func TestAFileThatIsGoneStopsTheServer(t *testing.T) {
+	d, err := disk.OpenFolder(t.TempDir(), disk.Options{})
+	require.NoError(t, err)
+	defer d.Close()
+	f, err := d.Create("journal")
+	require.NoError(t, err)
+	defer f.Close()
+	const what = "journal was deleted, moved or replaced while the server was running"
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nil)
+		w.disk = d
+		w.start(t)
+		time.Sleep(10*checkInterval + time.Millisecond)
+		require.NoError(t, os.Remove(f.Name()))
+		gone := time.Now()
+		require.ErrorContains(t, <-w.done, what)
+		require.Less(t, time.Since(gone), time.Second)
+		w.end()
+	})
+
+	w := newWorld(nil)
+	w.disk = d
+	w.ask("a")
+	require.ErrorContains(t, w.round(0), what)
+	require.Equal(t, 1, w.server.count("flush"))
+	require.Empty(t, w.said)
 }
 
 // A full inbox is a definite answer, not a wait.

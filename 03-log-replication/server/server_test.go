@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -388,6 +389,26 @@ func TestTheJournalOfAnotherServerIsRefused(t *testing.T) {
 		_, err = New(w.world(3))
 		require.ErrorContains(t, err, name)
 	}
+}
+
+// A server that ran for a second knows how long its journal was. It does not start
+// with one whose end is lost.
+func TestAJournalThatIsCutOffIsRefused(t *testing.T) {
+	w := lead(t, 3)
+	w.put("x", "1")
+	w.commit()
+	text, err := disk.ReadFile(w.disk, "journal")
+	require.NoError(t, err)
+	for range node.Ticks(time.Second) {
+		w.server.Tick()
+	}
+	w.disk.Kill()
+	whole := bytes.TrimRight(text, "\t")
+	f, err := disk.Replace(w.disk, "journal", whole[:bytes.LastIndexByte(whole[:len(whole)-1], '\n')+1])
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	_, err = New(w.world(3))
+	require.ErrorAs(t, err, new(*journal.LostError))
 }
 
 // Everything that was promised is there after the power was cut.

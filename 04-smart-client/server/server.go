@@ -144,6 +144,7 @@ func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation()
 // Tick passes the time on to the rules.
 func (s *Server) Tick() {
 	s.ticks++
+	s.journal.Tick()
 	s.rules.Tick()
 }
 

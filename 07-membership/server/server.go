@@ -203,6 +203,7 @@ func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation()
 // Tick passes the time on to the rules, and to those who have waited too long.
 func (s *Server) Tick() {
 	s.ticks++
+	s.journal.Tick()
 	s.expireReads()
 	s.expireTransfers()
 	s.rules.Tick()

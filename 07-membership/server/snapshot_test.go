@@ -451,7 +451,7 @@ func (w *world) holds(content []byte, at raft.Position) {
 	newest, err := disk.ReadFile(w.disk, newestName)
 	require.NoError(w.t, err)
 	require.True(w.t, string(content) == string(newest), "the file is another one")
-	require.ElementsMatch(w.t, []string{"journal", newestName}, w.names())
+	require.ElementsMatch(w.t, []string{"journal", "journal.length", newestName}, w.names())
 	w.disk.CrashWorst()
 	again := start(w.t, 3, w.disk)
 	require.Equal(w.t, at, again.status().Snapshot)

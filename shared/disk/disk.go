@@ -94,6 +94,15 @@ func Free(f File) error {
 	return f.Close()
 }
 
+// SyncSoon begins to sync what was written to a file, and does not wait for it. It
+// promises nothing: it is for what may be lost, but should not be. One sync at a
+// time is under way for a file.
+func SyncSoon(f File) {
+	if f, ok := f.(*osFile); ok {
+		f.syncSoon()
+	}
+}
+
 // Aside is what Replace adds to a name while it writes. A file with such a
 // name is the rest of a crash and may be removed.
 const Aside = ".new"

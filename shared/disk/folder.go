@@ -293,6 +293,9 @@ type osFile struct {
 
 	// broken is the failure of Sync.
 	broken error
+
+	// syncing is true while syncSoon is at work.
+	syncing atomic.Bool
 }
 
 func (f *osFile) Name() string { return f.f.Name() }
@@ -341,6 +344,16 @@ func (f *osFile) Sync() error {
 		f.syncs.Add(1)
 	}
 	return f.broken
+}
+
+func (f *osFile) syncSoon() {
+	if f.noSync || f.broken != nil || !f.syncing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer f.syncing.Store(false)
+		_ = syncData(f.f) // nobody relies on it
+	}()
 }
 
 // freed is how much of a file Free gives back at once.

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"os"
 	"syscall"
 )
@@ -9,12 +10,17 @@ import (
 // the disk. Of the rest that fsync would write, the time of the last change,
 // nothing here depends.
 func syncData(f *os.File) error {
-	for {
-		err := syscall.Fdatasync(int(f.Fd()))
-		if err != syscall.EINTR {
-			return os.NewSyscallError("fdatasync", err)
-		}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
 	}
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		for failed = syscall.EINTR; failed == syscall.EINTR; {
+			failed = syscall.Fdatasync(int(fd))
+		}
+	})
+	return cmp.Or(err, os.NewSyscallError("fdatasync", failed))
 }
 
 // nameless reports whether no name leads to a file any more.

@@ -139,5 +139,8 @@ func TestAJournalThatWasLost(t *testing.T) {
 	d.Kill()
 	require.NoError(t, d.Remove("journal"))
 	_, err = New(o)
+	require.ErrorAs(t, err, new(*journal.LostError), "its length is known")
+	require.NoError(t, d.Remove("journal.length"))
+	_, err = New(o)
 	require.ErrorContains(t, err, `n1 cannot start: the file "peers": line 1: it was made next to a journal with incarnation`)
 }

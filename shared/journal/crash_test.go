@@ -299,7 +299,7 @@ func TestRenameThatIsLost(t *testing.T) {
 	require.Len(t, rec.Entries, 1)
 	names, err := d.List()
 	require.NoError(t, err)
-	require.Equal(t, []string{"journal"}, names, "the rest of the crash is gone")
+	require.Equal(t, []string{"journal", "journal.length"}, names, "the rest of the crash is gone")
 }
 
 // After a torn line, the next round stands where the good lines end, and not
@@ -312,7 +312,7 @@ func TestRoundAfterTornLineCanBeRead(t *testing.T) {
 	require.NoError(t, j.Sync())
 	require.NoError(t, j.Close())
 	text := fileOf(t, d)
-	for cut := range len(text) - len(appendHeader(nil, header, 1)) {
+	for cut := range len(text) - len(appendHeader(nil, header, 1, 0)) {
 		d := onDisk(t, text[:len(text)-cut])
 		j, _ := open(t, d)
 		j.SetState(State{Term: 2, Vote: 3})

@@ -60,12 +60,16 @@
 // begins with the last byte of a sector and that byte turns into a tab or a
 // zero, it looks as if the sector had not been written.
 //
-// If a disk loses whole sectors, or the end of the file, of the last round
-// after it reported them safe, then nothing that could tell is left in the
-// file. Open takes it for a crash and cuts acknowledged records off. No journal
-// can do better without a second place to look at; that the other servers have
-// the records is what Raft is for, but it presumes that this disk told the
-// truth.
+// If a disk loses whole sectors of the last round, or the end of the file, after
+// it reported them safe, then nothing in the file can tell. So there is a second
+// place to look at: a small file next to the journal ("journal.length") notes
+// once per second how many bytes had been synced. A journal that is shorter, that
+// is gone, or that a later one had replaced is refused. What was saved in the
+// last second before a crash can still be lost in this way and be taken for
+// what a crash has left incomplete. So can what was saved since the last note
+// that reached the disk, if the power is cut: nobody waits for the sync of a note.
+// That the other servers have the records is what Raft is for, but it presumes
+// that this disk told the truth.
 //
 // What is assumed is that a sector is written as a whole or not at all, and
 // that a file that grew shows zeros, not rubbish, where nothing was written.
@@ -168,6 +172,13 @@ type Journal struct {
 	// buf is the round: what Sync will write at the end of the file.
 	buf []byte
 
+	// rewrites counts the files that this one has replaced, each by the next.
+	rewrites uint64
+
+	// noted is the file that notes the length, and ticks the time since then.
+	noted lengthFile
+	ticks int
+
 	// size is the length of the journal on the disk, up to where it is synced.
 	// From there to length the file holds tabs.
 	size   int64
@@ -184,16 +195,38 @@ type Journal struct {
 // Open opens the journal with this name, or makes an empty one, and returns
 // what it holds. What Open returns is on the disk. If the journal belongs to
 // another server, the error is a *ForeignError; if it was damaged, a
-// *CorruptError. Then nothing was changed. See Header for h.Incarnation.
+// *CorruptError; if the end of it is lost, or all of it, a *LostError. Then
+// nothing was changed. See Header for h.Incarnation.
 func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
+	noted, err := openLength(d, name)
+	if err != nil {
+		return nil, Recovered{}, err
+	}
+	j, r, err := openJournal(d, name, h, noted)
+	if err != nil {
+		noted.close()
+		return nil, Recovered{}, err
+	}
+	j.noted = noted
+	j.note()
+	return j, r, nil
+}
+
+func openJournal(d disk.Disk, name string, h Header, noted lengthFile) (*Journal, Recovered, error) {
 	f, err := d.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := noted.check("", name, length{}); err != nil {
+			return nil, Recovered{}, err
+		}
 		return create(d, name, h)
 	}
 	if err != nil {
 		return nil, Recovered{}, fmt.Errorf("opening the journal: %w", err)
 	}
 	r, err := readFile(f, &h)
+	if err == nil {
+		err = noted.check(f.Name(), name, r.length())
+	}
 	if err == nil {
 		err = r.repair(d, f, name)
 	}
@@ -205,7 +238,7 @@ func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 		f.Close()
 		return nil, Recovered{}, err
 	}
-	j := &Journal{d: d, f: f, name: name, header: r.Header, size: int64(r.end), length: int64(r.end), state: r.State, log: r.log}
+	j := &Journal{d: d, f: f, name: name, header: r.Header, rewrites: r.rewrites, size: int64(r.end), length: int64(r.end), state: r.State, log: r.log}
 	if r.Header.Incarnation == 0 && h.Incarnation != 0 {
 		j.header, r.Header = h, h
 		if err := j.Rewrite(r.State, r.Base, r.Entries); err != nil {
@@ -232,7 +265,7 @@ func Read(d disk.Disk, name string) (Recovered, error) {
 
 // create makes a journal that holds nothing.
 func create(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
-	content := appendHeader(nil, h, 1)
+	content := appendHeader(nil, h, 1, 0)
 	f, err := disk.Replace(d, name, content)
 	if err != nil {
 		return nil, Recovered{}, fmt.Errorf("creating the journal: %w", err)
@@ -328,6 +361,22 @@ func (j *Journal) Sync() error {
 	return nil
 }
 
+// Tick says that another 10 ms have passed. Once per second, the journal notes how
+// long it is.
+func (j *Journal) Tick() {
+	if j.ticks++; j.ticks >= noteTicks {
+		j.ticks = 0
+		j.note()
+	}
+}
+
+// note notes how much of the journal is on the disk.
+func (j *Journal) note() {
+	if j.err == nil {
+		j.noted.note(j.d, j.name, length{j.rewrites, uint64(j.size)})
+	}
+}
+
 // Close cuts the tabs off and closes the file. What was not synced is dropped.
 func (j *Journal) Close() error {
 	var err error
@@ -337,7 +386,10 @@ func (j *Journal) Close() error {
 			err = j.f.Sync()
 		}
 	}
-	return errors.Join(err, j.f.Close())
+	if err == nil {
+		j.note()
+	}
+	return errors.Join(err, j.f.Close(), j.noted.close())
 }
 
 // Rewrite replaces the journal by one that holds a state and a log that begins
@@ -359,7 +411,7 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 		return j.err
 	}
 	j.f.Close()
-	j.f, j.state, j.log = f, s, log
+	j.f, j.state, j.log, j.rewrites = f, s, log, j.rewrites+1
 	j.size, j.length = int64(len(content)), int64(len(content))
 	j.buf = reuse(content)
 	return nil
@@ -371,7 +423,7 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 // journal is in use. Bring the successor up to date, Sync it, and give it to
 // Replace. A crash before that leaves the journal as it is; so does Drop.
 func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, error) {
-	next := &Journal{d: j.d, name: j.name + next, header: j.header, log: shape{base: base, last: base.Index}}
+	next := &Journal{d: j.d, name: j.name + next, header: j.header, rewrites: j.rewrites, log: shape{base: base, last: base.Index}}
 	content, log, err := next.rewritten(s, base, entries)
 	if err != nil {
 		return nil, fmt.Errorf("the program is at fault, and nothing of this was written: %w", err)
@@ -380,6 +432,7 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 		return nil, fmt.Errorf("beginning a new journal: %w", err)
 	}
 	next.state, next.log = s, log
+	next.rewrites++
 	next.size, next.length = int64(len(content)), int64(len(content))
 	for at := 0; at < len(content) && err == nil; at += pace {
 		// Much that is not synced would make the syncs of others wait.
@@ -413,7 +466,7 @@ func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 		return nil, j.err
 	case by.err != nil:
 		j.fail(by.err)
-	case len(by.buf) > 0 || by.state != j.state || by.log.last != j.log.last || by.log.lastTerm() != j.log.lastTerm():
+	case len(by.buf) > 0 || by.rewrites != j.rewrites+1 || by.state != j.state || by.log.last != j.log.last || by.log.lastTerm() != j.log.lastTerm():
 		j.misused(errors.New("the new journal is not up to date"))
 	default:
 		j.misused(j.log.base.before(by.log.base, j.state))
@@ -430,7 +483,7 @@ func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 		return nil, j.err
 	}
 	old = j.f
-	j.f, j.log, j.size, j.length = by.f, by.log, by.size, by.length
+	j.f, j.log, j.size, j.length, j.rewrites = by.f, by.log, by.size, by.length, by.rewrites
 	j.buf = reuse(j.buf)
 	return old, nil
 }
@@ -445,7 +498,7 @@ func (j *Journal) rewritten(s State, base Base, entries []Entry) ([]byte, shape,
 		return nil, shape{}, err
 	}
 	log := shape{base: base, last: base.Index}
-	content := appendHeader(j.buf[:0], j.header, 3+len(entries))
+	content := appendHeader(j.buf[:0], j.header, 3+len(entries), j.rewrites+1)
 	content = appendState(content, s, 0)
 	content = appendBase(content, base, 0)
 	for _, e := range entries {

@@ -182,13 +182,27 @@ func (r *life) expect(rec Recovered) content {
 // live is a whole life: rounds, a rewrite, a restart, more rounds. It ends
 // early with the first error.
 func (r *life) live() error {
-	steps := []func() error{r.open, r.round, r.round, r.round, r.reopen, r.round, r.round, r.rewrite, r.round, r.reopen, r.rewrite, r.reopen, r.round, r.round}
+	steps := []func() error{
+		r.open, r.round, r.second, r.round, r.second, r.round, r.reopen, r.round, r.round, r.rewrite, r.round, r.second, r.second, r.reopen,
+		r.rewrite, r.second, r.reopen, r.round, r.rewrite, r.round, r.second, r.round,
+	}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	return r.j.Close()
+	if err := r.j.Close(); err != nil {
+		return err
+	}
+	return r.d.Sync() // shows whether the disk is still there: a note does not say so
+}
+
+// second lets a second pass: the length is noted.
+func (r *life) second() error {
+	for range noteTicks {
+		r.j.Tick()
+	}
+	return nil
 }
 
 func newLife(t *testing.T, seed uint64) *life {

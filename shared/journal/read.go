@@ -31,10 +31,12 @@ func (e *CorruptError) Error() string {
 	if e.Sealed {
 		cause = "its checksum is right, so it was written like this, by another version of this program or through an error in it"
 	}
-	return fmt.Sprintf("%s, line %d (at byte %d): %s; %s; nothing was changed. "+
-		"Keep the file. Do not start this server again with an empty folder, since it would have forgotten what it promised; "+
-		"the others go on without it as long as they are a majority", e.File, e.Line, e.Offset, e.Problem, cause)
+	return fmt.Sprintf("%s, line %d (at byte %d): %s; %s; nothing was changed. %s", e.File, e.Line, e.Offset, e.Problem, cause, keep)
 }
+
+// keep is what to do with a journal that was refused.
+const keep = "Keep the file. Do not start this server again with an empty folder, since it would have forgotten what it promised; " +
+	"the others go on without it as long as they are a majority"
 
 // ForeignError says that a journal belongs to another server.
 type ForeignError struct {
@@ -69,6 +71,9 @@ type reader struct {
 	// with.
 	lines int
 	made  int
+
+	// rewrites is how many files this one has replaced.
+	rewrites uint64
 
 	// end is where the last good line ends, round where its round began.
 	end   int
@@ -191,7 +196,7 @@ func (r *reader) begin(rec *record) error {
 	if rec.lines > uint64(len(r.data)) {
 		return r.sealed(0, 1, "it says that the file was made with %d lines, which is more than it has bytes", rec.lines)
 	}
-	r.made = int(rec.lines)
+	r.made, r.rewrites = int(rec.lines), rec.rewrites
 	return nil
 }
 
@@ -275,6 +280,16 @@ func (r *reader) cut() {
 	r.TornBytes = len(bytes.TrimRight(r.data[r.end:], "\t\x00"))
 	r.Torn = fmt.Sprintf("%s: cut off the last %d bytes, from line %d on: a crash had left them incomplete, so nobody was told that they were saved",
 		r.file, r.TornBytes, r.TornLine)
+}
+
+// length is how much of the journal is there. A line whose break alone is missing
+// is whole.
+func (r *reader) length() length {
+	l := length{r.rewrites, uint64(r.end)}
+	if r.noBreak {
+		l.bytes++
+	}
+	return l
 }
 
 // repair leaves the file with what was read and nothing else, and makes sure

@@ -118,7 +118,7 @@ func end(b []byte, start int, synced int64) []byte {
 	return append(b, '\n')
 }
 
-func appendHeader(b []byte, h Header, lines int) []byte {
+func appendHeader(b []byte, h Header, lines int, rewrites uint64) []byte {
 	start := len(b)
 	b = begin(b, `journal":{"version":`)
 	b = strconv.AppendInt(b, version, 10)
@@ -135,6 +135,10 @@ func appendHeader(b []byte, h Header, lines int) []byte {
 	}
 	b = append(b, `,"lines":`...)
 	b = strconv.AppendInt(b, int64(lines), 10)
+	if rewrites != 0 {
+		b = append(b, `,"rewrites":`...)
+		b = strconv.AppendUint(b, rewrites, 10)
+	}
 	b = append(b, '}')
 	return end(b, start, 0)
 }
@@ -200,6 +204,7 @@ type record struct {
 	header   Header
 	version  uint64
 	lines    uint64
+	rewrites uint64
 	state    State
 	base     Base
 	entry    Entry
@@ -294,6 +299,8 @@ func (r *record) decodeHeader(d *strict.Decoder) {
 			}
 		case "lines":
 			r.lines = d.Uint()
+		case "rewrites":
+			r.rewrites = d.Uint()
 		default:
 			d.Unknown()
 		}

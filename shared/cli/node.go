@@ -124,6 +124,9 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 			return errors.Join(err, ln.Close())
 		}
 		defer folder.Close()
+		if folder.NoSync() {
+			log.Warn("fsync is off, so writes are acknowledged before they are on the disk, and a power cut may lose them", "config", o.config)
+		}
 		options.Disk = folder
 	}
 	h, err := host.New(options)

@@ -17,6 +17,7 @@ import (
 
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/freeport"
+	"example.com/raftsteps/shared/internal/toy"
 	"example.com/raftsteps/shared/kv"
 	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/wire"
@@ -46,6 +47,7 @@ var stages = map[string]Stage{
 	"93-log":     {Name: "93-log", About: "A cluster with a log.", Ops: withLog(), New: newForTest, Appointed: true, Dial: dialForTest},
 	"98-changes": {Name: "98-changes", About: "A cluster whose members change.", Ops: withChange(), New: newForTest, Dial: dialForTest},
 	"94-members": {Name: "94-members", About: "A cluster that knows its members.", Ops: withMembers(), New: newForTest, Dial: dialForTest},
+	"96-disk":    {Name: "96-disk", About: "A cluster with a disk.", Ops: toy.Ops, New: toy.New(toy.Flaws{}), Appointed: true, Disk: true, HTTP: true, Dial: dialForTest},
 	"95-elect":   {Name: "95-elect", About: "A cluster without a leader.", Ops: commandsAndStatus(), New: newForTest, Dial: dialForTest},
 }
 

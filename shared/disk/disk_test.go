@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -290,7 +289,7 @@ func TestFailedSyncOfARealFileSticks(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
-	f := &osFile{f: w, syncs: new(atomic.Uint64)}
+	f := &osFile{f: w, syncs: new(syncMeter)}
 	defer f.Close()
 	err = f.Sync()
 	require.ErrorContains(t, err, "nothing written since the last sync can be trusted")

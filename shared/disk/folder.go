@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // lockName is the file in a folder that the process using it has locked.
@@ -36,8 +37,8 @@ type Folder struct {
 	// dir is the folder itself, to be synced.
 	dir *os.File
 
-	// syncs counts the successful syncs of the folder and its files.
-	syncs *atomic.Uint64
+	// syncs counts the syncs of the folder and its files.
+	syncs *syncMeter
 
 	// broken is the first failure of Sync.
 	mu     sync.Mutex
@@ -65,7 +66,7 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 		dir.Close()
 		return nil, owned(path, err)
 	}
-	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: new(atomic.Uint64), places: make(map[string]os.FileInfo)}, nil
+	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: new(syncMeter), places: make(map[string]os.FileInfo)}, nil
 }
 
 // owned adds to an error who owns the folder, if that is why it is not for this
@@ -132,12 +133,19 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one a folder of its own", filepath.Dir(e.Path), by)
 }
 
+// ObserveSyncs lets f know what is synced and how long it took. Several goroutines
+// may call f. Call ObserveSyncs before the folder is used.
+func (d *Folder) ObserveSyncs(f func(path string, took time.Duration)) { d.syncs.observe = f }
+
+// NoSync reports whether every Sync does nothing.
+func (d *Folder) NoSync() bool { return d.noSync }
+
 // Path is the folder's.
 func (d *Folder) Path() string { return d.path }
 
 // Syncs is how often the disk has saved the folder or one of its files since it
 // was opened. With NoSync it stays 0. It is safe for concurrent use.
-func (d *Folder) Syncs() uint64 { return d.syncs.Load() }
+func (d *Folder) Syncs() uint64 { return d.syncs.done.Load() }
 
 // Close releases the folder. Its files stay as they are.
 func (d *Folder) Close() error {
@@ -239,9 +247,7 @@ func (d *Folder) Sync() error {
 	if d.noSync || d.broken != nil {
 		return d.broken
 	}
-	if err := syncFolder(d.dir); err == nil {
-		d.syncs.Add(1)
-	} else {
+	if err := d.syncs.do(d.path, func() error { return syncFolder(d.dir) }); err != nil {
 		d.broken = fmt.Errorf("syncing the folder %s failed, so nothing in it can be trusted before it is opened again: %w", d.path, err)
 	}
 	return d.broken
@@ -285,11 +291,33 @@ func lost(what string) error {
 		"put back what was there and start this server again; if it is gone, never start this server with an empty folder, since it would have forgotten what it promised", what)
 }
 
+// syncMeter watches the syncs of a folder and its files.
+type syncMeter struct {
+	// done counts those that succeeded.
+	done atomic.Uint64
+
+	// observe is told of each one; nil if nobody is.
+	observe func(path string, took time.Duration)
+}
+
+// do carries out one sync.
+func (m *syncMeter) do(path string, sync func() error) error {
+	begun := time.Now()
+	err := sync()
+	if m.observe != nil {
+		m.observe(path, time.Since(begun))
+	}
+	if err == nil {
+		m.done.Add(1)
+	}
+	return err
+}
+
 // osFile is a file of a Folder.
 type osFile struct {
 	f      *os.File
 	noSync bool
-	syncs  *atomic.Uint64
+	syncs  *syncMeter
 
 	// broken is the failure of Sync.
 	broken error
@@ -338,10 +366,8 @@ func (f *osFile) Sync() error {
 	if f.noSync || f.broken != nil {
 		return f.broken
 	}
-	if err := syncData(f.f); err != nil {
+	if err := f.syncs.do(f.Name(), func() error { return syncData(f.f) }); err != nil {
 		f.broken = syncFailed(f.Name(), err)
-	} else {
-		f.syncs.Add(1)
 	}
 	return f.broken
 }

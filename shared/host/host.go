@@ -141,6 +141,10 @@ func (h *Host) build() error {
 	o := h.o
 	h.loop = newLoop(o.ID, h.log, o.Trace)
 	h.loop.push, h.loop.disk = h.server.Batch, o.Disk
+	h.loop.syncs.observe(o.Disk)
+	if o.Config.Leader == 0 {
+		h.loop.syncs.limit = o.Config.ElectionTimeout[0]
+	}
 	room := cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes)
 	h.loop.budget = wire.NewBudget(room)
 	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}

@@ -40,15 +40,15 @@ func TestMetricsCountWhatWasDone(t *testing.T) {
 	w.receive(3, []byte("m2"))
 	w.cut(4, true)
 	require.NoError(t, w.round(1))
-	require.Equal(t, map[string]float64{"host_rounds_total": 1, "host_inputs_total": 5, "host_answers_total": 3}, counted(t, w.metrics))
+	require.Equal(t, map[string]float64{"host_rounds_total": 1, "host_inputs_total": 5, "host_answers_total": 3, "host_fsync_seconds": 0}, counted(t, w.metrics))
 	w.receive(4, []byte("cut"))
 	require.NoError(t, w.round(2))
-	require.Equal(t, map[string]float64{"host_rounds_total": 2, "host_inputs_total": 5, "host_answers_total": 3}, counted(t, w.metrics))
+	require.Equal(t, map[string]float64{"host_rounds_total": 2, "host_inputs_total": 5, "host_answers_total": 3, "host_fsync_seconds": 0}, counted(t, w.metrics))
 	w.server.waiting = nil
 	w.ask("d")
 	w.server.flush = func() error { return io.ErrShortWrite }
 	require.Error(t, w.round(0))
-	require.Equal(t, map[string]float64{"host_rounds_total": 3, "host_inputs_total": 6, "host_answers_total": 3}, counted(t, w.metrics), "no answer has left")
+	require.Equal(t, map[string]float64{"host_rounds_total": 3, "host_inputs_total": 6, "host_answers_total": 3, "host_fsync_seconds": 0}, counted(t, w.metrics), "no answer has left")
 }
 
 // A host speaks HTTP on its address, shows its metrics there, and answers to the

@@ -111,6 +111,7 @@ type loop struct {
 	workers errgroup.Group
 
 	metrics metrics
+	syncs   syncs
 
 	// batch is what the present round takes, answers what it answers.
 	batch   []input
@@ -138,6 +139,7 @@ type loop struct {
 func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
 	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics(), ended: make(chan struct{})}
 	l.room.L = &l.mu
+	l.syncs.metrics, l.syncs.log = l.metrics, log
 	return l
 }
 
@@ -259,10 +261,14 @@ func (l *loop) round(ticks int) error {
 	for range ticks {
 		l.node.Tick()
 	}
+	begun := time.Now()
+	l.syncs.begin()
 	if err := l.node.Flush(); err != nil {
 		return err
 	}
-	if err := l.checkDisk(time.Now()); err != nil {
+	now := time.Now()
+	l.syncs.end(now.Sub(begun), now)
+	if err := l.checkDisk(now); err != nil {
 		return err
 	}
 	if len(l.answers) == 0 {

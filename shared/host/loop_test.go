@@ -323,6 +323,39 @@ func TestAFileThatIsGoneStopsTheServer(t *testing.T) {
 	require.Empty(t, w.said)
 }
 
+// A sync that is longer than the election timeout is said, and not every time. One
+// of work beside the server is not: it keeps no heartbeat waiting.
+func TestASlowDiskIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		w := newWorld(nil)
+		w.syncs.log = textLog(&out)
+		w.syncs.limit = 150 * time.Millisecond
+		var wait, beside time.Duration
+		w.server.flush = func() error {
+			time.Sleep(wait)
+			w.syncs.took("n1/journal", wait)
+			w.syncs.took("n1/snapshot.written", beside)
+			return nil
+		}
+		rounds := func(n int) int {
+			out.Reset()
+			for range n {
+				require.NoError(t, w.round(1))
+			}
+			return strings.Count(out.String(), "fsync took longer than the election timeout")
+		}
+		wait, beside = 149*time.Millisecond, time.Second
+		require.Zero(t, rounds(100))
+		wait, beside = 600*time.Millisecond, time.Millisecond
+		require.Equal(t, 1, rounds(10))
+		require.Contains(t, out.String(), "file=n1/journal took=600ms election_timeout=150ms")
+		require.Equal(t, 1, rounds(10), "10 seconds are over")
+		w.syncs.limit = 0
+		require.Zero(t, rounds(100), "nobody is elected")
+	})
+}
+
 // A full inbox is a definite answer, not a wait.
 func TestFullInboxIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

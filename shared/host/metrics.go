@@ -7,6 +7,7 @@ type metrics struct {
 	rounds  prometheus.Counter
 	inputs  prometheus.Counter
 	answers prometheus.Counter
+	syncs   prometheus.Histogram
 }
 
 func newMetrics() metrics {
@@ -17,9 +18,13 @@ func newMetrics() metrics {
 		rounds:  counter("host_rounds_total", "How often the server flushed what had come; each writes to its disk at most once."),
 		inputs:  counter("host_inputs_total", "Requests of clients and messages of peers that the server has taken."),
 		answers: counter("host_answers_total", "Requests of clients that the server has answered."),
+		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "host_fsync_seconds", Help: "How long each fsync of a file or of the data folder took.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
 	}
 }
 
 func (m metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.rounds, m.inputs, m.answers}
+	return []prometheus.Collector{m.rounds, m.inputs, m.answers, m.syncs}
 }

@@ -78,6 +78,20 @@ func TestASnapshotIsTakenWhenTheJournalHasGrown(t *testing.T) {
 	}
 }
 
+// The journal that takes the place of the old one holds the vote.
+func TestTheVoteOutlivesASnapshot(t *testing.T) {
+	w := lead(t, 1)
+	w.fill(100)
+	w.work()
+	before := w.status()
+	require.NotZero(t, before.Snapshot)
+	require.Equal(t, raft.ID(1), before.VotedFor)
+	w.disk.CrashWorst()
+	again := start(t, 1, w.disk).status()
+	require.Equal(t, before.CurrentTerm, again.CurrentTerm)
+	require.Equal(t, before.VotedFor, again.VotedFor)
+}
+
 // A journal stays bounded however long the server lives.
 func TestTheJournalStaysBounded(t *testing.T) {
 	w := lead(t, 1)

@@ -120,12 +120,14 @@ func TestFolderIsMadeWithThoseAboveIt(t *testing.T) {
 	d, err := OpenFolder(path, Options{})
 	require.NoError(t, err)
 	require.Equal(t, path, d.Path())
+	require.EqualValues(t, 3, d.Syncs(), "each name is synced in the folder above it, or a power cut may take it away")
 	put(t, d, "a", "1")
 	require.NoError(t, d.Close())
 
 	d, err = OpenFolder(path, Options{})
 	require.NoError(t, err)
 	require.Equal(t, "1", get(t, d, "a"))
+	require.Zero(t, d.Syncs(), "nothing is new")
 	require.NoError(t, d.Close())
 
 	_, err = OpenFolder(filepath.Join(path, "a"), Options{})

@@ -54,7 +54,8 @@ type Folder struct {
 // it creates only its owner can read: it holds the data.
 // If another process uses it, the error is a *LockedError.
 func OpenFolder(path string, o Options) (*Folder, error) {
-	if err := makeFolder(path, o); err != nil {
+	syncs := new(syncMeter)
+	if err := makeFolder(path, o, syncs); err != nil {
 		return nil, fmt.Errorf("creating the folder %s: %w", path, err)
 	}
 	dir, err := os.Open(path)
@@ -66,7 +67,7 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 		dir.Close()
 		return nil, owned(path, err)
 	}
-	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: new(syncMeter), places: make(map[string]os.FileInfo)}, nil
+	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: syncs, places: make(map[string]os.FileInfo)}, nil
 }
 
 // owned adds to an error who owns the folder, if that is why it is not for this
@@ -89,7 +90,7 @@ func userName(id int) string {
 
 // makeFolder creates a folder and those above it, and syncs each one's name
 // in the folder above.
-func makeFolder(path string, o Options) error {
+func makeFolder(path string, o Options, syncs *syncMeter) error {
 	if info, err := os.Stat(path); err == nil {
 		if !info.IsDir() {
 			return errors.New("there is a file of that name")
@@ -98,7 +99,7 @@ func makeFolder(path string, o Options) error {
 	}
 	parent := filepath.Dir(path)
 	if parent != path {
-		if err := makeFolder(parent, o); err != nil {
+		if err := makeFolder(parent, o, syncs); err != nil {
 			return err
 		}
 	}
@@ -113,7 +114,7 @@ func makeFolder(path string, o Options) error {
 		return err
 	}
 	defer dir.Close()
-	return syncFolder(dir)
+	return syncs.do(parent, func() error { return syncFolder(dir) })
 }
 
 // LockedError says that a folder is in use.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -84,6 +85,42 @@ func TestACrashLeavesAJournalOrItsSuccessor(t *testing.T) {
 			bases[saved.Base.Index]++
 		}
 	}
+}
+
+// A successor that nothing is added to is on the disk as it is, with the vote, however
+// long it is: Replace syncs the folder only.
+func TestASuccessorIsSyncedWhenItIsMade(t *testing.T) {
+	for _, bytes := range []int{1, 3*pace + 100} {
+		d := disk.NewSim("n1")
+		j := longJournal(t, d)
+		var entries []Entry
+		for i, term := range []uint64{2, 2, 3} {
+			entries = append(entries, Entry{Index: uint64(i + 3), Term: term, Command: fmt.Appendf(nil, `"%0*d"`, bytes/3, i)})
+		}
+		next, err := j.Successor(State{Term: 3, Vote: 2}, Base{Index: 2, Term: 1}, entries)
+		require.NoError(t, err)
+		old, err := j.Replace(next)
+		require.NoError(t, err)
+		require.NoError(t, old.Close())
+		d.CrashWorst()
+		_, saved, err := Open(d, "journal", Header{Stage: "s", Cluster: "c", ID: 1})
+		require.NoError(t, err)
+		require.Equal(t, State{Term: 3, Vote: 2}, saved.State)
+		require.Equal(t, Base{Index: 2, Term: 1}, saved.Base)
+		require.Len(t, saved.Entries, 3)
+		require.Equal(t, entries[2].Command, saved.Entries[2].Command)
+	}
+}
+
+// A rewritten journal keeps the vote.
+func TestARewrittenJournalKeepsTheVote(t *testing.T) {
+	d := disk.NewSim("n1")
+	j := longJournal(t, d)
+	require.NoError(t, j.Rewrite(State{Term: 3, Vote: 2}, Base{Index: 5, Term: 3}, nil))
+	d.CrashWorst()
+	_, saved, err := Open(d, "journal", Header{Stage: "s", Cluster: "c", ID: 1})
+	require.NoError(t, err)
+	require.Equal(t, State{Term: 3, Vote: 2}, saved.State)
 }
 
 func TestASuccessorThatIsNotUpToDateIsRefused(t *testing.T) {

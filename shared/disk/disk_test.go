@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -207,6 +208,22 @@ func TestFolderOfAnotherUser(t *testing.T) {
 // ownerTestFolder has the folder for the second process.
 const ownerTestFolder = "DISK_TEST_OWNER"
 
+// A lock of an earlier program names no user, and a lock that is just taken nobody.
+func TestHolder(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                       "another process",
+		"12\n":                   "process 12",
+		"12 alice (user 1000)\n": "process 12 of alice (user 1000)",
+	} {
+		path := filepath.Join(t.TempDir(), "lock")
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		f, err := os.Open(path)
+		require.NoError(t, err)
+		defer f.Close()
+		require.Equal(t, want, Holder(f))
+	}
+}
+
 func TestFolderRefusesOtherNames(t *testing.T) {
 	d, err := OpenFolder(t.TempDir(), Options{NoSync: true})
 	require.NoError(t, err)
@@ -225,8 +242,7 @@ func TestFolderBelongsToOneProcess(t *testing.T) {
 		_, err := OpenFolder(path, Options{})
 		var locked *LockedError
 		require.ErrorAs(t, err, &locked)
-		require.Equal(t, strconv.Itoa(os.Getppid()), locked.PID)
-		require.ErrorContains(t, err, "is in use by process "+locked.PID)
+		require.ErrorContains(t, err, fmt.Sprintf("is in use by process %d of %s: ", os.Getppid(), userName(os.Geteuid())))
 		return
 	}
 	path := t.TempDir()

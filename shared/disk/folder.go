@@ -60,19 +60,19 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 	}
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil, owned(path, err)
+		return nil, Owned(path, err)
 	}
 	lock, err := lockFile(filepath.Join(path, lockName))
 	if err != nil {
 		dir.Close()
-		return nil, owned(path, err)
+		return nil, Owned(path, err)
 	}
 	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: syncs, places: make(map[string]os.FileInfo)}, nil
 }
 
-// owned adds to an error who owns the folder, if that is why it is not for this
-// process.
-func owned(path string, err error) error {
+// Owned adds to an error who owns a folder, if that is why this process may not use
+// it.
+func Owned(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -122,16 +122,12 @@ type LockedError struct {
 	// Path is the folder's lock file.
 	Path string
 
-	// PID is the process that has it, or "" if that is unknown.
-	PID string
+	// Holder is the process that has locked it, as Holder describes it.
+	Holder string
 }
 
 func (e *LockedError) Error() string {
-	by := "another process"
-	if e.PID != "" {
-		by = "process " + e.PID
-	}
-	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one a folder of its own", filepath.Dir(e.Path), by)
+	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one a folder of its own", filepath.Dir(e.Path), e.Holder)
 }
 
 // ObserveSyncs lets f know what is synced and how long it took. Several goroutines

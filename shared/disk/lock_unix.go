@@ -5,15 +5,12 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"syscall"
 )
 
 // lockFile opens a file and locks it until it is closed, or its process ends
-// in whatever way. The file holds the process's number, for the message to the
-// next one.
+// in whatever way. The file says which process that is.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -21,18 +18,15 @@ func lockFile(path string) (*os.File, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		text, _ := io.ReadAll(io.LimitReader(f, 20))
+		holder := Holder(f)
 		f.Close()
-		return nil, &LockedError{Path: path, PID: strings.TrimSpace(string(text))}
+		return nil, &LockedError{Path: path, Holder: holder}
 	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
-	// The number is a courtesy: a disk too full to take it does not matter.
-	if f.Truncate(0) == nil {
-		fmt.Fprintln(f, os.Getpid())
-	}
+	WriteHolder(f)
 	return f, nil
 }
 

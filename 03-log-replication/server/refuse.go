@@ -17,9 +17,9 @@ const (
 	// started with: no cluster holds that many elections, and a term near the end
 	// of its range would be the last. termsPerTick is how much more is accepted
 	// with each tick. So a server that was led far ahead is out of the reach of the
-	// others for a while, and never for good.
+	// others for a few seconds, and the terms last for a century of that.
 	maxTermJump  = 1 << 32
-	termsPerTick = 1 << 20
+	termsPerTick = 1 << 24
 
 	// refusalInterval is how long a peer's second message of a kind is refused
 	// without a word, and maxRefusals how many kinds of all peers are remembered.

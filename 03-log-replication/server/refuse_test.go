@@ -112,7 +112,7 @@ func TestATermThatIsTooHighIsRefused(t *testing.T) {
 	require.Len(t, w.events, 4)
 	require.Len(t, w.logged, 2, "each kind once")
 	require.Contains(t, w.logged[0], "its term 4611686018427387904 is implausibly high: n1 is in term")
-	require.Contains(t, w.logged[0], "unless n2 is stopped, n1 follows it in 1193046h28m16s")
+	require.Contains(t, w.logged[0], "unless n2 is stopped, n1 follows it in 763549h44m27s")
 }
 
 // Three messages lead a server far ahead, and not out of the reach of the others:

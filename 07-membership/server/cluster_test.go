@@ -28,10 +28,6 @@ type cluster struct {
 
 	// sent are the messages on their way.
 	sent []sent
-
-	// lost counts the servers that have stopped because their disks had lost
-	// entries.
-	lost int
 }
 
 type sent struct {
@@ -42,7 +38,7 @@ type sent struct {
 // newCluster returns a cluster that begins with some members; none runs yet.
 func newCluster(t testing.TB, members int) *cluster {
 	c := &cluster{t: t, disks: make(map[uint64]*disk.Sim), servers: make(map[uint64]*Server)}
-	c.config = node.Config{Cluster: "north", Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}}
+	c.config = node.Config{Cluster: "north", Leader: 1, Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}}
 	for i := range members {
 		c.config.Members = append(c.config.Members, member(uint64(i+1)))
 	}
@@ -83,11 +79,17 @@ func (c *cluster) stop(ids ...uint64) {
 func (c *cluster) run() {
 	c.t.Helper()
 	for range 100 {
-		for _, id := range slices.Sorted(maps.Keys(c.servers)) {
-			c.servers[id].Tick()
-		}
-		c.settle()
+		c.tick()
 	}
+}
+
+// tick lets a tick pass.
+func (c *cluster) tick() {
+	c.t.Helper()
+	for _, id := range slices.Sorted(maps.Keys(c.servers)) {
+		c.servers[id].Tick()
+	}
+	c.settle()
 }
 
 // settle delivers messages until there are none. A server that finds its disk to
@@ -109,27 +111,48 @@ func (c *cluster) settle() {
 	}
 }
 
-// flush lets a server carry out what it has to. If it ends because its disk has
-// lost entries, it stops.
+// flush lets a server carry out what it has to. One that finds that its disk has
+// lost entries stops.
 func (c *cluster) flush(id uint64) {
 	c.t.Helper()
 	err := c.servers[id].Flush()
-	if lost := (raft.Contradiction{}); errors.As(err, &lost) && lost.Forgot {
-		c.lost++
+	if why := (raft.Contradiction{}); errors.As(err, &why) && why.Forgot {
 		c.stop(id)
 		return
 	}
 	require.NoError(c.t, err)
 }
 
-// leader returns the server that leads, or nil.
-func (c *cluster) leader() *Server {
+// leader returns the server that leads the newest term, or nil.
+func (c *cluster) leader() (leader *Server) {
 	for _, id := range slices.Sorted(maps.Keys(c.servers)) {
-		if s := c.servers[id]; s.rules.Status().Role == raft.Leader {
-			return s
+		status := c.servers[id].rules.Status()
+		if status.Role == raft.Leader && (leader == nil || status.CurrentTerm > leader.rules.Status().CurrentTerm) {
+			leader = c.servers[id]
 		}
 	}
-	return nil
+	return leader
+}
+
+// put writes a value. If its leader falls, the next one is asked.
+func (c *cluster) put(key, value string) {
+	c.t.Helper()
+	for range 30 {
+		done := false
+		if l := c.leader(); l != nil {
+			r := api.Request{ID: 1, Op: "put", Key: key, Value: value}
+			l.Request(r, func(response api.Response) { done = response.Error == nil })
+			for i := 0; i < 100 && !done; i++ {
+				c.tick()
+			}
+		}
+		if done {
+			return
+		}
+		c.run()
+		c.elect()
+	}
+	require.Fail(c.t, "nobody commits", c.words())
 }
 
 // ask asks the leader, and returns its answer once a second has passed.
@@ -144,4 +167,40 @@ func (c *cluster) ask(text string) api.Response {
 	require.Len(c.t, given, 1)
 	require.Nil(c.t, given[0].Error)
 	return given[0]
+}
+
+// elect lets time pass until a server leads.
+func (c *cluster) elect() {
+	c.t.Helper()
+	for range 30 {
+		if c.leader() != nil {
+			return
+		}
+		c.run()
+	}
+	require.Fail(c.t, "nobody leads", c.words())
+}
+
+// base is the index before the first entry of a server's log.
+func base(s *Server) raft.Index {
+	at, _ := s.rules.Saved()
+	return at.Index
+}
+
+// covered is the last entry that a server's snapshot covers.
+func covered(s *Server) (index, term uint64) {
+	at := s.rules.Status().Snapshot
+	return uint64(at.Index), uint64(at.Term)
+}
+
+// round is a field of AppendEntries and its reply.
+func round(n uint64) string { return fmt.Sprintf(`,"round":%d`, n) }
+
+// words describes the servers.
+func (c *cluster) words() string {
+	text := ""
+	for _, id := range slices.Sorted(maps.Keys(c.servers)) {
+		text += fmt.Sprintf("\nn%d: %+v", id, c.servers[id].rules.Status())
+	}
+	return text
 }

@@ -11,7 +11,7 @@ var scenarios = scenario.Stage{
 	Name:     "04-smart-client",
 	New:      server.New,
 	Ops:      server.Ops,
-	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply"},
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "wiped-follower", "restored-backup", "lost-reply"},
 	Fails:    []string{"leader-crash", "partitioned-leader", "stale-read"},
 
 	// A person appoints the leader.

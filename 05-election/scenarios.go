@@ -11,6 +11,6 @@ var scenarios = scenario.Stage{
 	Name:     "05-election",
 	New:      server.New,
 	Ops:      server.Ops,
-	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "wiped-follower", "restored-backup", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "chaos"},
 	Fails:    []string{"bounded-log", "lagging-follower", "grow", "shrink", "replace", "removed-server", "partial-partition"},
 }

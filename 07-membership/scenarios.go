@@ -12,5 +12,5 @@ var scenarios = scenario.Stage{
 	New:      server.New,
 	Compacts: true,
 	Ops:      server.Ops,
-	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "bounded-log", "lagging-follower", "crash-in-snapshot", "grow", "shrink", "replace", "removed-server", "partial-partition", "hand-over", "crash-in-change", "chaos"},
+	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "wiped-follower", "restored-backup", "lost-reply", "leader-crash", "partitioned-leader", "split-vote", "stale-read", "bounded-log", "lagging-follower", "crash-in-snapshot", "grow", "shrink", "replace", "removed-server", "partial-partition", "hand-over", "crash-in-change", "chaos"},
 }

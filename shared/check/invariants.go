@@ -227,6 +227,9 @@ type watched struct {
 	// flush; noIndex if none has.
 	dirty uint64
 
+	// replaced is set once its disk has lost what it had saved.
+	replaced bool
+
 	// torn is set if the last flush failed: some of it may be on the disk.
 	torn bool
 
@@ -299,6 +302,14 @@ func (c *Invariants) Stopped(id uint64, torn bool) {
 	if torn && w.now.Role == node.Leader {
 		c.died = append(c.died, death{w.now.Term, cloneVoters(w.now.Config)})
 	}
+}
+
+// Replaced says that the disk of a server that is down was emptied, or gave way to
+// an older copy. The log that was on it is not demanded any longer, nor is what a
+// leader believes of it; a vote that it once gave still holds (I2).
+func (c *Invariants) Replaced(id uint64) {
+	w := c.server(id)
+	w.savedTerm, w.savedVote, w.savedSnap, w.saved, w.replaced = 0, 0, 0, cachedLog{}, true
 }
 
 // server returns the memory of a server; they are kept in the order of IDs.

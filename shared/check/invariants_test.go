@@ -436,6 +436,20 @@ func TestI12WhatWasSavedIsThereAfterARestart(t *testing.T) {
 	s.breaks(3, "I12")
 }
 
+// What was on a disk that was replaced is not demanded, but the vote still is.
+func TestAReplacedDiskMayLackWhatWasSaved(t *testing.T) {
+	s := reign(t)
+	s.c.Stopped(3, false)
+	s.c.Replaced(3)
+	s.n[3].log, s.n[3].Term, s.n[3].Vote = nil, 0, 0
+	s.n[3].Commit, s.n[3].Applied = 0, 0
+	s.c.Started(3)
+	s.fine(3)
+	s.fine(1)
+	s.n[3].Term, s.n[3].Vote = s.n[1].Term, 2
+	s.breaks(3, "I2")
+}
+
 func TestI12WhatWasNotSavedMayBeGone(t *testing.T) {
 	s := reign(t)
 	s.n[3].log = append(s.n[3].log, entry(1, "c"))

@@ -345,7 +345,7 @@ func (c *Invariants) checkProgress(w *watched, _ node.Inspector) error {
 				node.Name(w.id), p.Match, p.Next, p.ID, w.now.Last)
 		}
 		other := c.server(p.ID)
-		if p.Match == 0 || other.savedTerm != w.now.Term {
+		if p.Match == 0 || other.savedTerm != w.now.Term || other.replaced {
 			continue
 		}
 		if chain, known := w.log.chainAt(p.Match); known && !other.holds(&other.saved, p.Match, chain) {

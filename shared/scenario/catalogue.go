@@ -79,6 +79,21 @@ var catalogue = []Scenario{
 		moves:  []string{"power_cuts_in_flush", "restarts"},
 		script: crashInWrite,
 	}, {
+		Name:   "wiped-follower",
+		Claim:  "a follower whose disk was emptied stops and says so, and the others go on and lose nothing",
+		Needs:  "a disk",
+		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
+		moves:  []string{"replaced", "crashes", "restarts", "stops"},
+		script: wipedFollower,
+	}, {
+		Name:   "restored-backup",
+		Claim:  "a follower that was given an older copy of its disk stops and says so, and the others go on and lose nothing",
+		Needs:  "a disk",
+		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
+		moves:  []string{"replaced", "crashes", "restarts", "stops"},
+		config: compactSoon,
+		script: restoredBackup,
+	}, {
 		Name:   "lost-reply",
 		Claim:  "the answer to an append is lost, the client asks again, and the append is applied once",
 		Needs:  "a client that retries",

@@ -49,6 +49,10 @@ type run struct {
 	// calm says that the disasters of a chaos have ended.
 	calm bool
 
+	// acknowledged is what was last acknowledged under each key to put and
+	// mustWrite.
+	acknowledged map[string]string
+
 	// writes are the commands that servers have applied, if somebody listens.
 	writes []write
 
@@ -150,7 +154,9 @@ func (r *run) doAs(c *sim.Client, server uint64, q api.Request) (api.Response, *
 func (r *run) put(server uint64, key, value string) {
 	if _, err := r.do(server, api.Request{Op: kv.Put, Key: key, Value: value}); err != nil {
 		r.breaks(Unavailable, "%s does not take put %s=%s: %v", node.Name(server), key, value, err)
+		return
 	}
+	r.acknowledged[key] = value
 }
 
 // tryPut asks for a write that may fail, and returns at once.
@@ -185,6 +191,7 @@ func (r *run) mustWrite(key, value string) {
 	if !r.write(key, value, leaderTime) && !r.over() {
 		r.breaks(Unavailable, "no server takes put %s=%s within %v, though %s", key, value, leaderTime, whoRuns(r.w.Running()))
 	}
+	r.acknowledged[key] = value
 }
 
 // someone is a running server.

@@ -248,7 +248,7 @@ func Play(s Stage, name string, seed uint64, sink trace.Sink) (Result, error) {
 }
 
 func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error) {
-	r := &run{stage: s, story: story, seed: seed, invariants: check.NewInvariants(), wire: &tripwire{}}
+	r := &run{stage: s, story: story, seed: seed, invariants: check.NewInvariants(), wire: &tripwire{}, acknowledged: map[string]string{}}
 	if sink != nil {
 		r.logs.listened = true
 		sink = trace.Tee(sink, r.remember)

@@ -42,6 +42,9 @@ type Counters struct {
 	// Retired are machines that are gone for good.
 	Retired int `json:"retired"`
 
+	// Replaced are disks that were emptied, or gave way to an older copy.
+	Replaced int `json:"replaced"`
+
 	// Pauses and ClockJumps are what happened to time.
 	Pauses     int `json:"pauses"`
 	ClockJumps int `json:"clock_jumps"`

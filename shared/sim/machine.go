@@ -194,6 +194,7 @@ func (w *World) start(m *machine) error {
 	// Each server's ticks come at moments of their own.
 	e := w.queue.add(w.now+time.Duration(w.rng.Int64N(int64(node.TickInterval))), evTick)
 	e.id, e.life = m.id, life
+	w.greet(m)
 	return nil
 }
 
@@ -215,13 +216,6 @@ func (w *World) Restart(id uint64) error {
 	}
 	w.counters.Restarts++
 	return w.start(m)
-}
-
-// Wipe puts an empty disk in place of that of a machine that is down.
-func (w *World) Wipe(id uint64) {
-	m := w.machine(id)
-	m.disk = disk.NewSim(node.Name(id))
-	w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its disk is replaced by an empty one"})
 }
 
 // Crash ends a server as kill -9 does: its memory is gone, its machine goes on
@@ -248,6 +242,18 @@ func (w *World) PowerCut(ids ...uint64) {
 			w.down(m, false)
 		}
 		w.crashDisk(m)
+	}
+}
+
+// ReplaceDisk puts another disk into a machine whose server is down: an empty one,
+// or an older Clone of its own. Watchers that have a method Replaced are told.
+func (w *World) ReplaceDisk(id uint64, d *disk.Sim) {
+	w.machine(id).disk = d
+	w.counters.Replaced++
+	for _, watcher := range w.options.Watchers {
+		if r, ok := watcher.(interface{ Replaced(id uint64) }); ok {
+			r.Replaced(id)
+		}
 	}
 }
 

@@ -189,6 +189,23 @@ func (w *World) meet(m, from *machine, now disk.Incarnation) string {
 	return err.Error()
 }
 
+// greet lets a server that starts meet all those that it can reach, as the links of
+// package wire do: they shake hands before there is a message to send.
+func (w *World) greet(m *machine) {
+	for _, other := range w.machines {
+		if other == m || other.server == nil || other.paused || !m.linked[other.id] || w.link(m.id, other.id).cut || w.link(other.id, m.id).cut {
+			continue
+		}
+		w.meet(m, other, other.peers.Own())
+		if m.server == nil {
+			return
+		}
+		if other.server != nil {
+			w.meet(other, m, m.peers.Own())
+		}
+	}
+}
+
 // disown ends a server that another one knows with another disk.
 func (w *World) disown(m *machine, by uint64, known disk.Incarnation) {
 	_, changes := w.options.Ops[api.Change]

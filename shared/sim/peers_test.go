@@ -20,10 +20,11 @@ type keeper struct {
 
 func (k keeper) Incarnation() disk.Incarnation { return k.own }
 
-// keepers is a world of three servers with disks, and what they have heard.
+// keepers is a world of three servers with disks and a spare machine, and what they
+// have heard.
 func keepers(t *testing.T, to map[uint64]uint64) (*World, map[string]int) {
 	heard := make(map[string]int)
-	w, err := New(Options{Seed: 1, Servers: 3, Ops: toy.Ops, New: func(w node.World) (node.Server, error) {
+	w, err := New(Options{Seed: 1, Servers: 3, Spare: 1, Ops: toy.Ops, New: func(w node.World) (node.Server, error) {
 		j, _, err := journal.Open(w.Disk, "journal", journal.Header{ID: w.ID, Incarnation: disk.Draw(w.Rand)})
 		if err != nil {
 			return nil, err
@@ -51,11 +52,15 @@ func TestAWipedServerIsDisowned(t *testing.T) {
 
 		w.Crash(3)
 		w.RunFor(100 * time.Millisecond) // what is on its way arrives
-		w.Wipe(3)
+		w.ReplaceDisk(3, disk.NewSim("n3"))
 		clear(to)
 		to[speaker] = 4 - speaker
 		clear(heard)
+		w.Isolate(3)
 		require.NoError(t, w.Restart(3))
+		w.RunFor(100 * time.Millisecond)
+		require.True(t, w.Up(3), "it has met nobody")
+		w.HealAll()
 		w.RunFor(100 * time.Millisecond)
 		require.NoError(t, w.Err())
 		require.Empty(t, heard)
@@ -65,31 +70,42 @@ func TestAWipedServerIsDisowned(t *testing.T) {
 	}
 }
 
+// A server that starts meets the others before there is a message to send.
+func TestAWipedServerIsDisownedWhenItStarts(t *testing.T) {
+	w, _ := keepers(t, nil)
+	w.Crash(3)
+	w.ReplaceDisk(3, disk.NewSim("n3"))
+	require.NoError(t, w.Restart(3))
+	require.ErrorContains(t, w.Ended(3), "n3 has lost its disk: n1 knows it with incarnation")
+}
+
 // One that has never met the server cannot tell.
 func TestAStrangerTakesAnyDisk(t *testing.T) {
-	to := map[uint64]uint64{3: 1}
+	to := map[uint64]uint64{}
 	w, heard := keepers(t, to)
-	w.RunFor(100 * time.Millisecond)
-	w.Crash(3)
-	w.RunFor(100 * time.Millisecond)
-	w.Wipe(3)
-	to[3] = 2
+	for id := range uint64(3) {
+		w.Crash(id + 1)
+	}
+	w.ReplaceDisk(3, disk.NewSim("n3"))
+	to[4] = 3
 	require.NoError(t, w.Restart(3))
+	require.NoError(t, w.Restart(4))
 	w.RunFor(100 * time.Millisecond)
-	require.NotZero(t, heard["3→2"])
+	require.NotZero(t, heard["4→3"])
 	require.Empty(t, w.Stops())
 }
 
 // A power cut while a peer is written down is one of the machine, not an error.
 func TestAPowerCutWhileAPeerIsMet(t *testing.T) {
-	to := map[uint64]uint64{3: 1}
+	to := map[uint64]uint64{4: 1}
 	w, heard := keepers(t, to)
 	w.PowerCutAt(1, 2)
+	require.NoError(t, w.Restart(4))
 	w.RunFor(100 * time.Millisecond)
 	require.NoError(t, w.Err())
 	require.False(t, w.Up(1))
 	require.Empty(t, w.Stops())
 	require.NoError(t, w.Restart(1))
 	w.RunFor(100 * time.Millisecond)
-	require.NotZero(t, heard["3→1"])
+	require.NotZero(t, heard["4→1"])
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/internal/toy"
 	"example.com/raftsteps/shared/node"
 )
@@ -123,3 +124,36 @@ func (r refuser) Request(q api.Request, reply func(api.Response)) {
 	*r.asked++
 	reply(api.Failed(q.ID, &api.Error{Code: api.Refused, Message: "no change is under way", Definite: true}))
 }
+
+// A machine that is given another disk starts on that one, and the watchers hear of
+// it.
+func TestReplacedDisks(t *testing.T) {
+	w := world(t, 1, toy.Flaws{}, nil)
+	told := &replacements{}
+	w.options.Watchers = append(w.options.Watchers, told)
+	_, err := w.Client(1).Put(1, "x", "1")
+	require.NoError(t, err)
+	w.RunFor(time.Second)
+	for _, d := range []*disk.Sim{w.Disk(2).Clone(), disk.NewSim("n2")} {
+		w.Crash(2)
+		w.ReplaceDisk(2, d)
+		require.Same(t, d, w.Disk(2))
+		before := d.Stats().Ops
+		require.NoError(t, w.Restart(2))
+		w.RunFor(time.Second)
+		_, err = w.Client(1).Put(1, "x", "2")
+		require.NoError(t, err)
+		w.RunFor(time.Second)
+		require.Greater(t, d.Stats().Ops, before)
+	}
+	require.Equal(t, []uint64{2, 2}, told.of)
+	require.Equal(t, 2, w.Counters().Replaced)
+}
+
+// replacements notes whose disks were replaced.
+type replacements struct{ of []uint64 }
+
+func (r *replacements) Started(uint64)                          {}
+func (r *replacements) Stopped(uint64, bool)                    {}
+func (r *replacements) Stepped(uint64, node.Server, bool) error { return nil }
+func (r *replacements) Replaced(id uint64)                      { r.of = append(r.of, id) }

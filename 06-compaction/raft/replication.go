@@ -105,11 +105,11 @@ func (r *Raft) broadcast() {
 func (r *Raft) sendAppendEntries(to ID) {
 	p := r.progress[to]
 	p.sentRound = r.reads.round
-	if r.needsSnapshot(p) {
+	if r.needsSnapshot(p) && p.transfer.sent < patience {
 		r.sendSnapshot(to)
 		return
 	}
-	prev := p.nextIndex - 1
+	prev := max(p.nextIndex-1, r.log.base())
 	m := AppendEntries{PrevLogIndex: prev, PrevLogTerm: r.log.term(prev), Matched: prev > 0 && prev == p.matchIndex, LeaderCommit: r.commitIndex, Round: r.reads.round}
 	if !p.probed && p.nextIndex-p.matchIndex <= maxInFlight {
 		m.Entries = r.log.batch(p.nextIndex, r.options.MaxBatch)
@@ -205,6 +205,9 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 		return
 	}
 	p.round = max(p.round, m.Round)
+	if p.transfer.sent >= patience {
+		p.transfer.sent = 0
+	}
 	r.confirmReads()
 	if m.Success {
 		p.matchIndex = max(p.matchIndex, m.MatchIndex)

@@ -54,13 +54,14 @@ type transfer struct {
 	// offset is where the next chunk begins.
 	offset uint64
 
-	// sent is how often that chunk was sent, and waiting is true from then until
-	// the next heartbeat.
+	// sent is how often that chunk was sent, or another since the server was last
+	// heard from; waiting is true from then until the next heartbeat.
 	sent    int
 	waiting bool
 }
 
-// patience is how often a chunk is sent before its receiver counts as gone.
+// patience is how often a chunk is sent before its receiver counts as gone. From
+// then on it is sent heartbeats without entries, until it answers one.
 const patience = 10
 
 // sendSnapshot sends the chunk that a follower lacks: once, and again with each
@@ -68,10 +69,10 @@ const patience = 10
 func (r *Raft) sendSnapshot(to ID) {
 	p := r.progress[to]
 	if p.transfer.snapshot != r.snapshot {
-		p.transfer = transfer{snapshot: r.snapshot}
+		p.transfer = transfer{snapshot: r.snapshot, sent: p.transfer.sent}
 		r.explain(Reason{Rule: SentSnapshot, Peer: to, Index: p.nextIndex, Mine: r.snapshot})
 	}
-	p.probing = true
+	p.probing, p.probed = true, true
 	if !p.transfer.waiting {
 		p.transfer.waiting, p.transfer.sent = true, p.transfer.sent+1
 		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, MatchIndex: p.matchIndex, Offset: p.transfer.offset})

@@ -405,6 +405,15 @@ func TestANewerSnapshotBeginsAnew(t *testing.T) {
 	require.False(t, r.Sending(), "it does not answer")
 
 	r.Compact(6, 5)
+	for range patience {
+		out := beat(r)
+		accept(r, 3, 6)
+		require.Empty(t, out.chunksTo(2), "a server that may be down costs no chunks")
+		require.Len(t, out.to(2), 1)
+		require.Empty(t, out.to(2)[0].Entries)
+	}
+	r.Step(from(r, 2, AppendEntriesReply{Refused: 5, ConflictIndex: 1}))
+	takeAll(r)
 	require.Equal(t, []InstallSnapshot{{LastIncluded: Position{5, 6}}}, beat(r).chunksTo(2))
 	require.True(t, r.Sending())
 	r.Step(from(r, 2, InstallSnapshotReply{LastIncluded: Position{2, 4}, Offset: 20}))

@@ -33,6 +33,9 @@ type Server struct {
 	rules *naive.Naive
 	store *kv.Store
 
+	// refused are the senders of messages that make no sense.
+	refused map[uint64]bool
+
 	// waiting are the clients to be answered, by the number of their command.
 	waiting map[naive.Seq]waiter
 
@@ -66,6 +69,7 @@ func New(w node.World) (node.Server, error) {
 		}),
 		store:   kv.NewStore(),
 		waiting: make(map[naive.Seq]waiter),
+		refused: make(map[uint64]bool),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}, nil
 }
@@ -76,8 +80,11 @@ func (s *Server) Tick() { s.rules.Tick() }
 // Receive takes a message of a peer.
 func (s *Server) Receive(from uint64, line []byte) {
 	body, err := decodeMessage(line)
+	if err == nil {
+		err = s.unfit(from, body)
+	}
 	if err != nil {
-		s.emit(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
+		s.refuse(trace.Event{Kind: trace.Drop, From: from, To: s.world.ID, Text: err.Error()})
 		return
 	}
 	s.rules.Step(naive.Message{From: naive.ID(from), To: naive.ID(s.world.ID), Body: body})

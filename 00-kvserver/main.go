@@ -44,6 +44,6 @@ func demo(d *cli.Demo) error {
 	d.Restart(1)
 	d.Talk(`{"op":"get","key":"x"}`)
 	d.Shows(`"code":"not_found"`)
-	d.Say("And whoever talks to it cannot tell a write that was lost from one whose answer was: that is the next stage.")
+	d.Say("And in a conversation nobody can tell a write that was lost from one whose answer was: that is the next stage.")
 	return d.Err()
 }

@@ -2,13 +2,15 @@
 // main.go is a page: it fills in a [Stage] and calls [Main].
 //
 // What a stage has decides which commands there are. A single server
-// (Stage.Serve) starts without a command. A client (Stage.Dial) brings get,
+// (Stage.Serve) starts without a command, as a process that kill, pause, resume
+// and restart reach from another terminal. A client (Stage.Dial) brings get,
 // put and their like, the shell, status and bench. Servers of a cluster
 // (Stage.New) bring cluster and node, and the commands that break a cluster by
 // hand. A command that a stage has no part for does not exist in its help.
 //
 // Results go to stdout, everything for people to stderr: one line an error,
-// which says what to do. The exit code is one of seven; see the help topic
+// which says what to do. With -o json, stdout holds JSON or nothing, and errors
+// are there too. The exit code is one of eight; see the help topic
 // exit-codes.
 package cli
 

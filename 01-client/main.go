@@ -47,6 +47,7 @@ func demo(d *cli.Demo) error {
 	d.Resume(1)
 	d.Until("34\n", "get", "x")
 	d.Run("append", "x", "4")
+	d.Run("get", "x")
 	d.Shows("344\n")
 	d.Say("5 is a promise: it did not happen. Nobody was there to be asked.")
 	d.Kill(1)

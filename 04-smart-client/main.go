@@ -38,6 +38,7 @@ func demo(d *cli.Demo) error {
 	d.Run("put", "y", "1", "--endpoints", "n4")
 	d.Kill(4, 5)
 	d.Run("append", "x", "more.", "--endpoints", "n5,n4,n3")
+	d.Run("get", "x", "--endpoints", "n1")
 	d.Shows("once.more.\n")
 	d.Say("What it cannot survive. The leader dies, and the others wait for a person:")
 	d.Kill(1)

@@ -41,6 +41,7 @@ func demo(d *cli.Demo) error {
 	d.Kill(1, 2, 3, 4, 5)
 	d.Restart(1, 2, 3, 4, 5)
 	d.Run("append", "x", "3")
+	d.Run("get", "x")
 	d.Shows("23\n")
 	d.Say("What it cannot survive is its own success. Ten keys are overwritten for a second:")
 	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")

@@ -42,7 +42,7 @@ func TestConversation(t *testing.T) {
 	for _, l := range []struct{ say, hear string }{
 		{`{"op":"get","key":"x"}`, `{"ok":false,"error":{"code":"not_found","message":"the key has no value","definite":true}}`},
 		{`{"id":1,"op":"put","key":"x","value":"1"}`, `{"id":1,"ok":true}`},
-		{`{"id":2,"op":"append","key":"x","value":"2"}`, `{"id":2,"ok":true,"value":"12"}`},
+		{`{"id":2,"op":"append","key":"x","value":"2"}`, `{"id":2,"ok":true,"length":2}`},
 		{`{"id":3,"op":"cas","key":"x","old":"1","value":"3"}`,
 			`{"id":3,"ok":false,"error":{"code":"mismatch","message":"the value is \"12\", not the old one given","definite":true}}`},
 		{`{"id":4,"op":"cas","key":"x","old":"12","value":"3"}`, `{"id":4,"ok":true}`},

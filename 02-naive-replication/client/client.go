@@ -105,11 +105,11 @@ func (c *Client) Create(ctx context.Context, key, value string) error {
 	return err
 }
 
-// Append adds value to the end of key's value and returns the whole. A key
-// without a value counts as empty.
-func (c *Client) Append(ctx context.Context, key, value string) (string, error) {
+// Append adds value to the end of key's value and returns how many bytes it has
+// then. A key without a value counts as empty.
+func (c *Client) Append(ctx context.Context, key, value string) (int, error) {
 	response, err := c.Do(ctx, api.Request{Op: kv.Append, Key: key, Value: value})
-	return response.Value, err
+	return int(response.Length), err
 }
 
 // Cas sets the value of key if it is old. It is the error mismatch if the key

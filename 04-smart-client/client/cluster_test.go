@@ -147,9 +147,9 @@ func TestCommandsOfAServerWithALog(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "1", value)
 
-	value, err = c.Append(ctx, "x", "2")
+	length, err := c.Append(ctx, "x", "2")
 	require.NoError(t, err)
-	require.Equal(t, "12", value)
+	require.Equal(t, 2, length)
 
 	requireError(t, c.Cas(ctx, "x", "1", "3"), api.Mismatch, `"12"`)
 	require.NoError(t, c.Cas(ctx, "x", "12", ""))
@@ -188,9 +188,8 @@ func TestEveryAppendHappensOnceWhileConnectionsAreCut(t *testing.T) {
 		g.Go(func() error {
 			for n := range rounds {
 				text := fmt.Sprintf("<%d.%d>", i, n)
-				whole, err := c.Append(ctx, "all", text)
-				if err != nil || !strings.HasSuffix(whole, text) {
-					return fmt.Errorf("append of %s gave %q: %w", text, whole, err)
+				if length, err := c.Append(ctx, "all", text); err != nil || length < len(text) {
+					return fmt.Errorf("append of %s gave %d bytes: %w", text, length, err)
 				}
 				if n%8 == 0 {
 					cl.cables[(i+n)%len(cl.cables)].cut()
@@ -203,8 +202,13 @@ func TestEveryAppendHappensOnceWhileConnectionsAreCut(t *testing.T) {
 		})
 	}
 	require.NoError(t, g.Wait())
-	all, err := c.Append(ctx, "all", "")
+	length, err := c.Append(ctx, "all", "")
 	require.NoError(t, err)
+	var all string
+	for len(all) < length { // the server that is asked may be behind
+		all, err = c.Get(ctx, "all")
+		require.NoError(t, err)
+	}
 	size := 0
 	for i := range goroutines {
 		for n := range rounds {

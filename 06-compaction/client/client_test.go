@@ -131,7 +131,7 @@ func leads(conn *fakeConn, r api.Request) bool {
 	if r.Op == api.Open {
 		return conn.answer(r, api.Response{Index: 7})
 	}
-	return conn.answer(r, api.Response{Value: "the value of " + r.Key, HasValue: r.Op == kv.Get || r.Op == kv.Append})
+	return conn.answer(r, api.Response{Value: "the value of " + r.Key, HasValue: r.Op == kv.Get})
 }
 
 // names is a follower that names a leader, or none.

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,8 +37,8 @@ func TestCommandThatComesTwiceIsDoneOnce(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
 	first := l.do(add("a", s, 1, 0))
-	require.Equal(t, api.Response{Value: "a", HasValue: true, Index: 2}, first)
-	require.Equal(t, "ab", l.do(add("b", s, 2, 0)).Value)
+	require.Equal(t, api.Response{Length: 1, HasLength: true, Index: 2}, first)
+	require.EqualValues(t, 2, l.do(add("b", s, 2, 0)).Length)
 	require.Equal(t, first, l.do(add("a", s, 1, 0)), "with the answer of the first time")
 	require.Equal(t, "ab", l.store.Get("x").Value)
 }
@@ -66,7 +67,7 @@ func TestACreateThatComesTwiceIsDoneOnce(t *testing.T) {
 func TestCommandsOutsideASessionAreDoneAsOftenAsTheyCome(t *testing.T) {
 	l := &log{machine: newMachine()}
 	l.do(add("a", 0, 0, 0))
-	require.Equal(t, "aa", l.do(add("a", 0, 0, 0)).Value)
+	require.EqualValues(t, 2, l.do(add("a", 0, 0, 0)).Length)
 }
 
 func TestCommandsOfASessionMayOvertakeEachOther(t *testing.T) {
@@ -96,6 +97,7 @@ func TestAckCanJump(t *testing.T) {
 	l.do(add("a", s, 1, 0))
 	l.do(add("b", s, 1<<63, 1<<63-1))
 	require.Len(t, l.sessions[s].Value.(*session).results, 1)
+	require.Equal(t, l.counted(), l.remembered)
 	require.Equal(t, api.NoSession, l.do(add("a", s, 1, 0)).Error.Code)
 }
 
@@ -117,7 +119,7 @@ func TestOldestSessionMakesRoom(t *testing.T) {
 	l.do(add("a", first, 1, 0)) // now the second was used longest ago
 	l.open()
 	require.Len(t, l.sessions, maxSessions)
-	require.Equal(t, "ab", l.do(add("b", first, 2, 0)).Value)
+	require.EqualValues(t, 2, l.do(add("b", first, 2, 0)).Length)
 	require.Equal(t, api.NoSession, l.do(add("c", second, 1, 0)).Error.Code)
 }
 
@@ -129,6 +131,65 @@ func TestSessionHoldsABoundedNumberOfAnswers(t *testing.T) {
 	}
 	require.Equal(t, api.Busy, l.do(add("z", s, maxResults+1, 0)).Error.Code)
 	require.Nil(t, l.do(add("z", s, maxResults+1, 1)).Error)
+}
+
+// longest is a value as long as one may be, of characters of two bytes.
+var longest = strings.Repeat("ä", kv.MaxValue/2)
+
+// swap is a cas that finds another value than it expects.
+func swap(session, seq, ack uint64) command {
+	return command{Command: kv.Command{Op: kv.Cas, Key: "x", Old: "1", Value: "2"}, session: session, seq: seq, ack: ack}
+}
+
+// A refusal that is remembered says what it said the first time, and that is no
+// more than the beginning of what it found.
+func TestAMismatchIsRememberedInShort(t *testing.T) {
+	l := &log{machine: newMachine()}
+	s := l.open()
+	l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: "a" + longest[:kv.MaxValue-2]}})
+	first := l.do(swap(s, 1, 0))
+	require.Equal(t, api.Mismatch, first.Error.Code)
+	require.Equal(t, `the value is "a`+longest[:62]+`"…, not the old one given`, first.Error.Message)
+	l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: "1"}})
+	require.Equal(t, first, l.do(swap(s, 1, 0)))
+}
+
+// What all sessions hold is bounded, however many commands they leave without an
+// acknowledgement: then the sessions used longest ago end.
+func TestSessionsTogetherHoldABoundedNumberOfBytes(t *testing.T) {
+	l := &log{machine: newMachine()}
+	l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: longest}})
+	var sessions []uint64
+	for range maxRemembered / (maxResults * (resultBytes + kv.MaxQuoted)) * 2 {
+		s := l.open()
+		sessions = append(sessions, s)
+		for seq := range uint64(maxResults) {
+			require.Equal(t, api.Mismatch, l.apply(l.index, swap(s, seq+1, 0)).response(api.Request{}).Error.Code)
+		}
+		require.LessOrEqual(t, l.remembered, maxRemembered)
+		require.Equal(t, l.counted(), l.remembered)
+	}
+	require.Greater(t, len(l.sessions), len(sessions)/3)
+	require.Equal(t, api.NoSession, l.do(swap(sessions[0], maxResults, 0)).Error.Code)
+	last := sessions[len(sessions)-1]
+	require.Equal(t, api.Mismatch, l.do(swap(last, 1, 0)).Error.Code, "the newest is whole")
+	l.do(swap(last, maxResults+1, maxResults))
+	require.Equal(t, l.counted(), l.remembered, "an acknowledgement makes room")
+}
+
+// counted counts what the sessions hold; -1 if one of them has counted otherwise.
+func (m *machine) counted() (bytes int) {
+	for _, e := range m.sessions {
+		s, own := e.Value.(*session), sessionBytes
+		for _, r := range s.results {
+			own += resultBytes + len(r.Value)
+		}
+		if own != s.bytes {
+			return -1
+		}
+		bytes += own
+	}
+	return bytes
 }
 
 // Two servers that apply the same log agree, whatever it holds.

@@ -541,23 +541,24 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 // to write it and whatever is done meanwhile.
 func TestASnapshotIsOfOneMoment(t *testing.T) {
 	m := newMachine()
-	do := func(m *machine, index uint64, op string, seq, ack uint64) {
-		c := command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: 1, seq: seq, ack: ack}
+	do := func(m *machine, index uint64, op string, session, seq, ack uint64) {
+		c := command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: session, seq: seq, ack: ack}
 		if op == api.Open {
 			c = command{Command: kv.Command{Op: op}}
 		}
 		m.apply(index, c)
 	}
-	do(m, 1, api.Open, 0, 0)
-	do(m, 2, api.Open, 0, 0)
-	do(m, 3, kv.Append, 1, 0)
-	do(m, 4, kv.Append, 2, 1)
+	do(m, 1, api.Open, 0, 0, 0)
+	do(m, 2, api.Open, 0, 0, 0)
+	do(m, 3, kv.Append, 1, 1, 0)
+	do(m, 4, kv.Append, 1, 2, 1)
 	want := (&Server{machine: m}).StateHash()
 
 	v, d := m.freeze(), disk.NewSim("d")
-	do(m, 5, kv.Append, 3, 2)
-	do(m, 6, kv.Delete, 4, 3)
-	do(m, 7, api.Open, 0, 0)
+	do(m, 5, kv.Append, 1, 3, 2)
+	do(m, 6, kv.Delete, 1, 4, 3)
+	do(m, 7, kv.Append, 2, 1, 0) // the first command of its session
+	do(m, 8, api.Open, 0, 0, 0)
 	w, err := snapshot.Create(d, "s", snapshot.Header{Stage: Stage, Cluster: "north", Index: 4, Term: 1})
 	require.NoError(t, err)
 	v.save(w.Line)
@@ -568,10 +569,95 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 	_, err = snapshot.Read(d, "s", again.load)
 	require.NoError(t, err)
 	require.Equal(t, want, (&Server{machine: again}).StateHash())
-	do(again, 5, kv.Append, 3, 2)
-	do(again, 6, kv.Delete, 4, 3)
-	do(again, 7, api.Open, 0, 0)
+	do(again, 5, kv.Append, 1, 3, 2)
+	do(again, 6, kv.Delete, 1, 4, 3)
+	do(again, 7, kv.Append, 2, 1, 0)
+	do(again, 8, api.Open, 0, 0, 0)
 	require.Equal(t, (&Server{machine: m}).StateHash(), (&Server{machine: again}).StateHash())
+	require.Equal(t, m.counted(), m.remembered)
+	require.Equal(t, m.remembered, again.remembered)
+}
+
+// saved returns how many bytes a snapshot of the machine has, and one that was
+// loaded from it.
+func saved(t *testing.T, m *machine) (bytes int, again *machine) {
+	again = newMachine()
+	v := m.freeze()
+	defer v.close()
+	v.save(func(add func(b []byte) []byte) {
+		text := add(nil)
+		bytes += len(text)
+		require.NoError(t, again.load(text))
+	})
+	require.Equal(t, (&Server{machine: m}).StateHash(), (&Server{machine: again}).StateHash())
+	require.Equal(t, m.remembered, again.remembered)
+	return bytes, again
+}
+
+// What sessions remember of long values is short, or ordinary use would make
+// snapshots that no disk has room for.
+func TestLongValuesDoNotMakeLongSessions(t *testing.T) {
+	for name, use := range map[string]func(l *log){
+		"6 sessions of 1024 compare-and-sets that are not acknowledged": func(l *log) {
+			l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: longest}})
+			for range 6 {
+				s := l.open()
+				for seq := range uint64(maxResults) {
+					l.do(swap(s, seq+1, 0))
+				}
+			}
+		},
+		"1500 appends to a long value": func(l *log) {
+			l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: longest[:100<<10]}})
+			for range 3 {
+				s := l.open()
+				for seq := range uint64(500) {
+					require.EqualValues(t, len(l.store.Get("x").Value)+1, l.do(add("b", s, seq+1, 0)).Length)
+				}
+			}
+		},
+	} {
+		l := &log{machine: newMachine()}
+		use(l)
+		bytes, _ := saved(t, l.machine)
+		require.Less(t, bytes, kv.MaxValue+l.remembered, name)
+		require.Less(t, l.remembered, 2<<20, name)
+	}
+}
+
+// The state machine at its largest, without the store: a snapshot has no more than
+// three times as many bytes as the sessions count.
+func TestASnapshotOfFullSessionsIsBounded(t *testing.T) {
+	l := &log{machine: newMachine()}
+	l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: strings.Repeat("\x01", kv.MaxValue)}})
+	for l.remembered < maxRemembered-maxResults*(resultBytes+kv.MaxQuoted) {
+		s := l.open()
+		for seq := range uint64(maxResults) {
+			l.apply(l.index, swap(s, seq+1, 0))
+		}
+	}
+	bytes, _ := saved(t, l.machine)
+	require.Less(t, bytes, 6*kv.MaxValue+3*maxRemembered)
+}
+
+// A snapshot that was written when a result still held the whole value.
+func TestResultsWithWholeValuesAreLoaded(t *testing.T) {
+	m := newMachine()
+	for _, line := range []string{
+		`{"key":"x","value":"abc"}`,
+		`{"session":5,"ack":2}`,
+		`{"result":3,"session":5,"index":9,"outcome":"mismatch","value":"` + longest + `"}`,
+		`{"result":4,"session":5,"index":10,"outcome":"","value":"abc"}`,
+		`{"result":5,"session":5,"index":11,"outcome":"","value":""}`,
+	} {
+		require.NoError(t, m.load([]byte(line)))
+	}
+	_, again := saved(t, m)
+	require.Equal(t, map[uint64]result{
+		3: {Result: kv.Found(longest), index: 9},
+		4: {Result: kv.Result{Length: 3}, index: 10},
+		5: {index: 11},
+	}, again.sessions[5].Value.(*session).results)
 }
 
 // What a crash or a full disk has left of snapshots and journals that were not

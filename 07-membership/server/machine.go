@@ -39,7 +39,7 @@ func (v *view) close() { v.store.Close() }
 //
 //	{"key":"x","value":"1"}
 //	{"session":5,"ack":2}
-//	{"result":3,"session":5,"index":9,"outcome":"mismatch","value":"1"}
+//	{"result":3,"session":5,"index":9,"outcome":"mismatch","value":"1","length":1}
 func (v *view) save(line func(add func(b []byte) []byte)) {
 	v.store.Each(func(key, value string) bool {
 		line(func(b []byte) []byte {
@@ -67,6 +67,7 @@ func (v *view) save(line func(add func(b []byte) []byte)) {
 				b = appendNumber(b, "index", r.index)
 				b = strict.AppendString(appendName(b, "outcome"), string(r.Outcome))
 				b = strict.AppendString(appendName(b, "value"), r.Value)
+				b = appendNumber(b, "length", uint64(r.Length))
 				return append(b, '}')
 			})
 		}
@@ -94,6 +95,8 @@ func (m *machine) load(text []byte) error {
 			seq = d.Uint()
 		case "index":
 			r.index = d.Uint()
+		case "length":
+			r.Length = int(d.Uint())
 		case "outcome":
 			r.Outcome = kv.Outcome(d.String())
 		default:
@@ -112,8 +115,14 @@ func (m *machine) load(text []byte) error {
 	case m.sessions[id] == nil:
 		return fmt.Errorf("a result of session %d, which is not there", id)
 	default:
-		r.Value = value
-		m.sessions[id].Value.(*session).results[seq] = r
+		if r.Length == 0 {
+			// A snapshot from before results had a length has the whole value.
+			r.Length = len(value)
+		}
+		if r.Outcome == kv.Mismatch {
+			r.Value = kv.Found(value).Value
+		}
+		m.remember(m.sessions[id].Value.(*session), seq, r)
 	}
 	return nil
 }

@@ -24,6 +24,15 @@ import (
 // that was used longest ago, counted in log indexes.
 const maxSessions = 10_000
 
+// maxRemembered is how many bytes all sessions hold together. Where it would be
+// more, those used longest ago end. What a session and a result count as, without
+// the text in it, is fixed, so that all servers end the same ones.
+const (
+	maxRemembered = 16 << 20
+	sessionBytes  = 256
+	resultBytes   = 128
+)
+
 // maxResults is how many results a session holds. A client has no more commands
 // in flight in one session.
 const maxResults = 1024
@@ -101,6 +110,9 @@ type machine struct {
 
 	// byUse has the sessions in the order of their last use, the oldest first.
 	byUse *list.List
+
+	// remembered is how many bytes the sessions hold.
+	remembered int
 }
 
 // session is what is remembered of one client.
@@ -108,6 +120,9 @@ type session struct {
 	id      uint64
 	ack     uint64
 	results map[uint64]result
+
+	// bytes is how many it holds.
+	bytes int
 
 	// shared is set while a snapshot may be reading it: then it must not change.
 	shared bool
@@ -137,15 +152,15 @@ func (m *machine) apply(index uint64, c command) result {
 	}
 	element, known := m.sessions[c.session]
 	if !known {
-		return refuse(index, api.NoSession, "session %d is not known any more: at most %d are kept, and it was used longest ago", c.session, maxSessions)
+		return refuse(index, api.NoSession, "session %d is not known any more: at most %d sessions are kept, with at most %d MiB, and it was used longest ago", c.session, maxSessions, maxRemembered>>20)
 	}
 	m.byUse.MoveToBack(element)
 	s := element.Value.(*session)
 	if s.shared {
-		s = &session{id: s.id, ack: s.ack, results: maps.Clone(s.results)}
+		s = &session{id: s.id, ack: s.ack, results: maps.Clone(s.results), bytes: s.bytes}
 		element.Value = s
 	}
-	s.acknowledge(c.ack)
+	m.remembered -= s.acknowledge(c.ack)
 	if done, ok := s.results[c.seq]; ok {
 		return done
 	}
@@ -155,34 +170,69 @@ func (m *machine) apply(index uint64, c command) result {
 	case len(s.results) >= maxResults:
 		return refuse(index, api.Busy, "session %d has %d answers that the client has not acknowledged", c.session, maxResults)
 	}
-	s.results[c.seq] = result{Result: m.store.Apply(c.Command), index: index}
-	return s.results[c.seq]
+	return m.remember(s, c.seq, result{Result: m.store.Apply(c.Command), index: index})
+}
+
+// remember keeps the result of a command for the case that it comes again.
+func (m *machine) remember(s *session, seq uint64, r result) result {
+	s.results[seq] = r
+	s.bytes += r.bytes()
+	m.remembered += r.bytes()
+	m.endOldest()
+	return r
+}
+
+// endOldest ends the sessions used longest ago, as long as there is too much. The
+// one in use is never among them: it is the newest, and it cannot hold so much.
+func (m *machine) endOldest() {
+	for len(m.sessions) > maxSessions || m.remembered > maxRemembered {
+		oldest := m.byUse.Remove(m.byUse.Front()).(*session)
+		delete(m.sessions, oldest.id)
+		m.remembered -= oldest.bytes
+	}
 }
 
 // open begins a session, whose number is the index of the entry that opens it.
 func (m *machine) open(index uint64) result {
-	if len(m.sessions) >= maxSessions {
-		oldest := m.byUse.Front()
-		delete(m.sessions, m.byUse.Remove(oldest).(*session).id)
-	}
-	m.sessions[index] = m.byUse.PushBack(&session{id: index, results: make(map[uint64]result)})
+	m.sessions[index] = m.byUse.PushBack(&session{id: index, results: make(map[uint64]result), bytes: sessionBytes})
+	m.remembered += sessionBytes
+	m.endOldest()
 	return result{index: index}
 }
 
-// acknowledge forgets the results that the client has.
-func (s *session) acknowledge(ack uint64) {
+// acknowledge forgets the results that the client has, and returns how many bytes
+// they held.
+func (s *session) acknowledge(ack uint64) (freed int) {
 	if ack <= s.ack {
-		return
+		return 0
 	}
 	if ack-s.ack > maxResults {
 		// A client may count as it likes; it may not make the servers count.
-		maps.DeleteFunc(s.results, func(seq uint64, _ result) bool { return seq <= ack })
+		for seq := range s.results {
+			if seq <= ack {
+				freed += s.forget(seq)
+			}
+		}
 	}
 	for seq := s.ack + 1; seq <= min(ack, s.ack+maxResults); seq++ {
-		delete(s.results, seq)
+		freed += s.forget(seq)
 	}
 	s.ack = ack
+	return freed
 }
+
+// forget drops a result, if it is there, and returns how many bytes it held.
+func (s *session) forget(seq uint64) int {
+	r, ok := s.results[seq]
+	if !ok {
+		return 0
+	}
+	delete(s.results, seq)
+	s.bytes -= r.bytes()
+	return r.bytes()
+}
+
+func (r result) bytes() int { return resultBytes + len(r.Value) }
 
 func refuse(index uint64, code api.Code, format string, args ...any) result {
 	return result{index: index, refused: &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Definite: true}}

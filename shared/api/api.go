@@ -441,10 +441,15 @@ type Response struct {
 	// ID is that of the request.
 	ID uint64
 
-	// Value is the value of a get, the new value of an append. It is written
-	// only if HasValue is set: an empty value is not a missing one.
+	// Value is the value of a get. It is written only if HasValue is set: an
+	// empty value is not a missing one.
 	Value    string
 	HasValue bool
+
+	// Length is how many bytes the value has after an append. It is written only
+	// if HasLength is set.
+	Length    uint64
+	HasLength bool
 
 	// Index is where the command stands in the log; 0 where there is none.
 	Index uint64
@@ -490,23 +495,33 @@ func (r Response) Size() int {
 func Result(id uint64, op string, r kv.Result) Response {
 	switch r.Outcome {
 	case kv.OK:
-		return Response{ID: id, Value: r.Value, HasValue: op == kv.Get || op == kv.Append}
+		if op == kv.Append {
+			return Response{ID: id, Length: uint64(r.Length), HasLength: true}
+		}
+		return Response{ID: id, Value: r.Value, HasValue: op == kv.Get}
 	case kv.NotFound:
 		return Failed(id, &Error{Code: NotFound, Message: "the key has no value", Definite: true})
 	case kv.Exists:
 		return Failed(id, &Error{Code: Exists, Message: "the key already has a value", Definite: true})
 	case kv.Mismatch:
-		return Failed(id, &Error{Code: Mismatch, Message: "the value is " + quote(r.Value) + ", not the old one given", Definite: true})
+		return Failed(id, &Error{Code: Mismatch, Message: "the value is " + found(r) + ", not the old one given", Definite: true})
 	default:
 		return Failed(id, &Error{Code: TooLarge, Message: fmt.Sprintf("the value would be longer than %d bytes", kv.MaxValue), Definite: true})
 	}
 }
 
-// quote shortens a value for a message.
+// found quotes the value that a cas found.
+func found(r kv.Result) string {
+	if r.Length > len(r.Value) {
+		return strconv.Quote(r.Value) + "…"
+	}
+	return strconv.Quote(r.Value)
+}
+
+// quote shortens a text of a request for a message.
 func quote(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strconv.Quote(strings.ToValidUTF8(s[:most], "")) + "…"
+	if len(s) > kv.MaxQuoted {
+		return strconv.Quote(strings.ToValidUTF8(s[:kv.MaxQuoted], "")) + "…"
 	}
 	return strconv.Quote(s)
 }
@@ -533,6 +548,10 @@ func (r Response) AppendJSON(b []byte) []byte {
 	if r.HasValue {
 		b = append(b, `,"value":`...)
 		b = strict.AppendString(b, r.Value)
+	}
+	if r.HasLength {
+		b = append(b, `,"length":`...)
+		b = strconv.AppendUint(b, r.Length, 10)
 	}
 	if r.Index != 0 {
 		b = append(b, `,"index":`...)
@@ -561,6 +580,8 @@ func DecodeResponse(line []byte) (Response, error) {
 			ok = d.Bool()
 		case "value":
 			r.Value, r.HasValue = d.String(), true
+		case "length":
+			r.Length, r.HasLength = d.Uint(), true
 		case "index":
 			r.Index = d.Uint()
 		case "data":

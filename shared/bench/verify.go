@@ -187,8 +187,8 @@ func (s *tokenSource) answered(response api.Response, err *api.Error) {
 	switch {
 	case err == nil:
 		*last = acknowledged
-		if !strings.HasSuffix(response.Value, s.token) {
-			s.found.broken("answer", s.key, "%q was acknowledged with the new value %q, which does not end with it", s.token, tail(response.Value))
+		if response.Length < uint64(len(s.token)) {
+			s.found.broken("answer", s.key, "%q was acknowledged with a new length of %d, which is less than its own", s.token, response.Length)
 		}
 	case err.Definite:
 		*last = refused

@@ -38,7 +38,7 @@ func pending(o Operation) Operation {
 
 func appended(from, to int, key, value, all string) Operation {
 	o := op(from, to, kv.Append, key, value)
-	o.Response = api.Response{Value: all, HasValue: true}
+	o.Response = api.Response{Length: uint64(len(all)), HasLength: true}
 	return o
 }
 

@@ -141,7 +141,7 @@ func apply(r register, q *api.Request) (register, kv.Result) {
 		if len(r.value)+len(q.Value) > kv.MaxValue {
 			return r, kv.Result{Outcome: kv.TooLarge}
 		}
-		return register{true, r.value + q.Value}, kv.Result{Value: r.value + q.Value}
+		return register{true, r.value + q.Value}, kv.Result{Length: len(r.value) + len(q.Value)}
 	case kv.Cas:
 		switch {
 		case !r.found:
@@ -166,7 +166,13 @@ func explains(want kv.Result, op string, got api.Response) bool {
 	if want.Outcome != kv.OK {
 		return false
 	}
-	return !(op == kv.Get || op == kv.Append) || want.Value == got.Value
+	switch op {
+	case kv.Get:
+		return want.Value == got.Value
+	case kv.Append:
+		return uint64(want.Length) == got.Length
+	}
+	return true
 }
 
 func judge(group History, deadline time.Time) porcupine.CheckResult {
@@ -279,6 +285,8 @@ func answer(o Operation) string {
 		return string(o.Response.Error.Code)
 	case o.Response.HasValue:
 		return cut(o.Response.Value)
+	case o.Response.HasLength:
+		return fmt.Sprint(o.Response.Length, " bytes")
 	}
 	return "ok"
 }

@@ -55,7 +55,7 @@ func forgetful(t *testing.T) (address string, read <-chan struct{}) {
 			context.AfterFunc(ctx, func() { reply(api.Response{ID: r.ID}) })
 			return
 		}
-		reply(api.Response{ID: r.ID, Value: r.Value, HasValue: true})
+		reply(api.Response{ID: r.ID, Length: uint64(len(r.Value)), HasLength: true})
 	}}
 	g.Go(func() error { return s.Serve(ctx, ln) })
 	t.Cleanup(func() {

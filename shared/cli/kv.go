@@ -36,7 +36,7 @@ var kvCommands = []kvCommand{
 		"Sets KEY to VALUE and prints ok if KEY has no value. If it has one, that is an error (exit code 4).\nIf VALUE is -, it is what stands on standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Create, Key: a[0], Value: a[1]} }, []string{"insert", "setnx"}},
 	{kv.Append, "append KEY VALUE", "Add to the end of a key's value",
-		"Adds VALUE to the end of the value of KEY and prints the new value. A key without a value counts as empty.\nIf VALUE is -, it is what stands on standard input, byte for byte.", 2,
+		"Adds VALUE to the end of the value of KEY and prints how many bytes it has then. A key without a value\ncounts as empty. If VALUE is -, it is what stands on standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }, nil},
 	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the value you expect",
 		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. If it has another value, that is an error\n(exit code 4), and so is a key without a value (exit code 3). If NEW is -, it is what stands on standard input.", 3,
@@ -150,6 +150,8 @@ func (a *app) answer(r api.Response, err error) error {
 		fmt.Fprintf(a.stdout, "%s\n", r.AppendJSON(nil))
 	case r.HasValue:
 		fmt.Fprintf(a.stdout, "%s\n", r.Value)
+	case r.HasLength:
+		fmt.Fprintf(a.stdout, "%d\n", r.Length)
 	case r.Data != nil:
 		fmt.Fprintf(a.stdout, "%s\n", r.Data)
 	default:

@@ -87,7 +87,7 @@ func TestWhatTheCommandsPrint(t *testing.T) {
 	}{
 		{[]string{"put", "x", "1"}, "ok\n"},
 		{[]string{"get", "x"}, "1\n"},
-		{[]string{"append", "x", "2"}, "12\n"},
+		{[]string{"append", "x", "2"}, "2\n"},
 		{[]string{"create", "new", "1"}, "ok\n"},
 		{[]string{"cas", "x", "12", ""}, "ok\n"},
 		{[]string{"get", "x"}, "\n"},
@@ -96,7 +96,7 @@ func TestWhatTheCommandsPrint(t *testing.T) {
 		{[]string{"delete", "x"}, "ok\n"},
 		{[]string{"-o", "json", "put", "x", "<\"é\">"}, `{"ok":true}` + "\n"},
 		{[]string{"get", "x", "-o", "json"}, `{"ok":true,"value":"<\"é\">"}` + "\n"},
-		{[]string{"append", "y", "", "--output=json"}, `{"ok":true,"value":""}` + "\n"},
+		{[]string{"append", "y", "", "--output=json"}, `{"ok":true,"length":0}` + "\n"},
 	} {
 		got := run(t, s, step.args...)
 		require.Equal(t, result{0, step.out, ""}, got, "%q", step.args)

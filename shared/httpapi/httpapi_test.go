@@ -98,7 +98,7 @@ func TestEveryRoute(t *testing.T) {
 		{"POST", "/v1/command", `{"op":"create","key":"x","value":"2"}`, 412, `{"ok":false,"error":{"code":"exists","message":"the key already has a value","definite":true}}` + "\n"},
 		{"DELETE", "/v1/kv/x", "", 200, `{"ok":true}` + "\n"},
 		{"DELETE", "/v1/kv/x", "", 404, `{"ok":false,"error":{"code":"not_found","message":"the key has no value","definite":true}}` + "\n"},
-		{"POST", "/v1/command", `{"id":7,"op":"append","key":"x","value":"ab"}`, 200, `{"id":7,"ok":true,"value":"ab"}` + "\n"},
+		{"POST", "/v1/command", `{"id":7,"op":"append","key":"x","value":"ab"}`, 200, `{"id":7,"ok":true,"length":2}` + "\n"},
 		{"POST", "/v1/command", ` {"op":"cas","key":"x","old":"no","value":""} `, 409, `{"ok":false,"error":{"code":"mismatch","message":"the value is \"ab\", not the old one given","definite":true}}` + "\n"},
 		{"POST", "/v1/command", `{"op":"open"}`, 200, `{"ok":true,"index":9}` + "\n"},
 		{"GET", "/v1/status", "", 200, `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5,"ready":true}` + "\n"},

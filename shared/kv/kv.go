@@ -29,7 +29,7 @@ const (
 	Create = "create"
 
 	// Append adds Value to the end of Key's value; a missing key counts as
-	// empty. The result holds the new value.
+	// empty. The result holds the length of the new value.
 	Append = "append"
 
 	// Cas (compare and set) sets Key to Value if its value is Old.
@@ -47,6 +47,10 @@ const (
 
 	// MaxValue is the longest value, in bytes.
 	MaxValue = 128 << 10
+
+	// MaxQuoted is how many bytes of the value that a cas found are in its
+	// result. Results are remembered, so they must be short.
+	MaxQuoted = 64
 )
 
 // Command is one operation on the store, as it is replicated and logged.
@@ -187,8 +191,8 @@ const (
 	// NotFound: the key of a get, cas or delete has no value.
 	NotFound Outcome = "not_found"
 
-	// Mismatch: the value that cas found is not Old. Result.Value is what it
-	// found.
+	// Mismatch: the value that cas found is not Old. Result.Value is the
+	// beginning of what it found.
 	Mismatch Outcome = "mismatch"
 
 	// Exists: the key of a create has a value. Nothing changed.
@@ -204,9 +208,23 @@ type Result struct {
 	// Outcome is OK, or why nothing changed.
 	Outcome Outcome
 
-	// Value is what get read, what append made of the value, or what a cas
-	// that failed has found.
+	// Value is what get read, or the first MaxQuoted bytes of what a cas that
+	// failed has found.
 	Value string
+
+	// Length is how many bytes the whole value has: the one that append made, or
+	// the one that a cas that failed has found.
+	Length int
+}
+
+// Found is the result of a cas that found another value than it expected.
+func Found(value string) Result {
+	beginning := value[:min(len(value), MaxQuoted)]
+	if len(beginning) < len(value) {
+		// A character that is cut is left out. The copy lets go of the value.
+		beginning = strings.Clone(strings.ToValidUTF8(beginning, ""))
+	}
+	return Result{Outcome: Mismatch, Value: beginning, Length: len(value)}
 }
 
 // Store is the map. It is safe for concurrent use.
@@ -261,13 +279,13 @@ func (s *Store) Apply(c Command) Result {
 			return Result{Outcome: TooLarge}
 		}
 		s.set(c.Key, old+c.Value, found)
-		return Result{Value: old + c.Value}
+		return Result{Length: len(old) + len(c.Value)}
 	case Cas:
 		switch {
 		case !found:
 			return Result{Outcome: NotFound}
 		case old != c.Old:
-			return Result{Outcome: Mismatch, Value: old}
+			return Found(old)
 		}
 		s.set(c.Key, c.Value, found)
 		return Result{}

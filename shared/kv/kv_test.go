@@ -41,16 +41,17 @@ func TestApply(t *testing.T) {
 		{empty, Command{Op: Create, Value: "b"}, exists, empty},
 		{a, Command{Op: Create, Value: "a"}, exists, a},
 
-		{missing, Command{Op: Append, Value: "b"}, Result{Value: "b"}, "b"},
+		{missing, Command{Op: Append, Value: "b"}, Result{Length: 1}, "b"},
 		{missing, Command{Op: Append, Value: ""}, Result{}, empty},
-		{a, Command{Op: Append, Value: "b"}, Result{Value: "ab"}, "ab"},
-		{a, Command{Op: Append, Value: longest[1:]}, Result{Value: "a" + longest[1:]}, "a" + longest[1:]},
+		{a, Command{Op: Append, Value: "b"}, Result{Length: 2}, "ab"},
+		{a, Command{Op: Append, Value: longest[1:]}, Result{Length: MaxValue}, "a" + longest[1:]},
 		{a, Command{Op: Append, Value: longest}, full, a},
 
 		{missing, Command{Op: Cas, Old: "", Value: "b"}, none, missing},
 		{empty, Command{Op: Cas, Old: "", Value: "b"}, Result{}, "b"},
 		{a, Command{Op: Cas, Old: "a", Value: "b"}, Result{}, "b"},
-		{a, Command{Op: Cas, Old: "b", Value: "c"}, Result{Outcome: Mismatch, Value: "a"}, a},
+		{a, Command{Op: Cas, Old: "b", Value: "c"}, Found("a"), a},
+		{longest, Command{Op: Cas, Old: "b", Value: "c"}, Result{Outcome: Mismatch, Value: longest[:MaxQuoted], Length: MaxValue}, longest},
 
 		{missing, Command{Op: Delete}, none, missing},
 		{empty, Command{Op: Delete}, Result{}, missing},

@@ -176,6 +176,10 @@ func (g *Loading) learn(call *Call, s *slot, generation int) {
 		case call.Response.Error != nil:
 		case call.Response.HasValue:
 			s.value = call.Response.Value
+		case call.Response.HasLength:
+			if whole := s.value + call.Request.Value; uint64(len(whole)) == call.Response.Length {
+				s.value = whole
+			}
 		case call.Request.Op == kv.Put || call.Request.Op == kv.Create || call.Request.Op == kv.Cas:
 			s.value = call.Request.Value
 		}

@@ -146,7 +146,8 @@ func describe(saved journal.Recovered) string {
 
 // Close gives the journal up, once the server is not used any more.
 func (s *Server) Close() error {
-	err := errors.Join(s.dropIncoming(), s.journal.Close())
+	s.dropIncoming()
+	err := s.journal.Close()
 	if s.snapshots.newest != nil {
 		err = errors.Join(err, s.snapshots.newest.Close())
 	}
@@ -175,6 +176,10 @@ func (s *Server) Receive(from uint64, line []byte) {
 		return
 	}
 	m.From, m.To = raft.ID(from), raft.ID(s.world.ID)
+	if c, ok := m.Body.(raft.InstallSnapshot); ok && s.postponed() {
+		c.Data, c.Done = nil, false // it could not be kept; the leader will send it again
+		m.Body = c
+	}
 	defer s.stopOnContradiction()
 	s.rules.Step(m)
 	s.hear(m)
@@ -314,7 +319,8 @@ func (s *Server) send(messages []raft.Message) error {
 			}
 			filled, err := s.fillChunk(c)
 			if err != nil {
-				return err
+				s.postpone(fmt.Sprintf("cannot send %v the snapshot", m.To), err)
+				continue
 			}
 			m.Body = filled
 		}
@@ -407,7 +413,7 @@ func (s *Server) announce() {
 
 // emit tells those who listen.
 func (s *Server) emit(e trace.Event) {
-	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role)
+	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role || e.Kind == trace.Trouble)
 	if s.world.Trace == nil && !important {
 		return
 	}

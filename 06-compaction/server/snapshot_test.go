@@ -2,8 +2,10 @@ package server
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,6 +14,7 @@ import (
 	"example.com/raftsteps/shared/api"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/snapshot"
 	"example.com/raftsteps/shared/trace"
 )
@@ -241,14 +244,221 @@ func TestASnapshotWithoutItsJournalIsRefused(t *testing.T) {
 	}
 }
 
-func TestASnapshotThatCannotBeWrittenStopsTheServer(t *testing.T) {
+// compact lets what the server wants done beside it happen, with writes in between,
+// and returns what ends the server.
+func (w *world) compact() error {
+	for w.server.snapshots.next != nil {
+		works := w.works
+		w.works = nil
+		for i := range smallTail + 1 {
+			w.put(fmt.Sprint("f", i%2), fmt.Sprint(i))
+		}
+		if err := w.server.Flush(); err != nil {
+			return err
+		}
+		for _, f := range works {
+			f()
+		}
+		if err := w.server.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// troubles are the lines in the log that say that something will be tried again.
+func (w *world) troubles() []string {
+	return slices.DeleteFunc(slices.Clone(w.logged), func(text string) bool { return !strings.Contains(text, "will try again") })
+}
+
+// Each operation of a snapshot fails once. What counts is untouched by most of
+// them: the server goes on, says it once, and takes a snapshot later. Only a name
+// that may or may not have been given, and the journal in use, end it.
+func TestASnapshotThatFailsIsTakenLater(t *testing.T) {
+	fatal := 0
+	for nth := 1; ; nth++ {
+		require.Less(t, nth, 200)
+		w := lead(t, 1)
+		w.fill(100)
+		w.forget()
+		count, failed, replaced := 0, disk.Op{}, false
+		w.disk.Hook = func(op disk.Op) error {
+			replaced = replaced || op.To == journalName
+			if count++; count != nth {
+				return nil
+			}
+			failed = op
+			return syscall.ENOSPC
+		}
+		err := w.compact()
+		w.disk.Hook = nil
+		if failed.Kind == "" {
+			require.Greater(t, nth, 15)
+			require.Greater(t, fatal, 5)
+			return
+		}
+		if failed.File == journalName || replaced || failed.Kind == disk.OpRename || failed.Kind == disk.OpSyncFolder {
+			require.ErrorIs(t, err, syscall.ENOSPC, "%+v", failed)
+			fatal++
+			continue
+		}
+		require.NoError(t, err, "%+v", failed)
+		require.Len(t, w.troubles(), 1, "%+v", failed)
+		require.Contains(t, w.troubles()[0], "could not write a snapshot and will try again every 5s; nothing is lost")
+		a := w.put("x", "1")
+		w.flush()
+		w.done(a)
+		require.Empty(t, w.works, "not at once")
+		for range node.Ticks(retryPause) {
+			w.server.Tick()
+		}
+		w.flush()
+		w.work()
+		require.Equal(t, []string{journalName, newestName}, w.names(), "%+v", failed)
+		require.Less(t, w.server.journal.Size(), w.server.compactBytes(), "%+v", failed)
+		require.Len(t, w.troubles(), 1)
+		last := w.status().Applied
+		w.disk.CrashWorst()
+		again := start(t, 1, w.disk)
+		again.stand()
+		require.Greater(t, again.status().Applied, last)
+	}
+}
+
+// A full disk is said once, however often the snapshot fails.
+func TestASnapshotThatFailsAgainAndAgainIsSaidOnce(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)
-	w.disk.FailSync(1)
-	for _, f := range w.works {
-		f()
+	w.forget()
+	tries := 0
+	w.disk.Hook = func(op disk.Op) error {
+		if op.File == writtenName && op.Kind == disk.OpCreate {
+			tries++
+			return syscall.EMFILE
+		}
+		return nil
 	}
-	require.ErrorContains(t, w.server.Flush(), "input/output error")
+	for range 4 * node.Ticks(retryPause) {
+		w.server.Tick()
+		w.flush()
+		w.work()
+	}
+	require.InDelta(t, 4, tries, 1)
+	require.Len(t, w.troubles(), 1)
+}
+
+// survives checks that a server starts from whatever a power cut may leave of its
+// disk, and returns what it had applied then, at least.
+func (w *world) survives(members uint64, nth int) (least raft.Index) {
+	w.t.Helper()
+	least = 1 << 62
+	for seed := range uint64(12) {
+		d := w.disk.Clone()
+		d.Crash(rand.New(rand.NewPCG(seed, uint64(nth))))
+		s, err := New((&world{t: w.t, disk: d}).world(members))
+		require.NoError(w.t, err, "operation %d, seed %d", nth, seed)
+		least = min(least, s.(*Server).rules.Status().Last)
+		require.NoError(w.t, s.(*Server).Close())
+	}
+	return least
+}
+
+// The power is cut at each operation of a snapshot of the server's own, and at each
+// of one that it is sent.
+func TestAPowerCutInASnapshot(t *testing.T) {
+	nth := 1
+	for ; ; nth++ {
+		w := lead(t, 1)
+		w.fill(100)
+		w.disk.CutPower(nth)
+		_ = w.compact()
+		if !w.disk.PowerIsCut() {
+			break
+		}
+		require.GreaterOrEqual(t, w.survives(1, nth), w.status().Applied)
+	}
+	require.Greater(t, nth, 20)
+
+	content, at := snapshotOf(t, "a", 50)
+	for nth = 1; ; nth++ {
+		w := start(t, 3, disk.NewSim("d"))
+		w.disk.CutPower(nth)
+		for _, c := range chunks(content, at, 8<<10) {
+			w.receive(2, 9, c)
+			if err := w.server.Flush(); err != nil {
+				break
+			}
+		}
+		if !w.disk.PowerIsCut() {
+			break
+		}
+		w.survives(3, nth)
+	}
+	require.Greater(t, nth, 8)
+}
+
+// scarce is a disk on which no more files can be opened while none is set.
+type scarce struct {
+	*disk.Sim
+	none bool
+}
+
+func (d *scarce) Create(name string) (disk.File, error) {
+	if d.none {
+		return nil, syscall.EMFILE
+	}
+	return d.Sim.Create(name)
+}
+
+func (d *scarce) Open(name string) (disk.File, error) {
+	if d.none {
+		return nil, syscall.EMFILE
+	}
+	return d.Sim.Open(name)
+}
+
+// startScarce starts server 1 of three on a scarce disk.
+func startScarce(t *testing.T) (*world, *scarce) {
+	w := &world{t: t, disk: disk.NewSim("d")}
+	d := &scarce{Sim: w.disk}
+	c := w.world(3)
+	c.Disk = d
+	s, err := New(c)
+	require.NoError(t, err)
+	w.server = s.(*Server)
+	return w, d
+}
+
+// A leader's snapshot that cannot be kept does no harm, and is taken when it comes
+// again later. The leader is asked for it no more often than it asks by itself.
+func TestASnapshotThatCannotBeKeptIsTakenLater(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	all := chunks(content, at, 8<<10)
+	for from := range len(all) {
+		w, d := startScarce(t)
+		w.forget()
+		for i, c := range all {
+			d.none = i >= from
+			if from == len(all)-1 && i == from {
+				d.none = false // it is the file's own writes that fail, not a new one
+				w.disk.Hook = func(op disk.Op) error { return syscall.ENOSPC }
+			}
+			w.install(2, 9, c)
+		}
+		w.disk.Hook = nil
+		require.Zero(t, w.status().Commit)
+		require.Len(t, w.troubles(), 1)
+		d.none = false
+		w.install(2, 9, all[0])
+		require.Zero(t, w.next(), "nothing is kept before the pause is over")
+		for range node.Ticks(retryPause) {
+			w.server.Tick()
+		}
+		for _, c := range all {
+			w.install(2, 99, c)
+		}
+		require.Equal(t, at, w.status().Snapshot)
+	}
 }
 
 // snapshotOf returns the snapshot file of a server with that many keys, and its
@@ -483,14 +693,17 @@ func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
 		w.install(2, 9, c)
 	}
 	require.Zero(t, w.status().Commit)
-	drop := w.events[slices.IndexFunc(w.events, func(e trace.Event) bool { return e.Kind == trace.Drop })]
+	drop := w.events[slices.IndexFunc(w.events, func(e trace.Event) bool { return e.Kind == trace.Trouble })]
 	require.Contains(t, drop.Text, "damaged")
 	require.Contains(t, drop.Text, incomingName)
 	w.refused(w.ask(`{"op":"get","key":"k1","consistency":"stale"}`), "not_found", "no value")
 
 	all[1].Data[len(all[1].Data)/2] ^= 1
+	for range node.Ticks(retryPause) {
+		w.server.Tick()
+	}
 	for _, c := range all {
-		w.install(2, 9, c)
+		w.install(2, 99, c)
 	}
 	require.Equal(t, at, w.status().Snapshot)
 }

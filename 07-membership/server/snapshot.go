@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/disk"
 	"example.com/raftsteps/shared/journal"
+	"example.com/raftsteps/shared/node"
 	"example.com/raftsteps/shared/snapshot"
 	"example.com/raftsteps/shared/trace"
 )
@@ -49,6 +51,10 @@ const (
 
 	// chunkBytes is how much of a snapshot one message carries.
 	chunkBytes = 256 << 10
+
+	// retryPause is how long a server waits after a snapshot that it could not
+	// write, keep or send.
+	retryPause = 5 * time.Second
 )
 
 // snapshots are the snapshot files of a server.
@@ -65,7 +71,25 @@ type snapshots struct {
 
 	// floor is how long the journal was after it was last rewritten.
 	floor int64
+
+	// retry is the tick before which nothing is tried again that has failed, and
+	// failed is true from the first failure until something succeeds.
+	retry  uint64
+	failed bool
 }
+
+// postpone says that something about a snapshot has failed that can be done later:
+// the journal holds all that counts. It is said once, until something succeeds.
+func (s *Server) postpone(what string, err error) {
+	s.snapshots.retry = s.ticks + uint64(node.Ticks(retryPause))
+	if !s.snapshots.failed {
+		s.snapshots.failed = true
+		s.emit(trace.Event{Kind: trace.Trouble, Text: fmt.Sprintf("%s and will try again every %v; nothing is lost, and the log stays longer meanwhile: %v", what, retryPause, err)})
+	}
+}
+
+// postponed reports whether it is too early to try again.
+func (s *Server) postponed() bool { return s.ticks < s.snapshots.retry }
 
 // checkFolder refuses a folder in which there is a snapshot and no journal. An empty
 // journal would take its place, of a server that has promised nothing yet.
@@ -117,6 +141,11 @@ func (s *Server) openNewest() error {
 	if err != nil {
 		return err
 	}
+	return s.setNewest(f)
+}
+
+// setNewest lets an open file take the place of the newest snapshot.
+func (s *Server) setNewest(f disk.File) (err error) {
 	s.free(s.snapshots.newest)
 	s.snapshots.newest = f
 	s.snapshots.size, err = f.Size()
@@ -145,7 +174,7 @@ func (s *Server) compactLog() error {
 func (s *Server) takeSnapshot() {
 	status := s.rules.Status()
 	grown := s.grown()
-	if grown < 1 || status.Applied == status.Snapshot.Index || s.rules.Sending() && grown < mostWait {
+	if grown < 1 || s.postponed() || status.Applied == status.Snapshot.Index || s.rules.Sending() && grown < mostWait {
 		return
 	}
 	if len(s.rules.Config(status.Applied).Voters) == 0 {
@@ -214,6 +243,10 @@ type compaction struct {
 	// done is true when the work beside the server is, and err how it went.
 	done bool
 	err  error
+
+	// lost is the error after which it is not known which snapshot has the name
+	// that counts.
+	lost error
 }
 
 // beside lets work go on beside the server, with what has come to the log since
@@ -262,13 +295,18 @@ func (s *Server) writeJournal(c *compaction) error {
 	return c.journal.Sync()
 }
 
-// placeSnapshot gives the snapshot the name that counts, beside the server.
-func (s *Server) placeSnapshot(c *compaction) (err error) {
-	if err := s.giveName(writtenName); err != nil {
+// placeSnapshot gives the snapshot the name that counts, beside the server. It is
+// opened before that: a snapshot that cannot be read must not get the name.
+func (s *Server) placeSnapshot(c *compaction) error {
+	f, err := s.world.Disk.Open(writtenName)
+	if err != nil {
 		return err
 	}
-	c.placed, err = s.world.Disk.Open(newestName)
-	return err
+	if c.lost = s.giveName(writtenName); c.lost != nil {
+		return errors.Join(c.lost, f.Close())
+	}
+	c.placed = f
+	return nil
 }
 
 // finishSnapshot leads a snapshot to its end: it gets its name, the journal
@@ -281,14 +319,16 @@ func (s *Server) finishSnapshot(c *compaction) error {
 		c.view = nil
 	}
 	switch status := s.rules.Status(); {
+	case c.lost != nil:
+		return c.lost
 	case c.err != nil:
-		return c.err
+		return s.giveUp(c, c.err)
 	case c.at.Index <= status.Snapshot.Index:
-		s.snapshots.next = nil
-		return errors.Join(c.journal.Drop(), s.world.Disk.Remove(writtenName))
+		s.drop(c)
+		return nil
 	case !c.placing && s.rules.Has(c.last):
 		c.placing = true
-		s.beside(c, func() error { return errors.Join(s.writeJournal(c), s.placeSnapshot(c)) })
+		s.beside(c, func() error { return cmp.Or(s.writeJournal(c), s.placeSnapshot(c)) })
 		return nil
 	case !c.placing:
 		c.placing = true
@@ -296,27 +336,55 @@ func (s *Server) finishSnapshot(c *compaction) error {
 		return nil
 	case !s.rules.Has(c.last):
 		base, _ := s.rules.Saved()
-		return errors.Join(c.journal.Drop(), s.useSnapshot(c, base.Index))
+		s.dropJournal(c)
+		return s.useSnapshot(c, base.Index)
 	case status.Last > c.last.Index+smallTail && c.passes < maxPasses:
 		c.passes++
 		s.beside(c, func() error { return s.writeJournal(c) })
 		return nil
 	}
 	s.update(c)
+	if err := s.writeJournal(c); err != nil {
+		return s.giveUp(c, err)
+	}
 	return errors.Join(s.replaceJournal(c), s.useSnapshot(c, c.base.Index))
 }
 
-// replaceJournal puts the new journal, with the last entries, in place of the
+// giveUp ends a snapshot that failed, to take another one later. If the file has
+// its name already, it is of use without the new journal.
+func (s *Server) giveUp(c *compaction, err error) error {
+	s.postpone("could not write a snapshot", err)
+	if c.placed == nil {
+		s.drop(c)
+		return nil
+	}
+	s.dropJournal(c)
+	base, _ := s.rules.Saved()
+	return s.useSnapshot(c, base.Index)
+}
+
+// drop removes what there is of a snapshot that gets no name. What cannot be
+// removed now is removed at the next start.
+func (s *Server) drop(c *compaction) {
+	s.snapshots.next = nil
+	s.dropJournal(c)
+	_ = s.world.Disk.Remove(writtenName)
+}
+
+func (s *Server) dropJournal(c *compaction) {
+	if c.journal != nil {
+		_ = c.journal.Drop()
+	}
+}
+
+// replaceJournal puts the new journal, which has the last entries, in place of the
 // old one. The snapshot that it presumes is there already.
 func (s *Server) replaceJournal(c *compaction) error {
-	if err := s.writeJournal(c); err != nil {
-		return err
-	}
 	old, err := s.journal.Replace(c.journal)
 	if err != nil {
 		return err
 	}
-	s.snapshots.floor = s.journal.Size()
+	s.snapshots.floor, s.snapshots.failed = s.journal.Size(), false
 	s.free(old)
 	return nil
 }
@@ -333,11 +401,8 @@ func (s *Server) free(f disk.File) {
 // the log begins.
 func (s *Server) useSnapshot(c *compaction, base raft.Index) error {
 	s.snapshots.next = nil
-	s.free(s.snapshots.newest)
-	size, err := c.placed.Size()
-	s.snapshots.newest, s.snapshots.size = c.placed, size
 	s.rules.Compact(c.at.Index, base)
-	return err
+	return s.setNewest(c.placed)
 }
 
 // giveName gives a complete and synced file the name that counts.
@@ -358,38 +423,48 @@ func (s *Server) fillChunk(m raft.InstallSnapshot) (raft.InstallSnapshot, error)
 // storeChunk keeps a piece of a leader's snapshot. With the last one, the whole
 // is checked and put in the place of this server's state.
 func (s *Server) storeChunk(m raft.InstallSnapshot) error {
-	if m.Offset == 0 {
-		if err := s.dropIncoming(); err != nil {
-			return err
-		}
-		f, err := s.world.Disk.Create(incomingName)
-		if err != nil {
-			return err
-		}
-		s.snapshots.incoming = f
+	if s.postponed() {
+		return nil
+	}
+	if err := s.writeChunk(m); err != nil {
+		s.dropIncoming()
+		s.rules.Discard()
+		s.postpone("could not keep the snapshot that a leader sends", err)
+		return nil
 	}
 	if s.snapshots.incoming == nil {
 		s.rules.Discard()
 		return nil
 	}
-	if _, err := s.snapshots.incoming.WriteAt(m.Data, int64(m.Offset)); err != nil {
-		return err
-	}
 	if !m.Done {
 		return nil
-	}
-	if err := s.snapshots.incoming.Sync(); err != nil {
-		return err
 	}
 	return s.install(m.LastIncluded)
 }
 
-// install checks the snapshot that has come and takes it over. One that is
-// damaged is dropped, and the leader begins again.
-func (s *Server) install(at raft.Position) error {
-	if err := s.dropIncoming(); err != nil {
+// writeChunk puts a chunk into its place in the file, which the first one begins
+// and the last one completes.
+func (s *Server) writeChunk(m raft.InstallSnapshot) (err error) {
+	if m.Offset == 0 {
+		s.dropIncoming()
+		if s.snapshots.incoming, err = s.world.Disk.Create(incomingName); err != nil {
+			s.snapshots.incoming = nil
+			return err
+		}
+	}
+	if s.snapshots.incoming == nil {
+		return nil
+	}
+	if _, err := s.snapshots.incoming.WriteAt(m.Data, int64(m.Offset)); err != nil || !m.Done {
 		return err
 	}
+	return s.snapshots.incoming.Sync()
+}
+
+// install checks the snapshot that has come and takes it over. One that is
+// damaged or cannot be read is dropped, and the leader begins again.
+func (s *Server) install(at raft.Position) error {
+	s.dropIncoming()
 	if own := s.snapshots.next; at.Index <= s.rules.Status().Commit || own != nil && own.placing {
 		s.rules.Discard() // entries were faster, or its own one needs the name
 		return nil
@@ -409,27 +484,31 @@ func (s *Server) install(at raft.Position) error {
 	if err == nil && (len(config.Voters) == 0 || config.Index > at.Index) {
 		err = fmt.Errorf("the snapshot that ends in %v has no members, or those of a later entry", at)
 	}
+	var f disk.File
+	if err == nil {
+		f, err = s.world.Disk.Open(incomingName)
+	}
 	if err != nil {
-		leader := uint64(s.rules.Status().Leader)
-		s.refuse(leader, newestName, trace.Event{Kind: trace.Drop, From: leader, To: s.world.ID, Index: uint64(at.Index), Text: err.Error()})
 		s.rules.Discard()
+		s.postpone("could not use the snapshot that a leader sent", err)
 		return nil
 	}
-	if err := errors.Join(s.giveName(incomingName), s.openNewest()); err != nil {
+	if err := errors.Join(s.giveName(incomingName), s.setNewest(f)); err != nil {
 		return err
 	}
+	s.snapshots.failed = false
 	s.machine = m
 	s.rules.Restore(at, config)
 	return nil
 }
 
-func (s *Server) dropIncoming() error {
-	f := s.snapshots.incoming
-	s.snapshots.incoming = nil
-	if f == nil {
-		return nil
+// dropIncoming closes the file of a snapshot that comes. What counts in it was
+// synced, so an error says nothing.
+func (s *Server) dropIncoming() {
+	if f := s.snapshots.incoming; f != nil {
+		_ = f.Close()
 	}
-	return f.Close()
+	s.snapshots.incoming = nil
 }
 
 // rewrite puts the compacted log in place of the journal.

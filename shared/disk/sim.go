@@ -116,6 +116,9 @@ func (d *Sim) Stats() Stats { return d.stats }
 // then Crash says what is left. 0 takes it back.
 func (d *Sim) CutPower(nth int) { d.powerAt = d.at(nth, d.stats.Ops) }
 
+// PowerIsCut reports whether the power was cut and Crash has not been called yet.
+func (d *Sim) PowerIsCut() bool { return d.dead() }
+
 // FailSync makes the nth sync of a file from now fail; 1 is the next one. As
 // on Linux, what it should have saved is lost although it can still be read,
 // and a later sync, through another handle, succeeds without it. 0 takes it

@@ -216,6 +216,8 @@ func (h *Host) note(e trace.Event) {
 		h.log.Error(e.Reason.Text, "role", e.Role, "term", e.Term)
 	case trace.Drop:
 		h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term)
+	case trace.Trouble:
+		h.log.Warn(e.Text, "role", e.Role, "term", e.Term)
 	case trace.Start:
 		h.log.Info("starts "+e.Text, "role", e.Role, "term", e.Term)
 	default:

@@ -90,6 +90,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"example.com/raftsteps/shared/disk"
 )
@@ -329,10 +330,14 @@ func (j *Journal) misused(err error) bool {
 	return true
 }
 
+// path is where the journal is; the file was opened under another name if it was a
+// successor.
+func (j *Journal) path() string { return filepath.Join(filepath.Dir(j.f.Name()), j.name) }
+
 // fail stops the journal for good.
 func (j *Journal) fail(err error) {
 	if j.err == nil {
-		j.err = fmt.Errorf("the journal %s has stopped, and nothing since the last sync that succeeded may be trusted: %w", j.f.Name(), err)
+		j.err = fmt.Errorf("the journal %s has stopped, and nothing since the last sync that succeeded may be trusted: %w", j.path(), err)
 	}
 }
 
@@ -421,7 +426,8 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 // begins behind base. It takes as long as there are entries, and touches nothing
 // of the journal but its name, so it may run in another goroutine while the
 // journal is in use. Bring the successor up to date, Sync it, and give it to
-// Replace. A crash before that leaves the journal as it is; so does Drop.
+// Replace. A crash before that leaves the journal as it is; so do Drop and an
+// error, of the successor's Sync as well: it can be made again later.
 func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, error) {
 	next := &Journal{d: j.d, name: j.name + next, header: j.header, rewrites: j.rewrites, log: shape{base: base, last: base.Index}}
 	content, log, err := next.rewritten(s, base, entries)
@@ -441,7 +447,7 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("writing a new journal: %w", err), next.f.Close())
+		return nil, errors.Join(fmt.Errorf("writing a new journal: %w", err), next.Drop())
 	}
 	return next, nil
 }

@@ -436,7 +436,11 @@ func (w *World) flush(m *machine) {
 		return
 	}
 	w.counters.Flushes++
-	if err := m.server.Flush(); err != nil {
+	err := m.server.Flush()
+	if err == nil && m.disk.PowerIsCut() {
+		err = disk.ErrPowerCut // a server may go on after a failure, but not without power
+	}
+	if err != nil {
 		w.end(m, err)
 		return
 	}

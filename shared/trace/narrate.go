@@ -144,6 +144,8 @@ func (n *Narrator) sentence(e Event) (text, colour string) {
 			return "", ""
 		}
 		return because("syncs its disk", e.Text), dim
+	case Trouble:
+		return e.Text, red
 	case Apply:
 		return applySentence(e), green
 	case Logs:

@@ -55,6 +55,10 @@ const (
 	// Save: a server synced its disk.
 	Save Kind = "save"
 
+	// Trouble: something failed that a server can do without for now. Text says
+	// what, and what comes of it.
+	Trouble Kind = "trouble"
+
 	// Apply: a server applied a command to its state machine.
 	Apply Kind = "apply"
 

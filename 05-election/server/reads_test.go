@@ -182,3 +182,25 @@ func TestAnAnswerInAFalseRoundIsRefused(t *testing.T) {
 	w.flush()
 	require.Empty(t, a.responses)
 }
+
+// An answer that says a later index, for later reads, does not make a read wait.
+func TestAReadWaitsForItsOwnIndex(t *testing.T) {
+	w := start(t, 3, disk.NewSim("d"))
+	w.receive(2, 1, raft.AppendEntries{Entries: entries(1, 1, 2)})
+	w.flush()
+	a := w.ask(`{"op":"get","key":"k1"}`)
+	w.flush()
+	question := w.sent[len(w.sent)-1]
+	require.IsType(t, raft.ReadIndex{}, question.Body)
+	id := question.Body.(raft.ReadIndex).ID
+	w.receive(2, 1, raft.ReadIndexReply{ID: id, Index: 1})
+	w.flush()
+	b := w.ask(`{"op":"get","key":"k1"}`)
+	w.flush()
+	w.receive(2, 1, raft.ReadIndexReply{ID: id + 1, Index: 2})
+	w.flush()
+	w.receive(2, 1, raft.AppendEntries{PrevLogIndex: 2, PrevLogTerm: 1, LeaderCommit: 1})
+	w.flush()
+	require.Len(t, a.responses, 1)
+	require.Empty(t, b.responses)
+}

@@ -1135,3 +1135,21 @@ func TestAServerThatComesBackIsMetAnew(t *testing.T) {
 	}
 	require.Equal(t, Leader, r.role)
 }
+
+// A server that has the whole log and is not heard of any longer is told nothing:
+// nobody would lead.
+func TestASilentServerIsHandedNothing(t *testing.T) {
+	r := leader(t, 3, 1)
+	has(r, 2, 3)
+	for range 4 * r.options.HeartbeatTicks {
+		r.Tick()
+		has(r, 2)
+	}
+	require.NoError(t, r.Transfer(3))
+	for range 2 * r.options.HeartbeatTicks {
+		r.Tick()
+		require.False(t, has(r, 2).tells(HandsOver))
+	}
+	require.Equal(t, Leader, r.role)
+	require.True(t, has(r, 3).tells(HandsOver))
+}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -191,4 +192,88 @@ func TestAVoterWithAnEmptyFolderElectsNobody(t *testing.T) {
 	c.run()
 	require.Equal(t, "acknowledged", c.ask(`{"op":"get","key":"x"}`).Value)
 	require.Equal(t, []raft.ID{2, 3, 4}, c.servers[4].config().Voters, "the leader has sent it the log again")
+}
+
+// What a change leaves must be a cluster whose servers can tell each other apart.
+func TestNextVoters(t *testing.T) {
+	c := raft.Config{Addresses: map[raft.ID]string{}}
+	for id := raft.ID(1); id <= api.MaxMembers; id++ {
+		c.Voters = append(c.Voters, id)
+		c.Addresses[id] = fmt.Sprintf("a:%d", id)
+	}
+	three := raft.Config{Voters: []raft.ID{1, 2, 3}, Addresses: c.Addresses}
+	add := func(id uint64, address string) api.Request {
+		return api.Request{Op: api.Change, Add: []api.Member{{ID: id, Address: address}}}
+	}
+	for _, step := range []struct {
+		config  raft.Config
+		request api.Request
+		want    string
+	}{
+		{three, api.Request{Remove: []uint64{1, 2, 3}}, "a cluster cannot be without members"},
+		{three, api.Request{Remove: []uint64{4}}, "n4 is not a member, so it cannot be removed; the members are n1, n2, n3"},
+		{three, add(4, "a:3"), "a:3 is the address of n3"},
+		{three, add(3, "a:3"), "n3 is a member already, at a:3"},
+		{c, add(200, "a:200"), "a cluster has at most 99 members"},
+	} {
+		_, err := nextVoters(step.config, step.request)
+		require.NotNil(t, err, step.want)
+		require.Equal(t, api.Error{Code: api.Refused, Message: step.want, Definite: true}, *err)
+	}
+
+	replace := add(4, "a:3")
+	replace.Remove = []uint64{3}
+	next, err := nextVoters(three, replace)
+	require.Nil(t, err, "an address of a server that goes is free")
+	require.Equal(t, []raft.ID{1, 2, 4}, next)
+	full := add(200, "a:200")
+	full.Remove = []uint64{1}
+	next, err = nextVoters(c, full)
+	require.Nil(t, err)
+	require.Len(t, next, api.MaxMembers)
+	require.Equal(t, []raft.ID{1, 2, 3}, three.Voters, "the configuration in force is not touched")
+}
+
+// The world hears of each address that changes, and of no other. A server that is
+// to go is in reach until it is gone.
+func TestWhomAServerMayTalkTo(t *testing.T) {
+	var told [][]node.Member
+	w := startWith(t, func(world node.World) (node.Server, error) {
+		world.Connect = func(members []node.Member) { told = append(told, members) }
+		return New(world)
+	}, 3, disk.NewSim("d"))
+	require.Len(t, told, 1)
+	w.stand()
+	w.receive(2, w.status().CurrentTerm, raft.RequestVoteReply{Granted: true})
+	w.flush()
+	w.commit()
+	require.Equal(t, raft.Leader, w.status().Role)
+	require.Len(t, told, 1)
+
+	w.ask(`{"op":"change","add":[{"id":2,"address":"127.0.0.1:9002"}]}`)
+	w.flush()
+	w.commit()
+	require.Len(t, told, 2)
+	require.Equal(t, []node.Member{{ID: 1, Address: "a:1"}, {ID: 2, Address: "127.0.0.1:9002"}, {ID: 3, Address: "a:3"}}, told[1])
+
+	w.ask(`{"op":"change","remove":[3],"add":[{"id":4,"address":"127.0.0.1:9004"}]}`)
+	w.flush()
+	require.Len(t, told, 3)
+	require.Equal(t, []node.Member{{ID: 1, Address: "a:1"}, {ID: 2, Address: "127.0.0.1:9002"}, {ID: 3, Address: "a:3"}, {ID: 4, Address: "127.0.0.1:9004"}}, told[2])
+}
+
+// A configuration that no leader proposes is refused where it is read.
+func TestAConfigurationThatMakesNoSense(t *testing.T) {
+	for _, text := range []string{
+		`{"voters":[1,1],"addresses":{}}`,
+		`{"voters":[2,1],"addresses":{}}`,
+		`{"voters":[0],"addresses":{}}`,
+		`{"voters":[1],"next":[3,2],"addresses":{}}`,
+		`{"voters":[1],"joint":true,"addresses":{}}`,
+		`{"voters":[1],"addresses":{"one":"a:1"}}`,
+		`{"voters":[1],"addresses":{},"more":1}`,
+	} {
+		_, err := decodeConfig([]byte(text))
+		require.ErrorContains(t, err, "a configuration: ", text)
+	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -208,4 +209,47 @@ func TestAnAnswerInAFalseRoundIsRefused(t *testing.T) {
 	a := w.ask(get)
 	w.flush()
 	require.Empty(t, a.responses)
+}
+
+// What a read waits for may come in a snapshot.
+func TestAReadThatASnapshotCovers(t *testing.T) {
+	content, at := snapshotOf(t, "a", 50)
+	w := start(t, 3, disk.NewSim("d"))
+	w.receive(2, 9, raft.AppendEntries{})
+	w.flush()
+	w.forget()
+	a := w.ask(`{"op":"get","key":"k1"}`)
+	w.flush()
+	question := w.sent[len(w.sent)-1]
+	require.IsType(t, raft.ReadIndex{}, question.Body)
+	w.receive(2, 9, raft.ReadIndexReply{ID: question.Body.(raft.ReadIndex).ID, Index: at.Index})
+	w.flush()
+	for _, c := range chunks(content, at, 8<<10) {
+		require.Empty(t, a.responses)
+		w.receive(2, 9, c)
+		w.flush()
+	}
+	w.value(a, strings.Repeat("a", 1000))
+}
+
+// An answer that says a later index, for later reads, does not make a read wait.
+func TestAReadWaitsForItsOwnIndex(t *testing.T) {
+	w := start(t, 3, disk.NewSim("d"))
+	w.receive(2, 1, raft.AppendEntries{Entries: entries(1, 1, 2)})
+	w.flush()
+	a := w.ask(`{"op":"get","key":"k1"}`)
+	w.flush()
+	question := w.sent[len(w.sent)-1]
+	require.IsType(t, raft.ReadIndex{}, question.Body)
+	id := question.Body.(raft.ReadIndex).ID
+	w.receive(2, 1, raft.ReadIndexReply{ID: id, Index: 1})
+	w.flush()
+	b := w.ask(`{"op":"get","key":"k1"}`)
+	w.flush()
+	w.receive(2, 1, raft.ReadIndexReply{ID: id + 1, Index: 2})
+	w.flush()
+	w.receive(2, 1, raft.AppendEntries{PrevLogIndex: 2, PrevLogTerm: 1, LeaderCommit: 1})
+	w.flush()
+	require.Len(t, a.responses, 1)
+	require.Empty(t, b.responses)
 }

@@ -913,3 +913,79 @@ func TestAPieceThatIsNotThereIsRefused(t *testing.T) {
 	w.server.Receive(3, []byte(`{"term":1,"installSnapshotReply":{"offset":18446744073709551615}}`))
 	w.loud("out of range")
 }
+
+// A snapshot is believed only if it is one of this cluster and of the place that the
+// leader named.
+func TestTheHeaderOfASnapshotIsChecked(t *testing.T) {
+	at := raft.Position{Term: 1, Index: 7}
+	right := snapshot.Header{Stage: Stage, Cluster: "north", Index: 7, Term: 1, Config: `{"voters":[1,2,3],"addresses":{}}`}
+	install := func(h snapshot.Header) *world {
+		d := disk.NewSim("s")
+		f, err := snapshot.Create(d, newestName, h)
+		require.NoError(t, err)
+		require.NoError(t, f.Finish())
+		content, err := disk.ReadFile(d, newestName)
+		require.NoError(t, err)
+		w := start(t, 3, disk.NewSim("d"))
+		w.install(2, 9, raft.InstallSnapshot{LastIncluded: at, Data: content, Done: true})
+		return w
+	}
+	require.Equal(t, at, install(right).status().Snapshot)
+	wrong := map[string]snapshot.Header{
+		"of no members":    {Stage: Stage, Cluster: "north", Index: 7, Term: 1},
+		"of half a change": {Stage: Stage, Cluster: "north", Index: 7, Term: 1, Config: `{"voters":[1],"joint":true,"addresses":{}}`},
+	}
+	for what, change := range map[string]func(h *snapshot.Header){
+		"of another stage":   func(h *snapshot.Header) { h.Stage = "other" },
+		"of another cluster": func(h *snapshot.Header) { h.Cluster = "south" },
+		"of another index":   func(h *snapshot.Header) { h.Index = 8 },
+		"of another term":    func(h *snapshot.Header) { h.Term = 2 },
+	} {
+		h := right
+		change(&h)
+		wrong[what] = h
+	}
+	for what, h := range wrong {
+		w := install(h)
+		require.Zero(t, w.status().Commit, what)
+		require.NotContains(t, w.names(), newestName, what)
+		require.Len(t, w.troubles(), 1, what)
+	}
+}
+
+// A server that knows no members takes no snapshot: who got it would not know them
+// either.
+func TestWhoKnowsNoMembersTakesNoSnapshot(t *testing.T) {
+	w := joiner(t)
+	const n = 300
+	w.receive(2, 1, raft.AppendEntries{Entries: entries(1, 1, n), LeaderCommit: n})
+	w.flush()
+	require.EqualValues(t, n, w.status().Applied)
+	require.Greater(t, w.server.journal.Size(), w.server.compactBytes())
+	require.Empty(t, w.works)
+}
+
+// The snapshot that is sent is the newest, whatever the size of the one before.
+func TestASnapshotThatIsSmallerThanTheOneBefore(t *testing.T) {
+	w := lead(t, 1)
+	keys := w.fill(500)
+	w.work()
+	first := w.server.snapshots.size
+	for i := range keys {
+		w.ask(fmt.Sprintf(`{"op":"delete","key":"f%d"}`, i))
+	}
+	w.fill(1)
+	w.work()
+	content, err := disk.ReadFile(w.disk, newestName)
+	require.NoError(t, err)
+	require.Less(t, int64(len(content)), first)
+	var sent []byte
+	for at := uint64(0); ; at = uint64(len(sent)) {
+		m, err := w.server.fillChunk(raft.InstallSnapshot{LastIncluded: w.status().Snapshot, Offset: at})
+		require.NoError(t, err)
+		if sent = append(sent, m.Data...); m.Done {
+			break
+		}
+	}
+	require.True(t, string(content) == string(sent))
+}

@@ -69,7 +69,8 @@ type Options struct {
 	// IP addresses and localhost need not be named.
 	Hosts []string
 
-	// Bodies bounds what bodies that are still arriving hold; nil for no bound.
+	// Bodies bounds what bodies that are still arriving hold, and the data of
+	// answers that are still leaving; nil for no bound.
 	Bodies *wire.Budget
 
 	// Metrics are collected besides those of the status; nil for none.
@@ -236,8 +237,7 @@ func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limi
 		room = int(min(limit, r.ContentLength))
 	}
 	if !h.Bodies.Take(room) {
-		h.fail(w, r, http.StatusServiceUnavailable, &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("bodies that are still arriving hold %d bytes, which is the limit; this request was not begun; try again later", h.Bodies.Limit())})
+		h.fail(w, r, http.StatusServiceUnavailable, h.crowded())
 		return nil, false
 	}
 	defer h.Bodies.Give(room)
@@ -252,6 +252,11 @@ func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limi
 		return nil, false
 	}
 	return body, true
+}
+
+func (h *handler) crowded() *api.Error {
+	return &api.Error{Code: api.Busy, Definite: true,
+		Message: fmt.Sprintf("bodies that are still arriving or leaving hold %d bytes, which is the limit; this request changed nothing; try again later", h.Bodies.Limit())}
 }
 
 // command takes one request as it would stand on the wire.
@@ -278,9 +283,16 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 // data answers with the data of an operation that is no command.
 func (h *handler) data(q api.Request) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if a, ok := h.do(w, r, q); ok {
-			writeJSON(w, http.StatusOK, a.Data)
+		a, ok := h.do(w, r, q)
+		if !ok {
+			return
 		}
+		if !h.Bodies.Take(len(a.Data)) {
+			h.fail(w, r, http.StatusServiceUnavailable, h.crowded())
+			return
+		}
+		defer h.Bodies.Give(len(a.Data))
+		writeJSON(w, http.StatusOK, a.Data)
 	}
 }
 

@@ -492,11 +492,44 @@ func TestBodiesAreBounded(t *testing.T) {
 	w := request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 101))
 	require.Equal(t, 503, w.Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
-	require.Contains(t, w.Body.String(), `"code":"busy","message":"bodies that are still arriving hold 1000 bytes, which is the limit; this request was not begun`)
+	require.Contains(t, w.Body.String(), `"code":"busy","message":"bodies that are still arriving or leaving hold 1000 bytes, which is the limit; this request changed nothing`)
 	require.Equal(t, 503, request(h, "POST", "/v1/command", strings.Repeat(" ", 101)).Code)
 	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 100)).Code)
 	require.NoError(t, out.Close())
 	require.Equal(t, 200, <-done)
 	require.Zero(t, room.Used())
 	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 1000)).Code)
+}
+
+// stuck is a client that does not read what it has asked for.
+type stuck struct {
+	*httptest.ResponseRecorder
+	writing, goOn chan struct{}
+}
+
+func (s stuck) Write(b []byte) (int, error) {
+	close(s.writing)
+	<-s.goOn
+	return s.ResponseRecorder.Write(b)
+}
+
+// The same room is for pages of the log that clients do not read.
+func TestUnreadPagesAreBounded(t *testing.T) {
+	room := wire.NewBudget(50)
+	h := New(Options{Ops: ops, Ask: newBackend().ask, Bodies: room})
+	client := stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	done := make(chan struct{})
+	go func() {
+		h.ServeHTTP(client, newRequest("GET", "/v1/log", ""))
+		close(done)
+	}()
+	<-client.writing
+	w := request(h, "GET", "/v1/log", "")
+	require.Equal(t, 503, w.Code)
+	require.Contains(t, w.Body.String(), `"code":"busy"`)
+	close(client.goOn)
+	<-done
+	require.Equal(t, 200, client.Code)
+	require.Zero(t, room.Used())
+	require.Equal(t, 200, request(h, "GET", "/v1/log", "").Code)
 }

@@ -314,7 +314,7 @@ func TestASnapshotThatFailsIsTakenLater(t *testing.T) {
 		}
 		w.flush()
 		w.work()
-		require.Equal(t, []string{journalName, newestName}, w.names(), "%+v", failed)
+		require.ElementsMatch(t, []string{journalName, "journal.length", newestName}, w.names(), "%+v", failed)
 		require.Less(t, w.server.journal.Size(), w.server.compactBytes(), "%+v", failed)
 		require.Len(t, w.troubles(), 1)
 		last := w.status().Applied

@@ -1153,3 +1153,15 @@ func TestASilentServerIsHandedNothing(t *testing.T) {
 	require.Equal(t, Leader, r.role)
 	require.True(t, has(r, 3).tells(HandsOver))
 }
+
+// A server that joins is no voter yet, and was not removed.
+func TestALearnerIsNotToldThatItWasRemoved(t *testing.T) {
+	r := leaderOf(t, conf(1, 1, learning))
+	has(r, 2, 3)
+	require.NoError(t, r.mayChange())
+	takeAll(r)
+	r.Step(Message{From: 4, To: 1, Term: r.currentTerm, Body: RequestVote{PreVote: true, LastLogIndex: 1, LastLogTerm: 1}})
+	require.Empty(t, takeAll(r).Messages)
+	r.Step(Message{From: 9, To: 1, Term: r.currentTerm, Body: RequestVote{PreVote: true, LastLogIndex: 1, LastLogTerm: 1}})
+	require.Len(t, takeAll(r).Messages, 1)
+}

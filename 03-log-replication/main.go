@@ -39,7 +39,7 @@ func demo(d *cli.Demo) error {
 	d.Fails(1, "append", "x", "4")
 	d.Run("lead", "1")
 	d.Run("append", "x", "4")
-	d.Run("get", "x")
+	d.Run("get", "x", "--endpoints", "n1")
 	d.Shows("1234\n")
 	d.Say("What it cannot survive. A dead leader waits for a person, who must find a server that has all:")
 	d.Until("append x+=4", "log", "2")

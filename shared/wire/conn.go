@@ -276,7 +276,7 @@ type flight struct {
 // begin counts a request as in flight, once there is room for it.
 func (c *conn) begin(r api.Request) (flight, error) {
 	f := flight{id: r.ID, bytes: r.Size(), reads: !changes(r.Op)}
-	if f.reads || r.Op == kv.Append {
+	if f.reads {
 		f.bytes += kv.MaxValue
 	}
 	c.mu.Lock()
@@ -307,8 +307,8 @@ func (c *conn) begin(r api.Request) (flight, error) {
 	return f, nil
 }
 
-// changes reports whether an operation may change something. Only the answers
-// of those that do not are long, append's apart.
+// changes reports whether an operation may change something. Only the others have
+// long answers.
 func changes(op string) bool {
 	switch op {
 	case kv.Get, api.Log, api.Status, api.Members:

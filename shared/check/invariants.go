@@ -223,6 +223,9 @@ type watched struct {
 	savedVote uint64
 	savedSnap uint64
 
+	// spoke is the highest term in which it has sent a message.
+	spoke uint64
+
 	// dirty is the lowest index whose entry may have changed since the last
 	// flush; noIndex if none has.
 	dirty uint64
@@ -301,6 +304,11 @@ func (c *Invariants) Stopped(id uint64, torn bool) {
 	w.up, w.torn = false, torn
 	if torn && w.now.Role == node.Leader {
 		c.died = append(c.died, death{w.now.Term, cloneVoters(w.now.Config)})
+	}
+	if unheard := max(w.savedTerm, w.spoke) < w.now.Term; torn && unheard && c.leaders[w.now.Term] == id {
+		// The only voter elected itself, and its power was cut before its vote was
+		// saved and before it had told anyone: it may vote for another in that term.
+		delete(c.leaders, w.now.Term)
 	}
 }
 

@@ -193,6 +193,35 @@ func TestI1HoldsAcrossARestart(t *testing.T) {
 	s.breaks(3, "I1")
 }
 
+// A server that is its own majority may lose its power between electing itself and
+// saving its vote. If it has told nobody, that term is another's to lead.
+func TestI1OfALeaderThatNobodyHasHeardOf(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		after func(s *stage)
+		fine  bool
+	}{
+		{"its vote was lost", func(*stage) {}, true},
+		{"it was saved", func(s *stage) { s.fine(1) }, false},
+		{"it has sent something", func(s *stage) { require.NoError(s.t, s.c.Sent(1, 2, []byte(`{"term":1,"appendEntries":{}}`))) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStage(t, 3)
+			p := s.n[1]
+			p.Role, p.Term, p.Vote = node.Leader, 1, 1
+			require.NoError(t, s.c.Look(1, p, false))
+			c.after(s)
+			s.c.Stopped(1, true)
+			s.crown(3, 1)
+			if c.fine {
+				s.fine(3)
+			} else {
+				s.breaks(3, "I1")
+			}
+		})
+	}
+}
+
 func TestI2AVoteNeverChanges(t *testing.T) {
 	s := newStage(t, 3)
 	s.follow(1, 2, 1)

@@ -480,6 +480,7 @@ func (c *Invariants) Sent(from, to uint64, line []byte) error {
 	if term > w.now.Term {
 		return violated("I16", "Message terms", "%s is in term %d and sends n%d a message of term %d", node.Name(from), w.now.Term, to, term)
 	}
+	w.spoke = max(w.spoke, term)
 	if bytes.HasPrefix(digits, []byte(`,"appendEntries":`)) && c.leaders[term] != from {
 		return violated("I16", "Message terms", "%s sends n%d entries of term %d, which n%d leads", node.Name(from), to, term, c.leaders[term])
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,9 @@ type worker struct {
 	recorder
 	working, done, closed atomic.Bool
 
+	// broken makes Flush fail.
+	broken atomic.Bool
+
 	// early is true if the server was closed while its work used what it has.
 	early atomic.Bool
 }
@@ -35,6 +39,12 @@ func TestWorkEndsBeforeItsServer(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &worker{}
+			s.flush = func() error {
+				if s.broken.Load() {
+					return errors.New("input/output error")
+				}
+				return nil
+			}
 			var w node.World
 			h, err := New(Options{
 				ID: 1, Config: node.Config{Cluster: "c", Members: []node.Member{{ID: 1, Address: "n1"}}}, Ops: api.Commands(),
@@ -58,7 +68,7 @@ func TestWorkEndsBeforeItsServer(t *testing.T) {
 			synctest.Wait()
 			require.True(t, s.working.Load())
 			if fails {
-				s.flush = func() error { return context.DeadlineExceeded }
+				s.broken.Store(true)
 			} else {
 				stop()
 			}

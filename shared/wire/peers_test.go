@@ -569,9 +569,10 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 		limits := Limits{Dial: time.Second, Backoff: [2]time.Duration{10 * time.Millisecond, 20 * time.Millisecond}}
 		var log logged
 		k := link(ln, &log, limits)
-		dials := 0
+		var dials atomic.Int64
 		k.dial = func(context.Context) (net.Conn, error) {
-			if dials++; dials > 2 {
+			dial := dials.Add(1)
+			if dial > 2 {
 				return ln.dial()
 			}
 			near, far := net.Pipe()
@@ -582,7 +583,7 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 					if _, err := in.ReadBytes('\n'); err != nil {
 						return
 					}
-					if dials == 2 && n == 0 {
+					if dial == 2 && n == 0 {
 						h := hello{version: protocol, cluster: "north", from: 2, to: 1}
 						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x","proof":"%x"`, newNonce(), h.proof("acceptor", "another secret", challenge{}))
 					}
@@ -592,11 +593,11 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 		}
 		end := runLink(t, k)
 		later(limits.Dial * 3 / 2)
-		require.Equal(t, 2, dials)
+		require.EqualValues(t, 2, dials.Load())
 		later(limits.Dial)
 		k.Send([]byte(`{"new":1}`))
 		synctest.Wait()
-		require.Equal(t, 3, dials)
+		require.EqualValues(t, 3, dials.Load())
 		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
 		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "the same trouble is logged once")
 		end()

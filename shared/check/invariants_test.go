@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -531,6 +532,29 @@ func TestI15WhatIsCommittedStays(t *testing.T) {
 		s.n[2].log = nil
 		s.breaks(2, "I15")
 	})
+	// n1 stood still. Its entry is committed in term 3, without it; then it hears
+	// what the leader of term 2 sent it, which has another entry there.
+	for term, fine := range map[uint64]bool{2: true, 3: false} {
+		t.Run(fmt.Sprintf("by one that is in term %d", term), func(t *testing.T) {
+			s := newStage(t, 5)
+			s.elect(1, 1, 2, 3)
+			s.write(entry(1, "a"), 1, 2)
+			s.elect(5, 2, 3, 4)
+			s.write(entry(2, "z"), 5)
+			s.elect(2, 3, 3, 4)
+			s.write(entry(1, "a"), 3, 4)
+			s.write(entry(3, "b"), 2, 3, 4)
+			s.commit(2, 2)
+			p := s.n[1]
+			p.Role, p.Term, p.Vote, p.Votes, p.Progress = node.Follower, term, 0, nil, nil
+			p.log = []node.Entry{entry(2, "z")}
+			if fine {
+				s.fine(1)
+			} else {
+				s.breaks(1, "I15")
+			}
+		})
+	}
 }
 
 func TestI16TheTermsOfMessages(t *testing.T) {

@@ -60,7 +60,9 @@ func (c *Invariants) checkRecovered(w *watched, _ node.Inspector) error {
 }
 
 // checkChanged: a leader never changes its log, and nobody removes what is
-// committed. changed is the first index whose entry is gone or another.
+// committed. changed is the first index whose entry is gone or another. A server
+// that is still in an older term than the one in which the entry was committed may
+// remove it, on the word of that term's leader: the quorum does without its copy.
 func (c *Invariants) checkChanged(w *watched, changed uint64) error {
 	name := node.Name(w.id)
 	w.dirty = min(w.dirty, changed)
@@ -70,7 +72,7 @@ func (c *Invariants) checkChanged(w *watched, changed uint64) error {
 	if changed <= w.before.Commit {
 		return violated("I15", "What is committed stays", "%s has removed entry %d, which it had committed (up to %d)", name, changed, w.before.Commit)
 	}
-	if changed <= uint64(len(c.committed)) && w.log.at(changed).chain == c.committed[changed-1].chain {
+	if changed <= uint64(len(c.committed)) && w.log.at(changed).chain == c.committed[changed-1].chain && c.committed[changed-1].in <= w.now.Term {
 		return violated("I15", "What is committed stays", "%s has removed entry %d, which n%d had committed", name, changed, c.committed[changed-1].by)
 	}
 	return nil

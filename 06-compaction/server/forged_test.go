@@ -17,7 +17,7 @@ import (
 
 var forgedMessages = flag.Int("messages", 3000, "how many messages TestForgedMessages forges")
 
-// A message that the decoder accepts does no harm, whatever it says and whoever
+// A message that the decoder accepts does no harm, whatever it says and whichever server
 // sends it: no server panics or cannot start again, and afterwards the cluster
 // elects a leader, commits, and leaves nobody behind. It may stop a server in one
 // way only: it claims that the server has acknowledged entries that it does not have.

@@ -36,7 +36,7 @@ func keepers(t *testing.T, to map[uint64]uint64) (*World, map[string]int) {
 }
 
 // A server whose disk was replaced ends when it meets one that knows it with
-// another disk, whoever of the two speaks first; the other goes on, and nothing
+// another disk, whichever of the two speaks first; the other goes on, and nothing
 // that the first one said is delivered to it.
 func TestAWipedServerIsDisowned(t *testing.T) {
 	for _, speaker := range []uint64{1, 3} {

@@ -76,7 +76,7 @@ type conn struct {
 	changed sync.Cond
 
 	// out are answers that are not yet being written; spare is an empty slice to
-	// put in its place. Whoever writes them puts them into words as well, so that
+	// put in its place. The goroutine that writes them also encodes them, so that
 	// this costs the goroutine that answers nothing.
 	out, spare []api.Response
 

@@ -125,7 +125,7 @@ func TestARefusedDiskIsToldWhy(t *testing.T) {
 	})
 }
 
-// Whoever changes a disk on the way fails the proof, and nothing is noted.
+// If a disk is changed on the way, the proof fails and nothing is noted.
 func TestDisksAreProved(t *testing.T) {
 	for name, change := range map[string]func(h *hello, c *challenge){
 		"the peer's disk":     func(h *hello, _ *challenge) { h.disk = 3 },

@@ -7,7 +7,7 @@ import (
 	"net"
 
 	"example.com/raftsteps/00-kvserver/server"
-	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/run/cli"
 )
 
 var stage = cli.Stage{

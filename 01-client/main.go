@@ -9,7 +9,7 @@ import (
 
 	"example.com/raftsteps/01-client/client"
 	"example.com/raftsteps/01-client/server"
-	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/run/cli"
 )
 
 var stage = cli.Stage{

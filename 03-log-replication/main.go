@@ -4,7 +4,7 @@ package main
 import (
 	"example.com/raftsteps/03-log-replication/client"
 	"example.com/raftsteps/03-log-replication/server"
-	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/run/cli"
 )
 
 var stage = cli.Stage{

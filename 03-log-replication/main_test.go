@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/run/cli"
 )
 
 func TestMain(m *testing.M) { cli.RunTests(m, stage) }

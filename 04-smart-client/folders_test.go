@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"example.com/raftsteps/shared/scenario"
+	"example.com/raftsteps/shared/lab/scenario"
 )
 
 // The folders in testdata are those of three servers, as they were before disks

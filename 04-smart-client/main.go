@@ -4,7 +4,7 @@ package main
 import (
 	"example.com/raftsteps/04-smart-client/client"
 	"example.com/raftsteps/04-smart-client/server"
-	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/run/cli"
 )
 
 var stage = cli.Stage{

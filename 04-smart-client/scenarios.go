@@ -2,7 +2,7 @@ package main
 
 import (
 	"example.com/raftsteps/04-smart-client/server"
-	"example.com/raftsteps/shared/scenario"
+	"example.com/raftsteps/shared/lab/scenario"
 )
 
 // scenarios are what this stage can be put through: what it survives, and what

@@ -4,7 +4,7 @@ package main
 import (
 	"example.com/raftsteps/05-election/client"
 	"example.com/raftsteps/05-election/server"
-	"example.com/raftsteps/shared/cli"
+	"example.com/raftsteps/shared/run/cli"
 )
 
 var stage = cli.Stage{

@@ -18,8 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/cluster"
-	"example.com/raftsteps/shared/freeport"
+	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/run/cluster"
 )
 
 // A process may open few files, and idle clients would have them all: those

@@ -17,11 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/host"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/wire"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // stalled is a disk whose syncs wait, once it stands still.

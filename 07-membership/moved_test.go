@@ -11,11 +11,11 @@ import (
 
 	"example.com/raftsteps/07-membership/client"
 	"example.com/raftsteps/07-membership/server"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/host"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/wire"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // runServer runs a server until stop is called, or the test ends.

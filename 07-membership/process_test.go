@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/07-membership/client"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/bench"
-	"example.com/raftsteps/shared/check"
-	"example.com/raftsteps/shared/cli"
-	"example.com/raftsteps/shared/cluster"
-	"example.com/raftsteps/shared/freeport"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/lab/check"
+	"example.com/raftsteps/shared/run/bench"
+	"example.com/raftsteps/shared/run/cli"
+	"example.com/raftsteps/shared/run/cluster"
 )
 
 // patient is a time that no test needs: whoever waits for it has failed.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/sim"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/lab/sim"
 )
 
 // A first member that was removed and starts with an empty folder reads in

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/01-client/server"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/bench"
-	"example.com/raftsteps/shared/freeport"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/run/bench"
 )
 
 // machine is the one machine there is: a server that can fail and come back at

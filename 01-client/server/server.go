@@ -11,9 +11,9 @@ import (
 	"log/slog"
 	"net"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/wire"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // Ops are the operations that this server understands.

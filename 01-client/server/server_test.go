@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/wire"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // start runs a server; stop ends it and returns what Serve returned.

@@ -5,8 +5,8 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/02-naive-replication/naive"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // appendMessage appends a message between servers to b as one line of JSON:

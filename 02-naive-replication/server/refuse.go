@@ -4,8 +4,8 @@ import (
 	"fmt"
 
 	"example.com/raftsteps/02-naive-replication/naive"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // maxRefused bounds the senders whose messages are refused with a line in the log.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // A message that no correct server sends changes nothing, and the log says so once.

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"example.com/raftsteps/02-naive-replication/naive"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // Patience is how long the leader waits for a majority.

@@ -39,8 +39,8 @@ package client
 import (
 	"context"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // Client asks a server. It is safe for use by many goroutines.

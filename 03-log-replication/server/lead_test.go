@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/03-log-replication/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
 )
 
 // lead starts a server that leads, by its configuration.

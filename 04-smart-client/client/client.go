@@ -49,8 +49,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // Client asks a cluster. It is safe for use by many goroutines.

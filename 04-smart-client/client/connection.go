@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/wire"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // connection is the way to one server. It connects at the first request, and

@@ -6,9 +6,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/04-smart-client/raft"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/journal"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // loud checks that the log has these words in one new line, and forgets it.

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/05-election/server"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/freeport"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // patient is a time that no test needs: whoever waits for it has failed.

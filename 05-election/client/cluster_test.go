@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/05-election/server"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/host"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // cable stands between a server and all that connect to it: clients, and its

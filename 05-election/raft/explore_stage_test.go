@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"example.com/raftsteps/shared/explore"
+	"example.com/raftsteps/shared/lab/explore"
 )
 
 // What only this stage has to explore: elections and reads.

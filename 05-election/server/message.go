@@ -5,8 +5,8 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/05-election/raft"
-	"example.com/raftsteps/shared/journal"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // A message between servers is one line of JSON. An entry is written as it

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/05-election/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
 )
 
 // The leader refuses a write for which the store has no room, before it is in the

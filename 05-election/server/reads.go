@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"example.com/raftsteps/05-election/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // The consistencies that a get can ask for.

@@ -5,8 +5,8 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/05-election/raft"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // heard is what a server knows of its leader's log.

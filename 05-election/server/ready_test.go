@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/05-election/raft"
-	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/core/disk"
 )
 
 // ready checks what the status says: that the server is ready, or why it is not.

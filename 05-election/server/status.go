@@ -7,9 +7,9 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/05-election/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/journal"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // status describes this server as a JSON object.

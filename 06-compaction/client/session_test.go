@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/core/api"
 )
 
 func begin(t *testing.T, s *session) api.Request {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"example.com/raftsteps/shared/explore"
+	"example.com/raftsteps/shared/lab/explore"
 )
 
 // What only this stage has to explore: elections, reads and snapshots.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/explore"
+	"example.com/raftsteps/shared/lab/explore"
 )
 
 // The explorer visits every state of a small cluster: all orders in which

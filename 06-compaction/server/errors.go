@@ -4,8 +4,8 @@ import (
 	"fmt"
 
 	"example.com/raftsteps/06-compaction/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // notLeader refuses a command that was not proposed.

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/06-compaction/raft"
-	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/core/disk"
 )
 
 // lead starts a server that leads: it has stood for election, and the others

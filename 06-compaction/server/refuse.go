@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"example.com/raftsteps/06-compaction/raft"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // A message that no correct server sends changes nothing and stops nothing. It is

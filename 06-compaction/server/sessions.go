@@ -6,9 +6,9 @@ import (
 	"maps"
 	"strconv"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // A client that hears no answer sends its command again, so a command may come

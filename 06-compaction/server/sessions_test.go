@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // log gives commands to a machine as a log would.

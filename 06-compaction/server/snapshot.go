@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"example.com/raftsteps/06-compaction/raft"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/journal"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/snapshot"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/snapshot"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // The files of a server. A snapshot is written aside, or comes from a leader,

@@ -51,8 +51,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // Client asks a cluster. It is safe for use by many goroutines.

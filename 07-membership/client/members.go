@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // The members of a cluster change, and a client may outlive all that it was

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/core/api"
 )
 
 // How the client goes from server to server.

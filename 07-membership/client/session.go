@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/core/api"
 )
 
 // window is how far the commands of a session may run ahead of the oldest one

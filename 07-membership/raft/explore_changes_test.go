@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"example.com/raftsteps/shared/explore"
+	"example.com/raftsteps/shared/lab/explore"
 )
 
 // What the explorer has of changes of the members, and of how leaders come and go

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"example.com/raftsteps/shared/explore"
+	"example.com/raftsteps/shared/lab/explore"
 )
 
 // What only this stage has to explore: elections, reads and snapshots. Changes of

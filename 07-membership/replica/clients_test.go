@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/replica"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/wire"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // Three replicas speak TCP, and two of them let clients in.

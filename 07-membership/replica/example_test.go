@@ -10,7 +10,7 @@ import (
 
 	"example.com/raftsteps/07-membership/replica"
 	"example.com/raftsteps/07-membership/server"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // bank is what is replicated: accounts that nobody can overdraw. It remembers

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"iter"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/journal"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // Entry is a committed entry of the log: it stays where it is, and every replica

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/core/api"
 )
 
 // Status is how a replica sees itself and the cluster.

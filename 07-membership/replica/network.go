@@ -4,8 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"example.com/raftsteps/shared/host"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // Network carries messages between replicas of one process, without sockets.

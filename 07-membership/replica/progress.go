@@ -5,7 +5,7 @@ import (
 	"sync"
 
 	"example.com/raftsteps/07-membership/server"
-	"example.com/raftsteps/shared/api"
+	"example.com/raftsteps/shared/core/api"
 )
 
 // observed is a server that tells a progress how far it is.

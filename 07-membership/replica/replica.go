@@ -47,10 +47,10 @@ import (
 	"time"
 
 	"example.com/raftsteps/07-membership/server"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/host"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // Options are what a replica needs to know. M is the state machine.

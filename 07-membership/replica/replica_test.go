@@ -19,10 +19,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/07-membership/replica"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/host"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // group is the replicas of a bank in one process and in virtual time: inside a

@@ -7,9 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/node"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // BenchmarkPut is what one server alone does for a put, from the request to the

@@ -7,9 +7,9 @@ import (
 	"strconv"
 
 	"example.com/raftsteps/07-membership/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // appendConfig appends a configuration to b, as it stands in the log, at the

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"hash/fnv"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // The key-value store with its sessions, as the Machine that New replicates. A

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // Machine is a state machine: what a cluster replicates. The key-value store

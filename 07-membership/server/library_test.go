@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
 )
 
 // diary is a Machine that keeps every command. Its result is how many there are.

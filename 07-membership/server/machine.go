@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strconv"
 
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/strict"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/strict"
 )
 
 // view is the state machine as it was at one moment, to be written to a

@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // asks reports whether the server asks for votes when it hears no leader for

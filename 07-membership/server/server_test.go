@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/journal"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // world is one server and all that is around it, driven by hand.

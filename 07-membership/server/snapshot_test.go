@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/07-membership/raft"
-	"example.com/raftsteps/shared/api"
-	"example.com/raftsteps/shared/disk"
-	"example.com/raftsteps/shared/kv"
-	"example.com/raftsteps/shared/node"
-	"example.com/raftsteps/shared/snapshot"
-	"example.com/raftsteps/shared/trace"
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/snapshot"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // work does what the server wants done beside it, until nothing is left.

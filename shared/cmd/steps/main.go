@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/signal"
 
-	"example.com/raftsteps/shared/steps"
+	"example.com/raftsteps/shared/book/steps"
 )
 
 func main() {

@@ -1,0 +1,220 @@
+package readme
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"example.com/raftsteps/shared/core/freeport"
+)
+
+// world is what the commands of one README meet: a folder that looks like the
+// repository, stand-ins for programs, free ports.
+type world struct {
+	// Root is the repository.
+	Root string
+
+	// Go is the real go command. It keeps its caches below Home.
+	Go, Home string
+
+	// Stages are those that the README names.
+	Stages map[string]stage
+
+	// dir is the temporary folder that holds all of it.
+	dir string
+
+	// block holds the free ports.
+	block *freeport.Block
+
+	// ports maps documented ports to free ones; documented maps them back.
+	ports, documented map[int]int
+}
+
+// stage is a stage's program.
+type stage struct {
+	// Run is the program as go run would build it: below a folder by which a
+	// program can tell that it was.
+	Run string
+
+	// Built is the same program as go build would leave it.
+	Built string
+
+	// BasePort is what takes the place of its documented port 70N0.
+	BasePort int
+}
+
+var stageName = regexp.MustCompile(`\b[0-9]{2}-[a-z0-9-]+\b`)
+
+// newWorld makes a world for the README in a folder, with the stages that its
+// commands name.
+func newWorld(ctx context.Context, readmeDir string, commands string) (*world, error) {
+	dir, err := os.MkdirTemp("", "readme-")
+	if err != nil {
+		return nil, err
+	}
+	// /tmp may be a link; programs print where it leads.
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, Home: os.Getenv("HOME"), Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
+	w.Root = readmeDir
+	if _, err := os.Stat(filepath.Join(readmeDir, "go.work")); err != nil {
+		w.Root = filepath.Dir(readmeDir)
+	}
+	if w.Go, err = exec.LookPath("go"); err != nil {
+		return w, err
+	}
+	for _, name := range stageName.FindAllString(commands, -1) {
+		if _, err := os.Stat(filepath.Join(w.Root, name, "go.mod")); err == nil {
+			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name)}
+		}
+	}
+	return w, errors.Join(w.reserve(), w.copyTree(ctx), w.standIns(), w.build(ctx))
+}
+
+// close removes what is left on the disk.
+func (w *world) close() error {
+	if w.block != nil {
+		w.block.Close()
+	}
+	return os.RemoveAll(w.dir)
+}
+
+// reserve finds free ports for the stages.
+func (w *world) reserve() error {
+	block, err := freeport.Reserve()
+	if err != nil {
+		return err
+	}
+	w.block = block
+	for name, s := range w.Stages {
+		number, err := strconv.Atoi(name[:2])
+		if err != nil || number > 8 {
+			return fmt.Errorf("stage %s has no ports of its own", name)
+		}
+		s.BasePort = block.First() + 10*number
+		w.Stages[name] = s
+		for i := range 10 {
+			w.ports[7000+10*number+i] = s.BasePort + i
+			w.documented[s.BasePort+i] = 7000 + 10*number + i
+		}
+	}
+	return nil
+}
+
+var number = regexp.MustCompile(`\b[0-9]{4,5}\b`)
+
+// replacePorts replaces the numbers that are ports.
+func replacePorts(text string, ports map[int]int) string {
+	return number.ReplaceAllStringFunc(text, func(digits string) string {
+		n, err := strconv.Atoi(digits)
+		if to, ok := ports[n]; err == nil && ok {
+			return strconv.Itoa(to)
+		}
+		return digits
+	})
+}
+
+// current is the folder that commands are run in.
+func (w *world) current() string { return filepath.Join(w.dir, "here") }
+
+// build builds the stages.
+func (w *world) build(ctx context.Context) error {
+	if err := os.Mkdir(filepath.Join(w.dir, "built"), 0o755); err != nil {
+		return err
+	}
+	for name, s := range w.Stages {
+		cmd := exec.CommandContext(ctx, w.Go, "build", "-o", s.Run, ".")
+		cmd.Dir = filepath.Join(w.Root, name)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build in %s: %w\n%s", name, err, out)
+		}
+		if err := os.Link(s.Run, s.Built); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// standIns puts programs first in PATH: scripts that run this test's own binary
+// in another role.
+func (w *world) standIns() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(w.file(), data, 0o644); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"go", "nc", "curl"} {
+		if err := script(filepath.Join(w.dir, "bin", name), self, name, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// script writes a program that is this test's binary in another role. first is
+// what stands before the program's own arguments.
+func script(path, self, role, first string) error {
+	text := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s %s\"$@\"\n", roleVariable, role, quote(self), first)
+	return os.WriteFile(path, []byte(text), 0o755)
+}
+
+// file is where the stand-ins find what they need of the world.
+func (w *world) file() string { return filepath.Join(w.dir, "world.json") }
+
+// quote is a text as one word of a shell's command.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// environment is that of the commands: this process's, without what would lead
+// them elsewhere.
+func (w *world) environment() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		switch {
+		case strings.HasPrefix(name, "KV_"), strings.HasPrefix(name, "RAFT_"):
+		case name == "HOME", name == "PATH", name == "PWD", name == "GOWORK", name == "GOCOVERDIR", name == "ENV", name == "BASH_ENV":
+		default:
+			env = append(env, v)
+		}
+	}
+	return append(env,
+		"PATH="+filepath.Join(w.dir, "bin")+string(filepath.ListSeparator)+os.Getenv("PATH"),
+		"HOME="+filepath.Join(w.dir, "home"),
+		"TERM=dumb", "NO_COLOR=1",
+		worldVariable+"="+w.file(),
+	)
+}
+
+// readWorld is for the stand-ins.
+func readWorld() (*world, error) {
+	data, err := os.ReadFile(os.Getenv(worldVariable))
+	if err != nil {
+		return nil, err
+	}
+	w := &world{}
+	return w, json.Unmarshal(data, w)
+}
+
+// inside says whether this process was started by a README.
+func inside() bool {
+	_, err := os.Stat(os.Getenv(worldVariable))
+	return !errors.Is(err, fs.ErrNotExist)
+}

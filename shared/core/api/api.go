@@ -1,0 +1,602 @@
+// Package api is the language between clients and servers: requests, responses
+// and errors, each one line of JSON.
+//
+//	{"id":7,"op":"put","key":"x","value":"1"}
+//	{"id":7,"ok":true,"index":118}
+//	{"id":8,"ok":false,"error":{"code":"not_leader","message":"n2 leads","leader":"127.0.0.1:7002","definite":true}}
+//
+// A client may have many requests in flight on one connection; a response
+// carries the id of its request and may come in any order.
+package api
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/strict"
+)
+
+// Operations that are not commands of the store.
+const (
+	// Status asks one server how it sees itself and the cluster.
+	Status = "status"
+
+	// Log asks one server for entries of its log, committed or not.
+	Log = "log"
+
+	// Lead appoints the server that is asked, in the stages in which a person
+	// does that.
+	Lead = "lead"
+
+	// Open asks for a new session; the response's index is its number.
+	Open = "open"
+
+	// Members asks one server who the members are, as it sees them.
+	Members = "members"
+
+	// Change asks the leader to add servers, to remove some, or both at once.
+	// Its answer comes when the change has begun for good; it then goes on by
+	// itself, whoever leads.
+	Change = "change"
+
+	// Cancel asks the leader to call off the change that is under way, which it
+	// can as long as the new servers do not count.
+	Cancel = "cancel"
+
+	// Transfer asks the leader to hand the lead on to another member.
+	Transfer = "transfer"
+
+	// Propose gives the leader a command of a state machine that is not the
+	// store; its value is the command, a JSON value written as a string.
+	Propose = "propose"
+
+	// Barrier is answered when the server that is asked has applied all that was
+	// acknowledged before.
+	Barrier = "barrier"
+)
+
+// Fields is a set of the fields a request may have, besides id and op.
+type Fields uint32
+
+// The fields of a request.
+const (
+	// Key is the key that a command is about.
+	Key Fields = 1 << iota
+
+	// Value is what a command writes.
+	Value
+
+	// Old is the value that cas expects.
+	Old
+
+	// From is the first index that a log request wants.
+	From
+
+	// Term is the term of an appointment.
+	Term
+
+	// Session, Seq and Ack make a command happen once, however often it is
+	// sent.
+	Session
+	Seq
+	Ack
+
+	// Consistency says how fresh a read must be.
+	Consistency
+
+	// Add and Remove are the servers that a change adds and removes.
+	Add
+	Remove
+
+	// To is the server that shall lead.
+	To
+)
+
+var fieldNames = []struct {
+	field Fields
+	name  string
+}{
+	{Key, "key"},
+	{Value, "value"},
+	{Old, "old"},
+	{From, "from"},
+	{Term, "term"},
+	{Session, "session"},
+	{Seq, "seq"},
+	{Ack, "ack"},
+	{Consistency, "consistency"},
+	{Add, "add"},
+	{Remove, "remove"},
+	{To, "to"},
+}
+
+func (f Fields) String() string {
+	var names []string
+	for _, n := range fieldNames {
+		if f&n.field != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// Op is the shape of one operation.
+type Op struct {
+	// Needs are the fields that a request must have.
+	Needs Fields
+
+	// May are the fields that it can have besides.
+	May Fields
+}
+
+// Ops is what a server understands: its operations by name.
+type Ops map[string]Op
+
+// Commands returns the commands of the store.
+func Commands() Ops {
+	return Ops{
+		kv.Get:    {Needs: Key},
+		kv.Put:    {Needs: Key | Value},
+		kv.Create: {Needs: Key | Value},
+		kv.Append: {Needs: Key | Value},
+		kv.Cas:    {Needs: Key | Old | Value},
+		kv.Delete: {Needs: Key},
+	}
+}
+
+// Names lists the operations, sorted, for an error message.
+func (o Ops) Names() string {
+	names := make([]string, 0, len(o))
+	for name := range o {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// Request is what a client asks.
+type Request struct {
+	// ID is chosen by the client and comes back in the response. 0 means that
+	// the request had none; then the response has none either.
+	ID uint64
+
+	// Op names the operation.
+	Op string
+
+	// Key, Value and Old are the parts of a command of the store.
+	Key   string
+	Value string
+	Old   string
+
+	// From is the first log index wanted; 0 means the first there is.
+	From uint64
+
+	// Term is the term in which a server shall lead.
+	Term uint64
+
+	// Session is the number of an open session, and Seq numbers the commands in
+	// it from 1. Ack says that the client has the answers to all commands up to
+	// that Seq. They are 0 for a command outside any session.
+	Session uint64
+	Seq     uint64
+	Ack     uint64
+
+	// Consistency is "linearizable", "stale" or "" for the default.
+	Consistency string
+
+	// Add are the servers that a change adds, Remove the IDs of those that it
+	// removes. A change has at least one of them, and no server twice.
+	Add    []Member
+	Remove []uint64
+
+	// To is the ID of the server that shall lead.
+	To uint64
+}
+
+// Command returns the command of the store that a request carries.
+func (r Request) Command() kv.Command {
+	return kv.Command{Op: r.Op, Key: r.Key, Value: r.Value, Old: r.Old}
+}
+
+// Decode reads a request. It refuses what is not JSON, an operation not among
+// o, a field that the operation does not take or lacks, and a command that
+// fails CheckCommand. The error is a *Error, with code BadRequest or TooLarge; the
+// request then has the ID of the line where that could be read, so that the
+// refusal can be matched.
+func (o Ops) Decode(line []byte) (Request, error) {
+	var r Request
+	var has Fields
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			r.ID = d.Uint()
+		case "op":
+			r.Op = o.name(d.Bytes())
+		case "key":
+			r.Key, has = d.String(), has|Key
+		case "value":
+			r.Value, has = d.String(), has|Value
+		case "old":
+			r.Old, has = d.String(), has|Old
+		case "from":
+			r.From, has = d.Uint(), has|From
+		case "term":
+			r.Term, has = d.Uint(), has|Term
+		case "session":
+			r.Session, has = d.Uint(), has|Session
+		case "seq":
+			r.Seq, has = d.Uint(), has|Seq
+		case "ack":
+			r.Ack, has = d.Uint(), has|Ack
+		case "consistency":
+			r.Consistency, has = d.String(), has|Consistency
+		case "add":
+			r.Add, has = decodeMembers(&d), has|Add
+		case "remove":
+			r.Remove, has = decodeIDs(&d), has|Remove
+		case "to":
+			r.To, has = d.Uint(), has|To
+		default:
+			d.Unknown()
+		}
+	})
+	if err := d.End(); err != nil {
+		if r.ID == 0 {
+			r.ID = idOf(line)
+		}
+		return r, refuse("%s%v", hint(line), err)
+	}
+	op, err := o.find(r.Op)
+	switch {
+	case err != nil:
+		return r, err
+	case op.Needs&^has != 0:
+		return r, refuse("%s needs the field %s", r.Op, op.Needs&^has)
+	case has&^(op.Needs|op.May) != 0:
+		return r, refuse("%s does not take the field %s", r.Op, has&^(op.Needs|op.May))
+	}
+	return r, r.check(op)
+}
+
+func (o Ops) find(name string) (Op, error) {
+	if name == "" {
+		return Op{}, refuse(`field "op" is missing; this server knows %s`, o.Names())
+	}
+	op, known := o[name]
+	if !known {
+		return op, refuse("unknown op %s; this server knows %s", quote(name), o.Names())
+	}
+	return op, nil
+}
+
+// Check says what is wrong with a request that was not decoded but made by
+// this program, or nil: all that Decode would find in its line, and text that
+// is not valid UTF-8. A field that has its zero value counts as not given where
+// it may be missing, and as given where it is needed.
+func (o Ops) Check(r Request) error {
+	op, err := o.find(r.Op)
+	if err != nil {
+		return err
+	}
+	var has Fields
+	for _, f := range []struct {
+		field Fields
+		given bool
+	}{
+		{Key, r.Key != ""}, {Value, r.Value != ""}, {Old, r.Old != ""}, {From, r.From != 0}, {Term, r.Term != 0},
+		{Session, r.Session != 0}, {Seq, r.Seq != 0}, {Ack, r.Ack != 0}, {Consistency, r.Consistency != ""},
+		{Add, len(r.Add) > 0}, {Remove, len(r.Remove) > 0}, {To, r.To != 0},
+	} {
+		if f.given {
+			has |= f.field
+		}
+	}
+	if extra := has &^ (op.Needs | op.May); extra != 0 {
+		return refuse("%s does not take the field %s", r.Op, extra)
+	}
+	for _, text := range []string{r.Key, r.Value, r.Old, r.Consistency} {
+		if !utf8.ValidString(text) {
+			return refuse("%s is not valid UTF-8; keys and values are text", quote(text))
+		}
+	}
+	return r.check(op)
+}
+
+// check says what is wrong with the values of the fields, or nil. The error is a
+// *Error.
+func (r Request) check(op Op) error {
+	fields := op.Needs | op.May
+	switch {
+	case op.Needs&Key != 0:
+		if e := CheckCommand(r.Command()); e != nil {
+			return e
+		}
+	case fields&(Add|Remove) != 0:
+		if err := r.CheckChange(); err != nil {
+			return refuse("%v", err)
+		}
+	case op.Needs&To != 0 && r.To == 0:
+		return refuse(`field "to" is 0; IDs start at 1`)
+	}
+	return nil
+}
+
+// CheckCommand is kv.Command.Check, as the refusal that a client gets, or nil.
+func CheckCommand(c kv.Command) *Error {
+	err := c.Check()
+	if err == nil {
+		return nil
+	}
+	e := refuse("%v", err)
+	var long *kv.TooLongError
+	if errors.As(err, &long) {
+		e.Code = TooLarge
+	}
+	return e
+}
+
+// idOf looks for the id in a line that is not a request, so that whoever sent
+// it can tell which of its requests was refused. 0 means that there is none.
+func idOf(line []byte) (id uint64) {
+	d := strict.NewDecoder(bytes.ToValidUTF8(line, []byte("?")))
+	d.Object(func(field []byte) {
+		if string(field) == "id" {
+			id = d.Uint()
+		} else {
+			d.Raw()
+		}
+	})
+	return id
+}
+
+// hint says what a request looks like to somebody who does not seem to know.
+func hint(line []byte) string {
+	if start := bytes.TrimLeft(line, " \t\r"); len(start) > 0 && start[0] == '{' {
+		return ""
+	}
+	return `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
+}
+
+// name is string(b) without an allocation for the operations there are.
+func (o Ops) name(b []byte) string {
+	switch string(b) {
+	case kv.Get:
+		return kv.Get
+	case kv.Put:
+		return kv.Put
+	}
+	return string(b)
+}
+
+func refuse(format string, args ...any) *Error {
+	return &Error{Code: BadRequest, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+// AppendJSON appends the request to b as one line, without the newline. It
+// writes the fields that the operation has, so that an empty value stands
+// there and a get carries none.
+func (r Request) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if r.ID != 0 {
+		b = append(b, `"id":`...)
+		b = strconv.AppendUint(b, r.ID, 10)
+		b = append(b, ',')
+	}
+	b = append(b, `"op":`...)
+	b = strict.AppendString(b, r.Op)
+	if r.Key != "" {
+		b = append(b, `,"key":`...)
+		b = strict.AppendString(b, r.Key)
+	}
+	if r.Op == kv.Cas {
+		b = append(b, `,"old":`...)
+		b = strict.AppendString(b, r.Old)
+	}
+	if r.Op == kv.Put || r.Op == kv.Create || r.Op == kv.Append || r.Op == kv.Cas || r.Op == Propose {
+		b = append(b, `,"value":`...)
+		b = strict.AppendString(b, r.Value)
+	}
+	b = appendUint(b, `,"from":`, r.From)
+	b = appendUint(b, `,"term":`, r.Term)
+	b = appendUint(b, `,"session":`, r.Session)
+	b = appendUint(b, `,"seq":`, r.Seq)
+	b = appendUint(b, `,"ack":`, r.Ack)
+	if r.Consistency != "" {
+		b = append(b, `,"consistency":`...)
+		b = strict.AppendString(b, r.Consistency)
+	}
+	b = appendMembers(b, r.Add)
+	b = appendIDs(b, r.Remove)
+	b = appendUint(b, `,"to":`, r.To)
+	return append(b, '}')
+}
+
+// appendUint appends a field, unless its value is 0.
+func appendUint(b []byte, name string, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return strconv.AppendUint(append(b, name...), v, 10)
+}
+
+// Size is about how many bytes of memory the request holds.
+func (r Request) Size() int {
+	const fields = 256
+	n := fields + len(r.Key) + len(r.Value) + len(r.Old) + len(r.Consistency) + 8*len(r.Remove)
+	for _, m := range r.Add {
+		n += 32 + len(m.Address)
+	}
+	return n
+}
+
+// Response is the answer to one request.
+type Response struct {
+	// ID is that of the request.
+	ID uint64
+
+	// Value is the value of a get. It is written only if HasValue is set: an
+	// empty value is not a missing one.
+	Value    string
+	HasValue bool
+
+	// Length is how many bytes the value has after an append. It is written only
+	// if HasLength is set.
+	Length    uint64
+	HasLength bool
+
+	// Index is where the command stands in the log; 0 where there is none.
+	Index uint64
+
+	// Data is the answer to an operation that is not a command: any JSON
+	// value, on one line.
+	Data []byte
+
+	// Later appends what Data would be, where that is long: so the goroutine that
+	// answers does not have to write it. It may be called by any goroutine. nil if
+	// Data is there.
+	Later func(b []byte) []byte
+
+	// Error is nil if the operation was done.
+	Error *Error
+}
+
+// LongData is what Data counts for while it is still to be written.
+const LongData = 128 << 10
+
+// WithData returns the response with its Data written.
+func (r Response) WithData() Response {
+	if r.Later != nil {
+		r.Data, r.Later = r.Later(nil), nil
+	}
+	return r
+}
+
+// Size is about how many bytes of memory the response holds.
+func (r Response) Size() int {
+	const fields = 128
+	n := fields + len(r.Value) + len(r.Data)
+	if r.Later != nil {
+		n += LongData
+	}
+	if r.Error != nil {
+		n += fields + len(r.Error.Message)
+	}
+	return n
+}
+
+// Result makes the response to a command out of what the store gave.
+func Result(id uint64, op string, r kv.Result) Response {
+	switch r.Outcome {
+	case kv.OK:
+		if op == kv.Append {
+			return Response{ID: id, Length: uint64(r.Length), HasLength: true}
+		}
+		return Response{ID: id, Value: r.Value, HasValue: op == kv.Get}
+	case kv.NotFound:
+		return Failed(id, &Error{Code: NotFound, Message: "the key has no value", Definite: true})
+	case kv.Exists:
+		return Failed(id, &Error{Code: Exists, Message: "the key already has a value", Definite: true})
+	case kv.Mismatch:
+		return Failed(id, &Error{Code: Mismatch, Message: "the value is " + found(r) + ", not the old one given", Definite: true})
+	default:
+		return Failed(id, &Error{Code: TooLarge, Message: fmt.Sprintf("the value would be longer than %d bytes", kv.MaxValue), Definite: true})
+	}
+}
+
+// found quotes the value that a cas found.
+func found(r kv.Result) string {
+	if r.Length > len(r.Value) {
+		return strconv.Quote(r.Value) + "…"
+	}
+	return strconv.Quote(r.Value)
+}
+
+// quote shortens a text of a request for a message.
+func quote(s string) string {
+	if len(s) > kv.MaxQuoted {
+		return strconv.Quote(strings.ToValidUTF8(s[:kv.MaxQuoted], "")) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// Failed makes the response of a request that was not done.
+func Failed(id uint64, err *Error) Response {
+	return Response{ID: id, Error: err}
+}
+
+// AppendJSON appends the response to b as one line, without the newline.
+func (r Response) AppendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if r.ID != 0 {
+		b = append(b, `"id":`...)
+		b = strconv.AppendUint(b, r.ID, 10)
+		b = append(b, ',')
+	}
+	if r.Error != nil {
+		b = append(b, `"ok":false,"error":`...)
+		b = r.Error.appendJSON(b)
+		return append(b, '}')
+	}
+	b = append(b, `"ok":true`...)
+	if r.HasValue {
+		b = append(b, `,"value":`...)
+		b = strict.AppendString(b, r.Value)
+	}
+	if r.HasLength {
+		b = append(b, `,"length":`...)
+		b = strconv.AppendUint(b, r.Length, 10)
+	}
+	if r.Index != 0 {
+		b = append(b, `,"index":`...)
+		b = strconv.AppendUint(b, r.Index, 10)
+	}
+	switch {
+	case r.Later != nil:
+		b = r.Later(append(b, `,"data":`...))
+	case r.Data != nil:
+		b = append(b, `,"data":`...)
+		b = append(b, r.Data...)
+	}
+	return append(b, '}')
+}
+
+// DecodeResponse reads a response.
+func DecodeResponse(line []byte) (Response, error) {
+	var r Response
+	var ok bool
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			r.ID = d.Uint()
+		case "ok":
+			ok = d.Bool()
+		case "value":
+			r.Value, r.HasValue = d.String(), true
+		case "length":
+			r.Length, r.HasLength = d.Uint(), true
+		case "index":
+			r.Index = d.Uint()
+		case "data":
+			r.Data = append([]byte(nil), d.Raw()...)
+		case "error":
+			r.Error = decodeError(&d)
+		default:
+			d.Unknown()
+		}
+	})
+	if err := d.End(); err != nil {
+		return Response{ID: r.ID}, fmt.Errorf("a response: %w", err)
+	}
+	if ok == (r.Error != nil) {
+		return Response{ID: r.ID}, fmt.Errorf(`a response: it needs either "ok":true or an error`)
+	}
+	return r, nil
+}

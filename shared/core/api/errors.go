@@ -1,0 +1,132 @@
+package api
+
+import (
+	"fmt"
+	"strconv"
+
+	"example.com/raftsteps/shared/core/strict"
+)
+
+// Code tells programs what went wrong.
+type Code string
+
+// The codes. Each says in its comment whether the operation happened.
+const (
+	// BadRequest: the request breaks the protocol or a limit. It did not
+	// happen and never will.
+	BadRequest Code = "bad_request"
+
+	// NotFound: the key has no value. Nothing changed.
+	NotFound Code = "not_found"
+
+	// Mismatch: cas found another value. Nothing changed.
+	Mismatch Code = "mismatch"
+
+	// Exists: the key of a create has a value. Nothing changed.
+	Exists Code = "exists"
+
+	// TooLarge: a key, a value or a line is longer than its limit, or an append
+	// would make the value so. Nothing changed.
+	TooLarge Code = "too_large"
+
+	// Full: the store would hold more than it may. It did not happen this time;
+	// whether an earlier try did, the server cannot say. A delete still works, and
+	// so does a write that makes nothing longer.
+	Full Code = "full"
+
+	// NotLeader: this server does not take writes; Error.Leader names the one
+	// that does, if it is known. It did not happen.
+	NotLeader Code = "not_leader"
+
+	// Refused: what was asked makes no sense as the cluster is now, such as to
+	// add a server that is a member, or a second change while one is under way.
+	// It did not happen.
+	Refused Code = "refused"
+
+	// NoSession: the session of the command is not known any more, or its Seq
+	// was answered and forgotten. It did not happen this time; whether an
+	// earlier try did, the server cannot say.
+	NoSession Code = "no_session"
+
+	// Compacted: the log no longer has the entries that were asked for. A snapshot
+	// has what they did.
+	Compacted Code = "compacted"
+
+	// Busy: the server has too much to do. It did not happen; try again later.
+	Busy Code = "busy"
+
+	// Unavailable: no server could be asked, or the one asked cannot serve
+	// now. It did not happen; try again later.
+	Unavailable Code = "unavailable"
+
+	// Unknown: the request was sent and its outcome was lost. It may or may
+	// not have happened, or may yet happen.
+	Unknown Code = "unknown"
+)
+
+// FromStore reports whether an operation that ended with this code was carried out
+// as far as what is in the store allows: the code is its result.
+func (c Code) FromStore() bool {
+	switch c {
+	case NotFound, Mismatch, Exists, TooLarge:
+		return true
+	}
+	return false
+}
+
+// Error is an operation that was not done, or not known to be done.
+type Error struct {
+	// Code is for programs.
+	Code Code
+
+	// Message is a sentence for people.
+	Message string
+
+	// Leader is the address of the server to ask instead, or "".
+	Leader string
+
+	// Definite is true if the operation certainly did not happen and will not.
+	// If false, it may have happened or may yet happen.
+	Definite bool
+}
+
+// CompactedLog is the refusal of a log request for an entry up to base, the last
+// one that a snapshot has replaced.
+func CompactedLog(base uint64) *Error {
+	return &Error{Code: Compacted, Definite: true, Message: fmt.Sprintf("the log begins at %d: a snapshot has replaced entries 1 to %d", base+1, base)}
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+func (e *Error) appendJSON(b []byte) []byte {
+	b = append(b, `{"code":`...)
+	b = strict.AppendString(b, e.Code)
+	b = append(b, `,"message":`...)
+	b = strict.AppendString(b, e.Message)
+	if e.Leader != "" {
+		b = append(b, `,"leader":`...)
+		b = strict.AppendString(b, e.Leader)
+	}
+	b = append(b, `,"definite":`...)
+	b = strconv.AppendBool(b, e.Definite)
+	return append(b, '}')
+}
+
+func decodeError(d *strict.Decoder) *Error {
+	e := &Error{}
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "code":
+			e.Code = Code(d.String())
+		case "message":
+			e.Message = d.String()
+		case "leader":
+			e.Leader = d.String()
+		case "definite":
+			e.Definite = d.Bool()
+		default:
+			d.Unknown()
+		}
+	})
+	return e
+}

@@ -1,0 +1,44 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"sync/atomic"
+
+	"example.com/raftsteps/shared/core/kv"
+)
+
+// Quota bounds what a store may hold. The server that takes a command asks,
+// before the command is in any log. Nobody asks when it is applied: servers whose
+// quotas differ must not hold different things. It is safe for concurrent use.
+type Quota struct {
+	// Limit is how many bytes the store may hold, as kv.Store.Bytes counts them;
+	// 0 is kv.StoreBytes.
+	Limit int64
+
+	// growing is what commands that have not been answered may add.
+	growing atomic.Int64
+}
+
+// Take returns the function by which the command must be answered, or says why
+// it would not fit into the store. What makes nothing larger always fits,
+// and so does everything where there is no store (nil).
+func (q *Quota) Take(s *kv.Store, c kv.Command, reply func(Response)) (func(Response), *Error) {
+	if s == nil {
+		return reply, nil
+	}
+	grows := s.Growth(c)
+	if grows == 0 {
+		return reply, nil
+	}
+	limit := cmp.Or(q.Limit, kv.StoreBytes)
+	if s.Bytes()+q.growing.Add(grows) > limit {
+		q.growing.Add(-grows)
+		return reply, &Error{Code: Full, Definite: true,
+			Message: fmt.Sprintf("the store holds %d bytes and may hold %d; delete something first", s.Bytes(), limit)}
+	}
+	return func(r Response) {
+		q.growing.Add(-grows)
+		reply(r)
+	}, nil
+}

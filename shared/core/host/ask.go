@@ -1,0 +1,132 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// Do asks the server, from within its process, and waits for the answer until
+// ctx is done. The request waits in the same inbox as those of clients, and
+// nothing goes through a socket. The error is always an *api.Error: that of the
+// server; BadRequest for what a client would be refused for; Unavailable and
+// definite if the request was not begun; Unknown if the answer is late, or the
+// server ended first. A request that comes before Run waits for it. Do is safe
+// for concurrent use.
+func (h *Host) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	return h.DoThen(ctx, r, nil)
+}
+
+// DoThen is Do, and calls then with the answer, if there is one and it is no
+// error, on the goroutine that owns the server, between two of its inputs: then
+// may look into the server, and must not wait. Once DoThen has returned, then is
+// not called any more.
+func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response)) (api.Response, error) {
+	if err := h.o.Ops.Check(r); err != nil {
+		return api.Response{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("the request was not begun: %v", err)}
+	}
+	if !h.asked.begin() {
+		return api.Response{}, stopping()
+	}
+	defer h.asked.end()
+	call := call{then: then, answer: make(chan api.Response, 1)}
+	h.loop.request(r, call.reply)
+	a, ok := call.wait(ctx.Done(), h.loop.ended)
+	switch {
+	case !ok && ctx.Err() != nil:
+		return api.Response{}, unknown(fmt.Sprintf("no answer in time (%v)", ctx.Err()))
+	case !ok:
+		return api.Response{}, unknown("the server stopped before the outcome was known")
+	case a.Error != nil:
+		return a, a.Error
+	}
+	return a.WithData(), nil
+}
+
+// call is one that waits for its answer.
+type call struct {
+	then   func(api.Response)
+	answer chan api.Response
+
+	// over is true when the answer has come, or nobody waits for it any more.
+	over atomic.Bool
+}
+
+// reply is called once, by the server.
+func (c *call) reply(a api.Response) {
+	if !c.over.CompareAndSwap(false, true) {
+		return
+	}
+	if c.then != nil && a.Error == nil {
+		c.then(a)
+	}
+	c.answer <- a
+}
+
+// wait returns the answer, or false if ctx or the server ended before it came.
+func (c *call) wait(ctx, server <-chan struct{}) (api.Response, bool) {
+	select {
+	case a := <-c.answer:
+		return a, true
+	case <-ctx:
+	case <-server:
+	}
+	if c.over.CompareAndSwap(false, true) {
+		return api.Response{}, false
+	}
+	return <-c.answer, true // it came just before, or comes just now
+}
+
+func stopping() *api.Error {
+	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
+}
+
+func unknown(why string) *api.Error {
+	return &api.Error{Code: api.Unknown, Message: why + "; the request may or may not have happened, or may yet happen"}
+}
+
+// asked counts the calls of Do, so that a server that stops can answer them
+// first. Its zero value counts.
+type asked struct {
+	mu      sync.Mutex
+	n       int
+	stopped bool
+	idle    chan struct{}
+}
+
+// begin counts a call, or returns false if there shall be none any more.
+func (a *asked) begin() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return false
+	}
+	a.n++
+	return true
+}
+
+func (a *asked) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n--; a.n == 0 && a.stopped {
+		close(a.idle)
+	}
+}
+
+// stop lets no further call begin, and returns a channel that is closed when
+// none is left. It is called once.
+func (a *asked) stop() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped, a.idle = true, make(chan struct{})
+	if a.n == 0 {
+		close(a.idle)
+	}
+	return a.idle
+}

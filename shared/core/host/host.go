@@ -1,0 +1,325 @@
+// Package host is the real world of a server: sockets, goroutines and a clock.
+//
+// A node.Server is single-threaded. Host gives it one goroutine, with one
+// select, that owns it: a tick, or something that waits. What waits is stepped,
+// then comes one Flush, then the answers leave. However many clients write at
+// once, they share one Flush and so one fsync: the slower the disk, the larger
+// the batches, up to a limit in bytes, so that heartbeats leave between them.
+// Messages of peers wait in a queue of their own, before the clients'.
+//
+// Around that goroutine there are those of package wire: one for each
+// connection, which reads, decodes and puts what it got into the inbox; and
+// the links to the peers, which another Transport may replace. A program that
+// has a server in its own process asks it with Do.
+package host
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/httpapi"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/core/wire"
+)
+
+// Options are what a Host needs to know.
+type Options struct {
+	// ID is the server's own; Config has its address, its peers and the secret.
+	ID     uint64
+	Config node.Config
+
+	// New makes the server.
+	New node.Factory
+
+	// Ops are the operations that clients, and Do, may ask for.
+	Ops api.Ops
+
+	// NoClients is true if nobody but Do may ask: clients that connect are
+	// refused. With a Transport the server then opens no address at all.
+	NoClients bool
+
+	// Transport carries messages to and from the peers; nil means TCP, on the
+	// addresses that clients use, too.
+	Transport Transport
+
+	// HTTP is true if the server speaks HTTP too, on the same address.
+	HTTP bool
+
+	// Listener takes connections; nil means to listen on the server's own
+	// address.
+	Listener net.Listener
+
+	// Disk is what the server keeps; nil in stages that keep nothing.
+	Disk disk.Disk
+
+	// Log takes what an operator should know; nil means nobody reads it.
+	Log *slog.Logger
+
+	// Limits bound connections; zero fields have their defaults.
+	Limits wire.Limits
+
+	// Trace takes events; nil means that nobody listens.
+	Trace trace.Sink
+
+	// Seed makes the server's randomness repeatable; 0 means that it is not.
+	Seed uint64
+}
+
+// Host runs one server of a cluster.
+type Host struct {
+	o         Options
+	log       *slog.Logger
+	transport Transport
+	disks     *disks
+	loop      *loop
+	asked     asked
+
+	// listen and server are for what comes from outside; listen is nil if
+	// nothing does.
+	listen net.Listener
+	server wire.Server
+}
+
+// New opens the address and makes the server, which recovers what its disk
+// holds. The address comes first: if it is in use, this server may already be
+// running, and nobody else should touch its disk.
+func New(o Options) (*Host, error) {
+	h := &Host{o: o, log: o.Log, listen: o.Listener}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	address := o.Config.Address(o.ID)
+	switch {
+	case address == "":
+		return nil, fmt.Errorf("%s is not a member of cluster %q; its members are %s", node.Name(o.ID), o.Config.Cluster, names(o.Config.Members))
+	case o.Transport == nil && o.Config.Secret == "" && slices.ContainsFunc(o.Config.Members, func(m node.Member) bool { return m.ID != o.ID }):
+		return nil, fmt.Errorf("cluster %q has no secret, so its servers cannot trust each other; set one in the configuration", o.Config.Cluster)
+	}
+	if h.listen == nil && !(o.NoClients && o.Transport != nil) {
+		ln, err := wire.Listen(o.Config.ListenAddress(o.ID))
+		if err != nil {
+			return nil, err
+		}
+		h.listen = ln
+	}
+	if err := h.build(); err != nil {
+		err = fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err)
+		if h.listen != nil {
+			err = errors.Join(err, h.listen.Close())
+		}
+		return nil, err
+	}
+	return h, nil
+}
+
+func names(members []node.Member) string {
+	s := ""
+	for _, m := range members {
+		if s != "" {
+			s += ", "
+		}
+		s += node.Name(m.ID)
+	}
+	return s
+}
+
+func (h *Host) build() error {
+	o := h.o
+	h.loop = newLoop(o.ID, h.log, o.Trace)
+	h.loop.push, h.loop.disk = h.server.Batch, o.Disk
+	h.loop.syncs.observe(o.Disk)
+	if o.Config.Leader == 0 {
+		h.loop.syncs.limit = o.Config.ElectionTimeout[0]
+	}
+	room := cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes)
+	h.loop.budget = wire.NewBudget(room)
+	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}
+	_, changes := o.Ops[api.Change]
+	h.disks = newDisks(o.ID, changes, h.log)
+	if o.Transport != nil {
+		h.transport = introduced{o.Transport, h.disks}
+	} else {
+		self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID), Disks: h.disks, Start: rand.Uint64()}
+		t := newTCP(self, o.Limits, h.log, h.loop.receive)
+		h.transport, h.server.Peers = t, t.peers()
+	}
+	h.loop.link = h.transport.Send
+	h.connect(nil)
+	switch {
+	case o.NoClients:
+		h.server.Handler = noClients
+	case o.HTTP:
+		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Hosts: hosts(o.Config), Bodies: wire.NewBudget(room), Metrics: h.loop.metrics.all()})
+	}
+	seed := cmp.Or(o.Seed, rand.Uint64())
+	s, err := o.New(node.World{
+		ID: o.ID, Config: o.Config, Disk: o.Disk, Send: h.loop.send, Connect: h.connect, Work: h.loop.work, Log: h.note,
+		Trace: h.loop.sink(), Rand: rand.New(rand.NewPCG(seed, o.ID)),
+	})
+	if err != nil {
+		return err
+	}
+	h.loop.node = s
+	err = h.disks.open(o.Disk, node.IncarnationOf(s))
+	if c, ok := s.(io.Closer); ok && err != nil {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// hosts are the names by which HTTP clients may call the servers.
+func hosts(c node.Config) []string {
+	addresses := slices.Collect(maps.Values(c.Listen))
+	for _, m := range slices.Concat(c.Members, c.Joiners) {
+		addresses = append(addresses, m.Address)
+	}
+	names := slices.Clone(c.HTTPHosts)
+	for _, address := range addresses {
+		if name, _, err := net.SplitHostPort(address); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// connect is node.World.Connect. A server that knows of no members yet reaches
+// those that the configuration names.
+func (h *Host) connect(members []node.Member) {
+	if len(members) == 0 {
+		members = h.o.Config.Members
+	}
+	h.transport.Connect(members)
+}
+
+func noClients(r api.Request, reply func(api.Response)) {
+	reply(api.Failed(r.ID, &api.Error{Code: api.Unavailable, Definite: true, Message: "this server takes no requests over the network"}))
+}
+
+// note is node.World.Log.
+func (h *Host) note(e trace.Event) {
+	switch e.Kind {
+	case trace.Decide:
+		h.log.Error(e.Reason.Text, "role", e.Role, "term", e.Term)
+	case trace.Drop:
+		h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term)
+	case trace.Trouble:
+		h.log.Warn(e.Text, "role", e.Role, "term", e.Term)
+	case trace.Start:
+		h.log.Info("starts "+e.Text, "role", e.Role, "term", e.Term)
+	default:
+		h.log.Info(e.Text, "role", e.Role, "term", e.Term)
+	}
+}
+
+// Addr returns the address on which the server listens, or nil if it does not.
+func (h *Host) Addr() net.Addr {
+	if h.listen == nil {
+		return nil
+	}
+	return h.listen.Addr()
+}
+
+// Run runs the server until ctx is done; then it takes no more requests, lets
+// those in flight be answered for a bounded time, and returns nil. An error
+// means that the server had to stop: its disk failed or is another one than a
+// peer remembers, or its listener failed.
+// Run can be called once.
+func (h *Host) Run(ctx context.Context) error {
+	// What clients wait for needs the loop and the peers, so these outlive ctx
+	// until the last client is answered.
+	inner, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer end()
+		if err := h.serve(ctx, inner); inner.Err() == nil {
+			return err
+		}
+		return nil // something else ended first, and its error is the one that counts
+	})
+	g.Go(func() error { return h.orStop(end, h.loop.run(inner)) })
+	g.Go(func() error { return h.orStop(end, h.disks.wait(inner)) })
+	g.Go(func() error { return h.orStop(end, h.transport.Run(inner, h.loop.receive)) })
+	err := g.Wait()
+	_ = h.loop.workers.Wait() // they return nil, and may use what is closed now
+	if c, ok := h.loop.node.(io.Closer); ok {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// orStop stops the server at once if there is an error.
+func (h *Host) orStop(end context.CancelFunc, err error) error {
+	if err != nil {
+		h.log.Error("the server stops at once", "error", err)
+		end()
+		h.server.Close()
+	}
+	return err
+}
+
+// serve answers whoever asks until ctx is done and all are answered, or inner
+// is done.
+func (h *Host) serve(ctx, inner context.Context) error {
+	var err error
+	if h.listen != nil {
+		err = h.server.Serve(ctx, h.listen)
+	} else {
+		select {
+		case <-ctx.Done():
+		case <-inner.Done():
+		}
+	}
+	limit := h.o.Limits.Drain
+	if limit == 0 {
+		limit = wire.DefaultLimits().Drain
+	}
+	select {
+	case <-h.asked.stop():
+	case <-inner.Done():
+	case <-time.After(limit):
+	}
+	return err
+}
+
+// Cut drops all messages to and from a peer, as a broken cable would, until
+// Heal. Clients are not affected. It is safe for concurrent use.
+func (h *Host) Cut(peer uint64) { h.loop.cut(peer, true) }
+
+// Heal ends what Cut began.
+func (h *Host) Heal(peer uint64) { h.loop.cut(peer, false) }
+
+// clock is how far ticks have come.
+type clock struct{ last time.Time }
+
+// most is how many ticks are made up for after the loop was held up. A server
+// that was stopped (by a debugger, a signal, a host that moves it) must not
+// live through the lost time at once: its election timeout would run out
+// before it had read the heartbeats that wait in its sockets. To a server that
+// stood still, little time has passed.
+const most = 3
+
+// due returns how many ticks to give now.
+func (c *clock) due(now time.Time) int {
+	n := int(now.Sub(c.last) / node.TickInterval)
+	if n > most {
+		c.last = now
+		return most
+	}
+	c.last = c.last.Add(time.Duration(n) * node.TickInterval)
+	return n
+}

@@ -1,0 +1,376 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/core/wire"
+)
+
+// Limits of what waits for the loop, and of what it takes at once.
+const (
+	// maxRequests is how many requests may wait for the loop; further ones are
+	// told that the server is busy.
+	maxRequests = 16 << 10
+
+	// maxBytes is how many bytes of peers' messages may wait; beyond that the
+	// goroutines that read the peers' connections wait.
+	maxBytes = 16 << 20
+
+	// roundRequests and roundBytes are what the loop takes of clients in one
+	// round, and roundMessages bytes of what peers sent. So a round, which ends in
+	// one write to the disk, has a bounded length, and heartbeats leave on time.
+	roundRequests = 4 << 10
+	roundBytes    = 1 << 20
+	roundMessages = 4 << 20
+
+	// checkInterval is how often the loop checks that the files of its disk are
+	// where they were. What a server promises after they have gone is lost.
+	checkInterval = time.Second / 2
+)
+
+// input is one thing that waits for the loop: a peer's message, a client's
+// request, or a change of who is cut off.
+type input struct {
+	bytes   int
+	from    uint64
+	line    []byte
+	request api.Request
+	reply   func(api.Response)
+	control func()
+}
+
+// queue is what waits for the loop, the oldest first.
+type queue struct {
+	inputs []input
+	bytes  int
+}
+
+func (q *queue) add(in input) {
+	q.inputs = append(q.inputs, in)
+	q.bytes += in.bytes
+}
+
+// take moves the oldest inputs to batch: one if there is any, and further ones
+// while they are at most so many and have at most so many bytes together.
+func (q *queue) take(batch []input, count, bytes int) []input {
+	n := 0
+	for n < len(q.inputs) && n < count && (n == 0 || q.inputs[n].bytes <= bytes) {
+		bytes -= q.inputs[n].bytes
+		q.bytes -= q.inputs[n].bytes
+		n++
+	}
+	batch = append(batch, q.inputs[:n]...)
+	rest := copy(q.inputs, q.inputs[n:])
+	clear(q.inputs[rest:])
+	q.inputs = q.inputs[:rest]
+	return batch
+}
+
+// answer is one that waits for the end of its batch.
+type answer struct {
+	reply    func(api.Response)
+	response api.Response
+
+	// bytes are what the request counted for.
+	bytes int
+}
+
+// loop is the goroutine that owns a node.Server.
+type loop struct {
+	node node.Server
+	log  *slog.Logger
+
+	// push calls a function that gives many answers.
+	push func(func())
+
+	// link sends to a peer and reports whether nothing had to be dropped.
+	link func(to uint64, line []byte) bool
+
+	id    uint64
+	trace trace.Sink
+	start time.Time
+
+	// isCut are the peers whose messages are dropped. Only the loop uses it.
+	isCut map[uint64]bool
+
+	// disk is what the server keeps, or nil; checked is when it was last checked.
+	disk    disk.Disk
+	checked time.Time
+
+	// workers run what the server wants done beside it.
+	workers errgroup.Group
+
+	metrics metrics
+	syncs   syncs
+
+	// batch is what the present round takes, answers what it answers.
+	batch   []input
+	answers []answer
+
+	// budget counts the requests that have not been answered.
+	budget *wire.Budget
+
+	// wake says that something waits.
+	wake chan struct{}
+
+	mu   sync.Mutex
+	room sync.Cond
+
+	// peers are messages and what the server wants done, clients are requests:
+	// peers never wait behind clients.
+	peers   queue
+	clients queue
+	closed  bool
+
+	// ended is closed once nothing will be answered any more.
+	ended chan struct{}
+}
+
+func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
+	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics(), ended: make(chan struct{})}
+	l.room.L = &l.mu
+	l.syncs.metrics, l.syncs.log = l.metrics, log
+	return l
+}
+
+// request is the wire.Handler.
+func (l *loop) request(r api.Request, reply func(api.Response)) {
+	in := input{bytes: r.Size(), request: r, reply: reply}
+	if r.Op == api.Log {
+		in.bytes += api.LongData // for the answer
+	}
+	if refusal := l.admit(in); refusal != nil {
+		reply(api.Failed(r.ID, refusal))
+		return
+	}
+	l.awake()
+}
+
+// admit lets a request wait for the loop, or says why it may not.
+func (l *loop) admit(in input) *api.Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return stopping()
+	case len(l.clients.inputs) >= maxRequests:
+		return busy("%d requests wait for this server already", maxRequests)
+	case !l.budget.Take(in.bytes):
+		return busy("requests and unread answers of all clients hold %d bytes, which is the limit", l.budget.Limit())
+	}
+	l.clients.add(in)
+	return nil
+}
+
+func busy(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.Busy, Definite: true, Message: fmt.Sprintf(format, args...) + "; this request was not begun; try again later"}
+}
+
+// receive takes a peer's message. It waits while too much waits for the loop.
+func (l *loop) receive(from uint64, line []byte) {
+	l.mu.Lock()
+	for l.peers.bytes > maxBytes && !l.closed {
+		l.room.Wait()
+	}
+	if !l.closed {
+		l.peers.add(input{bytes: len(line), from: from, line: line})
+	}
+	l.mu.Unlock()
+	l.awake()
+}
+
+// do lets the loop call f.
+func (l *loop) do(f func()) {
+	l.mu.Lock()
+	l.peers.add(input{control: f})
+	l.mu.Unlock()
+	l.awake()
+}
+
+func (l *loop) awake() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take fills l.batch with what one round takes, and wakes the loop again if
+// something is left.
+func (l *loop) take() {
+	l.mu.Lock()
+	l.batch = l.peers.take(l.batch[:0], roundRequests, roundMessages)
+	l.batch = l.clients.take(l.batch, roundRequests, roundBytes)
+	left := len(l.peers.inputs)+len(l.clients.inputs) > 0
+	l.room.Broadcast()
+	l.mu.Unlock()
+	if left {
+		l.awake()
+	}
+}
+
+// run owns the server until ctx is done or its disk fails.
+func (l *loop) run(ctx context.Context) error {
+	defer l.close()
+	ticker := time.NewTicker(node.TickInterval)
+	defer ticker.Stop()
+	c := clock{last: time.Now()}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		case <-ticker.C:
+		}
+		// The ticks are counted in every round: under load there is always
+		// something to wake up for.
+		if err := l.round(c.due(time.Now())); err != nil {
+			return fmt.Errorf("%s stops, for what it saved cannot be trusted: %w", node.Name(l.id), err)
+		}
+	}
+}
+
+// close makes whoever waits for the loop go on without it.
+func (l *loop) close() {
+	l.mu.Lock()
+	l.closed = true
+	close(l.ended)
+	l.room.Broadcast()
+	l.mu.Unlock()
+}
+
+// round steps what waits, as much as one round takes, flushes once and lets the
+// answers go. What waits comes before the ticks: what was received in time should
+// count before a timeout does.
+func (l *loop) round(ticks int) error {
+	l.take()
+	l.metrics.rounds.Inc()
+	for i := range l.batch {
+		l.step(&l.batch[i])
+	}
+	clear(l.batch)
+	for range ticks {
+		l.node.Tick()
+	}
+	begun := time.Now()
+	l.syncs.begin()
+	if err := l.node.Flush(); err != nil {
+		return err
+	}
+	now := time.Now()
+	l.syncs.end(now.Sub(begun), now)
+	if err := l.checkDisk(now); err != nil {
+		return err
+	}
+	if len(l.answers) == 0 {
+		return nil
+	}
+	l.metrics.answers.Add(float64(len(l.answers)))
+	l.push(func() {
+		for _, a := range l.answers {
+			l.budget.Give(a.bytes)
+			a.reply(a.response)
+		}
+	})
+	clear(l.answers)
+	l.answers = l.answers[:0]
+	return nil
+}
+
+// checkDisk fails if the files of the disk are not where they were, and looks only
+// when it is time. No answer that depends on them may leave then.
+func (l *loop) checkDisk(now time.Time) error {
+	if l.disk == nil || now.Sub(l.checked) < checkInterval {
+		return nil
+	}
+	l.checked = now
+	return l.disk.Check()
+}
+
+func (l *loop) step(in *input) {
+	switch {
+	case in.control != nil:
+		in.control()
+	case in.reply != nil:
+		l.metrics.inputs.Inc()
+		l.emit(trace.Request, func(e *trace.Event) { e.Message = string(in.request.AppendJSON(nil)) })
+		reply, id, bytes := in.reply, in.request.ID, in.bytes
+		l.node.Request(in.request, func(r api.Response) {
+			r.ID = id
+			l.emit(trace.Reply, func(e *trace.Event) { e.Message = string(r.AppendJSON(nil)) })
+			l.answers = append(l.answers, answer{reply, r, bytes})
+		})
+	case l.isCut[in.from]:
+		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = in.from, l.id, string(in.line), "cut" })
+	default:
+		l.metrics.inputs.Inc()
+		l.emit(trace.Deliver, func(e *trace.Event) { e.From, e.To, e.Message = in.from, l.id, string(in.line) })
+		l.node.Receive(in.from, in.line)
+	}
+}
+
+// send is node.World.Send.
+func (l *loop) send(to uint64, line []byte) {
+	if l.isCut[to] {
+		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = l.id, to, string(line), "cut" })
+		return
+	}
+	l.emit(trace.Send, func(e *trace.Event) { e.From, e.To, e.Message = l.id, to, string(line) })
+	if !l.link(to, line) {
+		l.emit(trace.Drop, func(e *trace.Event) {
+			e.From, e.To, e.Text = l.id, to, "the link's queue is full, or there is no such link"
+		})
+	}
+}
+
+// work is node.World.Work. What is still under way when the loop ends comes to
+// its end, and nobody is told.
+func (l *loop) work(work func() error, done func(error)) {
+	l.workers.Go(func() error {
+		err := work()
+		l.do(func() { done(err) })
+		return nil
+	})
+}
+
+// cut lets the loop drop, or pass, a peer's messages.
+func (l *loop) cut(peer uint64, drop bool) {
+	l.do(func() {
+		kind := trace.Heal
+		if delete(l.isCut, peer); drop {
+			kind, l.isCut[peer] = trace.Cut, true
+		}
+		l.emit(kind, func(e *trace.Event) { e.From, e.To = l.id, peer })
+		l.log.Info("messages to and from a peer", "peer", peer, "dropped", drop)
+	})
+}
+
+// sink is what the server traces to: nil if nobody listens.
+func (l *loop) sink() trace.Sink {
+	if l.trace == nil {
+		return nil
+	}
+	return func(e trace.Event) {
+		e.At, e.Node = time.Since(l.start), l.id
+		l.trace(e)
+	}
+}
+
+// emit traces what the host itself sees; it costs nothing if nobody listens.
+func (l *loop) emit(kind trace.Kind, fill func(*trace.Event)) {
+	if l.trace == nil {
+		return
+	}
+	e := trace.Event{At: time.Since(l.start), Node: l.id, Kind: kind}
+	fill(&e)
+	l.trace(e)
+}

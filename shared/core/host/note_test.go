@@ -1,0 +1,27 @@
+package host
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/trace"
+)
+
+// A message that was refused is a warning, and one that a rule has refused is an
+// error: something is wrong with another server.
+func TestNotesHaveLevels(t *testing.T) {
+	for want, e := range map[string]trace.Event{
+		`level=INFO msg="starts with nothing"`:                              {Kind: trace.Start, Text: "with nothing"},
+		`level=INFO msg=leads`:                                              {Kind: trace.Role, Text: "leads"},
+		`level=WARN msg="refuses a message" peer=n3 error="it has no body"`: {Kind: trace.Drop, From: 3, Text: "it has no body"},
+		`level=ERROR msg="n3 leads as well"`:                                {Kind: trace.Decide, Reason: &trace.Reason{Text: "n3 leads as well"}},
+	} {
+		var log bytes.Buffer
+		h := &Host{log: slog.New(slog.NewTextHandler(&log, nil))}
+		h.note(e)
+		require.Contains(t, log.String(), want)
+	}
+}

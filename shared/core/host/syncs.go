@@ -1,0 +1,73 @@
+package host
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"example.com/raftsteps/shared/core/disk"
+)
+
+// slowInterval is how often a slow disk is mentioned at most.
+const slowInterval = 10 * time.Second
+
+// observable is a disk that says how long its syncs take. A simulated one does not.
+type observable interface {
+	ObserveSyncs(func(path string, took time.Duration))
+}
+
+// syncs watches how long the disk takes. While a server waits for its disk it sends
+// no heartbeats, so a sync longer than an election timeout costs it its office.
+type syncs struct {
+	metrics metrics
+	log     *slog.Logger
+
+	// limit is the lowest election timeout; 0 if nobody is elected.
+	limit time.Duration
+
+	// told is when a slow disk was last mentioned.
+	told time.Time
+
+	// longest is the longest sync since the last call of begin, and path what was
+	// synced. A sync may be of the server's round or of work beside it.
+	mu      sync.Mutex
+	longest time.Duration
+	path    string
+}
+
+func (s *syncs) observe(d disk.Disk) {
+	if d, ok := d.(observable); ok {
+		d.ObserveSyncs(s.took)
+	}
+}
+
+// took notes one sync. It is safe for concurrent use.
+func (s *syncs) took(path string, d time.Duration) {
+	s.metrics.syncs.Observe(d.Seconds())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d > s.longest {
+		s.longest, s.path = d, path
+	}
+}
+
+// begin begins a round.
+func (s *syncs) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.longest = 0
+}
+
+// end ends a round whose Flush took so long, and says so if that was because of the
+// disk: work beside the server keeps no heartbeat waiting.
+func (s *syncs) end(flush time.Duration, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limit == 0 || min(s.longest, flush) < s.limit || now.Sub(s.told) < slowInterval {
+		return
+	}
+	s.told = now
+	s.log.Warn("fsync took longer than the election timeout: meanwhile this server sends no heartbeats, so others may be elected in its place; "+
+		"use a faster disk, or raise election_timeout_ms on all servers",
+		"file", s.path, "took", s.longest.Round(time.Millisecond), "election_timeout", s.limit)
+}

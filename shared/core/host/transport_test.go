@@ -1,0 +1,393 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/toy"
+	"example.com/raftsteps/shared/core/wire"
+)
+
+// memory is a Transport without sockets: the servers of one process call each
+// other. One that is not there loses what it is sent.
+type memory struct {
+	mu      sync.Mutex
+	inboxes map[uint64]chan mail
+}
+
+type mail struct {
+	from uint64
+	line []byte
+}
+
+// of returns the transport of one server.
+func (m *memory) of(id uint64) Transport {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.inboxes == nil {
+		m.inboxes = make(map[uint64]chan mail)
+	}
+	m.inboxes[id] = make(chan mail, 1000)
+	return &port{memory: m, id: id}
+}
+
+// inbox is where what is sent to a server waits.
+func (m *memory) inbox(id uint64) chan mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inboxes[id]
+}
+
+type port struct {
+	*memory
+	id uint64
+}
+
+func (p *port) Run(ctx context.Context, receive func(uint64, []byte)) error {
+	arrived := p.inbox(p.id)
+	for {
+		select {
+		case m := <-arrived:
+			receive(m.from, m.line)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *port) Connect([]node.Member) {}
+
+func (p *port) Send(to uint64, line []byte) bool {
+	select {
+	case p.inbox(to) <- mail{p.id, line}:
+		return true
+	default:
+		return false
+	}
+}
+
+// Another transport is one file: three servers replicate, and neither their
+// messages nor what is asked of them go through a socket. That nothing is left
+// running at the end the bubble sees to.
+func TestAnotherTransport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := node.Config{Cluster: "north", Leader: 1}
+		for id := range uint64(3) {
+			config.Members = append(config.Members, node.Member{ID: id + 1, Address: fmt.Sprintf("n%d", id+1)})
+		}
+		var net memory
+		transports := []Transport{net.of(1), net.of(2), net.of(3)}
+		ctx, stop := context.WithCancel(t.Context())
+		var hosts []*Host
+		done := make(chan error, 3)
+		for i, m := range config.Members {
+			h, err := New(Options{ID: m.ID, Config: config, New: toy.New(toy.Flaws{Stale: true}), Ops: toy.Ops,
+				NoClients: true, Transport: transports[i], Disk: disk.NewSim(m.Address)})
+			require.NoError(t, err)
+			require.Nil(t, h.Addr())
+			hosts = append(hosts, h)
+			go func() { done <- h.Run(ctx) }()
+		}
+		for i := range 10 {
+			_, err := hosts[0].Do(ctx, api.Request{Op: kv.Append, Key: "x", Value: fmt.Sprint(i)})
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Second) // the followers hear what is committed
+		for _, h := range hosts {
+			a, err := h.Do(ctx, api.Request{Op: kv.Get, Key: "x"})
+			require.NoError(t, err)
+			require.Equal(t, "0123456789", a.Value)
+		}
+		hosts[0].Cut(2)
+		hosts[0].Cut(3)
+		late, end := context.WithTimeout(ctx, time.Second)
+		defer end()
+		_, err := hosts[0].Do(late, api.Request{Op: kv.Put, Key: "x", Value: "alone"})
+		require.ErrorContains(t, err, "unknown: no answer in time")
+		stop()
+		for range hosts {
+			require.NoError(t, <-done)
+		}
+	})
+}
+
+// broken is a transport that ends.
+type broken struct{ Transport }
+
+func (broken) Run(context.Context, func(uint64, []byte)) error { return fmt.Errorf("the bus is gone") }
+
+func TestTransportThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var net memory
+		h, err := New(Options{ID: 1, Config: node.Config{Members: []node.Member{{ID: 1, Address: "n1"}}}, NoClients: true,
+			Transport: broken{net.of(1)}, New: func(node.World) (node.Server, error) { return &recorder{}, nil }})
+		require.NoError(t, err)
+		require.EqualError(t, h.Run(t.Context()), "the bus is gone")
+	})
+}
+
+// A server that was started later is not known to the others; it dials them,
+// and gets links back.
+func TestJoinerIsMet(t *testing.T) {
+	g := newGroup(t, 2)
+	i := g.join(4)
+	g.arrives(g.client(i), g.client(0), "from 4 to 1")
+	g.arrives(g.client(0), g.client(i), "from 1 to 4")
+	g.arrives(g.client(1), g.client(i), "from 2 to 4")
+	// It leaves, and comes back at another address.
+	g.stops[i]()
+	require.NoError(t, <-g.done[i])
+	i = g.join(4)
+	g.arrives(g.client(i), g.client(0), "from the new 4 to 1")
+	g.arrives(g.client(0), g.client(i), "from 1 to the new 4")
+}
+
+// within calls f on the goroutine that owns a server, and waits for its end.
+func (g *group) within(i int, f func()) {
+	done := make(chan struct{})
+	g.hosts[i].loop.work(func() error { return nil }, func(error) {
+		f()
+		close(done)
+	})
+	<-done
+}
+
+// linked are the peers that a server has a link to, with their addresses.
+func (g *group) linked(i int) map[uint64]string {
+	t := g.hosts[i].transport.(*tcp)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := map[uint64]string{}
+	for id, l := range t.links {
+		all[id] = l.address
+	}
+	return all
+}
+
+// Links are made and ended while the server runs: to those that it names, and
+// to those that are connected to it.
+func TestLinksFollowTheMembers(t *testing.T) {
+	g := newGroup(t, 3)
+	at := func(i int) string { return g.lns[i].Addr().String() }
+	require.Eventually(t, func() bool { return len(g.met(0)) == 2 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, map[uint64]string{2: at(1), 3: at(2)}, g.linked(0))
+
+	// n3 is connected to n1, so n1 keeps its link although it is named no more.
+	g.within(0, func() { g.hosts[0].connect(g.config.Members[:2]) })
+	require.Equal(t, map[uint64]string{2: at(1), 3: at(2)}, g.linked(0))
+	// Once n3 has left, there is none.
+	g.stops[2]()
+	require.NoError(t, <-g.done[2])
+	require.Eventually(t, func() bool { return len(g.linked(0)) == 1 }, 10*time.Second, time.Millisecond)
+
+	// A server that is named at another address gets a new link.
+	elsewhere := []node.Member{{ID: 1, Address: at(0)}, {ID: 2, Address: at(1)}, {ID: 3, Address: "127.0.0.1:1"}, {ID: 4, Address: "127.0.0.1:2"}}
+	g.within(0, func() { g.hosts[0].connect(elsewhere) })
+	require.Equal(t, map[uint64]string{2: at(1), 3: "127.0.0.1:1", 4: "127.0.0.1:2"}, g.linked(0))
+	ln, err := wire.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	g.lns[2] = ln
+	moved := g.config
+	moved.Members = slices.Clone(g.config.Members)
+	moved.Members[2].Address = at(2)
+	g.start(2, ln, moved)
+	g.within(0, func() { g.hosts[0].connect([]node.Member{{ID: 3, Address: at(2)}}) })
+	require.Equal(t, at(2), g.linked(0)[3])
+	g.arrives(g.client(0), g.client(2), "to the new n3")
+
+	// A server that knows of no members goes back to those of its configuration; n3
+	// is still looked for where it has proved to listen.
+	require.Eventually(t, func() bool { return slices.Contains(g.met(0), 3) }, 10*time.Second, time.Millisecond)
+	g.within(0, func() { g.hosts[0].connect(nil) })
+	require.Equal(t, map[uint64]string{2: at(1), 3: at(2)}, g.linked(0))
+}
+
+// A link that is of no use any more ends at once, its connection included.
+func TestLinkEndsWithItsName(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	g := newGroup(t, 1)
+	g.within(0, func() { g.hosts[0].connect([]node.Member{{ID: 4, Address: ln.Addr().String()}}) })
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	defer c.Close()
+	g.within(0, func() { g.hosts[0].connect(g.config.Members) })
+	// It waits for an answer to its hello, and would do so for three seconds.
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(wire.DefaultLimits().Dial/2)))
+	_, err = io.Copy(io.Discard, c)
+	require.NoError(t, err, "the end of the connection")
+}
+
+// Of a peer that dials again there are two connections for a moment. It has
+// left when both are gone.
+func TestPeerThatIsMetTwice(t *testing.T) {
+	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
+	tr.meet(4, "127.0.0.1:4")
+	tr.meet(4, "127.0.0.1:5")
+	require.Equal(t, "127.0.0.1:5", tr.links[4].address)
+	tr.left(4)
+	require.Equal(t, "127.0.0.1:5", tr.links[4].address)
+	tr.left(4)
+	require.Empty(t, tr.links)
+	require.False(t, tr.Send(4, []byte("{}")))
+}
+
+// A peer whose address has changed is looked for where it proved to listen, and
+// also where the cluster knows it.
+func TestPeerThatMoved(t *testing.T) {
+	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
+	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
+	where := func() [2]string { return [2]string{tr.links[2].address, tr.links[2].also} }
+	tr.meet(2, "127.0.0.1:2")
+	require.Equal(t, [2]string{"127.0.0.1:2", ""}, where())
+	tr.left(2)
+	tr.meet(2, "127.0.0.1:9")
+	require.Equal(t, [2]string{"127.0.0.1:9", "127.0.0.1:2"}, where())
+	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:9"}})
+	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where(), "the cluster knows it now")
+	tr.left(2)
+	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where())
+}
+
+// The others answer a server that comes back at another address.
+func TestServerComesBackElsewhere(t *testing.T) {
+	g := newGroup(t, 2)
+	old := g.config
+	g.stops[1]()
+	<-g.done[1]
+	moved := old
+	moved.Members = slices.Clone(old.Members)
+	ln, err := wire.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	moved.Members[1].Address = ln.Addr().String()
+	g.lns[1] = ln
+	g.start(1, ln, moved)
+	g.arrives(g.client(1), g.client(0), "from where it is now")
+	g.arrives(g.client(0), g.client(1), "to where it is now")
+}
+
+// met are the peers that are connected to a server.
+func (g *group) met(i int) (ids []uint64) {
+	t := g.hosts[i].transport.(*tcp)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range t.met {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// A server may name its peers while it is made, before anything runs.
+func TestConnectInTheFactory(t *testing.T) {
+	g := newGroup(t, 1)
+	ln, err := wire.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	config := node.Config{Cluster: "north", Secret: "s", Members: []node.Member{{ID: 2, Address: ln.Addr().String()}}}
+	h, err := New(Options{ID: 2, Config: config, Ops: api.Commands(), Listener: ln, New: func(w node.World) (node.Server, error) {
+		w.Connect([]node.Member{{ID: 1, Address: g.lns[0].Addr().String()}, {ID: 2, Address: ln.Addr().String()}})
+		return &recorder{}, nil
+	}})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	require.Eventually(t, func() bool { return slices.Equal(g.met(0), []uint64{2}) }, 10*time.Second, time.Millisecond)
+	stop()
+	require.NoError(t, <-done)
+	require.Eventually(t, func() bool { return len(g.met(0)) == 0 && len(g.linked(0)) == 0 }, 10*time.Second, time.Millisecond)
+}
+
+// That a peer is elsewhere is said once, however often it connects.
+func TestAPeerElsewhereIsToldOnce(t *testing.T) {
+	var log lines
+	tr := newTCP(wire.Identity{ID: 1}, wire.Limits{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
+	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
+	for range 3 {
+		for _, address := range []string{"127.0.0.1:2", "127.0.0.1:3"} {
+			tr.meet(2, address)
+			tr.left(2)
+		}
+	}
+	require.Equal(t, 1, log.count("a peer listens elsewhere"))
+	tr.meet(2, "127.0.0.1:4")
+	require.Equal(t, 2, log.count("a peer listens elsewhere"))
+}
+
+// Members come and go while the links are in use and the server stops.
+func TestLinksChangeUnderLoad(t *testing.T) {
+	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- tr.Run(ctx, nil) }()
+	var tasks sync.WaitGroup
+	for id := range uint64(4) {
+		tasks.Go(func() {
+			for i := range 200 {
+				switch i % 4 {
+				case 0:
+					tr.Connect([]node.Member{{ID: id + 2, Address: "127.0.0.1:1"}})
+				case 1:
+					tr.meet(id+2, fmt.Sprintf("127.0.0.1:%d", i))
+				case 2:
+					tr.Send(id+2, []byte("{}"))
+				default:
+					tr.left(id + 2)
+				}
+				if id == 0 && i == 150 {
+					stop()
+				}
+			}
+		})
+	}
+	tasks.Wait()
+	require.NoError(t, <-done)
+	require.Empty(t, tr.met)
+}
+
+// A server that takes no clients says so to them; its peers come in.
+func TestNoClients(t *testing.T) {
+	g := newGroup(t, 1)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	config := g.config
+	config.Joiners = []node.Member{{ID: 2, Address: ln.Addr().String()}}
+	var peer recorder
+	h, err := New(Options{ID: 2, Config: config, Ops: api.Commands(), Listener: ln, NoClients: true, HTTP: true,
+		New: func(node.World) (node.Server, error) { return &peer, nil }})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	c, err := wire.Dial(ctx, ln.Addr().String(), wire.Limits{})
+	require.NoError(t, err)
+	_, err = c.Do(ctx, api.Request{Op: kv.Get, Key: "x"})
+	require.EqualError(t, err, "unavailable: this server takes no requests over the network")
+	require.NoError(t, c.Close())
+	a, err := h.Do(ctx, api.Request{Op: kv.Get, Key: "x"})
+	require.NoError(t, err)
+	require.Equal(t, "x", a.Value)
+	require.Eventually(t, func() bool { return slices.Equal(g.met(0), []uint64{2}) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		g.within(0, func() { g.hosts[0].loop.send(2, []byte(`{"a":1}`)) })
+		return peer.count(`n1 {"a":1}`) > 0
+	}, 10*time.Second, time.Millisecond)
+	stop()
+	require.NoError(t, <-done)
+}

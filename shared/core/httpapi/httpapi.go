@@ -1,0 +1,467 @@
+// Package httpapi is the same store over HTTP, for curl and for those whose
+// language has no client. It listens on the port of the server.
+//
+//	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale where a read can be
+//	PUT    /v1/kv/{key}    the body is the value; with "If-None-Match: *" only if the key has none
+//	DELETE /v1/kv/{key}
+//	       /v1/kv?key=     the same three, for keys that a client would resolve in a path, such as "a/../b"
+//	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
+//	GET    /v1/status      how the server sees itself
+//	GET    /v1/log         entries of its log, from ?from=N on, as many as fit; next is where the rest begins
+//	GET    /v1/members     who the members are, where they can change; /v1/command changes them
+//	GET    /livez          200 while the process answers
+//	GET    /readyz         200 while the server is ready: it votes, and has applied what was committed when it first
+//	                       heard its leader; else 503, which says how far it is
+//	GET    /metrics        for Prometheus
+//
+// An error is the JSON of the wire, with the status code that fits: 400 for a
+// bad request, 404 for a key without a value, 405 for a method that a path does
+// not take, 409 for a cas that found another value and for a change of the
+// members that is refused as things are, 410 for a session or log entries that are
+// gone, 412 for a create whose key has a value, 413 for a key, a value or a body
+// that is too long, 507 for a store that is full. A server that does not lead sends
+// the client to the leader with 307, if it knows one. 503 says that nothing
+// happened, with Retry-After; 504 that the outcome is unknown.
+//
+// A request for something that the server does not do is refused before anything
+// is done: with 400, or 415 for a body of another kind. A page of another site
+// cannot write (403), and a server answers only to its own names (421).
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/wire"
+)
+
+// waitTime is how long a request may take before its outcome counts as unknown.
+const waitTime = 10 * time.Second
+
+// writeTime is how long a client may then take to accept the answer.
+const writeTime = 10 * time.Second
+
+// maxBody is the longest body, in bytes: that of a line on the wire.
+const maxBody = 1 << 20
+
+// Options say what is served.
+type Options struct {
+	// Ops are the operations of the server.
+	Ops api.Ops
+
+	// Ask gives a request to the server, which calls reply once, at any time,
+	// from any goroutine.
+	Ask func(r api.Request, reply func(api.Response))
+
+	// Hosts are the names, without a port, by which clients may call the server.
+	// IP addresses and localhost need not be named.
+	Hosts []string
+
+	// Bodies bounds what bodies that are still arriving hold, and the data of
+	// answers that are still leaving; nil for no bound.
+	Bodies *wire.Budget
+
+	// Metrics are collected besides those of the status; nil for none.
+	Metrics []prometheus.Collector
+}
+
+// New returns a handler of the API. It is safe for concurrent use.
+func New(o Options) http.Handler {
+	h := &handler{Options: o, origins: http.NewCrossOriginProtection()}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&statusCollector{h: h})
+	registry.MustRegister(o.Metrics...)
+
+	key := map[string]action{
+		http.MethodGet:    {query: []string{"consistency"}, do: h.get},
+		http.MethodPut:    {body: true, create: true, do: h.put},
+		http.MethodDelete: {do: h.delete},
+	}
+	only := func(method string, a action) map[string]action { return map[string]action{method: a} }
+	h.routes = map[string]map[string]action{
+		kvPath:        key,
+		keyQueryPath:  withKey(key),
+		"/v1/command": only("POST", action{body: true, do: h.command}),
+		"/v1/status":  only("GET", action{do: h.data(api.Request{Op: api.Status})}),
+		"/v1/log":     only("GET", action{query: []string{"from"}, do: h.log}),
+		"/livez":      only("GET", action{do: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }}),
+		"/readyz":     only("GET", action{do: h.ready}),
+		"/metrics":    only("GET", action{do: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP}),
+	}
+	if _, known := o.Ops[api.Members]; known {
+		h.routes["/v1/members"] = only("GET", action{do: h.data(api.Request{Op: api.Members})})
+	}
+	return h
+}
+
+type handler struct {
+	Options
+
+	// origins knows the requests that a page of another site makes.
+	origins *http.CrossOriginProtection
+
+	// routes are the paths, and the methods that each takes. A http.ServeMux
+	// would make "a/b" of the key "a//b".
+	routes map[string]map[string]action
+}
+
+// ServeHTTP answers one request, or refuses it.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A client that asks and never reads must not hold the connection forever. A
+	// writer that has no deadline is not a connection.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(waitTime + writeTime))
+	if status, err := h.refuseSender(r); err != nil {
+		h.fail(w, r, status, err)
+		return
+	}
+	actions := h.find(r.URL.Path)
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	a, takes := actions[method]
+	switch {
+	case actions == nil:
+		h.nothing(w, r)
+		return
+	case !takes:
+		h.wrongMethod(w, r, actions)
+		return
+	}
+	if status, err := a.refuse(r); err != nil {
+		if status == http.StatusUnsupportedMediaType && r.Header.Get("Content-Encoding") != "" {
+			w.Header().Set("Accept-Encoding", "identity")
+		}
+		h.fail(w, r, status, err)
+		return
+	}
+	a.do(w, r)
+}
+
+// find returns what a path takes, or nil if nothing is there.
+func (h *handler) find(path string) map[string]action {
+	if strings.HasPrefix(path, kvPath) {
+		path = kvPath
+	}
+	return h.routes[path]
+}
+
+func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
+	paths := "/v1/kv/{key}, /v1/command, /v1/status, /v1/log, "
+	if _, known := h.Ops[api.Members]; known {
+		paths += "/v1/members, "
+	}
+	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see %s/livez, /readyz, /metrics", r.Method, r.URL.Path, paths))
+}
+
+// wrongMethod answers a request for what is there, with a method that it does
+// not take.
+func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, actions map[string]action) {
+	var methods []string
+	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPost} {
+		if _, takes := actions[m]; takes {
+			methods = append(methods, m)
+		}
+	}
+	takes := strings.Join(methods, ", ")
+	w.Header().Set("Allow", takes)
+	e := badRequest("%s takes %s, not %s", r.URL.Path, takes, r.Method)
+	if _, known := h.Ops[api.Change]; known && r.URL.Path == "/v1/members" {
+		e.Message += `; a change of the members is a POST to /v1/command, such as {"op":"change","remove":[1]}`
+	}
+	h.fail(w, r, http.StatusMethodNotAllowed, e)
+}
+
+// ask waits for the server's answer, as long as the client does.
+func (h *handler) ask(r *http.Request, q api.Request) api.Response {
+	answer := make(chan api.Response, 1)
+	h.Ask(q, func(a api.Response) { answer <- a })
+	late := time.NewTimer(waitTime)
+	defer late.Stop()
+	select {
+	case a := <-answer:
+		return a.WithData()
+	case <-late.C:
+	case <-r.Context().Done():
+	}
+	return api.Failed(q.ID, &api.Error{Code: api.Unknown,
+		Message: "there was no answer in time; the request may or may not have happened, or may yet happen"})
+}
+
+func (h *handler) get(w http.ResponseWriter, r *http.Request) {
+	q := api.Request{Op: kv.Get, Key: keyOf(r), Consistency: r.URL.Query().Get("consistency")}
+	if a, ok := h.do(w, r, q); ok {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, a.Value)
+	}
+}
+
+func (h *handler) put(w http.ResponseWriter, r *http.Request) {
+	value, ok := h.body(w, r, "value", kv.MaxValue)
+	if !ok {
+		return
+	}
+	op := kv.Put
+	if len(r.Header.Values(createOnly)) > 0 {
+		op = kv.Create
+	}
+	if a, ok := h.do(w, r, api.Request{Op: op, Key: keyOf(r), Value: string(value)}); ok {
+		h.done(w, a)
+	}
+}
+
+func (h *handler) delete(w http.ResponseWriter, r *http.Request) {
+	if a, ok := h.do(w, r, api.Request{Op: kv.Delete, Key: keyOf(r)}); ok {
+		h.done(w, a)
+	}
+}
+
+// body reads the body of a request, up to a limit in bytes. Bodies that are still
+// arriving take their room from Options.Bodies. body answers an error itself and
+// then returns false.
+func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limit int64) ([]byte, bool) {
+	room := int(limit)
+	if r.ContentLength >= 0 {
+		room = int(min(limit, r.ContentLength))
+	}
+	if !h.Bodies.Take(room) {
+		h.fail(w, r, http.StatusServiceUnavailable, h.crowded())
+		return nil, false
+	}
+	defer h.Bodies.Give(room)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		h.fail(w, r, http.StatusRequestEntityTooLarge, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the %s has more than %d bytes", what, limit)})
+		return nil, false
+	case err != nil:
+		h.fail(w, r, http.StatusBadRequest, badRequest("the body could not be read: %v", err))
+		return nil, false
+	}
+	return body, true
+}
+
+func (h *handler) crowded() *api.Error {
+	return &api.Error{Code: api.Busy, Definite: true,
+		Message: fmt.Sprintf("bodies that are still arriving or leaving hold %d bytes, which is the limit; this request changed nothing; try again later", h.Bodies.Limit())}
+}
+
+// command takes one request as it would stand on the wire.
+func (h *handler) command(w http.ResponseWriter, r *http.Request) {
+	body, ok := h.body(w, r, "body", maxBody)
+	if !ok {
+		return
+	}
+	q, err := h.Ops.Decode(body)
+	if err != nil {
+		var e *api.Error
+		errors.As(err, &e)
+		h.failAs(w, r, q.ID, statusOf(e), e)
+		return
+	}
+	a := h.ask(r, q)
+	if a.Error != nil {
+		h.failAs(w, r, q.ID, statusOf(a.Error), a.Error)
+		return
+	}
+	h.done(w, a)
+}
+
+// data answers with the data of an operation that is no command.
+func (h *handler) data(q api.Request) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		a, ok := h.do(w, r, q)
+		if !ok {
+			return
+		}
+		if !h.Bodies.Take(len(a.Data)) {
+			h.fail(w, r, http.StatusServiceUnavailable, h.crowded())
+			return
+		}
+		defer h.Bodies.Give(len(a.Data))
+		writeJSON(w, http.StatusOK, a.Data)
+	}
+}
+
+func (h *handler) log(w http.ResponseWriter, r *http.Request) {
+	q := api.Request{Op: api.Log}
+	if from := r.URL.Query().Get("from"); from != "" {
+		n, err := strconv.ParseUint(from, 10, 64)
+		if err != nil {
+			h.fail(w, r, http.StatusBadRequest, badRequest("from is %q; it is the number of an entry", from))
+			return
+		}
+		q.From = n
+	}
+	h.data(q)(w, r)
+}
+
+// ready is for those who send traffic: the server's status says whether it can
+// serve them, and if not, why.
+func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
+	a := h.ask(r, api.Request{Op: api.Status})
+	var status struct {
+		Ready   bool   `json:"ready"`
+		Unready string `json:"unready"`
+	}
+	switch {
+	case a.Error != nil:
+		status.Unready = a.Error.Message
+	case json.Unmarshal(a.Data, &status) != nil:
+		status.Unready = "its status makes no sense"
+	case status.Ready:
+		fmt.Fprintln(w, "ok")
+		return
+	}
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "not ready: "+status.Unready, http.StatusServiceUnavailable)
+}
+
+// do checks a request and asks. It answers an error itself and then returns
+// false.
+func (h *handler) do(w http.ResponseWriter, r *http.Request, q api.Request) (api.Response, bool) {
+	if err := h.check(q); err != nil {
+		h.fail(w, r, statusOf(err), err)
+		return api.Response{}, false
+	}
+	a := h.ask(r, q)
+	if a.Error != nil {
+		h.fail(w, r, statusOf(a.Error), a.Error)
+		return a, false
+	}
+	return a, true
+}
+
+// check is what api.Ops.Decode checks of a line.
+func (h *handler) check(q api.Request) *api.Error {
+	op, known := h.Ops[q.Op]
+	switch {
+	case !known:
+		return badRequest("this server does not know %s; it knows %s", q.Op, h.Ops.Names())
+	case q.Consistency != "" && op.May&api.Consistency == 0:
+		return badRequest("%s takes no consistency here", q.Op)
+	case !utf8.ValidString(q.Key) || !utf8.ValidString(q.Value):
+		return badRequest("the key or the value is not valid UTF-8; keys and values are text")
+	case op.Needs&api.Key != 0:
+		return api.CheckCommand(q.Command())
+	}
+	return nil
+}
+
+func badRequest(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.BadRequest, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+func (h *handler) done(w http.ResponseWriter, a api.Response) {
+	writeJSON(w, http.StatusOK, a.AppendJSON(nil))
+}
+
+// fail answers an error.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, status int, e *api.Error) {
+	h.failAs(w, r, 0, status, e)
+}
+
+// failAs answers the error of the request with an id: the way to the leader if
+// that is what it says.
+func (h *handler) failAs(w http.ResponseWriter, r *http.Request, id uint64, status int, e *api.Error) {
+	switch {
+	case status == http.StatusTemporaryRedirect:
+		w.Header().Set("Location", location(e.Leader, r))
+	case status == http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, status, api.Failed(id, e).AppendJSON(nil))
+}
+
+func statusOf(e *api.Error) int {
+	switch e.Code {
+	case api.BadRequest:
+		return http.StatusBadRequest
+	case api.NotFound:
+		return http.StatusNotFound
+	case api.Mismatch, api.Refused:
+		return http.StatusConflict
+	case api.Exists:
+		return http.StatusPreconditionFailed
+	case api.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case api.NoSession, api.Compacted:
+		return http.StatusGone
+	case api.Full:
+		return http.StatusInsufficientStorage
+	case api.NotLeader:
+		if e.Leader != "" {
+			return http.StatusTemporaryRedirect
+		}
+		return http.StatusServiceUnavailable
+	case api.Unknown:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, text []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // the client may have left
+}
+
+// statusCollector makes a metric of every number in the status.
+type statusCollector struct{ h *handler }
+
+// Describe says nothing: what there is depends on the stage.
+func (c *statusCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect asks the server how it is.
+func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
+	answer := make(chan api.Response, 1)
+	c.h.Ask(api.Request{Op: api.Status}, func(a api.Response) { answer <- a })
+	var a api.Response
+	select {
+	case a = <-answer:
+	case <-time.After(waitTime):
+		return
+	}
+	var fields map[string]any
+	if json.Unmarshal(a.Data, &fields) != nil {
+		return
+	}
+	for name, value := range fields {
+		switch v := value.(type) {
+		case float64:
+			gauge(out, "raft_"+name, "The field "+name+" of the status.", v)
+		case bool:
+			gauge(out, "raft_"+name, "1 if the field "+name+" of the status is true.", isTrue(v))
+		case string:
+			if name == "role" {
+				gauge(out, "raft_is_leader", "1 if the server leads.", isTrue(v == "leader"))
+			}
+		}
+	}
+}
+
+func gauge(out chan<- prometheus.Metric, name, help string, v float64) {
+	desc := prometheus.NewDesc(strings.ToLower(name), help, nil, nil)
+	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
+}
+
+func isTrue(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

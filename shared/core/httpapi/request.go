@@ -1,0 +1,201 @@
+package httpapi
+
+import (
+	"fmt"
+	"maps"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// The two places of a key: in the path after kvPath, or, at keyQueryPath, in
+// the query parameter "key".
+const (
+	kvPath       = "/v1/kv/"
+	keyQueryPath = "/v1/kv"
+	keyQuery     = "key"
+)
+
+// createOnly is the header of a PUT that sets only a key that has no value; its
+// value is "*".
+const createOnly = "If-None-Match"
+
+// action is what one method does on one path.
+type action struct {
+	// query are the query parameters that it takes.
+	query []string
+
+	// body is true if it takes a body.
+	body bool
+
+	// create is true if "If-None-Match: *" lets it set a key that has no value, and
+	// no other.
+	create bool
+
+	do http.HandlerFunc
+}
+
+// withKey returns the actions for a key that is in the query.
+func withKey(actions map[string]action) map[string]action {
+	out := make(map[string]action)
+	for method, a := range actions {
+		a.query = append([]string{keyQuery}, a.query...)
+		out[method] = a
+	}
+	return out
+}
+
+// keyOf returns the key that a request is about.
+func keyOf(r *http.Request) string {
+	if r.URL.Path == keyQueryPath {
+		return r.URL.Query().Get(keyQuery)
+	}
+	return strings.TrimPrefix(r.URL.Path, kvPath)
+}
+
+// location returns where the leader takes a request. A client resolves the URL
+// before it follows it, and may make another path of one with the segments "."
+// or "..", or with an empty one. A key that has such a segment goes into the
+// query, which nobody resolves.
+func location(leader string, r *http.Request) string {
+	u := url.URL{Scheme: "http", Host: leader, Path: r.URL.Path, RawQuery: r.URL.RawQuery}
+	if u.Path != keyQueryPath && !strings.HasPrefix(u.Path, kvPath) {
+		return u.String()
+	}
+	key, query := keyOf(r), r.URL.Query()
+	query.Del(keyQuery)
+	if staysInPath(key) {
+		u.Path, u.RawPath = kvPath+key, kvPath+url.PathEscape(key)
+	} else {
+		u.Path = keyQueryPath
+		query.Set(keyQuery, key)
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// staysInPath reports whether no client makes another key of this one when it
+// resolves a path that ends with it. Some clients decode "%2e" and "%2F" first.
+func staysInPath(key string) bool {
+	for segment := range strings.SplitSeq(strings.ReplaceAll(key, `\`, "/"), "/") {
+		switch decoded, err := url.PathUnescape(segment); {
+		case err != nil, decoded != segment, segment == "", segment == ".", segment == "..":
+			return false
+		}
+	}
+	return true
+}
+
+// refuseSender refuses a request that a page of another site may have made in
+// somebody's browser. Such a page can send a POST to an address that only the
+// browser reaches, and it can let the name of its own site stand for that
+// address (DNS rebinding). It cannot hide the Origin or the Host.
+func (h *handler) refuseSender(r *http.Request) (status int, e *api.Error) {
+	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
+	switch {
+	case !h.knowsHost(r.Host):
+		return http.StatusMisdirectedRequest, badRequest("this server is not known as %q; use its IP address, or add the name to http_hosts in its cluster.json", r.Host)
+	case h.origins.Check(r) != nil:
+		return http.StatusForbidden, badRequest("a page of another site (Origin %q, Sec-Fetch-Site %q) may not send a %s; nothing was changed", origin, site, r.Method)
+	case r.Method == http.MethodPost && (origin != "" || site != "") && mediaType(r) != "application/json":
+		return http.StatusUnsupportedMediaType, badRequest("a POST of a page has the Content-Type application/json, not %q; nothing was changed", r.Header.Get("Content-Type"))
+	}
+	return 0, nil
+}
+
+// knowsHost reports whether a Host is this server: an IP address, localhost, or
+// one of its names. A request of HTTP/1.0 may have none.
+func (h *handler) knowsHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	if _, err := netip.ParseAddr(host); err == nil || host == "" || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	return slices.ContainsFunc(h.Hosts, func(name string) bool { return strings.EqualFold(host, strings.TrimSuffix(name, ".")) })
+}
+
+func mediaType(r *http.Request) string {
+	name, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // "" for what is none
+	return name
+}
+
+// unsupported are the headers that ask for something that this server does not
+// do. To ignore one would be to do something else.
+var unsupported = []struct {
+	name   string
+	status int
+	why    string
+}{
+	{"If-Match", http.StatusBadRequest, `values have no ETags; POST {"op":"cas",…} to /v1/command compares values`},
+	{createOnly, http.StatusBadRequest, "values have no ETags; only If-None-Match: * is, for a PUT that sets a key without a value"},
+	{"If-Modified-Since", http.StatusBadRequest, "values have no dates"},
+	{"If-Unmodified-Since", http.StatusBadRequest, "values have no dates"},
+	{"If-Range", http.StatusBadRequest, "values have no ETags and no dates"},
+	{"Content-Range", http.StatusBadRequest, "a value is written as a whole"},
+	{"Content-Encoding", http.StatusUnsupportedMediaType, "a body is taken as it comes, so send it without an encoding"},
+	{"Idempotency-Key", http.StatusBadRequest, "POST a command with the fields session and seq to /v1/command, which is done once"},
+	{"X-Http-Method-Override", http.StatusBadRequest, "send the method itself"},
+}
+
+// refuse refuses a request for something that the action does not do, before
+// anything is done.
+func (a action) refuse(r *http.Request) (status int, e *api.Error) {
+	for _, u := range unsupported {
+		values := r.Header.Values(u.name)
+		if u.name == createOnly && a.create && slices.Equal(values, []string{"*"}) {
+			continue
+		}
+		if len(values) > 0 {
+			return u.status, badRequest("the header %s: %s is not supported: %s", u.name, strings.Join(values, ", "), u.why)
+		}
+	}
+	switch {
+	case !a.body && r.ContentLength != 0:
+		return http.StatusBadRequest, badRequest("%s %s takes no body", r.Method, r.URL.Path)
+	case strings.HasPrefix(mediaType(r), "multipart/"):
+		return http.StatusUnsupportedMediaType, badRequest("this server does not support the Content-Type %s; send the body itself, as curl does with --data-binary", mediaType(r))
+	}
+	if e := a.refuseQuery(r); e != nil {
+		return http.StatusBadRequest, e
+	}
+	return 0, nil
+}
+
+// refuseQuery refuses query parameters that the action does not take, and those
+// that are empty or given twice.
+func (a action) refuseQuery(r *http.Request) *api.Error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return badRequest("the query is malformed: %v", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch values := query[name]; {
+		case !slices.Contains(a.query, name):
+			return badRequest("unknown query parameter %q; %s %s takes %s", name, r.Method, r.URL.Path, a.takes())
+		case len(values) > 1:
+			return badRequest("the query parameter %q is given %d times", name, len(values))
+		case values[0] == "":
+			return badRequest("the query parameter %q is empty", name)
+		}
+	}
+	if slices.Contains(a.query, keyQuery) && !query.Has(keyQuery) {
+		return badRequest("the key is missing: write /v1/kv/{key}, or /v1/kv?key={key}")
+	}
+	return nil
+}
+
+// takes lists the query parameters of an action.
+func (a action) takes() string {
+	if len(a.query) == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("only %s", strings.Join(a.query, " and "))
+}

@@ -1,0 +1,183 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"example.com/raftsteps/shared/core/crcline"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/strict"
+)
+
+// The length file is the second place to look at: it says how long the journal was
+// when it was last synced, about a second ago or less. It never says more than was
+// on the disk, since it is written after the journal's sync.
+//
+// It is one sector for the newest length and one for the length before, written in
+// turns and in place. A crash may tear the one that is being written, and then the
+// other one counts.
+
+// lengthSuffix is what the length file's name adds to the journal's.
+const lengthSuffix = ".length"
+
+// noteTicks is how many ticks pass between two notes of the length: a second.
+const noteTicks = 100
+
+// length is how far a journal is on the disk. A file that takes another one's place
+// is rewritten once more than that one.
+type length struct {
+	rewrites uint64
+	bytes    uint64
+}
+
+func (l length) less(m length) bool {
+	return l.rewrites < m.rewrites || l.rewrites == m.rewrites && l.bytes < m.bytes
+}
+
+// lengthFile is an open length file.
+type lengthFile struct {
+	// f is nil if there is no such file yet.
+	f disk.File
+
+	// noted is the newest length in it, and turn the sector for the next.
+	noted length
+	turn  int
+}
+
+// openLength opens the length file of a journal. A missing one is of a journal that
+// is new, or older than these files.
+func openLength(d disk.Disk, name string) (lengthFile, error) {
+	f, err := d.Open(name + lengthSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lengthFile{}, nil
+	}
+	if err != nil {
+		return lengthFile{}, fmt.Errorf("opening the journal's length: %w", err)
+	}
+	size, err := f.Size()
+	text := make([]byte, min(size, 2*disk.SectorSize))
+	if err == nil && size > 0 {
+		_, err = f.ReadAt(text, 0)
+	}
+	if err != nil {
+		return lengthFile{}, errors.Join(fmt.Errorf("reading the journal's length: %w", err), f.Close())
+	}
+	l := lengthFile{f: f}
+	for turn := 0; turn*disk.SectorSize < len(text); turn++ {
+		noted, ok := decodeLength(text[turn*disk.SectorSize:])
+		if ok && l.noted.less(noted) {
+			l.noted, l.turn = noted, 1-turn
+		}
+	}
+	return l, nil
+}
+
+// note writes a length down, if it is another one than before, and does not wait
+// for the disk. A failure is no reason to stop: the journal is safe, and the next
+// note tries again.
+func (l *lengthFile) note(d disk.Disk, name string, now length) {
+	if now == l.noted {
+		return
+	}
+	if l.f == nil && l.create(d, name) != nil {
+		return
+	}
+	if _, err := l.f.WriteAt(now.encode(), int64(l.turn*disk.SectorSize)); err != nil {
+		return
+	}
+	l.noted, l.turn = now, 1-l.turn
+	disk.SyncSoon(l.f)
+}
+
+// create makes the file with its full size, so that no note needs room later.
+func (l *lengthFile) create(d disk.Disk, name string) error {
+	f, err := d.Create(name + lengthSuffix)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(bytes.Repeat(length{}.encode(), 2), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = d.Sync()
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.f = f
+	return nil
+}
+
+func (l *lengthFile) close() error {
+	if l.f == nil {
+		return nil
+	}
+	return l.f.Close()
+}
+
+// encode returns the sector that says so: a line, and blanks before its break.
+func (l length) encode() []byte {
+	b := begin(nil, `length":{"rewrites":`)
+	b = strconv.AppendUint(b, l.rewrites, 10)
+	b = append(b, `,"bytes":`...)
+	b = strconv.AppendUint(b, l.bytes, 10)
+	b = append(b, "}}"...)
+	crcline.Seal(b)
+	b = append(b, bytes.Repeat([]byte{' '}, disk.SectorSize-1-len(b))...)
+	return append(b, '\n')
+}
+
+// decodeLength reads a sector. Of one that a crash has torn, nothing is known.
+func decodeLength(sector []byte) (l length, ok bool) {
+	line, _, whole := bytes.Cut(sector, []byte{'\n'})
+	text := crcline.Open(bytes.TrimRight(line, " "))
+	if !whole || text == nil {
+		return length{}, false
+	}
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		if string(field) == "length" {
+			numbers(&d, "rewrites", &l.rewrites, "bytes", &l.bytes)
+		} else {
+			d.Unknown()
+		}
+	})
+	return l, d.End() == nil
+}
+
+// LostError says that a journal has lost its end, or all of it, after that was
+// synced. Nothing was changed.
+type LostError struct {
+	// File is the journal's path, "" if it is gone, and Name its name.
+	File string
+	Name string
+
+	// Has is how many bytes of the journal are there, Saved how many were saved.
+	// If the file is older than the one that was saved last, HasRewrites is less
+	// than SavedRewrites.
+	Has, Saved                 uint64
+	HasRewrites, SavedRewrites uint64
+}
+
+func (e *LostError) Error() string {
+	what := fmt.Sprintf("%s holds %d bytes of records, but %d had been saved", e.File, e.Has, e.Saved)
+	switch {
+	case e.File == "":
+		what = fmt.Sprintf("the file %q is gone, of which %d bytes had been saved", e.Name, e.Saved)
+	case e.HasRewrites < e.SavedRewrites:
+		what = fmt.Sprintf("%s is an old file: it was rewritten %d times, and the one that was saved last %d times", e.File, e.HasRewrites, e.SavedRewrites)
+	}
+	return what + "; no crash leaves this behind, so the disk has lost what it had saved, or somebody has changed the file; nothing was changed. " + keep
+}
+
+// check refuses a journal of which there is less than was noted.
+func (l lengthFile) check(file, name string, has length) error {
+	if !has.less(l.noted) {
+		return nil
+	}
+	return &LostError{File: file, Name: name, Has: has.bytes, Saved: l.noted.bytes, HasRewrites: has.rewrites, SavedRewrites: l.noted.rewrites}
+}

@@ -1,0 +1,79 @@
+package journal
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/disk"
+)
+
+// The process that is killed is this test, started again with a folder.
+const killTestFolder = "JOURNAL_TEST_FOLDER"
+
+// A process on a real disk is killed in the middle of its rounds, three times.
+// What it said it had saved is there.
+func TestKilledProcessOnARealDisk(t *testing.T) {
+	if path := os.Getenv(killTestFolder); path != "" {
+		saveForEver(t, path)
+	}
+	path := t.TempDir()
+	for range 3 {
+		said := killWhileSaving(t, path)
+		d, err := disk.OpenFolder(path, disk.Options{})
+		require.NoError(t, err, "the lock ended with its process")
+		j, r := open(t, d)
+		require.GreaterOrEqual(t, uint64(len(r.Entries)), said)
+		for i, e := range r.Entries {
+			require.Equal(t, fmt.Sprint(i+1), string(e.Command))
+		}
+		require.NoError(t, j.Close())
+		require.NoError(t, d.Close())
+	}
+}
+
+// saveForEver saves rounds and says after each one up to where.
+func saveForEver(t *testing.T, path string) {
+	d, err := disk.OpenFolder(path, disk.Options{})
+	require.NoError(t, err)
+	j, _ := open(t, d)
+	j.SetState(State{Term: 1})
+	for {
+		for range 1 + j.LastIndex()%7 {
+			next := j.LastIndex() + 1
+			j.Append(Entry{Index: next, Term: 1, Command: fmt.Append(nil, next)})
+		}
+		require.NoError(t, j.Sync())
+		fmt.Println("saved", j.LastIndex())
+	}
+}
+
+// killWhileSaving starts such a process, kills it after some rounds, and
+// returns what it said last.
+func killWhileSaving(t *testing.T, path string) uint64 {
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledProcessOnARealDisk$")
+	c.Env = append(os.Environ(), killTestFolder+"="+path)
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	var said uint64
+	lines := bufio.NewScanner(out)
+	for rounds := 0; lines.Scan(); rounds++ {
+		number, ok := strings.CutPrefix(lines.Text(), "saved ")
+		require.True(t, ok, lines.Text())
+		said, err = strconv.ParseUint(number, 10, 64)
+		require.NoError(t, err)
+		if rounds == 20 {
+			require.NoError(t, c.Process.Kill())
+		}
+	}
+	require.Error(t, c.Wait(), "it was killed")
+	require.Positive(t, said)
+	return said
+}

@@ -1,0 +1,338 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// Conn is a client's connection to one server. Many requests may be in flight
+// on it at once. It is safe for concurrent use. When it breaks it stays broken:
+// whoever uses it dials again.
+type Conn struct {
+	nc      net.Conn
+	limits  Limits
+	tasks   errgroup.Group
+	address string
+
+	// calls are *call that may be used again.
+	calls sync.Pool
+
+	// atOnce writes what can be written without waiting; nil if that is not
+	// possible here. It belongs to the goroutine that writes, too.
+	atOnce *atOnce
+
+	// writeBy belongs to the goroutine that writes.
+	writeBy deadline
+
+	mu sync.Mutex
+
+	// out are requests that are not yet being written; spare is an empty buffer
+	// to put in its place.
+	out, spare []byte
+
+	// writing is true while a goroutine writes out.
+	writing bool
+
+	// queued and handed count the bytes ever put into out, and of these the
+	// ones that may have left. A request that ends beyond handed was not sent.
+	queued, handed uint64
+
+	// lastID is the last one given to a request.
+	lastID uint64
+
+	// waiting are the requests without an answer.
+	waiting map[uint64]*call
+
+	// broken is why the connection is of no use any more, or nil.
+	broken *api.Error
+}
+
+// call is one request that waits.
+type call struct {
+	answer chan api.Response
+
+	// end is the place of the request's last byte among all that were queued.
+	end uint64
+}
+
+// Dial connects to a server. The error is an *api.Error with code Unavailable.
+func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err)}
+	}
+	return connect(nc, address, l), nil
+}
+
+// connect makes a Conn of an open connection.
+func connect(nc net.Conn, address string, l Limits) *Conn {
+	c := &Conn{nc: nc, limits: l.filled(), address: address, waiting: make(map[uint64]*call)}
+	c.calls.New = func() any { return &call{answer: make(chan api.Response, 1)} }
+	c.writeBy.set = nc.SetWriteDeadline
+	c.atOnce = newAtOnce(nc)
+	c.tasks.Go(func() error {
+		c.read()
+		return nil
+	})
+	return c
+}
+
+// Close ends the connection. Requests in flight fail as if it had broken.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.lost(errors.New("this program closed the connection to " + c.address))
+	c.mu.Unlock()
+	return c.tasks.Wait()
+}
+
+// Broken reports whether the connection is of no use any more.
+func (c *Conn) Broken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken != nil
+}
+
+// Do sends a request and waits for its answer until ctx is done. It sets r.ID.
+// An answer that is an error comes back as the error, with its Response. The
+// error is always an *api.Error: that of the server; Unavailable and definite
+// if the request was never sent; Unknown if it was sent and the answer is lost
+// or late.
+func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	if err := ctx.Err(); err != nil {
+		return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("the request was not sent: %v", err)}
+	}
+	w := c.calls.Get().(*call)
+	id, err := c.send(r, w)
+	if err != nil {
+		c.calls.Put(w)
+		return api.Response{}, err
+	}
+	var a api.Response
+	select {
+	case a = <-w.answer:
+	case <-ctx.Done():
+		if c.forget(id) {
+			why := "gave no answer in time"
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				why = "had not answered when the request was given up"
+			}
+			return api.Response{}, &api.Error{Code: api.Unknown,
+				Message: c.address + " " + why + "; the request may or may not have happened, or may yet happen"}
+		}
+		a = <-w.answer // it came just now
+	}
+	c.calls.Put(w)
+	if a.Error != nil {
+		return a, a.Error
+	}
+	return a, nil
+}
+
+// send queues a request and sees to it that it is written.
+func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return 0, &api.Error{Code: api.Unavailable, Definite: true, Message: "the request was not sent: " + c.broken.Message}
+	}
+	c.lastID++
+	r.ID = c.lastID
+	before := len(c.out)
+	c.out = append(r.AppendJSON(c.out), '\n')
+	if n := len(c.out) - before - 1; n > c.limits.Line {
+		c.out = c.out[:before]
+		return 0, &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("the request has %d bytes; a line may have %d", n, c.limits.Line)}
+	}
+	c.queued += uint64(len(c.out) - before)
+	w.end = c.queued
+	c.waiting[r.ID] = w
+	if !c.writing {
+		c.writing = true
+		c.startWriting()
+	}
+	return r.ID, nil
+}
+
+// startWriting sees to it that out is written. A request that is alone is
+// written by whoever made it, if it can be written without waiting: that is
+// the shortest way. Among many it is left to a goroutine, since then more of
+// them leave together. c.mu is held, c.writing is set.
+func (c *Conn) startWriting() {
+	if len(c.waiting) > 1 || c.atOnce == nil {
+		c.tasks.Go(c.write)
+		return
+	}
+	b := c.take()
+	c.mu.Unlock()
+	n, err := c.atOnce.write(b)
+	c.mu.Lock()
+	if n < len(b) && err == nil {
+		c.tasks.Go(func() error { return c.writeRest(b, n) })
+		return
+	}
+	c.wrote(b, n, err)
+	if len(c.out) > 0 {
+		c.tasks.Go(c.write)
+		return
+	}
+	c.writing = false
+}
+
+// take takes what is in out, which from now on may have left. c.mu is held.
+func (c *Conn) take() []byte {
+	b := c.out
+	c.out, c.spare = c.spare[:0], nil
+	c.handed = c.queued
+	return b
+}
+
+// wrote is told that n bytes of b, which take returned, were written. c.mu is
+// held.
+func (c *Conn) wrote(b []byte, n int, err error) {
+	if cap(b) <= keepBuffer {
+		c.spare = b
+	}
+	if err != nil {
+		c.handed -= uint64(len(b) - n)
+		c.lost(fmt.Errorf("sending to %s failed: %w", c.address, err))
+	}
+}
+
+// forget gives up waiting. It returns false if the answer is there, or about
+// to be.
+func (c *Conn) forget(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, found := c.waiting[id]
+	delete(c.waiting, id)
+	return found
+}
+
+// write writes out until it is empty.
+func (c *Conn) write() error {
+	runtime.Gosched() // whoever else is about to send joins this write
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 && c.broken == nil {
+		b := c.take()
+		c.mu.Unlock()
+		n, err := c.writeAll(b)
+		c.mu.Lock()
+		c.wrote(b, n, err)
+	}
+	c.writing = false
+	return nil
+}
+
+// writeRest goes on with b after its first n bytes.
+func (c *Conn) writeRest(b []byte, n int) error {
+	more, err := c.writeAll(b[n:])
+	c.mu.Lock()
+	c.wrote(b, n+more, err)
+	c.mu.Unlock()
+	return c.write()
+}
+
+// writeAll writes b. A server that takes nothing for too long ends the
+// connection: what it does not take would pile up here.
+func (c *Conn) writeAll(b []byte) (written int, err error) {
+	for chunk := range slices.Chunk(b, writeChunk) {
+		c.writeBy.within(time.Now(), c.limits.Write)
+		n, err := c.nc.Write(chunk)
+		written += n
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// read takes answers until the connection ends.
+func (c *Conn) read() {
+	in := lines{r: c.nc, limit: c.limits.PeerLine}
+	var last *api.Error
+	for {
+		line, ok, err := in.next()
+		if err == nil && !ok {
+			err = in.fill()
+		}
+		var a api.Response
+		if err == nil && ok {
+			a, err = api.DecodeResponse(line)
+		}
+		switch {
+		case err != nil:
+			c.ended(last, err)
+			return
+		case !ok:
+		case a.ID == 0:
+			last = a.Error
+		default:
+			last = nil
+			c.deliver(a)
+		}
+	}
+}
+
+func (c *Conn) deliver(a api.Response) {
+	c.mu.Lock()
+	w := c.waiting[a.ID]
+	delete(c.waiting, a.ID)
+	c.mu.Unlock()
+	if w != nil {
+		w.answer <- a
+	}
+}
+
+// ended is called when no more answers can come. last is an error without an
+// id if that was the last thing the server said: it is about all requests that
+// it did not answer.
+func (c *Conn) ended(last *api.Error, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last != nil {
+		c.breakOff(last, func(*call) *api.Error { return last })
+		return
+	}
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the server closed it")
+	}
+	c.lost(fmt.Errorf("the connection to %s broke: %w", c.address, err))
+}
+
+// lost fails every request that waits, by whether it was sent. c.mu is held.
+func (c *Conn) lost(err error) {
+	why := &api.Error{Code: api.Unavailable, Definite: true, Message: err.Error()}
+	c.breakOff(why, func(w *call) *api.Error {
+		if w.end > c.handed {
+			return &api.Error{Code: api.Unavailable, Definite: true, Message: "the request was not sent: " + err.Error()}
+		}
+		return &api.Error{Code: api.Unknown, Message: err.Error() + "; the request may or may not have happened, or may yet happen"}
+	})
+}
+
+// breakOff ends the connection, and each request that waits with its error.
+// c.mu is held.
+func (c *Conn) breakOff(why *api.Error, each func(*call) *api.Error) {
+	if c.broken != nil {
+		return
+	}
+	c.broken = why
+	_ = c.nc.Close()
+	for id, w := range c.waiting {
+		w.answer <- api.Failed(id, each(w))
+	}
+	clear(c.waiting)
+}

@@ -1,0 +1,649 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+)
+
+// A connection is closed in two steps: this side sends no more, and then takes
+// what still comes until the other side has closed too. If it closed at once
+// while bytes arrive, TCP would answer them with a reset, which can overtake
+// the last answer. A client in the midst of a line that is far too long gets
+// more time than one that is expected to be done.
+const (
+	lingerShort = 100 * time.Millisecond
+	lingerLong  = time.Second
+)
+
+// grace is how long a server that stops still looks for requests that arrived
+// before, so that it can answer them with "not begun".
+const grace = 20 * time.Millisecond
+
+// writeChunk is how much is written under one deadline.
+const writeChunk = 64 << 10
+
+// conn is one connection, seen from the server.
+type conn struct {
+	s  *Server
+	nc net.Conn
+
+	// address is what the connection counts for; "" if it has none. since is when
+	// it was accepted.
+	address string
+	since   time.Time
+
+	// in, readBy, writeBy, text and halfSince belong to the goroutine that reads
+	// or writes. text is the buffer for answers. halfSince is when the reader
+	// first had to wait for the end of a line.
+	in        lines
+	readBy    deadline
+	writeBy   deadline
+	text      []byte
+	halfSince time.Time
+
+	// idle is how long the connection may be silent; a peer's goes on while the
+	// server stops.
+	idle   time.Duration
+	isPeer bool
+
+	// isWeb is true once the HTTP server has the connection.
+	isWeb atomic.Bool
+
+	// spoken says that the first bytes have come, and that they were not HTTP;
+	// greeted that they were a hello.
+	spoken, greeted bool
+
+	// handle takes the next line; it belongs to the reader.
+	handle func(line []byte) error
+
+	// flushTask is flush, for errgroup.
+	flushTask func() error
+
+	mu sync.Mutex
+
+	// changed is signalled when something changed that the reader may wait for.
+	changed sync.Cond
+
+	// out are answers that are not yet being written; spare is an empty slice to
+	// put in its place. The goroutine that writes them also encodes them, so that
+	// this costs the goroutine that answers nothing.
+	out, spare []api.Response
+
+	// writing is true while some goroutine has the task to write out. Whoever
+	// sets it must see to it.
+	writing bool
+
+	// reading is true while the reader looks at requests. It writes out before
+	// it waits, so nobody else has to.
+	reading bool
+
+	// waiting are the requests in flight that have an id, each with a number of
+	// its own; anonymous counts those without an id.
+	waiting   map[uint64]uint64
+	anonymous int
+	serial    uint64
+
+	// owed are the bytes of the requests in flight, with room for their answers;
+	// unsent those of the answers that the client has not taken.
+	owed, unsent int
+
+	// said counts the answers; heard is how many there were when the reader last
+	// found that nothing came.
+	said, heard uint64
+
+	// settled is true if nothing in flight will be answered any more, dead if
+	// nothing will be written any more.
+	settled bool
+	dead    bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{s: s, nc: nc, reading: true}
+	c.address, c.since = addressOf(nc.RemoteAddr()), time.Now()
+	c.in = lines{r: nc, limit: s.limits.Line, budget: s.long}
+	c.idle = s.limits.Idle
+	c.readBy.set = nc.SetReadDeadline
+	c.writeBy.set = nc.SetWriteDeadline
+	c.changed.L = &c.mu
+	c.flushTask = func() error { c.flush(); return nil }
+	return c
+}
+
+// errPeer says that the connection was handed over to servePeer.
+var errPeer = errors.New("the connection is a peer's")
+
+// run serves the connection until it ends.
+func (c *conn) run(k kind) {
+	var err error
+	switch k {
+	case client:
+		c.handle = c.firstLine
+		err = c.serve()
+	case newcomer:
+		c.handle, c.in.limit, c.idle = c.helloOnly, maxHello, c.s.limits.Dial
+		switch err = c.serve(); {
+		case errors.Is(err, errHTTP):
+			err = c.refuseHTTP(c.tooMany())
+		case !c.greeted:
+			err = c.tooMany()
+		}
+	default:
+		err = c.tooMany()
+	}
+	switch {
+	case errors.Is(err, errPeer):
+		return
+	case errors.Is(err, errHTTP):
+		c.serveHTTP()
+		c.s.forget(c)
+		return
+	}
+	c.finish(err)
+	c.s.forget(c)
+}
+
+func (c *conn) tooMany() *api.Error {
+	return &api.Error{Code: api.Busy, Definite: true,
+		Message: fmt.Sprintf("this server takes %d clients, at most %d from one address, and has no place for this one; try again later",
+			c.s.limits.Conns, c.s.limits.PerAddress)}
+}
+
+// turnAway says that there are too many and closes at once, without waiting
+// for the client to read it: nothing is spent on it any more. The write cannot
+// block, since nothing was written to the connection before.
+func (c *conn) turnAway() {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
+	_ = c.nc.Close()
+}
+
+// serve reads lines and calls c.handle for each, until it returns an error. An
+// *api.Error is meant for the other side.
+func (c *conn) serve() error {
+	for {
+		for {
+			line, ok, err := c.in.next()
+			if err != nil {
+				return tooLong(c.in.limit)
+			}
+			if !ok {
+				break
+			}
+			c.halfSince = time.Time{}
+			if len(line) == 0 {
+				continue
+			}
+			if err := c.handle(line); err != nil {
+				return err
+			}
+		}
+		c.pause()
+		if err := c.more(); err != nil {
+			return err
+		}
+		if !c.spoken && c.isHTTP() {
+			return errHTTP
+		}
+		c.spoken = true
+		c.resume()
+	}
+}
+
+func tooLong(limit int) *api.Error {
+	return &api.Error{Code: api.TooLarge, Definite: true,
+		Message: fmt.Sprintf("a line is longer than %d bytes, which is the limit; the connection is closed", limit)}
+}
+
+// firstLine tells a peer from a client. HTTP ends the connection of a server that
+// does not speak it: a page of any site can make its reader's browser send a POST
+// here, and the lines of its body would be requests.
+func (c *conn) firstLine(line []byte) error {
+	switch {
+	case isHello(line):
+		return c.hello(line)
+	case line[0] != '{' && bytes.Contains(line, []byte(" HTTP/")):
+		return &api.Error{Code: api.BadRequest, Definite: true, Message: "this server speaks lines of JSON, not HTTP; the connection is closed"}
+	}
+	c.handle = c.request
+	return c.request(line)
+}
+
+// helloOnly is firstLine where there is room for peers only.
+func (c *conn) helloOnly(line []byte) error {
+	if isHello(line) {
+		return c.hello(line)
+	}
+	return c.tooMany()
+}
+
+// request answers one line of a client, or lets the Handler do it.
+func (c *conn) request(line []byte) error {
+	r, err := c.s.Ops.Decode(line)
+	if err != nil {
+		return c.refuse(r.ID, err)
+	}
+	f, err := c.begin(r)
+	if err != nil {
+		return c.refuse(r.ID, err)
+	}
+	c.s.Handler(r, func(a api.Response) { c.answer(f, a) })
+	return nil
+}
+
+func stopped() *api.Error {
+	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
+}
+
+// refuse answers a request that was not begun.
+func (c *conn) refuse(id uint64, err error) error {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c.s.log.Debug("a request was refused", "client", c.nc.RemoteAddr(), "code", e.Code, "error", e.Message)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waitForRoom(0)
+	c.put(api.Failed(id, e))
+	if c.dead {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// flight is a request in flight.
+type flight struct {
+	id, serial uint64
+
+	// bytes are what it counts for.
+	bytes int
+
+	// reads is true if it changes nothing, so that it can be refused at any time.
+	reads bool
+}
+
+// begin counts a request as in flight, once there is room for it.
+func (c *conn) begin(r api.Request) (flight, error) {
+	f := flight{id: r.ID, bytes: r.Size(), reads: !changes(r.Op)}
+	if f.reads {
+		f.bytes += kv.MaxValue
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waitForRoom(f.bytes)
+	switch {
+	case c.dead:
+		return f, net.ErrClosed
+	case c.stopping():
+		return f, stopped()
+	}
+	c.serial++
+	f.serial = c.serial
+	if f.id == 0 {
+		c.anonymous++
+		c.owed += f.bytes
+		return f, nil
+	}
+	if _, found := c.waiting[f.id]; found {
+		return f, &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("a request with id %d is still in flight on this connection; this second one was not begun", f.id)}
+	}
+	if c.waiting == nil {
+		c.waiting = make(map[uint64]uint64)
+	}
+	c.waiting[f.id] = f.serial
+	c.owed += f.bytes
+	return f, nil
+}
+
+// changes reports whether an operation may change something. Only the others have
+// long answers.
+func changes(op string) bool {
+	switch op {
+	case kv.Get, api.Log, api.Status, api.Members:
+		return false
+	}
+	return true
+}
+
+// answer puts the answer of a request into out.
+func (c *conn) answer(f flight, a api.Response) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled || c.dead {
+		return
+	}
+	switch {
+	case f.id != 0 && c.waiting[f.id] == f.serial:
+		delete(c.waiting, f.id)
+	case f.id == 0 && c.anonymous > 0:
+		c.anonymous--
+	default:
+		panic(fmt.Sprintf("wire: request %d was answered twice", f.id))
+	}
+	c.owed -= f.bytes
+	if long := a.Size() > smallBuffer; long && f.reads && c.s.Budget.Used() > c.s.Budget.Limit() {
+		a = api.Failed(f.id, &api.Error{Code: api.Busy, Definite: true,
+			Message: fmt.Sprintf("requests and unread answers of all clients hold %d bytes, which is the limit; this request changed nothing; try again later", c.s.Budget.Limit())})
+	}
+	a.ID = f.id
+	c.put(a)
+	c.changed.Broadcast()
+}
+
+// put adds an answer to out and sees to it that it gets written. c.mu is held.
+func (c *conn) put(a api.Response) {
+	if c.dead {
+		return
+	}
+	c.said++
+	c.unsent += a.Size()
+	c.s.Budget.Add(a.Size())
+	c.out = append(c.out, a)
+	if !c.reading && !c.writing {
+		c.writing = true
+		c.s.flush(c)
+	}
+}
+
+func (c *conn) inFlight() int { return len(c.waiting) + c.anonymous }
+
+// waitForRoom makes the reader wait until as many bytes more may be held. That
+// is the back pressure: a reader that waits reads nothing. c.mu is held.
+func (c *conn) waitForRoom(bytes int) {
+	for !c.dead && (c.inFlight() >= c.s.limits.InFlight || c.isFull(bytes)) {
+		if len(c.out) > 0 && !c.writing {
+			c.writing = true
+			c.mu.Unlock()
+			c.flush()
+			c.mu.Lock()
+			continue
+		}
+		c.reading = false
+		c.changed.Wait()
+		c.reading = true
+	}
+}
+
+// pause writes what is ready before the reader waits for more.
+func (c *conn) pause() {
+	c.mu.Lock()
+	c.reading = false
+	write := len(c.out) > 0 && !c.writing && !c.dead
+	if write {
+		c.writing = true
+	}
+	c.mu.Unlock()
+	if write {
+		c.flush()
+	}
+}
+
+func (c *conn) resume() {
+	c.mu.Lock()
+	c.reading = true
+	c.mu.Unlock()
+}
+
+// isFull reports whether the connection holds too much to hold as many bytes
+// more. c.mu is held.
+func (c *conn) isFull(bytes int) bool {
+	limit := c.s.limits.ConnBytes
+	if c.s.Budget.Used() > c.s.Budget.Limit()/2 {
+		limit /= 8
+	}
+	held := c.owed + c.unsent
+	return held > 0 && held+bytes > limit
+}
+
+// flush writes until out is empty. Whoever calls it has set c.writing.
+func (c *conn) flush() {
+	c.mu.Lock()
+	for len(c.out) > 0 && !c.dead {
+		out := c.out
+		c.out, c.spare = c.spare[:0], nil
+		c.mu.Unlock()
+		err := c.writeAnswers(out)
+		c.mu.Lock()
+		if clear(out); cap(out) <= keepAnswers {
+			c.spare = out
+		}
+		if err != nil {
+			c.s.log.Debug("a client does not take its answers; the connection is closed", "client", c.nc.RemoteAddr(), "error", err)
+			c.dead = true
+			_ = c.nc.Close()
+		}
+		c.changed.Broadcast()
+	}
+	c.writing = false
+	c.changed.Broadcast()
+	c.mu.Unlock()
+}
+
+// keepAnswers is how long a slice of answers may be to be used again.
+const keepAnswers = 1 << 10
+
+// writeAnswers puts answers into words and writes them, a chunk at a time: so
+// much memory, or that of one answer, does a client cost that does not read.
+func (c *conn) writeAnswers(answers []api.Response) error {
+	bytes := 0
+	for i := range answers {
+		bytes += answers[i].Size()
+		c.text = append(answers[i].AppendJSON(c.text), '\n')
+		answers[i] = api.Response{}
+		if len(c.text) < writeChunk && i+1 < len(answers) {
+			continue
+		}
+		if err := c.write(c.text); err != nil {
+			return err
+		}
+		c.sent(bytes)
+		bytes = 0
+		if c.text = c.text[:0]; cap(c.text) > 2*writeChunk {
+			c.text = nil
+		}
+	}
+	return nil
+}
+
+// sent counts bytes of answers as taken by the client.
+func (c *conn) sent(bytes int) {
+	c.s.Budget.Give(bytes)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsent -= bytes
+	c.changed.Broadcast()
+}
+
+func (c *conn) write(b []byte) error {
+	for chunk := range slices.Chunk(b, writeChunk) {
+		c.writeBy.within(time.Now(), c.s.limits.Write)
+		if _, err := c.nc.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// more waits for bytes. An error ends the connection.
+func (c *conn) more() error {
+	for {
+		now := time.Now()
+		stopping := c.stopping()
+		half := c.in.half()
+		switch {
+		case stopping:
+			c.readBy.to(c.lastLook(now))
+		case half:
+			if c.halfSince.IsZero() {
+				c.halfSince = now
+			}
+			c.readBy.to(c.halfSince.Add(c.s.limits.HalfLine))
+		default:
+			c.readBy.within(now, c.idle)
+		}
+		if !stopping && c.stopping() {
+			continue // wakeReader came before the deadline was set
+		}
+		err := c.in.fill()
+		if errors.Is(err, errNoRoom) {
+			return &api.Error{Code: api.Busy, Definite: true,
+				Message: fmt.Sprintf("long lines that are still arriving hold %d bytes, which is the limit; the connection is closed; try again later", c.s.long.Limit())}
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		early := time.Now().Before(c.readBy.at) // wakeReader came
+		c.readBy.at = time.Time{}
+		if early {
+			continue
+		}
+		if err := c.late(half); err != nil {
+			return err
+		}
+	}
+}
+
+// stopping reports whether requests are no longer begun.
+func (c *conn) stopping() bool { return !c.isPeer && c.s.stopping.Load() }
+
+// lastLook is until when a connection is read of a server that stops: as long
+// as something is in flight, and else for the grace that all have. A client
+// that asks again whenever it is refused must not keep the server from its end.
+func (c *conn) lastLook(now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight() > 0 {
+		return now.Add(grace)
+	}
+	return c.s.stoppedAt.Add(grace)
+}
+
+// late says what it means that nothing came in time; nil to go on waiting.
+func (c *conn) late(half bool) error {
+	c.mu.Lock()
+	open := c.inFlight() > 0
+	quiet := c.said == c.heard
+	c.heard = c.said
+	c.mu.Unlock()
+	switch {
+	case c.stopping() && open:
+		return nil
+	case c.stopping():
+		return stopped()
+	case half:
+		return &api.Error{Code: api.BadRequest, Definite: true,
+			Message: fmt.Sprintf("a line was not finished within %v; it was not carried out and the connection is closed", c.s.limits.HalfLine)}
+	case open, !quiet:
+		return nil
+	default:
+		return &api.Error{Code: api.Unavailable, Definite: true,
+			Message: fmt.Sprintf("the connection was idle for %v and is closed", c.idle)}
+	}
+}
+
+// wakeReader makes a reader that waits look at s.stopping. To the HTTP server,
+// which has its own way to stop, it would look as if the client had left.
+func (c *conn) wakeReader() {
+	if !c.isWeb.Load() {
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// kill ends the connection without another word.
+func (c *conn) kill() {
+	c.mu.Lock()
+	c.dead = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	_ = c.nc.Close()
+}
+
+// giveUp answers what is in flight with code unknown; the true answers, if they
+// ever come, are dropped.
+func (c *conn) giveUp(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled {
+		return
+	}
+	c.settled = true
+	unknown := &api.Error{Code: api.Unknown, Message: why + "; the request may or may not have happened, or may yet happen"}
+	ids := make([]uint64, 0, c.inFlight())
+	for id := range c.waiting {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for range c.anonymous {
+		ids = append(ids, 0)
+	}
+	c.waiting, c.anonymous, c.owed = nil, 0, 0
+	for _, id := range ids {
+		c.put(api.Failed(id, unknown))
+	}
+	c.changed.Broadcast()
+}
+
+// finish answers what is in flight, says why the connection ends if that is
+// something to be said, and closes it.
+func (c *conn) finish(why error) {
+	var last *api.Error
+	gone := !errors.As(why, &last) && !errors.Is(why, io.EOF)
+	if gone {
+		c.kill()
+	}
+	c.settle(last)
+	if !gone {
+		c.linger(last)
+	}
+	_ = c.nc.Close()
+}
+
+// settle waits for the answers to what is in flight and for their being
+// written, then adds the last word.
+func (c *conn) settle(last *api.Error) {
+	late := time.AfterFunc(c.s.limits.Drain, func() {
+		c.giveUp("the connection ended before the outcome was known")
+	})
+	defer late.Stop()
+	c.pause()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.dead && c.inFlight() > 0 {
+		c.changed.Wait()
+	}
+	if last != nil {
+		c.put(api.Failed(0, last))
+	}
+	for c.writing {
+		c.changed.Wait()
+	}
+	c.dead = true
+	c.s.Budget.Give(c.unsent)
+	c.unsent, c.out, c.spare = 0, nil, nil
+}
+
+// linger lets the client read the last answers before the connection is gone.
+func (c *conn) linger(last *api.Error) {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || last == nil || half.CloseWrite() != nil {
+		return
+	}
+	d := lingerShort
+	if last.Code == api.BadRequest {
+		d = lingerLong
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(d))
+	_, _ = io.Copy(io.Discard, c.nc)
+}

@@ -1,0 +1,199 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/disk"
+)
+
+// book is a Disks for tests.
+type book struct {
+	mu       sync.Mutex
+	own      disk.Incarnation
+	known    map[uint64]disk.Incarnation
+	disowned []string
+}
+
+func (b *book) Own() disk.Incarnation { return b.own }
+
+func (b *book) Known(id uint64) disk.Incarnation {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.known[id]
+}
+
+func (b *book) Admit(id uint64, now disk.Incarnation) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known == nil {
+		b.known = make(map[uint64]disk.Incarnation)
+	}
+	if known := b.known[id]; known != 0 && known != now {
+		return errors.New("another disk")
+	}
+	b.known[id] = now
+	return nil
+}
+
+func (b *book) Disowned(by uint64, known disk.Incarnation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.disowned = append(b.disowned, fmt.Sprintf("n%d knows %d", by, known))
+}
+
+func (b *book) says() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.disowned...)
+}
+
+// A link of n2 and the server n1, each with a disk, and with what it knows of the
+// other: what becomes of the handshake, and of a message.
+func TestDisksMeet(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		n1, n2 *book
+
+		// accepted says that the message arrived; told1 and told2 are what the two
+		// servers learn of themselves.
+		accepted     bool
+		told1, told2 []string
+	}{
+		{"strangers", &book{own: 1}, &book{own: 2}, true, nil, nil},
+		{"they know each other", &book{own: 1, known: map[uint64]disk.Incarnation{2: 2}}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 1}}, true, nil, nil},
+		{"n2 was wiped", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{own: 2}, false, nil, []string{"n1 knows 9"}},
+		{"n1 was wiped", &book{own: 1}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 9}}, false, []string{"n2 knows 9"}, nil},
+		{"both were, one after the other", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 9}}, false, []string{"n2 knows 9"}, []string{"n1 knows 9"}},
+		{"no disks", &book{}, &book{}, true, nil, nil},
+		{"n2 has no disk any longer", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{}, false, nil, []string{"n1 knows 9"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				var log1, log2 logged
+				s := member1(&got, &log1)
+				s.Peers.Self.Disks = c.n1
+				ln := newPipes()
+				r := serve(t, s, ln)
+				k := link(ln, &log2, Limits{})
+				k.o.Self.Disks = c.n2
+				k.Send([]byte(`{"a":1}`))
+				end := runLink(t, k)
+				synctest.Wait()
+				end()
+				require.NoError(t, r.end())
+				require.Equal(t, c.told1, c.n1.says())
+				require.Equal(t, c.told2, c.n2.says())
+				require.NotContains(t, log1.String()+log2.String(), "level=WARN", "what Disks refuses, it logs")
+				if !c.accepted {
+					require.Empty(t, got.all())
+					require.Empty(t, got.met())
+					return
+				}
+				require.Equal(t, []string{`n2 {"a":1}`}, got.all())
+				require.Equal(t, c.n2.own, c.n1.Known(2))
+				require.Equal(t, c.n1.own, c.n2.Known(1))
+			})
+		})
+	}
+}
+
+// A peer is told why it is refused, by name, and asks no more often than a peer
+// whose cluster is another one.
+func TestARefusedDiskIsToldWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := member1(&received{}, &logged{})
+		s.Peers.Self.Disks = &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}
+		r := serve(t, s, newPipes())
+		e, h := r.dial(), fromN2()
+		h.disk = 2
+		c, proof := e.greet(h)
+		require.Equal(t, h.proof("acceptor", secret, c), proof)
+		require.Equal(t, disk.Incarnation(1), c.disk)
+		require.Equal(t, disk.Incarnation(9), c.known)
+		e.prove(h.proof("dialer", secret, c))
+		e.refused("another disk")
+		require.NoError(t, r.end())
+	})
+}
+
+// If a disk is changed on the way, the proof fails and nothing is noted.
+func TestDisksAreProved(t *testing.T) {
+	for name, change := range map[string]func(h *hello, c *challenge){
+		"the peer's disk":     func(h *hello, _ *challenge) { h.disk = 3 },
+		"what the peer knows": func(h *hello, _ *challenge) { h.known = 3 },
+		"the start":           func(h *hello, _ *challenge) { h.start = 3 },
+		"the server's disk":   func(_ *hello, c *challenge) { c.disk = 3 },
+		"what it knows":       func(_ *hello, c *challenge) { c.known = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				b := &book{own: 1}
+				s := member1(&got, &logged{})
+				s.Peers.Self.Disks = b
+				r := serve(t, s, newPipes())
+				e, h := r.dial(), fromN2()
+				h.disk, h.start = 2, 5
+				c, proof := e.greet(h)
+				change(&h, &c)
+				require.NotEqual(t, h.proof("acceptor", secret, c), proof)
+				e.prove(h.proof("dialer", secret, c))
+				e.refused(noSecret)
+				require.NoError(t, r.end())
+				require.Zero(t, b.Known(2))
+				require.Empty(t, got.met())
+			})
+		})
+	}
+}
+
+// Two processes with copies of one disk keep replacing each other's connection:
+// the log says so, once. A server that is started again does not look like that.
+func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		r := serve(t, member1(&received{}, &log), newPipes())
+		said := func() int { return strings.Count(log.String(), "a peer runs twice") }
+		start := func(n uint64) {
+			h := fromN2()
+			h.start = n
+			h.address = fmt.Sprintf("n2:%d", n)
+			r.dial().becomePeer(h)
+			synctest.Wait()
+		}
+		for n := range uint64(20) {
+			start(n + 1)
+			start(n + 1)
+		}
+		require.Zero(t, said())
+		start(19)
+		require.Equal(t, 1, said())
+		require.Contains(t, log.String(), "level=ERROR")
+		require.Regexp(t, `peer=2 one="n2:20, from .*" other="n2:19, from `, log.String())
+		for range 3 {
+			start(20)
+			start(19)
+		}
+		require.Equal(t, 1, said())
+		time.Sleep(time.Minute)
+		require.NoError(t, r.end())
+	})
+}
+
+// More than two take turns in any order.
+func TestThreeThatTakeTurns(t *testing.T) {
+	l := &lives{now: 1}
+	require.False(t, l.see(2))
+	require.False(t, l.see(3))
+	require.True(t, l.see(1))
+	require.False(t, l.see(2), "once")
+}

@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// errHTTP says that a connection speaks HTTP.
+var errHTTP = errors.New("the connection speaks HTTP")
+
+// maxHeader bounds the header of an HTTP request.
+const maxHeader = 64 << 10
+
+// isHTTP tells by the first byte of a connection whether it speaks HTTP: a line
+// of JSON begins with a brace, and an empty line is one of a person at nc.
+func (c *conn) isHTTP() bool {
+	return c.s.http != nil && !bytes.ContainsRune([]byte("{\r\n\t "), rune(c.in.buf[c.in.start]))
+}
+
+// httpListener hands connections that have come already to an http.Server.
+type httpListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+	addr  net.Addr
+}
+
+func (l *httpListener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.conns:
+		return nc, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *httpListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *httpListener) Addr() net.Addr { return l.addr }
+
+// httpConn is a connection of which some bytes were read already.
+type httpConn struct {
+	net.Conn
+	in     io.Reader
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *httpConn) Read(b []byte) (int, error) { return c.in.Read(b) }
+
+func (c *httpConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// startHTTP starts the HTTP server, if there is something to answer.
+func (s *Server) startHTTP(addr net.Addr) {
+	if s.HTTP == nil {
+		return
+	}
+	s.http = &http.Server{
+		Handler:           s.HTTP,
+		ReadHeaderTimeout: s.limits.HalfLine,
+		ReadTimeout:       s.limits.HalfLine + s.limits.Write,
+		IdleTimeout:       s.limits.Idle,
+		MaxHeaderBytes:    maxHeader,
+	}
+	s.web = &httpListener{conns: make(chan net.Conn), done: make(chan struct{}), addr: addr}
+	s.peers.Go(func() error {
+		_ = s.http.Serve(s.web) // it ends with ErrServerClosed
+		return nil
+	})
+}
+
+// stopHTTP answers what is in flight and closes the connections.
+func (s *Server) stopHTTP() {
+	if s.http == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.limits.Drain)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close()
+	}
+}
+
+// serveHTTP gives the connection to the HTTP server and waits for its end.
+func (c *conn) serveHTTP() {
+	c.isWeb.Store(true)
+	_ = c.nc.SetReadDeadline(time.Time{})
+	read := bytes.Clone(c.in.buf[c.in.start:c.in.end])
+	nc := &httpConn{Conn: c.nc, in: io.MultiReader(bytes.NewReader(read), c.nc), closed: make(chan struct{})}
+	select {
+	case c.s.web.conns <- nc:
+		<-nc.closed
+	case <-c.s.web.done:
+		_ = nc.Close()
+	}
+}
+
+// refuseHTTP answers a request that has not been read. It returns io.EOF, for
+// there is nothing left to say.
+func (c *conn) refuseHTTP(e *api.Error) error {
+	body := append(api.Failed(0, e).AppendJSON(nil), '\n')
+	head := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", len(body))
+	if c.write(append([]byte(head), body...)) == nil {
+		c.linger(e)
+	}
+	return io.EOF
+}

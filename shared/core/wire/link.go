@@ -1,0 +1,372 @@
+package wire
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// LinkOptions are what a Link needs to know.
+type LinkOptions struct {
+	// Self is this server.
+	Self Identity
+
+	// To is the peer's ID, Address where it listens. Also is another address where
+	// it may listen, "" if there is none; the two are tried in turn.
+	To      uint64
+	Address string
+	Also    string
+
+	// Limits bound the queue and the time to connect; zero fields have their
+	// defaults.
+	Limits Limits
+
+	// Log takes what an operator should know; nil means nobody reads it.
+	Log *slog.Logger
+}
+
+// Link carries messages to one peer, in one direction, over a connection that
+// it opens again whenever it breaks. It promises nothing: messages are lost
+// while there is no connection, and when more wait than its queue takes.
+//
+// A full queue drops its oldest messages. To the peer the newest are worth the
+// most: they carry the latest term and the latest commit index, and what is
+// missing before them the sender finds out from the peer's answer either way.
+// For the same reason the queue is emptied when an attempt to connect fails:
+// a peer that comes back should not first read what was true a minute ago.
+type Link struct {
+	o      LinkOptions
+	limits Limits
+	log    *slog.Logger
+
+	// elsewhere is true while the peer is looked for at Also.
+	elsewhere bool
+
+	// dial opens a connection to the peer.
+	dial func(ctx context.Context) (net.Conn, error)
+
+	// wake says that the queue is not empty.
+	wake chan struct{}
+
+	mu      sync.Mutex
+	queue   [][]byte
+	bytes   int
+	dropped uint64
+}
+
+// NewLink returns a link that connects once Run is called.
+func NewLink(o LinkOptions) *Link {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Link{o: o, limits: o.Limits.filled(), log: o.Log.With("peer", o.To), wake: make(chan struct{}, 1)}
+	l.dial = func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", l.address())
+	}
+	return l
+}
+
+// address is where the peer is looked for now.
+func (l *Link) address() string {
+	if l.elsewhere {
+		return l.o.Also
+	}
+	return l.o.Address
+}
+
+// Send puts one message, without newline, into the queue. It never waits. It
+// returns false if it had to drop something: this message, if it is longer than
+// Limits.PeerLine, or else older ones. line must not be changed afterwards. Send
+// is safe for concurrent use.
+func (l *Link) Send(line []byte) bool {
+	if len(line)+crcDigits+1 > l.limits.PeerLine {
+		l.count(1)
+		l.log.Error("a message is too long for a peer and was dropped", "bytes", len(line), "limit", l.limits.PeerLine)
+		return false
+	}
+	l.mu.Lock()
+	l.queue = append(l.queue, line)
+	l.bytes += len(line)
+	drop := 0
+	for len(l.queue)-drop > l.limits.QueueLines || l.bytes > l.limits.QueueBytes && len(l.queue)-drop > 1 {
+		l.bytes -= len(l.queue[drop])
+		l.queue[drop] = nil
+		drop++
+	}
+	l.queue = l.queue[drop:]
+	l.dropped += uint64(drop)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return drop == 0
+}
+
+// Dropped returns how many messages were dropped since the link was made. What
+// a broken connection lost is not among them: nobody knows.
+func (l *Link) Dropped() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dropped
+}
+
+func (l *Link) count(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropped += uint64(n)
+}
+
+// clear empties the queue.
+func (l *Link) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropped += uint64(len(l.queue))
+	l.queue, l.bytes = nil, 0
+}
+
+// take moves messages from the queue into b, each in its envelope, until b has
+// size bytes or the queue is empty.
+func (l *Link) take(b []byte, size int) []byte {
+	l.mu.Lock()
+	n, sum := 0, len(b)
+	for n < len(l.queue) && sum < size {
+		sum += len(l.queue[n])
+		l.bytes -= len(l.queue[n])
+		n++
+	}
+	lines := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	l.mu.Unlock()
+	for i, line := range lines { // outside the lock: checksums take time
+		b = appendEnvelope(b, line)
+		lines[i] = nil
+	}
+	return b
+}
+
+// patience is how long a peer may be away before that is worth a line in the
+// log: servers that start together do not find each other at once, and those
+// that stop together do not end in the same moment.
+const patience = time.Second
+
+// errHungUp is the end of a connection that the peer has closed.
+var errHungUp = errors.New("the peer has closed the connection")
+
+// away reports whether an error means only that the peer does not run.
+func away(err error) bool {
+	for _, sign := range []error{errHungUp, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// Run keeps the link connected until ctx is done, and returns nil then.
+func (l *Link) Run(ctx context.Context) error {
+	var told string // the last trouble that was logged, so that it is not repeated
+	began := time.Now()
+	pause := l.limits.Backoff[0]
+	for ctx.Err() == nil {
+		c, err := l.connect(ctx, l.shakeHands)
+		if err == nil {
+			l.log.Debug("connected to a peer", "address", l.address())
+			pause, told = l.limits.Backoff[0], ""
+			err = l.carry(ctx, c)
+			began = time.Now()
+		} else {
+			l.clear()
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		var no *api.Error
+		refused := errors.As(err, new(refusal))
+		if errors.As(err, &no) || refused { // it will be the same again
+			pause = l.limits.Backoff[1]
+		}
+		level := slog.LevelWarn
+		if away(err) {
+			level = slog.LevelInfo
+		}
+		if err.Error() != told && !refused && !(away(err) && time.Since(began) < patience) {
+			told = err.Error()
+			l.log.Log(ctx, level, "no connection to a peer; trying again", "address", l.address(), "error", err)
+		}
+		l.elsewhere = l.o.Also != "" && !l.elsewhere
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause)): // jitter: servers that start together do not dial in step
+		}
+		pause = min(2*pause, l.limits.Backoff[1])
+	}
+	return nil
+}
+
+// connect dials and shakes hands. An *api.Error is the peer's refusal.
+func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) error) (net.Conn, error) {
+	if l.o.Self.Secret == "" {
+		return nil, errors.New("this server has no secret for its cluster, so no peer can trust it; set one in the cluster's configuration")
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.limits.Dial)
+	defer cancel()
+	c, err := l.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := shakeHands(c); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if !stop() {
+		return nil, errors.Join(context.Cause(ctx), c.Close())
+	}
+	return c, nil
+}
+
+func (l *Link) shakeHands(c net.Conn) error {
+	in := lines{r: c, limit: maxHello}
+	h, answer, err := l.greet(c, &in)
+	if err != nil {
+		return err
+	}
+	// A peer that is refused gets the proof as well, and learns so.
+	refused := l.o.Self.meet(l.o.To, answer.disk, answer.known)
+	_, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof("dialer", l.o.Self.Secret, answer)))
+	return cmp.Or(refused, err)
+}
+
+// greet is the first half of the handshake: the peer has then proved who it is.
+func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err error) {
+	self := l.o.Self
+	h = hello{version: protocol, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, start: self.Start, nonce: newNonce()}
+	h.disk, h.known = self.disks(l.o.To)
+	response, err := ask(c, in, h.appendJSON(nil))
+	if err != nil {
+		return h, answer, err
+	}
+	answer, proof, err := decodeChallenge(response.Data)
+	if err != nil {
+		return h, answer, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
+	}
+	if !hmac.Equal(proof, h.proof("acceptor", self.Secret, answer)) {
+		return h, answer, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.address(), self.Cluster)
+	}
+	return h, answer, nil
+}
+
+// Probe asks the server at an address whether it is the one that o describes:
+// that ID, of that cluster. It returns nil if it has proved so, and otherwise
+// what is wrong, within o.Limits.Dial. It says the hello that o.Self would say
+// and leaves it at that, so nothing changes over there, but for a line in the
+// log of a peer that left in mid-handshake.
+func Probe(ctx context.Context, o LinkOptions) error {
+	l := NewLink(o)
+	c, err := l.connect(ctx, func(c net.Conn) error {
+		_, _, err := l.greet(c, &lines{r: c, limit: maxHello})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// ask sends one line of the handshake and reads the answer.
+func ask(c net.Conn, in *lines, line []byte) (api.Response, error) {
+	if _, err := c.Write(append(line, '\n')); err != nil {
+		return api.Response{}, err
+	}
+	for {
+		line, ok, err := in.next()
+		if ok {
+			answer, err := api.DecodeResponse(line)
+			if err == nil && answer.Error != nil {
+				return api.Response{}, fmt.Errorf("the peer refuses: %w", answer.Error)
+			}
+			return answer, err
+		}
+		if err == nil {
+			err = in.fill()
+		}
+		if errors.Is(err, io.EOF) {
+			err = errHungUp
+		}
+		if err != nil {
+			return api.Response{}, err
+		}
+	}
+}
+
+// carry sends what is in the queue until the connection ends.
+func (l *Link) carry(ctx context.Context, c net.Conn) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.listen(c) })
+	g.Go(func() error { return l.send(ctx, c) })
+	g.Go(func() error {
+		<-ctx.Done()
+		return c.Close()
+	})
+	return g.Wait()
+}
+
+// listen notices the end of the connection. The peer says nothing on it, but
+// for the reason why it ends it.
+func (l *Link) listen(c net.Conn) error {
+	_, err := ask(nothing{c}, &lines{r: c, limit: maxHello}, nil)
+	if err == nil {
+		err = errors.New("the peer sent something where nothing was expected")
+	}
+	return err
+}
+
+// nothing is a connection that is only read.
+type nothing struct{ net.Conn }
+
+func (nothing) Write(b []byte) (int, error) { return len(b), nil }
+
+// send writes batches of messages, and an empty line where there was nothing
+// to say for long, so that the peer does not take the connection for dead.
+func (l *Link) send(ctx context.Context, c net.Conn) error {
+	const batch = 256 << 10
+	quiet := time.NewTicker(max(l.limits.Idle/3, time.Millisecond))
+	defer quiet.Stop()
+	by := deadline{set: c.SetWriteDeadline}
+	var b []byte
+	for {
+		b = l.take(b[:0], batch)
+		if len(b) == 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-l.wake:
+				continue
+			case <-quiet.C:
+				b = append(b, '\n')
+			}
+		}
+		by.within(time.Now(), l.limits.Write)
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		if cap(b) > 2*batch {
+			b = nil
+		}
+	}
+}

@@ -1,0 +1,814 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+const secret = "the secret of the cluster"
+
+// received is what a server got from its peers.
+type received struct {
+	mu    sync.Mutex
+	lines []string
+
+	// meetings are who came and left.
+	meetings []string
+}
+
+func (r *received) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.meetings = append(r.meetings, fmt.Sprintf(format, args...))
+}
+
+func (r *received) met() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.meetings...)
+}
+
+func (r *received) take(from uint64, line []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, fmt.Sprintf("n%d %s", from, line))
+}
+
+func (r *received) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.lines...)
+}
+
+// logged is a log that a test can read.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logged) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// member1 is server n1 of cluster "north", whose members are n1 to n3.
+func member1(got *received, log *logged) *Server {
+	return &Server{Ops: api.Commands(), Handler: store(), Log: log.logger(), Peers: &Peers{
+		Self:    Identity{Cluster: "north", Secret: secret, ID: 1},
+		Receive: got.take,
+		Met:     func(id uint64, address string) { got.note("met n%d at %s", id, address) },
+		Left:    func(id uint64) { got.note("left n%d", id) },
+	}}
+}
+
+// fromN2 is a hello that n1 should like.
+func fromN2() hello {
+	return hello{version: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
+}
+
+// greet sends a hello and returns n1's challenge and proof.
+func (e *peerEnd) greet(h hello) (c challenge, proof []byte) {
+	e.t.Helper()
+	e.send(string(h.appendJSON(nil)) + "\n")
+	a, err := api.DecodeResponse([]byte(e.line()))
+	require.NoError(e.t, err)
+	require.Nil(e.t, a.Error)
+	c, proof, err = decodeChallenge(a.Data)
+	require.NoError(e.t, err)
+	return c, proof
+}
+
+func (e *peerEnd) prove(proof []byte) {
+	e.t.Helper()
+	e.send(fmt.Sprintf(`{"proof":"%x"}`+"\n", proof))
+}
+
+// becomePeer shakes hands as h says and asserts that it worked.
+func (e *peerEnd) becomePeer(h hello) {
+	e.t.Helper()
+	nonce, proof := e.greet(h)
+	require.Equal(e.t, h.proof("acceptor", secret, nonce), proof)
+	e.prove(h.proof("dialer", secret, nonce))
+	require.Equal(e.t, `{"ok":true}`, e.line())
+}
+
+// refused asserts the reason and the end of the connection.
+func (e *peerEnd) refused(reason string) {
+	e.t.Helper()
+	a, err := api.DecodeResponse([]byte(e.line()))
+	require.NoError(e.t, err)
+	require.Equal(e.t, &api.Error{Code: api.BadRequest, Message: reason, Definite: true}, a.Error)
+	e.over()
+}
+
+func TestPeerIsAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		r := serve(t, member1(&got, &logged{}), newPipes())
+		c := r.dial()
+		c.becomePeer(fromN2())
+		c.send(string(appendEnvelope(nil, []byte(`{"a":1}`))) + "\n" + string(appendEnvelope(nil, []byte(`{"b":2}`))))
+		synctest.Wait()
+		require.Equal(t, []string{`n2 {"a":1}`, `n2 {"b":2}`}, got.all())
+		require.Equal(t, []string{"met n2 at n2:7"}, got.met())
+		require.NoError(t, c.c.Close())
+		synctest.Wait()
+		require.Equal(t, []string{"met n2 at n2:7", "left n2"}, got.met())
+		require.NoError(t, r.end())
+	})
+}
+
+// A hello that is not welcome is refused with the reason, to the one who sent
+// it and in the log.
+func TestHelloIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(h *hello)
+		want   string
+	}{
+		{"another cluster", func(h *hello) { h.cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
+		{"another server", func(h *hello) { h.to = 3 }, `n2 looks for n3, but this is n1: the address it has is wrong`},
+		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id`},
+		{"nobody", func(h *hello) { h.from = 0 }, `n0 is no server: IDs go from 1 to 2^53`},
+		{"beyond everybody", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is no server: IDs go from 1 to 2^53`},
+		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 3`},
+		{"no address", func(h *hello) { h.address = "" }, `n2 does not say where it listens: "" is not host:port, such as "127.0.0.1:7021"`},
+		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 does not say where it listens: "n2:0" has no usable port; ports go from 1 to 65535`},
+		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				var log logged
+				r := serve(t, member1(&got, &log), newPipes())
+				e, h := r.dial(), fromN2()
+				c.change(&h)
+				e.send(string(h.appendJSON(nil)) + "\n" + string(appendEnvelope(nil, []byte(`{"a":1}`))))
+				e.refused(c.want)
+				require.NoError(t, r.end())
+				require.Contains(t, strings.ReplaceAll(log.String(), `\"`, `"`), c.want)
+				require.Empty(t, got.all())
+				require.Empty(t, got.met())
+			})
+		})
+	}
+}
+
+const noSecret = `n2 does not know the secret of cluster "north"`
+
+// falseProofs are what somebody may try who does not know the secret, whatever
+// it has seen or heard.
+var falseProofs = map[string]func(e *peerEnd){
+	"another secret": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		e.prove(h.proof("dialer", "another secret", nonce))
+		e.refused(noSecret)
+	},
+	"the server's own proof": func(e *peerEnd) {
+		_, proof := e.greet(fromN2())
+		e.prove(proof)
+		e.refused(noSecret)
+	},
+	"a proof for another nonce": func(e *peerEnd) {
+		h := fromN2()
+		e.greet(h)
+		e.prove(h.proof("dialer", secret, challenge{nonce: h.nonce}))
+		e.refused(noSecret)
+	},
+	"a proof of another server": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.from = 3
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a proof for another server": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.to = 3
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a proof for another address": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.address = "evil:7"
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a proof for another cluster": func(e *peerEnd) {
+		h := fromN2()
+		nonce, _ := e.greet(h)
+		h.cluster = "south"
+		e.prove(h.proof("dialer", secret, nonce))
+		e.refused(noSecret)
+	},
+	"a message in place of the proof": func(e *peerEnd) {
+		e.greet(fromN2())
+		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		e.refused(`n2 did not prove who it is: want an object, found 'c' (at byte 0)`)
+	},
+	"no proof": func(e *peerEnd) {
+		e.greet(fromN2())
+		e.send("{}\n")
+		e.refused(`n2 did not prove who it is: the proof is missing`)
+	},
+	"a very long proof": func(e *peerEnd) {
+		e.greet(fromN2())
+		e.send(strings.Repeat("x", maxHello+2))
+		e.refused(`n2 did not prove who it is: a line above the limit`)
+	},
+	"silence": func(e *peerEnd) {
+		e.greet(fromN2())
+		start := time.Now()
+		line := e.line()
+		require.Contains(e.t, line, "n2 did not prove who it is: ")
+		require.Equal(e.t, 3*time.Second, time.Since(start))
+		e.over()
+	},
+}
+
+func TestProofIsRefused(t *testing.T) {
+	for name, f := range falseProofs {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				r := serve(t, member1(&got, &logged{}), newPipes())
+				f(r.dial())
+				require.NoError(t, r.end())
+				require.Empty(t, got.all())
+				require.Empty(t, got.met())
+			})
+		})
+	}
+}
+
+// A server without a secret trusts nobody, rather than everybody.
+func TestNoSecretNoPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := member1(&received{}, &logged{})
+		s.Peers.Self.Secret = ""
+		r := serve(t, s, newPipes())
+		e := r.dial()
+		e.send(string(fromN2().appendJSON(nil)) + "\n")
+		e.refused("this server has no secret for its cluster, so it can trust no peer; set one in the cluster's configuration")
+		require.NoError(t, r.end())
+	})
+}
+
+// A nonce is never used twice.
+func TestNoncesDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serve(t, member1(&received{}, &logged{}), newPipes())
+		seen := map[string]bool{}
+		for range 20 {
+			e := r.dial()
+			nonce, _ := e.greet(fromN2())
+			seen[hex.EncodeToString(nonce.nonce)] = true
+			require.NoError(t, e.c.Close())
+		}
+		require.Len(t, seen, 20)
+		require.NoError(t, r.end())
+	})
+}
+
+// A client is a client: neither a message nor a hello that comes later makes
+// it a peer.
+func TestClientCannotSendAPeersMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		r := serve(t, member1(&got, &logged{}), newPipes())
+		e := r.dial()
+		for _, line := range []string{
+			`{"from":2,"to":1,"term":18446744073709551615}`,
+			strings.TrimSuffix(string(appendEnvelope(nil, []byte(`{"a":1}`))), "\n"),
+			string(fromN2().appendJSON(nil)),
+		} {
+			e.send(line + "\n")
+			require.Contains(t, e.line(), `"code":"bad_request"`)
+		}
+		e.send(put1)
+		require.Equal(t, `{"id":1,"ok":true}`, e.line())
+		require.NoError(t, e.c.Close())
+		require.NoError(t, r.end())
+		require.Empty(t, got.all())
+	})
+}
+
+// A damaged message ends the connection; those before it count.
+func TestDamagedMessage(t *testing.T) {
+	good := string(appendEnvelope(nil, []byte(`{"a":1}`)))
+	require.Equal(t, "cff7d56a {\"a\":1}\n", good)
+	for name, c := range map[string]struct{ bad, want string }{
+		"one bit":       {strings.Replace(good, "1}", "0}", 1), `a message of 7 bytes has the checksum`},
+		"the checksum":  {"00000000" + good[8:], `a message of 7 bytes has the checksum cff7d56a, but says 00000000`},
+		"no checksum":   {"{\"a\":1}\n", `a message without its checksum`},
+		"not hex":       {"cff7d56x {}\n", `a message without its checksum`},
+		"no space":      {"cff7d56a-{}\n", `a message without its checksum`},
+		"only checksum": {"cff7d56a\n", `a message without its checksum`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				var log logged
+				r := serve(t, member1(&got, &log), newPipes())
+				e := r.dial()
+				e.becomePeer(fromN2())
+				e.send(good + c.bad + good)
+				require.Contains(t, e.line(), c.want)
+				e.over()
+				require.NoError(t, r.end())
+				require.Equal(t, []string{`n2 {"a":1}`}, got.all())
+				require.Contains(t, log.String(), "a peer's message was damaged on its way")
+			})
+		})
+	}
+}
+
+// Of two connections of one peer the newer counts: the peer knows why it
+// dialed again, this side may not have noticed yet.
+func TestNewerConnectionOfAPeerWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		r := serve(t, member1(&got, &logged{}), newPipes())
+		old, other := r.dial(), r.dial()
+		old.becomePeer(fromN2())
+		n3 := fromN2()
+		n3.from = 3
+		other.becomePeer(n3)
+		newer := r.dial()
+		newer.becomePeer(fromN2())
+		old.over()
+		newer.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		other.send(string(appendEnvelope(nil, []byte(`{"b":1}`))))
+		synctest.Wait()
+		require.ElementsMatch(t, []string{`n2 {"a":1}`, `n3 {"b":1}`}, got.all())
+		require.ElementsMatch(t, []string{"met n2 at n2:7", "met n3 at n2:7", "met n2 at n2:7", "left n2"}, got.met())
+		require.NoError(t, newer.c.Close())
+		require.NoError(t, other.c.Close())
+		require.NoError(t, r.end())
+	})
+}
+
+// A peer's line may be longer than a client's, up to its own limit.
+func TestPeerLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		s := member1(&got, &logged{})
+		s.Limits = Limits{Line: 1000, PeerLine: 100_000}
+		r := serve(t, s, newPipes())
+		e := r.dial()
+		e.becomePeer(fromN2())
+		long := []byte(strings.Repeat("x", 100_000-crcDigits-1))
+		e.send(string(appendEnvelope(nil, long)))
+		synctest.Wait()
+		require.Equal(t, []string{"n2 " + string(long)}, got.all())
+		_, _ = e.c.Write(appendEnvelope(nil, append(long, 'x')))
+		require.Contains(t, e.line(), "a line is longer than 100000 bytes")
+		e.over()
+		require.NoError(t, r.end())
+	})
+}
+
+// Clients, however many, cannot keep peers out: beyond the limit of clients
+// there is room for whoever says hello first.
+func TestPeersFindRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		s := member1(&got, &logged{})
+		s.Limits = Limits{Conns: 1}
+		r := serve(t, s, newPipes())
+		client := r.dial()
+		client.send(put1)
+		require.Equal(t, `{"id":1,"ok":true}`, client.line())
+
+		mute := r.dial()
+		e := r.dial()
+		e.becomePeer(fromN2())
+		another := r.dial()
+		another.send(put1)
+		require.Contains(t, another.line(), `"code":"busy"`)
+		another.over()
+		start := time.Now()
+		require.Contains(t, mute.line(), `"code":"busy"`)
+		require.Equal(t, 3*time.Second, time.Since(start))
+		mute.over()
+
+		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		client.send(put1)
+		require.Equal(t, `{"id":1,"ok":true}`, client.line())
+		synctest.Wait()
+		require.Equal(t, []string{`n2 {"a":1}`}, got.all())
+		require.NoError(t, e.c.Close())
+		require.NoError(t, r.end())
+	})
+}
+
+// While clients still wait for answers, the peers that may bring these stay
+// connected.
+func TestStopKeepsPeersUntilClientsAreAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPending()
+		var got received
+		s := member1(&got, &logged{})
+		s.Handler = p.handle
+		r := serve(t, s, newPipes())
+		client, e := r.dial(), r.dial()
+		e.becomePeer(fromN2())
+		client.send(put1)
+		_, reply := p.next()
+		r.stop()
+		later(time.Second)
+		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		synctest.Wait()
+		require.Equal(t, []string{`n2 {"a":1}`}, got.all())
+		reply(api.Response{})
+		require.Equal(t, `{"id":1,"ok":true}`, client.line())
+		require.Equal(t, stopNo, client.line())
+		client.over()
+		e.over()
+		require.NoError(t, <-r.done)
+	})
+}
+
+// link returns a Link of n2 to the server behind ln.
+func link(ln *pipes, log *logged, l Limits) *Link {
+	k := NewLink(LinkOptions{Self: Identity{Cluster: "north", Secret: secret, ID: 2, Address: "n2:7"}, To: 1, Address: "n1's address", Limits: l, Log: log.logger()})
+	k.dial = func(context.Context) (c net.Conn, err error) { return ln.dial() }
+	return k
+}
+
+// runLink runs it; the function returned ends it and waits.
+func runLink(t *testing.T, k *Link) (end func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-done)
+	}
+}
+
+// Messages arrive whole and in order; those that wait together leave with one
+// write.
+func TestLinkCarriesMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		ln := newPipes()
+		r := serve(t, member1(&got, &logged{}), ln)
+		k := link(ln, &logged{}, Limits{})
+		inner, counted := k.dial, newPipes()
+		k.dial = func(ctx context.Context) (net.Conn, error) {
+			c, err := inner(ctx)
+			return countingConn{c, &counted.writes}, err
+		}
+		var want []string
+		for i := range 100 {
+			require.True(t, k.Send(fmt.Appendf(nil, `{"i":%d}`, i)))
+			want = append(want, fmt.Sprintf(`n2 {"i":%d}`, i))
+		}
+		end := runLink(t, k)
+		synctest.Wait()
+		require.Equal(t, want, got.all())
+		require.EqualValues(t, 3, counted.writes.Load(), "hello, proof, all messages")
+		require.True(t, k.Send([]byte(`{"last":1}`)))
+		synctest.Wait()
+		require.Equal(t, `n2 {"last":1}`, got.all()[100])
+		end()
+		require.NoError(t, r.end())
+		require.Zero(t, k.Dropped())
+	})
+}
+
+// A link comes back when the peer does, soon, and does not begin with what was
+// true before.
+func TestLinkReconnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		var log logged
+		first := newPipes()
+		k := link(first, &log, Limits{})
+		var now atomic.Pointer[pipes]
+		now.Store(first)
+		k.dial = func(context.Context) (net.Conn, error) { return now.Load().dial() }
+		r := serve(t, member1(&got, &logged{}), first)
+		end := runLink(t, k)
+		synctest.Wait()
+		require.NoError(t, r.end()) // the peer goes away
+		later(time.Hour)
+		k.Send([]byte(`{"old":1}`))
+		later(3 * time.Second)
+		second := newPipes()
+		now.Store(second)
+		r = serve(t, member1(&got, &logged{}), second)
+		later(1500 * time.Millisecond) // the longest pause and its jitter
+		k.Send([]byte(`{"new":1}`))
+		synctest.Wait()
+		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
+		require.EqualValues(t, 1, k.Dropped())
+		require.Equal(t, 1, strings.Count(log.String(), "connection refused"), "the same trouble is logged once")
+		require.Equal(t, 1, strings.Count(log.String(), "level=INFO"), "a peer that does not run is one line")
+		require.NotContains(t, log.String(), "level=WARN")
+		require.Equal(t, 2, strings.Count(log.String(), "connected to a peer"))
+		end()
+		require.NoError(t, r.end())
+	})
+}
+
+// Servers that stop together do not tell that the others have gone.
+func TestLinkThatEndsWithItsPeerIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		p := newPipes()
+		r := serve(t, member1(&received{}, &logged{}), p)
+		end := runLink(t, link(p, &log, Limits{}))
+		synctest.Wait()
+		require.NoError(t, r.end())
+		later(patience / 2)
+		end()
+		require.Contains(t, log.String(), "connected to a peer")
+		require.NotContains(t, log.String(), "level=INFO")
+		require.NotContains(t, log.String(), "level=WARN")
+	})
+}
+
+// A peer that accepts and then says nothing, neither at the first nor at the
+// second step of the handshake, is dialed again.
+func TestLinkGivesUpASilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		ln := newPipes()
+		r := serve(t, member1(&got, &logged{}), ln)
+		limits := Limits{Dial: time.Second, Backoff: [2]time.Duration{10 * time.Millisecond, 20 * time.Millisecond}}
+		var log logged
+		k := link(ln, &log, limits)
+		var dials atomic.Int64
+		k.dial = func(context.Context) (net.Conn, error) {
+			dial := dials.Add(1)
+			if dial > 2 {
+				return ln.dial()
+			}
+			near, far := net.Pipe()
+			go func() {
+				// It reads all that comes, and after a hello it may say one line.
+				in := bufio.NewReader(far)
+				for n := 0; ; n++ {
+					if _, err := in.ReadBytes('\n'); err != nil {
+						return
+					}
+					if dial == 2 && n == 0 {
+						h := hello{version: protocol, cluster: "north", from: 2, to: 1}
+						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x","proof":"%x"`, newNonce(), h.proof("acceptor", "another secret", challenge{}))
+					}
+				}
+			}()
+			return near, nil
+		}
+		end := runLink(t, k)
+		later(limits.Dial * 3 / 2)
+		require.EqualValues(t, 2, dials.Load())
+		later(limits.Dial)
+		k.Send([]byte(`{"new":1}`))
+		synctest.Wait()
+		require.EqualValues(t, 3, dials.Load())
+		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
+		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "the same trouble is logged once")
+		end()
+		require.NoError(t, r.end())
+	})
+}
+
+// The pauses between attempts grow from the shortest to the longest, with
+// jitter.
+func TestLinkBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := link(newPipes(), &logged{}, Limits{Backoff: [2]time.Duration{10 * time.Millisecond, 160 * time.Millisecond}})
+		var attempts []time.Time
+		k.dial = func(context.Context) (net.Conn, error) {
+			attempts = append(attempts, time.Now())
+			return nil, context.DeadlineExceeded
+		}
+		end := runLink(t, k)
+		later(10 * time.Second)
+		synctest.Wait()
+		end()
+		pause, different := 10*time.Millisecond, map[time.Duration]bool{}
+		for i := range attempts[1:] {
+			have := attempts[i+1].Sub(attempts[i])
+			require.GreaterOrEqual(t, have, pause/2)
+			require.Less(t, have, pause*3/2)
+			different[have] = true
+			pause = min(2*pause, 160*time.Millisecond)
+		}
+		require.Greater(t, len(different), 20)
+	})
+}
+
+// What a full queue drops is the oldest.
+func TestLinkQueueIsBounded(t *testing.T) {
+	k := link(nil, &logged{}, Limits{QueueLines: 3, QueueBytes: 25, PeerLine: 40})
+	for _, c := range []struct {
+		send    string
+		ok      bool
+		dropped uint64
+		queue   string
+	}{
+		{"aaaaaaaaaa", true, 0, "aaaaaaaaaa"},
+		{"bbbbbbbbbb", true, 0, "aaaaaaaaaa bbbbbbbbbb"},
+		{"ccccc", true, 0, "aaaaaaaaaa bbbbbbbbbb ccccc"},
+		{"d", false, 1, "bbbbbbbbbb ccccc d"},
+		{"eeeeeeeeeeeee", false, 2, "ccccc d eeeeeeeeeeeee"},
+		{strings.Repeat("f", 31), false, 5, strings.Repeat("f", 31)},
+		{strings.Repeat("g", 32), false, 6, strings.Repeat("f", 31)},
+	} {
+		require.Equal(t, c.ok, k.Send([]byte(c.send)), c.send)
+		require.Equal(t, c.queue, string(bytes.Join(k.queue, []byte(" "))))
+		require.Equal(t, c.dropped, k.Dropped(), c.send)
+	}
+	require.Equal(t, "", string(k.take(nil, 0)))
+	require.Equal(t, string(appendEnvelope(nil, bytes.Repeat([]byte("f"), 31))), string(k.take(nil, 1000)))
+	require.Zero(t, k.bytes)
+	require.Empty(t, k.take(nil, 1000))
+}
+
+// An idle link stays alive: it sends an empty line now and then.
+func TestLinkKeepsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		var log logged
+		ln := newPipes()
+		r := serve(t, member1(&got, &logged{}), ln)
+		end := runLink(t, link(ln, &log, Limits{}))
+		later(24 * time.Hour)
+		require.Equal(t, 1, strings.Count(log.String(), "connected to a peer"))
+		require.NotContains(t, log.String(), "no connection")
+		end()
+		require.NoError(t, r.end())
+		require.Empty(t, got.all())
+	})
+}
+
+// A link that is refused says why, once, and tries again without hurry.
+func TestLinkThatIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var here, there logged
+		ln := newPipes()
+		r := serve(t, member1(&received{}, &there), ln)
+		k := link(ln, &here, Limits{})
+		k.o.Self.Cluster = "south"
+		k.Send([]byte(`{"a":1}`))
+		end := runLink(t, k)
+		later(10 * time.Second)
+		end()
+		require.NoError(t, r.end())
+		const why = `n2 belongs to cluster \"south\", this server to cluster \"north\"`
+		require.Equal(t, 1, strings.Count(here.String(), why), here.String())
+		tries := strings.Count(there.String(), "a peer was refused")
+		require.Greater(t, tries, 5)
+		require.LessOrEqual(t, tries, 20)
+	})
+}
+
+// Whoever answers at the peer's address must prove who it is, too; until then
+// it gets no message.
+func TestLinkTrustsNobody(t *testing.T) {
+	for name, f := range map[string]func(h hello) string{
+		"another secret": func(h hello) string {
+			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("acceptor", "another", challenge{nonce: h.nonce}))
+		},
+		"no proof":     func(h hello) string { return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x"}}`, h.nonce) },
+		"only ok":      func(hello) string { return `{"ok":true}` },
+		"the hello":    func(h hello) string { return string(h.appendJSON(nil)) },
+		"another port": func(hello) string { return "SSH-2.0-OpenSSH_9.9" },
+		"the dialer's proof": func(h hello) string {
+			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("dialer", secret, challenge{nonce: h.nonce}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log logged
+				ln := newPipes()
+				k := link(ln, &log, Limits{})
+				k.Send([]byte(`{"a":1}`))
+				end := runLink(t, k)
+				nc, err := ln.Accept()
+				require.NoError(t, err)
+				e := &peerEnd{t: t, c: nc, in: bufReader(nc)}
+				h, err := decodeHello([]byte(e.line()))
+				require.NoError(t, err)
+				e.send(f(h) + "\n")
+				e.over()
+				synctest.Wait()
+				end()
+				require.Contains(t, log.String(), "no connection to a peer; trying again")
+				require.NotContains(t, log.String(), "connected to a peer")
+			})
+		})
+	}
+}
+
+// A peer that takes nothing ends the connection, so that the queue cannot hold
+// messages that will never leave.
+func TestLinkToAPeerThatReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		ln := newPipes()
+		block := make(chan struct{})
+		s := member1(&received{}, &logged{})
+		s.Peers.Receive = func(uint64, []byte) { <-block }
+		r := serve(t, s, ln)
+		k := link(ln, &log, Limits{})
+		end := runLink(t, k)
+		synctest.Wait()
+		start := time.Now()
+		for i := 0; !strings.Contains(log.String(), "no connection"); i++ {
+			k.Send([]byte(`{"a":1}`))
+			later(time.Second)
+			require.Less(t, i, 30)
+		}
+		require.GreaterOrEqual(t, time.Since(start), 8*time.Second)
+		close(block)
+		end()
+		require.NoError(t, r.end())
+	})
+}
+
+// Whoever knows the secret is a peer, even if nobody has named it before: the
+// members may have changed without this server.
+func TestPeerThatNobodyNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		r := serve(t, member1(&got, &logged{}), newPipes())
+		c, h := r.dial(), fromN2()
+		h.from, h.address = 77, "n77:7"
+		c.becomePeer(h)
+		c.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		synctest.Wait()
+		require.Equal(t, []string{`n77 {"a":1}`}, got.all())
+		require.Equal(t, []string{"met n77 at n77:7"}, got.met())
+		require.NoError(t, c.c.Close())
+		require.NoError(t, r.end())
+	})
+}
+
+// A probe learns who is at the other end, and is no peer by that.
+func TestProbe(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(o *LinkOptions)
+		want   string
+	}{
+		"the one":         {func(*LinkOptions) {}, ""},
+		"another cluster": {func(o *LinkOptions) { o.Self.Cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
+		"another server":  {func(o *LinkOptions) { o.To = 3 }, `n2 looks for n3, but this is n1`},
+		"another secret":  {func(o *LinkOptions) { o.Self.Secret = "guess" }, `does not know the secret of cluster "north"`},
+		"no secret":       {func(o *LinkOptions) { o.Self.Secret = "" }, `this server has no secret`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got received
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			s := member1(&got, &logged{})
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- s.Serve(ctx, ln) }()
+			o := LinkOptions{Self: Identity{Cluster: "north", Secret: secret, ID: 2, Address: "n2:7"}, To: 1, Address: ln.Addr().String()}
+			c.change(&o)
+			if err := Probe(t.Context(), o); c.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, c.want)
+			}
+			stop()
+			require.NoError(t, <-done)
+			require.Empty(t, got.met())
+		})
+	}
+	require.ErrorContains(t, Probe(t.Context(), LinkOptions{Self: Identity{Secret: secret}, Address: "127.0.0.1:1"}), "connection refused")
+}

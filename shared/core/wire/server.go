@@ -1,0 +1,420 @@
+package wire
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// Handler carries out one request, which was decoded and checked. It is called
+// on the goroutine that reads the connection, so nothing more is read from it
+// until Handler returns. It must call reply exactly once, at once or later, from
+// any goroutine. It may keep r; the response gets the request's ID by itself.
+type Handler func(r api.Request, reply func(api.Response))
+
+// Server answers clients, and takes messages from peers if it has any. Its
+// fields are set before Serve is called and not changed afterwards.
+type Server struct {
+	// Ops are the operations that the server understands.
+	Ops api.Ops
+
+	// Handler carries out requests.
+	Handler Handler
+
+	// Limits bound what clients can cost; zero fields have their defaults.
+	Limits Limits
+
+	// Budget counts the answers that clients have not taken. A Handler that keeps
+	// requests counts these in it as well. nil means one of Limits.ServerBytes.
+	Budget *Budget
+
+	// Log takes what an operator should know; nil means nobody reads it.
+	Log *slog.Logger
+
+	// Peers says who the peers are and takes their messages. nil means that
+	// there are none: a hello is refused.
+	Peers *Peers
+
+	// HTTP answers connections that do not begin with a line of JSON; nil if
+	// the server speaks no HTTP.
+	HTTP http.Handler
+
+	http    *http.Server
+	web     *httpListener
+	limits  Limits
+	long    *Budget
+	log     *slog.Logger
+	clients errgroup.Group
+	peers   errgroup.Group
+
+	// stopping is set once the server takes no more requests. stoppedAt is when
+	// that was; it is written before.
+	stopping  atomic.Bool
+	stoppedAt time.Time
+
+	mu       sync.Mutex
+	listener net.Listener
+	closed   bool
+
+	// conns are the open connections; the value is what each counts as.
+	conns map[*conn]kind
+	count [kinds]int
+
+	// from counts the clients by their address; newcomers are those there are, in
+	// the order in which they came.
+	from      map[string]int
+	newcomers []*conn
+
+	// fullNews and helloNews keep the log short.
+	fullNews, helloNews news
+
+	batch struct {
+		mu   sync.Mutex
+		open bool
+
+		// ready are the connections with answers that wait for the batch's end.
+		ready []*conn
+	}
+}
+
+// kind is what a connection counts as.
+type kind int
+
+const (
+	// client is a connection within Limits.Conns.
+	client kind = iota
+
+	// newcomer is one beyond, or one beyond the share of its address: it may stay
+	// if its first line is a hello. Newcomers make room for newer ones, so
+	// clients, however many, cannot keep peers out.
+	newcomer
+
+	// peer is a connection that said hello. Peers are bounded by who knows the
+	// secret: a second connection of one ends the first.
+	peer
+
+	// refused is one that is being told that there are too many, where there are
+	// no peers for whom to keep places.
+	refused
+
+	kinds
+)
+
+// newcomerTime is how long a newcomer has at least to say hello: as long as none
+// has been there for that time, no further connection is accepted.
+const newcomerTime = 20 * time.Millisecond
+
+// Listen opens a TCP address. The error says what to do about it.
+func Listen(address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("the address %s is in use: stop the program that listens there, or choose another port (%w)", address, err)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	return ln, nil
+}
+
+// Serve accepts connections on ln, which it closes, until ctx is done. Then it
+// takes no more requests, lets those in flight be answered for at most
+// Limits.Drain (what is open after that is answered with code unknown), closes
+// all connections and returns nil. Any other end is an error. Serve can be
+// called once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.log = s.Log
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.limits = s.Limits.filled()
+	s.limits.fitFiles(openFiles(), s.log)
+	s.long = NewBudget(s.limits.ServerBytes)
+	if s.Budget == nil {
+		s.Budget = NewBudget(s.limits.ServerBytes)
+	}
+	s.mu.Lock()
+	s.listener, s.conns, s.from = ln, make(map[*conn]kind), make(map[string]int)
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return errors.Join(net.ErrClosed, ln.Close())
+	}
+	s.startHTTP(ln.Addr())
+	quit := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer quit()
+	err := s.accept(ctx, ln)
+	s.stop()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the server on %s takes no more connections: %w", ln.Addr(), err)
+}
+
+// stop ends the connections: clients first, for what they wait for may need
+// the peers.
+func (s *Server) stop() {
+	s.stoppedAt = time.Now()
+	s.stopping.Store(true)
+	s.each(func(c *conn) { c.wakeReader() })
+	late := time.AfterFunc(s.limits.Drain, func() {
+		s.each(func(c *conn) { c.giveUp("the server stopped before the outcome was known") })
+	})
+	end := time.AfterFunc(s.limits.Drain+lingerLong, s.Close)
+	s.stopHTTP()
+	_ = s.clients.Wait()
+	late.Stop()
+	end.Stop()
+	s.Close()
+	_ = s.peers.Wait()
+}
+
+// Close ends the server at once: nothing more is answered. It is for a server
+// that must not say another word, and may be called at any time.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	if s.listener != nil {
+		_ = s.listener.Close()
+	}
+	s.mu.Unlock()
+	s.each(func(c *conn) { c.kill() })
+}
+
+// each calls f for every connection there is.
+func (s *Server) each(f func(*conn)) {
+	s.mu.Lock()
+	all := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}
+
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	pause := shortest
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = shortest
+			s.admit(ctx, nc)
+			continue
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return err
+		}
+		// Too many open files, or a client that left while it waited: both pass.
+		s.log.Warn("a connection could not be accepted; trying again", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, longest)
+	}
+}
+
+// admit starts a connection, as what there is room for.
+func (s *Server) admit(ctx context.Context, nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	k := s.kindFor(c)
+	var out *conn
+	if k == newcomer && len(s.newcomers) >= s.limits.Newcomers {
+		out = s.crowded()
+	}
+	s.mu.Unlock()
+	if k != client {
+		s.fullNews.say(func(before int) {
+			s.log.Warn("further clients are refused: the server has as many as it takes, or as many from one address",
+				"limit", s.limits.Conns, "per_address", s.limits.PerAddress, "last", nc.RemoteAddr(), "refused_before", before)
+		})
+	}
+	if out != nil {
+		s.replace(ctx, out)
+	}
+	s.mu.Lock()
+	if s.closed || k == kinds {
+		s.mu.Unlock()
+		c.turnAway()
+		return
+	}
+	s.enter(c, k)
+	s.mu.Unlock()
+	s.clients.Go(func() error {
+		c.run(k)
+		return nil
+	})
+}
+
+// kindFor is what there is room for a connection as; kinds if as nothing. s.mu
+// is held.
+func (s *Server) kindFor(c *conn) kind {
+	switch {
+	case s.count[client] < s.limits.Conns && (c.address == "" || s.from[c.address] < s.limits.PerAddress):
+		return client
+	case s.Peers != nil:
+		return newcomer
+	case s.count[refused] < s.limits.Newcomers:
+		return refused
+	}
+	return kinds
+}
+
+// crowded is the newcomer to go when another comes: the oldest of the address
+// that has the most. s.mu is held.
+func (s *Server) crowded() *conn {
+	count := make(map[string]int)
+	for _, c := range s.newcomers {
+		count[c.address]++
+	}
+	return slices.MaxFunc(s.newcomers, func(a, b *conn) int { return cmp.Compare(count[a.address], count[b.address]) })
+}
+
+// replace ends a newcomer, once it has had its time.
+func (s *Server) replace(ctx context.Context, c *conn) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(newcomerTime - time.Since(c.since)):
+	}
+	s.mu.Lock()
+	still := s.conns[c] == newcomer
+	if still {
+		s.leave(c) // now, so that the next one is not chosen for the same place
+	}
+	s.mu.Unlock()
+	if still {
+		c.turnAway()
+		c.kill()
+	}
+}
+
+// enter counts a connection as of a kind, leave no longer. s.mu is held.
+func (s *Server) enter(c *conn, k kind) {
+	s.conns[c] = k
+	s.count[k]++
+	switch {
+	case k == newcomer:
+		s.newcomers = append(s.newcomers, c)
+	case k == client && c.address != "":
+		s.from[c.address]++
+	}
+}
+
+func (s *Server) leave(c *conn) {
+	k, known := s.conns[c]
+	if !known {
+		return
+	}
+	delete(s.conns, c)
+	s.count[k]--
+	switch {
+	case k == newcomer:
+		s.newcomers = slices.DeleteFunc(s.newcomers, func(n *conn) bool { return n == c })
+	case k == client && c.address != "":
+		if s.from[c.address]--; s.from[c.address] == 0 {
+			delete(s.from, c.address)
+		}
+	}
+}
+
+// becomePeer counts a connection as that of a peer.
+func (s *Server) becomePeer(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leave(c)
+	s.enter(c, peer)
+}
+
+// forget drops a connection that has ended.
+func (s *Server) forget(c *conn) {
+	c.in.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leave(c)
+}
+
+// addressOf is what a connection's address counts as: all of IPv4, the first 64
+// bits of IPv6, within which one host may choose. "" stands for no such address.
+func addressOf(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	if ip.Is6() {
+		prefix, _ := ip.WithZone("").Prefix(64) // 64 bits is a length that it has
+		return prefix.String()
+	}
+	return ip.String()
+}
+
+// news is a message that the log gets at most once in a second. It is safe for
+// concurrent use.
+type news struct {
+	mu    sync.Mutex
+	last  time.Time
+	quiet int
+}
+
+// say calls f unless it did so within the last second; before is how often it
+// did not since.
+func (n *news) say(f func(before int)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if !n.last.IsZero() && now.Sub(n.last) < time.Second {
+		n.quiet++
+		return
+	}
+	f(n.quiet)
+	n.last, n.quiet = now, 0
+}
+
+// Batch calls f. Answers given meanwhile leave when it returns, with one write
+// for each connection. Only one goroutine may call Batch at a time.
+func (s *Server) Batch(f func()) {
+	s.batch.mu.Lock()
+	s.batch.open = true
+	s.batch.mu.Unlock()
+
+	f()
+
+	s.batch.mu.Lock()
+	s.batch.open = false
+	ready := s.batch.ready
+	for i, c := range ready {
+		s.clients.Go(c.flushTask)
+		ready[i] = nil
+	}
+	s.batch.ready = ready[:0]
+	s.batch.mu.Unlock()
+}
+
+// flush lets the answers of c be written by another goroutine. c.writing was
+// set by the caller, so c waits for it before it ends.
+func (s *Server) flush(c *conn) {
+	s.batch.mu.Lock()
+	defer s.batch.mu.Unlock()
+	if s.batch.open {
+		s.batch.ready = append(s.batch.ready, c)
+		return
+	}
+	s.clients.Go(c.flushTask)
+}

@@ -1,0 +1,112 @@
+// Package check judges runs: histories of client operations, the values that
+// replicas hold, and the invariants of Raft after every step.
+//
+// A judge that cannot decide says so, and that is a failure: what was not
+// checked has not passed.
+package check
+
+import (
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+)
+
+// Operation is one operation of a client, from its call to its return. A retry
+// is part of the operation that it repeats.
+type Operation struct {
+	// Client is who asked.
+	Client uint64
+
+	// Server is the one that was asked last.
+	Server uint64
+
+	// Request is what was asked.
+	Request api.Request
+
+	// Invoke and Return are when the operation began and ended, on one clock
+	// that never stands still between a return and the next call. Return counts
+	// only if Done is set.
+	Invoke time.Duration
+	Return time.Duration
+
+	// Done is set when the client knows all that it will ever know.
+	Done bool
+
+	// Response is what the client was told, Error included.
+	Response api.Response
+
+	// Attempts is how often it was sent.
+	Attempts int
+}
+
+// History is all that clients did in a run, in the order of the calls.
+type History []Operation
+
+// Outcome is what a client knows about an operation.
+type Outcome int
+
+// The outcomes.
+const (
+	// Unknown: it may have happened, or may yet happen.
+	Unknown Outcome = iota
+
+	// Happened: it took effect, or was answered with what stands in the store.
+	Happened
+
+	// Refused: it did not happen and never will.
+	Refused
+)
+
+// Outcome says what the client knows.
+func (o Operation) Outcome() Outcome {
+	if !o.Done {
+		return Unknown
+	}
+	e := o.Response.Error
+	if e == nil {
+		return Happened
+	}
+	switch {
+	case e.Code.FromStore():
+		return Happened
+	case e.Definite:
+		return Refused
+	}
+	return Unknown
+}
+
+// command reports whether the operation is one of the store's.
+func (o Operation) command() bool {
+	return o.Request.Op == kv.Get || kv.Writes(o.Request.Op)
+}
+
+// Counts sums a history up.
+type Counts struct {
+	Happened int `json:"happened"`
+	Refused  int `json:"refused"`
+	Unknown  int `json:"unknown"`
+}
+
+// Add adds the counts of another history.
+func (c *Counts) Add(o Counts) {
+	c.Happened += o.Happened
+	c.Refused += o.Refused
+	c.Unknown += o.Unknown
+}
+
+// Counts counts the operations by outcome.
+func (h History) Counts() Counts {
+	var c Counts
+	for _, o := range h {
+		switch o.Outcome() {
+		case Happened:
+			c.Happened++
+		case Refused:
+			c.Refused++
+		default:
+			c.Unknown++
+		}
+	}
+	return c
+}

@@ -1,0 +1,294 @@
+package check
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
+)
+
+// AgainstLog judges a history by the log that the servers have committed. No
+// search is needed, since the log is the order: it is exact, however many
+// operations are unknown, and takes time in proportion to their number.
+//
+//	I22  no command happens twice: two entries of one session and number count
+//	     once
+//	I23  a read saw the store at an index that lies between what was
+//	     acknowledged before it and what was asked for after it
+//	I24  what was acknowledged stands in the log, in the order in which clients
+//	     saw it, with the result that they were told; what was refused does not
+//
+// reads says whether the stage's reads are linearizable; if not, I23 is left
+// out. log holds the committed entries from index 1 on. The error is a
+// *Violation.
+func AgainstLog(h History, log []node.Entry, reads bool) error {
+	l := newLedger(h, log)
+	for _, check := range []func() error{l.checkOnce, l.checkAnswers, func() error { return l.checkOrder(reads) }} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Committed returns the committed entries from index 1 on. It is for
+// AgainstLog.
+func (c *Invariants) Committed() []node.Entry {
+	log := make([]node.Entry, len(c.committed))
+	for i, e := range c.committed {
+		log[i] = node.Entry{Term: e.term, Data: e.data}
+	}
+	return log
+}
+
+// DecodeCommand reads the command of the store that a log entry carries, and
+// the session and number it has there. It skips whatever else a stage puts into
+// its entries, and reports false for an entry that is no command.
+func DecodeCommand(data []byte) (c kv.Command, session, seq uint64, ok bool) {
+	d := strict.NewDecoder(data)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "session":
+			session = d.Uint()
+		case "seq":
+			seq = d.Uint()
+		default:
+			if !c.DecodeField(&d, field) {
+				d.Raw()
+			}
+		}
+	})
+	return c, session, seq, d.End() == nil && c.Check() == nil
+}
+
+// ledger is a log, carried out.
+type ledger struct {
+	history History
+
+	// rows are the entries, versions what each key held and from which index on.
+	rows     []row
+	versions map[string][]version
+
+	// asked says how many operations of the history wrote this.
+	asked map[kv.Command]int
+}
+
+// row is one entry.
+type row struct {
+	command kv.Command
+	result  kv.Result
+
+	// counts is false for what is no command, and for one that a session had
+	// done before.
+	counts bool
+}
+
+type version struct {
+	index uint64
+	value register
+}
+
+func newLedger(h History, log []node.Entry) *ledger {
+	type place struct{ session, seq uint64 }
+	l := &ledger{history: h, rows: make([]row, len(log)+1), versions: make(map[string][]version), asked: make(map[kv.Command]int)}
+	done := make(map[place]bool)
+	state := make(map[string]register)
+	for i, e := range log {
+		c, session, seq, ok := DecodeCommand(e.Data)
+		at := place{session, seq}
+		if !ok || session != 0 && done[at] {
+			continue
+		}
+		done[at] = true
+		next, result := apply(state[c.Key], &api.Request{Op: c.Op, Key: c.Key, Value: c.Value, Old: c.Old})
+		if next != state[c.Key] {
+			l.versions[c.Key] = append(l.versions[c.Key], version{uint64(i + 1), next})
+		}
+		state[c.Key] = next
+		l.rows[i+1] = row{c, result, true}
+	}
+	for _, o := range h {
+		if kv.Writes(o.Request.Op) {
+			l.asked[o.Request.Command()]++
+		}
+	}
+	return l
+}
+
+// checkOnce: a command that was asked for once is in the log once at most, and
+// not at all if it was refused. One without a value of its own cannot be told
+// from others.
+func (l *ledger) checkOnce() error {
+	first := make(map[kv.Command]int)
+	for k, r := range l.rows {
+		if !r.counts || r.command.Value == "" || l.asked[r.command] != 1 {
+			continue
+		}
+		if before, twice := first[r.command]; twice {
+			return violated("I22", "Exactly once", "%s was asked for once and happened twice, as entries %d and %d", words(request(r.command)), before, k)
+		}
+		first[r.command] = k
+	}
+	for _, o := range l.history {
+		if c := o.Request.Command(); o.Outcome() == Refused && first[c] != 0 {
+			return violated("I24", "Answers are true", "client %d was told that %s did not and would not happen (%s), and it is entry %d",
+				o.Client, words(o.Request), o.Response.Error.Code, first[c])
+		}
+	}
+	return nil
+}
+
+func request(c kv.Command) api.Request {
+	return api.Request{Op: c.Op, Key: c.Key, Value: c.Value, Old: c.Old}
+}
+
+// index is where a write stands in the log, if the client was told.
+func (o Operation) index() uint64 {
+	if o.Outcome() != Happened || !kv.Writes(o.Request.Op) {
+		return 0
+	}
+	return o.Response.Index
+}
+
+// checkAnswers: what was acknowledged at an index stands there, and gave what
+// the client was told.
+func (l *ledger) checkAnswers() error {
+	for _, o := range l.history {
+		k := o.index()
+		if k == 0 {
+			continue
+		}
+		if k >= uint64(len(l.rows)) {
+			return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and %d entries are committed", o.Client, words(o.Request), k, len(l.rows)-1)
+		}
+		if r := l.rows[k]; !r.counts || r.command != o.Request.Command() {
+			return violated("I24", "Answers are true", "client %d was told that %s is entry %d, which is %s", o.Client, words(o.Request), k, words(request(r.command)))
+		}
+		if r := l.rows[k]; !explains(r.result, o.Request.Op, o.Response) {
+			return violated("I24", "Answers are true", "client %d was told %s for %s, and entry %d gives %+v", o.Client, answer(o), words(o.Request), k, r.result)
+		}
+	}
+	return nil
+}
+
+// checkOrder: what began after another had returned stands behind it, and a
+// read saw no less and no more than it could.
+func (l *ledger) checkOrder(reads bool) error {
+	order := slices.Clone(l.history)
+	slices.SortStableFunc(order, func(a, b Operation) int { return cmp.Compare(a.Invoke, b.Invoke) })
+	ends := newFrontier(order)
+	low := lowest(order)
+	for i, o := range order {
+		floor := ends.before(o.Invoke)
+		if k := o.index(); k != 0 {
+			if k <= floor {
+				return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before it was asked for", o.Client, words(o.Request), k, floor)
+			}
+			ends.seen(o.Return, k)
+		}
+		if !reads || o.Request.Op != kv.Get || o.Outcome() != Happened {
+			continue
+		}
+		ceiling := low.after(i, o.Return)
+		at, ok := l.readAt(o, floor, ceiling)
+		if !ok {
+			return violated("I23", "Reads", "client %d read %s and was told %s by %s; no index from %d on has that",
+				o.Client, o.Request.Key, answer(o), node.Name(o.Server), floor)
+		}
+		ends.seen(o.Return, at)
+	}
+	return nil
+}
+
+// readAt is the least index in [from, to] at which a read gives what the client
+// was told.
+func (l *ledger) readAt(o Operation, from, to uint64) (uint64, bool) {
+	versions := l.versions[o.Request.Key]
+	i, exact := slices.BinarySearchFunc(versions, from, func(v version, k uint64) int { return cmp.Compare(v.index, k) })
+	if !exact {
+		i--
+	}
+	for ; i < len(versions); i++ {
+		v, at := register{}, from
+		if i >= 0 {
+			v, at = versions[i].value, max(from, versions[i].index)
+		}
+		if at > to {
+			break
+		}
+		_, result := apply(v, &o.Request)
+		if explains(result, kv.Get, o.Response) {
+			return at, true
+		}
+	}
+	return 0, false
+}
+
+// frontier knows the highest index that was seen before a moment.
+type frontier struct {
+	// returned are the ends of operations and what they have seen, in the order
+	// of time.
+	returned []sight
+	next     int
+	highest  uint64
+}
+
+type sight struct {
+	at    time.Duration
+	index uint64
+}
+
+func newFrontier(order History) *frontier {
+	return &frontier{returned: make([]sight, 0, len(order))}
+}
+
+// seen notes that an index was known at a moment.
+func (f *frontier) seen(at time.Duration, index uint64) {
+	i, _ := slices.BinarySearchFunc(f.returned[f.next:], at, func(s sight, at time.Duration) int { return cmp.Compare(s.at, at) })
+	f.returned = slices.Insert(f.returned, f.next+i, sight{at, index})
+}
+
+// before is the highest index known before a moment. The moments never go back.
+func (f *frontier) before(at time.Duration) uint64 {
+	for f.next < len(f.returned) && f.returned[f.next].at < at {
+		f.highest = max(f.highest, f.returned[f.next].index)
+		f.next++
+	}
+	return f.highest
+}
+
+// floors knows the lowest index that was written by what began after a moment.
+type floors struct {
+	order  History
+	lowest []uint64
+}
+
+func lowest(order History) floors {
+	f := floors{order, make([]uint64, len(order)+1)}
+	f.lowest[len(order)] = math.MaxUint64
+	for i := len(order) - 1; i >= 0; i-- {
+		f.lowest[i] = f.lowest[i+1]
+		if k := order[i].index(); k != 0 {
+			f.lowest[i] = min(f.lowest[i], k)
+		}
+	}
+	return f
+}
+
+// after is the highest index that an operation which returned at a moment can
+// have seen. i is a place in the order not after that moment.
+func (f floors) after(i int, at time.Duration) uint64 {
+	rest := f.order[i:]
+	j, _ := slices.BinarySearchFunc(rest, at, func(o Operation, at time.Duration) int {
+		if o.Invoke <= at {
+			return -1
+		}
+		return 1
+	})
+	return f.lowest[i+j] - 1
+}

@@ -1,0 +1,369 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"example.com/raftsteps/shared/core/node"
+)
+
+// phase is where a change of the members stands (§6). A change has three
+// entries: one begins it and names those who join, one makes the
+// configuration joint, one ends it. One that was begun can be called off by an
+// entry that is as the one before.
+type phase string
+
+const (
+	stable   phase = "stable"
+	learning phase = "learning"
+	joint    phase = "joint"
+)
+
+// configuration is a configuration where it stands in a log.
+type configuration struct {
+	// index and term are those of its entry; 0 for what the cluster began with.
+	index uint64
+	term  uint64
+
+	voters node.Voters
+	phase  phase
+}
+
+// known reports whether there is one. A server that is to join has none until
+// it has got the log.
+func (f configuration) known() bool { return len(f.voters.Now) > 0 }
+
+// follow makes the configuration that an entry carries, after another.
+func (f configuration) follow(index uint64, e node.Entry) configuration {
+	next := configuration{index: index, term: e.Term, voters: cloneVoters(*e.Config)}
+	switch {
+	case len(e.Config.Next) > 0:
+		next.phase = joint
+	case f.phase == stable:
+		next.phase = learning
+	default:
+		next.phase = stable
+	}
+	return next
+}
+
+func cloneVoters(v node.Voters) node.Voters {
+	return node.Voters{Now: slices.Clone(v.Now), Next: slices.Clone(v.Next), Learners: slices.Clone(v.Learners)}
+}
+
+func sameVoters(a, b node.Voters) bool {
+	return slices.Equal(a.Now, b.Now) && slices.Equal(a.Next, b.Next) && slices.Equal(a.Learners, b.Learners)
+}
+
+// votesIn reports whether a server counts in a configuration.
+func votesIn(v node.Voters, id uint64) bool {
+	return slices.Contains(v.Now, id) || slices.Contains(v.Next, id)
+}
+
+// wordsOf writes a configuration as "n1 n2 n3 → n2 n3 n4".
+func wordsOf(v node.Voters) string {
+	list := func(ids []uint64) string {
+		names := make([]string, len(ids))
+		for i, id := range ids {
+			names[i] = node.Name(id)
+		}
+		return strings.Join(names, " ")
+	}
+	text := list(v.Now)
+	if text == "" {
+		text = "nobody"
+	}
+	if len(v.Next) > 0 {
+		text += " → " + list(v.Next)
+	}
+	if len(v.Learners) > 0 {
+		text += ", and " + list(v.Learners) + " to learn"
+	}
+	return text
+}
+
+// Members returns the newest configuration that is committed, and whether a
+// change of it is under way. It is empty while nobody has shown one, and in the
+// stages whose members do not change. It must not be changed.
+func (c *Invariants) Members() (v node.Voters, changing bool) {
+	newest := c.committedConfig(uint64(len(c.committed)))
+	return newest.voters, newest.known() && newest.phase != stable
+}
+
+// committedConfig is the configuration that is in force at a committed index.
+func (c *Invariants) committedConfig(index uint64) configuration {
+	for i := len(c.configs) - 1; i >= 0; i-- {
+		if c.configs[i].index <= index {
+			return c.configs[i]
+		}
+	}
+	return c.first
+}
+
+// configOf is the configuration in force at the end of a server's log.
+func (w *watched) configOf() configuration {
+	if n := len(w.configs); n > 0 {
+		return w.configs[n-1]
+	}
+	return w.base
+}
+
+// before is the configuration that a server's i-th in the log follows.
+func (c *Invariants) before(w *watched, i int) configuration {
+	switch {
+	case i > 0:
+		return w.configs[i-1]
+	case w.base.known():
+		return w.base
+	default:
+		return c.first
+	}
+}
+
+// readBase: what a server takes for its configuration at the beginning of its
+// log is what was in force there: the first one of the cluster, or that of the
+// snapshot. No entry carries the first one, so who joins later may not know it.
+func (c *Invariants) readBase(w *watched) error {
+	said := w.now.Base
+	switch {
+	case w.log.start > 0:
+		w.base = c.committedConfig(w.log.start)
+		if w.base.index == 0 && len(said.Now) == 0 && !votesIn(w.base.voters, w.id) {
+			w.base = configuration{}
+		}
+	case len(said.Now) == 0:
+		w.base = configuration{}
+	case !c.first.known():
+		c.first = configuration{voters: cloneVoters(said), phase: stable}
+		w.base = c.first
+	default:
+		w.base = c.first
+	}
+	if !sameVoters(said, w.base.voters) {
+		return violated("I20", "Configuration", "%s has the configuration (%s) at entry %d, where its log begins; in force there is (%s)",
+			node.Name(w.id), wordsOf(said), w.log.start, wordsOf(w.base.voters))
+	}
+	return nil
+}
+
+// noteConfig notes an entry that carries a configuration. isNew says that nobody
+// has shown it before.
+func (c *Invariants) noteConfig(w *watched, index uint64, e node.Entry, isNew bool) {
+	if e.Config == nil {
+		return
+	}
+	w.configs = append(w.configs, c.before(w, len(w.configs)).follow(index, e))
+	if isNew {
+		w.unjudged++
+	}
+}
+
+// forgetConfigs follows a log that has lost what stands from an index on.
+func (c *Invariants) forgetConfigs(w *watched, from uint64) {
+	for n := len(w.configs); n > 0 && w.configs[n-1].index >= from; n-- {
+		w.configs = w.configs[:n-1]
+		c.counters.RolledBack++
+	}
+}
+
+// checkConfig: a server's configuration is the last one in its log, committed or
+// not, and what it adds to its log is a lawful change.
+func (c *Invariants) checkConfig(w *watched, _ node.Inspector) error {
+	if !c.first.known() {
+		return nil
+	}
+	if want := w.configOf(); !sameVoters(w.now.Config, want.voters) {
+		return violated("I20", "Configuration", "%s goes by the configuration (%s); the last in its log, at entry %d, is (%s)",
+			node.Name(w.id), wordsOf(w.now.Config), want.index, wordsOf(want.voters))
+	}
+	for ; w.unjudged > 0; w.unjudged-- {
+		if err := c.checkChange(w, len(w.configs)-w.unjudged); err != nil {
+			return err
+		}
+	}
+	c.countLeader(w)
+	return nil
+}
+
+// checkChange judges the i-th configuration in a server's log, which nobody has
+// shown before: it follows one that its leader has committed, and the leader had
+// committed something of its own term.
+func (c *Invariants) checkChange(w *watched, i int) error {
+	was, is := c.before(w, i), w.configs[i]
+	if is.phase == learning {
+		c.counters.Changes++
+	}
+	known := uint64(len(c.committed))
+	if c.leaders[is.term] == w.id {
+		known = min(known, w.now.Commit)
+	}
+	last := min(known, is.index-1)
+	switch unseen := c.wentDown(is.term); {
+	case was.index > known && !unseen:
+		return violated("I20", "Configuration", "%s has the configuration (%s) at entry %d, and the one before it, (%s) at entry %d, is not committed",
+			node.Name(w.id), wordsOf(is.voters), is.index, wordsOf(was.voters), was.index)
+	case (last == 0 || c.committed[last-1].term != is.term) && !unseen:
+		return violated("I20", "Configuration", "the leader of term %d has made the configuration (%s) at entry %d, and had committed nothing in its term",
+			is.term, wordsOf(is.voters), is.index)
+	}
+	if why := unlawful(was, is); why != "" {
+		return violated("I20", "Configuration", "at entry %d of %s the configuration (%s), which is %s, is followed by (%s): %s",
+			is.index, node.Name(w.id), wordsOf(was.voters), was.phase, wordsOf(is.voters), why)
+	}
+	if a, b, apart := disjoint(was.voters, is.voters); apart {
+		return violated("I21", "Quorums overlap", "at entry %d of %s the configuration (%s) is followed by (%s): %v are a quorum of one and %v of the other",
+			is.index, node.Name(w.id), wordsOf(was.voters), wordsOf(is.voters), a, b)
+	}
+	return nil
+}
+
+// wentDown reports whether the leader of a term went down in the middle of a
+// flush, and so may have committed what nobody saw.
+func (c *Invariants) wentDown(term uint64) bool {
+	return slices.ContainsFunc(c.died, func(d death) bool { return d.term == term })
+}
+
+// unlawful says why a configuration cannot follow another; "" if it can.
+func unlawful(was, is configuration) string {
+	a, b := was.voters, is.voters
+	switch {
+	case len(b.Now) == 0:
+		return "it has no voters"
+	case was.phase == joint && (len(b.Next) > 0 || !slices.Equal(b.Now, a.Next)):
+		return "a joint configuration gives way to its new half"
+	case was.phase == joint:
+		return ""
+	case !slices.Equal(b.Now, a.Now):
+		return "only a joint configuration changes who votes"
+	case is.phase == joint && was.phase != learning:
+		return "a change begins with those who join learning the log"
+	case is.phase == joint:
+		for _, id := range b.Next {
+			if !slices.Contains(a.Now, id) && !slices.Contains(a.Learners, id) {
+				return fmt.Sprintf("%s did not learn the log first", node.Name(id))
+			}
+		}
+	case len(a.Learners) > 0 && len(b.Learners) > 0:
+		return "another change is under way"
+	}
+	return ""
+}
+
+// disjoint returns a quorum of each of two configurations that have no server in
+// common, if there are any. It tries all.
+func disjoint(a, b node.Voters) (one, other []uint64, found bool) {
+	all := slices.Concat(a.Now, a.Next, b.Now, b.Next)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	const most = 12
+	if len(all) > most {
+		return nil, nil, false
+	}
+	for set := range 1 << len(all) {
+		one, other = one[:0], other[:0]
+		for i, id := range all {
+			if set>>i&1 == 1 {
+				one = append(one, id)
+			} else {
+				other = append(other, id)
+			}
+		}
+		if isQuorum(a, one) && isQuorum(b, other) {
+			return one, other, true
+		}
+	}
+	return nil, nil, false
+}
+
+// isQuorum reports whether some servers are a quorum of every half of a
+// configuration.
+func isQuorum(v node.Voters, ids []uint64) bool {
+	half := func(of []uint64) bool {
+		n := 0
+		for _, id := range of {
+			if slices.Contains(ids, id) {
+				n++
+			}
+		}
+		return 2*n > len(of)
+	}
+	return half(v.Now) && (len(v.Next) == 0 || half(v.Next))
+}
+
+// inForce are the configurations by which a leader may have counted in its last
+// step: the one it had before, and those that it has appended since.
+func (w *watched) inForce() []node.Voters {
+	all := []node.Voters{w.now.Config}
+	if w.fresh {
+		return all
+	}
+	for i, f := range w.configs {
+		if f.index > w.before.Last {
+			if i > 0 {
+				all = append(all, w.configs[i-1].voters)
+			} else {
+				all = append(all, w.base.voters)
+			}
+		}
+	}
+	return all
+}
+
+// thenInForce are the configurations by which a leader that went down unseen may
+// have counted what a server knows to be committed. In its last flush it may
+// have left a joint one for the new half.
+func (c *Invariants) thenInForce(w *watched, d death) []node.Voters {
+	if !c.first.known() {
+		return []node.Voters{w.now.Config}
+	}
+	var all []node.Voters
+	newest, _ := c.Members()
+	for _, v := range []node.Voters{w.now.Config, d.config, newest} {
+		if len(v.Now) > 0 {
+			all = append(all, v)
+		}
+		if len(v.Next) > 0 {
+			all = append(all, node.Voters{Now: v.Next})
+		}
+	}
+	return all
+}
+
+// commitConfig follows a commit: it counts the changes that are done.
+func (c *Invariants) commitConfig(w *watched, k uint64) {
+	i := slices.IndexFunc(w.configs, func(f configuration) bool { return f.index == k })
+	if i < 0 {
+		return
+	}
+	was, is := c.committedConfig(k-1), w.configs[i]
+	c.configs = append(c.configs, is)
+	switch {
+	case was.phase == joint:
+		c.counters.Changed++
+	case was.phase == learning && is.phase == stable:
+		c.counters.Cancelled++
+	}
+}
+
+// countLeader counts a leader that has removed itself, once in its term.
+func (c *Invariants) countLeader(w *watched) {
+	newest := c.committedConfig(w.now.Commit)
+	if !w.led() || newest.phase != stable || votesIn(newest.voters, w.id) || c.outside == w.now.Term {
+		return
+	}
+	c.outside = w.now.Term
+	c.counters.LeadersRemoved++
+}
+
+// checkStanding: who has no configuration, or knows that it has no vote in the
+// one that is committed, does not stand for election. As long as it is not
+// known to be committed, who is to go may be the only one who can win.
+func (c *Invariants) checkStanding(w *watched) error {
+	f := w.configOf()
+	if !c.first.known() || votesIn(f.voters, w.id) || f.known() && f.index > w.now.Commit {
+		return nil
+	}
+	return violated("I17", "Candidate", "%s stands in term %d, and has no vote in its configuration (%s), which it knows to be committed",
+		node.Name(w.id), w.now.Term, wordsOf(f.voters))
+}

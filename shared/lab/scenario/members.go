@@ -1,0 +1,321 @@
+package scenario
+
+import (
+	"slices"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
+	"example.com/raftsteps/shared/lab/sim"
+)
+
+// changes reports whether the members of a stage's cluster can change.
+func (s Stage) changes() bool {
+	_, ok := s.Ops[api.Change]
+	return ok
+}
+
+// changeTime is how long a change may take, through a crash in the middle of it.
+const changeTime = 20 * time.Second
+
+// membership is what the stories need of a server's answer to members.
+type membership struct {
+	id, term      uint64
+	phase         string
+	settled, gone bool
+	voters, next  []uint64
+}
+
+// membership asks a server who the members are.
+func (r *run) membership(server uint64) (membership, bool) {
+	response, err := r.look(server, api.Request{Op: api.Members})
+	if err != nil || r.over() {
+		return membership{}, false
+	}
+	var m membership
+	d := strict.NewDecoder(response.Data)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			m.id = d.Uint()
+		case "term":
+			m.term = d.Uint()
+		case "phase":
+			m.phase = d.String()
+		case "committed":
+			m.settled = d.Bool()
+		case "removed":
+			m.gone = d.Bool()
+		case "members":
+			d.Array(func() { m.member(&d) })
+		default:
+			d.Raw()
+		}
+	})
+	if err := d.End(); err != nil || m.id != server || m.phase == "" {
+		r.breaks(Unsafe, "%s answers %s when it is asked for the members: it needs its id and a phase", node.Name(server), response.Data)
+		return membership{}, false
+	}
+	m.settled = m.settled && m.phase == "stable"
+	return m, true
+}
+
+// member reads one of the members.
+func (m *membership) member(d *strict.Decoder) {
+	var id uint64
+	var voter, next bool
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "id":
+			id = d.Uint()
+		case "voter":
+			voter = d.Bool()
+		case "next":
+			next = d.Bool()
+		default:
+			d.Raw()
+		}
+	})
+	if voter {
+		m.voters = append(m.voters, id)
+	}
+	if next {
+		m.next = append(m.next, id)
+	}
+}
+
+// after reports whether a change is done: some are in, some are out.
+func (m membership) after(add, remove []uint64) bool {
+	in := func(id uint64) bool { return slices.Contains(m.voters, id) }
+	return m.settled && !slices.ContainsFunc(remove, in) && !slices.ContainsFunc(add, func(id uint64) bool { return !in(id) })
+}
+
+// members are the servers that count, by the newest configuration that is
+// committed; all, where the members are fixed.
+func (r *run) members() []uint64 {
+	v, _ := r.invariants.Members()
+	if len(v.Now) == 0 {
+		return r.w.InUse()
+	}
+	all := slices.Concat(v.Now, v.Next)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// membersBut are the members but these.
+func (r *run) membersBut(but ...uint64) []uint64 {
+	return slices.DeleteFunc(r.members(), func(id uint64) bool { return slices.Contains(but, id) })
+}
+
+// operator is the person who changes the members.
+func (r *run) operator() *sim.Client {
+	if r.person == nil {
+		r.person = r.asker()
+		r.person.Follow, r.person.Timeout, r.person.Patience = true, time.Second, time.Second
+	}
+	return r.person
+}
+
+// begin asks a server for something as the operator does, and returns at once.
+func (r *run) begin(server uint64, q api.Request) *sim.Call {
+	if r.over() {
+		return &sim.Call{}
+	}
+	return r.operator().Begin(server, q)
+}
+
+// request is a request for a change.
+func request(add, remove []uint64) api.Request {
+	q := api.Request{Op: api.Change, Remove: remove}
+	for _, id := range add {
+		q.Add = append(q.Add, api.Member{ID: id, Address: sim.Address(id)})
+	}
+	return q
+}
+
+// change asks for a change of the members, and sees to it until it is done, as a
+// person would: who has no answer looks how far it is, and asks again.
+// meanwhile happens while it waits. It reports whether the change is done. A
+// stage without such a command says so, and nothing changes.
+func (r *run) change(add, remove []uint64, meanwhile ...func()) bool {
+	q := request(add, remove)
+	switch {
+	case r.over():
+		return false
+	case !r.stage.changes():
+		if _, err := r.do(r.leader(), q); err == nil {
+			r.breaks(Unsafe, "the stage does not know the command %s, and does it", q.Op)
+		}
+		r.say("there is no such command: the members are fixed")
+		return false
+	}
+	for end := r.w.Now() + changeTime; !r.over() && r.w.Now() < end; r.wait(20 * time.Millisecond) {
+		for _, f := range meanwhile {
+			f()
+		}
+		leader := r.findLeader(r.w.InUse(), 0)
+		if leader == 0 {
+			continue
+		}
+		switch m, ok := r.membership(leader); {
+		case ok && m.after(add, remove):
+			return true
+		case ok && m.settled:
+			r.doAs(r.operator(), leader, q)
+		}
+	}
+	if !r.over() {
+		v, _ := r.invariants.Members()
+		r.breaks(Unavailable, "a change of the members, which adds %s and removes %s, is not done within %v; committed is %+v", nodeNames(add), nodeNames(remove), changeTime, v)
+	}
+	return false
+}
+
+// mustRefuse holds that a leader refuses something and says why.
+func (r *run) mustRefuse(leader uint64, q api.Request, why string) {
+	_, err := r.doAs(r.operator(), leader, q)
+	switch {
+	case r.over():
+	case err == nil:
+		r.breaks(Unsafe, "%s does %s, though %s", node.Name(leader), q.AppendJSON(nil), why)
+	case err.Code != api.Refused || !err.Definite:
+		r.breaks(Unsafe, "%s is asked for %s, though %s, and says: %v", node.Name(leader), q.AppendJSON(nil), why, err)
+	}
+}
+
+// mustLeave holds that a server that was removed says so before long, and does
+// not lead.
+func (r *run) mustLeave(id uint64) {
+	var m membership
+	for end := r.w.Now() + leaderTime; !r.over() && r.w.Now() < end; r.wait(50 * time.Millisecond) {
+		var ok bool
+		if m, ok = r.membership(id); ok && m.gone && !r.leads(id) {
+			return
+		}
+	}
+	r.breaks(Disturbed, "%s was removed, and %v later it leads or does not say so: %+v", node.Name(id), leaderTime, m)
+}
+
+// inspect looks into a server that runs.
+func (r *run) inspect(id uint64) (node.State, bool) {
+	in, ok := r.w.Server(id).(node.Inspector)
+	if !ok {
+		return node.State{}, false
+	}
+	var s node.State
+	in.Inspect(&s)
+	return s, true
+}
+
+// tripwire is a watcher that waits for a moment in a change: when a leader has
+// gone over to another configuration for the nth time.
+type tripwire struct {
+	nth    int
+	was    node.Voters
+	spring func(leader uint64)
+}
+
+// Started and Stopped make it a sim.Watcher.
+func (t *tripwire) Started(uint64)       {}
+func (t *tripwire) Stopped(uint64, bool) {}
+
+// Stepped looks at leaders, as long as there is something to wait for.
+func (t *tripwire) Stepped(id uint64, s node.Server, _ bool) error {
+	in, ok := s.(node.Inspector)
+	if t.nth == 0 || !ok {
+		return nil
+	}
+	var v node.State
+	in.Inspect(&v)
+	if v.Role != node.Leader || slices.Equal(v.Config.Now, t.was.Now) && slices.Equal(v.Config.Next, t.was.Next) && slices.Equal(v.Config.Learners, t.was.Learners) {
+		return nil
+	}
+	t.was = v.Config
+	if t.nth--; t.nth == 0 {
+		t.spring(id)
+	}
+	return nil
+}
+
+// trip calls f, a moment after a leader has gone over to another configuration
+// for the nth time from now.
+func (r *run) trip(nth int, f func(leader uint64)) {
+	id := r.findLeader(r.w.InUse(), leaderTime)
+	if r.over() || id == 0 {
+		return
+	}
+	leader, _ := r.inspect(id)
+	soon := [2]time.Duration{0, 4 * time.Millisecond}
+	r.wire.nth, r.wire.was = nth, leader.Config
+	r.wire.spring = func(id uint64) { r.w.After(r.between(soon), func() { f(id) }) }
+}
+
+func (r *run) between(d [2]time.Duration) time.Duration {
+	return d[0] + time.Duration(r.w.Rand().Int64N(int64(d[1]-d[0])+1))
+}
+
+// strike lets whoever leads lose its power, or its process, at some moment of
+// the next change, and come back later.
+func (r *run) strike(moments int) {
+	power := r.w.Rand().IntN(2) == 0
+	away := r.between([2]time.Duration{200 * time.Millisecond, time.Second})
+	r.trip(1+r.w.Rand().IntN(moments), func(id uint64) {
+		r.say("in the middle of it, %s goes down", node.Name(id))
+		if power {
+			r.w.PowerCut(id)
+		} else {
+			r.w.Crash(id)
+		}
+		r.w.After(away, func() {
+			if err := r.w.Restart(id); err != nil {
+				r.breaks(Unsafe, "%v", err)
+			}
+		})
+	})
+}
+
+// Moments of a change that can be told from outside: one that adds somebody has
+// three, one that only removes has two.
+const (
+	momentsOfAdding   = 3
+	momentsOfRemoving = 2
+)
+
+// underLoad lets a few clients write and read while a story happens. In the end
+// all must have their answers, and the history must be explained.
+func (r *run) underLoad(story func()) {
+	if r.over() {
+		return
+	}
+	load := sim.DefaultLoad
+	load.Clients, load.Think = 4, [2]time.Duration{5 * time.Millisecond, 60 * time.Millisecond}
+	_, sessions := r.stage.Ops[api.Open]
+	load.Client = func(c *sim.Client) { c.Sessions = sessions && c.ID%2 == 0 }
+	clients := r.w.StartLoad(load)
+	story()
+	clients.Stop()
+	if !r.over() && !r.w.RunUntil(clients.Idle, calmTime) && !r.over() {
+		r.breaks(Unavailable, "a client has no answer after %v", calmTime)
+	}
+	r.settle()
+	r.agree("end", "1")
+	r.judge()
+}
+
+// start starts spares, which are to join.
+func (r *run) start(ids ...uint64) {
+	if r.stage.changes() {
+		r.restart(ids...)
+	}
+}
+
+// retire takes machines away for good.
+func (r *run) retire(ids ...uint64) {
+	if r.over() {
+		return
+	}
+	for _, id := range ids {
+		r.w.Retire(id)
+	}
+}

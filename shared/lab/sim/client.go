@@ -1,0 +1,404 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/check"
+)
+
+// Client asks servers. Its requests and the answers are lines of JSON that
+// take their time on the way, as in production.
+type Client struct {
+	// ID names the client in the history.
+	ID uint64
+
+	// Timeout is how long it waits for one answer.
+	Timeout time.Duration
+
+	// Patience is how long it goes on with one operation, all retries included.
+	// It bounds when a retry begins.
+	Patience time.Duration
+
+	// Follow lets it ask another server when the one asked did not do it: the
+	// leader that was named, or the next.
+	Follow bool
+
+	// Retry lets it ask again when the outcome is unknown. Without Sessions a
+	// write may then be done twice.
+	Retry bool
+
+	// Sessions lets it open a session and number its writes in it, for servers
+	// that know how to do one only once. It asks again as with Retry.
+	Sessions bool
+
+	// Knows, if not nil, gives the servers that a client that follows asks, in
+	// order; else it asks all that are in use.
+	Knows func() []uint64
+
+	// Quiet keeps what it asks out of the story and out of the history: it is
+	// for whoever watches.
+	Quiet bool
+
+	world    *World
+	session  session
+	requests uint64
+
+	// leader is the server that a client that follows asks first; 0 if it knows
+	// none.
+	leader uint64
+}
+
+// Call is one operation under way.
+type Call struct {
+	// Request is what is asked.
+	Request api.Request
+
+	// Response is the answer once Done is set.
+	Response api.Response
+	Done     bool
+
+	client   *Client
+	server   uint64
+	deadline time.Duration
+	attempts int
+
+	// place is where it stands in the history, -1 for what is no operation.
+	place int
+	// maybe says that an attempt was lost and may have been carried out.
+	maybe bool
+
+	then func()
+}
+
+// attempt is one request on the wire.
+type attempt struct {
+	call   *Call
+	id     uint64
+	server uint64
+
+	// replied says that the server has answered, over that the client waits no
+	// more.
+	replied bool
+	over    bool
+
+	// breaks says that the connection breaks before the answer gets through.
+	breaks bool
+}
+
+// Client returns the client with this ID, and makes it if there is none: one
+// that waits 2 s for an answer and does not ask again.
+func (w *World) Client(id uint64) *Client {
+	for _, c := range w.clients {
+		if c.ID == id {
+			return c
+		}
+	}
+	c := &Client{ID: id, Timeout: 2 * time.Second, Patience: 10 * time.Second, world: w}
+	w.clients = append(w.clients, c)
+	return c
+}
+
+// Put sets a key. See Do.
+func (c *Client) Put(server uint64, key, value string) (api.Response, error) {
+	return c.Do(server, api.Request{Op: kv.Put, Key: key, Value: value})
+}
+
+// Append adds to the end of a key's value. See Do.
+func (c *Client) Append(server uint64, key, value string) (api.Response, error) {
+	return c.Do(server, api.Request{Op: kv.Append, Key: key, Value: value})
+}
+
+// Get reads a key. See Do.
+func (c *Client) Get(server uint64, key string) (api.Response, error) {
+	return c.Do(server, api.Request{Op: kv.Get, Key: key})
+}
+
+// Do asks a server and runs the world until the answer is there or the client
+// has given up. The error is a *api.Error with the right code and Definite,
+// or what has ended the run.
+func (c *Client) Do(server uint64, q api.Request) (api.Response, error) {
+	call := c.Begin(server, q)
+	c.world.RunUntil(func() bool { return call.Done }, c.Patience+2*c.Timeout)
+	switch {
+	case c.world.err != nil:
+		return api.Response{}, c.world.err
+	case !call.Done:
+		return api.Response{}, fmt.Errorf("the run ended before client %d was answered", c.ID)
+	case call.Response.Error != nil:
+		return call.Response, call.Response.Error
+	}
+	return call.Response, nil
+}
+
+// Begin asks a server and returns at once. A client may have several calls
+// under way. With Follow, server 0 is the one the client takes for the leader.
+func (c *Client) Begin(server uint64, q api.Request) *Call {
+	w := c.world
+	// No call begins at the moment at which another returned: what comes after
+	// must be seen to come after.
+	w.now++
+	if server == 0 {
+		server = max(c.leader, 1)
+	}
+	call := &Call{Request: q, client: c, server: server, place: -1, deadline: w.now + c.Patience}
+	if !c.Quiet {
+		call.place = len(w.history)
+		w.history = append(w.history, check.Operation{Client: c.ID, Server: server, Request: q, Invoke: w.now})
+	}
+	c.begin(call)
+	return call
+}
+
+// try sends a call's request to its server.
+func (w *World) try(call *Call) {
+	c := call.client
+	c.requests++
+	call.attempts++
+	if call.place >= 0 {
+		w.history[call.place].Attempts, w.history[call.place].Server = call.attempts, call.server
+	}
+	q := call.Request
+	q.ID = c.requests
+	line := q.AppendJSON(nil)
+	if w.options.Sink != nil && !c.Quiet {
+		text := ""
+		if call.attempts > 1 {
+			text = "again"
+		}
+		w.emit(trace.Event{Kind: trace.Invoke, Client: c.ID, To: call.server, Message: string(line), Text: text})
+	}
+	a := &attempt{call: call, id: q.ID, server: call.server}
+	w.queue.add(w.now+c.Timeout, evTimeout).attempt = a
+	if w.chance(w.network.Break) {
+		if w.rng.IntN(2) == 0 {
+			w.breakConnection(a, "before the request was through")
+			return
+		}
+		a.breaks = true
+	}
+	e := w.queue.add(w.now+w.between(w.network.Delay), evRequest)
+	e.id, e.line, e.attempt = call.server, line, a
+}
+
+// requestArrives hands a request to a server, or refuses the connection.
+func (w *World) requestArrives(e *event) {
+	m := w.machine(e.id)
+	if m.server != nil {
+		m.open = append(m.open, e.attempt)
+		w.enqueue(m, e)
+		return
+	}
+	w.counters.Refusals++
+	w.respond(e.attempt, api.Failed(e.attempt.id, &api.Error{
+		Code: api.Unavailable, Message: "nobody listens at " + Address(e.id), Definite: true}))
+	w.queue.free(e)
+}
+
+// handleRequest decodes a request as the real server does and gives it to the
+// simulated one.
+func (w *World) handleRequest(m *machine, e *event) {
+	a := e.attempt
+	w.counters.Requests++
+	if w.options.Sink != nil && !a.call.client.Quiet {
+		w.emit(trace.Event{Node: m.id, Kind: trace.Request, Client: a.call.client.ID, Message: string(e.line)})
+	}
+	life := m.life
+	reply := func(r api.Response) {
+		switch {
+		case m.life != life:
+			return
+		case a.replied:
+			w.fail(fmt.Errorf("%s answers request %d of client %d twice", node.Name(m.id), a.id, a.call.client.ID))
+		}
+		a.replied = true
+		m.answers = append(m.answers, answer{a, r.WithData()})
+	}
+	q, err := w.options.Ops.Decode(e.line)
+	if err != nil {
+		var refused *api.Error
+		if !errors.As(err, &refused) {
+			refused = &api.Error{Code: api.BadRequest, Message: err.Error(), Definite: true}
+		}
+		reply(api.Failed(q.ID, refused))
+		return
+	}
+	m.server.Request(q, reply)
+}
+
+// answer lets what a server said leave the machine.
+func (w *World) answer(m *machine, a answer) {
+	if i := slices.Index(m.open, a.attempt); i >= 0 {
+		m.open = slices.Delete(m.open, i, i+1)
+	}
+	if w.options.Sink != nil && !a.attempt.call.client.Quiet {
+		w.emit(trace.Event{Node: m.id, Kind: trace.Reply, Client: a.attempt.call.client.ID, Message: string(a.response.AppendJSON(nil))})
+	}
+	if m.mute > 0 || a.attempt.breaks {
+		m.mute = max(0, m.mute-1)
+		w.breakConnection(a.attempt, "before the answer was through")
+		return
+	}
+	w.respond(a.attempt, a.response)
+}
+
+// respond sends an answer to its client.
+func (w *World) respond(a *attempt, r api.Response) {
+	e := w.queue.add(w.now+w.between(w.network.Delay), evReply)
+	e.attempt, e.line = a, r.AppendJSON(nil)
+}
+
+// LoseAnswers lets the next n answers of a server to its clients get lost: the
+// connection breaks after the server has done what was asked.
+func (w *World) LoseAnswers(server uint64, n int) { w.machine(server).mute = n }
+
+// breakConnection lets a client learn that its connection broke.
+func (w *World) breakConnection(a *attempt, why string) {
+	if a.over {
+		return
+	}
+	w.counters.Breaks++
+	e := w.queue.add(w.now+w.between(w.network.Delay), evBroken)
+	e.attempt, e.line = a, []byte(why)
+}
+
+func (w *World) replyArrives(e *event) {
+	a := e.attempt
+	if a.over {
+		return
+	}
+	w.counters.Replies++
+	r, err := api.DecodeResponse(e.line)
+	if err != nil {
+		w.fail(fmt.Errorf("%s answers client %d with %s: %w", node.Name(a.server), a.call.client.ID, e.line, err))
+		return
+	}
+	if r.ID != a.id {
+		w.fail(fmt.Errorf("%s answers request %d of client %d under the id %d", node.Name(a.server), a.id, a.call.client.ID, r.ID))
+		return
+	}
+	w.conclude(a, r)
+}
+
+func (w *World) connectionBreaks(e *event) {
+	w.lost(e.attempt, fmt.Sprintf("the connection to %s broke %s", node.Name(e.attempt.server), e.line))
+}
+
+func (w *World) attemptTimesOut(e *event) {
+	if !e.attempt.over {
+		w.counters.Timeouts++
+		w.lost(e.attempt, fmt.Sprintf("no answer of %s within %v", node.Name(e.attempt.server), e.attempt.call.client.Timeout))
+	}
+}
+
+func (w *World) lost(a *attempt, why string) {
+	if !a.over {
+		w.conclude(a, api.Failed(a.id, &api.Error{Code: api.Unknown, Message: why}))
+	}
+}
+
+// conclude ends an attempt, and the call unless the client asks again.
+func (w *World) conclude(a *attempt, r api.Response) {
+	a.over = true
+	call, c := a.call, a.call.client
+	again := w.again(call, r)
+	if w.options.Sink != nil && !c.Quiet {
+		text := ""
+		if again {
+			text = "it asks again"
+		}
+		w.emit(trace.Event{Kind: trace.Return, Client: c.ID, Message: string(r.AppendJSON(nil)), Text: text})
+	}
+	if !again {
+		w.finish(call, r)
+	}
+}
+
+// again decides whether a client asks again, and lets it.
+func (w *World) again(call *Call, r api.Response) bool {
+	c, e := call.client, r.Error
+	if e == nil {
+		if kv.Writes(call.Request.Op) {
+			c.leader = call.server
+		}
+		return false
+	}
+	unknown := !e.Definite
+	call.maybe = call.maybe || unknown && call.Request.Op != kv.Get
+	willing := c.Follow
+	if e.Code.FromStore() || e.Code == api.BadRequest || e.Code == api.Refused {
+		return false
+	}
+	if unknown {
+		willing = c.Retry || c.Sessions || c.Follow && call.Request.Op == kv.Get
+	}
+	if !willing || w.now >= call.deadline {
+		return false
+	}
+	pause := 20*time.Millisecond + w.between([2]time.Duration{0, 30 * time.Millisecond})
+	if c.Follow {
+		call.server = c.next(call.server)
+		if leader := w.addressed(e.Leader); leader != 0 {
+			call.server, pause = leader, 0
+		}
+	}
+	w.After(pause, func() { w.try(call) })
+	return true
+}
+
+// knows are the servers that a client can ask.
+func (c *Client) knows() []uint64 {
+	if c.Knows != nil {
+		return c.Knows()
+	}
+	return c.world.InUse()
+}
+
+// next is the server that a client asks after another, in a circle.
+func (c *Client) next(id uint64) uint64 {
+	ids := c.knows()
+	for _, other := range ids {
+		if other > id {
+			return other
+		}
+	}
+	if len(ids) == 0 {
+		return id
+	}
+	return ids[0]
+}
+
+// addressed is the server at an address, 0 for none.
+func (w *World) addressed(address string) uint64 {
+	if address == "" {
+		return 0
+	}
+	for _, m := range w.machines {
+		if Address(m.id) == address {
+			return m.id
+		}
+	}
+	return 0
+}
+
+// finish ends a call. A refusal says nothing if an attempt before it was lost.
+func (w *World) finish(call *Call, r api.Response) {
+	if e := r.Error; e != nil && call.maybe && e.Definite && !e.Code.FromStore() {
+		r.Error = &api.Error{Code: api.Unknown, Message: "an attempt was lost; the last one said: " + e.Message, Leader: e.Leader}
+	}
+	call.Response, call.Done = r, true
+	if call.place >= 0 {
+		o := &w.history[call.place]
+		o.Return, o.Done, o.Response = w.now, true, r
+	}
+	call.client.settled(call)
+	if call.then != nil {
+		call.then()
+	}
+}

@@ -1,0 +1,305 @@
+package sim
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"example.com/raftsteps/shared/core/node"
+)
+
+// Faults say which disasters a run has, and how many. The probabilities are
+// for each message or request, the rates are in strikes per virtual second
+// over the whole cluster.
+type Faults struct {
+	// Loss, Duplicate, Reorder and Break are those of Network.
+	Loss      float64
+	Duplicate float64
+	Reorder   float64
+	Break     float64
+
+	// ReorderBy is how late a message can be that others overtake, or that
+	// arrives a second time. A message that outlives a term is another danger
+	// than one that is merely out of order.
+	ReorderBy time.Duration
+
+	// Crash kills a process. PowerCut cuts a machine's power, half of the time
+	// in the middle of what its disk does next. Blackout cuts everybody's.
+	Crash    float64
+	PowerCut float64
+	Blackout float64
+
+	// Downtime is how long a server stays down.
+	Downtime [2]time.Duration
+
+	// Pause lets a server stand still for a while, ClockJump lets its clock
+	// jump ahead, SlowDisk makes it slow to handle what arrives.
+	Pause     float64
+	ClockJump float64
+	SlowDisk  float64
+
+	// Partition splits the cluster in two, OneWay cuts one direction between
+	// two servers; both heal after a while.
+	Partition float64
+	OneWay    float64
+
+	// Skew is how much the clocks' speeds differ: 0.1 means that each runs at
+	// some speed from 0.9 to 1.1.
+	Skew float64
+
+	// MaxDown bounds how many servers are down or paused at once, blackouts
+	// not counted.
+	MaxDown int
+}
+
+// Swarm draws the faults of a run. Each kind exists in about half of the runs
+// only: a run without losses reaches states that no run with losses does.
+func Swarm(rng *rand.Rand, servers int) Faults {
+	f := Faults{MaxDown: (servers - 1) / 2, Downtime: [2]time.Duration{50 * time.Millisecond, time.Second}}
+	some := func(p *float64, low, high float64) {
+		// The same draws whatever comes of them, and each order of magnitude
+		// as likely as the other.
+		exists, size := rng.IntN(2) == 0, rng.Float64()
+		if exists {
+			*p = low * math.Pow(high/low, size)
+		}
+	}
+	some(&f.Loss, 0.001, 0.2)
+	some(&f.Duplicate, 0.001, 0.2)
+	some(&f.Reorder, 0.001, 0.3)
+	some(&f.Break, 0.0005, 0.005)
+	some(&f.Crash, 0.2, 4)
+	some(&f.PowerCut, 0.2, 4)
+	some(&f.Blackout, 0.05, 0.5)
+	some(&f.Pause, 0.2, 4)
+	some(&f.ClockJump, 0.1, 2)
+	some(&f.SlowDisk, 0.1, 1)
+	some(&f.Partition, 0.3, 3)
+	some(&f.OneWay, 0.2, 4)
+	some(&f.Skew, 0.01, 0.2)
+	f.ReorderBy = time.Duration(float64(5*time.Millisecond) * math.Pow(300, rng.Float64()))
+	if rng.IntN(4) == 0 {
+		f.MaxDown = servers
+	}
+	return f
+}
+
+// nemesis is what makes the disasters.
+type nemesis struct {
+	faults Faults
+
+	// reign counts the calls of Unleash and Calm: a disaster that was planned
+	// in an earlier one does not happen.
+	reign  uint64
+	active bool
+}
+
+// Unleash lets disasters happen from now on.
+func (w *World) Unleash(f Faults) {
+	n := &w.nemesis
+	n.reign++
+	n.active, n.faults = true, f
+	w.network.Loss, w.network.Duplicate, w.network.Break = f.Loss, f.Duplicate, f.Break
+	w.network.Reorder, w.network.ReorderBy = f.Reorder, f.ReorderBy
+	for _, m := range w.machines {
+		w.SetClock(m.id, 1+f.Skew*(2*w.rng.Float64()-1))
+	}
+	for _, d := range []struct {
+		rate   float64
+		strike func()
+	}{
+		{f.Crash, w.strikeCrash},
+		{f.PowerCut, w.strikePowerCut},
+		{f.Blackout, func() { w.PowerCut(w.InUse()...) }},
+		{f.Pause, w.strikePause},
+		{f.ClockJump, w.strikeClockJump},
+		{f.SlowDisk, w.strikeSlowDisk},
+		{f.Partition, w.strikePartition},
+		{f.OneWay, w.strikeOneWay},
+	} {
+		if d.rate > 0 {
+			w.plague(d.rate, d.strike)
+		}
+	}
+}
+
+// plague lets something strike again and again, at random moments.
+func (w *World) plague(rate float64, strike func()) {
+	w.later(time.Duration(w.rng.ExpFloat64()/rate*float64(time.Second)), func() {
+		strike()
+		w.plague(rate, strike)
+	})
+}
+
+// later calls f after a while, unless the disasters have ended by then.
+func (w *World) later(d time.Duration, f func()) {
+	reign := w.nemesis.reign
+	w.After(d, func() {
+		if w.nemesis.reign == reign {
+			f()
+		}
+	})
+}
+
+// Calm ends all disasters: links heal, clocks go right, and every server runs.
+// It is an error if one does not start.
+func (w *World) Calm() error {
+	w.nemesis.reign++
+	w.nemesis.active = false
+	delay := w.network.Delay
+	w.network = Network{Delay: delay}
+	w.HealAll()
+	for _, m := range w.machines {
+		w.SetClock(m.id, 1)
+		m.latency, m.mute = DefaultLatency, 0
+		m.disk.CutPower(0)
+		w.Resume(m.id)
+	}
+	for _, m := range w.machines {
+		if m.life == 0 {
+			continue
+		}
+		if err := w.Restart(m.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// revive plans the restart of a server that went down in a disaster.
+func (w *World) revive(m *machine) {
+	if !w.nemesis.active {
+		return
+	}
+	w.later(w.between(w.nemesis.faults.Downtime), func() {
+		if err := w.Restart(m.id); err != nil {
+			w.fail(err)
+		}
+	})
+}
+
+// leader is a server that takes itself for the leader, if one can be seen to;
+// nil otherwise. Disasters that strike leaders show more than others.
+func (w *World) leader() *machine {
+	var leaders []*machine
+	for _, m := range w.machines {
+		in, ok := m.server.(node.Inspector)
+		if !ok || m.paused {
+			continue
+		}
+		var s node.State
+		if in.Inspect(&s); s.Role == node.Leader {
+			leaders = append(leaders, m)
+		}
+	}
+	if len(leaders) == 0 {
+		return nil
+	}
+	return leaders[w.rng.IntN(len(leaders))]
+}
+
+// target is the leader half of the time, and anybody otherwise.
+func (w *World) target() *machine {
+	if w.rng.IntN(2) == 0 {
+		if m := w.leader(); m != nil {
+			return m
+		}
+	}
+	return w.machine(w.anybody())
+}
+
+// victim picks a running server, if one more may be down; nil otherwise.
+func (w *World) victim() *machine {
+	var running []*machine
+	started := 0
+	for _, m := range w.machines {
+		if m.life > 0 && !m.retired {
+			started++
+		}
+		if m.server != nil && !m.paused {
+			running = append(running, m)
+		}
+	}
+	if len(running) == 0 || started-len(running) >= w.nemesis.faults.MaxDown {
+		return nil
+	}
+	if m := w.target(); m.server != nil && !m.paused {
+		return m
+	}
+	return running[w.rng.IntN(len(running))]
+}
+
+func (w *World) strikeCrash() {
+	if m := w.victim(); m != nil {
+		w.Crash(m.id)
+	}
+}
+
+func (w *World) strikePowerCut() {
+	m := w.victim()
+	if m == nil {
+		return
+	}
+	if w.rng.IntN(2) == 0 {
+		w.PowerCut(m.id)
+		return
+	}
+	m.disk.CutPower(1 + w.rng.IntN(6))
+}
+
+func (w *World) strikePause() {
+	m := w.victim()
+	if m == nil {
+		return
+	}
+	w.Pause(m.id)
+	w.later(w.between([2]time.Duration{20 * time.Millisecond, time.Second}), func() { w.Resume(m.id) })
+}
+
+func (w *World) strikeClockJump() {
+	w.JumpClock(w.target().id, 3+w.rng.IntN(60))
+}
+
+// anybody is a machine in use, running or not.
+func (w *World) anybody() uint64 {
+	ids := w.InUse()
+	return ids[w.rng.IntN(len(ids))]
+}
+
+func (w *World) strikeSlowDisk() {
+	id := w.target().id
+	w.SetLatency(id, [2]time.Duration{time.Millisecond, 40 * time.Millisecond})
+	w.later(w.between([2]time.Duration{100 * time.Millisecond, time.Second}), func() { w.SetLatency(id, DefaultLatency) })
+}
+
+// strikePartition cuts the cluster in two. Half of the time the smaller side has
+// a leader in it, if there is one.
+func (w *World) strikePartition() {
+	ids := w.InUse()
+	if len(ids) < 2 {
+		return
+	}
+	w.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	first := w.target().id
+	i := slices.Index(ids, first)
+	ids[0], ids[i] = ids[i], ids[0]
+	at := 1 + w.rng.IntN(len(ids)-1)
+	if w.rng.IntN(2) == 0 {
+		at = 1 + w.rng.IntN(max(1, (len(ids)-1)/2))
+	}
+	w.Partition(ids[:at], ids[at:])
+	w.later(w.between([2]time.Duration{100 * time.Millisecond, 2 * time.Second}), w.HealAll)
+}
+
+func (w *World) strikeOneWay() {
+	from, to := w.target().id, w.anybody()
+	if from == to {
+		return
+	}
+	if w.rng.IntN(2) == 0 {
+		from, to = to, from
+	}
+	w.Cut(from, to)
+	w.later(w.between([2]time.Duration{50 * time.Millisecond, time.Second}), func() { w.Heal(from, to) })
+}

@@ -1,0 +1,324 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
+)
+
+// Network says how messages travel. The probabilities are from 0 to 1 and hold
+// for each message between servers; clients have connections, which deliver
+// once and in order, or break.
+type Network struct {
+	// Delay is the range of how long a message takes. Messages of one link
+	// keep their order.
+	Delay [2]time.Duration
+
+	// Loss is the probability that a message vanishes.
+	Loss float64
+
+	// Duplicate is the probability that a message arrives twice, the second
+	// time later and out of order.
+	Duplicate float64
+
+	// Reorder is the probability that a message takes up to ReorderBy longer
+	// and lets others overtake it.
+	Reorder   float64
+	ReorderBy time.Duration
+
+	// Break is the probability that a client's connection breaks during a
+	// request: before the request arrives or after it was carried out.
+	Break float64
+}
+
+// DefaultNetwork is a network without faults.
+var DefaultNetwork = Network{Delay: [2]time.Duration{500 * time.Microsecond, 2 * time.Millisecond}}
+
+// SetNetwork changes how messages travel from now on.
+func (w *World) SetNetwork(n Network) { w.network = n }
+
+// Network returns how messages travel now.
+func (w *World) Network() Network { return w.network }
+
+// link is one direction between two servers.
+type link struct {
+	// cut says that every message is lost.
+	cut bool
+
+	// extra is added to every delay.
+	extra time.Duration
+
+	// latest is when the last message in order arrives.
+	latest time.Duration
+
+	// sent numbers the messages, delivered is the highest number that arrived.
+	sent      uint64
+	delivered uint64
+}
+
+func (w *World) link(from, to uint64) *link {
+	return &w.links[from*uint64(len(w.machines)+1)+to]
+}
+
+// send is node.World.Send.
+func (w *World) send(m *machine, life, to uint64, line []byte) {
+	if m.life != life || w.err != nil {
+		return
+	}
+	if to == m.id || to < 1 || to > uint64(len(w.machines)) {
+		w.fail(fmt.Errorf("%s sends a message to n%d, which is no other server", node.Name(m.id), to))
+		return
+	}
+	w.counters.Sent++
+	for _, l := range w.listen {
+		if err := l.Sent(m.id, to, line); err != nil {
+			w.fail(err)
+			return
+		}
+	}
+	if w.options.Sink != nil {
+		w.emit(trace.Event{Node: m.id, Kind: trace.Send, From: m.id, To: to, Message: string(line)})
+	}
+	l := w.link(m.id, to)
+	l.sent++
+	switch {
+	case !m.linked[to] && !m.met[to]:
+		w.lose(m.id, to, line, "there is no link")
+	case l.cut:
+		w.lose(m.id, to, line, "the link is cut")
+	case w.filter != nil && w.filter(m.id, to, line):
+		w.lose(m.id, to, line, "the script drops it")
+	case w.chance(w.network.Loss):
+		w.lose(m.id, to, line, "bad luck")
+	default:
+		w.transmit(m.id, to, line, l)
+	}
+}
+
+// transmit puts a message on its way, perhaps late, perhaps twice.
+func (w *World) transmit(from, to uint64, line []byte, l *link) {
+	at := w.now + w.between(w.network.Delay) + l.extra
+	switch {
+	case w.chance(w.network.Reorder):
+		at += w.between([2]time.Duration{0, w.network.ReorderBy})
+	case l.extra > 0:
+		// A slow link is slow for what is sent now, not for what follows.
+	default:
+		at = max(at, l.latest+1)
+		l.latest = at
+	}
+	w.arriveAt(at, from, to, line, l.sent, false)
+	if w.chance(w.network.Duplicate) {
+		w.counters.Duplicated++
+		late := w.between([2]time.Duration{0, max(w.network.ReorderBy, 10*w.network.Delay[1])})
+		w.arriveAt(at+late, from, to, line, l.sent, true)
+	}
+}
+
+func (w *World) arriveAt(at time.Duration, from, to uint64, line []byte, number uint64, again bool) {
+	e := w.queue.add(at, evDeliver)
+	e.id, e.from, e.line, e.number, e.again = to, from, line, number, again
+	e.disk = w.machine(from).peers.Own()
+}
+
+func (w *World) lose(from, to uint64, line []byte, why string) {
+	w.counters.Lost++
+	if w.options.Sink != nil {
+		w.emit(trace.Event{Kind: trace.Drop, From: from, To: to, Message: string(line), Text: why})
+	}
+}
+
+// deliver puts a message into its receiver's inbox. A link that was cut in the
+// meantime loses what is on its way.
+func (w *World) deliver(e *event) {
+	m := w.machine(e.id)
+	l := w.link(e.from, e.id)
+	why := ""
+	switch {
+	case m.server == nil:
+		why = node.Name(e.id) + " is down"
+	case l.cut:
+		why = "the link is cut"
+	default:
+		why = w.meet(m, w.machine(e.from), e.disk)
+	}
+	if why != "" {
+		w.lose(e.from, e.id, e.line, why)
+		w.queue.free(e)
+		return
+	}
+	w.counters.Delivered++
+	m.met[e.from] = true
+	if e.late = e.number < l.delivered && !e.again; e.late {
+		w.counters.Reordered++
+	}
+	l.delivered = max(l.delivered, e.number)
+	w.enqueue(m, e)
+}
+
+// meet does what the handshake of package wire does when a message arrives at m
+// from a machine with a disk: each of the two asks what it remembers of the
+// other. It returns why the message is lost, or "". A server that another one
+// knows with another disk ends.
+func (w *World) meet(m, from *machine, now disk.Incarnation) string {
+	if from.server != nil {
+		if known := from.peers.Known(m.id); known != 0 && known != m.peers.Own() {
+			w.disown(m, from.id, known)
+			return node.Name(m.id) + " has lost its disk"
+		}
+	}
+	err := m.peers.Admit(from.id, now)
+	var other *node.DiskError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &other):
+		if from.server != nil && from.peers.Own() == now {
+			w.disown(from, m.id, other.Known)
+		}
+	case errors.Is(err, disk.ErrPowerCut):
+		w.end(m, err)
+	}
+	return err.Error()
+}
+
+// greet lets a server that starts meet all those that it can reach, as the links of
+// package wire do: they shake hands before there is a message to send.
+func (w *World) greet(m *machine) {
+	for _, other := range w.machines {
+		if other == m || other.server == nil || other.paused || !m.linked[other.id] || w.link(m.id, other.id).cut || w.link(other.id, m.id).cut {
+			continue
+		}
+		w.meet(m, other, other.peers.Own())
+		if m.server == nil {
+			return
+		}
+		if other.server != nil {
+			w.meet(other, m, m.peers.Own())
+		}
+	}
+}
+
+// disown ends a server that another one knows with another disk.
+func (w *World) disown(m *machine, by uint64, known disk.Incarnation) {
+	_, changes := w.options.Ops[api.Change]
+	w.end(m, node.Disowned(m.id, by, known, m.peers.Own(), changes))
+}
+
+// traceDelivery tells that a message is handled now.
+func (w *World) traceDelivery(e *event) {
+	if w.options.Sink == nil {
+		return
+	}
+	text := ""
+	switch {
+	case e.again:
+		text = "a duplicate"
+	case e.late:
+		text = "overtaken by a later one"
+	}
+	w.emit(trace.Event{Node: e.id, Kind: trace.Deliver, From: e.from, To: e.id, Message: string(e.line), Text: text})
+}
+
+// Cut loses every message from one server to another from now on, those on
+// their way included. The other direction stays as it is.
+func (w *World) Cut(from, to uint64) {
+	if l := w.link(from, to); !l.cut {
+		l.cut = true
+		w.counters.Cuts++
+		w.emit(trace.Event{Kind: trace.Cut, From: from, To: to})
+	}
+}
+
+// Heal lets messages from one server to another pass again.
+func (w *World) Heal(from, to uint64) {
+	if l := w.link(from, to); l.cut {
+		l.cut = false
+		w.counters.Heals++
+		w.emit(trace.Event{Kind: trace.Heal, From: from, To: to})
+	}
+}
+
+// Partition cuts every link between servers of different groups, in both
+// directions, and heals all others. A server that is in no group is alone.
+func (w *World) Partition(groups ...[]uint64) {
+	side := func(id uint64) int {
+		return slices.IndexFunc(groups, func(g []uint64) bool { return slices.Contains(g, id) })
+	}
+	changed := false
+	for _, a := range w.machines {
+		for _, b := range w.machines {
+			if a == b {
+				continue
+			}
+			l := w.link(a.id, b.id)
+			cut := side(a.id) != side(b.id) || side(a.id) < 0
+			changed = changed || l.cut != cut
+			l.cut = cut
+		}
+	}
+	if !changed {
+		return
+	}
+	w.counters.Cuts++
+	if w.options.Sink != nil {
+		w.emit(trace.Event{Kind: trace.Cut, Text: "the network parts: " + groupNames(groups)})
+	}
+}
+
+// groupNames writes groups of servers as "n1 n2 | n3 n4 n5".
+func groupNames(groups [][]uint64) string {
+	var sides []string
+	for _, g := range groups {
+		var names []string
+		for _, id := range g {
+			names = append(names, node.Name(id))
+		}
+		sides = append(sides, strings.Join(names, " "))
+	}
+	return strings.Join(sides, " | ")
+}
+
+// Isolate cuts a server off from all others.
+func (w *World) Isolate(id uint64) {
+	var rest []uint64
+	for _, m := range w.machines {
+		if m.id != id {
+			rest = append(rest, m.id)
+		}
+	}
+	w.Partition([]uint64{id}, rest)
+}
+
+// HealAll lets all links pass again, at their usual speed.
+func (w *World) HealAll() {
+	healed := false
+	for i := range w.links {
+		healed = healed || w.links[i].cut
+		w.links[i].cut, w.links[i].extra = false, 0
+	}
+	if healed {
+		w.counters.Heals++
+		w.emit(trace.Event{Kind: trace.Heal, Text: "all links pass messages again"})
+	}
+}
+
+// Slow lets messages from one server to another take longer by d from now on.
+// What is sent after the link is quick again overtakes them.
+func (w *World) Slow(from, to uint64, d time.Duration) {
+	w.link(from, to).extra = d
+}
+
+// Drop asks f about every message that is sent between servers: true loses it.
+// nil ends that. It returns who was asked before.
+func (w *World) Drop(f func(from, to uint64, line []byte) bool) (before func(from, to uint64, line []byte) bool) {
+	before, w.filter = w.filter, f
+	return before
+}

@@ -1,0 +1,289 @@
+// Package sim is a world for servers that exists only as a seed: a network, a
+// clock, disks, clients and disasters in virtual time.
+//
+// It drives the same node.Server that runs in production. There is one
+// goroutine, one source of randomness and one queue of events, ordered by time
+// and then by the order in which they were made. Nothing here looks at a real
+// clock or at the order of a map, so the same seed gives the same run, byte
+// for byte, however strange the run is.
+//
+//	w, err := sim.New(sim.Options{Seed: 7, Servers: 5, New: server.New, Ops: server.Ops})
+//	c := w.Client(1)
+//	_, err = c.Put(1, "x", "1")     // runs the world until the answer is there
+//	w.Partition([]uint64{1, 2}, []uint64{3, 4, 5})
+//	w.RunFor(time.Second)
+//
+// A World and all that belongs to it are for one goroutine.
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/check"
+)
+
+// Options say what a world is made of.
+type Options struct {
+	// Seed decides everything that is left to chance.
+	Seed uint64
+
+	// Servers is how many servers the cluster has at first: n1 to nN.
+	Servers int
+
+	// Spare is how many further machines there are, for servers that join
+	// later: nN+1 and so on. They are down until Restart starts them, with the
+	// configuration of all and themselves as Joiners.
+	Spare int
+
+	// New makes a server, Ops is what it understands.
+	New node.Factory
+	Ops api.Ops
+
+	// Config is the configuration. Members and Joiners are filled in; so are the
+	// timeouts if they are zero, and the cluster's name.
+	Config node.Config
+
+	// Disk returns the disk that a machine has at first; nil for empty ones.
+	Disk func(id uint64) *disk.Sim
+
+	// Network says how the network behaves at first; DefaultNetwork if zero.
+	Network Network
+
+	// Sink takes the events of the world and of its servers; nil for silence.
+	Sink trace.Sink
+
+	// Watchers are told about every step of every server.
+	Watchers []Watcher
+}
+
+// Watcher is told what happens to servers. check.Invariants is one.
+type Watcher interface {
+	// Started and Stopped say that a server came up and went down; torn, that
+	// it went down in the middle of a Flush.
+	Started(id uint64)
+	Stopped(id uint64, torn bool)
+
+	// Stepped follows each input of a server, and each Flush that succeeded.
+	// An error ends the run.
+	Stepped(id uint64, s node.Server, flushed bool) error
+}
+
+// Listener is a Watcher that also hears every message as a server sends it. An
+// error ends the run.
+type Listener interface {
+	Sent(from, to uint64, line []byte) error
+}
+
+// World is a simulated world.
+type World struct {
+	options  Options
+	config   node.Config
+	rng      *rand.Rand
+	now      time.Duration
+	queue    queue
+	machines []*machine
+	links    []link
+	network  Network
+	filter   func(from, to uint64, line []byte) bool
+	listen   []Listener
+	clients  []*Client
+	history  check.History
+	counters Counters
+	nemesis  nemesis
+	stops    []error
+	err      error
+}
+
+// New makes a world and starts its servers.
+func New(o Options) (*World, error) {
+	if o.Servers < 1 || o.New == nil || o.Ops == nil {
+		return nil, fmt.Errorf("a world needs servers, a factory of them and their operations")
+	}
+	if o.Network == (Network{}) {
+		o.Network = DefaultNetwork
+	}
+	w := &World{options: o, network: o.Network, rng: rand.New(rand.NewPCG(o.Seed, 0x5deece66d))}
+	w.config = configure(o)
+	for _, watcher := range o.Watchers {
+		if l, ok := watcher.(Listener); ok {
+			w.listen = append(w.listen, l)
+		}
+	}
+	total := o.Servers + o.Spare
+	w.links = make([]link, (total+1)*(total+1))
+	for i := range total {
+		w.machines = append(w.machines, w.newMachine(uint64(i+1)))
+	}
+	for _, m := range w.machines[:o.Servers] {
+		if err := w.start(m); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// configure fills in what a configuration lacks.
+func configure(o Options) node.Config {
+	c := o.Config
+	if c.Cluster == "" {
+		c.Cluster = "sim"
+	}
+	if c.ElectionTimeout == [2]time.Duration{} {
+		c.ElectionTimeout = [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 50 * time.Millisecond
+	}
+	c.Fsync = true
+	c.Members, c.Joiners = nil, nil
+	for i := range o.Servers {
+		id := uint64(i + 1)
+		c.Members = append(c.Members, node.Member{ID: id, Address: Address(id)})
+	}
+	return c
+}
+
+// Address is where a simulated server is reached.
+func Address(id uint64) string { return fmt.Sprintf("10.0.0.%d:7000", id) }
+
+// Now is the virtual time since the world began.
+func (w *World) Now() time.Duration { return w.now }
+
+// Rand is the world's randomness, for whoever takes part in the run.
+func (w *World) Rand() *rand.Rand { return w.rng }
+
+// Config is what the servers were told, those that joined later aside.
+func (w *World) Config() node.Config { return w.config }
+
+// ConfigOf is what one server is told: one that joins later is told of itself.
+func (w *World) ConfigOf(id uint64) node.Config {
+	c := w.config
+	if id > uint64(w.options.Servers) {
+		c.Joiners = []node.Member{{ID: id, Address: Address(id)}}
+	}
+	return c
+}
+
+// Err is what ended the run: an invariant that broke, or a server that broke
+// its contract. Nothing happens after it.
+func (w *World) Err() error { return w.err }
+
+// History is all that clients did.
+func (w *World) History() check.History { return w.history }
+
+// IDs are the machines there are, in order, running or not.
+func (w *World) IDs() []uint64 {
+	ids := make([]uint64, len(w.machines))
+	for i, m := range w.machines {
+		ids[i] = m.id
+	}
+	return ids
+}
+
+// fail ends the run.
+func (w *World) fail(err error) {
+	if w.err == nil {
+		w.err = fmt.Errorf("at %v: %w", w.now, err)
+	}
+}
+
+// Fail ends the run with an error, if it has not ended yet.
+func (w *World) Fail(err error) { w.fail(err) }
+
+// Step lets the next event happen. It returns false if the run has ended.
+func (w *World) Step() bool {
+	if w.err != nil || w.queue.empty() {
+		return false
+	}
+	e := w.queue.pop()
+	w.now = max(w.now, e.at)
+	w.counters.Events++
+	w.happen(e)
+	return w.err == nil
+}
+
+func (w *World) happen(e *event) {
+	switch e.kind {
+	case evTick:
+		w.tick(e)
+	case evDeliver:
+		w.deliver(e)
+		return // the machine's inbox may keep the event
+	case evRound:
+		w.round(w.machine(e.id), e.life)
+	case evRequest:
+		w.requestArrives(e)
+		return
+	case evReply:
+		w.replyArrives(e)
+	case evBroken:
+		w.connectionBreaks(e)
+	case evTimeout:
+		w.attemptTimesOut(e)
+	case evCall:
+		e.f()
+	}
+	w.queue.free(e)
+}
+
+// RunFor lets events happen for a time.
+func (w *World) RunFor(d time.Duration) {
+	w.RunUntil(func() bool { return false }, d)
+}
+
+// RunUntil lets events happen until cond is true, for at most bound. It
+// reports whether cond became true.
+func (w *World) RunUntil(cond func() bool, bound time.Duration) bool {
+	end := w.now + bound
+	for w.err == nil && !cond() {
+		if w.queue.empty() || w.queue.first().at > end {
+			w.now = max(w.now, end)
+			return cond()
+		}
+		w.Step()
+	}
+	return w.err == nil
+}
+
+// After calls f in the run, d from now.
+func (w *World) After(d time.Duration, f func()) {
+	e := w.queue.add(w.now+d, evCall)
+	e.f = f
+}
+
+// Say lets the story-teller speak.
+func (w *World) Say(format string, args ...any) {
+	if w.options.Sink != nil {
+		w.emit(trace.Event{Kind: trace.Note, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+// Emit adds an event to the story, now.
+func (w *World) Emit(e trace.Event) { w.emit(e) }
+
+func (w *World) emit(e trace.Event) {
+	if w.options.Sink != nil {
+		e.At = w.now
+		w.options.Sink(e)
+	}
+}
+
+// between draws a duration from a range, both ends included.
+func (w *World) between(r [2]time.Duration) time.Duration {
+	if r[1] <= r[0] {
+		return r[0]
+	}
+	return r[0] + time.Duration(w.rng.Int64N(int64(r[1]-r[0])+1))
+}
+
+// chance is true with probability p. It costs no randomness where the answer
+// is certain.
+func (w *World) chance(p float64) bool {
+	return p > 0 && w.rng.Float64() < p
+}

@@ -1,0 +1,395 @@
+// Package bench is the load generator behind the command bench.
+//
+// It is a closed loop: each client asks, waits for the answer and asks again.
+// So a slow server is asked less often, and latency and throughput hang
+// together: clients = throughput × mean latency (Little's law). Compare two
+// servers at the same number of clients only.
+//
+//	o := bench.Defaults()
+//	o.Dial = func() (bench.Client, error) { return client.New(endpoints), nil }
+//	report, err := bench.Run(ctx, o)
+//
+// Generator and server often share one machine. What the generator burns, the
+// server lacks, so one operation costs it one look at the clock, a random
+// number and two uncontended atomic writes: no lock, no allocation, no
+// formatting. Keys and values are made before the clock starts. What an
+// operation costs beyond that is the Client's.
+//
+// An operation counts if it started in the measured time, however late it
+// ended. Latencies are those of operations that were answered; an answer such
+// as "the key has no value" is one. All else is an error, counted by its code.
+//
+// With Options.Verify the clients append unique tokens instead and read them
+// back at the end: see verify.go for what is held against the server.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+)
+
+// Client is what the generator asks. Do is called by several goroutines at
+// once where Options.Conns is set, else by one. Errors of Do should be
+// *api.Error; any other counts as api.Unknown.
+type Client interface {
+	Do(ctx context.Context, r api.Request) (api.Response, error)
+	Close() error
+}
+
+// Options says what to run. Each field that a person sets is a flag of the
+// command, named in its comment.
+type Options struct {
+	// Dial returns a new client. It is called Clients times, or Conns times if
+	// that is set, and need not connect before the first Do.
+	Dial func() (Client, error)
+
+	// Clients is how many operations are under way at once (--clients).
+	Clients int
+
+	// Conns is how many connections the clients share (--conns). 0 gives each
+	// client one of its own.
+	Conns int
+
+	// Duration is how long to measure (--duration).
+	Duration time.Duration
+
+	// Warmup is how long to run before that, uncounted (--warmup).
+	Warmup time.Duration
+
+	// Timeout is how long to wait for one operation (--timeout). An operation
+	// may be given up to a twentieth more.
+	Timeout time.Duration
+
+	// ValueSize is the length of the values written, in bytes (--value-size).
+	ValueSize int
+
+	// Keys is the number of different keys; each operation draws one (--keys).
+	Keys int
+
+	// Mix is what to do, in parts: "put=90,get=10", or "put" (--mix). It may
+	// name put, create, get, append, cas and delete. cas expects the value that put
+	// writes. A value that append has made too long is deleted by the client
+	// that was told so.
+	Mix string
+
+	// Verify appends tokens and reads them back instead of running Mix
+	// (--verify). ValueSize, Keys and Mix then mean nothing.
+	Verify bool
+
+	// Fill writes every key once before the clients start (--fill).
+	Fill bool
+
+	// Seed starts the random choice of keys and operations (--seed).
+	Seed uint64
+
+	// Progress takes a line each second while the clients run; nil for none.
+	Progress io.Writer
+
+	// Enough is closed at a second interrupt: the reading of a run with Verify
+	// whose load was interrupted ends too. nil if there is no such thing.
+	Enough <-chan struct{}
+}
+
+// Defaults returns the options of a run that says no more.
+func Defaults() Options {
+	return Options{
+		Clients:   64,
+		Duration:  10 * time.Second,
+		Warmup:    time.Second,
+		Timeout:   5 * time.Second,
+		ValueSize: 64,
+		Keys:      10_000,
+		Mix:       "put=90,get=10",
+		Seed:      1,
+	}
+}
+
+// Bounds of the options: far above what makes sense, low enough that a slip of
+// the finger does not eat the machine.
+const (
+	maxClients = 10_000
+	maxKeys    = 10_000_000
+)
+
+// Check says what is wrong with the options, by the name of the flag.
+func (o Options) Check() error {
+	_, err := parseMix(o.Mix)
+	switch {
+	case o.Dial == nil:
+		return errors.New("bench: Options.Dial is nil")
+	case o.Clients < 1 || o.Clients > maxClients:
+		return fmt.Errorf("--clients is %d; want 1 to %d", o.Clients, maxClients)
+	case o.Conns < 0 || o.Conns > o.Clients:
+		return fmt.Errorf("--conns is %d; want 0 (each client its own) to %d, the number of clients", o.Conns, o.Clients)
+	case o.Duration <= 0:
+		return fmt.Errorf("--duration is %v; want more than 0", o.Duration)
+	case o.Warmup < 0:
+		return fmt.Errorf("--warmup is %v; want 0 or more", o.Warmup)
+	case o.Timeout <= 0:
+		return fmt.Errorf("--timeout is %v; want more than 0", o.Timeout)
+	case o.ValueSize < 0 || o.ValueSize > kv.MaxValue:
+		return fmt.Errorf("--value-size is %d; want 0 to %d", o.ValueSize, kv.MaxValue)
+	case o.Fill && o.Verify:
+		return errors.New("--fill writes the keys of --mix, and --verify has keys of its own; give one of them")
+	case o.Keys < 1 || o.Keys > maxKeys:
+		return fmt.Errorf("--keys is %d; want 1 to %d", o.Keys, maxKeys)
+	}
+	return err
+}
+
+// source decides what one client asks. It is used by one goroutine.
+type source interface {
+	// next returns the next request.
+	next() api.Request
+
+	// answered takes what became of it; err is nil if it was done.
+	answered(response api.Response, err *api.Error)
+}
+
+// Run runs the load until Duration is over or ctx is done, whichever is first;
+// operations under way are then waited for, so that may take Timeout longer.
+// The report holds what was measured until then. An error means that nothing
+// was measured: a bad option, or no server at the other end.
+//
+// If ctx ends only after the load, it ends the reading of Verify. One that has
+// ended the load lets the reading go on, until Enough is closed.
+//
+// Run starts goroutines and returns after all of them have ended.
+func Run(ctx context.Context, o Options) (Report, error) {
+	if err := o.Check(); err != nil {
+		return Report{}, err
+	}
+	clients, err := dialAll(o)
+	defer closeAll(clients)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := probe(ctx, o, clients[0]); err != nil {
+		return Report{}, err
+	}
+	sources, judge := prepare(o)
+	if o.Fill {
+		if err := newRun(o).fill(ctx, clients); err != nil {
+			return Report{}, err
+		}
+	}
+	r := newRun(o)
+	var g errgroup.Group
+	for i, s := range sources {
+		g.Go(func() error {
+			r.work(clients[i%len(clients)], s, &r.recorders[i])
+			return nil
+		})
+	}
+	r.watch(ctx)
+	_ = g.Wait()
+	report := r.report()
+	if judge != nil {
+		r.say("reading the tokens back; an interrupt ends that")
+		if r.interrupted {
+			ctx = context.WithoutCancel(ctx)
+		}
+		report.Verify = judge.readBack(ctx, o.Enough, clients, o.Timeout)
+	}
+	return report, nil
+}
+
+// prepare makes one source per client, and the judge of a run with Verify.
+func prepare(o Options) ([]source, *judge) {
+	if o.Verify {
+		j := newJudge(o.Clients)
+		return j.sources(), j
+	}
+	return newMixSources(o), nil
+}
+
+func dialAll(o Options) ([]Client, error) {
+	n := o.Conns
+	if n == 0 {
+		n = o.Clients
+	}
+	clients := make([]Client, 0, n)
+	for range n {
+		c, err := o.Dial()
+		if err != nil {
+			return clients, fmt.Errorf("connection %d of %d: %w", len(clients)+1, n, err)
+		}
+		clients = append(clients, c)
+	}
+	return clients, nil
+}
+
+func closeAll(clients []Client) {
+	for _, c := range clients {
+		// Nothing is under way any more that an error of Close could be about.
+		_ = c.Close()
+	}
+}
+
+// probe asks once, so that a run against no server ends at once and not after
+// its whole duration. Any answer will do, a refusal included.
+func probe(ctx context.Context, o Options, c Client) error {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	_, err := c.Do(ctx, api.Request{Op: kv.Get, Key: keyName(0)})
+	if err == nil {
+		return nil
+	}
+	switch e := apiError(err); e.Code {
+	case api.Unavailable, api.Unknown:
+		return e
+	}
+	return nil
+}
+
+// apiError is err as the *api.Error that it should be.
+func apiError(err error) *api.Error {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &api.Error{Code: api.Unknown, Message: err.Error()}
+}
+
+// pause is how long a client rests after an error, so that a server that is
+// down is not asked in a tight loop. It is short beside an election.
+const pause = 10 * time.Millisecond
+
+// run is one run under way.
+type run struct {
+	o     Options
+	start time.Time
+
+	// from and to are the measured time, counted from start. An operation
+	// counts if it starts in it; none starts after to, which becomes now when
+	// the run is ended early.
+	from        time.Duration
+	to          atomic.Int64
+	interrupted bool
+
+	// gap and recorders are written by the clients, all else only by the
+	// goroutine of Run. total is what was taken out of the recorders so far,
+	// shown the time up to which the progress was printed.
+	gap       gap
+	recorders []recorder
+	total     *tally
+	shown     time.Duration
+}
+
+func newRun(o Options) *run {
+	r := &run{o: o, start: time.Now(), from: o.Warmup, recorders: make([]recorder, o.Clients), total: newTally()}
+	r.to.Store(int64(o.Warmup + o.Duration))
+	r.gap.open(r.from)
+	for i := range r.recorders {
+		r.recorders[i].slot.Store(newTally())
+	}
+	return r
+}
+
+// work is one client: the closed loop.
+func (r *run) work(c Client, s source, rec *recorder) {
+	limit := patience{timeout: r.o.Timeout}
+	defer limit.end()
+	for began := time.Since(r.start); began < time.Duration(r.to.Load()); {
+		response, err := c.Do(limit.context(began), s.next())
+		if err == nil && response.Error != nil {
+			err = response.Error
+		}
+		ended := time.Since(r.start)
+		if err == nil {
+			s.answered(response, nil)
+			r.note(rec, began, ended, nil)
+			began = ended
+			continue
+		}
+		e := apiError(err)
+		s.answered(response, e)
+		r.note(rec, began, ended, e)
+		if !e.Code.FromStore() {
+			time.Sleep(pause)
+		}
+		began = time.Since(r.start)
+	}
+}
+
+func (r *run) note(rec *recorder, began, ended time.Duration, err *api.Error) {
+	ok := err == nil || err.Code.FromStore()
+	if ok && ended >= r.from && ended <= time.Duration(r.to.Load()) {
+		r.gap.success(ended)
+	}
+	if began >= r.from {
+		rec.note(ended-began, err)
+	}
+}
+
+// watch prints the progress and returns when the time is over or ctx is done.
+func (r *run) watch(ctx context.Context) {
+	if r.o.Warmup > 0 {
+		r.say("warming up for %v", r.o.Warmup)
+	}
+	end := r.from + r.o.Duration
+	for at := r.from; ; at = min(at+time.Second, end) {
+		if !sleepUntil(ctx, r.start.Add(at)) {
+			r.interrupted = true
+			r.to.Store(int64(time.Since(r.start)))
+			r.say("interrupted; waiting for the operations under way, %v at most", r.o.Timeout)
+			return
+		}
+		if at > r.from && r.o.Progress != nil {
+			r.progress(at - r.from)
+		}
+		if at == end {
+			return
+		}
+	}
+}
+
+// progress prints what happened since the last line.
+func (r *run) progress(at time.Duration) {
+	t := r.collect()
+	length := at - r.shown
+	r.shown = at
+	r.say("%4.0f s  %s ops/s  p99 %s  %s", at.Seconds(), rate(t.answered(), length), latency(t.percentile(99)), count(r.total.failed(), "error"))
+}
+
+func (r *run) say(format string, args ...any) {
+	if r.o.Progress != nil {
+		// Progress is a courtesy: a terminal that went away ends no run.
+		_, _ = fmt.Fprintf(r.o.Progress, format+"\n", args...)
+	}
+}
+
+// collect empties all recorders. It returns what was in them and adds that to
+// the total.
+func (r *run) collect() *tally {
+	sum, empty := newTally(), newTally()
+	for i := range r.recorders {
+		full := r.recorders[i].exchange(empty)
+		sum.add(full)
+		full.reset()
+		empty = full
+	}
+	r.total.add(sum)
+	return sum
+}
+
+// sleepUntil reports false if ctx was done before t.
+func sleepUntil(ctx context.Context, t time.Time) bool {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,208 @@
+package bench
+
+import (
+	"context"
+	"math"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// tally is what was counted over some time. It belongs to one goroutine at a
+// time.
+type tally struct {
+	// latency holds the nanoseconds of the operations that were answered, to
+	// one part in a hundred; longest is exact.
+	latency *hdrhistogram.Histogram
+	longest time.Duration
+
+	// ended counts the operations that ended with a code other than done.
+	// Example is the first sentence that came with it.
+	ended map[api.Code]Ended
+
+	// ok counts the operations that were done.
+	ok int64
+}
+
+// Ended is how many operations ended with a code, and the first message that
+// came with it.
+type Ended struct {
+	Count   int64  `json:"count"`
+	Example string `json:"example,omitempty"`
+}
+
+// longestTracked is where the histogram ends. Longer latencies count as this
+// long; tally.longest still knows.
+const longestTracked = time.Hour
+
+func newTally() *tally {
+	return &tally{
+		// From a microsecond on, two digits: 25 KiB, so that the histograms of
+		// many clients stay in the processor's cache.
+		latency: hdrhistogram.New(int64(time.Microsecond), int64(longestTracked), 2),
+		ended:   make(map[api.Code]Ended),
+	}
+}
+
+func (t *tally) reset() {
+	t.latency.Reset()
+	t.longest = 0
+	t.ok = 0
+	clear(t.ended)
+}
+
+func (t *tally) note(latency time.Duration, err *api.Error) {
+	if err != nil {
+		e := t.ended[err.Code]
+		if e.Count++; e.Count == 1 {
+			e.Example = err.Message
+		}
+		t.ended[err.Code] = e
+		if !err.Code.FromStore() {
+			return
+		}
+	} else {
+		t.ok++
+	}
+	t.longest = max(t.longest, latency)
+	// A latency is never negative nor, after min, out of range.
+	_ = t.latency.RecordValue(int64(min(latency, longestTracked)))
+}
+
+func (t *tally) add(other *tally) {
+	t.latency.Merge(other.latency)
+	t.longest = max(t.longest, other.longest)
+	t.ok += other.ok
+	for code, e := range other.ended {
+		sum := t.ended[code]
+		if sum.Count == 0 {
+			sum.Example = e.Example
+		}
+		sum.Count += e.Count
+		t.ended[code] = sum
+	}
+}
+
+// answered counts the operations that were answered, failed those that were
+// not.
+func (t *tally) answered() int64 { return t.latency.TotalCount() }
+
+func (t *tally) failed() (n int64) {
+	for code, e := range t.ended {
+		if !code.FromStore() {
+			n += e.Count
+		}
+	}
+	return n
+}
+
+func (t *tally) percentile(p float64) time.Duration {
+	return min(time.Duration(t.latency.ValueAtPercentile(p)), t.longest)
+}
+
+// recorder is the tally of one client, which writes it after each operation
+// and which the goroutine of Run wants to read once a second.
+//
+// Neither waits for the other, thanks to a slot. The client takes its tally
+// out of the slot, writes, and puts it back. The reader exchanges the tally in
+// the slot for an empty one; should the slot be empty, the client is writing
+// at this very instant, and the reader looks again.
+type recorder struct {
+	slot atomic.Pointer[tally]
+
+	// Each recorder has a cache line of its own: the clients run on several
+	// processors.
+	_ [56]byte
+}
+
+func (r *recorder) note(latency time.Duration, err *api.Error) {
+	t := r.slot.Swap(nil)
+	t.note(latency, err)
+	r.slot.Store(t)
+}
+
+// exchange returns the recorder's tally and leaves it empty instead.
+func (r *recorder) exchange(empty *tally) *tally {
+	for {
+		if t := r.slot.Load(); t != nil && r.slot.CompareAndSwap(t, empty) {
+			return t
+		}
+		runtime.Gosched()
+	}
+}
+
+// gap finds the longest time in which no client was answered. Safe for
+// concurrent use.
+type gap struct {
+	// last is when the latest success was seen, in nanoseconds.
+	last atomic.Int64
+
+	// longest packs the longest gap so far (upper half) and when it ended
+	// (lower half), both in units of fine, so that one write changes both.
+	longest atomic.Uint64
+}
+
+// fine is the resolution of a gap. Successes that follow each other faster are
+// not looked at one by one, which keeps the clients from fighting over a cache
+// line at full load.
+const fine = 100 * time.Microsecond
+
+func (g *gap) open(at time.Duration) { g.last.Store(int64(at)) }
+
+// success notes that an operation was answered at this time.
+func (g *gap) success(at time.Duration) {
+	last := g.last.Load()
+	if at-time.Duration(last) < fine || !g.last.CompareAndSwap(last, int64(at)) {
+		return
+	}
+	packed := units(at-time.Duration(last))<<32 | units(at)
+	for {
+		old := g.longest.Load()
+		if packed <= old || g.longest.CompareAndSwap(old, packed) {
+			return
+		}
+	}
+}
+
+func units(d time.Duration) uint64 { return uint64(min(d/fine, math.MaxUint32)) }
+
+// longestUntil returns the longest gap of a run that ended at the time given,
+// and when it began.
+func (g *gap) longestUntil(end time.Duration) (length, began time.Duration) {
+	g.success(end)
+	packed := g.longest.Load()
+	length = time.Duration(packed>>32) * fine
+	return length, time.Duration(packed&math.MaxUint32)*fine - length
+}
+
+// patience hands out the context of each operation of one client. A context
+// with a timer for each would cost more than all the rest of an operation, so
+// operations that start within a twentieth of the timeout share one.
+type patience struct {
+	timeout time.Duration
+	made    time.Duration
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+// context returns a context for an operation that starts at this time. It
+// lasts timeout, or up to a twentieth more.
+func (p *patience) context(at time.Duration) context.Context {
+	slack := p.timeout / 20
+	if p.ctx == nil || at-p.made > slack || p.ctx.Err() != nil {
+		p.end()
+		p.made = at
+		p.ctx, p.cancel = context.WithTimeout(context.Background(), p.timeout+slack)
+	}
+	return p.ctx
+}
+
+func (p *patience) end() {
+	if p.cancel != nil {
+		p.cancel()
+	}
+}

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/run/bench"
+)
+
+func (a *app) benchCommand() *cobra.Command {
+	o := bench.Defaults()
+	cmd := &cobra.Command{
+		Use: "bench", Short: "Measure how fast the servers answer", GroupID: groupLearn,
+		Long: `Runs clients that ask, wait for the answer and ask again, and reports throughput, latencies and errors. ^C ends it
+early, with a report of what was measured until then.
+
+With --verify the clients append unique tokens and read them back at the end: every token that was acknowledged must be
+there exactly once. The reading can be ended by ^C too, by a second one if the first has ended the load: the report then
+says how much was checked, and the exit code is 130.`,
+		Args: a.takes(0, 0),
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.Clients, "clients", o.Clients, "how many operations are under way at once")
+	f.IntVar(&o.Conns, "conns", o.Conns, "how many connections the clients share; 0 gives each its own")
+	f.DurationVar(&o.Duration, "duration", o.Duration, "how long to measure")
+	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "how long to run before that")
+	f.IntVar(&o.ValueSize, "value-size", o.ValueSize, "the length of the values, in bytes")
+	f.IntVar(&o.Keys, "keys", o.Keys, "how many different keys there are")
+	f.StringVar(&o.Mix, "mix", o.Mix, "what to do, in parts: put=90,get=10")
+	f.Uint64Var(&o.Seed, "seed", o.Seed, "starts the choice of keys and operations")
+	f.BoolVar(&o.Verify, "verify", o.Verify, "append tokens and look for each at the end")
+	f.BoolVar(&o.Fill, "fill", o.Fill, "write every key once before")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.bench(cmd, o) }
+	return cmd
+}
+
+func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
+	targets, err := a.targets()
+	if err != nil {
+		return err
+	}
+	o.Dial = func() (bench.Client, error) { return a.stage.Dial(targets), nil }
+	o.Timeout = a.flags.timeout
+	o.Progress = a.stderr
+	if o.Verify {
+		for _, name := range []string{"mix", "keys", "value-size", "fill"} {
+			if cmd.Flags().Changed(name) {
+				return usagef("--verify appends tokens of its own to keys of its own; leave --%s out", name)
+			}
+		}
+		o.Enough = a.signals.cleanUp()
+	}
+	if err := o.Check(); err != nil {
+		return usagef("%v", err)
+	}
+	report, err := bench.Run(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	if a.flags.output == "json" {
+		text, err := json.Marshal(report)
+		if err != nil {
+			return fmt.Errorf("the report: %w", err)
+		}
+		fmt.Fprintf(a.stdout, "%s\n", text)
+	} else {
+		fmt.Fprint(a.stdout, report)
+	}
+	err = report.Err()
+	if errors.Is(err, bench.ErrInterrupted) {
+		return &endError{code: exitInterrupted, message: err.Error()}
+	}
+	return err
+}

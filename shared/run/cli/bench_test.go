@@ -1,0 +1,66 @@
+//go:build unix
+
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/wire"
+)
+
+// The load of bench --verify ends with the first ^C, and what it then looks at
+// with the next.
+func TestInterruptEndsWhatVerifyLooksAt(t *testing.T) {
+	address, read := forgetful(t)
+	for duration, interrupts := range map[string]int{"500ms": 1, "1h": 2} {
+		t.Run(duration, func(t *testing.T) {
+			cmd, out := program(t, "91-single", t.TempDir(), "bench", "--verify", "--clients", "1", "--warmup", "0s", "--duration", duration, "--endpoints", address, "--timeout", "1h")
+			if interrupts == 2 {
+				require.Eventually(t, func() bool { return strings.Contains(out.String(), "  1 s  ") }, 20*time.Second, 2*time.Millisecond)
+				require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			}
+			<-read
+			require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			cmd.Wait()
+			require.Equal(t, 130, cmd.ProcessState.ExitCode(), out)
+			require.Contains(t, out.String(), "were not checked\n")
+			require.Regexp(t, `verify +interrupted: 0 of \d+ tokens were checked`, out.String())
+		})
+	}
+}
+
+// forgetful is a server that answers no read of a token, and tells when it is
+// asked for one.
+func forgetful(t *testing.T) (address string, read <-chan struct{}) {
+	t.Helper()
+	asked := make(chan struct{}, 16)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var g errgroup.Group
+	s := &wire.Server{Ops: commandsAndStatus(), Log: slog.New(slog.DiscardHandler), Handler: func(r api.Request, reply func(api.Response)) {
+		if r.Op == kv.Get && strings.HasPrefix(r.Key, "verify-") {
+			asked <- struct{}{}
+			context.AfterFunc(ctx, func() { reply(api.Response{ID: r.ID}) })
+			return
+		}
+		reply(api.Response{ID: r.ID, Length: uint64(len(r.Value)), HasLength: true})
+	}}
+	g.Go(func() error { return s.Serve(ctx, ln) })
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, g.Wait())
+	})
+	return ln.Addr().String(), asked
+}

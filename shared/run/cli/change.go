@@ -1,0 +1,666 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
+)
+
+// changeTime is how long a command waits for the end of a change unless
+// --timeout says otherwise: a new server may have much to read.
+const changeTime = time.Minute
+
+// memberCommands are those about the members, where these can change.
+func (a *app) memberCommands() []*cobra.Command {
+	var out []*cobra.Command
+	if a.knows(api.Members) {
+		out = append(out, a.membersCommand())
+	}
+	if a.needs().Changes && a.stage.New != nil {
+		out = append(out, mark(reach, reachFolder, a.startServerCommand())...)
+	}
+	if a.knows(api.Change) {
+		out = append(out, mark(acting, "members", a.addCommand(), a.removeCommand(), a.changeCommand())...)
+	}
+	if a.knows(api.Cancel) {
+		out = append(out, mark(acting, "members", a.cancelCommand())...)
+	}
+	if a.knows(api.Transfer) {
+		out = append(out, mark(acting, "members", a.transferCommand())...)
+	}
+	return out
+}
+
+const changeHelp = `
+
+The command waits until the change is done, for a minute unless --timeout says otherwise, and tells on stderr how far it is.
+The change does not need it: once it is accepted it goes on by itself, whoever leads. members shows it, and cancel calls it
+off as long as the new servers do not vote.`
+
+func (a *app) addCommand() *cobra.Command {
+	var noWait bool
+	cmd := &cobra.Command{
+		Use: "add SERVER=ADDRESS...", Short: "Make new servers members", GroupID: groupMembers,
+		Long: `Adds servers to the cluster, several at once if you like: 4=127.0.0.1:7074 or n4=127.0.0.1:7074. A server must run at its
+address, with nothing in its folder; start starts one. It gets the log first, and votes when it has caught up. Of a server
+that start has started the number is enough.` + changeHelp,
+		Args:              a.takes(1, -1),
+		ValidArgsFunction: a.completeJoiners,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			add, err := a.newMembers(args)
+			if err != nil {
+				return err
+			}
+			return a.change(cmd, api.Request{Op: api.Change, Add: add}, noWait)
+		},
+	}
+	noWaitFlag(cmd, &noWait)
+	return cmd
+}
+
+func (a *app) removeCommand() *cobra.Command {
+	var noWait bool
+	cmd := &cobra.Command{
+		Use: "remove SERVER...", Short: "Let members leave", GroupID: groupMembers,
+		Long: `Removes servers from the cluster, several at once if you like. A server that was removed keeps running and takes no part; stop
+it when the command is done. Its number is not used again.` + changeHelp + `
+
+SERVER is a number (2 or n2), several with blanks or commas between, or leader.`,
+		Args:              a.takes(1, -1),
+		ValidArgsFunction: a.completeServers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ids, err := a.leavers(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			return a.change(cmd, api.Request{Op: api.Change, Remove: ids}, noWait)
+		},
+	}
+	noWaitFlag(cmd, &noWait)
+	return cmd
+}
+
+func (a *app) changeCommand() *cobra.Command {
+	var noWait bool
+	var add, remove []string
+	cmd := &cobra.Command{
+		Use: "change --add SERVER=ADDRESS --remove SERVER", Short: "Add and remove servers in one step", GroupID: groupMembers,
+		Long: `Adds servers and removes others in one change: there is no moment at which only one of both is done. Both flags may be
+given several times, or name several servers with commas between.` + changeHelp,
+		Args:                  a.takes(0, 0),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(add)+len(remove) == 0 {
+				return &usageError{message: "change needs --add or --remove", hint: fmt.Sprintf("see %q", a.commandLine("change", "--help"))}
+			}
+			r := api.Request{Op: api.Change}
+			var err error
+			if r.Add, err = a.newMembers(add); err != nil {
+				return err
+			}
+			if r.Remove, err = a.leavers(cmd.Context(), remove); err != nil {
+				return err
+			}
+			return a.change(cmd, r, noWait)
+		},
+	}
+	cmd.Flags().StringSliceVar(&add, "add", nil, "a server to add, such as 4=127.0.0.1:7074")
+	cmd.Flags().StringSliceVar(&remove, "remove", nil, "a server to remove, such as 1")
+	_ = cmd.RegisterFlagCompletionFunc("add", a.completeJoiners)
+	_ = cmd.RegisterFlagCompletionFunc("remove", a.completeServers)
+	noWaitFlag(cmd, &noWait)
+	return cmd
+}
+
+func noWaitFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "no-wait", false, "return as soon as the change is accepted")
+}
+
+func (a *app) cancelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel", Short: "Call off the change that is under way", GroupID: groupMembers,
+		Long: `Calls off a change of the members: they stay who they were. That is possible as long as the new servers get the log and do
+not vote; a little later the change is done anyway.`,
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.askLeader(cmd.Context(), api.Request{Op: api.Cancel})
+			if err != nil || a.flags.output == "json" {
+				return a.answer(r, a.whatIs(cmd.Context(), err))
+			}
+			text := "ok"
+			if v, err := a.askMembers(cmd.Context()); err == nil && v.Phase == stable {
+				text = "the members stay " + v.names(isVoter)
+			}
+			fmt.Fprintln(a.stdout, text)
+			return nil
+		},
+	}
+}
+
+func (a *app) transferCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "transfer SERVER", Short: "Hand the lead to another member", GroupID: groupMembers,
+		Long: `Lets the leader hand the lead to another member, as soon as that one has the whole log. Nothing is lost and hardly a write
+waits; use it before you stop the machine of the leader. SERVER is a number (2 or n2).`,
+		Args:              a.takes(1, 1),
+		ValidArgsFunction: a.completeNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := serverID(args[0])
+			if err != nil {
+				return err
+			}
+			r, err := a.askLeader(cmd.Context(), api.Request{Op: api.Transfer, To: id})
+			if isUnknown(err) {
+				if v, viewErr := a.askMembers(cmd.Context()); viewErr == nil && v.leads() && v.ID == id {
+					err = nil // the answer was lost, and here it is
+				}
+			}
+			if err != nil || a.flags.output == "json" {
+				return a.answer(r, a.whatIs(cmd.Context(), err))
+			}
+			fmt.Fprintf(a.stdout, "%s leads\n", node.Name(id))
+			return nil
+		},
+	}
+}
+
+// leavers reads the servers to remove.
+func (a *app) leavers(ctx context.Context, words []string) ([]uint64, error) {
+	list := strings.Join(words, ",")
+	switch {
+	case list == "":
+		return nil, nil
+	case slices.Contains(strings.Split(list, ","), "all"):
+		return nil, usagef("a cluster without members is none: name the servers to remove")
+	}
+	return a.serverIDs(ctx, list)
+}
+
+// newMembers reads SERVER=ADDRESS. Where the address is missing, it is that of
+// a server that was started to join.
+func (a *app) newMembers(words []string) ([]api.Member, error) {
+	var out []api.Member
+	for _, word := range words {
+		for part := range strings.SplitSeq(word, ",") {
+			number, address, given := strings.Cut(part, "=")
+			id, err := serverID(number)
+			if err != nil {
+				return nil, usagef("%q is no server to add; write number=address, such as 4=127.0.0.1:7074", part)
+			}
+			if !given {
+				if address, err = a.joinerAddress(id); err != nil {
+					return nil, err
+				}
+			}
+			if err := api.CheckMemberAddress(address); err != nil {
+				return nil, usagef("%s: %v", part, err)
+			}
+			out = append(out, api.Member{ID: id, Address: address})
+		}
+	}
+	return out, nil
+}
+
+// joinerAddress is where a server listens that was started to join.
+func (a *app) joinerAddress(id uint64) (string, error) {
+	if a.elsewhere() {
+		// The folder of that cluster is not known here.
+		return "", usagef("where does %s listen? write %d=HOST:PORT", node.Name(id), id)
+	}
+	file, _, err := a.clusterFile()
+	if err != nil {
+		return "", err
+	}
+	for _, m := range file.Config.Joiners {
+		if m.ID == id {
+			return m.Address, nil
+		}
+	}
+	if known := file.Config.Address(id); known != "" {
+		return "", refused(api.Refused, "%s is one of the first members of this cluster; a new server has a number that no server has had; to take %[1]s back, with the disk that it had, write %d=%s", node.Name(id), id, known)
+	}
+	write := fmt.Sprintf("write %d=HOST:PORT", id)
+	if example, err := file.AddressFor(id); err == nil {
+		write = fmt.Sprintf("write %d=ADDRESS, such as %[1]d=%s", id, example)
+	}
+	return "", usagef("where does %s listen? %s; or start it first with: %s", node.Name(id), write, a.clusterLine("start", fmt.Sprint(id)))
+}
+
+// completeJoiners offers the servers that were started later.
+func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var words []string
+	if file, found, err := a.clusterFile(); err == nil && found {
+		for _, m := range file.Config.Joiners {
+			words = append(words, fmt.Sprintf("%d=%s", m.ID, m.Address))
+		}
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// askLeader sends one request to the leader, and looks for it until the time is
+// over. What may have been done is not sent again. So the leader is looked for
+// before: another server that stands still would keep the request for ever.
+func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
+	defer cancel()
+	address := a.leaderAddress(ctx)
+	for {
+		answer, err := a.askAt(ctx, address, r)
+		var e *api.Error
+		if !errors.As(err, &e) || !e.Definite || ctx.Err() != nil {
+			return answer, err
+		}
+		switch {
+		case r.Op == api.Transfer && e.Code == api.Unavailable && answer.Error != nil:
+			// The leader has tried, and took no writes meanwhile: not again.
+			return answer, err
+		case e.Code != api.NotLeader && e.Code != api.Busy && e.Code != api.Unavailable:
+			return answer, err
+		}
+		if address = e.Leader; address == "" {
+			address = a.leaderAddress(ctx)
+		}
+		if !rest(ctx, retryPause) {
+			return answer, err
+		}
+	}
+}
+
+// askAt sends a request once, to one server, or as the stage's client does it if
+// no address is known.
+func (a *app) askAt(ctx context.Context, address string, r api.Request) (api.Response, error) {
+	if address == "" {
+		client, done, err := a.client()
+		if err != nil {
+			return api.Response{}, err
+		}
+		defer done()
+		return client.Do(ctx, r)
+	}
+	client, err := a.direct(ctx, address)
+	if err != nil {
+		return api.Response{}, err
+	}
+	defer client.Close()
+	return client.Do(ctx, r)
+}
+
+// retryPause is how long to wait before the leader is asked again.
+const retryPause = 50 * time.Millisecond
+
+// rest waits, and returns false if ctx ends first.
+func rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// leaderAddress is where the leader listens, "" if nobody says that it leads. One
+// that has answered is there, wherever the cluster believes it to be.
+func (a *app) leaderAddress(ctx context.Context) string {
+	v, err := a.askMembers(ctx)
+	if err != nil {
+		return ""
+	}
+	if v.leads() {
+		return v.at
+	}
+	m, _ := v.find(v.Leader)
+	return m.Address
+}
+
+func isUnknown(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && !e.Definite
+}
+
+// whatIs adds to an error that leaves the outcome open how the members are now.
+func (a *app) whatIs(ctx context.Context, err error) error {
+	if !isUnknown(err) {
+		return err
+	}
+	now := "see how it is with: " + a.hintMembers()
+	if v, viewErr := a.askMembers(context.WithoutCancel(ctx)); viewErr == nil {
+		now = fmt.Sprintf("now %s; %s", v.brief(), now)
+	}
+	return &endError{code: exitUnknown, message: fmt.Sprintf("%s; %s", a.plain(err), now)}
+}
+
+// brief says how the members are.
+func (v view) brief() string {
+	text := "the members are " + v.names(isVoter)
+	switch {
+	case len(v.Members) == 0:
+		text = "the servers know of no members"
+	case v.Phase == learning || v.Phase == joint:
+		text += " and a change to " + v.names(isNext) + " is under way"
+	}
+	if m, found := v.find(v.Leader); found {
+		text += ", and " + node.Name(m.ID) + " leads"
+	}
+	return text
+}
+
+// plain is an error without the advice that only fits commands of the store.
+func (a *app) plain(err error) string {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	text, _, _ := strings.Cut(e.Message, "; the request may")
+	return text
+}
+
+// change asks for a change of the members and waits for its end.
+func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
+	if err := r.CheckChange(); err != nil {
+		return usagef("%v", err)
+	}
+	ctx := cmd.Context()
+	wait := changeTime
+	if cmd.Flags().Changed("timeout") {
+		wait = a.flags.timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	w := &waiter{app: a, change: r, trouble: make(map[uint64]string), refusals: make(map[uint64]string)}
+	answer, err := a.askLeader(ctx, r)
+	w.index, w.accepted = answer.Index, err == nil
+	if isUnknown(err) && w.begun(ctx) {
+		fmt.Fprintf(a.stderr, "the answer was lost, but the change is under way\n")
+	} else if err != nil {
+		return a.answer(answer, a.whatIs(ctx, err))
+	}
+	if noWait {
+		if a.flags.output != "json" {
+			fmt.Fprintf(a.stderr, "the change goes on by itself; see it with: %s\n", a.hintMembers())
+		}
+		return a.answer(answer, nil)
+	}
+	v, err := w.wait(ctx)
+	switch {
+	case err != nil:
+		return err
+	case a.flags.output == "json":
+		fmt.Fprintf(a.stdout, "%s\n", v.raw)
+	default:
+		fmt.Fprintf(a.stdout, "the members are %s\n", v.names(isVoter))
+	}
+	return nil
+}
+
+// begun reports whether a change of unknown outcome is under way, or done.
+func (w *waiter) begun(ctx context.Context) bool {
+	v, err := w.app.askMembers(context.WithoutCancel(ctx))
+	if err != nil {
+		return false
+	}
+	w.accepted = v.Committed
+	counts := isVoter
+	if v.Phase != stable {
+		counts = isNext
+	}
+	return v.agrees(w.change, counts)
+}
+
+// agrees reports whether a change leads to the servers that count.
+func (v view) agrees(r api.Request, counts func(viewed) bool) bool {
+	for _, add := range r.Add {
+		if m, found := v.find(add.ID); !found || !counts(m) || m.Address != add.Address {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(r.Remove, func(id uint64) bool {
+		m, found := v.find(id)
+		return found && counts(m)
+	})
+}
+
+// endError is an end that a person has to be told about in words of its own.
+type endError struct {
+	code    int
+	message string
+}
+
+func (e *endError) Error() string { return e.message }
+
+// waiter waits for the end of a change, and tells how far it is.
+type waiter struct {
+	app    *app
+	change api.Request
+
+	// index is the place of the change's first entry; 0 if its answer was lost.
+	index uint64
+
+	// accepted is true once an entry of the change is known to be committed:
+	// until then another leader may drop it.
+	accepted bool
+
+	// said is what was told last, and at when.
+	said string
+	at   time.Time
+
+	// leader is where the leader listens that was found last; "" for none.
+	leader string
+
+	// trouble is what is wrong with the new servers that say nothing, by their
+	// IDs, and probed when that was looked into.
+	trouble map[uint64]string
+	probed  time.Time
+
+	// refusals are why new servers would refuse the leader, by their IDs. Each is
+	// asked that once, for it leaves a line in its log.
+	refusals map[uint64]string
+
+	// silent is since when new servers have nothing of the log.
+	silent time.Time
+}
+
+// How often things are looked at while a change is under way.
+const (
+	// pollPause is the pause between two looks at the members.
+	pollPause = 100 * time.Millisecond
+
+	// tellPause is the shortest pause between two lines about one phase.
+	tellPause = time.Second
+
+	// probePause is how long a new server may say nothing before it is asked
+	// itself, and how often it is asked.
+	probePause = 500 * time.Millisecond
+)
+
+// wait returns how the members are when the change is done.
+func (w *waiter) wait(ctx context.Context) (view, error) {
+	phase := ""
+	for {
+		v, err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return v, w.leave(ctx, phase)
+		case (err != nil || !v.leads()) && !w.accepted:
+			w.tell("no leader answers at the moment; the next one may go on with the change, or not know of it")
+		case err != nil || !v.leads():
+			w.tell("no leader answers at the moment; the change goes on when there is one")
+		case v.Config < w.index:
+			// It leads no longer, and does not know it yet.
+		case v.Phase == stable && v.Committed && v.agrees(w.change, isVoter):
+			if m, _ := v.find(v.ID); m.Voter {
+				return v, nil
+			}
+			w.tell("done; the leader is no member any more and hands the lead on")
+		case v.Phase == stable && v.Committed:
+			end := "called off"
+			if !w.accepted {
+				end = "dropped by a new leader"
+			}
+			return v, refused(api.Refused, "the change was %s: the members are %s", end, v.names(isVoter))
+		default:
+			phase, w.accepted = v.Phase, w.accepted || v.Committed
+			w.tell(w.progress(ctx, v))
+		}
+		if !rest(ctx, pollPause) {
+			return v, w.leave(ctx, phase)
+		}
+	}
+}
+
+// look asks the leader who the members are, and only if that fails everybody:
+// a server that does not answer would cost each look a second.
+func (w *waiter) look(ctx context.Context) (view, error) {
+	if w.leader != "" {
+		if v, err := w.app.askView(ctx, w.leader); err == nil && v.leads() {
+			return v, nil
+		}
+	}
+	v, err := w.app.askMembers(ctx)
+	m, _ := v.find(v.ID)
+	w.leader = m.Address
+	return v, err
+}
+
+// leave says what it means that the wait ends before the change.
+func (w *waiter) leave(ctx context.Context, phase string) error {
+	why := "its time is over"
+	if errors.Is(ctx.Err(), context.Canceled) {
+		why = "interrupted"
+	}
+	what := "the change is accepted and goes on by itself"
+	if !w.accepted {
+		what = "the change is in the log of a server, and may yet be done or be dropped"
+	}
+	text := fmt.Sprintf("%s; %s; see it with: %s", why, what, w.app.hintMembers())
+	if phase != joint && w.accepted {
+		text += "; call it off with: " + w.app.clusterLine("cancel")
+	}
+	return &endError{code: exitUnknown, message: text}
+}
+
+// tell writes a line for people, unless it says nothing new or comes too soon
+// after one much like it.
+func (w *waiter) tell(text string) {
+	first, _, _ := strings.Cut(text, ":")
+	before, _, _ := strings.Cut(w.said, ":")
+	if text == "" || text == w.said || first == before && time.Since(w.at) < tellPause {
+		return
+	}
+	w.said, w.at = text, time.Now()
+	fmt.Fprintf(w.app.stderr, "%s\n", oneLine(text))
+}
+
+// progress says how far the change is.
+func (w *waiter) progress(ctx context.Context, v view) string {
+	if v.Phase == joint {
+		return fmt.Sprintf("the old and the new members decide together: %s and %s", v.names(isVoter), v.names(isNext))
+	}
+	var parts []string
+	var silent []viewed
+	for _, m := range v.Members {
+		switch {
+		case v.Phase != learning || !isLearner(m):
+		case m.Match == 0:
+			silent = append(silent, m)
+		default:
+			parts = append(parts, fmt.Sprintf("%s has %d of %d entries", node.Name(m.ID), m.Match, v.Last))
+		}
+	}
+	w.probe(ctx, v, silent)
+	for _, m := range silent {
+		if text := w.trouble[m.ID]; text != "" {
+			parts = append(parts, text)
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "the new servers get the log: " + strings.Join(parts, "; ")
+}
+
+// probe looks into why new servers have nothing of the log.
+func (w *waiter) probe(ctx context.Context, v view, silent []viewed) {
+	now := time.Now()
+	if len(silent) == 0 {
+		w.silent = time.Time{}
+		return
+	}
+	w.silent = cmp.Or(w.silent, now)
+	if now.Sub(w.silent) < probePause || now.Sub(w.probed) < probePause {
+		return
+	}
+	w.probed = now
+	for _, m := range silent {
+		w.trouble[m.ID] = w.diagnose(ctx, v, m)
+	}
+}
+
+// diagnose asks a new server itself, which has nothing of the log.
+func (w *waiter) diagnose(ctx context.Context, v view, m viewed) string {
+	name := node.Name(m.ID)
+	own, err := w.app.askView(ctx, m.Address)
+	var e *api.Error
+	switch {
+	case errors.As(err, &e) && e.Code == api.BadRequest:
+		return fmt.Sprintf("what runs at %s is no server of this stage: %s", m.Address, e.Message)
+	case err != nil:
+		return fmt.Sprintf("%s has not answered yet: is it running at %s? (%s)", name, m.Address, w.app.reason(err))
+	case own.ID != m.ID:
+		return fmt.Sprintf("at %s there is %s, not %s: cancel the change, and add the right address", m.Address, node.Name(own.ID), name)
+	case len(own.Members) > 0 && !own.shares(v, m.ID):
+		return fmt.Sprintf("%s at %s belongs to another cluster, whose members are %s: cancel the change", name, m.Address, own.names(isVoter))
+	case own.Leader == v.Leader:
+		return fmt.Sprintf("%s takes in a snapshot first", name)
+	}
+	why, known := w.refusals[m.ID]
+	if !known {
+		why = w.app.refusal(ctx, v, m)
+		w.refusals[m.ID] = why
+	}
+	if why != "" {
+		return fmt.Sprintf("%s runs at %s and refuses the leader: %s; cancel the change", name, m.Address, why)
+	}
+	return fmt.Sprintf("%s runs at %s and has none of the log yet", name, m.Address)
+}
+
+// refusal is why a server would refuse the leader as a peer; "" if it would
+// not, or if that cannot be found out from here.
+func (a *app) refusal(ctx context.Context, v view, m viewed) string {
+	file, found, err := a.clusterFile()
+	leader, known := v.find(v.Leader)
+	if err != nil || !found || !known || a.elsewhere() {
+		return ""
+	}
+	err = wire.Probe(ctx, wire.LinkOptions{To: m.ID, Address: m.Address,
+		Self:   wire.Identity{Cluster: file.Config.Cluster, Secret: file.Config.Secret, ID: leader.ID, Address: leader.Address},
+		Limits: wire.Limits{Dial: statusTime}})
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Message
+	case err != nil:
+		return err.Error()
+	}
+	return ""
+}
+
+// shares reports whether two views have a server in common besides one, at its
+// address.
+func (v view) shares(w view, besides uint64) bool {
+	return slices.ContainsFunc(v.Members, func(m viewed) bool {
+		other, found := w.find(m.ID)
+		return found && m.ID != besides && other.Address == m.Address
+	})
+}

@@ -1,0 +1,917 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// fake is a cluster of the last stage, without servers: it answers what they
+// would, and a test says how a change goes on. There are no sockets, so that the
+// pauses of a command cost nothing in a bubble of synctest.
+type fake struct {
+	mu sync.Mutex
+
+	leader    uint64
+	term      uint64
+	phase     string
+	voters    []uint64
+	next      []uint64
+	last      uint64
+	config    uint64
+	committed bool
+	match     map[uint64]uint64
+	removed   []uint64
+
+	// addresses are those of all servers there are, members or not.
+	addresses map[uint64]string
+
+	// dead are the servers that do not answer, still the one that takes a request
+	// and says nothing, other what stands at an address that is none of this
+	// cluster's.
+	dead  map[uint64]bool
+	still uint64
+	other map[string]view
+
+	// looks counts how often the leader was asked who the members are; look is
+	// called each time.
+	looks int
+	look  func(f *fake, n int)
+
+	// keeps is true while a leader that is no member goes on leading.
+	keeps bool
+
+	// refusesToGo is true while a transfer of the lead fails.
+	refusesToGo bool
+
+	// loses is an operation that is done and whose answer is lost, drops one that
+	// is lost before it is done.
+	loses string
+	drops string
+
+	// asked are the requests that the leader has taken.
+	asked []string
+}
+
+func address(id uint64) string { return fmt.Sprintf("127.0.0.1:%d", 7970+id) }
+
+// newFake is a cluster of n1, n2 and n3, led by n2.
+func newFake(t *testing.T) (*fake, Stage) {
+	t.Chdir(t.TempDir())
+	f := &fake{leader: 2, term: 3, phase: stable, voters: []uint64{1, 2, 3}, last: 500, config: 1, committed: true,
+		match: map[uint64]uint64{1: 500, 3: 499}, addresses: map[uint64]string{}, dead: map[uint64]bool{}, other: map[string]view{}}
+	for id := range uint64(5) {
+		f.addresses[id+1] = address(id + 1)
+	}
+	ops := commandsAndStatus()
+	ops[api.Members] = api.Op{}
+	ops[api.Change] = api.Op{May: api.Add | api.Remove}
+	ops[api.Cancel] = api.Op{}
+	ops[api.Transfer] = api.Op{Needs: api.To}
+	return f, Stage{Name: "97-members", About: "Members change.", Ops: ops, New: newForTest,
+		Dial:   func(endpoints []string) Client { return &fakeClient{f, endpoints} },
+		direct: func(_ context.Context, address string) (Client, error) { return &fakeClient{f, []string{address}}, nil }}
+}
+
+type fakeClient struct {
+	f         *fake
+	endpoints []string
+}
+
+func (c *fakeClient) Close() error { return nil }
+
+func (c *fakeClient) Do(ctx context.Context, r api.Request) (api.Response, error) {
+	if c.f.still != 0 && c.endpoints[0] == address(c.f.still) {
+		<-ctx.Done()
+		return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"}
+	}
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	at := c.endpoints[0]
+	if v, found := c.f.other[at]; found {
+		return api.Response{Data: encode(v)}, nil
+	}
+	for id, a := range c.f.addresses {
+		if a == at && !c.f.dead[id] {
+			a := c.f.do(id, r)
+			if a.Error != nil {
+				return a, a.Error
+			}
+			return a, nil
+		}
+	}
+	return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: "cannot reach a server at " + at + ": connection refused"}
+}
+
+func encode(v view) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (f *fake) do(id uint64, r api.Request) api.Response {
+	switch {
+	case r.Op == api.Members:
+		return api.Response{Data: encode(f.view(id))}
+	case r.Op == api.Status:
+		return api.Response{Data: f.status(id)}
+	case id != f.leader:
+		e := &api.Error{Code: api.NotLeader, Message: "another leads", Definite: true}
+		if f.leader != 0 {
+			e.Leader = f.addresses[f.leader]
+		}
+		return api.Failed(0, e)
+	}
+	f.asked = append(f.asked, string(r.AppendJSON(nil)))
+	var a api.Response
+	if r.Op != f.drops {
+		a = f.carryOut(r)
+	}
+	if r.Op == f.loses || r.Op == f.drops {
+		return api.Failed(0, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"})
+	}
+	return a
+}
+
+func (f *fake) carryOut(r api.Request) api.Response {
+	switch r.Op {
+	case api.Transfer:
+		if f.refusesToGo {
+			return api.Failed(0, &api.Error{Code: api.Unavailable, Message: "n3 did not answer in time, so n2 leads on", Definite: true})
+		}
+		f.leader, f.term = r.To, f.term+1
+	case api.Cancel:
+		f.settle(f.voters)
+	case api.Change:
+		if f.phase != stable {
+			return api.Failed(0, &api.Error{Code: api.Refused, Message: "a change is under way: to n1, n2, n3, n4", Definite: true})
+		}
+		f.last++
+		f.config, f.phase, f.next = f.last, learning, slices.Clone(f.voters)
+		for _, m := range r.Add {
+			f.next = append(f.next, m.ID)
+			f.addresses[m.ID] = m.Address
+		}
+		f.next = slices.DeleteFunc(f.next, func(id uint64) bool { return slices.Contains(r.Remove, id) })
+		return api.Response{Index: f.config}
+	}
+	return api.Response{}
+}
+
+// status is what a server says of itself.
+func (f *fake) status(id uint64) []byte {
+	role := "follower"
+	if id == f.leader {
+		role = "leader"
+	}
+	fields := map[string]any{"id": id, "role": role, "term": f.term, "phase": f.phase, "voters": f.voters}
+	if f.phase != stable {
+		fields["next"] = f.next
+	}
+	switch {
+	case slices.Contains(f.removed, id):
+		fields["removed"] = true
+	case !slices.Contains(f.voters, id) && !slices.Contains(f.next, id):
+		fields["voters"] = []uint64{}
+	}
+	b, err := json.Marshal(fields)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// settle ends a change. A leader that is no member then hands the lead on.
+func (f *fake) settle(voters []uint64) {
+	f.last++
+	if f.leader != 0 && !slices.Contains(voters, f.leader) && !f.keeps {
+		f.leader, f.term = voters[0], f.term+1
+	}
+	f.config, f.phase, f.voters, f.next = f.last, stable, voters, nil
+}
+
+func (f *fake) view(id uint64) view {
+	v := view{ID: id, Role: "follower", Term: f.term, Leader: f.leader, Last: f.last, Config: f.config, Committed: f.committed, Phase: f.phase}
+	if id == f.leader {
+		v.Role = "leader"
+		f.looks++
+		if f.look != nil {
+			f.look(f, f.looks)
+			v.Leader, v.Last, v.Config, v.Phase, v.Committed = f.leader, f.last, f.config, f.phase, f.committed
+		}
+	}
+	if !slices.Contains(f.voters, id) && !slices.Contains(f.next, id) && id != f.leader {
+		v.Leader, v.Config = 0, 0
+		return v
+	}
+	for _, m := range slices.Sorted(slices.Values(slices.Compact(slices.Sorted(slices.Values(slices.Concat(f.voters, f.next)))))) {
+		w := viewed{ID: m, Address: f.addresses[m], Voter: slices.Contains(f.voters, m), Next: slices.Contains(f.next, m)}
+		if id == f.leader {
+			w.Match = f.match[m]
+		}
+		v.Members = append(v.Members, w)
+	}
+	return v
+}
+
+// goesOn is a change that takes its steps with each look.
+func goesOn(f *fake, n int) {
+	switch {
+	case n == 3:
+		f.match[4] = 118
+	case n == 6:
+		f.match[4], f.phase, f.config = 501, joint, 502
+	case n == 9:
+		f.settle(f.next)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	f, s := newFake(t)
+	got := run(t, s, "members")
+	require.Equal(t, result{0, strings.Join([]string{
+		`SERVER  ADDRESS         ROLE      VOTES  LOG`,
+		`n1      127.0.0.1:7971  follower  yes    all 500 entries`,
+		`n2      127.0.0.1:7972  leader    yes    all 500 entries`,
+		`n3      127.0.0.1:7973  follower  yes    499 of 500 entries`,
+		`No change is under way.`, ``}, "\n"), ""}, got)
+
+	f.phase, f.next, f.config, f.committed = learning, []uint64{2, 3, 4}, 500, false
+	f.match[4] = 12
+	require.Equal(t, strings.Join([]string{
+		`SERVER  ADDRESS         ROLE      VOTES                          LOG`,
+		`n1      127.0.0.1:7971  follower  yes, until the change is done  all 500 entries`,
+		`n2      127.0.0.1:7972  leader    yes                            all 500 entries`,
+		`n3      127.0.0.1:7973  follower  yes                            499 of 500 entries`,
+		`n4      127.0.0.1:7974  learner   not until it has caught up     12 of 500 entries`,
+		`A change to n2, n3, n4 is under way: n4 gets the log, and votes once it has caught up; call it off with: ` +
+			s.program(t) + ` cancel; entry 500, which says so, is not committed yet.`, ``}, "\n"), run(t, s, "members").out)
+
+	f.phase, f.committed = joint, true
+	got = run(t, s, "members")
+	require.Contains(t, got.out, "n1      127.0.0.1:7971  follower  yes, among the old members only  all")
+	require.Contains(t, got.out, "n4      127.0.0.1:7974  follower  yes, among the new members only  12 of 500")
+	require.Contains(t, got.out, "\nA change is under way: each decision needs a majority of n1, n2, n3 and one of n2, n3, n4.\n")
+
+	delete(f.match, 3)
+	require.Contains(t, run(t, s, "members").out, "n3      127.0.0.1:7973  follower  yes                              not heard of yet\n")
+	require.Equal(t, string(encode(f.view(2)))+"\n", run(t, s, "members", "-o", "json").out)
+}
+
+func (s Stage) program(t *testing.T) string { return (&app{stage: s}).program() }
+
+// Without a leader others tell what they know; a server that nobody added knows
+// of nobody.
+func TestMembersWithoutALeader(t *testing.T) {
+	f, s := newFake(t)
+	f.dead[2] = true
+	got := run(t, s, "members")
+	require.Contains(t, got.out, "n1      127.0.0.1:7971  follower  yes    -\n")
+	require.Regexp(t, `^no leader answers; this is how n[13] sees it\n$`, got.errors)
+	got = run(t, s, "members", "--endpoints", address(5))
+	require.Equal(t, "n5 knows of no members: it was not added to a cluster yet\n", got.out)
+	for id := range uint64(5) {
+		f.dead[id+1] = true
+	}
+	got = run(t, s, "members")
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "cannot reach a server at 127.0.0.1:797")
+}
+
+// Servers that take the question and say nothing, such as paused ones, leave
+// nothing in doubt: members changes nothing.
+func TestMembersOfServersThatSayNothing(t *testing.T) {
+	_, s := newFake(t)
+	s.direct = func(context.Context, string) (Client, error) { return silent{}, nil }
+	got := run(t, s, "members")
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "error: no answer in time; nothing was changed, since members only reads (unavailable); ")
+}
+
+// silent loses every answer.
+type silent struct{}
+
+func (silent) Close() error { return nil }
+func (silent) Do(context.Context, api.Request) (api.Response, error) {
+	return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"}
+}
+
+// One address is enough to find the leader, through those that servers name.
+func TestMembersAreFoundThroughOthers(t *testing.T) {
+	f, s := newFake(t)
+	f.addresses[2] = "127.0.0.1:9002"
+	got := run(t, s, "members", "--endpoints", address(3))
+	require.Contains(t, got.out, "n2      127.0.0.1:9002  leader")
+}
+
+func TestAdd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = goesOn
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, 0, got.code, got.errors)
+		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
+		require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}]}`}, f.asked)
+		require.Equal(t, "the new servers get the log: n4 has 118 of 501 entries\n"+
+			"the old and the new members decide together: n1, n2, n3 and n1, n2, n3, n4\n", got.errors)
+	})
+}
+
+func TestChangeAsJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = goesOn
+		got := run(t, s, "change", "--add", "n4="+address(4), "--remove", "1,leader", "-o", "json")
+		require.Equal(t, 0, got.code, got.errors)
+		var v view
+		require.NoError(t, json.Unmarshal([]byte(got.out), &v))
+		require.Equal(t, "n3, n4", v.names(isVoter))
+		require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}],"remove":[1,2]}`}, f.asked)
+	})
+}
+
+func TestRemoveAndCancelAndTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = func(f *fake, n int) {
+			if n == 2 {
+				f.settle(f.next)
+			}
+		}
+		got := run(t, s, "remove", "n1", "3")
+		require.Equal(t, result{0, "the members are n2\n", ""}, got)
+
+		f.voters, f.phase, f.next = []uint64{1, 2, 3}, learning, []uint64{1, 2, 3, 4}
+		require.Equal(t, result{0, "the members stay n1, n2, n3\n", ""}, run(t, s, "cancel"))
+		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "n3"))
+		require.Equal(t, result{0, `{"ok":true}` + "\n", ""}, run(t, s, "transfer", "1", "-o", "json"))
+		require.Equal(t, []string{`{"op":"change","remove":[1,3]}`, `{"op":"cancel"}`, `{"op":"transfer","to":3}`, `{"op":"transfer","to":1}`}, f.asked)
+	})
+}
+
+// What the leader refuses is an exit code of 1, with its reason.
+func TestChangeIsRefused(t *testing.T) {
+	f, s := newFake(t)
+	f.phase, f.next = learning, []uint64{1, 2, 3, 4}
+	got := run(t, s, "add", "5="+address(5))
+	require.Equal(t, result{exitRefused, "", "error: a change is under way: to n1, n2, n3, n4 (refused)\n"}, got)
+	got = run(t, s, "add", "5="+address(5), "-o", "json")
+	require.Equal(t, `{"ok":false,"error":{"code":"refused","message":"a change is under way: to n1, n2, n3, n4","definite":true}}`+"\n", got.out)
+}
+
+// A change that is called off while somebody waits for it has not happened.
+func TestChangeIsCalledOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = func(f *fake, n int) {
+			if n == 4 {
+				f.settle(f.voters)
+			}
+		}
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, exitRefused, got.code)
+		require.Contains(t, got.errors, "error: the change was called off: the members are n1, n2, n3 (refused)\n")
+	})
+}
+
+func TestNoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		got := run(t, s, "add", "4="+address(4), "--no-wait")
+		require.Equal(t, result{0, "ok\n", "the change goes on by itself; see it with: " + s.program(t) + " members\n"}, got)
+		f.settle([]uint64{1, 2, 3})
+		require.Equal(t, result{0, `{"ok":true,"index":503}` + "\n", ""}, run(t, s, "add", "4="+address(4), "--no-wait", "-o", "json"))
+	})
+}
+
+// A wait that ends before the change says that the change goes on.
+func TestTheWaitIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.match[4] = 1
+		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Equal(t, exitUnknown, got.code)
+		require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself; see it with: "+s.program(t)+
+			" members; call it off with: "+s.program(t)+" cancel\n")
+		require.Len(t, f.asked, 1)
+
+		f, s = newFake(t)
+		f.match[4] = 1
+		b := start(t, s, "add", "4="+address(4))
+		b.shows("n4 has 1 of 501")
+		require.Equal(t, exitUnknown, b.stop())
+		require.Contains(t, b.errors.String(), "error: interrupted; the change is accepted and goes on by itself; see it with")
+
+		f, s = newFake(t)
+		f.look = func(f *fake, n int) {
+			if f.phase == learning {
+				f.phase = joint
+			}
+		}
+		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Equal(t, exitUnknown, got.code)
+		require.NotContains(t, got.errors, "cancel", "it is too late for that")
+	})
+}
+
+// The leader is gone while the change is under way; the next one finishes it.
+func TestLeaderDiesDuringAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.match[4] = 7
+		var once sync.Once
+		f.look = func(f *fake, n int) {
+			switch {
+			case f.leader == 2 && n > 2:
+				f.leader = 0
+				once.Do(func() {
+					time.AfterFunc(300*time.Millisecond, func() {
+						f.mu.Lock()
+						defer f.mu.Unlock()
+						f.dead[2], f.leader = true, 3
+					})
+				})
+			case f.leader == 3 && n > 5 && f.phase == learning:
+				f.settle(f.next)
+			}
+		}
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, 0, got.code, got.errors)
+		require.Contains(t, got.errors, "no leader answers at the moment; the change goes on when there is one\n")
+		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
+	})
+}
+
+// Whoever waits learns what is wrong with a new server.
+func TestNewServerThatSaysNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		is   func(f *fake)
+		want string
+	}{
+		"it does not run": {func(f *fake) { f.dead[4] = true },
+			"n4 has not answered yet: is it running at 127.0.0.1:7974? (connection refused)"},
+		"another server": {func(f *fake) { f.other[address(4)] = view{ID: 5} },
+			"at 127.0.0.1:7974 there is n5, not n4: cancel the change, and add the right address"},
+		"another cluster": {func(f *fake) {
+			f.other[address(4)] = view{ID: 4, Members: []viewed{{ID: 1, Address: "127.0.0.1:1", Voter: true}, {ID: 4, Address: address(4), Voter: true}}}
+		}, "n4 at 127.0.0.1:7974 belongs to another cluster, whose members are n1, n4: cancel the change"},
+		"a snapshot": {func(f *fake) { f.other[address(4)] = view{ID: 4, Leader: 2} }, "n4 takes in a snapshot first"},
+		"it is silent": {func(f *fake) { f.other[address(4)] = view{ID: 4} },
+			"n4 runs at 127.0.0.1:7974 and has none of the log yet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, s := newFake(t)
+				c.is(f)
+				got := run(t, s, "add", "4="+address(4), "--timeout", "800ms")
+				require.Equal(t, exitUnknown, got.code)
+				require.Contains(t, got.errors, "the new servers get the log: "+c.want+"\n")
+			})
+		})
+	}
+}
+
+// A new server that was made for another cluster refuses the leader. The command
+// finds that out, for neither of them tells.
+func TestNewServerOfAnotherCluster(t *testing.T) {
+	f, s := newFake(t)
+	folder, err := cluster.Open(cluster.OpenOptions{Stage: "97-members", Servers: 3, Dir: ".raftsteps/97-members", BasePort: 7970, Needs: cluster.Needs{Changes: true}})
+	require.NoError(t, err)
+	require.NoError(t, folder.Close())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	south := wire.Server{Ops: s.Ops, Peers: &wire.Peers{Self: wire.Identity{Cluster: "south", Secret: "secret", ID: 4}}}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- south.Serve(ctx, ln) }()
+	at := ln.Addr().String()
+	f.other[at] = view{ID: 4}
+	got := run(t, s, "add", "4="+at, "--timeout", "900ms")
+	require.Equal(t, exitUnknown, got.code)
+	require.Contains(t, got.errors, "n4 runs at "+at+" and refuses the leader: n2 belongs to cluster \""+folder.File.Config.Cluster+
+		"\", this server to cluster \"south\"; cancel the change\n")
+	stop()
+	require.NoError(t, <-done)
+}
+
+// A leader that could not hand the lead on has taken no writes while it tried. It
+// is not asked to try again and again.
+func TestATransferIsTriedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.refusesToGo = true
+		got := run(t, s, "transfer", "3")
+		require.Equal(t, exitUnavailable, got.code)
+		require.Contains(t, got.errors, "error: n3 did not answer in time, so n2 leads on (unavailable); ")
+		require.Len(t, f.asked, 1)
+	})
+}
+
+// A server that stands still, and is the first of those that one asks, is no
+// reason to wait: it may be the very one that is to go.
+func TestAServerThatStandsStillHoldsNoChangeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.still, f.look = 1, func(f *fake, n int) {
+			if f.phase == learning {
+				f.settle(f.next)
+			}
+		}
+		began := time.Now()
+		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "3"))
+		require.Equal(t, result{0, "the members are n2, n3\n", ""}, run(t, s, "remove", "1"))
+		require.Less(t, time.Since(began), 5*time.Second)
+	})
+}
+
+// Of a change that is in a log and not committed nobody knows what becomes.
+func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.loses, f.committed = api.Change, false
+		f.look = func(f *fake, n int) {
+			if n == 3 {
+				f.leader = 0
+			}
+		}
+		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Equal(t, exitUnknown, got.code)
+		require.Equal(t, "the answer was lost, but the change is under way\n"+
+			"no leader answers at the moment; the next one may go on with the change, or not know of it\n"+
+			"error: its time is over; the change is in the log of a server, and may yet be done or be dropped; see it with: "+s.program(t)+" members\n", got.errors)
+
+		f, s = newFake(t)
+		f.loses, f.committed = api.Change, false
+		f.look = func(f *fake, n int) {
+			if n == 3 {
+				f.settle(f.voters)
+				f.leader, f.committed = 3, true
+			}
+		}
+		got = run(t, s, "add", "4="+address(4))
+		require.Equal(t, exitRefused, got.code)
+		require.Contains(t, got.errors, "error: the change was dropped by a new leader: the members are n1, n2, n3 (refused)\n")
+
+		f, s = newFake(t)
+		f.loses, f.match[4] = api.Change, 1
+		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
+		require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself")
+	})
+}
+
+// If the answer is lost, the members say what is.
+func TestAnswerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.loses, f.look = api.Change, goesOn
+		got := run(t, s, "add", "4="+address(4))
+		require.Equal(t, 0, got.code)
+		require.Contains(t, got.errors, "the answer was lost, but the change is under way\n")
+		require.Len(t, f.asked, 1, "what may have been done is not sent again")
+
+		f, s = newFake(t)
+		f.drops = api.Change
+		got = run(t, s, "add", "4="+address(4))
+		require.Equal(t, exitUnknown, got.code)
+		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+		require.Len(t, f.asked, 1)
+
+		f, s = newFake(t)
+		f.loses = api.Transfer
+		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "3"))
+
+		f, s = newFake(t)
+		f.loses = api.Cancel
+		got = run(t, s, "cancel")
+		require.Equal(t, exitUnknown, got.code)
+		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+	})
+}
+
+func TestChangeUsage(t *testing.T) {
+	f, s := newFake(t)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"add"}, "add takes SERVER=ADDRESS..., and got 0"},
+		{[]string{"add", "x=127.0.0.1:1"}, `"x=127.0.0.1:1" is no server to add; write number=address, such as 4=127.0.0.1:7074`},
+		{[]string{"add", "0=127.0.0.1:1"}, `"0=127.0.0.1:1" is no server to add`},
+		{[]string{"add", "4=7074"}, `4=7074: "7074" is not host:port`},
+		{[]string{"add", "4"}, "where does n4 listen? write 4=HOST:PORT; or start it first with: " + s.program(t) + " start 4"},
+		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is to be added twice"},
+		{[]string{"remove"}, "remove takes SERVER..., and got 0"},
+		{[]string{"remove", "x"}, `"x" is no server`},
+		{[]string{"remove", "1,all"}, `a cluster without members is none: name the servers to remove`},
+		{[]string{"change"}, "change needs --add or --remove; see"},
+		{[]string{"change", "--add", "4=h:4", "--remove", "4"}, "n4 is both to be added and to be removed"},
+		{[]string{"transfer"}, "transfer takes SERVER, and got 0"},
+		{[]string{"transfer", "all"}, `"all" is no server; a server is a number (2 or n2)`},
+		{[]string{"transfer", "9999999999999999"}, `the numbers go from 1 to 2^53`},
+		{[]string{"start", "x"}, `"x" is no server`},
+		{[]string{"start", "4", "here"}, `"here" is not host:port`},
+	} {
+		got := run(t, s, c.args...)
+		require.Equal(t, exitUsage, got.code, "%v: %s", c.args, got.errors)
+		require.Contains(t, got.errors, c.want)
+	}
+	require.Empty(t, f.asked)
+	got := run(t, s, "start", "4")
+	require.Equal(t, exitUnavailable, got.code)
+	require.Contains(t, got.errors, "no cluster is running on .raftsteps/97-members; start one with: ")
+}
+
+// A server that start has started can be added by its number alone.
+func TestAddAJoiner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.look = goesOn
+		folder, err := cluster.Open(cluster.OpenOptions{Stage: "97-members", Servers: 3, Dir: ".raftsteps/97-members", BasePort: 7970, Needs: cluster.Needs{Changes: true}})
+		require.NoError(t, err)
+		require.NoError(t, folder.Join(node.Member{ID: 4, Address: address(4)}))
+		require.NoError(t, folder.Close())
+		got := run(t, s, "add", "5")
+		require.Equal(t, exitUsage, got.code)
+		require.Contains(t, got.errors, "where does n5 listen? write 5=ADDRESS, such as 5=127.0.0.1:7975; or start it first with: "+s.program(t)+" start 5")
+		got = run(t, s, "add", "1")
+		require.Equal(t, exitRefused, got.code, "start would refuse it")
+		require.Contains(t, got.errors, "n1 is one of the first members of this cluster; a new server has a number that no server has had; to take n1 back, with the disk that it had, write 1=127.0.0.1:7971")
+		require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
+		got = run(t, s, "__complete", "add", "")
+		require.True(t, strings.HasPrefix(got.out, "4=127.0.0.1:7974\n"), got.out)
+	})
+}
+
+// A stage whose members are fixed has none of this, nor its status the columns.
+func TestFixedMembers(t *testing.T) {
+	for _, s := range []Stage{stages["92-cluster"], stages["95-elect"]} {
+		t.Chdir(t.TempDir())
+		help := run(t, s, "--help").out
+		for _, word := range []string{"members", "start", "add", "remove", "change", "cancel", "transfer"} {
+			require.NotRegexp(t, `(?m)^  `+word+` `, help)
+			require.Contains(t, run(t, s, word, "4").errors, fmt.Sprintf("there is no command %q", word))
+		}
+		require.NotContains(t, run(t, s, "node", "--help").out, "--address")
+	}
+	require.NotContains(t, run(t, stages["95-elect"], "help", "exit-codes").out, "members")
+	_, s := newFake(t)
+	require.Contains(t, run(t, s, "help", "exit-codes").out, "After a 6 of add, remove, change,\ncancel or transfer, look at members")
+	help := run(t, s, "--help").out
+	require.Contains(t, help, "Change the members:\n  members ")
+	require.Contains(t, run(t, s, "node", "--help").out, "--address")
+}
+
+// The table of status says who has no vote, without a column more, and a line
+// what becomes of the members.
+func TestStatusWithMembers(t *testing.T) {
+	f, s := newFake(t)
+	f.phase, f.next, f.voters, f.removed = learning, []uint64{2, 4}, []uint64{2, 3}, []uint64{1}
+	require.Equal(t, strings.Join([]string{
+		`SERVER  ADDRESS         ROLE      TERM  REACHABLE`,
+		`n1      127.0.0.1:7971  removed   3     yes`,
+		`n2      127.0.0.1:7972  leader    3     yes`,
+		`n3      127.0.0.1:7973  follower  3     yes`,
+		`n4      127.0.0.1:7974  learner   3     yes`,
+		`n5      127.0.0.1:7975  new       3     yes`,
+		`A change of the members to n2, n4 is under way (learning); see it with: ` + s.program(t) + ` members`, ``}, "\n"), run(t, s, "status").out)
+	f.phase = joint
+	require.Contains(t, run(t, s, "status").out, `n4      127.0.0.1:7974  follower  3     yes`)
+	f.settle([]uint64{2, 4})
+	got := run(t, s, "status")
+	require.NotContains(t, got.out, "A change")
+	require.Contains(t, got.out, `n4      127.0.0.1:7974  follower  3     yes`)
+	require.Contains(t, got.out, `n1      127.0.0.1:7971  removed   3     yes`)
+	require.Contains(t, run(t, s, "status", "-o", "json").out, `"phase":"stable"`)
+	f.dead[f.leader] = true
+	got = run(t, s, "status")
+	require.Contains(t, got.out, `n1      127.0.0.1:7971  removed   3     yes`)
+	require.Contains(t, got.out, `n4      127.0.0.1:7974  follower  3     yes`)
+	require.Contains(t, got.out, `n5      127.0.0.1:7975  new       3     yes`)
+}
+
+// "leader" waits a little while the servers elect one.
+func TestLeaderIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.leader = 0
+		time.AfterFunc(200*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.leader = 3
+		})
+		f.look = func(f *fake, n int) {
+			if f.phase == learning {
+				f.settle(f.next)
+			}
+		}
+		got := run(t, s, "remove", "leader")
+		require.Equal(t, result{0, "the members are n1, n2\n", ""}, got)
+		f.leader = 0
+		got = run(t, s, "remove", "leader", "--timeout", "100ms")
+		require.Equal(t, exitUnavailable, got.code)
+		require.Contains(t, got.errors, "no server says that it leads")
+	})
+}
+
+// Who can bring a majority back is a member; a server that was removed is not.
+func TestMissingVoters(t *testing.T) {
+	states := make(map[string]cluster.Server)
+	for id := range uint64(5) {
+		states[address(id+1)] = cluster.Server{ID: id + 1, State: cluster.Running}
+	}
+	kill := func(id uint64) { states[address(id)] = cluster.Server{ID: id, State: cluster.Killed} }
+	var v view
+	for id := uint64(2); id <= 5; id++ {
+		v.Members = append(v.Members, viewed{ID: id, Address: address(id), Voter: id < 5, Next: id == 5})
+	}
+	kill(1)
+	kill(5)
+	require.Empty(t, v.missing(states), "one is no member, and one does not vote")
+	kill(4)
+	require.Empty(t, v.missing(states), "two of three run")
+	kill(3)
+	require.Equal(t, []cluster.Server{{ID: 3, State: cluster.Killed}, {ID: 4, State: cluster.Killed}}, v.missing(states))
+	require.Empty(t, view{}.missing(states))
+}
+
+func TestServersThatComeBack(t *testing.T) {
+	a := &app{inShell: true}
+	killed := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Killed} }
+	paused := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Paused} }
+	require.Equal(t, "n3 does not run (killed); bring it back with: restart 3", a.comeBack(killed(3)))
+	require.Equal(t, "n3, n5 do not run; bring them back with: restart 3 5", a.comeBack(killed(3), killed(5)))
+	require.Equal(t, "n3 is paused; let it go on with: resume 3", a.comeBack(paused(3)))
+	require.Equal(t, "n5 does not run (killed); bring it back with: restart 5; n3, n4 are paused; let them go on with: resume 3 4",
+		a.comeBack(paused(3), paused(4), killed(5)))
+}
+
+// A leader that has removed itself is not to be stopped before it has handed
+// the lead on, so the command waits for that.
+func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.keeps = true
+		f.look = func(f *fake, n int) {
+			switch {
+			case n == 2:
+				f.settle(f.next)
+			case n == 6:
+				f.leader = 3
+			}
+		}
+		got := run(t, s, "remove", "2")
+		require.Equal(t, result{0, "the members are n1, n3\n", "done; the leader is no member any more and hands the lead on\n"}, got)
+		require.GreaterOrEqual(t, f.looks, 7)
+	})
+}
+
+// node runs a server that the configuration does not name, given an address.
+func TestNodeWithAnAddress(t *testing.T) {
+	_, s := newFake(t)
+	file, err := cluster.New(s.Name, 3, 7970, 0)
+	require.NoError(t, err)
+	require.NoError(t, file.Save("our.json"))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--id", "9"}, "--id 9: our.json has no such server; the servers are n1 (127.0.0.1:7971), n2 (127.0.0.1:7972), " +
+			"n3 (127.0.0.1:7973); a new one needs --address, where it shall listen"},
+		{[]string{"--id", "9", "--address", "7979"}, `--address: "7979" is not host:port`},
+		{[]string{"--id", "9", "--address", "0.0.0.0:7979"}, `--address: nobody can reach a server at "0.0.0.0:7979"`},
+		{[]string{"--id", "9", "--address", "127.0.0.1:7979", "--listen", "7979"}, `--listen: "7979" is not host:port`},
+		{[]string{"--id", "3", "--address", "127.0.0.1:7979"}, "--address: our.json has n3 at 127.0.0.1:7973; leave --address out, " +
+			"or give a new server a number that no server has had"},
+	} {
+		got := run(t, s, append([]string{"node", "--config", "our.json"}, c.args...)...)
+		require.Equal(t, exitUsage, got.code, got.errors)
+		require.Contains(t, got.errors, c.want)
+	}
+	free := freeAddress(t)
+	b := start(t, s, "node", "--config", "our.json", "--id", "9", "--address", free)
+	b.shows("n9: listening address=" + free)
+	require.Zero(t, b.stop())
+
+	// It takes the place of a machine that is gone.
+	file.Config.Members[2].Address = free
+	require.NoError(t, file.Save("our.json"))
+	b = start(t, s, "node", "--config", "our.json", "--id", "9", "--address", free)
+	b.shows("n9: listening address=" + free)
+	require.Zero(t, b.stop())
+
+	b = start(t, s, "node", "--config", "our.json", "--id", "9", "--address", "192.0.2.9:7979", "--listen", free)
+	b.shows("n9: listening address=" + free)
+	require.Zero(t, b.stop())
+
+	file.Config.Joiners = []node.Member{{ID: 4, Address: freeAddress(t)}}
+	require.NoError(t, file.Save("our.json"))
+	b = start(t, s, "node", "--config", "our.json", "--id", "4")
+	b.shows("n4: listening address=" + file.Config.Joiners[0].Address)
+	require.Zero(t, b.stop())
+}
+
+// What a server that was just started is to the cluster decides what is advised.
+func TestWhatToDoAfterStart(t *testing.T) {
+	f, s := newFake(t)
+	advice := func(id uint64) string {
+		a := &app{stage: s, inShell: true, flags: flags{timeout: time.Minute, basePort: 7970, data: (&app{stage: s}).defaultData()}}
+		text := a.afterStart(t.Context(), id, address(id))
+		require.Contains(t, text, fmt.Sprintf("n%d listens on %s", id, address(id)))
+		return strings.TrimPrefix(text, fmt.Sprintf("n%d listens on %s", id, address(id)))
+	}
+	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5))
+	require.Equal(t, " and is a member already; see it with: members", advice(3))
+
+	f.phase, f.next = learning, []uint64{1, 2, 5}
+	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
+	require.Equal(t, " and is a member already; see it with: members", advice(3))
+	require.Equal(t, " and is no member yet; another change is under way: when members says that it is done, make it one with: add 4=127.0.0.1:7974", advice(4))
+	f.addresses[5] = "127.0.0.1:9"
+	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; call that off with: cancel; and add it where it is: add 5=127.0.0.1:7975", advice(5))
+	f.phase = joint
+	require.Equal(t, ", but the members know n5 at 127.0.0.1:9; see it with: members", advice(5))
+	f.addresses[5] = address(5)
+	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
+
+	f.dead = map[uint64]bool{1: true, 2: true, 3: true, 4: true, 5: true}
+	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "nobody says more")
+}
+
+// hangs never answers, and waits for the end of its context.
+type hangs struct{}
+
+func (hangs) Close() error { return nil }
+func (hangs) Do(ctx context.Context, _ api.Request) (api.Response, error) {
+	<-ctx.Done()
+	return api.Response{}, &api.Error{Code: api.Unavailable, Message: "no answer in time", Definite: true}
+}
+
+// A server that stands still holds nobody up for long, and who does answer is
+// heard.
+func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newFake(t)
+		f.phase, f.next = learning, []uint64{1, 2, 5}
+		answers, direct := true, s.direct
+		s.direct = func(ctx context.Context, at string) (Client, error) {
+			if answers && at == address(2) {
+				return direct(ctx, at)
+			}
+			return hangs{}, nil
+		}
+		a := &app{stage: s, flags: flags{timeout: time.Minute, basePort: 7970, data: (&app{stage: s}).defaultData()}}
+		began := time.Now()
+		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "is under way")
+		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
+		answers, began = false, time.Now()
+		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "make it one with")
+		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
+	})
+}
+
+// start starts a server beside those that run, and says what to do next; it is
+// one of the servers from then on, also when the cluster is run again.
+func TestStartAServer(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := stages["98-changes"]
+	t.Setenv(stageVariable, s.Name)
+	t.Setenv(basePortVariable, "")
+	file, err := cluster.New(s.Name, 1, 7980, 0)
+	require.NoError(t, err)
+	file.Config.Members[0].Address = freeAddress(t)
+	require.NoError(t, file.Save("our.json"))
+	b := start(t, s, "cluster", "--config", "our.json", "--data", "data")
+	b.shows("Try it in another terminal")
+	require.Contains(t, b.out.String(), " start 2 --data data\n")
+	free := freeAddress(t)
+	got := run(t, s, "start", "n2", free, "--data", "data")
+	require.Equal(t, result{0, "n2 running\n", fmt.Sprintf("n2 listens on %s and is no member yet; make it one with: %s add 2=%[1]s --data data\n",
+		free, s.program(t))}, got)
+	require.Contains(t, run(t, s, "status", "--data", "data").out, "n2      "+free)
+	require.Equal(t, "n1 running, cut off from n2\nn2 running, cut off from n1\n", run(t, s, "cut", "2", "1", "--data", "data").out)
+	require.Equal(t, "n2 killed, cut off from n1\n", run(t, s, "kill", "n2", "--data", "data").out)
+	got = run(t, s, "start", "2", freeAddress(t), "--data", "data")
+	require.Equal(t, exitRefused, got.code)
+	require.Contains(t, got.errors, "there is a server n2 already, at "+free)
+	require.Zero(t, b.stop())
+
+	b = start(t, s, "cluster", "--data", "data")
+	b.shows("goes on: 2 servers on " + file.Config.Members[0].Address + " to " + free)
+	require.Zero(t, b.stop())
+}

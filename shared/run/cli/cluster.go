@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// settleTime is how long the servers are silent before a person is told what to
+// do, so that the first lines of their logs do not wash it away.
+const settleTime = 200 * time.Millisecond
+
+func (a *app) clusterCommand() *cobra.Command {
+	var o cluster.OpenOptions
+	cmd := &cobra.Command{
+		Use: "cluster", Short: "Run a cluster of real processes on this machine", GroupID: groupServers,
+		Long: `Runs the servers of a cluster, each as a process of its own, and shows what they say behind their names. ^C stops them
+all in order, a second ^C at once. A server that dies stays dead until somebody restarts it.
+
+A second run goes on with the cluster in the data folder; --fresh throws it away and makes a new one.`,
+		Args: a.takes(0, 0),
+	}
+	cmd.Flags().IntVarP(&o.Servers, "servers", "n", 0, "how many servers a new cluster has (default 5)")
+	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is made if it is missing)")
+	cmd.Flags().BoolVar(&o.Fresh, "fresh", false, "throw away what is in the data folder, and start over")
+	if a.stage.Compacts {
+		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "how far the journal of a new cluster's servers may grow before they compact it (default 16 MiB)")
+	}
+	cmd.Flags().StringVar(&a.traceFile, "trace", "", "let each server add all its events to this file with its name at the end, such as FILE.n1")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("servers") && o.Servers < 1 {
+			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
+		}
+		if cmd.Flags().Changed("compact-bytes") && (o.CompactBytes < cluster.MinCompact || o.CompactBytes > cluster.MaxCompact) {
+			return usagef("--compact-bytes is %d; it must be from %d to %d", o.CompactBytes, cluster.MinCompact, int64(cluster.MaxCompact))
+		}
+		o.Stage, o.Needs = a.stage.Name, a.needs()
+		o.BasePort, o.PortGiven = a.flags.basePort, a.flags.portGiven
+		if err := a.placeData(cmd, &o); err != nil {
+			return err
+		}
+		return a.runCluster(cmd, o)
+	}
+	return cmd
+}
+
+// needs are what the stage needs of a cluster.json.
+func (a *app) needs() cluster.Needs {
+	_, changes := a.stage.Ops[api.Change]
+	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes, HTTP: a.stage.HTTP}
+}
+
+// placeData decides which data folder a cluster has: the one of --data, else
+// the one that its configuration names, else the stage's own.
+func (a *app) placeData(cmd *cobra.Command, o *cluster.OpenOptions) error {
+	if o.Config != "" && !cmd.Flags().Changed("data") {
+		file, err := cluster.Load(o.Config)
+		if err != nil {
+			return err
+		}
+		if file.DataDir != "" {
+			a.flags.data = file.Data(o.Config)
+		}
+	}
+	o.Dir = a.flags.data
+	return nil
+}
+
+func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
+	folder, err := cluster.Open(o)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	for _, path := range []string{o.Config, folder.ConfigPath()} {
+		if text := cluster.Exposed(path); path != "" && text != "" {
+			fmt.Fprintf(a.stderr, "warning: %s\n", text)
+		}
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("this program's own file: %w", err)
+	}
+	settle := time.Duration(0)
+	if isTerminal(a.stdout) {
+		settle = settleTime
+	}
+	return cluster.Run(cmd.Context(), cluster.Options{
+		Settle:  settle,
+		Folder:  folder,
+		Changes: a.needs().Changes,
+		Command: a.nodeProcess(executable, folder.ConfigPath()),
+		Program: a.program(),
+		Flags:   a.dataFlag(),
+		Out:     a.stdout,
+		Color:   wantsColor(a.stdout),
+		Up:      func() string { return a.clusterHints(folder) },
+		Hard:    a.signals.cleanUp(),
+	})
+}
+
+// nodeProcess makes the command of one server: this program again.
+func (a *app) nodeProcess(executable, config string) func(uint64, []uint64) *exec.Cmd {
+	return func(id uint64, cuts []uint64) *exec.Cmd {
+		args := []string{
+			"node", "--config", config, "--id", strconv.FormatUint(id, 10), "--data", a.flags.data,
+			"--log-level", strings.ToLower(a.flags.level.String()), "--" + supervisedFlag,
+		}
+		if a.traceFile != "" {
+			args = append(args, "--trace", a.traceFile+"."+node.Name(id))
+		}
+		for _, other := range cuts {
+			args = append(args, "--"+cutFlag, strconv.FormatUint(other, 10))
+		}
+		return exec.Command(executable, args...)
+	}
+}
+
+// clusterHints is what a person reads once the cluster is up.
+func (a *app) clusterHints(folder *cluster.Folder) string {
+	c := folder.File.Config
+	verb := "goes on"
+	if folder.Created {
+		verb = "is new"
+	}
+	leader := ""
+	if c.Leader != 0 {
+		leader = fmt.Sprintf(", %s leads", node.Name(c.Leader))
+	}
+	servers := slices.Concat(c.Members, c.Joiners)
+	text := fmt.Sprintf("\nCluster %s %s: %d servers on %s to %s%s. Its data is in %s.\n",
+		c.Cluster, verb, len(servers), servers[0].Address, servers[len(servers)-1].Address, leader, folder.Dir)
+	commands := []string{"put x 1", "get x"}
+	if _, known := a.stage.Ops[api.Status]; known {
+		commands = append(commands, "status")
+	}
+	if a.needs().Changes {
+		commands = append(commands, "members", fmt.Sprintf("start %d", a.freeID(c)))
+	}
+	commands = append(commands, fmt.Sprintf("kill %d", c.Members[len(c.Members)-1].ID))
+	return text + a.tryHints("^C stops all servers.", a.dataFlag(), commands...)
+}
+
+// freeID is a number that no server of the cluster has.
+func (a *app) freeID(c node.Config) (id uint64) {
+	for _, m := range slices.Concat(c.Members, c.Joiners) {
+		id = max(id, m.ID)
+	}
+	return id + 1
+}
+
+// wantsColor reports whether a stream shows colours: a terminal, unless
+// NO_COLOR says otherwise.
+func wantsColor(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

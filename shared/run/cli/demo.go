@@ -1,0 +1,486 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// Times of a demo.
+const (
+	// demoPause is how long a person has to read a step.
+	demoPause = 1200 * time.Millisecond
+
+	// talkTime is how long a server may take to answer in Talk.
+	talkTime = 5 * time.Second
+
+	// untilTime is how long Until tries.
+	untilTime = 10 * time.Second
+
+	// demoWidth is how wide the text is, in characters.
+	demoWidth = 78
+)
+
+// Demo tells a stage's story in a terminal, with real servers in a throwaway
+// folder on free ports.
+//
+// A demo is a test as well: a command that does not end as the story says ends
+// the demo with an error. After the first error, and after ^C, every method
+// does nothing, so a story needs no checks between its steps. Its methods are
+// for one goroutine.
+type Demo struct {
+	app  *app
+	ctx  context.Context
+	fast bool
+
+	// err is the first error.
+	err error
+
+	// last is what the last command has shown.
+	last string
+
+	// compact is compact_bytes of the configuration, 0 for the default.
+	compact int64
+
+	// dir is the data folder of the servers that run, "" if none do, file their
+	// configuration, and ports are the free ones that they got.
+	dir   string
+	file  cluster.File
+	ports *freeport.Block
+
+	// end stops the servers; ended gets what their supervisor returned.
+	end   context.CancelFunc
+	ended chan error
+
+	// beside is the command that Meanwhile has started, nil if none runs.
+	beside *besideCommand
+}
+
+// besideCommand is a command that runs beside the story.
+type besideCommand struct {
+	args []string
+
+	// interrupt is its ^C; done gets its exit code when it has ended, and then
+	// out and err are what it has printed.
+	interrupt context.CancelFunc
+	done      chan int
+	out, err  bytes.Buffer
+}
+
+func (a *app) demoCommand() *cobra.Command {
+	var fast bool
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Tell this stage's story in a minute", GroupID: groupLearn,
+		Long: "Tells the story of this stage with real servers, in under a minute: what is new, and what it still cannot survive.\nIt uses a folder and ports of its own and leaves nothing behind.",
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), fast) },
+	}
+	cmd.Flags().BoolVar(&fast, "fast", false, "do not pause between the steps")
+	return cmd
+}
+
+func (a *app) demo(ctx context.Context, fast bool) error {
+	d := &Demo{app: a, ctx: ctx, fast: fast || !isTerminal(a.stdout)}
+	d.fail(a.stage.Demo(d))
+	beside, _ := d.endBeside()
+	d.Stop()
+	if ctx.Err() != nil {
+		// Whatever went wrong then went wrong because of ^C.
+		if beside != nil {
+			fmt.Fprintf(a.stdout, "\n%s", &beside.out)
+		}
+		fmt.Fprintln(a.stdout, "\nThe story was interrupted; its servers have stopped.")
+		return nil
+	}
+	return d.err
+}
+
+// Err is the first error there was, or nil. A story ends with it.
+func (d *Demo) Err() error {
+	if d.err == nil {
+		return d.ctx.Err()
+	}
+	return d.err
+}
+
+// over reports whether the story has ended early.
+func (d *Demo) over() bool { return d.err != nil || d.ctx.Err() != nil }
+
+func (d *Demo) fail(err error) {
+	if d.err == nil && err != nil {
+		d.err = err
+	}
+}
+
+// Say tells something: a paragraph, which is wrapped.
+func (d *Demo) Say(text string) {
+	if d.over() {
+		return
+	}
+	fmt.Fprintf(d.app.stdout, "\n%s\n", wrap(text, demoWidth))
+	d.pause()
+}
+
+// wrap breaks text into lines at its blanks.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Fields(text) {
+		length := len([]rune(word))
+		switch {
+		case i == 0:
+		case column+1+length > width:
+			b.WriteByte('\n')
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += length
+	}
+	return b.String()
+}
+
+// pause gives a person time to read.
+func (d *Demo) pause() {
+	if d.fast || d.over() {
+		return
+	}
+	select {
+	case <-time.After(demoPause):
+	case <-d.ctx.Done():
+	}
+}
+
+// Compact sets compact_bytes for the servers that Start starts.
+func (d *Demo) Compact(bytes int64) { d.compact = bytes }
+
+// Start starts servers: a cluster of n, or the single server of a stage that
+// has no cluster; n is 1 then. Those that ran before are stopped.
+func (d *Demo) Start(n int) {
+	d.Stop()
+	if d.over() {
+		return
+	}
+	if d.app.stage.New != nil {
+		d.echo("cluster -n " + strconv.Itoa(n))
+	} else {
+		d.echo(d.app.program())
+	}
+	d.fail(d.start(n))
+}
+
+func (d *Demo) start(n int) error {
+	dir, err := os.MkdirTemp("", "raftsteps-demo-")
+	if err != nil {
+		return fmt.Errorf("a folder for the demo: %w", err)
+	}
+	d.dir = dir
+	config, err := d.writeConfig(n)
+	if err != nil {
+		return err
+	}
+	folder, err := cluster.Open(cluster.OpenOptions{Stage: d.app.stage.Name, Dir: dir, Config: config, Needs: d.app.needs()})
+	if err != nil {
+		return err
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return errors.Join(err, folder.Close())
+	}
+	// ^C does not stop the servers before the command that runs beside the story.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(d.ctx))
+	up, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer folder.Close()
+		ended <- cluster.Run(ctx, cluster.Options{
+			Single: d.app.stage.New == nil, Folder: folder, Changes: d.app.needs().Changes, Command: d.process(executable, folder), Program: d.app.program(), Out: io.Discard,
+			Up: func() string { close(up); return "" }, Hard: d.app.signals.cleanUp(),
+		})
+	}()
+	d.end, d.ended, d.file = cancel, ended, folder.File
+	select {
+	case <-up:
+		return nil
+	case <-d.ctx.Done():
+		return nil
+	case err := <-ended:
+		ended <- err
+		return err
+	}
+}
+
+// writeConfig makes up a configuration with n free ports.
+func (d *Demo) writeConfig(n int) (string, error) {
+	var leader uint64
+	if d.app.stage.Appointed {
+		leader = 1
+	}
+	ports, err := freeport.Reserve()
+	if err != nil {
+		return "", err
+	}
+	d.ports = ports
+	file, err := cluster.New(d.app.stage.Name, n, ports.First(), leader)
+	if err != nil {
+		return "", err
+	}
+	file.Config.CompactBytes = d.compact
+	path := filepath.Join(d.dir, cluster.ConfigName)
+	return path, file.Save(path)
+}
+
+// process makes the command of one server.
+func (d *Demo) process(executable string, folder *cluster.Folder) func(uint64, []uint64) *exec.Cmd {
+	if d.app.stage.New != nil {
+		a := *d.app
+		a.flags.data = folder.Dir
+		return a.nodeProcess(executable, folder.ConfigPath())
+	}
+	return d.app.singleProcess(executable, folder.File.Config.Members[0].Address)
+}
+
+// Stop stops the servers in order. It is no error if none run.
+func (d *Demo) Stop() {
+	if d.end != nil {
+		d.end()
+		d.fail(<-d.ended)
+		d.end = nil
+	}
+	if d.ports != nil {
+		d.fail(d.ports.Close())
+		d.ports = nil
+	}
+	if d.dir != "" {
+		d.fail(os.RemoveAll(d.dir))
+		d.dir = ""
+	}
+}
+
+// Run shows a command and what it prints, and returns that. The story says
+// that the command succeeds.
+func (d *Demo) Run(args ...string) string { return d.Fails(exitDone, args...) }
+
+// Fails does the same with a command that ends with an exit code, by the
+// story.
+func (d *Demo) Fails(code int, args ...string) string {
+	if d.over() {
+		return ""
+	}
+	d.echo(quoteWords(args))
+	got := d.run(args)
+	d.show(got, code != exitDone)
+	d.expect(got, code, args)
+	d.pause()
+	return d.last
+}
+
+// Until runs a command, again and again if need be, until it prints a text, and
+// shows the last run. It is for what is true soon, but not at once.
+func (d *Demo) Until(text string, args ...string) string {
+	if d.over() {
+		return ""
+	}
+	d.echo(quoteWords(args))
+	got := d.run(args)
+	for end := time.Now().Add(untilTime); !strings.Contains(d.last, text) && time.Now().Before(end) && !d.over(); got = d.run(args) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	d.show(got, got != exitDone)
+	d.Shows(text)
+	d.pause()
+	return d.last
+}
+
+// Meanwhile starts a command that runs beside what follows, until Interrupt.
+// What it prints is not seen before. There is one at a time.
+func (d *Demo) Meanwhile(args ...string) {
+	if d.over() {
+		return
+	}
+	d.echo(quoteWords(args) + " &")
+	ctx, interrupt := context.WithCancel(d.ctx)
+	b := &besideCommand{args: args, interrupt: interrupt, done: make(chan int, 1)}
+	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &b.out, stderr: &b.err, inDemo: true, singleDir: d.dir}
+	words := append(d.flags(), args...)
+	go func() { b.done <- inner.run(ctx, words) }()
+	d.beside = b
+	d.pause()
+}
+
+// Interrupt ends the command that Meanwhile has started as ^C would, and shows
+// and returns what it has printed to stdout. The story says that it succeeded.
+func (d *Demo) Interrupt() string {
+	if d.over() || d.beside == nil {
+		return ""
+	}
+	d.echo("fg; ^C")
+	b, code := d.endBeside()
+	d.last = b.out.String()
+	if code != exitDone {
+		d.last += b.err.String()
+	}
+	d.show(code, code != exitDone)
+	d.expect(code, exitDone, b.args)
+	d.pause()
+	return d.last
+}
+
+// endBeside ends the command that runs beside the story, if any, and returns it
+// with its exit code.
+func (d *Demo) endBeside() (b *besideCommand, code int) {
+	if b = d.beside; b != nil {
+		b.interrupt()
+		code, d.beside = <-b.done, nil
+	}
+	return b, code
+}
+
+// run runs a command of the program and keeps what it prints. It returns the
+// exit code.
+func (d *Demo) run(args []string) int {
+	var out bytes.Buffer
+	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &out, stderr: &out, inDemo: true, singleDir: d.dir}
+	got := inner.run(d.ctx, append(d.flags(), args...))
+	d.last = out.String()
+	return got
+}
+
+// show shows what the last command has printed, unless ^C has cut it off.
+func (d *Demo) show(code int, withCode bool) {
+	if d.ctx.Err() != nil {
+		return
+	}
+	fmt.Fprint(d.app.stdout, d.last)
+	if withCode {
+		fmt.Fprintf(d.app.stdout, "(exit code %d)\n", code)
+	}
+}
+
+// expect fails the story if a command has ended otherwise than it says.
+func (d *Demo) expect(got, want int, args []string) {
+	if got != want && d.ctx.Err() == nil {
+		d.fail(fmt.Errorf("the story is not true: %q should end with exit code %d and ended with %d", quoteWords(args), want, got))
+	}
+}
+
+// flags lead a command to the servers of the demo.
+func (d *Demo) flags() []string {
+	switch {
+	case d.dir == "":
+		return nil
+	case d.app.stage.New != nil:
+		return []string{"--data=" + d.dir}
+	case d.app.stage.Dial != nil:
+		return []string{"--endpoints=" + d.file.Config.Members[0].Address}
+	}
+	return nil
+}
+
+// Shows says that the last command has printed a text.
+func (d *Demo) Shows(text string) {
+	if !d.over() && !strings.Contains(d.last, text) {
+		d.fail(fmt.Errorf("the story is not true: %q does not show %q", strings.TrimSpace(d.last), text))
+	}
+}
+
+// Talk sends lines to the first server, one after the other, and shows what
+// comes back, as talk would.
+func (d *Demo) Talk(lines ...string) {
+	if d.over() || len(d.file.Config.Members) == 0 {
+		return
+	}
+	d.last = ""
+	d.fail(d.talk(lines))
+	d.pause()
+}
+
+func (d *Demo) talk(lines []string) error {
+	address := d.file.Config.Members[0].Address
+	d.echo("talk")
+	conn, err := net.DialTimeout("tcp", address, talkTime)
+	if err != nil {
+		return fmt.Errorf("the server at %s: %w", address, err)
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for _, line := range lines {
+		fmt.Fprintln(d.app.stdout, line)
+		conn.SetDeadline(time.Now().Add(talkTime))
+		if _, err := fmt.Fprintln(conn, line); err != nil {
+			return fmt.Errorf("the server at %s: %w", address, err)
+		}
+		answer, err := in.ReadString('\n')
+		if err != nil {
+			return fmt.Errorf("the server at %s: %w", address, err)
+		}
+		fmt.Fprint(d.app.stdout, answer)
+		d.last += answer
+	}
+	return nil
+}
+
+// Kill, Pause, Resume and Restart break servers and bring them back.
+func (d *Demo) Kill(ids ...uint64)    { d.act(cluster.Kill, ids) }
+func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, ids) }
+func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, ids) }
+func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, ids) }
+
+// Join starts new servers beside those that run. They are no members by that.
+func (d *Demo) Join(ids ...uint64) {
+	for _, id := range ids {
+		d.Run(cluster.Start, strconv.FormatUint(id, 10))
+	}
+}
+
+// act runs a command: on the servers of a cluster, or on the only one there is.
+func (d *Demo) act(do string, ids []uint64) {
+	args := []string{do}
+	for _, id := range ids {
+		if d.app.stage.New != nil {
+			args = append(args, strconv.FormatUint(id, 10))
+		}
+	}
+	d.Run(args...)
+}
+
+// Scenario plays a scenario in the simulator.
+func (d *Demo) Scenario(name string, seed uint64) {
+	d.Run("scenario", name, "--seed", strconv.FormatUint(seed, 10))
+}
+
+// echo shows what is typed.
+func (d *Demo) echo(line string) {
+	if wantsColor(d.app.stdout) {
+		line = "\x1b[1m" + line + "\x1b[0m"
+	}
+	fmt.Fprintf(d.app.stdout, "\n$ %s\n", line)
+}
+
+// quoteWords writes words so that a shell reads them back.
+func quoteWords(words []string) string {
+	quoted := slices.Clone(words)
+	for i, w := range quoted {
+		if w == "" || strings.ContainsAny(w, " \t\n'\"\\#$&*?<>|;()`{}") {
+			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// diskProgram runs one server with a disk, a process of its own, and returns its
+// address, its folder and what it prints.
+func diskProgram(t *testing.T, fsync bool) (address, folder string, cmd *exec.Cmd, out *buffer) {
+	t.Helper()
+	config, data := configFor(t, 1, 1), t.TempDir()
+	file, err := cluster.Load(config)
+	require.NoError(t, err)
+	file.Config.Fsync = fsync
+	require.NoError(t, file.Save(config))
+	cmd, out = program(t, "96-disk", data, "node", "--id", "1", "--config", config, "--data", data)
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "listening") }, 20*time.Second, 2*time.Millisecond, "%v", out)
+	return file.Config.Address(1), filepath.Join(data, "n1"), cmd, out
+}
+
+// syncsOf is how many syncs a server has done, as it counts them where they are done.
+func syncsOf(t *testing.T, address string) int {
+	t.Helper()
+	answer, err := http.Get("http://" + address + "/metrics")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	count := regexp.MustCompile(`(?m)^host_fsync_seconds_count (\d+)$`).FindSubmatch(text)
+	require.NotNil(t, count, "%s", text)
+	n, err := strconv.Atoi(string(count[1]))
+	require.NoError(t, err)
+	return n
+}
+
+// The real process syncs each write before it acknowledges it, unless the
+// configuration turns that off. Then it says so.
+func TestAServerSyncsUnlessItIsToldNotTo(t *testing.T) {
+	const off = "fsync is off, so writes are acknowledged before they are on the disk"
+	for _, fsync := range []bool{true, false} {
+		address, _, _, out := diskProgram(t, fsync)
+		before := syncsOf(t, address)
+		for range 3 {
+			require.Zero(t, run(t, stages["96-disk"], "put", "x", "1", "--endpoints", address).code)
+		}
+		if fsync {
+			require.GreaterOrEqual(t, syncsOf(t, address), before+3)
+			require.NotContains(t, out.String(), off)
+		} else {
+			require.Zero(t, syncsOf(t, address))
+			require.Contains(t, out.String(), off)
+		}
+	}
+}
+
+// A server whose folder is taken away does not go on acknowledging writes.
+func TestAServerWhoseFolderIsGoneStops(t *testing.T) {
+	for name, lose := range map[string]func(folder string) error{
+		"file":   func(folder string) error { return os.Remove(filepath.Join(folder, "log")) },
+		"folder": os.RemoveAll,
+		"moved":  func(folder string) error { return os.Rename(folder, folder+".old") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, folder, cmd, out := diskProgram(t, true)
+			require.Zero(t, run(t, stages["96-disk"], "put", "x", "1", "--endpoints", address).code)
+			require.NoError(t, lose(folder))
+			var failed *exec.ExitError
+			require.ErrorAs(t, cmd.Wait(), &failed)
+			require.Equal(t, 1, failed.ExitCode())
+			require.Contains(t, out.String(), "was deleted, moved or replaced while the server was running, so writes acknowledged in the last second may be lost")
+		})
+	}
+}

@@ -1,0 +1,298 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitRefused     = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitMismatch    = 4
+	exitUnavailable = 5
+	exitUnknown     = 6
+
+	// exitInterrupted is what shells use for a program that ^C ended. A second ^C
+	// brings it about, and a first one that cuts short what bench --verify looks
+	// at, or the lines that the shell reads from a pipe.
+	exitInterrupted = 130
+)
+
+const exitCodesHelp = `The exit code says whether the operation happened:
+
+  0  done
+  1  refused, or another error: it did not happen, and asking again as it is will not help
+  2  usage: the command line is wrong
+  3  not found: the key has no value
+  4  mismatch: cas found another value than the old one given, or create found that the key has one
+  5  unavailable: no server could do it now; it did not happen and can be asked again
+  6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
+
+130  interrupted: ^C ended it before its end
+
+After a 6, read the key before you write again: a second append may be one too many.
+
+"go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
+as in: go build -o kv . && ./kv get x; echo $?`
+
+// exitCodesHelp is the help topic.
+func (a *app) exitCodesHelp() string {
+	if !a.needs().Changes {
+		return exitCodesHelp
+	}
+	return strings.Replace(exitCodesHelp, "may be one too many.\n", `may be one too many. After a 6 of add, remove, change,
+cancel or transfer, look at members: what was accepted goes on by itself.
+`, 1)
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	message string
+
+	// hint says where the right one is written; "" for none.
+	hint string
+}
+
+func (e *usageError) Error() string { return e.message }
+
+func usagef(format string, args ...any) error {
+	return &usageError{message: fmt.Sprintf(format, args...)}
+}
+
+// errInterrupted is the end of something that ^C has cut short.
+var errInterrupted = errors.New("interrupted")
+
+// exitError is an end that a person has been told about already.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// exitCode is the code that an error ends the program with.
+func exitCode(err error) int {
+	var usage *usageError
+	var failed *api.Error
+	var end exitError
+	var told *endError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &told):
+		return told.code
+	case errors.As(err, &end):
+		return int(end)
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, cluster.ErrNotRunning):
+		return exitUnavailable
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case !errors.As(err, &failed):
+		return exitRefused
+	case !failed.Definite:
+		return exitUnknown
+	}
+	switch failed.Code {
+	case api.NotFound:
+		return exitNotFound
+	case api.Mismatch, api.Exists:
+		return exitMismatch
+	case api.Busy, api.Unavailable:
+		return exitUnavailable
+	case api.Unknown:
+		return exitUnknown
+	}
+	return exitRefused
+}
+
+// reportError tells a person about an error, in one line. With -o json it tells
+// programs too, unless the command has written a result: an error is a line of
+// JSON then, as a server writes it. A command line that makes no sense is
+// nobody's answer.
+func (a *app) reportError(err error) {
+	var end exitError
+	if errors.As(err, &end) {
+		return
+	}
+	if a.json != nil && !a.json.written && exitCode(err) != exitUsage {
+		fmt.Fprintf(a.json, "%s\n", api.Response{Error: asAnswer(err)}.AppendJSON(nil))
+	}
+	fmt.Fprintf(a.stderr, "error: %s\n", oneLine(a.describe(err)))
+}
+
+// asAnswer is an error as a server would write it.
+func asAnswer(err error) *api.Error {
+	var failed *api.Error
+	if errors.As(err, &failed) {
+		answer := *failed
+		answer.Message = strings.Replace(err.Error(), failed.Error(), failed.Message, 1)
+		return &answer
+	}
+	answer := &api.Error{Code: api.Refused, Message: err.Error(), Definite: true}
+	switch exitCode(err) {
+	case exitUnavailable:
+		answer.Code = api.Unavailable
+	case exitUnknown, exitInterrupted:
+		answer.Code, answer.Definite = api.Unknown, false
+	}
+	return answer
+}
+
+// jsonOutput is stdout under -o json. It notes whether anything was written.
+type jsonOutput struct {
+	io.Writer
+	written bool
+}
+
+func (o *jsonOutput) Write(b []byte) (int, error) {
+	o.written = o.written || len(b) > 0
+	return o.Writer.Write(b)
+}
+
+// describe says what went wrong and what to do.
+func (a *app) describe(err error) string {
+	var usage *usageError
+	if errors.As(err, &usage) && usage.hint != "" {
+		return err.Error() + "; " + usage.hint
+	}
+	var failed *api.Error
+	if !errors.As(err, &failed) {
+		return err.Error()
+	}
+	// What stands before the server's words stays there.
+	text := strings.Replace(err.Error(), failed.Error(), failed.Message, 1)
+	text += " (" + string(failed.Code) + ")"
+	if hint := a.hint(failed); hint != "" {
+		text += "; " + hint
+	}
+	return text
+}
+
+// hint says what to do about an answer, "" if the server's words say it all.
+func (a *app) hint(e *api.Error) string {
+	switch {
+	case !e.Definite:
+		return "read the key before you try again"
+	case e.Code == api.NotLeader && e.Leader != "":
+		return "try --endpoints " + e.Leader
+	case e.Code == api.NotLeader && a.stage.Appointed && a.knows(api.Lead):
+		return "appoint a leader with: " + a.clusterLine("lead", "SERVER")
+	case e.Code == api.Unavailable:
+		return a.unavailableHint(e.Message)
+	case e.Code == api.Busy && !strings.Contains(e.Message, "try again later"):
+		return "try again later"
+	}
+	return ""
+}
+
+// knows reports whether the stage has an operation.
+func (a *app) knows(op string) bool {
+	_, known := a.stage.Ops[op]
+	return known
+}
+
+// unavailableHint says how to bring a server back, or to start the first. It
+// knows which one the message is about by its address.
+func (a *app) unavailableHint(message string) string {
+	ctx := context.Background()
+	states := a.processes(ctx)
+	if _, known := a.stage.Ops[api.Members]; known && states != nil {
+		// The message may be about a server that was removed, and that nobody
+		// needs.
+		if v, err := a.askMembers(ctx); err == nil && len(v.missing(states)) > 0 {
+			return a.comeBack(v.missing(states)...)
+		}
+	}
+	for address, s := range states {
+		if strings.Contains(message, address) && s.State != cluster.Running {
+			return a.comeBack(s)
+		}
+	}
+	if states != nil {
+		return fmt.Sprintf("see how the servers are: %s", a.clusterLine("status"))
+	}
+	return a.startHint()
+}
+
+// startHint says how to start what does not answer.
+func (a *app) startHint() string {
+	return fmt.Sprintf("does the server run? (%s%s)", a.startCommand(), a.dataFlag())
+}
+
+// comeBack says how to let servers go on that do not run.
+func (a *app) comeBack(servers ...cluster.Server) string {
+	if a.stage.Serve != nil {
+		return a.singleBack(servers[0])
+	}
+	var paused, down []cluster.Server
+	for _, s := range servers {
+		if s.State == cluster.Paused {
+			paused = append(paused, s)
+		} else {
+			down = append(down, s)
+		}
+	}
+	var parts []string
+	switch {
+	case len(down) == 1:
+		parts = append(parts, fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(down[0].ID), down[0].State, a.onServers("restart", down)))
+	case len(down) > 1:
+		parts = append(parts, fmt.Sprintf("%s do not run; bring them back with: %s", serverNames(down), a.onServers("restart", down)))
+	}
+	switch {
+	case len(paused) == 1:
+		parts = append(parts, fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(paused[0].ID), a.onServers("resume", paused)))
+	case len(paused) > 1:
+		parts = append(parts, fmt.Sprintf("%s are paused; let them go on with: %s", serverNames(paused), a.onServers("resume", paused)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func serverNames(servers []cluster.Server) string {
+	names := make([]string, len(servers))
+	for i, s := range servers {
+		names[i] = node.Name(s.ID)
+	}
+	return strings.Join(names, ", ")
+}
+
+// onServers is what a person types to do something to servers.
+func (a *app) onServers(do string, servers []cluster.Server) string {
+	words := []string{do}
+	for _, s := range servers {
+		words = append(words, strconv.FormatUint(s.ID, 10))
+	}
+	return a.folderLine(words...)
+}
+
+// oneLine keeps an error on its line, whatever a server put into it.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7F {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// refused is an error of the kind that a server would answer, found before it
+// was asked.
+func refused(code api.Code, format string, args ...any) error {
+	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Definite: true}
+}
+
+// errTooLong is the refusal of a value that does not end in time.
+func errTooLong() error {
+	return refused(api.TooLarge, "standard input holds more than %d bytes, the longest value there is", kv.MaxValue)
+}

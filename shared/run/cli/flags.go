@@ -1,0 +1,322 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// The variables that stand in for flags.
+const (
+	endpointsVariable = "KV_ENDPOINTS"
+	basePortVariable  = "KV_BASE_PORT"
+	logVariable       = "RAFT_LOG"
+)
+
+// defaultTimeout is how long a command waits for an answer.
+const defaultTimeout = 5 * time.Second
+
+// flags are those that all commands share, and what was made of them.
+type flags struct {
+	endpoints string
+	data      string
+	output    string
+	logLevel  string
+	timeout   time.Duration
+	basePort  int
+
+	// portGiven is true if the base port came by flag.
+	portGiven bool
+
+	level slog.Level
+}
+
+// register gives the root command the flags that the stage has a use for.
+func (a *app) register(root *cobra.Command) {
+	f, p := &a.flags, root.PersistentFlags()
+	if a.stage.Dial != nil {
+		p.StringVar(&f.endpoints, "endpoints", "", a.endpointsUsage())
+		p.StringVarP(&f.output, "output", "o", "text", "how results are written: text or json")
+		p.DurationVar(&f.timeout, "timeout", defaultTimeout, "how long to wait for an answer")
+	}
+	if a.stage.New != nil {
+		p.StringVar(&f.data, "data", a.defaultData(), "the data folder")
+		p.IntVar(&f.basePort, "base-port", 0, fmt.Sprintf("server i has the port base+i; or %s (default %d)", basePortVariable, a.stageBase()))
+	}
+	p.StringVar(&f.logLevel, "log-level", "info", "what servers log: debug, info, warn or error; or "+logVariable)
+}
+
+func (a *app) endpointsUsage() string {
+	if a.stage.New == nil {
+		return fmt.Sprintf("the server to ask, host:port; or %s (default 127.0.0.1:%d)", endpointsVariable, a.stageBase())
+	}
+	return "the servers to ask, host:port or n1, n2, …, with commas between; or " + endpointsVariable + " (default: the cluster in the data folder)"
+}
+
+// check reads the flags and the variables. It runs before every command.
+func (a *app) check(cmd *cobra.Command) error {
+	f := &a.flags
+	switch f.output {
+	case "", "text":
+	case "json":
+		a.json = &jsonOutput{Writer: a.stdout}
+		a.stdout = a.json
+	default:
+		return usagef("--output is %q; it is text or json", f.output)
+	}
+	if a.stage.Dial != nil && f.timeout <= 0 {
+		return usagef("--timeout is %v; it must be more than 0", f.timeout)
+	}
+	if a.stage.New != nil && f.data == "" {
+		return usagef("--data is empty; name a folder")
+	}
+	if err := a.checkLevel(cmd); err != nil {
+		return err
+	}
+	if err := a.checkBasePort(cmd); err != nil {
+		return err
+	}
+	return a.checkReach(cmd)
+}
+
+func (a *app) checkLevel(cmd *cobra.Command) error {
+	name, source := a.flags.logLevel, "--log-level"
+	if v := os.Getenv(logVariable); v != "" && !cmd.Flags().Changed("log-level") {
+		name, source = v, logVariable
+	}
+	level, err := parseLevel(name)
+	if err != nil {
+		return usagef("%s: %v", source, err)
+	}
+	a.flags.level = level
+	return nil
+}
+
+func (a *app) checkBasePort(cmd *cobra.Command) error {
+	f := &a.flags
+	f.portGiven = cmd.Flags().Changed("base-port")
+	source := "--base-port"
+	if !f.portGiven {
+		f.basePort = a.stageBase()
+		if v := os.Getenv(basePortVariable); v != "" {
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return usagef("%s is %q, which is no number", basePortVariable, v)
+			}
+			f.basePort, source = n, basePortVariable
+		}
+	}
+	if f.basePort < 1 || f.basePort > 65535-cluster.MaxServers {
+		return usagef("%s is %d; it must be from 1 to %d", source, f.basePort, 65535-cluster.MaxServers)
+	}
+	return nil
+}
+
+// stageBase is the base of the stage's ports: 7020 for 02.
+func (a *app) stageBase() int {
+	number, _, _ := strings.Cut(a.stage.Name, "-")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 || n > 99 {
+		return 7000
+	}
+	return 7000 + 10*n
+}
+
+// defaultData is the stage's data folder below the current one.
+func (a *app) defaultData() string { return filepath.Join(".raftsteps", a.stage.Name) }
+
+// logger makes the program's log. A supervisor gets it on the pipe on which the
+// server talks to it, so that both come in order; it puts the server's name
+// before each line, so the line needs none.
+func (a *app) logger(supervised bool) *slog.Logger {
+	out := a.stderr
+	if supervised {
+		out = a.stdout
+	}
+	return slog.New(newLogHandler(out, a.flags.level, supervised))
+}
+
+// endpoint is a server to ask.
+type endpoint struct {
+	// id is the server's number in its cluster; 0 if that is not known.
+	id uint64
+
+	address string
+}
+
+// name is how a person calls the server.
+func (e endpoint) name() string {
+	if e.id != 0 {
+		return node.Name(e.id)
+	}
+	return "-"
+}
+
+func addresses(endpoints []endpoint) []string {
+	out := make([]string, len(endpoints))
+	for i, e := range endpoints {
+		out[i] = e.address
+	}
+	return out
+}
+
+// endpoints are the servers to ask: those of the flag, of the variable, of the
+// cluster in the data folder, or of the stage's own ports. The members of a
+// cluster come in the order of their IDs.
+func (a *app) endpoints() ([]endpoint, error) {
+	named, source, err := a.named()
+	if err != nil || source != "" {
+		return named, err
+	}
+	return a.members()
+}
+
+// named are the servers of the flag or of the variable, and which of both it is;
+// "" for none. A server of the cluster in the data folder has its ID.
+func (a *app) named() (out []endpoint, source string, err error) {
+	list, source := a.endpointList()
+	if list == "" {
+		return nil, "", nil
+	}
+	members, err := a.members()
+	if err != nil {
+		return nil, source, err
+	}
+	for word := range strings.SplitSeq(list, ",") {
+		e, err := a.resolve(strings.TrimSpace(word), members)
+		if err != nil {
+			return nil, source, usagef("%s: %v", source, err)
+		}
+		out = append(out, e)
+	}
+	return out, source, nil
+}
+
+var serverName = regexp.MustCompile(`^n?([1-9][0-9]{0,15})$`)
+
+// resolve turns n2 or host:port into an endpoint.
+func (a *app) resolve(word string, members []endpoint) (endpoint, error) {
+	if m := serverName.FindStringSubmatch(word); m != nil && a.stage.New != nil {
+		for _, e := range members {
+			if node.Name(e.id) == "n"+m[1] {
+				return e, nil
+			}
+		}
+		return endpoint{}, fmt.Errorf("there is no server n%s in the cluster", m[1])
+	}
+	if err := api.CheckAddress(word); err != nil {
+		return endpoint{}, err
+	}
+	for _, e := range members {
+		if e.address == word {
+			return e, nil
+		}
+	}
+	return endpoint{address: word}, nil
+}
+
+// members are the servers of the stage: those of its cluster, also the ones
+// that were started later, or the single one.
+func (a *app) members() ([]endpoint, error) {
+	if a.stage.New == nil {
+		return []endpoint{{address: a.defaultListen()}}, nil
+	}
+	file, found, err := a.clusterFile()
+	if err != nil {
+		return nil, err
+	}
+	var out []endpoint
+	if !found {
+		for i := 1; i <= 5; i++ {
+			out = append(out, endpoint{uint64(i), fmt.Sprintf("127.0.0.1:%d", a.flags.basePort+i)})
+		}
+		return out, nil
+	}
+	first := file.Config.Members[0]
+	if a.flags.portGiven && !strings.HasSuffix(first.Address, fmt.Sprintf(":%d", a.flags.basePort+int(first.ID))) {
+		return nil, usagef("--base-port: the cluster in %s has its ports already (%s); leave --base-port out", a.flags.data, cluster.MemberList(file.Config))
+	}
+	for _, m := range slices.Concat(file.Config.Members, file.Config.Joiners) {
+		out = append(out, endpoint{m.ID, m.Address})
+	}
+	return out, nil
+}
+
+// clusterFile reads the configuration in the data folder, if there is one.
+func (a *app) clusterFile() (file cluster.File, found bool, err error) {
+	if err := cluster.CheckStage(a.flags.data, a.stage.Name); err != nil {
+		return file, false, err
+	}
+	file, err = cluster.Load(filepath.Join(a.flags.data, cluster.ConfigName))
+	if errors.Is(err, fs.ErrNotExist) && a.flags.data != a.defaultData() {
+		return file, false, usagef("there is no cluster in %s; start one with: %s cluster --data %[1]s", a.flags.data, a.program())
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, false, nil
+	}
+	return file, err == nil, err
+}
+
+// targets are the addresses for a client. Where a person appoints the leader it
+// comes first, because the clients of those stages ask the first server.
+func (a *app) targets() ([]string, error) {
+	endpoints, err := a.endpoints()
+	if err != nil {
+		return nil, err
+	}
+	if _, source := a.endpointList(); a.stage.Appointed && source == "" {
+		if file, found, err := a.clusterFile(); err == nil && found {
+			for i, e := range endpoints {
+				if e.id == file.Config.Leader {
+					endpoints[0], endpoints[i] = endpoints[i], endpoints[0]
+				}
+			}
+		}
+	}
+	return addresses(endpoints), nil
+}
+
+// program is what a person types before a command.
+func (a *app) program() string {
+	path, err := os.Executable()
+	if err != nil {
+		path = os.Args[0]
+	}
+	if !strings.Contains(filepath.ToSlash(path), "/go-build") {
+		return os.Args[0]
+	}
+	if dir, err := os.Getwd(); err == nil && filepath.Base(dir) == a.stage.Name {
+		return "go run ."
+	}
+	return "go run ./" + a.stage.Name
+}
+
+// startCommand is how a person starts what the client commands ask.
+func (a *app) startCommand() string {
+	if a.stage.New != nil {
+		return a.program() + " cluster"
+	}
+	return a.program()
+}
+
+// dataFlag repeats --data in a command for people, where it is needed.
+func (a *app) dataFlag() string {
+	if a.stage.New == nil || a.flags.data == a.defaultData() {
+		return ""
+	}
+	return " " + quoteWords([]string{"--data", a.flags.data})
+}

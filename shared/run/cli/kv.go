@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
+)
+
+// kvCommand describes a command of the store.
+type kvCommand struct {
+	op    string
+	use   string
+	short string
+	long  string
+	args  int
+	make  func(args []string) api.Request
+
+	// others are other names that people try.
+	others []string
+}
+
+var kvCommands = []kvCommand{
+	{kv.Get, "get KEY", "Read a key",
+		"Prints the value of KEY and a newline. A key without a value is an error (exit code 3).", 1,
+		func(a []string) api.Request { return api.Request{Op: kv.Get, Key: a[0]} }, []string{"read", "show"}},
+	{kv.Put, "put KEY VALUE", "Set a key",
+		"Sets KEY to VALUE and prints ok. If VALUE is -, it is what stands on standard input, byte for byte,\nthe newline at its end included.", 2,
+		func(a []string) api.Request { return api.Request{Op: kv.Put, Key: a[0], Value: a[1]} }, []string{"set", "write"}},
+	{kv.Create, "create KEY VALUE", "Set a key that has no value",
+		"Sets KEY to VALUE and prints ok if KEY has no value. If it has one, that is an error (exit code 4).\nIf VALUE is -, it is what stands on standard input, byte for byte.", 2,
+		func(a []string) api.Request { return api.Request{Op: kv.Create, Key: a[0], Value: a[1]} }, []string{"insert", "setnx"}},
+	{kv.Append, "append KEY VALUE", "Add to the end of a key's value",
+		"Adds VALUE to the end of the value of KEY and prints how many bytes it has then. A key without a value\ncounts as empty. If VALUE is -, it is what stands on standard input, byte for byte.", 2,
+		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }, nil},
+	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the value you expect",
+		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. If it has another value, that is an error\n(exit code 4), and so is a key without a value (exit code 3). If NEW is -, it is what stands on standard input.", 3,
+		func(a []string) api.Request { return api.Request{Op: kv.Cas, Key: a[0], Old: a[1], Value: a[2]} }, nil},
+	{kv.Delete, "delete KEY", "Remove a key",
+		"Removes KEY and prints ok. A key without a value is an error (exit code 3).", 1,
+		func(a []string) api.Request { return api.Request{Op: kv.Delete, Key: a[0]} }, []string{"del", "rm", "unset"}},
+}
+
+// kvCommands makes the commands of the store that the servers know.
+func (a *app) kvCommands() []*cobra.Command {
+	var out []*cobra.Command
+	for _, c := range kvCommands {
+		if op, known := a.stage.Ops[c.op]; known {
+			out = append(out, a.kvCommand(c, op))
+		}
+	}
+	return out
+}
+
+func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
+	var consistency string
+	cmd := &cobra.Command{
+		Use: c.use, Short: c.short, Long: c.long, GroupID: groupClient, SuggestFor: c.others,
+		Args:              a.takes(c.args, c.args),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if consistency != "" && consistency != "linearizable" && consistency != "stale" {
+				return usagef("--consistency is %q; it is linearizable or stale", consistency)
+			}
+			r := c.make(args)
+			r.Consistency = consistency
+			if err := a.prepare(&r); err != nil {
+				return a.answer(api.Response{}, err)
+			}
+			return a.ask(cmd.Context(), r)
+		},
+	}
+	if kv.Writes(c.op) {
+		mark(acting, "keys", cmd)
+	}
+	if op.May&api.Consistency != 0 {
+		cmd.Flags().StringVar(&consistency, "consistency", "", "how fresh a read is: linearizable (the default) or stale")
+	}
+	return cmd
+}
+
+// prepare fills in a value from standard input and refuses what no server can
+// be asked.
+func (a *app) prepare(r *api.Request) error {
+	if r.Value == "-" {
+		if a.inShell {
+			return usagef("the value - stands for standard input, from which the shell reads its commands")
+		}
+		value, err := io.ReadAll(io.LimitReader(a.stdin, kv.MaxValue+1))
+		switch {
+		case err != nil:
+			return fmt.Errorf("standard input: %w", err)
+		case len(value) > kv.MaxValue:
+			return errTooLong()
+		}
+		r.Value = string(value)
+	}
+	if e := api.CheckCommand(r.Command()); e != nil {
+		return e
+	}
+	for _, f := range []struct{ name, text string }{{"key", r.Key}, {"old value", r.Old}, {"value", r.Value}} {
+		if !utf8.ValidString(f.text) {
+			return refused(api.BadRequest, "the %s is not valid UTF-8; keys and values are text", f.name)
+		}
+	}
+	return nil
+}
+
+// ask sends one request and writes its answer.
+func (a *app) ask(ctx context.Context, r api.Request) error {
+	client, done, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
+	defer cancel()
+	return a.answer(client.Do(ctx, r))
+}
+
+// client returns a client of the servers, and what to call when it is not
+// needed any more.
+func (a *app) client() (Client, func(), error) {
+	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort
+	if a.shared != nil && same {
+		return a.shared, func() {}, nil
+	}
+	targets, err := a.targets()
+	if err != nil {
+		return nil, nil, err
+	}
+	c := a.stage.Dial(targets)
+	return c, func() { c.Close() }, nil
+}
+
+// answer writes what a server answered, and returns the error that it was.
+//
+// With -o json the result is the line of JSON that came over the wire, without
+// its id.
+func (a *app) answer(r api.Response, err error) error {
+	switch {
+	case err != nil:
+	case a.flags.output == "json":
+		r.ID = 0
+		fmt.Fprintf(a.stdout, "%s\n", r.AppendJSON(nil))
+	case r.HasValue:
+		fmt.Fprintf(a.stdout, "%s\n", r.Value)
+	case r.HasLength:
+		fmt.Fprintf(a.stdout, "%d\n", r.Length)
+	case r.Data != nil:
+		fmt.Fprintf(a.stdout, "%s\n", r.Data)
+	default:
+		fmt.Fprintln(a.stdout, "ok")
+	}
+	return err
+}

@@ -1,0 +1,331 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// The phases of a change of the members.
+const (
+	stable   = "stable"
+	learning = "learning"
+	joint    = "joint"
+)
+
+// view is how one server sees the members.
+type view struct {
+	ID        uint64
+	Role      string
+	Term      uint64
+	Leader    uint64
+	Last      uint64
+	Commit    uint64
+	Config    uint64
+	Committed bool
+	Phase     string
+	Removed   bool
+	Members   []viewed
+
+	// raw is the server's answer, on one line, and at the address where it
+	// answered.
+	raw []byte
+	at  string
+}
+
+// viewed is one server in a view.
+type viewed struct {
+	ID      uint64
+	Address string
+
+	// Voter says that it counts now, Next that it does so in the configuration
+	// that a change leads to.
+	Voter bool
+	Next  bool
+
+	// Match is how much of the log it is known to have; 0 if that is not known.
+	Match uint64
+}
+
+func (v view) leads() bool { return v.Role == "leader" }
+
+// names are the servers of which pick is true, for a message.
+func (v view) names(pick func(viewed) bool) string {
+	var names []string
+	for _, m := range v.Members {
+		if pick(m) {
+			names = append(names, node.Name(m.ID))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func isVoter(m viewed) bool   { return m.Voter }
+func isNext(m viewed) bool    { return m.Next }
+func isLearner(m viewed) bool { return m.Next && !m.Voter }
+func isLeaving(m viewed) bool { return m.Voter && !m.Next }
+
+// find returns a server of the view.
+func (v view) find(id uint64) (viewed, bool) {
+	i := slices.IndexFunc(v.Members, func(m viewed) bool { return m.ID == id })
+	if i < 0 {
+		return viewed{}, false
+	}
+	return v.Members[i], true
+}
+
+// missing are the voters that do not run, if those that run are no majority.
+// states are the servers as processes, by their addresses.
+func (v view) missing(states map[string]cluster.Server) []cluster.Server {
+	voters := 0
+	var out []cluster.Server
+	for _, m := range v.Members {
+		if !m.Voter {
+			continue
+		}
+		voters++
+		if s, known := states[m.Address]; known && s.State != cluster.Running {
+			out = append(out, s)
+		}
+	}
+	if 2*len(out) < voters {
+		return nil
+	}
+	return out
+}
+
+// askView asks one server who the members are: that server and no other, and
+// once, so the stage's client is of no use for it.
+func (a *app) askView(ctx context.Context, address string) (view, error) {
+	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
+	defer cancel()
+	client, err := a.direct(ctx, address)
+	if err != nil {
+		return view{}, err
+	}
+	defer client.Close()
+	r, err := client.Do(ctx, api.Request{Op: api.Members})
+	if isUnknown(err) {
+		err = &api.Error{Code: api.Unavailable, Definite: true, Message: a.plain(err) + "; nothing was changed, since members only reads"}
+	}
+	if err != nil {
+		return view{}, err
+	}
+	v := view{raw: r.Data, at: address}
+	if err := json.Unmarshal(r.Data, &v); err != nil {
+		return view{}, fmt.Errorf("what it says of the members makes no sense: %w", err)
+	}
+	return v, nil
+}
+
+// direct connects to one server.
+func (a *app) direct(ctx context.Context, address string) (Client, error) {
+	if a.stage.direct != nil {
+		return a.stage.direct(ctx, address)
+	}
+	c, err := wire.Dial(ctx, address, wire.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// askMembers asks all servers that can be found who the members are: those of
+// endpoints, and those that these name. It returns what the leader says, or
+// else whoever has the newest configuration.
+func (a *app) askMembers(ctx context.Context) (view, error) {
+	endpoints, err := a.endpoints()
+	if err != nil {
+		return view{}, err
+	}
+	asked := make(map[string]bool)
+	var views []view
+	var failed error
+	for next := addresses(endpoints); len(next) > 0; {
+		answers, err := a.askViews(ctx, next)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		for _, address := range next {
+			asked[address] = true
+		}
+		next = nil
+		for _, v := range answers {
+			views = append(views, v)
+			for _, m := range v.Members {
+				if !asked[m.Address] && !slices.Contains(next, m.Address) {
+					next = append(next, m.Address)
+				}
+			}
+		}
+	}
+	if len(views) == 0 {
+		return view{}, failed
+	}
+	return slices.MaxFunc(views, view.compare), nil
+}
+
+// askViews asks some servers at once. The error is one of those that did not
+// answer.
+func (a *app) askViews(ctx context.Context, addresses []string) ([]view, error) {
+	views, errs := make([]view, len(addresses)), make([]error, len(addresses))
+	var g errgroup.Group
+	for i, address := range addresses {
+		g.Go(func() error {
+			views[i], errs[i] = a.askView(ctx, address)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	var out []view
+	var failed error
+	for i, err := range errs {
+		if err == nil {
+			out = append(out, views[i])
+		} else if failed == nil {
+			failed = err
+		}
+	}
+	return out, failed
+}
+
+// compare is above 0 if v is to be believed before w: a leader before others,
+// the higher term, the newer configuration.
+func (v view) compare(w view) int {
+	for _, d := range []struct{ v, w uint64 }{
+		{one(v.leads()), one(w.leads())}, {v.Term, w.Term}, {v.Config, w.Config}, {v.Commit, w.Commit},
+	} {
+		switch {
+		case d.v > d.w:
+			return 1
+		case d.v < d.w:
+			return -1
+		}
+	}
+	return 0
+}
+
+func one(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (a *app) membersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "members", Short: "Who the members are, and how far a change of them is", GroupID: groupMembers,
+		Long: `A row a server, as the leader sees it, or as another server does if no leader answers. VOTES says whether decisions need it:
+those of a change do not all vote from its beginning to its end. LOG is how much of the leader's log it has.`,
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v, err := a.askMembers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.flags.output == "json" {
+				fmt.Fprintf(a.stdout, "%s\n", v.raw)
+				return nil
+			}
+			a.writeMembers(a.stdout, v)
+			return nil
+		},
+	}
+}
+
+// writeMembers writes the table, and what is going on.
+func (a *app) writeMembers(w io.Writer, v view) {
+	if !v.leads() {
+		fmt.Fprintf(a.stderr, "no leader answers; this is how %s sees it\n", node.Name(v.ID))
+	}
+	if len(v.Members) > 0 {
+		table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		fmt.Fprintf(table, "SERVER\tADDRESS\tROLE\tVOTES\tLOG\n")
+		for _, m := range v.Members {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", node.Name(m.ID), oneLine(m.Address), v.role(m), v.votes(m), v.log(m))
+		}
+		table.Flush()
+	}
+	fmt.Fprintln(w, a.story(v))
+}
+
+// role is what a member is, as far as this view tells.
+func (v view) role(m viewed) string {
+	switch {
+	case m.ID == v.Leader:
+		return "leader"
+	case v.Phase == learning && isLearner(m):
+		return "learner"
+	}
+	return "follower"
+}
+
+// votes says whether decisions need a member.
+func (v view) votes(m viewed) string {
+	switch {
+	case v.Phase == stable && m.Voter, m.Voter && m.Next:
+		return "yes"
+	case v.Phase == joint && m.Voter:
+		return "yes, among the old members only"
+	case v.Phase == joint && m.Next:
+		return "yes, among the new members only"
+	case m.Voter:
+		return "yes, until the change is done"
+	case m.Next:
+		return "not until it has caught up"
+	}
+	return "no"
+}
+
+// log is how much of the log a member has.
+func (v view) log(m viewed) string {
+	switch {
+	case !v.leads():
+		return "-"
+	case m.ID == v.ID || m.Match == v.Last:
+		return fmt.Sprintf("all %d entries", v.Last)
+	case m.Match == 0:
+		return "not heard of yet"
+	}
+	return fmt.Sprintf("%d of %d entries", m.Match, v.Last)
+}
+
+// story says in a sentence what is going on.
+func (a *app) story(v view) string {
+	var text string
+	switch {
+	case len(v.Members) == 0:
+		return fmt.Sprintf("%s knows of no members: it was not added to a cluster yet", node.Name(v.ID))
+	case v.Removed:
+		return fmt.Sprintf("%s was removed, and knows no more than this", node.Name(v.ID))
+	case v.Phase == learning:
+		text = "A change to " + v.names(isNext) + " is under way"
+		if learners := v.names(isLearner); learners != "" {
+			text += ": " + learners + " gets the log, and votes once it has caught up"
+		}
+		text += "; call it off with: " + a.clusterLine("cancel")
+	case v.Phase == joint:
+		text = fmt.Sprintf("A change is under way: each decision needs a majority of %s and one of %s", v.names(isVoter), v.names(isNext))
+	default:
+		text = "No change is under way"
+	}
+	if !v.Committed {
+		text += fmt.Sprintf("; entry %d, which says so, is not committed yet", v.Config)
+	}
+	return text + "."
+}
+
+// hintMembers is how one sees what becomes of a change.
+func (a *app) hintMembers() string { return a.clusterLine("members") }

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// The flags that a supervisor gives to its servers.
+const (
+	supervisedFlag = "supervised"
+	cutFlag        = "cut"
+)
+
+// nodeOptions are the flags of node.
+type nodeOptions struct {
+	config string
+	id     uint64
+
+	// address is where a server listens that the configuration does not name; ""
+	// for none.
+	address string
+
+	// listen is where the server listens; "" if the configuration says it.
+	listen string
+
+	// supervised means that the standard input is a supervisor's pipe.
+	supervised bool
+
+	// trace is a file for its events; "" for none.
+	trace string
+
+	// cuts are the servers whose link is cut from the start.
+	cuts []uint
+}
+
+func (a *app) nodeCommand() *cobra.Command {
+	var o nodeOptions
+	cmd := &cobra.Command{
+		Use: "node", Short: "Run one server of a cluster", GroupID: groupServers,
+		Long: `Runs one server of the cluster that a cluster.json describes, until ^C. Its data is in the folder that the file names,
+unless --data names another.`,
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.node(cmd, o) },
+	}
+	f := cmd.Flags()
+	if a.needs().Changes {
+		cmd.Long += `
+
+A server that the file does not name starts with --address and an empty folder. It finds the cluster by the members that the
+file names, does not vote, and waits to be added.`
+		f.StringVar(&o.address, "address", "", "where a new server listens that the cluster.json does not name, host:port")
+	}
+	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
+	f.Uint64Var(&o.id, "id", 0, "which of its servers to run")
+	f.StringVar(&o.listen, "listen", "", "where the server listens, host:port, if that is not its address (0.0.0.0:PORT is every address of the machine)")
+	f.StringVar(&o.trace, "trace", "", "add all events, with the reason of each decision, to this file, as lines of JSON")
+	f.BoolVar(&o.supervised, supervisedFlag, false, "")
+	f.UintSliceVar(&o.cuts, cutFlag, nil, "")
+	for _, internal := range []string{supervisedFlag, cutFlag} {
+		// The flag was made just above, so it is there.
+		_ = f.MarkHidden(internal)
+	}
+	return cmd
+}
+
+// node runs one server.
+func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
+	if o.id == 0 {
+		return &usageError{message: "node needs --id, the number of the server to run", hint: fmt.Sprintf("see %q", a.commandLine("node", "--help"))}
+	}
+	if o.config == "" {
+		o.config = filepath.Join(a.flags.data, cluster.ConfigName)
+	}
+	file, data, err := a.nodeConfig(cmd, o)
+	if err != nil {
+		return err
+	}
+	listen := file.Config.ListenAddress(o.id)
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return cluster.ListenError(node.Member{ID: o.id, Address: listen}, err)
+	}
+	log := a.logger(o.supervised).With("node", node.Name(o.id))
+	if text := cluster.Exposed(o.config); text != "" && !o.supervised {
+		log.Warn(text)
+	}
+	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
+	sink, end, err := openTrace(o.trace)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	options.Trace = sink
+	if log.Enabled(cmd.Context(), slog.LevelDebug) {
+		options.Trace = trace.Tee(sink, logEvent(log))
+	}
+	if a.stage.Disk {
+		if err := cluster.CheckStarted(data, o.id, a.needs().Changes); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+		folder, err := disk.OpenFolder(filepath.Join(data, node.Name(o.id)), disk.Options{NoSync: !file.Config.Fsync})
+		if err != nil {
+			return errors.Join(err, ln.Close())
+		}
+		defer folder.Close()
+		if folder.NoSync() {
+			log.Warn("fsync is off, so writes are acknowledged before they are on the disk, and a power cut may lose them", "config", o.config)
+		}
+		options.Disk = folder
+	}
+	h, err := host.New(options)
+	if err != nil {
+		return err
+	}
+	if a.stage.Disk {
+		if err := cluster.NoteStarted(data, o.id); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
+	return a.runHost(cmd.Context(), h, o, log)
+}
+
+// runHost runs a server until ctx is done, or its supervisor is gone.
+func (a *app) runHost(ctx context.Context, h *host.Host, o nodeOptions, log *slog.Logger) error {
+	for _, id := range o.cuts {
+		h.Cut(uint64(id))
+	}
+	log.Info("listening", "address", h.Addr())
+	if o.supervised {
+		ctx = a.obeySupervisor(ctx, h, log)
+	}
+	if err := h.Run(ctx); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// nodeConfig reads the configuration and finds the data folder.
+func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, data string, err error) {
+	file, err = cluster.Load(o.config)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return file, "", fmt.Errorf("%w; %q makes one, or name another with --config", err, a.commandLine("cluster"))
+	case err != nil:
+		return file, "", err
+	}
+	if err := file.CheckStage(a.needs()); err != nil {
+		return file, "", fmt.Errorf("%s: %w", o.config, err)
+	}
+	if err := a.place(&file, o); err != nil {
+		return file, "", err
+	}
+	if o.listen != "" {
+		if err := api.CheckAddress(o.listen); err != nil {
+			return file, "", usagef("--listen: %v", err)
+		}
+		file.Config.Listen = map[uint64]string{o.id: o.listen}
+	}
+	data = file.Data(o.config)
+	if cmd.Flags().Changed("data") {
+		data = a.flags.data
+	}
+	if err := cluster.CheckStage(data, a.stage.Name); err != nil {
+		return file, data, err
+	}
+	return file, data, cluster.CheckOwn(data, o.config)
+}
+
+// place finds the server among those of the configuration, or adds it as one
+// that is new.
+func (a *app) place(file *cluster.File, o nodeOptions) error {
+	known := file.Config.Address(o.id)
+	switch {
+	case known != "" && (o.address == "" || o.address == known):
+		return nil
+	case known != "":
+		return usagef("--address: %s has %s at %s; leave --address out, or give a new server a number that no server has had", o.config, node.Name(o.id), known)
+	case o.address == "" && !a.needs().Changes:
+		return usagef("--id %d: %s has no such member; the members are %s", o.id, o.config, cluster.MemberList(file.Config))
+	case o.address == "":
+		return usagef("--id %d: %s has no such server; the servers are %s; a new one needs --address, where it shall listen",
+			o.id, o.config, cluster.ServerList(file.Config))
+	}
+	if err := api.CheckMemberAddress(o.address); err != nil {
+		return usagef("--address: %v", err)
+	}
+	// Where this server listens, no other does: one that the file names there is
+	// gone, and its place is taken.
+	others := slices.DeleteFunc(slices.Clone(file.Config.Members), func(m node.Member) bool { return m.Address == o.address })
+	if len(others) > 0 {
+		file.Config.Members = others
+	}
+	file.Config.Joiners = append(file.Config.Joiners, node.Member{ID: o.id, Address: o.address})
+	if err := file.Check(); err != nil {
+		return usagef("--id %d --address %s: %v", o.id, o.address, err)
+	}
+	return nil
+}
+
+// obeySupervisor does what the supervisor writes to the standard input, and
+// tells it that the server is ready. The context that it returns ends when the
+// supervisor does.
+func (a *app) obeySupervisor(ctx context.Context, h links, log *slog.Logger) context.Context {
+	// Nobody reads what this server says once its supervisor has died. That
+	// must not be what ends it: it has clients to answer.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		obey(a.stdin, a.stdout, h, log)
+	}()
+	fmt.Fprintln(a.stdout, cluster.Ready)
+	return ctx
+}
+
+// links are what a supervisor can cut; nil for a server without any.
+type links interface {
+	Cut(peer uint64)
+	Heal(peer uint64)
+}
+
+// obey carries out the lines of a supervisor until they end.
+func obey(in io.Reader, out io.Writer, h links, log *slog.Logger) {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		word, number, _ := strings.Cut(lines.Text(), " ")
+		id, err := strconv.ParseUint(number, 10, 64)
+		switch {
+		case err == nil && word == cluster.CutLine && h != nil:
+			h.Cut(id)
+		case err == nil && word == cluster.HealLine && h != nil:
+			h.Heal(id)
+		default:
+			log.Warn("the supervisor sent a line that makes no sense", "line", lines.Text())
+		}
+		fmt.Fprintln(out, cluster.Done)
+	}
+}

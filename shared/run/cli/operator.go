@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/run/cluster"
+)
+
+// operatorCommands are those about one server of a cluster, where the servers
+// know them.
+func (a *app) operatorCommands() []*cobra.Command {
+	var out []*cobra.Command
+	if _, known := a.stage.Ops[api.Log]; known {
+		out = append(out, a.logCommand())
+	}
+	if _, known := a.stage.Ops[api.Lead]; known {
+		out = append(out, mark(acting, "leader", a.leadCommand())...)
+	}
+	return out
+}
+
+const whichServer = "\n\nSERVER is a number (2 or n2), or leader."
+
+func (a *app) logCommand() *cobra.Command {
+	var from uint64
+	cmd := &cobra.Command{
+		Use: "log SERVER", Short: "The entries of a server's log", GroupID: groupClient,
+		Long: `Lists the entries of a server's log, committed or not, as that server sees it. With all it lists the logs of all servers,
+one after the other.
+
+SERVER is a number (2 or n2), leader, or all.`,
+		Args:              a.takes(1, 1),
+		ValidArgsFunction: a.completeAllServers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "all" {
+				return a.showLogs(cmd.Context(), from)
+			}
+			server, err := a.oneServer(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.showLog(cmd.Context(), server, from, "")
+		},
+	}
+	cmd.Flags().Uint64Var(&from, "from", 1, "the first index to list")
+	return cmd
+}
+
+func (a *app) leadCommand() *cobra.Command {
+	var term uint64
+	cmd := &cobra.Command{
+		Use: "lead SERVER", Short: "Appoint a server as leader", GroupID: groupClient,
+		Long: `Appoints a server as the leader of a new term: one above that of every server that can be reached, unless --term names
+another.
+
+Nothing checks that its log holds all that was acknowledged. Look at status first: of those whose log ends in the highest
+term, appoint the one with the longest. Ask a majority, or a write that was acknowledged may be lost.` + whichServer,
+		Args:              a.takes(1, 1),
+		ValidArgsFunction: a.completeServers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := a.oneServer(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.lead(cmd.Context(), server, term)
+		},
+	}
+	cmd.Flags().Uint64Var(&term, "term", 0, "the term to lead (default: one more than the highest)")
+	return cmd
+}
+
+// oneServer finds the server that a person names.
+func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
+	ids, err := a.serverIDs(ctx, word)
+	if err != nil {
+		return endpoint{}, err
+	}
+	if len(ids) != 1 {
+		return endpoint{}, usagef("%q is not one server", word)
+	}
+	servers, err := a.candidates(ctx)
+	if err != nil {
+		return endpoint{}, err
+	}
+	for _, e := range servers {
+		if e.id == ids[0] {
+			return e, nil
+		}
+	}
+	if _, source := a.endpointList(); source != "" {
+		return endpoint{}, usagef("no server that %s names says that it is %s", source, node.Name(ids[0]))
+	}
+	return endpoint{}, usagef("there is no server %s in the cluster", node.Name(ids[0]))
+}
+
+// askOne asks one server and no other.
+func (a *app) askOne(ctx context.Context, e endpoint, r api.Request) (api.Response, error) {
+	client := a.stage.Dial([]string{e.address})
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
+	defer cancel()
+	return client.Do(ctx, r)
+}
+
+// lead appoints a server.
+func (a *app) lead(ctx context.Context, e endpoint, term uint64) error {
+	if term == 0 {
+		servers, err := a.candidates(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range a.survey(ctx, servers) {
+			told, _ := s.number("term")
+			term = max(term, told)
+		}
+		term++
+	}
+	r, err := a.askOne(ctx, e, api.Request{Op: api.Lead, Term: term})
+	if err != nil || a.flags.output == "json" {
+		return a.answer(r, err)
+	}
+	fmt.Fprintf(a.stdout, "%s leads term %d\n", e.name(), term)
+	return nil
+}
+
+// page is a part of a server's log.
+type page struct {
+	last    uint64
+	commit  uint64
+	entries []journal.Entry
+}
+
+// showLogs lists the logs of all servers. A server whose log cannot be shown
+// does not keep it from showing the others.
+func (a *app) showLogs(ctx context.Context, from uint64) error {
+	servers, err := a.candidates(ctx)
+	if err != nil {
+		return err
+	}
+	states := a.processes(ctx)
+	var errs []error
+	for i, e := range servers {
+		if a.flags.output != "json" && i > 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		if a.flags.output != "json" {
+			fmt.Fprintf(a.stdout, "%s at %s\n", e.name(), e.address)
+		}
+		if s, known := states[e.address]; known && s.State != cluster.Running {
+			errs = append(errs, &api.Error{Code: api.Unavailable, Definite: true})
+			fmt.Fprintf(a.stderr, "%s\n", oneLine(a.comeBack(s)))
+			continue
+		}
+		if err := a.showLog(ctx, e, from, e.name()); err != nil {
+			errs = append(errs, err)
+			fmt.Fprintf(a.stderr, "%s: %s\n", e.name(), oneLine(a.describe(err)))
+		}
+	}
+	if len(errs) > 0 {
+		return &endError{code: exitCode(errs[0]), message: fmt.Sprintf("%d of %d logs are missing", len(errs), len(servers))}
+	}
+	return nil
+}
+
+// showLog lists a log from an index on. In JSON, each entry has the name of its
+// server, if one is given.
+func (a *app) showLog(ctx context.Context, e endpoint, from uint64, server string) error {
+	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	if a.flags.output != "json" {
+		fmt.Fprintf(table, "INDEX\tTERM\tCOMMITTED\tENTRY\n")
+	}
+	for {
+		p, err := a.askLog(ctx, e, from)
+		var refused *api.Error
+		if errors.As(err, &refused) && refused.Code == api.Compacted {
+			fmt.Fprintf(a.stderr, "%s: %s\n", e.name(), oneLine(refused.Message))
+			p, err = a.askLog(ctx, e, 0)
+		}
+		if err != nil {
+			return err
+		}
+		for _, entry := range p.entries {
+			from = entry.Index + 1
+			a.showEntry(table, server, entry, entry.Index <= p.commit)
+		}
+		if len(p.entries) == 0 || from > p.last {
+			return table.Flush()
+		}
+	}
+}
+
+func (a *app) showEntry(table *tabwriter.Writer, server string, e journal.Entry, committed bool) {
+	if a.flags.output == "json" {
+		b := e.AppendJSON(nil)
+		b = append(b[:len(b)-1], `,"committed":`...)
+		b = strconv.AppendBool(b, committed)
+		if server != "" {
+			b = append(fmt.Appendf(nil, `{"server":%q,`, server), b[1:]...)
+		}
+		fmt.Fprintf(a.stdout, "%s}\n", b)
+		return
+	}
+	text := e.Kind
+	if e.Command != nil {
+		text = trace.Brief(string(e.Command))
+	}
+	yes := "no"
+	if committed {
+		yes = "yes"
+	}
+	fmt.Fprintf(table, "%d\t%d\t%s\t%s\n", e.Index, e.Term, yes, oneLine(text))
+}
+
+// askLog asks a server for its log from an index on. A server answers with as
+// many entries as fit.
+func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (page, error) {
+	var p page
+	r, err := a.askOne(ctx, e, api.Request{Op: api.Log, From: from})
+	if err != nil {
+		return p, err
+	}
+	d := strict.NewDecoder(r.Data)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "last":
+			p.last = d.Uint()
+		case "commit":
+			p.commit = d.Uint()
+		case "entries":
+			d.Array(func() { p.entries = append(p.entries, journal.DecodeEntry(&d)) })
+		default:
+			// A stage may say more about its log.
+			d.Raw()
+		}
+	})
+	if err := d.End(); err != nil {
+		return p, fmt.Errorf("the log of %s makes no sense: %w", e.name(), err)
+	}
+	for i, entry := range p.entries {
+		if entry.Index < from || i > 0 && entry.Index <= p.entries[i-1].Index {
+			return p, fmt.Errorf("the log of %s makes no sense: entry %d is out of its order", e.name(), entry.Index)
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// Most commands ask the servers that --endpoints names. The others are marked
+// with what they reach instead.
+const reach = "reach"
+
+const (
+	// reachNobody: the command asks no running server, and writes for people.
+	reachNobody = "nobody"
+
+	// reachSimulator: the command asks no running server, and has results.
+	reachSimulator = "simulator"
+
+	// reachFolder: the command acts on the cluster in the data folder.
+	reachFolder = "folder"
+)
+
+// acting marks the commands, apart from those on the folder, that change
+// something.
+const acting = "acting"
+
+// mark gives commands a mark.
+func mark(name, value string, commands ...*cobra.Command) []*cobra.Command {
+	for _, cmd := range commands {
+		if cmd.Annotations == nil {
+			cmd.Annotations = make(map[string]string)
+		}
+		cmd.Annotations[name] = value
+	}
+	return commands
+}
+
+// acts reports whether a command changes something.
+func acts(cmd *cobra.Command) bool {
+	return cmd.Annotations[acting] != "" || cmd.Annotations[reach] == reachFolder
+}
+
+// checkReach refuses a command that would do something else than its flags say:
+// act on a cluster that --endpoints does not name, or write text for -o json.
+func (a *app) checkReach(cmd *cobra.Command) error {
+	what, name := cmd.Annotations[reach], cmd.Name()
+	if cmd == cmd.Root() {
+		name = "starting a server"
+	}
+	switch {
+	case what == reachFolder:
+		return a.checkFolder(cmd)
+	case what != "" && cmd.Flags().Changed("endpoints"):
+		return usagef("%s asks no running server; leave --endpoints out", name)
+	case what == reachNobody && a.flags.output == "json":
+		return usagef("%s has no results to write as JSON; leave -o out", name)
+	}
+	return nil
+}
+
+// checkFolder refuses to act on the cluster in the data folder if --endpoints
+// names a server of another one.
+func (a *app) checkFolder(cmd *cobra.Command) error {
+	endpoints, source, err := a.named()
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		if e.id == 0 {
+			return usagef("%s acts on the cluster in %s, and %s names %s, which is not one of its servers; name the folder of that server's cluster with --data",
+				cmd.Name(), a.flags.data, source, e.address)
+		}
+	}
+	return nil
+}
+
+// endpointList is what a person has written about whom to ask, and where it is
+// written; both are empty if there is nothing.
+func (a *app) endpointList() (list, source string) {
+	if a.flags.endpoints != "" {
+		return a.flags.endpoints, "--endpoints"
+	}
+	// A demo has servers of its own.
+	if list := os.Getenv(endpointsVariable); list != "" && !a.inDemo {
+		return list, endpointsVariable
+	}
+	return "", ""
+}
+
+// elsewhere reports whether a person has named a server that is not one of the
+// cluster in the data folder.
+func (a *app) elsewhere() bool {
+	endpoints, _, err := a.named()
+	return err == nil && slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.id == 0 })
+}
+
+// candidates are the servers that a command about one server can mean: those of
+// the cluster in the data folder, or those that a person has named, with the
+// numbers that they give themselves and with the members that they know.
+func (a *app) candidates(ctx context.Context) ([]endpoint, error) {
+	out, source, err := a.named()
+	if err != nil {
+		return nil, err
+	}
+	if source == "" {
+		return a.members()
+	}
+	for i, s := range a.survey(ctx, out) {
+		out[i].id = s.id
+	}
+	if _, known := a.stage.Ops[api.Members]; !known {
+		return out, nil
+	}
+	v, err := a.askMembers(ctx)
+	if err != nil {
+		return out, nil // those that were named may be of use all the same
+	}
+	for _, m := range v.Members {
+		if !slices.ContainsFunc(out, func(e endpoint) bool { return e.id == m.ID }) {
+			out = append(out, endpoint{m.ID, m.Address})
+		}
+	}
+	return out, nil
+}
+
+// endpointsFlag repeats --endpoints in a command for people.
+func (a *app) endpointsFlag() string {
+	if a.flags.endpoints == "" || a.inShell || a.inDemo {
+		return ""
+	}
+	return fmt.Sprintf(" --endpoints %s", quoteWords([]string{a.flags.endpoints}))
+}

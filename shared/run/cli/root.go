@@ -1,0 +1,355 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// The groups of commands in the help.
+const (
+	groupServers = "servers"
+	groupClient  = "client"
+	groupMembers = "members"
+	groupBreak   = "break"
+	groupLearn   = "learn"
+)
+
+func init() {
+	// Commands stand in the help in the order in which one needs them.
+	cobra.EnableCommandSorting = false
+	cobra.AddTemplateFunc("trim", strings.TrimSpace)
+}
+
+// usageTemplate is how the help of a command looks below its description.
+const usageTemplate = `Usage:{{if and .Runnable (trim .UseLine)}}
+  {{trim .UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{with .CommandPath}}{{.}} {{end}}COMMAND{{$commands := .Commands}}{{range $group := .Groups}}
+
+{{.Title}}{{range $commands}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Flags of all commands:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasHelpSubCommands}}
+
+Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}
+
+"help COMMAND" or "help TOPIC" says more.{{end}}
+`
+
+// root makes the command tree of the stage.
+func (a *app) root() *cobra.Command {
+	s := a.stage
+	root := &cobra.Command{
+		Use:               filepath.Base(os.Args[0]),
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: a.program()},
+		Short:             s.About,
+		Long:              s.About,
+		Args:              a.noSuchCommand,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	if a.inShell {
+		root.Use, root.Annotations, root.DisableFlagsInUseLine = "", nil, true
+		root.CompletionOptions.DisableDefaultCmd = true
+		root.Short, root.Long = "", "The shell runs these commands; exit ends it."
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(a.flagError)
+	a.register(root)
+	a.addGroups(root)
+	a.addCommands(root)
+	a.addHelp(root)
+	completeFlags(root)
+	return root
+}
+
+func (a *app) addGroups(root *cobra.Command) {
+	s := a.stage
+	if s.New != nil && !a.inShell {
+		root.AddGroup(&cobra.Group{ID: groupServers, Title: "Run servers:"})
+	}
+	if s.Dial != nil || !a.inShell {
+		root.AddGroup(&cobra.Group{ID: groupClient, Title: "Ask servers:"})
+	}
+	if a.needs().Changes {
+		root.AddGroup(&cobra.Group{ID: groupMembers, Title: "Change the members:"})
+	}
+	switch {
+	case s.New != nil:
+		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the cluster that runs:"})
+	case s.Serve != nil:
+		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the server that runs:"})
+	}
+	if a.inShell {
+		return
+	}
+	root.AddGroup(&cobra.Group{ID: groupLearn, Title: "Learn and measure:"})
+}
+
+// addCommands gives the root the commands that the stage has the parts for.
+// The shell has those that ask servers and those that break a cluster.
+func (a *app) addCommands(root *cobra.Command) {
+	s := a.stage
+	if s.Serve != nil && !a.inShell {
+		a.makeServe(root)
+	}
+	if s.Dial != nil {
+		root.AddCommand(a.askCommands()...)
+		root.AddCommand(a.memberCommands()...)
+	}
+	switch {
+	case s.New != nil:
+		root.AddCommand(mark(reach, reachFolder, a.breakCommands()...)...)
+	case s.Serve != nil:
+		root.AddCommand(mark(acting, "process", a.singleCommands()...)...)
+	}
+	if a.inShell {
+		return
+	}
+	root.AddCommand(mark(acting, "keys", a.talkCommand())...)
+	if s.New != nil {
+		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand())...)
+	}
+	if s.Dial != nil {
+		root.AddCommand(a.shellCommand())
+	}
+	if s.Demo != nil {
+		root.AddCommand(mark(reach, reachNobody, a.demoCommand())...)
+	}
+	if s.Scenarios != nil {
+		root.AddCommand(mark(reach, reachSimulator, a.scenarioCommand())...)
+	}
+	root.AddCommand(mark(reach, reachSimulator, a.versionCommand())...)
+	if s.Dial != nil {
+		root.AddCommand(mark(acting, "keys", a.benchCommand())...)
+	}
+}
+
+// askCommands are those that ask servers something.
+func (a *app) askCommands() []*cobra.Command {
+	commands := a.kvCommands()
+	if _, known := a.stage.Ops[api.Status]; known {
+		commands = append(commands, a.statusCommand())
+	}
+	return append(commands, a.operatorCommands()...)
+}
+
+// addHelp puts the help in order: topics, and a help command that refuses what
+// it does not know.
+func (a *app) addHelp(root *cobra.Command) {
+	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes say", Long: a.exitCodesHelp()})
+	help := &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command or a topic",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			for _, c := range cmd.Root().Commands() {
+				if len(args) == 0 && !c.Hidden {
+					names = append(names, c.Name())
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || found == nil || len(rest) > 0 {
+				return usagef("there is no help about %q; see %q", strings.Join(args, " "), a.program()+" --help")
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
+	root.SetHelpCommand(help)
+	if !a.inShell {
+		root.SetHelpCommandGroupID(groupLearn)
+		root.SetCompletionCommandGroupID(groupLearn)
+	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args, cmd.RunE = a.noSuchShell, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// noSuchShell refuses to complete for a shell that is not known: the help would
+// end up in a file of scripts.
+func (a *app) noSuchShell(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var shells []string
+	for _, shell := range cmd.Commands() {
+		shells = append(shells, shell.Name())
+	}
+	return usagef("there is no completion for %q; there is one for %s", args[0], strings.Join(shells, ", "))
+}
+
+// completeFlags says what the tab key offers for the values of flags. Files are
+// offered only where one can be named.
+func completeFlags(root *cobra.Command) {
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	values := map[string]cobra.CompletionFunc{
+		"output":      cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
+		"log-level":   cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp),
+		"consistency": cobra.FixedCompletions([]string{"linearizable", "stale"}, cobra.ShellCompDirectiveNoFileComp),
+		"data":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		"config":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		"trace":       cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+	}
+	for _, cmd := range append(root.Commands(), root) {
+		for name, complete := range values {
+			if cmd.LocalNonPersistentFlags().Lookup(name) != nil || cmd == root && root.PersistentFlags().Lookup(name) != nil {
+				// It has the flag, and nobody else said what to offer.
+				_ = cmd.RegisterFlagCompletionFunc(name, complete)
+			}
+		}
+	}
+}
+
+// noSuchCommand refuses the first word if it is no command, and names the ones
+// that may have been meant.
+func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := &usageError{message: fmt.Sprintf("there is no command %q", args[0])}
+	if near := suggestions(cmd, args[0]); len(near) > 0 {
+		err.hint = "did you mean " + strings.Join(near, " or ") + "?"
+	} else {
+		err.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
+	}
+	return err
+}
+
+// shortWord is how long a word may be that any two changes make another word of,
+// in bytes.
+const shortWord = 4
+
+// suggestions are the commands that a word may mean: those that have it for
+// another name, or else those that look like it. Of the latter none changes
+// anything: a guess is easily typed and not easily undone.
+func suggestions(root *cobra.Command, word string) (names []string) {
+	for _, cmd := range root.Commands() {
+		if slices.Contains(cmd.SuggestFor, strings.ToLower(word)) {
+			names = append(names, cmd.Name())
+		}
+	}
+	if len(names) > 0 {
+		return names
+	}
+	root.SuggestionsMinimumDistance = 2
+	if len(word) <= shortWord {
+		root.SuggestionsMinimumDistance = 1
+	}
+	return slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool {
+		found, _, err := root.Find([]string{name})
+		return err != nil || acts(found)
+	})
+}
+
+// flagError is what a flag that makes no sense is answered with.
+func (a *app) flagError(cmd *cobra.Command, err error) error {
+	u := &usageError{message: badFlag(cmd, err), hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
+	if cmd == cmd.Root() {
+		u.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
+	}
+	if strings.HasPrefix(u.message, "unknown shorthand flag") && strings.Contains(cmd.Use, "KEY") {
+		u.hint = "write -- before keys and values that begin with a dash"
+	}
+	return u
+}
+
+// flagTypes say what the values of flags look like, by their types.
+var flagTypes = map[string]string{
+	"bool":      "true or false",
+	"duration":  "a length of time, such as 500ms or 5s",
+	"int":       "a whole number",
+	"int64":     "a whole number",
+	"uint":      "a whole number, and not below 0",
+	"uint64":    "a whole number, and not below 0",
+	"uintSlice": "whole numbers with commas between",
+}
+
+// badValue is what the library of the flags says of a value, before the words
+// of Go's own functions.
+var badValue = regexp.MustCompile(`(?s)^invalid argument (".*") for "(?:-., )?--([a-z-]+)" flag: `)
+
+// badFlag says what a flag is and what it should be.
+func badFlag(cmd *cobra.Command, err error) string {
+	m := badValue.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err.Error()
+	}
+	want := flagTypes[cmd.Flag(m[2]).Value.Type()]
+	switch {
+	case strings.HasSuffix(err.Error(), strconv.ErrRange.Error()):
+		return fmt.Sprintf("--%s is %s, which is beyond all that it can be", m[2], m[1])
+	case want == "":
+		return err.Error()
+	}
+	return fmt.Sprintf("--%s is %s; it is %s", m[2], m[1], want)
+}
+
+// commandLine is what a person types to run a command.
+func (a *app) commandLine(words ...string) string {
+	switch last := words[len(words)-1]; {
+	case a.inShell && last == "--help":
+		return strings.TrimSpace("help " + strings.Join(words[:len(words)-1], " "))
+	case a.inShell || a.inDemo:
+		return strings.Join(words, " ")
+	}
+	return strings.Join(append([]string{a.program()}, words...), " ")
+}
+
+// clusterLine is what a person types to ask these servers something.
+func (a *app) clusterLine(words ...string) string {
+	return a.folderLine(words...) + a.endpointsFlag()
+}
+
+// folderLine is what a person types to run a command on the cluster in the data
+// folder.
+func (a *app) folderLine(words ...string) string {
+	if a.inShell || a.inDemo {
+		return a.commandLine(words...)
+	}
+	return a.commandLine(words...) + a.dataFlag()
+}
+
+// takes checks the number of arguments and says what a command takes.
+func (a *app) takes(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		var problem string
+		wants := strings.TrimPrefix(cmd.Use, cmd.Name())
+		switch {
+		case wants == "":
+			problem = fmt.Sprintf("%s takes no arguments, and this is one: %q", cmd.Name(), args[0])
+		case len(args) < least:
+			problem = fmt.Sprintf("%s takes%s, and got %d", cmd.Name(), wants, len(args))
+		default:
+			problem = fmt.Sprintf("%s takes%s, and this is too much: %q", cmd.Name(), wants, args[most])
+		}
+		return &usageError{message: problem, hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
+	}
+}

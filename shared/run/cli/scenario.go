@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/pager"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/scenario"
+)
+
+// allSeeds is how many seeds --all plays each scenario with, if nobody says.
+const allSeeds = 3
+
+// scenarioFlags are the flags of the command.
+type scenarioFlags struct {
+	list    bool
+	all     bool
+	verbose bool
+	seed    uint64
+	seeds   int
+	trace   string
+}
+
+func (a *app) scenarioCommand() *cobra.Command {
+	var f scenarioFlags
+	cmd := &cobra.Command{
+		Use: "scenario [NAME]", Short: "Play a story of failure in the simulator", GroupID: groupLearn,
+		Long: `Plays a scenario against this stage's servers in the simulator, in virtual time, and tells what happens: the chapters, decisions, losses,
+and the logs at the turning points; -v tells every event. The same seed gives the same run. The exit code is 0 if the stage fares as it declares: survives, or breaks.`,
+		Args: a.takes(0, 1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.all && !cmd.Flags().Changed("seeds") {
+				f.seeds = allSeeds
+			}
+			return a.scenario(f, args)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.list, "list", false, "list the scenarios and how this stage fares")
+	flags.BoolVar(&f.all, "all", false, fmt.Sprintf("play all scenarios, a line each and no story; %d seeds unless --seeds says otherwise", allSeeds))
+	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run, or of the first")
+	flags.IntVar(&f.seeds, "seeds", 1, "how many runs, each with the next seed")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell everything: every message, save and repetition")
+	flags.StringVar(&f.trace, "trace", "", "write all events to this file, as lines of JSON")
+	return cmd
+}
+
+func (a *app) scenario(f scenarioFlags, args []string) error {
+	one := len(args) == 1
+	switch {
+	case f.list && (f.all || one) || f.all && one:
+		return usagef("scenario takes one of NAME, --list and --all")
+	case f.seeds < 1:
+		return usagef("--seeds is %d; it must be at least 1", f.seeds)
+	case f.trace != "" && (!one || f.seeds != 1):
+		return usagef("--trace is for one run of one scenario")
+	case f.list:
+		return a.listScenarios()
+	case f.all:
+		return a.playAll(f)
+	case !one:
+		return &usageError{message: "scenario takes one of NAME, --list and --all", hint: fmt.Sprintf("see %q", a.commandLine("scenario", "--list"))}
+	}
+	if _, err := scenario.Find(args[0]); err != nil {
+		return usagef("%v", err)
+	}
+	for i := range f.seeds {
+		if err := a.play(f, args[0], f.seed+uint64(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scenarios is the stage as the simulator knows it.
+func (a *app) scenarios() scenario.Stage {
+	s := *a.stage.Scenarios
+	s.Name = a.stage.Name
+	return s
+}
+
+// listScenarios lists what the stage names, in the order of the catalogue.
+func (a *app) listScenarios() error {
+	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	for _, s := range scenario.All() {
+		if fate := a.fate(s.Name); fate != "" {
+			fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, fate, s.Claim)
+		}
+	}
+	return table.Flush()
+}
+
+// fate is what the stage declares about a scenario; "" if that does not apply.
+func (a *app) fate(name string) string {
+	switch {
+	case slices.Contains(a.stage.Scenarios.Survives, name):
+		return "survives"
+	case slices.Contains(a.stage.Scenarios.Fails, name):
+		return "breaks"
+	}
+	return ""
+}
+
+// playAll plays everything and prints a line a run.
+func (a *app) playAll(f scenarioFlags) error {
+	var errs []error
+	for _, s := range scenario.All() {
+		if a.fate(s.Name) == "" {
+			continue
+		}
+		for i := range f.seeds {
+			r, err := scenario.Play(a.scenarios(), s.Name, f.seed+uint64(i), nil)
+			if err != nil {
+				return err
+			}
+			if err := a.showResult(r); err != nil {
+				return err
+			}
+			errs = append(errs, a.asDeclared(r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// play plays one scenario and tells its story, page by page on a terminal.
+func (a *app) play(f scenarioFlags, name string, seed uint64) error {
+	return pager.Show(a.stdout, func(w io.Writer) error { return a.playTo(w, f, name, seed) })
+}
+
+func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (err error) {
+	tell, end := a.teller(w, f)
+	sinks := []trace.Sink{tell}
+	if a.flags.output == "json" {
+		sinks = nil
+	}
+	if f.trace != "" {
+		file, err := createTrace(f.trace, os.O_TRUNC)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		writer := trace.NewWriter(file)
+		defer func() { err = errors.Join(err, writer.Flush()) }()
+		sinks = append(sinks, writer.Emit)
+	}
+	r, err := scenario.Play(a.scenarios(), name, seed, trace.Tee(sinks...))
+	switch {
+	case errors.Is(err, scenario.ErrNotApplicable):
+		return fmt.Errorf("the scenario %s does not apply to this stage; see %q", name, a.commandLine("scenario", "--list"))
+	case err != nil:
+		return err
+	}
+	if a.flags.output == "json" {
+		if err := a.showResult(r); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(end(), a.asDeclared(r)); err != nil || a.flags.output == "json" {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s %s, as this stage declares\n", name, a.fate(name))
+	return err
+}
+
+// teller returns who tells the story, and what to call at its end.
+func (a *app) teller(w io.Writer, f scenarioFlags) (tell trace.Sink, end func() error) {
+	if f.verbose {
+		n := trace.NewNarrator(w)
+		n.Color, n.Verbose = wantsColor(a.stdout), true
+		return n.Tell, n.Err
+	}
+	d := trace.NewDigest(w, trace.StoryLines)
+	d.Color = wantsColor(a.stdout)
+	return d.Tell, d.End
+}
+
+// showResult prints one line about a run.
+func (a *app) showResult(r scenario.Result) error {
+	if a.flags.output != "json" {
+		fmt.Fprintln(a.stdout, r)
+		return nil
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("the result: %w", err)
+	}
+	fmt.Fprintf(a.stdout, "%s\n", text)
+	return nil
+}
+
+// asDeclared is an error if the stage fared otherwise than it declares.
+func (a *app) asDeclared(r scenario.Result) error {
+	switch fate := a.fate(r.Scenario); {
+	case fate == "survives" && !r.Survived:
+		return fmt.Errorf("%s should survive %s and does not: %s; play it again with: %s", r.Stage, r.Scenario, r.Why, r.Replay())
+	case fate == "breaks" && r.Survived:
+		return fmt.Errorf("%s should break in %s and does not; play it again with: %s", r.Stage, r.Scenario, r.Replay())
+	}
+	return nil
+}

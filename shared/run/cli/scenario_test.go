@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/scenario"
+)
+
+// storied is a stage with scenarios: servers that replicate nothing, so that
+// they break in every story in which replicas must agree.
+func storied(survives, fails []string) Stage {
+	s := stages["92-cluster"]
+	s.Scenarios = &scenario.Stage{New: s.New, Ops: s.Ops, Appointed: true, Survives: survives, Fails: fails}
+	return s
+}
+
+func TestScenarioTellsItsStory(t *testing.T) {
+	s := storied(nil, []string{"missed-message"})
+	got := run(t, s, "scenario", "missed-message", "--seed", "7")
+	require.Zero(t, got.code, "it breaks as it declares: %s", got.errors)
+	require.Contains(t, got.out, "missed-message: a follower that missed a write agrees again once it is back\n")
+	require.Contains(t, got.out, "asks n1: put x=1\n")
+	require.Contains(t, got.out, "replicas differ")
+	require.Equal(t, got, run(t, s, "scenario", "missed-message", "--seed", "7"), "the same seed, the same run")
+	require.NotEqual(t, got, run(t, s, "scenario", "missed-message"))
+	require.Greater(t, len(run(t, s, "scenario", "missed-message", "--seed", "7", "-v").out), len(got.out))
+}
+
+func TestScenarioThatFaresOtherwiseIsAnError(t *testing.T) {
+	got := run(t, storied([]string{"missed-message"}, nil), "scenario", "missed-message")
+	require.Equal(t, 1, got.code)
+	require.Regexp(t, `^error: 92-cluster should survive missed-message and does not: .*; play it again with: go run ./92-cluster scenario missed-message --seed 1\n$`, got.errors)
+}
+
+func TestScenarioAllPrintsALineARun(t *testing.T) {
+	s := storied(nil, []string{"restart", "missed-message"})
+	got := run(t, s, "scenario", "--all")
+	require.Zero(t, got.code, got.errors)
+	require.Equal(t, 2*allSeeds, strings.Count(got.out, "\n"))
+	require.Contains(t, got.out, "missed-message: replicas differ (seed 3): ")
+
+	got = run(t, s, "scenario", "--all", "--seeds", "2", "--seed", "5", "-o", "json")
+	require.Zero(t, got.code, got.errors)
+	var seeds []uint64
+	for line := range strings.Lines(got.out) {
+		var r scenario.Result
+		require.NoError(t, json.Unmarshal([]byte(line), &r))
+		require.Equal(t, "92-cluster", r.Stage)
+		require.False(t, r.Survived)
+		seeds = append(seeds, r.Seed)
+	}
+	require.Equal(t, []uint64{5, 6, 5, 6}, seeds)
+}
+
+func TestScenarioList(t *testing.T) {
+	got := run(t, storied([]string{"minority-down"}, []string{"missed-message"}), "scenario", "--list")
+	require.Zero(t, got.code)
+	require.Regexp(t, `(?m)^missed-message +breaks +a follower that missed a write`, got.out)
+	require.Regexp(t, `(?m)^minority-down +survives +`, got.out)
+	require.Equal(t, 2, strings.Count(got.out, "\n"))
+}
+
+func TestScenarioWritesATrace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trace")
+	got := run(t, storied(nil, []string{"missed-message"}), "scenario", "missed-message", "--trace", path, "-o", "json")
+	require.Zero(t, got.code, got.errors)
+	require.Equal(t, 1, strings.Count(got.out, "\n"), "the result, and no story")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	events := 0
+	require.NoError(t, trace.Read(bytes.NewReader(text), func(trace.Event) { events++ }))
+	require.Greater(t, events, 20)
+}
+
+func TestScenarioRefusals(t *testing.T) {
+	s := storied(nil, []string{"missed-message"})
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 2, `scenario takes one of NAME, --list and --all; see "go run ./92-cluster scenario --list"`},
+		{[]string{"nonsense"}, 2, `there is no scenario "nonsense"; there are `},
+		{[]string{"restart"}, 1, `the scenario restart does not apply to this stage; see "go run ./92-cluster scenario --list"`},
+		{[]string{"restart", "--all"}, 2, `scenario takes one of NAME, --list and --all`},
+		{[]string{"--list", "--all"}, 2, `scenario takes one of NAME, --list and --all`},
+		{[]string{"missed-message", "--seeds", "0"}, 2, `--seeds is 0; it must be at least 1`},
+		{[]string{"--all", "--trace", "x"}, 2, `--trace is for one run of one scenario`},
+		{[]string{"missed-message", "--trace", "/nowhere/x"}, 1, `--trace: open /nowhere/x`},
+	} {
+		got := run(t, s, append([]string{"scenario"}, tt.args...)...)
+		require.Equal(t, tt.code, got.code, tt.args)
+		require.Contains(t, got.errors, "error: "+tt.want)
+	}
+}

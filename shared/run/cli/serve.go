@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+// defaultListen is the address of a stage's single server.
+func (a *app) defaultListen() string { return fmt.Sprintf("127.0.0.1:%d", a.flags.basePort) }
+
+// makeServe lets the root command, without a subcommand, run the single
+// server.
+func (a *app) makeServe(root *cobra.Command) {
+	var listen string
+	var supervised bool
+	root.Flags().StringVar(&listen, "listen", "", fmt.Sprintf("the address of the server (default 127.0.0.1:%d)", a.stageBase()))
+	root.Flags().BoolVar(&supervised, supervisedFlag, false, "")
+	// The flag was made just above, so it is there.
+	_ = root.Flags().MarkHidden(supervisedFlag)
+	root.Annotations[reach] = reachNobody
+	root.Long += "\n\nWithout a command it runs the server, until ^C."
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("listen") {
+			listen = a.defaultListen()
+		}
+		ln, err := a.listen(listen)
+		if err != nil {
+			return err
+		}
+		if supervised {
+			return a.serve(cmd.Context(), ln)
+		}
+		// The port is free; the server takes it.
+		address := ln.Addr().String()
+		if err := ln.Close(); err != nil {
+			return err
+		}
+		return a.supervise(cmd.Context(), address)
+	}
+}
+
+// listen opens the address, or says what is wrong with it. Port 0 is any that
+// is free.
+func (a *app) listen(address string) (net.Listener, error) {
+	if _, port, err := net.SplitHostPort(address); err != nil || port != "0" {
+		if err := api.CheckAddress(address); err != nil {
+			return nil, usagef("--listen: %v", err)
+		}
+	}
+	ln, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("cannot listen on %s: another program uses that port; stop that program, or name another address with --listen", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("cannot listen on %s: that is not an address of this machine", address)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	return ln, nil
+}
+
+// serve is the server's process.
+func (a *app) serve(ctx context.Context, ln net.Listener) error {
+	log := a.logger(true)
+	log.Info("listening", "address", ln.Addr())
+	ctx = a.obeySupervisor(ctx, nil, log)
+	if err := a.stage.Serve(ctx, ln, log); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// serveHints says what to try with the server that listens.
+func (a *app) serveHints(address string) string {
+	if a.stage.Dial == nil {
+		return fmt.Sprintf(`
+Try it in another terminal:
+
+    %s talk%s
+    {"op":"put","key":"x","value":"1"}
+    {"op":"get","key":"x"}
+
+^C stops the server.
+
+`, a.program(), a.addressFlag(address))
+	}
+	flag := ""
+	if address != a.defaultListen() {
+		flag = " --endpoints " + address
+	}
+	return a.tryHints("^C stops the server.", flag, "put x 1", "get x", "shell")
+}
+
+// tryHints lists commands for a second terminal.
+func (a *app) tryHints(end, flags string, commands ...string) string {
+	var b strings.Builder
+	b.WriteString("\nTry it in another terminal:\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(&b, "    %s %s%s\n", a.program(), c, flags)
+	}
+	fmt.Fprintf(&b, "\n%s\n\n", end)
+	return b.String()
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+)
+
+func (a *app) talkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "talk [ADDRESS]", Short: "Talk to a server in lines of JSON, as nc does", GroupID: groupClient,
+		Long: `Opens a connection to a server, sends what you type and prints what it answers, as nc does: lines of JSON, such as
+
+  {"op":"put","key":"x","value":"1"}
+
+^C ends it. At the end of its input it waits until the server has answered everything.`,
+		Args:              a.takes(0, 1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			address, err := a.talkAddress(args)
+			if err != nil {
+				return err
+			}
+			return a.talk(cmd.Context(), address)
+		},
+	}
+}
+
+// talkAddress is the server to talk to: the one that is named, or the first
+// that a client would ask.
+func (a *app) talkAddress(args []string) (string, error) {
+	if len(args) == 0 {
+		targets, err := a.targets()
+		if err != nil {
+			return "", err
+		}
+		return targets[0], nil
+	}
+	members, err := a.members()
+	if err != nil {
+		return "", err
+	}
+	e, err := a.resolve(args[0], members)
+	if err != nil {
+		return "", usagef("%v", err)
+	}
+	return e.address, nil
+}
+
+// talk copies in both directions until the server closes, or ctx is done.
+func (a *app) talk(ctx context.Context, address string) error {
+	dialer := net.Dialer{Timeout: cmp.Or(a.flags.timeout, defaultTimeout)}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		var failed *net.OpError
+		if errors.As(err, &failed) {
+			err = failed.Err // the address is named already
+		}
+		return &api.Error{Code: api.Unavailable, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err), Definite: true}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	go func() {
+		// A read of the standard input cannot be told to stop: this stays behind
+		// until its input ends, or the process.
+		io.Copy(conn, a.stdin)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			tcp.CloseWrite()
+		}
+	}()
+	// However the connection ends, that is all that can be known from it.
+	io.Copy(a.stdout, conn)
+	return nil
+}

@@ -1,0 +1,315 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"example.com/raftsteps/shared/core/node"
+)
+
+// What a supervisor can be asked to do.
+const (
+	// Ping does nothing but prove that the supervisor lives.
+	Ping = "ping"
+
+	// List says how the servers are.
+	List = "list"
+
+	// Kill ends servers as a power cut would: SIGKILL, nothing is finished.
+	Kill = "kill"
+
+	// Pause makes servers stand still, with their connections open: SIGSTOP.
+	Pause = "pause"
+
+	// Resume lets them go on.
+	Resume = "resume"
+
+	// Restart ends servers in order, if they run, and starts them again.
+	Restart = "restart"
+
+	// Start starts a server that the cluster has not had yet: IDs has its number,
+	// Address where it shall listen, "" for its place in the row of the members.
+	// It is no member by that. From then on it is one of the cluster's servers,
+	// also when the cluster is run again.
+	Start = "start"
+
+	// Cut loses all messages between each server of IDs and each of Others.
+	Cut = "cut"
+
+	// Heal ends cuts: between IDs and Others, or all if both are empty.
+	Heal = "heal"
+)
+
+// The states of a server's process. A server that nobody ended has a state of
+// its own words: "ended by itself: …".
+const (
+	Running = "running"
+	Paused  = "paused"
+	Killed  = "killed"
+	Stopped = "stopped"
+)
+
+// Command is what a supervisor is asked to do.
+type Command struct {
+	// Do is one of the constants above.
+	Do string `json:"do"`
+
+	// IDs are the servers it is about.
+	IDs []uint64 `json:"ids,omitempty"`
+
+	// Others are the other ends of the links, for Cut and Heal.
+	Others []uint64 `json:"others,omitempty"`
+
+	// Address is where the new server of Start listens.
+	Address string `json:"address,omitempty"`
+}
+
+// Server is how a supervisor sees a server.
+type Server struct {
+	// ID is the server's.
+	ID uint64 `json:"id"`
+
+	// State is Running, Paused, Killed, Stopped, or how it ended by itself.
+	State string `json:"state"`
+
+	// Cut are the servers to which its link is cut.
+	Cut []uint64 `json:"cut,omitempty"`
+}
+
+// carryOut does what one command says. It goes on after a server with which it
+// failed; the error then names all that failed.
+func (s *supervisor) carryOut(c Command) ([]Server, error) {
+	if c.Do == Ping {
+		// It does not wait for a command that is under way.
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return nil, errors.New("the cluster is stopping")
+	}
+	if c.Do == Start {
+		return s.join(c)
+	}
+	for _, id := range slices.Concat(c.IDs, c.Others) {
+		if _, err := s.find(id); err != nil {
+			return nil, err
+		}
+	}
+	switch c.Do {
+	case List:
+		return s.list(nil), nil
+	case Kill:
+		return s.each(c.IDs, s.kill)
+	case Pause:
+		return s.each(c.IDs, s.pause)
+	case Resume:
+		return s.each(c.IDs, s.resume)
+	case Restart:
+		return s.each(c.IDs, s.restart)
+	case Cut:
+		return s.relink(c, true)
+	case Heal:
+		return s.relink(c, false)
+	}
+	return nil, fmt.Errorf("the cluster that runs does not know the command %q; it was started by another version of this program", c.Do)
+}
+
+// list describes the servers with these IDs, or all.
+func (s *supervisor) list(ids []uint64) []Server {
+	var out []Server
+	for _, sv := range s.servers {
+		if ids == nil || slices.Contains(ids, sv.member.ID) {
+			out = append(out, sv.status())
+		}
+	}
+	return out
+}
+
+// each does the same to several servers.
+func (s *supervisor) each(ids []uint64, do func(*server) error) ([]Server, error) {
+	var errs []error
+	for _, id := range ids {
+		sv, err := s.find(id)
+		if err == nil {
+			err = do(sv)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return s.list(ids), joinErrors(errs)
+}
+
+// alive refuses a server that does not run.
+func (s *supervisor) alive(sv *server) error {
+	if sv.process.running() {
+		return nil
+	}
+	id := sv.member.ID
+	return fmt.Errorf("%s does not run (%s); bring it back with: %s", s.name(id), sv.status().State, s.restartLine(id))
+}
+
+func (s *supervisor) kill(sv *server) error {
+	if err := s.alive(sv); err != nil {
+		return err
+	}
+	sv.process.kill(Killed)
+	sv.paused = false
+	s.out.say("%s was killed", s.name(sv.member.ID))
+	return nil
+}
+
+func (s *supervisor) pause(sv *server) error {
+	if err := s.alive(sv); err != nil {
+		return err
+	}
+	if sv.paused {
+		return nil
+	}
+	if err := pauseProcess(sv.process.cmd.Process); err != nil {
+		return fmt.Errorf("%s: %w", s.name(sv.member.ID), err)
+	}
+	sv.paused = true
+	s.out.say("%s stands still", s.name(sv.member.ID))
+	return nil
+}
+
+func (s *supervisor) resume(sv *server) error {
+	name := s.name(sv.member.ID)
+	if err := s.alive(sv); err != nil {
+		return err
+	}
+	if !sv.paused {
+		return fmt.Errorf("%s is not paused", name)
+	}
+	if err := resumeProcess(sv.process.cmd.Process); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	sv.paused = false
+	s.out.say("%s goes on", name)
+	return nil
+}
+
+func (s *supervisor) restart(sv *server) error {
+	name := s.name(sv.member.ID)
+	if err := s.checkData(sv); err != nil {
+		return err // if it runs, it is better off so
+	}
+	if sv.process.running() {
+		sv.process.requestStop()
+		if !sv.process.stop(time.After(s.o.StopTime), s.o.Hard) {
+			s.out.say("%s did not stop in time and was killed", name)
+		}
+	}
+	if err := s.start(sv); err != nil {
+		return err
+	}
+	if err := s.waitReady(s.ctx, sv); err != nil {
+		return err
+	}
+	s.out.say("%s is back", name)
+	return nil
+}
+
+// relink cuts links or heals them.
+func (s *supervisor) relink(c Command, cut bool) ([]Server, error) {
+	all := len(c.IDs)+len(c.Others) == 0
+	lines := make(map[*server][]string)
+	for _, a := range s.servers {
+		for _, b := range s.servers {
+			between := slices.Contains(c.IDs, a.member.ID) && slices.Contains(c.Others, b.member.ID) ||
+				slices.Contains(c.Others, a.member.ID) && slices.Contains(c.IDs, b.member.ID)
+			if a == b || a.cuts[b.member.ID] == cut || !between && !all {
+				continue
+			}
+			lines[a] = append(lines[a], a.setCut(b.member.ID, cut))
+		}
+	}
+	var errs []error
+	for _, sv := range s.servers {
+		if len(lines[sv]) == 0 || !sv.process.running() {
+			continue
+		}
+		if err := sv.process.send(lines[sv], sv.paused); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", node.Name(sv.member.ID), err))
+		}
+	}
+	s.sayLinks()
+	return s.list(nil), joinErrors(errs)
+}
+
+// setCut notes the state of a link and returns the line that tells the server.
+func (sv *server) setCut(other uint64, cut bool) string {
+	if cut {
+		sv.cuts[other] = true
+		return fmt.Sprintf("%s %d", CutLine, other)
+	}
+	delete(sv.cuts, other)
+	return fmt.Sprintf("%s %d", HealLine, other)
+}
+
+// sayLinks shows which links are cut now.
+func (s *supervisor) sayLinks() {
+	text := ""
+	for _, sv := range s.servers {
+		for _, other := range sv.status().Cut {
+			if sv.member.ID < other {
+				text += fmt.Sprintf(" %s-%s", node.Name(sv.member.ID), node.Name(other))
+			}
+		}
+	}
+	if text == "" {
+		s.out.say("all links are whole")
+		return
+	}
+	s.out.say("links that are cut:%s", text)
+}
+
+// join starts a new server.
+func (s *supervisor) join(c Command) ([]Server, error) {
+	switch {
+	case !s.o.Changes:
+		return nil, errors.New("in this stage the members are fixed: a server that is started now could not join them")
+	case len(c.IDs) != 1 || c.IDs[0] == 0:
+		return nil, errors.New("start takes the number of one server")
+	}
+	m, folder := node.Member{ID: c.IDs[0], Address: c.Address}, s.o.Folder
+	var err error
+	if m.Address == "" {
+		if m.Address, err = folder.File.AddressFor(m.ID); err != nil {
+			return nil, err
+		}
+	}
+	if err := folder.CheckJoin(m); err != nil {
+		return nil, err
+	}
+	if err := checkPort(m); errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s cannot listen on %s: another program uses that port; name another address", node.Name(m.ID), m.Address)
+	} else if err != nil {
+		return nil, ListenError(m, err)
+	}
+	if err := folder.Join(m); err != nil {
+		return nil, err
+	}
+	sv := newServer(m)
+	if err = s.start(sv); err == nil {
+		if err = s.waitReady(s.ctx, sv); err != nil {
+			sv.process.kill(Killed)
+		}
+	}
+	if err != nil {
+		errs := []error{err}
+		if err := folder.Unjoin(m.ID); err != nil {
+			errs = append(errs, err)
+		}
+		return nil, joinErrors(errs)
+	}
+	s.servers = append(s.servers, sv)
+	s.out.widen(m)
+	s.out.say("%s was started; it is no member yet", node.Name(m.ID))
+	return s.list(c.IDs), nil
+}

@@ -1,0 +1,355 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/node"
+)
+
+// defaultStopTime is how long servers may take to stop in order.
+const defaultStopTime = 6 * time.Second
+
+// Options say which cluster to run, and how.
+type Options struct {
+	// Folder is the data folder, held by the caller.
+	Folder *Folder
+
+	// Command makes the command that is server id, with the links to the
+	// servers in cuts lost from the start. The server must keep to the protocol
+	// of its standard input and output: print Ready when it listens, carry out
+	// CutLine and HealLine and print Done for each, stop when its input ends.
+	Command func(id uint64, cuts []uint64) *exec.Cmd
+
+	// Single is true if the folder is that of a server without others, which has
+	// no name.
+	Single bool
+
+	// Changes is true if the members can change, so that new servers may be
+	// started.
+	Changes bool
+
+	// Program is what a person types before a command, and Flags what must come
+	// behind it, for hints: "kv" and " --data DIR".
+	Program string
+	Flags   string
+
+	// Out gets what the servers and the supervisor have to say.
+	Out io.Writer
+
+	// Color is true if Out understands colours.
+	Color bool
+
+	// Up makes the text that is shown when all servers listen; nil for none.
+	Up func() string
+
+	// Settle is how long the servers must have been silent before Up is shown,
+	// so that it stands at the end; 0 for not at all.
+	Settle time.Duration
+
+	// Hard, once closed, ends the servers at once and not in order.
+	Hard <-chan struct{}
+
+	// StopTime is how long servers may take to stop in order; 0 for 8 s.
+	StopTime time.Duration
+}
+
+// Run starts the servers of a cluster, keeps them until ctx is done, and ends
+// them. No server is left when it returns. It returns nil if it ended because
+// ctx was done, and an error if the cluster could not be started: a port in
+// use, a server that does not come up.
+//
+// It listens on a port of its own for the commands of Connect.
+func Run(ctx context.Context, o Options) error {
+	s := newSupervisor(ctx, o)
+	if err := s.checkPorts(); err != nil {
+		return err
+	}
+	c, err := listenControl(o.Folder.Dir, s.carryOut)
+	if err != nil {
+		return err
+	}
+	go s.out.run()
+	s.group.Go(c.serve)
+	err = s.startAll(ctx)
+	if err == nil {
+		s.out.settle(ctx, o.Settle)
+		if o.Up != nil {
+			s.mu.Lock() // a command may change what Up tells of
+			text := o.Up()
+			s.mu.Unlock()
+			s.out.plain(text)
+		}
+		<-ctx.Done()
+	}
+	s.stopAll()
+	c.close()
+	s.group.Wait()
+	s.out.close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// supervisor owns the processes of a cluster.
+type supervisor struct {
+	o     Options
+	out   *output
+	ctx   context.Context
+	group errgroup.Group
+
+	// mu is held by whoever changes the servers: one command at a time.
+	mu      sync.Mutex
+	servers []*server
+	ending  bool
+}
+
+// server is one server, member or not, through all its lives.
+type server struct {
+	member node.Member
+
+	// process is its last life; nil before the first.
+	process *process
+
+	// paused is true while it stands still.
+	paused bool
+
+	// cuts are the servers to which its link is cut.
+	cuts map[uint64]bool
+}
+
+func newSupervisor(ctx context.Context, o Options) *supervisor {
+	if o.StopTime == 0 {
+		o.StopTime = defaultStopTime
+	}
+	c := o.Folder.File.Config
+	all := slices.Concat(c.Members, c.Joiners)
+	s := &supervisor{o: o, ctx: ctx, out: newOutput(o.Out, o.Color, all...)}
+	s.out.single = o.Single
+	for _, m := range all {
+		s.servers = append(s.servers, newServer(m))
+	}
+	return s
+}
+
+func newServer(m node.Member) *server { return &server{member: m, cuts: make(map[uint64]bool)} }
+
+// checkPorts tells a person about a port in use before anything was started.
+func (s *supervisor) checkPorts() error {
+	for _, sv := range s.servers {
+		at := node.Member{ID: sv.member.ID, Address: s.o.Folder.File.Config.ListenAddress(sv.member.ID)}
+		err := checkPort(at)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE) && s.o.Folder.Created:
+			return fmt.Errorf("%w, or take other ports with --fresh --base-port", ListenError(at, err))
+		case errors.Is(err, syscall.EADDRINUSE):
+			// There is data that --fresh would throw away.
+			return fmt.Errorf("%w, or start another cluster with --data and --base-port", ListenError(at, err))
+		case err != nil:
+			return ListenError(at, err)
+		}
+	}
+	return nil
+}
+
+func checkPort(m node.Member) error {
+	l, err := net.Listen("tcp", m.Address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// ListenError says why a server cannot listen on its address and what to do.
+func ListenError(m node.Member, err error) error {
+	name := node.Name(m.ID)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s cannot listen on %s: another program uses that port, or %[1]s runs already; stop that one", name, m.Address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s cannot listen on %s: that is not an address of this machine", name, m.Address)
+	default:
+		return fmt.Errorf("%s cannot listen on %s: %w", name, m.Address, err)
+	}
+}
+
+func (s *supervisor) startAll(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var lost []error
+	for _, sv := range s.servers {
+		if err := s.checkData(sv); err != nil {
+			// The others may do without it.
+			lost = append(lost, err)
+			s.out.say("%v; it is not started", err)
+			continue
+		}
+		if err := s.start(sv); err != nil {
+			return err
+		}
+	}
+	if len(lost) == len(s.servers) {
+		return joinErrors(lost)
+	}
+	for _, sv := range s.servers {
+		if sv.process == nil {
+			continue
+		}
+		if err := s.waitReady(ctx, sv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkData refuses a server whose data is gone.
+func (s *supervisor) checkData(sv *server) error {
+	return CheckStarted(s.o.Folder.File.Data(s.o.Folder.ConfigPath()), sv.member.ID, s.o.Changes)
+}
+
+// start begins a new life of a server.
+func (s *supervisor) start(sv *server) error {
+	var cuts []uint64
+	for id := range sv.cuts {
+		cuts = append(cuts, id)
+	}
+	slices.Sort(cuts)
+	id := sv.member.ID
+	p, err := startProcess(s.o.Command(id, cuts), func(line string) { s.out.server(id, line) })
+	if err != nil {
+		return fmt.Errorf("%s did not start: %w", s.name(id), err)
+	}
+	sv.process, sv.paused = p, false
+	s.group.Go(func() error {
+		p.wait()
+		s.report(id, p)
+		return nil
+	})
+	return nil
+}
+
+func (s *supervisor) waitReady(ctx context.Context, sv *server) error {
+	if err := sv.process.waitReady(ctx); err != nil {
+		return fmt.Errorf("%s did not come up: %w", s.name(sv.member.ID), err)
+	}
+	return nil
+}
+
+// report tells that a server which was up has ended although nobody asked.
+func (s *supervisor) report(id uint64, p *process) {
+	select {
+	case <-p.ready:
+	default:
+		return
+	}
+	if asked, ended, _ := p.state(); asked == "" {
+		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", s.name(id), ended, s.restartLine(id))
+	}
+}
+
+// name is what a person calls a server.
+func (s *supervisor) name(id uint64) string {
+	if s.o.Single {
+		return "the server"
+	}
+	return node.Name(id)
+}
+
+// restartLine is what a person types to bring a server back.
+func (s *supervisor) restartLine(id uint64) string {
+	if s.o.Single {
+		return fmt.Sprintf("%s restart%s", s.o.Program, s.o.Flags)
+	}
+	return fmt.Sprintf("%s restart %d%s", s.o.Program, id, s.o.Flags)
+}
+
+// stopAll ends all servers, and returns when none is left.
+func (s *supervisor) stopAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	var live []*server
+	for _, sv := range s.servers {
+		if sv.process != nil && sv.process.running() {
+			live = append(live, sv)
+		}
+	}
+	if len(live) > 0 && !s.o.Single {
+		s.out.say("stopping %s; ^C again to kill", count(len(live), "server"))
+	}
+	for _, sv := range live {
+		sv.process.requestStop()
+	}
+	bound := make(chan time.Time)
+	timer := time.AfterFunc(s.o.StopTime, func() { close(bound) })
+	defer timer.Stop()
+	for _, sv := range live {
+		if !sv.process.stop(bound, s.o.Hard) {
+			s.out.say("%s did not stop in time and was killed", s.name(sv.member.ID))
+		}
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// find looks a server up.
+func (s *supervisor) find(id uint64) (*server, error) {
+	for _, sv := range s.servers {
+		if sv.member.ID == id {
+			return sv, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", s.name(id), ServerList(s.o.Folder.File.Config))
+}
+
+// status describes a server as a process.
+func (sv *server) status() Server {
+	state := Running
+	switch {
+	case sv.process == nil:
+		state = Stopped
+	case !sv.process.running():
+		asked, ended, _ := sv.process.state()
+		state = asked
+		if state == "" {
+			state = "ended by itself: " + ended
+		}
+	case sv.paused:
+		state = Paused
+	}
+	out := Server{ID: sv.member.ID, State: state}
+	for id := range sv.cuts {
+		out.Cut = append(out.Cut, id)
+	}
+	slices.Sort(out.Cut)
+	return out
+}
+
+// joinErrors makes one line of several errors.
+func joinErrors(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	texts := make([]string, len(errs))
+	for i, err := range errs {
+		texts[i] = err.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
+}

@@ -24,16 +24,16 @@ func main() { cli.Main(stage) }
 
 // demo tells the story of this stage.
 func demo(d *cli.Demo) error {
-	d.Say("Five servers with a log, and n1 leads. A session by hand: open one, append, and send the same append again, as a client does that heard no answer.")
+	d.Say("Five servers with a log, and n1 leads. A session by hand: ask for an index, draw a number, append, and send the same append again, as a client does that heard no answer.")
 	d.Start(5)
 	d.Talk(`{"op":"open"}`,
-		`{"op":"append","key":"x","value":"once.","session":1,"seq":1}`,
-		`{"op":"append","key":"x","value":"once.","session":1,"seq":1}`)
+		`{"op":"append","key":"x","value":"once.","session":4711,"since":1,"seq":1}`,
+		`{"op":"append","key":"x","value":"once.","session":4711,"since":1,"seq":1}`)
 	d.Run("get", "x", "--endpoints", "n1")
 	d.Shows("once.\n")
 	d.Say("It is in the log twice and was done once: the servers know its number.")
 	d.Run("log", "1")
-	d.Shows("3      1")
+	d.Shows("2      1")
 	d.Say("So the client may ask again, and go from server to server until it finds the leader.")
 	d.Run("put", "y", "1", "--endpoints", "n4")
 	d.Kill(4, 5)

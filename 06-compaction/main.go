@@ -46,7 +46,7 @@ func demo(d *cli.Demo) error {
 	d.Kill(1, 2)
 	d.Run("put", "x", "3")
 	d.Kill(3)
-	d.Fails(5, "put", "x", "4", "--timeout", "1s")
+	d.Stuck("put", "x", "4", "--timeout", "1s")
 	d.Say("Nothing here can put a new machine in the place of an old one: the next stage.")
 	return d.Err()
 }

@@ -5,21 +5,27 @@ import (
 	"fmt"
 	"strconv"
 
+	"example.com/raftsteps/04-smart-client/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// A client that hears no answer sends its command again, so a command may come
-// to stand in the log twice. Sessions make it happen once (§8, thesis §6.3):
-// the state machine remembers, for each session, the results of the commands
-// that the client may still ask for, and answers a repeated one out of memory.
+// A client that hears no answer sends its command again, so the log may hold a
+// command twice. Sessions make it happen once (§8, thesis §6.3): for each
+// session, the state machine remembers the results of the commands that the
+// client may still ask for, and answers a repeated command from memory.
+//
+// A client draws the number of its session itself. The first command that is
+// applied in a session begins it, so a session costs no entry of its own. Then a
+// session that has ended must not begin again, or its commands could happen
+// twice: each command says since which index its session can have been used.
 //
 // Sessions are part of the state machine: they change only as the log is
-// applied, and so they are the same on every server at the same index. No
-// clock may decide when one ends.
+// applied, so they are the same on every server at the same index. No clock may
+// decide when one ends.
 
-// maxSessions is how many sessions there are; a new one beyond it ends the one
+// maxSessions is how many sessions there are. A new one beyond it ends the one
 // that was used longest ago, counted in log indexes.
 const maxSessions = 10_000
 
@@ -41,8 +47,11 @@ const maxResults = 1024
 type command struct {
 	kv.Command
 
-	// session is the index at which the session was opened, 0 for none.
+	// session is the number that the client has drawn, 0 for none.
 	session uint64
+
+	// since is an index: no command of the session stands in the log before it.
+	since uint64
 
 	// seq numbers the commands of a session from 1.
 	seq uint64
@@ -53,14 +62,12 @@ type command struct {
 
 // appendJSON appends the command to b as a JSON object.
 func (c command) appendJSON(b []byte) []byte {
-	if c.Op == api.Open {
-		return append(b, `{"op":"open"}`...)
-	}
 	b = c.Command.AppendJSON(b)
 	if c.session == 0 {
 		return b
 	}
 	b = appendNumber(b[:len(b)-1], "session", c.session)
+	b = appendNumber(b, "since", c.since)
 	b = appendNumber(b, "seq", c.seq)
 	b = appendNumber(b, "ack", c.ack)
 	return append(b, '}')
@@ -73,6 +80,8 @@ func decodeCommand(text []byte) (command, error) {
 		switch string(field) {
 		case "session":
 			c.session = d.Uint()
+		case "since":
+			c.since = d.Uint()
 		case "seq":
 			c.seq = d.Uint()
 		case "ack":
@@ -96,10 +105,21 @@ func decodeCommand(text []byte) (command, error) {
 // checkSession refuses a request that names a session but not its place in it,
 // or the other way round.
 func checkSession(r api.Request) *api.Error {
-	if (r.Session == 0) == (r.Seq == 0) && (r.Session != 0 || r.Ack == 0) && r.Ack <= max(r.Seq, 1)-1 {
+	none := r.Session == 0 && r.Since == 0 && r.Seq == 0 && r.Ack == 0
+	if none || r.Session > 0 && r.Since > 0 && r.Seq > r.Ack {
 		return nil
 	}
-	return &api.Error{Code: api.BadRequest, Message: "a command in a session needs the fields session and seq, and an ack below seq", Definite: true}
+	return &api.Error{Code: api.BadRequest, Message: "a command in a session needs the fields session, since and seq, and an ack below seq", Definite: true}
+}
+
+// openSession answers with an index from which on a new session can be used. It
+// writes nothing: the session begins with its first command.
+func (s *Server) openSession(r api.Request) api.Response {
+	status := s.rules.Status()
+	if status.Role != raft.Leader {
+		return api.Failed(r.ID, s.notLeader())
+	}
+	return api.Response{ID: r.ID, Index: uint64(status.Commit) + 1}
 }
 
 // machine is the state machine: the store and the sessions.
@@ -112,6 +132,9 @@ type machine struct {
 
 	// remembered is how many bytes the sessions hold.
 	remembered int
+
+	// ended is the highest index at which a session was used that has ended.
+	ended uint64
 }
 
 // session is what is remembered of one client.
@@ -119,6 +142,9 @@ type session struct {
 	id      uint64
 	ack     uint64
 	results map[uint64]result
+
+	// used is the index of its last command.
+	used uint64
 
 	// bytes is how many it holds.
 	bytes int
@@ -141,17 +167,25 @@ func newMachine() *machine {
 // already.
 func (m *machine) apply(index uint64, c command) result {
 	if c.Op == api.Open {
-		return m.open(index)
+		// Older journals hold such entries: the session's number is the index.
+		m.begin(index, index)
+		return result{index: index}
 	}
 	if c.session == 0 {
 		return result{Result: m.store.Apply(c.Command), index: index}
 	}
 	element, known := m.sessions[c.session]
-	if !known {
-		return refuse(index, api.NoSession, "session %d is not known any more: at most %d sessions are kept, with at most %d MiB, and it was used longest ago", c.session, maxSessions, maxRemembered>>20)
+	switch {
+	case known:
+	case c.since <= m.ended:
+		return refuse(index, api.NoSession, "session %d has ended, or may have: sessions last used at index %d or before have ended, and this one may be in use since %d (at most %d are kept, with at most %d MiB)",
+			c.session, m.ended, c.since, maxSessions, maxRemembered>>20)
+	default:
+		element = m.begin(c.session, index)
 	}
 	m.byUse.MoveToBack(element)
 	s := element.Value.(*session)
+	s.used = index
 	m.remembered -= s.acknowledge(c.ack)
 	if done, ok := s.results[c.seq]; ok {
 		return done
@@ -181,15 +215,17 @@ func (m *machine) endOldest() {
 		oldest := m.byUse.Remove(m.byUse.Front()).(*session)
 		delete(m.sessions, oldest.id)
 		m.remembered -= oldest.bytes
+		m.ended = max(m.ended, oldest.used)
 	}
 }
 
-// open begins a session, whose number is the index of the entry that opens it.
-func (m *machine) open(index uint64) result {
-	m.sessions[index] = m.byUse.PushBack(&session{id: index, results: make(map[uint64]result), bytes: sessionBytes})
+// begin begins a session at an index.
+func (m *machine) begin(id, index uint64) *list.Element {
+	element := m.byUse.PushBack(&session{id: id, results: make(map[uint64]result), used: index, bytes: sessionBytes})
+	m.sessions[id] = element
 	m.remembered += sessionBytes
 	m.endOldest()
-	return result{index: index}
+	return element
 }
 
 // acknowledge forgets the results that the client has, and returns how many bytes

@@ -175,6 +175,24 @@ func TestCommandsOfAServerWithALog(t *testing.T) {
 	}
 }
 
+// A program that writes once costs the cluster one entry: its session needs none.
+func TestTheFirstWriteOfAClientIsOneEntry(t *testing.T) {
+	ctx := testContext(t)
+	endpoints := startCluster(t, 1).endpoints
+	require.NoError(t, open(t, endpoints...).Put(ctx, "x", "1"))
+	for range 3 {
+		c := open(t, endpoints...)
+		before, err := c.Do(ctx, api.Request{Op: kv.Put, Key: "x", Value: "2"})
+		require.NoError(t, err)
+		after, err := c.Do(ctx, api.Request{Op: kv.Put, Key: "x", Value: "3"})
+		require.NoError(t, err)
+		require.Equal(t, before.Index+1, after.Index)
+		next, err := open(t, endpoints...).Do(ctx, api.Request{Op: kv.Put, Key: "x", Value: "4"})
+		require.NoError(t, err)
+		require.Equal(t, after.Index+1, next.Index)
+	}
+}
+
 // Every connection of the cluster is cut again and again while many goroutines
 // append, each a text that exists only once. Every append succeeds, and each
 // text is there once.

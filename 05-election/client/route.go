@@ -197,8 +197,8 @@ func (a *attempt) persist(ctx context.Context, r api.Request) (api.Response, err
 	}
 }
 
-// open returns the session, after it has asked the servers for one if there is
-// none.
+// open returns the session. If there is none, it asks the leader since which
+// index a new one can be used, and draws a number for it.
 func (c *Client) open(ctx context.Context) (*session, error) {
 	if s := c.session.Load(); s != nil {
 		return s, nil
@@ -218,7 +218,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, notSent("the servers opened no session for it: %s", cause(err))
 	}
-	s := newSession(response.Index)
+	s := newSession(1+rand.Uint64N(maxID-1), response.Index)
 	c.session.Store(s)
 	return s, nil
 }

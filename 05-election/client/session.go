@@ -7,6 +7,11 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
+// maxID bounds the numbers of sessions: JavaScript holds numbers below it
+// exactly. A new session gets the number of another among ten thousand with a
+// probability of one in a trillion.
+const maxID = 1 << 53
+
 // window is how far the commands of a session may run ahead of the oldest one
 // without an answer. Servers keep the results in between.
 const window = 512
@@ -14,8 +19,9 @@ const window = 512
 // session numbers the commands of this client, so that the servers recognize
 // one that they are sent twice.
 type session struct {
-	// id is what the servers call it.
-	id uint64
+	// id is its number, drawn at random; since is an index before which no command
+	// of the session stands in the log.
+	id, since uint64
 
 	mu sync.Mutex
 
@@ -31,8 +37,8 @@ type session struct {
 	room chan struct{}
 }
 
-func newSession(id uint64) *session {
-	return &session{id: id, next: 1, ended: make(map[uint64]bool), room: make(chan struct{})}
+func newSession(id, since uint64) *session {
+	return &session{id: id, since: since, next: 1, ended: make(map[uint64]bool), room: make(chan struct{})}
 }
 
 // begin gives r the next place in the session. It waits while the oldest
@@ -41,7 +47,7 @@ func (s *session) begin(ctx context.Context, r *api.Request) error {
 	for {
 		s.mu.Lock()
 		if s.next-s.ack <= window {
-			r.Session, r.Seq, r.Ack = s.id, s.next, s.ack
+			r.Session, r.Since, r.Seq, r.Ack = s.id, s.since, s.next, s.ack
 			s.next++
 			s.mu.Unlock()
 			return nil

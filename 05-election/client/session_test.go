@@ -19,16 +19,16 @@ func begin(t *testing.T, s *session) api.Request {
 }
 
 func TestASessionNumbersItsCommands(t *testing.T) {
-	s := newSession(9)
+	s := newSession(9, 4)
 	for seq := range uint64(5) {
 		r := begin(t, s)
-		require.Equal(t, api.Request{Session: 9, Seq: seq + 1}, r)
+		require.Equal(t, api.Request{Session: 9, Since: 4, Seq: seq + 1}, r)
 	}
 }
 
 // Ack names the last command before which all have ended.
 func TestAcksMoveOn(t *testing.T) {
-	s := newSession(9)
+	s := newSession(9, 4)
 	for range 4 {
 		begin(t, s)
 	}
@@ -43,7 +43,7 @@ func TestAcksMoveOn(t *testing.T) {
 // servers must keep the answers of all of them.
 func TestTheWindowBoundsTheCommandsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSession(9)
+		s := newSession(9, 4)
 		for range window {
 			begin(t, s)
 		}
@@ -63,7 +63,7 @@ func TestTheWindowBoundsTheCommandsInFlight(t *testing.T) {
 
 func TestWaitingForTheWindowEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSession(9)
+		s := newSession(9, 4)
 		for range window {
 			begin(t, s)
 		}

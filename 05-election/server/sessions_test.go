@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/05-election/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 )
@@ -27,10 +28,24 @@ func (l *log) do(c command) api.Response {
 	return l.apply(l.index, decoded).response(api.Request{Op: c.Op})
 }
 
-func (l *log) open() uint64 { return l.do(command{Command: kv.Command{Op: api.Open}}).Index }
+// open returns the number of a new session, which is also the index since which it
+// can be used.
+func (l *log) open() uint64 {
+	l.index++
+	return l.index
+}
 
+// begin returns the number of a new session with one command.
+func (l *log) begin() uint64 {
+	s := l.open()
+	l.do(add("", s, 1, 0))
+	return s
+}
+
+// add is a command of a session whose number is also the index since which it can
+// be used.
 func add(value string, session, seq, ack uint64) command {
-	return command{Command: kv.Command{Op: kv.Append, Key: "x", Value: value}, session: session, seq: seq, ack: ack}
+	return command{Command: kv.Command{Op: kv.Append, Key: "x", Value: value}, session: session, since: session, seq: seq, ack: ack}
 }
 
 func TestCommandThatComesTwiceIsDoneOnce(t *testing.T) {
@@ -46,7 +61,7 @@ func TestCommandThatComesTwiceIsDoneOnce(t *testing.T) {
 func TestRefusalsAreRememberedToo(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
-	cas := command{Command: kv.Command{Op: kv.Cas, Key: "x", Old: "1", Value: "2"}, session: s, seq: 1}
+	cas := command{Command: kv.Command{Op: kv.Cas, Key: "x", Old: "1", Value: "2"}, session: s, since: s, seq: 1}
 	require.Equal(t, api.NotFound, l.do(cas).Error.Code)
 	l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: "1"}})
 	require.Equal(t, api.NotFound, l.do(cas).Error.Code, "it must not happen now")
@@ -57,7 +72,7 @@ func TestRefusalsAreRememberedToo(t *testing.T) {
 func TestACreateThatComesTwiceIsDoneOnce(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
-	create := command{Command: kv.Command{Op: kv.Create, Key: "x", Value: "1"}, session: s, seq: 1}
+	create := command{Command: kv.Command{Op: kv.Create, Key: "x", Value: "1"}, session: s, since: s, seq: 1}
 	require.Nil(t, l.do(create).Error)
 	require.Nil(t, l.do(create).Error)
 	create.seq = 2
@@ -101,26 +116,80 @@ func TestAckCanJump(t *testing.T) {
 	require.Equal(t, api.NoSession, l.do(add("a", s, 1, 0)).Error.Code)
 }
 
-func TestUnknownSessionIsAnErrorAndNoNewSession(t *testing.T) {
+// A session costs no entry of its own.
+func TestTheFirstCommandBeginsTheSession(t *testing.T) {
 	l := &log{machine: newMachine()}
-	e := l.do(add("a", 77, 1, 0)).Error
-	require.Equal(t, api.NoSession, e.Code)
-	require.True(t, e.Definite)
-	require.Equal(t, kv.NotFound, l.store.Get("x").Outcome)
-	require.Empty(t, l.sessions)
+	require.EqualValues(t, 1, l.do(add("a", 77, 5, 4)).Length)
+	require.EqualValues(t, 1, l.do(add("a", 77, 5, 4)).Length)
+	require.Len(t, l.sessions, 1)
 }
 
 func TestOldestSessionMakesRoom(t *testing.T) {
 	l := &log{machine: newMachine()}
-	first, second := l.open(), l.open()
+	first, second := l.begin(), l.begin()
 	for range maxSessions - 2 {
-		l.open()
+		l.begin()
 	}
-	l.do(add("a", first, 1, 0)) // now the second was used longest ago
-	l.open()
+	l.do(add("a", first, 2, 0)) // now the second was used longest ago
+	l.begin()
 	require.Len(t, l.sessions, maxSessions)
-	require.EqualValues(t, 2, l.do(add("b", first, 2, 0)).Length)
-	require.Equal(t, api.NoSession, l.do(add("c", second, 1, 0)).Error.Code)
+	require.EqualValues(t, 2, l.do(add("b", first, 3, 0)).Length)
+	require.Equal(t, api.NoSession, l.do(add("c", second, 2, 0)).Error.Code)
+}
+
+// A session that has ended cannot begin again: the results of its commands are
+// gone, so one that comes again would happen twice. It does not matter how much
+// later it comes.
+func TestASessionThatHasEndedDoesNotBeginAgain(t *testing.T) {
+	l := &log{machine: newMachine()}
+	s, unused := l.open(), l.open()
+	l.do(add("a", s, 1, 0))
+	for range 2 * maxSessions {
+		l.begin()
+	}
+	for range 2 {
+		e := l.do(add("a", s, 1, 0)).Error
+		require.Equal(t, api.NoSession, e.Code)
+		require.True(t, e.Definite)
+		require.Equal(t, "a", l.store.Get("x").Value)
+		require.Equal(t, api.NoSession, l.do(add("a", unused, 1, 0)).Error.Code, "nobody knows any longer that it was not used")
+	}
+	require.EqualValues(t, 2, l.do(add("b", l.open(), 1, 0)).Length)
+}
+
+// The index of a session's last use decides, not that of its first.
+func TestASessionInUseLongAfterItsBeginningDoesNotBeginAgain(t *testing.T) {
+	l := &log{machine: newMachine()}
+	s := l.open()
+	for seq := range uint64(maxSessions) {
+		l.begin()
+		require.Nil(t, l.do(add("a", s, seq+1, seq)).Error)
+	}
+	late := l.open()
+	l.do(add("a", s, maxSessions+1, maxSessions))
+	for range maxSessions {
+		l.begin()
+	}
+	require.Equal(t, api.NoSession, l.do(add("a", s, maxSessions+1, maxSessions)).Error.Code)
+	require.Equal(t, api.NoSession, l.do(add("a", late, 1, 0)).Error.Code)
+}
+
+// Journals of earlier versions open sessions with entries, and their commands do
+// not say since when.
+func TestSessionsThatEntriesOpen(t *testing.T) {
+	l := &log{machine: newMachine()}
+	open, err := decodeCommand([]byte(`{"op":"open"}`))
+	require.NoError(t, err)
+	require.Equal(t, api.Response{Index: 4}, l.apply(4, open).response(api.Request{Op: api.Open}))
+	l.index = 4
+	inSession := func(session uint64) command {
+		c := add("a", session, 1, 0)
+		c.since = 0
+		return c
+	}
+	require.EqualValues(t, 1, l.do(inSession(4)).Length)
+	require.EqualValues(t, 1, l.do(inSession(4)).Length)
+	require.Equal(t, api.NoSession, l.do(inSession(3)).Error.Code)
 }
 
 func TestSessionHoldsABoundedNumberOfAnswers(t *testing.T) {
@@ -138,7 +207,7 @@ var longest = strings.Repeat("ä", kv.MaxValue/2)
 
 // swap is a cas that finds another value than it expects.
 func swap(session, seq, ack uint64) command {
-	return command{Command: kv.Command{Op: kv.Cas, Key: "x", Old: "1", Value: "2"}, session: session, seq: seq, ack: ack}
+	return command{Command: kv.Command{Op: kv.Cas, Key: "x", Old: "1", Value: "2"}, session: session, since: session, seq: seq, ack: ack}
 }
 
 // A refusal that is remembered says what it said the first time, and that is no
@@ -198,9 +267,7 @@ func TestSessionsAreTheSameOnAllServers(t *testing.T) {
 	a, b := &log{machine: newMachine()}, &log{machine: newMachine()}
 	for range 5000 {
 		c := add(fmt.Sprint(rng.IntN(3)), rng.Uint64N(40), 1+rng.Uint64N(20), rng.Uint64N(20))
-		if rng.IntN(50) == 0 {
-			c = command{Command: kv.Command{Op: api.Open}}
-		} else if rng.IntN(9) == 0 {
+		if rng.IntN(9) == 0 {
 			c = command{Command: kv.Command{Op: kv.Delete, Key: "x"}}
 		}
 		require.Equal(t, a.do(c), b.do(c))
@@ -208,10 +275,45 @@ func TestSessionsAreTheSameOnAllServers(t *testing.T) {
 }
 
 func TestRequestMustSayWhereInItsSessionItIs(t *testing.T) {
-	for _, r := range []api.Request{{Session: 1}, {Seq: 1}, {Ack: 1}, {Session: 1, Seq: 1, Ack: 1}, {Session: 1, Seq: 2, Ack: 5}} {
+	for _, r := range []api.Request{
+		{Session: 1}, {Since: 1}, {Seq: 1}, {Ack: 1}, {Session: 1, Seq: 1}, {Session: 1, Since: 1}, {Since: 1, Seq: 1},
+		{Session: 1, Since: 1, Seq: 1, Ack: 1}, {Session: 1, Since: 1, Seq: 2, Ack: 5},
+	} {
 		require.NotNil(t, checkSession(r), "%+v", r)
 	}
-	for _, r := range []api.Request{{}, {Session: 1, Seq: 1}, {Session: 3, Seq: 9, Ack: 8}} {
+	for _, r := range []api.Request{{}, {Session: 1, Since: 1, Seq: 1}, {Session: 3, Since: 7, Seq: 9, Ack: 8}} {
 		require.Nil(t, checkSession(r), "%+v", r)
 	}
+}
+
+// A session costs no entry: a leader answers at once, with the first index that
+// is not committed, and a follower names the leader.
+func TestAskingForASessionWritesNothing(t *testing.T) {
+	w := lead(t, 1)
+	done := w.put("x", "1")
+	w.flush()
+	w.done(done)
+	last := w.status().Last
+	asked := w.ask(`{"op":"open"}`)
+	w.done(asked)
+	require.EqualValues(t, last+1, asked.responses[0].Index)
+	w.flush()
+	require.Equal(t, last, w.status().Last)
+	first := w.ask(fmt.Sprintf(`{"op":"append","key":"x","value":"2","session":9,"since":%d,"seq":1}`, last+1))
+	w.flush()
+	w.done(first)
+
+	w.receive(2, 90, raft.AppendEntries{})
+	w.refused(w.ask(`{"op":"open"}`), api.NotLeader, "n2")
+}
+
+// An entry that is not committed may be replaced. A leader that counted it would
+// name an index at which another session can have been used and ended.
+func TestANewSessionDoesNotRelyOnUncommittedEntries(t *testing.T) {
+	w := lead(t, 3)
+	w.put("x", "1")
+	w.put("x", "2")
+	w.flush()
+	require.Less(t, w.status().Commit, w.status().Last)
+	require.EqualValues(t, w.status().Commit+1, w.ask(`{"op":"open"}`).responses[0].Index)
 }

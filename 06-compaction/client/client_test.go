@@ -126,7 +126,7 @@ func (c *fakeConn) answer(r api.Request, a api.Response) bool {
 	return err == nil
 }
 
-// leads does what it is asked, and opens session 7.
+// leads does what it is asked, and opens sessions since index 7.
 func leads(conn *fakeConn, r api.Request) bool {
 	if r.Op == api.Open {
 		return conn.answer(r, api.Response{Index: 7})
@@ -412,12 +412,16 @@ func TestALostWriteIsSentAgainAsTheSame(t *testing.T) {
 		require.NoError(t, err)
 	}
 	var seen []uint64
+	sessions := make(map[uint64]bool)
 	for _, r := range append(a.requests(kv.Append), b.requests(kv.Append)...) {
-		require.EqualValues(t, 7, r.Session)
+		require.EqualValues(t, 7, r.Since)
+		sessions[r.Session] = true
 		require.Equal(t, r.Seq-1, r.Ack, "all before it have ended")
 		seen = append(seen, r.Seq)
 	}
 	require.Equal(t, []uint64{1, 2, 2, 3}, seen)
+	require.Len(t, sessions, 1)
+	require.NotContains(t, sessions, uint64(0))
 }
 
 // A leader that was deposed does not know what becomes of the command. In a
@@ -435,8 +439,8 @@ func TestAnUnknownOutcomeIsNotTheEnd(t *testing.T) {
 	require.Len(t, f.requests(kv.Put), 2)
 }
 
-// forgetful opens sessions 1, 2, 3 … and knows the latest one only, until the
-// test makes it forget that too.
+// forgetful opens sessions since index 1, 2, 3 … and knows the latest one only,
+// until the test makes it forget that too.
 type forgetful struct {
 	mu     sync.Mutex
 	opened uint64
@@ -455,7 +459,7 @@ func (s *forgetful) handle(conn *fakeConn, r api.Request) bool {
 	case s.lose:
 		s.lose = false
 		return false
-	case r.Session != s.known:
+	case r.Since != s.known:
 		return conn.answer(r, api.Failed(0, &api.Error{Code: api.NoSession, Message: "forgotten", Definite: true}))
 	}
 	return conn.answer(r, api.Response{})
@@ -475,8 +479,9 @@ func TestAForgottenSessionIsReplaced(t *testing.T) {
 	require.NoError(t, c.Put(ctx, "x", "1"))
 	s.forget(false)
 	require.NoError(t, c.Put(ctx, "x", "2"), "nothing can have happened, so it is done in a new session")
-	last := f.requests(kv.Put)[2]
-	require.Equal(t, []uint64{2, 1, 0}, []uint64{last.Session, last.Seq, last.Ack})
+	first, last := f.requests(kv.Put)[0], f.requests(kv.Put)[2]
+	require.Equal(t, []uint64{2, 1, 0}, []uint64{last.Since, last.Seq, last.Ack})
+	require.NotEqual(t, first.Session, last.Session)
 }
 
 // In a new session the servers would not recognize the command. If it may have

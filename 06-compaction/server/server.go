@@ -30,7 +30,7 @@ var Ops = func() api.Ops {
 	ops := api.Commands()
 	for name, op := range ops {
 		if kv.Writes(name) {
-			ops[name] = api.Op{Needs: op.Needs, May: api.Session | api.Seq | api.Ack}
+			ops[name] = api.Op{Needs: op.Needs, May: api.Session | api.Since | api.Seq | api.Ack}
 		}
 	}
 	ops[api.Open] = api.Op{}
@@ -231,6 +231,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		reply(api.Response{ID: r.ID, Data: s.status()})
 	case api.Log:
 		reply(s.log(r))
+	case api.Open:
+		reply(s.openSession(r))
 	case kv.Get:
 		s.read(r, reply)
 	default:
@@ -245,7 +247,7 @@ func (s *Server) propose(r api.Request, reply func(api.Response)) {
 		reply(api.Failed(r.ID, err))
 		return
 	}
-	c := command{Command: r.Command(), session: r.Session, seq: r.Seq, ack: r.Ack}
+	c := command{Command: r.Command(), session: r.Session, since: r.Since, seq: r.Seq, ack: r.Ack}
 	reply, full := s.quota.Take(s.machine.store, r.Command(), reply)
 	if full != nil && s.rules.Status().Role == raft.Leader {
 		reply(api.Failed(r.ID, full))

@@ -194,8 +194,7 @@ func TestALeaderDoesNotWaitForEverWithASnapshot(t *testing.T) {
 func TestSessionsAreInTheSnapshot(t *testing.T) {
 	w := lead(t, 1)
 	opened := w.ask(`{"op":"open"}`)
-	w.flush()
-	add := fmt.Sprintf(`{"op":"append","key":"x","value":"a","session":%d,"seq":1}`, opened.responses[0].Index)
+	add := fmt.Sprintf(`{"op":"append","key":"x","value":"a","session":4711,"since":%d,"seq":1}`, opened.responses[0].Index)
 	first := w.ask(add)
 	w.flush()
 	w.fill(100)
@@ -755,24 +754,20 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 func TestASnapshotIsOfOneMoment(t *testing.T) {
 	m := newMachine()
 	do := func(m *machine, index uint64, op string, session, seq, ack uint64) {
-		c := command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: session, seq: seq, ack: ack}
-		if op == api.Open {
-			c = command{Command: kv.Command{Op: op}}
-		}
-		m.apply(index, c)
+		m.apply(index, command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: session, since: 5, seq: seq, ack: ack})
 	}
-	do(m, 1, api.Open, 0, 0, 0)
-	do(m, 2, api.Open, 0, 0, 0)
-	do(m, 3, kv.Append, 1, 1, 0)
-	do(m, 4, kv.Append, 1, 2, 1)
+	m.ended = 4
+	do(m, 5, kv.Append, 2, 1, 0)
+	do(m, 6, kv.Append, 1, 1, 0)
+	do(m, 7, kv.Append, 1, 2, 1)
 	want := (&Server{machine: m}).StateHash()
 
 	v, d := m.freeze(), disk.NewSim("d")
-	do(m, 5, kv.Append, 1, 3, 2)
-	do(m, 6, kv.Delete, 1, 4, 3)
-	do(m, 7, kv.Append, 2, 1, 0) // the first command of its session
-	do(m, 8, api.Open, 0, 0, 0)
-	w, err := snapshot.Create(d, "s", snapshot.Header{Stage: Stage, Cluster: "north", Index: 4, Term: 1})
+	do(m, 8, kv.Append, 1, 3, 2)
+	do(m, 9, kv.Delete, 1, 4, 3)
+	do(m, 10, kv.Append, 2, 2, 0)
+	do(m, 11, kv.Append, 3, 1, 0) // the first command of its session
+	w, err := snapshot.Create(d, "s", snapshot.Header{Stage: Stage, Cluster: "north", Index: 7, Term: 1})
 	require.NoError(t, err)
 	v.save(w.Line)
 	require.NoError(t, w.Finish())
@@ -782,10 +777,10 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 	_, err = snapshot.Read(d, "s", again.load)
 	require.NoError(t, err)
 	require.Equal(t, want, (&Server{machine: again}).StateHash())
-	do(again, 5, kv.Append, 1, 3, 2)
-	do(again, 6, kv.Delete, 1, 4, 3)
-	do(again, 7, kv.Append, 2, 1, 0)
-	do(again, 8, api.Open, 0, 0, 0)
+	do(again, 8, kv.Append, 1, 3, 2)
+	do(again, 9, kv.Delete, 1, 4, 3)
+	do(again, 10, kv.Append, 2, 2, 0)
+	do(again, 11, kv.Append, 3, 1, 0)
 	require.Equal(t, (&Server{machine: m}).StateHash(), (&Server{machine: again}).StateHash())
 	require.Equal(t, m.counted(), m.remembered)
 	require.Equal(t, m.remembered, again.remembered)

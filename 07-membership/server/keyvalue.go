@@ -39,7 +39,7 @@ func (m *machine) command(r api.Request) ([]byte, *api.Error) {
 	if err := checkSession(r); err != nil {
 		return nil, err
 	}
-	c := command{Command: r.Command(), session: r.Session, seq: r.Seq, ack: r.Ack}
+	c := command{Command: r.Command(), session: r.Session, since: r.Since, seq: r.Seq, ack: r.Ack}
 	return c.appendJSON(nil), nil
 }
 
@@ -62,10 +62,10 @@ func (m *machine) held() *kv.Store { return m.store }
 
 func (m *machine) hash() uint64 {
 	sum := fnv.New64a()
-	fmt.Fprint(sum, m.store.Hash())
+	fmt.Fprint(sum, m.store.Hash(), m.ended)
 	for e := m.byUse.Front(); e != nil; e = e.Next() {
 		session := e.Value.(*session)
-		fmt.Fprint(sum, session.id, session.ack, session.results)
+		fmt.Fprint(sum, session.id, session.ack, session.used, session.results)
 	}
 	return sum.Sum64()
 }

@@ -15,13 +15,14 @@ import (
 type view struct {
 	store    *kv.View
 	sessions []*session
+	ended    uint64
 }
 
 // freeze returns a view of the state machine. It takes no time for the store,
 // and for each session as long as it takes to mark it: from now on whoever
 // changes a session works on a copy.
 func (m *machine) freeze() *view {
-	v := &view{store: m.store.Freeze(), sessions: make([]*session, 0, len(m.sessions))}
+	v := &view{store: m.store.Freeze(), sessions: make([]*session, 0, len(m.sessions)), ended: m.ended}
 	for e := m.byUse.Front(); e != nil; e = e.Next() {
 		s := e.Value.(*session)
 		s.shared = true
@@ -33,12 +34,13 @@ func (m *machine) freeze() *view {
 // close ends the view.
 func (v *view) close() { v.store.Close() }
 
-// save writes the view line by line: keys, then sessions in the order of their
-// last use, each followed by its results. line adds one to a snapshot, as
-// snapshot.Writer.Line does.
+// save writes the view line by line: keys, then up to which index sessions have
+// ended, then the sessions in the order of their last use, each followed by its
+// results. line adds one to a snapshot, as snapshot.Writer.Line does.
 //
 //	{"key":"x","value":"1"}
-//	{"session":5,"ack":2}
+//	{"ended":4}
+//	{"session":5,"ack":2,"used":9}
 //	{"result":3,"session":5,"index":9,"outcome":"mismatch","value":"1","length":1}
 func (v *view) save(line func(add func(b []byte) []byte)) {
 	v.store.Each(func(key, value string) bool {
@@ -51,11 +53,17 @@ func (v *view) save(line func(add func(b []byte) []byte)) {
 		})
 		return true
 	})
+	line(func(b []byte) []byte {
+		b = append(b, `{"ended":`...)
+		b = strconv.AppendUint(b, v.ended, 10)
+		return append(b, '}')
+	})
 	for _, s := range v.sessions {
 		line(func(b []byte) []byte {
 			b = append(b, `{"session":`...)
 			b = strconv.AppendUint(b, s.id, 10)
 			b = appendNumber(b, "ack", s.ack)
+			b = appendNumber(b, "used", s.used)
 			return append(b, '}')
 		})
 		for _, seq := range slices.Sorted(maps.Keys(s.results)) {
@@ -77,9 +85,9 @@ func (v *view) save(line func(add func(b []byte) []byte)) {
 // load takes one line of a snapshot into an empty state machine.
 func (m *machine) load(text []byte) error {
 	var key, value string
-	var id, ack, seq uint64
+	var id, ack, used, seq uint64
 	var r result
-	isKey := false
+	isKey, isEnded := false, false
 	d := strict.NewDecoder(text)
 	d.Object(func(field []byte) {
 		switch string(field) {
@@ -87,10 +95,14 @@ func (m *machine) load(text []byte) error {
 			key, isKey = d.String(), true
 		case "value":
 			value = d.String()
+		case "ended":
+			m.ended, isEnded = d.Uint(), true
 		case "session":
 			id = d.Uint()
 		case "ack":
 			ack = d.Uint()
+		case "used":
+			used = d.Uint()
 		case "result":
 			seq = d.Uint()
 		case "index":
@@ -109,9 +121,9 @@ func (m *machine) load(text []byte) error {
 	switch {
 	case isKey:
 		m.store.Apply(kv.Command{Op: kv.Put, Key: key, Value: value})
+	case isEnded:
 	case seq == 0:
-		m.open(id)
-		m.sessions[id].Value.(*session).ack = ack
+		m.begin(id, used).Value.(*session).ack = ack
 	case m.sessions[id] == nil:
 		return fmt.Errorf("a result of session %d, which is not there", id)
 	default:

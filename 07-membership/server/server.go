@@ -32,7 +32,7 @@ var Ops = func() api.Ops {
 	ops := api.Commands()
 	for name, op := range ops {
 		if kv.Writes(name) {
-			ops[name] = api.Op{Needs: op.Needs, May: api.Session | api.Seq | api.Ack}
+			ops[name] = api.Op{Needs: op.Needs, May: api.Session | api.Since | api.Seq | api.Ack}
 		}
 	}
 	ops[api.Open] = api.Op{}
@@ -276,6 +276,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		reply(api.Response{ID: r.ID, Data: s.status()})
 	case api.Log:
 		reply(s.log(r))
+	case api.Open:
+		reply(s.openSession(r))
 	case api.Members:
 		reply(api.Response{ID: r.ID, Data: s.members()})
 	case api.Change, api.Cancel:

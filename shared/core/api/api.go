@@ -34,7 +34,9 @@ const (
 	// does that.
 	Lead = "lead"
 
-	// Open asks for a new session; the response's index is its number.
+	// Open asks the leader since which index a new session can be used: the
+	// response's index. It writes nothing; the client draws the session's number,
+	// and the session begins with its first command.
 	Open = "open"
 
 	// Members asks one server who the members are, as it sees them.
@@ -81,9 +83,10 @@ const (
 	// Term is the term of an appointment.
 	Term
 
-	// Session, Seq and Ack make a command happen once, however often it is
-	// sent.
+	// Session, Since, Seq and Ack make a command happen once, however often it
+	// is sent.
 	Session
+	Since
 	Seq
 	Ack
 
@@ -108,6 +111,7 @@ var fieldNames = []struct {
 	{From, "from"},
 	{Term, "term"},
 	{Session, "session"},
+	{Since, "since"},
 	{Seq, "seq"},
 	{Ack, "ack"},
 	{Consistency, "consistency"},
@@ -180,10 +184,13 @@ type Request struct {
 	// Term is the term in which a server shall lead.
 	Term uint64
 
-	// Session is the number of an open session, and Seq numbers the commands in
-	// it from 1. Ack says that the client has the answers to all commands up to
-	// that Seq. They are 0 for a command outside any session.
+	// Session is a number that the client has drawn for its session, and Seq
+	// numbers the commands in it from 1. Since is the index that the answer to
+	// Open gave before the session was first used. Ack says that the client has
+	// the answers to all commands up to that Seq. They are 0 for a command outside
+	// any session.
 	Session uint64
+	Since   uint64
 	Seq     uint64
 	Ack     uint64
 
@@ -231,6 +238,8 @@ func (o Ops) Decode(line []byte) (Request, error) {
 			r.Term, has = d.Uint(), has|Term
 		case "session":
 			r.Session, has = d.Uint(), has|Session
+		case "since":
+			r.Since, has = d.Uint(), has|Since
 		case "seq":
 			r.Seq, has = d.Uint(), has|Seq
 		case "ack":
@@ -291,7 +300,7 @@ func (o Ops) Check(r Request) error {
 		given bool
 	}{
 		{Key, r.Key != ""}, {Value, r.Value != ""}, {Old, r.Old != ""}, {From, r.From != 0}, {Term, r.Term != 0},
-		{Session, r.Session != 0}, {Seq, r.Seq != 0}, {Ack, r.Ack != 0}, {Consistency, r.Consistency != ""},
+		{Session, r.Session != 0}, {Since, r.Since != 0}, {Seq, r.Seq != 0}, {Ack, r.Ack != 0}, {Consistency, r.Consistency != ""},
 		{Add, len(r.Add) > 0}, {Remove, len(r.Remove) > 0}, {To, r.To != 0},
 	} {
 		if f.given {
@@ -406,6 +415,7 @@ func (r Request) AppendJSON(b []byte) []byte {
 	b = appendUint(b, `,"from":`, r.From)
 	b = appendUint(b, `,"term":`, r.Term)
 	b = appendUint(b, `,"session":`, r.Session)
+	b = appendUint(b, `,"since":`, r.Since)
 	b = appendUint(b, `,"seq":`, r.Seq)
 	b = appendUint(b, `,"ack":`, r.Ack)
 	if r.Consistency != "" {

@@ -16,7 +16,7 @@ func all() Ops {
 	ops := Commands()
 	for name := range ops {
 		op := ops[name]
-		op.May = Session | Seq | Ack | Consistency
+		op.May = Session | Since | Seq | Ack | Consistency
 		ops[name] = op
 	}
 	ops[Status] = Op{}
@@ -46,8 +46,8 @@ func TestDecode(t *testing.T) {
 		{`{"id":1,"op":"log","from":9}`, Request{ID: 1, Op: Log, From: 9}},
 		{`{"id":1,"op":"log"}`, Request{ID: 1, Op: Log}},
 		{`{"id":1,"op":"lead","term":3}`, Request{ID: 1, Op: Lead, Term: 3}},
-		{`{"id":1,"op":"put","key":"x","value":"1","session":2,"seq":3,"ack":1}`,
-			Request{ID: 1, Op: kv.Put, Key: "x", Value: "1", Session: 2, Seq: 3, Ack: 1}},
+		{`{"id":1,"op":"put","key":"x","value":"1","session":2,"since":9,"seq":3,"ack":1}`,
+			Request{ID: 1, Op: kv.Put, Key: "x", Value: "1", Session: 2, Since: 9, Seq: 3, Ack: 1}},
 		{`{"id":1,"op":"members"}`, Request{ID: 1, Op: Members}},
 		{`{"id":1,"op":"cancel"}`, Request{ID: 1, Op: Cancel}},
 		{`{"id":1,"op":"transfer","to":3}`, Request{ID: 1, Op: Transfer, To: 3}},

@@ -24,7 +24,7 @@ import (
 // ops are those of a stage that has everything.
 var ops = func() api.Ops {
 	ops := api.Commands()
-	ops[kv.Put] = api.Op{Needs: api.Key | api.Value, May: api.Session | api.Seq | api.Ack}
+	ops[kv.Put] = api.Op{Needs: api.Key | api.Value, May: api.Session | api.Since | api.Seq | api.Ack}
 	ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
 	ops[api.Open] = api.Op{}
 	ops[api.Status] = api.Op{}
@@ -448,7 +448,7 @@ func FuzzCommand(f *testing.F) {
 	for _, body := range []string{
 		`{"op":"put","key":"x","value":"1"}`,
 		`{"id":7,"op":"cas","key":"x","old":"1","value":"2"}`,
-		`{"op":"put","key":"x","value":"1","session":7,"seq":2,"ack":1}`,
+		`{"op":"put","key":"x","value":"1","session":7,"since":4,"seq":2,"ack":1}`,
 		`{"op":"get","key":"\ud800"}`,
 		`{"op":"get","key":"x","consistency":"stale"}`,
 		`{"op":"get","key":"x"} {}`,

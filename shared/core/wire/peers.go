@@ -22,7 +22,7 @@ import (
 
 // protocol is the version of what peers say to each other. A server that
 // speaks another one is refused by its number.
-const protocol = 3
+const protocol = 4
 
 // maxHello is the longest line of a handshake.
 const maxHello = 4 << 10

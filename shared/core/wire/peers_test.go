@@ -157,7 +157,7 @@ func TestHelloIsRefused(t *testing.T) {
 		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id`},
 		{"nobody", func(h *hello) { h.from = 0 }, `n0 is no server: IDs go from 1 to 2^53`},
 		{"beyond everybody", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is no server: IDs go from 1 to 2^53`},
-		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 3`},
+		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 4`},
 		{"no address", func(h *hello) { h.address = "" }, `n2 does not say where it listens: "" is not host:port, such as "127.0.0.1:7021"`},
 		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 does not say where it listens: "n2:0" has no usable port; ports go from 1 to 65535`},
 		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},

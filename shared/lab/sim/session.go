@@ -11,8 +11,13 @@ import (
 // session is a client's side of a session: the servers recognize a command
 // that they get twice by its number in it.
 type session struct {
-	// id is 0 while there is none.
-	id uint64
+	// id is 0 while there is none; since is an index before which no command of
+	// the session stands in the log.
+	id, since uint64
+
+	// drawn is how many sessions there have been. Numbers that count are easier to
+	// read in a story than random ones, and as unique.
+	drawn uint64
 
 	// opening says that one was asked for; waiting are the calls that wait for
 	// it.
@@ -48,7 +53,7 @@ func (c *Client) begin(call *Call) {
 // opened lets the calls go that have waited for a session.
 func (c *Client) opened(open *Call) {
 	waiting := c.session.waiting
-	c.session = session{}
+	c.session = session{drawn: c.session.drawn}
 	if e := open.Response.Error; e != nil {
 		for _, call := range waiting {
 			c.world.finish(call, api.Failed(0, &api.Error{Code: api.Unavailable, Definite: true,
@@ -56,7 +61,8 @@ func (c *Client) opened(open *Call) {
 		}
 		return
 	}
-	c.session.id = open.Response.Index
+	c.session.drawn++
+	c.session.id, c.session.since = c.ID*1000+c.session.drawn, open.Response.Index
 	for _, call := range waiting {
 		call.server = open.server
 		c.stamp(call)
@@ -68,7 +74,7 @@ func (c *Client) stamp(call *Call) {
 	s := &c.session
 	s.seq++
 	s.open = append(s.open, s.seq)
-	call.Request.Session, call.Request.Seq, call.Request.Ack = s.id, s.seq, s.open[0]-1
+	call.Request.Session, call.Request.Since, call.Request.Seq, call.Request.Ack = s.id, s.since, s.seq, s.open[0]-1
 	c.world.try(call)
 }
 
@@ -82,6 +88,6 @@ func (c *Client) settled(call *Call) {
 		s.open = slices.Delete(s.open, i, i+1)
 	}
 	if e := call.Response.Error; e != nil && e.Code == api.NoSession {
-		*s = session{}
+		*s = session{drawn: s.drawn}
 	}
 }

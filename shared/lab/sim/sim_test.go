@@ -375,7 +375,7 @@ func (r recorder) Request(q api.Request, reply func(api.Response)) {
 	*r.requests = append(*r.requests, q)
 	*r.index++
 	switch {
-	case q.Op == api.Open || q.Session == 0 || r.noted[q.Session]:
+	case q.Op == api.Open || q.Session == 0 || r.noted[q.Since]:
 		r.noted[*r.index] = q.Op == api.Open
 		reply(api.Response{ID: q.ID, Index: *r.index})
 	default:
@@ -388,7 +388,7 @@ func TestAClientWithASession(t *testing.T) {
 	var index uint64
 	noted := make(map[uint64]bool)
 	ops := api.Commands()
-	ops[kv.Append] = api.Op{Needs: api.Key | api.Value, May: api.Session | api.Seq | api.Ack}
+	ops[kv.Append] = api.Op{Needs: api.Key | api.Value, May: api.Session | api.Since | api.Seq | api.Ack}
 	ops[api.Open] = api.Op{}
 	w, err := New(Options{Seed: 1, Servers: 1, Ops: ops, New: func(w node.World) (node.Server, error) {
 		return recorder{counter{new(int)}, &requests, &index, noted}, nil
@@ -408,10 +408,10 @@ func TestAClientWithASession(t *testing.T) {
 	require.NoError(t, err)
 	var writes []string
 	for _, q := range requests {
-		writes = append(writes, fmt.Sprintf("%s%s %d/%d/%d", q.Op, q.Value, q.Session, q.Seq, q.Ack))
+		writes = append(writes, fmt.Sprintf("%s%s %d/%d/%d/%d", q.Op, q.Value, q.Session, q.Since, q.Seq, q.Ack))
 	}
 	slices.Sort(writes)
-	require.Equal(t, []string{"appenda 2/1/0", "appendb 2/2/0", "appendb 2/2/0", "appendc 2/3/2", "open 0/0/0", "open 0/0/0"}, writes)
+	require.Equal(t, []string{"appenda 1001/2/1/0", "appendb 1001/2/2/0", "appendb 1001/2/2/0", "appendc 1001/2/3/2", "open 0/0/0/0", "open 0/0/0/0"}, writes)
 	require.Equal(t, []int{1, 2}, []int{w.History()[0].Attempts, w.History()[1].Attempts})
 
 	// A session that the servers have forgotten is an error, and then a new one

@@ -138,7 +138,7 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 			continue
 		}
 		if e.Index <= r.commitIndex {
-			r.deny(from, Position{e.Term, e.Index})
+			r.deny(from, e.Index, Position{e.Term, e.Index})
 			return
 		}
 		if e.Index <= r.log.lastIndex() {
@@ -159,14 +159,14 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 // deny refuses a leader that has another entry where this server knows one to be
 // committed. The servers that elected it have lost entries, or it is no leader at
 // all: this server neither obeys nor follows it.
-func (r *Raft) deny(leader ID, theirs Position) {
+func (r *Raft) deny(leader ID, committed Index, theirs Position) {
 	r.leader, r.denied = 0, true
-	r.explain(Reason{Rule: Contradicts, Alarm: true, Peer: leader, Term: r.currentTerm, Mine: Position{r.log.term(theirs.Index), theirs.Index}, Theirs: theirs})
+	r.explain(Reason{Rule: Contradicts, Alarm: true, Peer: leader, Term: r.currentTerm, Mine: Position{r.log.term(committed), committed}, Theirs: theirs})
 }
 
 func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 	if m.PrevLogIndex <= r.commitIndex {
-		r.deny(from, Position{m.PrevLogTerm, m.PrevLogIndex})
+		r.deny(from, m.PrevLogIndex, Position{m.PrevLogTerm, m.PrevLogIndex})
 		return
 	}
 	if m.Matched {

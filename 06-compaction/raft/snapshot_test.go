@@ -443,6 +443,29 @@ func TestTheFirstEntryBehindTheSnapshotIsChecked(t *testing.T) {
 	}
 }
 
+// "If a server has applied a log entry at a given index to its state machine, no
+// other server will ever apply a different log entry for the same index" (§5.4.3).
+// A snapshot that says otherwise comes from no leader.
+func TestASnapshotThatContradictsWhatIsCommittedIsRefused(t *testing.T) {
+	for _, last := range []Position{{3, 4}, {1, 4}, {3, 5}, {1, 6}} {
+		r := bootAt(5, Position{2, 4}, Position{2, 4})
+		r.Step(from(r, 2, AppendEntries{PrevLogIndex: 4, PrevLogTerm: 2, Entries: []Entry{{Index: 5, Term: 2}}, LeaderCommit: 5}))
+		takeAll(r)
+		r.Step(from(r, 2, InstallSnapshot{LastIncluded: last, Data: []byte("x"), Done: true}))
+		out := takeAll(r)
+		require.Empty(t, out.sent(), "%v", last)
+		require.Empty(t, out.Chunks, "%v", last)
+		require.Equal(t, Contradicts, out.Reasons[len(out.Reasons)-1].Rule, "%v", last)
+	}
+	for _, last := range []Position{{2, 4}, {1, 3}, {2, 5}, {2, 6}, {5, 6}} {
+		r := bootAt(5, Position{2, 4}, Position{2, 4})
+		r.Step(from(r, 2, AppendEntries{PrevLogIndex: 4, PrevLogTerm: 2, Entries: []Entry{{Index: 5, Term: 2}}, LeaderCommit: 5}))
+		takeAll(r)
+		r.Step(from(r, 2, InstallSnapshot{LastIncluded: last, Data: []byte("x"), Done: true}))
+		require.Len(t, takeAll(r).sent(), 1, "%v", last)
+	}
+}
+
 // Entries that a snapshot covers are committed: an AppendEntries that begins among
 // them agrees, and what it brings of them is neither a conflict nor new.
 func TestEntriesBeforeTheLogAgree(t *testing.T) {

@@ -100,9 +100,14 @@ func (r *Raft) handleInstallSnapshot(from ID, m InstallSnapshot) {
 	if m.MatchIndex > r.log.lastIndex() {
 		r.lostEntries(from, m.MatchIndex)
 	}
-	if m.LastIncluded.Index <= r.commitIndex {
-		// It has all that; what is committed agrees with the leader's log.
+	switch last := m.LastIncluded; {
+	case last.Index <= r.commitIndex && r.log.has(last.Index, last.Term):
+		// It has all that.
 		r.send(from, AppendEntriesReply{Success: true, MatchIndex: r.commitIndex})
+		return
+	case last.Index <= r.commitIndex || last.Term < r.log.term(r.commitIndex):
+		// A leader has all that is committed, and terms in a log never decrease.
+		r.deny(from, min(last.Index, r.commitIndex), last)
 		return
 	}
 	if in := r.incoming; in.snapshot != m.LastIncluded || in.leader != from || in.term != r.currentTerm {

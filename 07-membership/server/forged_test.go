@@ -226,6 +226,11 @@ func (f *forger) recovers(restart bool) {
 	f.t.Helper()
 	ids := []uint64{1, 2, 3}
 	stopped := len(f.servers) < len(ids)
+	for _, s := range f.servers {
+		// It was told that it was removed, by a leader that it need not know: it
+		// starts no election until a leader asks it, or until it starts anew.
+		stopped = stopped || s.rules.Status().Removed
+	}
 	if restart || stopped {
 		f.restart(ids)
 	}

@@ -187,6 +187,7 @@ func check(m raft.Message) error {
 		if body.Removed && body.Granted {
 			return fmt.Errorf("it gives a vote to a server that was removed")
 		}
+		return checkPosition(m.Term, body.Committed)
 	case raft.InstallSnapshot:
 		if body.LastIncluded.Index == 0 {
 			return fmt.Errorf("its snapshot covers nothing")

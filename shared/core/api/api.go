@@ -392,48 +392,30 @@ func refuse(format string, args ...any) *Error {
 // writes the fields that the operation has, so that an empty value stands
 // there and a get carries none.
 func (r Request) AppendJSON(b []byte) []byte {
-	b = append(b, '{')
-	if r.ID != 0 {
-		b = append(b, `"id":`...)
-		b = strconv.AppendUint(b, r.ID, 10)
-		b = append(b, ',')
-	}
-	b = append(b, `"op":`...)
-	b = strict.AppendString(b, r.Op)
-	if r.Key != "" {
-		b = append(b, `,"key":`...)
-		b = strict.AppendString(b, r.Key)
-	}
+	b = strict.AppendNumber(append(b, '{'), "id", r.ID)
+	b = strict.AppendString(strict.AppendName(b, "op"), r.Op)
+	b = strict.AppendText(b, "key", r.Key)
 	if r.Op == kv.Cas {
-		b = append(b, `,"old":`...)
-		b = strict.AppendString(b, r.Old)
+		b = strict.AppendString(strict.AppendName(b, "old"), r.Old)
 	}
 	if r.Op == kv.Put || r.Op == kv.Create || r.Op == kv.Append || r.Op == kv.Cas || r.Op == Propose {
-		b = append(b, `,"value":`...)
-		b = strict.AppendString(b, r.Value)
+		b = strict.AppendString(strict.AppendName(b, "value"), r.Value)
 	}
-	b = appendUint(b, `,"from":`, r.From)
-	b = appendUint(b, `,"term":`, r.Term)
-	b = appendUint(b, `,"session":`, r.Session)
-	b = appendUint(b, `,"since":`, r.Since)
-	b = appendUint(b, `,"seq":`, r.Seq)
-	b = appendUint(b, `,"ack":`, r.Ack)
-	if r.Consistency != "" {
-		b = append(b, `,"consistency":`...)
-		b = strict.AppendString(b, r.Consistency)
+	b = strict.AppendNumber(b, "from", r.From)
+	b = strict.AppendNumber(b, "term", r.Term)
+	b = strict.AppendNumber(b, "session", r.Session)
+	b = strict.AppendNumber(b, "since", r.Since)
+	b = strict.AppendNumber(b, "seq", r.Seq)
+	b = strict.AppendNumber(b, "ack", r.Ack)
+	b = strict.AppendText(b, "consistency", r.Consistency)
+	if len(r.Add) > 0 {
+		b = strict.AppendArray(b, "add", r.Add, appendMember)
 	}
-	b = appendMembers(b, r.Add)
-	b = appendIDs(b, r.Remove)
-	b = appendUint(b, `,"to":`, r.To)
+	if len(r.Remove) > 0 {
+		b = strict.AppendNumbers(b, "remove", r.Remove)
+	}
+	b = strict.AppendNumber(b, "to", r.To)
 	return append(b, '}')
-}
-
-// appendUint appends a field, unless its value is 0.
-func appendUint(b []byte, name string, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return strconv.AppendUint(append(b, name...), v, 10)
 }
 
 // Size is about how many bytes of memory the request holds.
@@ -543,36 +525,23 @@ func Failed(id uint64, err *Error) Response {
 
 // AppendJSON appends the response to b as one line, without the newline.
 func (r Response) AppendJSON(b []byte) []byte {
-	b = append(b, '{')
-	if r.ID != 0 {
-		b = append(b, `"id":`...)
-		b = strconv.AppendUint(b, r.ID, 10)
-		b = append(b, ',')
-	}
+	b = strict.AppendNumber(append(b, '{'), "id", r.ID)
+	b = strconv.AppendBool(strict.AppendName(b, "ok"), r.Error == nil)
 	if r.Error != nil {
-		b = append(b, `"ok":false,"error":`...)
-		b = r.Error.appendJSON(b)
-		return append(b, '}')
+		return append(r.Error.appendJSON(strict.AppendName(b, "error")), '}')
 	}
-	b = append(b, `"ok":true`...)
 	if r.HasValue {
-		b = append(b, `,"value":`...)
-		b = strict.AppendString(b, r.Value)
+		b = strict.AppendString(strict.AppendName(b, "value"), r.Value)
 	}
 	if r.HasLength {
-		b = append(b, `,"length":`...)
-		b = strconv.AppendUint(b, r.Length, 10)
+		b = strconv.AppendUint(strict.AppendName(b, "length"), r.Length, 10)
 	}
-	if r.Index != 0 {
-		b = append(b, `,"index":`...)
-		b = strconv.AppendUint(b, r.Index, 10)
-	}
+	b = strict.AppendNumber(b, "index", r.Index)
 	switch {
 	case r.Later != nil:
-		b = r.Later(append(b, `,"data":`...))
+		b = r.Later(strict.AppendName(b, "data"))
 	case r.Data != nil:
-		b = append(b, `,"data":`...)
-		b = append(b, r.Data...)
+		b = append(strict.AppendName(b, "data"), r.Data...)
 	}
 	return append(b, '}')
 }

@@ -99,16 +99,10 @@ func CompactedLog(base uint64) *Error {
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
 func (e *Error) appendJSON(b []byte) []byte {
-	b = append(b, `{"code":`...)
-	b = strict.AppendString(b, e.Code)
-	b = append(b, `,"message":`...)
-	b = strict.AppendString(b, e.Message)
-	if e.Leader != "" {
-		b = append(b, `,"leader":`...)
-		b = strict.AppendString(b, e.Leader)
-	}
-	b = append(b, `,"definite":`...)
-	b = strconv.AppendBool(b, e.Definite)
+	b = strict.AppendString(strict.AppendName(append(b, '{'), "code"), e.Code)
+	b = strict.AppendString(strict.AppendName(b, "message"), e.Message)
+	b = strict.AppendText(b, "leader", e.Leader)
+	b = strconv.AppendBool(strict.AppendName(b, "definite"), e.Definite)
 	return append(b, '}')
 }
 

@@ -157,40 +157,15 @@ func decodeMembers(d *strict.Decoder) (members []Member) {
 	return members
 }
 
-func decodeIDs(d *strict.Decoder) (ids []uint64) {
+// decodeIDs reads an array of IDs. An empty one is not nil.
+func decodeIDs(d *strict.Decoder) []uint64 {
+	ids := []uint64{}
 	d.Array(func() { ids = append(ids, d.Uint()) })
 	return ids
 }
 
-// appendMembers appends the field add, unless there is nothing to add.
-func appendMembers(b []byte, members []Member) []byte {
-	if len(members) == 0 {
-		return b
-	}
-	b = append(b, `,"add":[`...)
-	for i, m := range members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, `{"id":`...)
-		b = strconv.AppendUint(b, m.ID, 10)
-		b = append(b, `,"address":`...)
-		b = append(strict.AppendString(b, m.Address), '}')
-	}
-	return append(b, ']')
-}
-
-// appendIDs appends the field remove, unless there is nothing to remove.
-func appendIDs(b []byte, ids []uint64) []byte {
-	if len(ids) == 0 {
-		return b
-	}
-	b = append(b, `,"remove":[`...)
-	for i, id := range ids {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, id, 10)
-	}
-	return append(b, ']')
+// appendMember appends a server to add.
+func appendMember(b []byte, m Member) []byte {
+	b = strconv.AppendUint(append(b, `{"id":`...), m.ID, 10)
+	return append(strict.AppendString(strict.AppendName(b, "address"), m.Address), '}')
 }

@@ -1,6 +1,11 @@
 package journal
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+
+	"example.com/raftsteps/shared/core/strict"
+)
 
 // MaxPage is how many bytes the entries of a Page have together, unless its only
 // entry has more.
@@ -13,18 +18,20 @@ type Page struct {
 	// forgotten its beginning. Commit is the last entry that is committed.
 	First, Last, Commit uint64
 
-	entries []Entry
-	bytes   int
+	// Entries are in the order of their indexes.
+	Entries []Entry
+
+	bytes int
 }
 
 // Add adds the next entry, or returns false if it does not fit.
 func (p *Page) Add(e Entry) bool {
 	const fields = 64
 	n := fields + len(e.Command)
-	if len(p.entries) > 0 && p.bytes+n > MaxPage {
+	if len(p.Entries) > 0 && p.bytes+n > MaxPage {
 		return false
 	}
-	p.entries = append(p.entries, e)
+	p.Entries = append(p.Entries, e)
 	p.bytes += n
 	return true
 }
@@ -37,20 +44,45 @@ func (p *Page) Add(e Entry) bool {
 func (p *Page) AppendJSON(b []byte) []byte {
 	b = append(b, '{')
 	if p.First > 1 {
-		b = append(strconv.AppendUint(append(b, `"first":`...), p.First, 10), ',')
+		b = strict.AppendNumber(b, "first", p.First)
 	}
-	b = strconv.AppendUint(append(b, `"last":`...), p.Last, 10)
-	b = strconv.AppendUint(append(b, `,"commit":`...), p.Commit, 10)
-	b = append(b, `,"entries":[`...)
-	for i, e := range p.entries {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = e.AppendJSON(b)
-	}
-	b = append(b, ']')
-	if n := len(p.entries); n > 0 && p.entries[n-1].Index < p.Last {
-		b = strconv.AppendUint(append(b, `,"next":`...), p.entries[n-1].Index+1, 10)
+	b = strconv.AppendUint(strict.AppendName(b, "last"), p.Last, 10)
+	b = strconv.AppendUint(strict.AppendName(b, "commit"), p.Commit, 10)
+	b = strict.AppendArray(b, "entries", p.Entries, func(b []byte, e Entry) []byte { return e.AppendJSON(b) })
+	if n := len(p.Entries); n > 0 && p.Entries[n-1].Index < p.Last {
+		b = strict.AppendNumber(b, "next", p.Entries[n-1].Index+1)
 	}
 	return append(b, '}')
+}
+
+// DecodePage reads what AppendJSON wrote, and refuses entries that are not in
+// order. The entries are parts of text. A field that this program does not know
+// is skipped, since the server may be of a later version.
+func DecodePage(text []byte) (Page, error) {
+	p := Page{First: 1}
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case "first":
+			p.First = d.Uint()
+		case "last":
+			p.Last = d.Uint()
+		case "commit":
+			p.Commit = d.Uint()
+		case "entries":
+			d.Array(func() {
+				e := DecodeEntry(&d)
+				if n := len(p.Entries); n > 0 && e.Index <= p.Entries[n-1].Index {
+					d.Fail("entry %d is out of order", e.Index)
+				}
+				p.Entries = append(p.Entries, e)
+			})
+		default:
+			d.Raw()
+		}
+	})
+	if err := d.End(); err != nil {
+		return Page{}, fmt.Errorf("a part of the log: %w", err)
+	}
+	return p, nil
 }

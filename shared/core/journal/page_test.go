@@ -32,3 +32,26 @@ func TestPageIsBounded(t *testing.T) {
 	require.Equal(t, 3, n)
 	require.Less(t, len(p.AppendJSON(nil)), MaxPage)
 }
+
+func TestDecodePage(t *testing.T) {
+	for _, text := range []string{
+		`{"last":0,"commit":0,"entries":[]}`,
+		`{"first":5,"last":7,"commit":5,"entries":[{"index":5,"term":1,"command":{"op":"get"}},{"index":6,"term":1,"kind":"noop"}],"next":7}`,
+	} {
+		p, err := DecodePage([]byte(text))
+		require.NoError(t, err)
+		require.Equal(t, text, string(p.AppendJSON(nil)))
+	}
+	p, err := DecodePage([]byte(`{"last":1,"commit":1,"entries":[],"weather":[]}`))
+	require.NoError(t, err)
+	require.Equal(t, Page{First: 1, Last: 1, Commit: 1}, p)
+	for text, why := range map[string]string{
+		`{"entries":[{"index":2,"term":1},{"index":2,"term":1}]}`: "entry 2 is out of order",
+		`{"entries":[{"index":2,"term":0}]}`:                      "needs an index and a term",
+		`{"entries":7}`:                                           "want an array",
+		`[]`:                                                      "want an object",
+	} {
+		_, err := DecodePage([]byte(text))
+		require.ErrorContains(t, err, why)
+	}
+}

@@ -1,6 +1,9 @@
 package strict
 
-import "unicode/utf8"
+import (
+	"strconv"
+	"unicode/utf8"
+)
 
 const hexDigits = "0123456789abcdef"
 
@@ -47,4 +50,61 @@ func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 	}
 	b = append(b, s[start:]...)
 	return append(b, '"')
+}
+
+// AppendComma appends the comma in front of a field of an object or an element
+// of an array, unless it is the first: unless b ends with the bracket that opened
+// the object or array.
+func AppendComma(b []byte) []byte {
+	if last := b[len(b)-1]; last == '{' || last == '[' {
+		return b
+	}
+	return append(b, ',')
+}
+
+// AppendName appends the name of the next field of an object. The field's value
+// must follow. The name must need no escapes.
+func AppendName(b []byte, name string) []byte {
+	b = append(AppendComma(b), '"')
+	b = append(b, name...)
+	return append(b, `":`...)
+}
+
+// AppendNumber appends the next field of an object, unless it is 0.
+func AppendNumber[N ~uint64](b []byte, name string, v N) []byte {
+	if v == 0 {
+		return b
+	}
+	return strconv.AppendUint(AppendName(b, name), uint64(v), 10)
+}
+
+// AppendFlag appends the next field of an object, unless it is false.
+func AppendFlag(b []byte, name string, v bool) []byte {
+	if !v {
+		return b
+	}
+	return append(AppendName(b, name), "true"...)
+}
+
+// AppendText appends the next field of an object, unless it is empty.
+func AppendText[S ~string | ~[]byte](b []byte, name string, s S) []byte {
+	if len(s) == 0 {
+		return b
+	}
+	return AppendString(AppendName(b, name), s)
+}
+
+// AppendNumbers appends the next field of an object: an array of numbers.
+func AppendNumbers[N ~uint64](b []byte, name string, list []N) []byte {
+	return AppendArray(b, name, list, func(b []byte, v N) []byte { return strconv.AppendUint(b, uint64(v), 10) })
+}
+
+// AppendArray appends the next field of an object: an array, whose elements add
+// appends.
+func AppendArray[E any](b []byte, name string, list []E, add func(b []byte, v E) []byte) []byte {
+	b = append(AppendName(b, name), '[')
+	for _, v := range list {
+		b = add(AppendComma(b), v)
+	}
+	return append(b, ']')
 }

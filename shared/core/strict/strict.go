@@ -22,6 +22,14 @@
 //
 // The first error sticks: after it every method returns a zero value, so that
 // a decoder needs no check between two fields.
+//
+// The functions that begin with Append write what a Decoder reads. They append to
+// a slice, put the commas where they belong, and leave out fields that have their
+// zero value:
+//
+//	b = strict.AppendNumber([]byte{'{'}, "id", r.ID)
+//	b = strict.AppendText(b, "key", r.Key)
+//	b = append(b, '}')
 package strict
 
 import (

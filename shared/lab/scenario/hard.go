@@ -117,7 +117,7 @@ func (r *run) crown(id uint64, voters ...uint64) {
 		term := r.given
 		for _, voter := range append(voters, id) {
 			if s, ok := r.status(voter); ok {
-				term = max(term, s.term)
+				term = max(term, s.Term)
 			}
 		}
 		r.appoint(id, term+1)

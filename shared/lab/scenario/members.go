@@ -6,7 +6,6 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
-	"example.com/raftsteps/shared/core/strict"
 	"example.com/raftsteps/shared/lab/sim"
 )
 
@@ -19,76 +18,29 @@ func (s Stage) changes() bool {
 // changeTime is how long a change may take, through a crash in the middle of it.
 const changeTime = 20 * time.Second
 
-// membership is what the stories need of a server's answer to members.
-type membership struct {
-	id, term      uint64
-	phase         string
-	settled, gone bool
-	voters, next  []uint64
-}
-
 // membership asks a server who the members are.
-func (r *run) membership(server uint64) (membership, bool) {
+func (r *run) membership(server uint64) (api.Membership, bool) {
 	response, err := r.look(server, api.Request{Op: api.Members})
 	if err != nil || r.over() {
-		return membership{}, false
+		return api.Membership{}, false
 	}
-	var m membership
-	d := strict.NewDecoder(response.Data)
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "id":
-			m.id = d.Uint()
-		case "term":
-			m.term = d.Uint()
-		case "phase":
-			m.phase = d.String()
-		case "committed":
-			m.settled = d.Bool()
-		case "removed":
-			m.gone = d.Bool()
-		case "members":
-			d.Array(func() { m.member(&d) })
-		default:
-			d.Raw()
-		}
-	})
-	if err := d.End(); err != nil || m.id != server || m.phase == "" {
+	m, failed := api.DecodeMembership(response.Data)
+	if failed != nil || m.ID != server || m.Phase == "" {
 		r.breaks(Unsafe, "%s answers %s when it is asked for the members: it needs its id and a phase", node.Name(server), response.Data)
-		return membership{}, false
+		return api.Membership{}, false
 	}
-	m.settled = m.settled && m.phase == "stable"
 	return m, true
 }
 
-// member reads one of the members.
-func (m *membership) member(d *strict.Decoder) {
-	var id uint64
-	var voter, next bool
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "id":
-			id = d.Uint()
-		case "voter":
-			voter = d.Bool()
-		case "next":
-			next = d.Bool()
-		default:
-			d.Raw()
-		}
-	})
-	if voter {
-		m.voters = append(m.voters, id)
-	}
-	if next {
-		m.next = append(m.next, id)
-	}
-}
+// settled reports whether no change is under way, and the last one is committed.
+func settled(m api.Membership) bool { return m.Committed && m.Phase == api.Stable }
 
-// after reports whether a change is done: some are in, some are out.
-func (m membership) after(add, remove []uint64) bool {
-	in := func(id uint64) bool { return slices.Contains(m.voters, id) }
-	return m.settled && !slices.ContainsFunc(remove, in) && !slices.ContainsFunc(add, func(id uint64) bool { return !in(id) })
+// changed reports whether a change is done: some servers vote, others do not.
+func changed(m api.Membership, add, remove []uint64) bool {
+	votes := func(id uint64) bool {
+		return slices.ContainsFunc(m.Members, func(s api.MemberStatus) bool { return s.ID == id && s.Voter })
+	}
+	return settled(m) && !slices.ContainsFunc(remove, votes) && !slices.ContainsFunc(add, func(id uint64) bool { return !votes(id) })
 }
 
 // members are the servers that count, by the newest configuration that is
@@ -159,9 +111,9 @@ func (r *run) change(add, remove []uint64, meanwhile ...func()) bool {
 			continue
 		}
 		switch m, ok := r.membership(leader); {
-		case ok && m.after(add, remove):
+		case ok && changed(m, add, remove):
 			return true
-		case ok && m.settled:
+		case ok && settled(m):
 			r.doAs(r.operator(), leader, q)
 		}
 	}
@@ -187,10 +139,10 @@ func (r *run) mustRefuse(leader uint64, q api.Request, why string) {
 // mustLeave holds that a server that was removed says so before long, and does
 // not lead.
 func (r *run) mustLeave(id uint64) {
-	var m membership
+	var m api.Membership
 	for end := r.w.Now() + leaderTime; !r.over() && r.w.Now() < end; r.wait(50 * time.Millisecond) {
 		var ok bool
-		if m, ok = r.membership(id); ok && m.gone && !r.leads(id) {
+		if m, ok = r.membership(id); ok && m.Removed && !r.leads(id) {
 			return
 		}
 	}

@@ -134,10 +134,13 @@ func TestAnAnswerAboutTheMembersIsRead(t *testing.T) {
 	r := convene(t, s)
 	m, ok := r.membership(2)
 	require.True(t, ok)
-	require.Equal(t, membership{id: 2, term: 1, phase: "stable", settled: true, voters: []uint64{1, 2, 3}}, m)
+	require.True(t, settled(m))
+	require.True(t, changed(m, []uint64{1, 2, 3}, []uint64{4}))
+	require.False(t, changed(m, []uint64{4}, nil))
+	require.False(t, changed(m, nil, []uint64{3}))
 	s.phase = "learning"
 	m, _ = r.membership(2)
-	require.False(t, m.settled)
+	require.False(t, settled(m))
 	s.phase = ""
 	_, ok = r.membership(2)
 	require.False(t, ok)

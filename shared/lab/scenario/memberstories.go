@@ -252,8 +252,8 @@ func (r *run) steady(what string, happens func()) {
 		return
 	}
 	now := r.leader()
-	if t, _ := r.status(now); !r.over() && (now != leader || t.term != s.term) {
-		r.breaks(Disturbed, "%s: %s led term %d, and now %s leads term %d", what, node.Name(leader), s.term, node.Name(now), t.term)
+	if t, _ := r.status(now); !r.over() && (now != leader || t.Term != s.Term) {
+		r.breaks(Disturbed, "%s: %s led term %d, and now %s leads term %d", what, node.Name(leader), s.Term, node.Name(now), t.Term)
 	}
 	r.put(leader, "x", what)
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/journal"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
-	"example.com/raftsteps/shared/core/strict"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/lab/check"
 	"example.com/raftsteps/shared/lab/sim"
@@ -239,37 +239,16 @@ func whoRuns(ids []uint64) string {
 	return nodeNames(ids) + " run"
 }
 
-// status is what the stories need of a server's status.
-type status struct {
-	id, term, last uint64
-	role           node.Role
-}
-
 // status asks a server how it sees itself.
-func (r *run) status(server uint64) (status, bool) {
+func (r *run) status(server uint64) (api.ServerStatus, bool) {
 	response, err := r.look(server, api.Request{Op: api.Status})
 	if err != nil || r.over() {
-		return status{}, false
+		return api.ServerStatus{}, false
 	}
-	var s status
-	d := strict.NewDecoder(response.Data)
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "id":
-			s.id = d.Uint()
-		case "term":
-			s.term = d.Uint()
-		case "last":
-			s.last = d.Uint()
-		case "role":
-			s.role = node.Role(d.String())
-		default:
-			d.Raw()
-		}
-	})
-	if err := d.End(); err != nil || s.id != server || s.role == "" {
+	s, failed := api.DecodeStatus(response.Data)
+	if failed != nil || s.ID != server || s.Role == "" {
 		r.breaks(Unsafe, "the status of %s is %s: it needs its id and its role", node.Name(server), response.Data)
-		return status{}, false
+		return api.ServerStatus{}, false
 	}
 	return s, true
 }
@@ -278,17 +257,17 @@ func (r *run) status(server uint64) (status, bool) {
 // none shows up in time.
 func (r *run) findLeader(among []uint64, bound time.Duration) uint64 {
 	for end := r.w.Now() + bound; !r.over(); r.wait(50 * time.Millisecond) {
-		var leader status
+		var leader api.ServerStatus
 		for _, id := range among {
 			if !r.w.Up(id) {
 				continue
 			}
-			if s, ok := r.status(id); ok && s.role == node.Leader && s.term >= leader.term {
+			if s, ok := r.status(id); ok && node.Role(s.Role) == node.Leader && s.Term >= leader.Term {
 				leader = s
 			}
 		}
-		if leader.id != 0 {
-			return leader.id
+		if leader.ID != 0 {
+			return leader.ID
 		}
 		if r.w.Now() > end {
 			break
@@ -329,10 +308,10 @@ func (r *run) appointBest(ids []uint64) uint64 {
 			continue
 		}
 		lastTerm := r.lastTerm(s)
-		if best == 0 || lastTerm > bestTerm || lastTerm == bestTerm && s.last > bestLast {
-			best, bestTerm, bestLast = id, lastTerm, s.last
+		if best == 0 || lastTerm > bestTerm || lastTerm == bestTerm && s.Last > bestLast {
+			best, bestTerm, bestLast = id, lastTerm, s.Last
 		}
-		term = max(term, s.term)
+		term = max(term, s.Term)
 	}
 	if best != 0 {
 		r.appoint(best, term+1)
@@ -350,35 +329,22 @@ func (r *run) appoint(id, term uint64) {
 }
 
 // lastTerm is the term of a server's last log entry.
-func (r *run) lastTerm(s status) uint64 {
-	if s.last == 0 {
+func (r *run) lastTerm(s api.ServerStatus) uint64 {
+	if s.Last == 0 {
 		return 0
 	}
-	response, err := r.look(s.id, api.Request{Op: api.Log, From: s.last})
+	response, err := r.look(s.ID, api.Request{Op: api.Log, From: s.Last})
 	if err != nil {
 		return 0
 	}
-	var term uint64
-	d := strict.NewDecoder(response.Data)
-	d.Object(func(field []byte) {
-		if string(field) != "entries" {
-			d.Raw()
-			return
-		}
-		d.Array(func() {
-			d.Object(func(field []byte) {
-				if string(field) == "term" {
-					term = d.Uint()
-				} else {
-					d.Raw()
-				}
-			})
-		})
-	})
-	if err := d.End(); err != nil {
-		r.breaks(Unsafe, "the log of %s is not as it should be: %v", node.Name(s.id), err)
+	p, failed := journal.DecodePage(response.Data)
+	if failed != nil {
+		r.breaks(Unsafe, "the log of %s is not as it should be: %v", node.Name(s.ID), failed)
 	}
-	return term
+	if len(p.Entries) == 0 {
+		return 0
+	}
+	return p.Entries[len(p.Entries)-1].Term
 }
 
 // newLeader waits until somebody among these leads: one they elected, or, where

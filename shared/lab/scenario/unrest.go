@@ -124,12 +124,12 @@ func (r *run) finishChange() {
 	r.restart(r.joining...)
 	for end := r.w.Now() + calmTime; !r.over() && r.w.Now() < end; r.wait(50 * time.Millisecond) {
 		if leader := r.findLeader(r.w.InUse(), 0); leader != 0 {
-			if m, ok := r.membership(leader); ok && m.settled {
+			if m, ok := r.membership(leader); ok && settled(m) {
 				return
 			}
 		}
 	}
-	var all []membership
+	var all []api.Membership
 	for _, id := range r.w.Running() {
 		m, _ := r.membership(id)
 		all = append(all, m)

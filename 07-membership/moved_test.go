@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -70,8 +70,9 @@ func TestAClusterOfOneThatMovedGrows(t *testing.T) {
 	defer c.Close()
 	until := func(what string) {
 		require.Eventually(t, func() bool {
-			text, err := c.Members(ctx)
-			return err == nil && bytes.Contains(text, []byte(`"phase":"stable"`)) && bytes.Contains(text, []byte(what))
+			m, err := c.Members(ctx)
+			known := slices.ContainsFunc(m.Members, func(s api.MemberStatus) bool { return s.Address == what })
+			return err == nil && m.Phase == api.Stable && known
 		}, patient, 5*time.Millisecond)
 	}
 	until(before)

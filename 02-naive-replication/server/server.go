@@ -95,7 +95,7 @@ func (s *Server) Receive(from uint64, line []byte) {
 func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
-		reply(api.Response{ID: r.ID, Data: s.status()})
+		reply(api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)})
 	case kv.Get:
 		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
 	default:

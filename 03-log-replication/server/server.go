@@ -189,7 +189,7 @@ func (s *Server) stopOnContradiction() {
 func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
-		reply(api.Response{ID: r.ID, Data: s.status()})
+		reply(api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)})
 	case api.Log:
 		reply(s.log(r))
 	case api.Lead:
@@ -230,7 +230,7 @@ func (s *Server) lead(r api.Request) api.Response {
 		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("%v: it is in term %d", err, term)})
 	}
-	return api.Response{ID: r.ID, Data: s.status()}
+	return api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)}
 }
 
 // Flush carries out what the rules have decided, in the order of Output.

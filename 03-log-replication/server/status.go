@@ -1,29 +1,26 @@
 package server
 
 import (
-	"strconv"
-
 	"example.com/raftsteps/03-log-replication/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
 	"example.com/raftsteps/shared/core/node"
 )
 
-// status describes this server as a JSON object.
-func (s *Server) status() []byte {
+// status describes this server.
+func (s *Server) status() api.ServerStatus {
 	status := s.rules.Status()
-	b := []byte(`{`)
-	b = appendNumber(b, "id", s.world.ID)
-	b = appendName(b, "role")
-	b = strconv.AppendQuote(b, string(status.Role))
-	b = appendNumber(b, "term", uint64(status.CurrentTerm))
-	b = appendNumber(b, "leader", uint64(status.Leader))
-	b = appendNumber(b, "last", uint64(status.Last))
-	b = appendNumber(b, "commit", uint64(status.Commit))
-	b = appendNumber(b, "applied", uint64(status.Applied))
-	b = appendName(b, "keys")
-	b = strconv.AppendInt(b, int64(s.store.Len()), 10)
-	return append(b, '}')
+	to := api.ServerStatus{
+		ID:      s.world.ID,
+		Role:    string(status.Role),
+		Term:    uint64(status.CurrentTerm),
+		Leader:  uint64(status.Leader),
+		Last:    uint64(status.Last),
+		Commit:  uint64(status.Commit),
+		Applied: uint64(status.Applied),
+	}
+	to.Keys = new(s.store.Len())
+	return to
 }
 
 // log answers with the entries from an index on, as many as fit on a page; 0 is the

@@ -198,15 +198,15 @@ func decodeNumber(d *strict.Decoder) uint64 {
 }
 
 func appendBody(b []byte, name string, list []part) []byte {
-	b = append(appendName(b, name), '{')
+	b = append(strict.AppendName(b, name), '{')
 	for _, p := range list {
 		switch {
 		case p.number != nil:
-			b = appendNumber(b, p.name, *p.number)
+			b = strict.AppendNumber(b, p.name, *p.number)
 		case p.flag != nil && *p.flag:
-			b = append(appendName(b, p.name), "true"...)
+			b = strict.AppendFlag(b, p.name, true)
 		case p.entries != nil && len(*p.entries) > 0:
-			b = appendEntries(appendName(b, p.name), *p.entries)
+			b = appendEntries(strict.AppendName(b, p.name), *p.entries)
 		}
 	}
 	return append(b, '}')
@@ -221,24 +221,6 @@ func appendEntries(b []byte, entries []raft.Entry) []byte {
 		b = toJournal(e).AppendJSON(b)
 	}
 	return append(b, ']')
-}
-
-// appendNumber appends a field, unless it is 0.
-func appendNumber(b []byte, name string, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return strconv.AppendUint(appendName(b, name), v, 10)
-}
-
-// appendName appends the name of the next field of an object.
-func appendName(b []byte, name string) []byte {
-	if b[len(b)-1] != '{' {
-		b = append(b, ',')
-	}
-	b = append(b, '"')
-	b = append(b, name...)
-	return append(b, `":`...)
 }
 
 func toJournal(e raft.Entry) journal.Entry {

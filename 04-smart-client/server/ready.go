@@ -2,11 +2,10 @@ package server
 
 import (
 	"fmt"
-	"strconv"
 
 	"example.com/raftsteps/04-smart-client/raft"
+	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
-	"example.com/raftsteps/shared/core/strict"
 )
 
 // heard is what a server knows of its leader's log.
@@ -47,12 +46,8 @@ func (s *Server) unready() string {
 	return ""
 }
 
-// appendReady appends what a status says of that.
-func (s *Server) appendReady(b []byte) []byte {
-	why := s.unready()
-	b = strconv.AppendBool(appendName(b, "ready"), why == "")
-	if why != "" {
-		b = strict.AppendString(appendName(b, "unready"), why)
-	}
-	return b
+// addReady adds to a status whether clients should come here.
+func (s *Server) addReady(to *api.ServerStatus) {
+	to.Unready = s.unready()
+	to.Ready = new(to.Unready == "")
 }

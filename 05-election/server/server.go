@@ -202,7 +202,7 @@ func (s *Server) stopOnContradiction() {
 func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
-		reply(api.Response{ID: r.ID, Data: s.status()})
+		reply(api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)})
 	case api.Log:
 		reply(s.log(r))
 	case api.Open:

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
-	"example.com/raftsteps/shared/core/strict"
 )
 
 // The members of a cluster change, and a client may outlive all that it was
@@ -24,18 +23,6 @@ const (
 	// learnTimeout is how long it waits for each of them.
 	learnTimeout = 250 * time.Millisecond
 )
-
-// members is what a server says of them.
-type members struct {
-	addresses []string
-
-	// index is where the configuration stands in the log.
-	index uint64
-
-	// led is true if the server follows a leader, or leads. Others may have been
-	// removed long ago.
-	led bool
-}
 
 // learn asks for the members, beside the request that is under way, if the last
 // time is that long ago.
@@ -68,15 +55,15 @@ func (c *Client) askMembers() {
 		if err != nil {
 			continue
 		}
-		m, err := decodeMembers(response.Data)
+		m, err := api.DecodeMembership(response.Data)
 		switch {
 		case err != nil:
-		case m.led:
+		case m.Leader != 0:
 			c.adopt(m)
 			return
 		default:
-			for _, address := range m.addresses {
-				c.connectionTo(address)
+			for _, member := range m.Members {
+				c.connectionTo(member.Address)
 			}
 		}
 	}
@@ -84,17 +71,19 @@ func (c *Client) askMembers() {
 
 // adopt puts the members first in the order in which servers are asked. Those
 // that were named to the client stay behind them, as a last resort.
-func (c *Client) adopt(m members) {
-	for _, address := range m.addresses {
-		c.connectionTo(address)
+func (c *Client) adopt(m api.Membership) {
+	for _, member := range m.Members {
+		c.connectionTo(member.Address)
 	}
-	isMember := func(s *connection) bool { return slices.Contains(m.addresses, s.address) }
+	isMember := func(s *connection) bool {
+		return slices.ContainsFunc(m.Members, func(member api.MemberStatus) bool { return member.Address == s.address })
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.index < c.config || len(m.addresses) == 0 {
+	if m.Config < c.config || len(m.Members) == 0 {
 		return // it is older than what is known
 	}
-	c.config = m.index
+	c.config = m.Config
 	slices.SortStableFunc(c.servers, func(a, b *connection) int {
 		switch {
 		case isMember(a) == isMember(b):
@@ -107,31 +96,6 @@ func (c *Client) adopt(m members) {
 	if !isMember(c.reader.Load()) {
 		c.reader.Store(c.servers[0])
 	}
-}
-
-func decodeMembers(data []byte) (m members, err error) {
-	d := strict.NewDecoder(data)
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "config":
-			m.index = d.Uint()
-		case "leader":
-			m.led = d.Uint() != 0
-		case "members":
-			d.Array(func() {
-				d.Object(func(field []byte) {
-					if string(field) == "address" {
-						m.addresses = append(m.addresses, d.String())
-						return
-					}
-					d.Raw()
-				})
-			})
-		default:
-			d.Raw()
-		}
-	})
-	return m, d.End()
 }
 
 // ask carries out a request about the members, or about who leads, at any server
@@ -176,11 +140,14 @@ func (a *attempt) once(ctx context.Context, r api.Request) (api.Response, error)
 	return a.at.do(ctx, r)
 }
 
-// Members returns what a server knows of the members, as JSON: the leader if it
-// can be reached.
-func (c *Client) Members(ctx context.Context) ([]byte, error) {
+// Members returns what a server knows of the members: the leader if it can be
+// reached.
+func (c *Client) Members(ctx context.Context) (api.Membership, error) {
 	response, err := c.Do(ctx, api.Request{Op: api.Members})
-	return response.Data, err
+	if err != nil {
+		return api.Membership{}, err
+	}
+	return api.DecodeMembership(response.Data)
 }
 
 // Change begins a change of the members: some come, some go, all at once. It

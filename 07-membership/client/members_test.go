@@ -103,14 +103,15 @@ func TestAClientDoesNotListenToTheRemoved(t *testing.T) {
 	t.Parallel()
 	one, two := startFake(t, leads), startFake(t, leads)
 	c := open(t, one.address)
-	c.adopt(members{addresses: []string{two.address}, index: 9, led: true})
+	c.adopt(at(9, two.address))
 	require.Equal(t, two.address, c.first().address)
-	c.adopt(members{addresses: []string{one.address}, index: 8, led: true})
+	c.adopt(at(8, one.address))
 	require.Equal(t, two.address, c.first().address)
-	m, err := decodeMembers([]byte(`{"id":1,"leader":0,"config":10,"members":[{"id":1,"address":"a:1"}]}`))
-	require.NoError(t, err)
-	require.False(t, m.led)
-	require.Equal(t, members{addresses: []string{"a:1"}, index: 10}, m)
+}
+
+// at is a configuration of one member, at an index.
+func at(index uint64, address string) api.Membership {
+	return api.Membership{Leader: 1, Config: index, Members: []api.MemberStatus{{Member: api.Member{ID: 1, Address: address}}}}
 }
 
 // A change is not sent again once it may have been begun.
@@ -133,9 +134,9 @@ func TestMembersOfAServerThatStandsStill(t *testing.T) {
 	t.Parallel()
 	stands := startFake(t, silent)
 	c := open(t, stands.address, startFake(t, says(leads, 5, true)).address)
-	data, err := c.Members(testContext(t))
+	m, err := c.Members(testContext(t))
 	require.NoError(t, err)
-	require.Contains(t, string(data), `"config":5`)
+	require.EqualValues(t, 5, m.Config)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

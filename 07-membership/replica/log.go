@@ -8,7 +8,6 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
-	"example.com/raftsteps/shared/core/strict"
 )
 
 // Entry is a committed entry of the log: it stays where it is, and every replica
@@ -105,31 +104,15 @@ func (r *Replica[M]) entries(ctx context.Context, from uint64) ([]Entry, error) 
 	case err != nil:
 		return nil, err
 	}
-	commit, entries, err := decodeLog(a.Data)
+	p, err := journal.DecodePage(a.Data)
 	if err != nil {
 		return nil, fmt.Errorf("the server's log: %w", err)
 	}
-	for len(entries) > 0 && entries[len(entries)-1].Index > commit {
-		entries = entries[:len(entries)-1]
+	var entries []Entry
+	for _, e := range p.Entries {
+		if e.Index <= p.Commit {
+			entries = append(entries, Entry{Index: e.Index, Term: e.Term, Kind: Kind(e.Kind), Command: e.Command})
+		}
 	}
 	return entries, nil
-}
-
-// decodeLog reads the answer to a log request.
-func decodeLog(text []byte) (commit uint64, entries []Entry, err error) {
-	d := strict.NewDecoder(text)
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "commit":
-			commit = d.Uint()
-		case "entries":
-			d.Array(func() {
-				e := journal.DecodeEntry(&d)
-				entries = append(entries, Entry{Index: e.Index, Term: e.Term, Kind: Kind(e.Kind), Command: e.Command})
-			})
-		default:
-			d.Raw()
-		}
-	})
-	return commit, entries, d.End()
 }

@@ -2,88 +2,27 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"example.com/raftsteps/shared/core/api"
 )
 
-// Status is how a replica sees itself and the cluster.
-type Status struct {
-	// ID is the replica's own.
-	ID uint64 `json:"id"`
-
-	// Role is "leader", "follower" or "candidate".
-	Role string `json:"role"`
-
-	// Term is the highest that it has heard of, and Leader who leads it; 0 if it
-	// does not know.
-	Term   uint64 `json:"term"`
-	Leader uint64 `json:"leader"`
-
-	// Last is the last entry of its log; those up to Commit are committed, up to
-	// Applied applied, and up to Snapshot in its snapshot.
-	Last     uint64 `json:"last"`
-	Commit   uint64 `json:"commit"`
-	Applied  uint64 `json:"applied"`
-	Snapshot uint64 `json:"snapshot"`
-
-	// Removed is true if it is not a member any more; it can be closed then, and
-	// its folder deleted.
-	Removed bool `json:"removed"`
-}
-
-// Status returns how this replica sees itself.
-func (r *Replica[M]) Status(ctx context.Context) (s Status, err error) {
-	err = r.describe(ctx, api.Status, &s)
-	return s, err
-}
-
-// Members are the servers of a cluster as a replica knows them.
-type Members struct {
-	// Config is the entry of the log that says so, and Committed whether it is
-	// committed.
-	Config    uint64 `json:"config"`
-	Committed bool   `json:"committed"`
-
-	// Phase is "stable", or that of a change: "learning" while new servers catch
-	// up, "joint" while both the old and the new ones decide.
-	Phase string `json:"phase"`
-
-	// Members are in the order of their IDs. There are none at a replica that has
-	// not joined yet.
-	Members []Member `json:"members"`
-}
-
-// Member is one server of a cluster.
-type Member struct {
-	ID      uint64 `json:"id"`
-	Address string `json:"address"`
-
-	// Voter is true if it counts now, Next if it will when the change is done.
-	Voter bool `json:"voter"`
-	Next  bool `json:"next"`
-
-	// Match is how much of the log it has, as the leader knows; 0 at others.
-	Match uint64 `json:"match"`
+// Status returns how this replica sees itself and the cluster.
+func (r *Replica[M]) Status(ctx context.Context) (api.ServerStatus, error) {
+	a, err := r.look(ctx, api.Request{Op: api.Status}, nil)
+	if err != nil {
+		return api.ServerStatus{}, err
+	}
+	return api.DecodeStatus(a.Data)
 }
 
 // Members returns who the members are, as far as this replica knows: at a
 // follower that may be old.
-func (r *Replica[M]) Members(ctx context.Context) (m Members, err error) {
-	err = r.describe(ctx, api.Members, &m)
-	return m, err
-}
-
-func (r *Replica[M]) describe(ctx context.Context, op string, to any) error {
-	a, err := r.look(ctx, api.Request{Op: op}, nil)
+func (r *Replica[M]) Members(ctx context.Context) (api.Membership, error) {
+	a, err := r.look(ctx, api.Request{Op: api.Members}, nil)
 	if err != nil {
-		return err
+		return api.Membership{}, err
 	}
-	if err := json.Unmarshal(a.Data, to); err != nil {
-		return fmt.Errorf("the server's answer to %s: %w", op, err)
-	}
-	return nil
+	return api.DecodeMembership(a.Data)
 }
 
 // Change begins a change of the members at the leader: some come, some go, all

@@ -246,7 +246,7 @@ func TestLeaderIsKilled(t *testing.T) {
 	})
 }
 
-func status(g *group, m *member) replica.Status {
+func status(g *group, m *member) api.ServerStatus {
 	s, err := m.Status(g.t.Context())
 	require.NoError(g.t, err)
 	return s

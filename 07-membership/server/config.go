@@ -17,31 +17,18 @@ import (
 //
 //	{"index":9,"voters":[1,2,3],"next":[1,2,4],"joint":true,"addresses":{"1":"127.0.0.1:7071",…}}
 func appendConfig(b []byte, c raft.Config) []byte {
-	b = appendNumber(append(b, '{'), "index", uint64(c.Index))
-	b = appendIDs(b, "voters", c.Voters)
+	b = strict.AppendNumber(append(b, '{'), "index", c.Index)
+	b = strict.AppendNumbers(b, "voters", c.Voters)
 	if len(c.Next) > 0 {
-		b = appendIDs(b, "next", c.Next)
+		b = strict.AppendNumbers(b, "next", c.Next)
 	}
-	if c.Joint {
-		b = append(appendName(b, "joint"), "true"...)
-	}
-	b = append(appendName(b, "addresses"), '{')
+	b = strict.AppendFlag(b, "joint", c.Joint)
+	b = append(strict.AppendName(b, "addresses"), '{')
 	for _, id := range slices.Sorted(maps.Keys(c.Addresses)) {
-		b = appendName(b, strconv.FormatUint(uint64(id), 10))
+		b = strict.AppendName(b, strconv.FormatUint(uint64(id), 10))
 		b = strict.AppendString(b, c.Addresses[id])
 	}
 	return append(b, "}}"...)
-}
-
-func appendIDs(b []byte, name string, ids []raft.ID) []byte {
-	b = append(appendName(b, name), '[')
-	for i, id := range ids {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, uint64(id), 10)
-	}
-	return append(b, ']')
 }
 
 // decodeConfig reads what appendConfig wrote, and refuses what no leader

@@ -126,8 +126,8 @@ type service interface {
 	// held is the store whose size is bounded; nil if there is none.
 	held() *kv.Store
 
-	// appendStatus appends what a status says of the machine.
-	appendStatus(b []byte) []byte
+	// addStatus adds to a status what is in the machine.
+	addStatus(to *api.ServerStatus)
 
 	// hash sums up the state; see node.Hasher.
 	hash() uint64
@@ -187,7 +187,7 @@ func (p plain) read(r api.Request) api.Response { return api.Response{ID: r.ID} 
 
 func (p plain) held() *kv.Store { return nil }
 
-func (p plain) appendStatus(b []byte) []byte { return b }
+func (p plain) addStatus(*api.ServerStatus) {}
 
 func (p plain) hash() uint64 { return 0 }
 

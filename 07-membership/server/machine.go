@@ -62,8 +62,8 @@ func (v *view) save(line func(add func(b []byte) []byte)) {
 		line(func(b []byte) []byte {
 			b = append(b, `{"session":`...)
 			b = strconv.AppendUint(b, s.id, 10)
-			b = appendNumber(b, "ack", s.ack)
-			b = appendNumber(b, "used", s.used)
+			b = strict.AppendNumber(b, "ack", s.ack)
+			b = strict.AppendNumber(b, "used", s.used)
 			return append(b, '}')
 		})
 		for _, seq := range slices.Sorted(maps.Keys(s.results)) {
@@ -71,11 +71,11 @@ func (v *view) save(line func(add func(b []byte) []byte)) {
 			line(func(b []byte) []byte {
 				b = append(b, `{"result":`...)
 				b = strconv.AppendUint(b, seq, 10)
-				b = appendNumber(b, "session", s.id)
-				b = appendNumber(b, "index", r.index)
-				b = strict.AppendString(appendName(b, "outcome"), string(r.Outcome))
-				b = strict.AppendString(appendName(b, "value"), r.Value)
-				b = appendNumber(b, "length", uint64(r.Length))
+				b = strict.AppendNumber(b, "session", s.id)
+				b = strict.AppendNumber(b, "index", r.index)
+				b = strict.AppendString(strict.AppendName(b, "outcome"), string(r.Outcome))
+				b = strict.AppendString(strict.AppendName(b, "value"), r.Value)
+				b = strict.AppendNumber(b, "length", uint64(r.Length))
 				return append(b, '}')
 			})
 		}

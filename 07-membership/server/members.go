@@ -3,14 +3,12 @@ package server
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
-	"example.com/raftsteps/shared/core/strict"
 )
 
 // change begins a change of the members, or calls one off. The client is
@@ -194,65 +192,62 @@ func (s *Server) asksNobody() bool {
 func phase(c raft.Config) string {
 	switch {
 	case c.Joint:
-		return "joint"
+		return api.Joint
 	case len(c.Next) > 0:
-		return "learning"
+		return api.Learning
 	}
-	return "stable"
+	return api.Stable
 }
 
-// members describes the configuration as a JSON object.
-func (s *Server) members() []byte {
+// members describes the configuration.
+func (s *Server) members() api.Membership {
 	c := s.config()
 	status := s.rules.Status()
-	b := appendNumber([]byte(`{`), "id", s.world.ID)
-	b = append(appendName(b, "role"), `"`+status.Role+`"`...)
-	b = appendNumber(b, "term", uint64(status.CurrentTerm))
-	b = appendNumber(b, "leader", uint64(status.Leader))
-	b = appendNumber(b, "last", uint64(status.Last))
-	b = appendNumber(b, "commit", uint64(status.Commit))
-	b = appendNumber(b, "config", uint64(c.Index))
-	b = appendFlag(b, "committed", c.Index <= status.Commit)
-	b = append(appendName(b, "phase"), `"`+phase(c)+`"`...)
-	b = appendFlag(b, "removed", status.Removed)
-	b = append(appendName(b, "members"), '[')
-	for i, id := range c.Members() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendNumber(append(b, '{'), "id", uint64(id))
-		b = strict.AppendString(appendName(b, "address"), c.Addresses[id])
-		b = appendFlag(b, "voter", slices.Contains(c.Voters, id))
-		b = appendFlag(b, "next", slices.Contains(c.Next, id))
-		match, _ := s.rules.Progress(id)
-		b = append(appendNumber(b, "match", uint64(match)), '}')
+	to := api.Membership{
+		ID:        s.world.ID,
+		Role:      string(status.Role),
+		Term:      uint64(status.CurrentTerm),
+		Leader:    uint64(status.Leader),
+		Last:      uint64(status.Last),
+		Commit:    uint64(status.Commit),
+		Config:    uint64(c.Index),
+		Committed: c.Index <= status.Commit,
+		Phase:     phase(c),
+		Removed:   status.Removed,
 	}
-	return append(b, "]}"...)
+	for _, id := range c.Members() {
+		match, _ := s.rules.Progress(id)
+		to.Members = append(to.Members, api.MemberStatus{
+			Member: api.Member{ID: uint64(id), Address: c.Addresses[id]},
+			Voter:  slices.Contains(c.Voters, id),
+			Next:   slices.Contains(c.Next, id),
+			Match:  uint64(match),
+		})
+	}
+	return to
 }
 
-// appendMembership appends what a status says of the configuration.
-func (s *Server) appendMembership(b []byte) []byte {
-	c := s.config()
-	b = append(appendName(b, "phase"), `"`+phase(c)+`"`...)
-	b = appendIDs(b, "voters", c.Voters)
-	if len(c.Next) > 0 {
-		b = appendIDs(b, "next", c.Next)
+// addMembership adds to a status what this server knows of the configuration.
+func (s *Server) addMembership(to *api.ServerStatus) {
+	c, status := s.config(), s.rules.Status()
+	to.Phase, to.Voters, to.Next, to.Removed = phase(c), numbers(c.Voters), numbers(c.Next), status.Removed
+	if status.Role != raft.Leader || to.Phase != api.Learning {
+		return
 	}
-	b = appendFlag(b, "removed", s.rules.Status().Removed)
-	if s.rules.Status().Role != raft.Leader || phase(c) != "learning" {
-		return b
-	}
-	b = append(appendName(b, "learners"), '[')
-	for i, id := range learners(c) {
-		if i > 0 {
-			b = append(b, ',')
-		}
+	to.Learners = []api.Learner{}
+	for _, id := range learners(c) {
 		match, _ := s.rules.Progress(id)
-		b = appendNumber(append(b, '{'), "id", uint64(id))
-		b = append(appendName(b, "match"), strconv.FormatUint(uint64(match), 10)...)
-		b = append(b, '}')
+		to.Learners = append(to.Learners, api.Learner{ID: uint64(id), Match: uint64(match)})
 	}
-	return append(b, ']')
+}
+
+// numbers are IDs as an answer has them; never nil.
+func numbers(ids []raft.ID) []uint64 {
+	list := make([]uint64, len(ids))
+	for i, id := range ids {
+		list[i] = uint64(id)
+	}
+	return list
 }
 
 // learners are the servers that get the log and do not count yet.
@@ -261,12 +256,4 @@ func learners(c raft.Config) []raft.ID {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(c.Next), func(id raft.ID) bool { return slices.Contains(c.Voters, id) })
-}
-
-// appendFlag appends a field, unless it is false.
-func appendFlag(b []byte, name string, v bool) []byte {
-	if !v {
-		return b
-	}
-	return append(appendName(b, name), "true"...)
 }

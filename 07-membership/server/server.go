@@ -273,13 +273,13 @@ func (s *Server) stopOnContradiction() {
 func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
-		reply(api.Response{ID: r.ID, Data: s.status()})
+		reply(api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)})
 	case api.Log:
 		reply(s.log(r))
 	case api.Open:
 		reply(s.openSession(r))
 	case api.Members:
-		reply(api.Response{ID: r.ID, Data: s.members()})
+		reply(api.Response{ID: r.ID, Data: s.members().AppendJSON(nil)})
 	case api.Change, api.Cancel:
 		s.change(r, reply)
 	case api.Transfer:

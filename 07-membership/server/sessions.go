@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"fmt"
 	"maps"
-	"strconv"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/core/api"
@@ -67,10 +66,10 @@ func (c command) appendJSON(b []byte) []byte {
 	if c.session == 0 {
 		return b
 	}
-	b = appendNumber(b[:len(b)-1], "session", c.session)
-	b = appendNumber(b, "since", c.since)
-	b = appendNumber(b, "seq", c.seq)
-	b = appendNumber(b, "ack", c.ack)
+	b = strict.AppendNumber(b[:len(b)-1], "session", c.session)
+	b = strict.AppendNumber(b, "since", c.since)
+	b = strict.AppendNumber(b, "seq", c.seq)
+	b = strict.AppendNumber(b, "ack", c.ack)
 	return append(b, '}')
 }
 
@@ -284,10 +283,7 @@ func (r result) response(q api.Request) api.Response {
 	return response
 }
 
-// appendStatus appends what a status says of the machine.
-func (m *machine) appendStatus(b []byte) []byte {
-	b = appendName(b, "keys")
-	b = strconv.AppendInt(b, int64(m.store.Len()), 10)
-	b = appendName(b, "sessions")
-	return strconv.AppendInt(b, int64(len(m.sessions)), 10)
+// addStatus adds to a status what is in the machine.
+func (m *machine) addStatus(to *api.ServerStatus) {
+	to.Keys, to.Sessions = new(m.store.Len()), new(len(m.sessions))
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"slices"
-	"strconv"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/core/api"
@@ -10,23 +9,23 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// status describes this server as a JSON object.
-func (s *Server) status() []byte {
+// status describes this server.
+func (s *Server) status() api.ServerStatus {
 	status := s.rules.Status()
-	b := []byte(`{`)
-	b = appendNumber(b, "id", s.world.ID)
-	b = appendName(b, "role")
-	b = strconv.AppendQuote(b, string(status.Role))
-	b = appendNumber(b, "term", uint64(status.CurrentTerm))
-	b = appendNumber(b, "leader", uint64(status.Leader))
-	b = appendNumber(b, "snapshot", uint64(status.Snapshot.Index))
-	b = appendNumber(b, "last", uint64(status.Last))
-	b = appendNumber(b, "commit", uint64(status.Commit))
-	b = appendNumber(b, "applied", uint64(status.Applied))
-	b = s.appendReady(b)
-	b = s.machine.appendStatus(b)
-	b = s.appendMembership(b)
-	return append(b, '}')
+	to := api.ServerStatus{
+		ID:       s.world.ID,
+		Role:     string(status.Role),
+		Term:     uint64(status.CurrentTerm),
+		Leader:   uint64(status.Leader),
+		Snapshot: uint64(status.Snapshot.Index),
+		Last:     uint64(status.Last),
+		Commit:   uint64(status.Commit),
+		Applied:  uint64(status.Applied),
+	}
+	s.addReady(&to)
+	s.machine.addStatus(&to)
+	s.addMembership(&to)
+	return to
 }
 
 // log answers with the entries from an index on, as many as fit on a page; 0 is the

@@ -84,7 +84,12 @@ const (
 
 // AppendJSON appends the status to b as a JSON object on one line.
 func (s ServerStatus) AppendJSON(b []byte) []byte {
-	b = append(b, '{')
+	return append(s.AppendFields(append(b, '{')), '}')
+}
+
+// AppendFields appends the fields of the status to an object that may have
+// others.
+func (s ServerStatus) AppendFields(b []byte) []byte {
 	b = strict.AppendNumber(b, "id", s.ID)
 	b = strict.AppendText(b, "role", s.Role)
 	b = strict.AppendNumber(b, "term", s.Term)
@@ -110,7 +115,7 @@ func (s ServerStatus) AppendJSON(b []byte) []byte {
 	if s.Learners != nil {
 		b = strict.AppendArray(b, "learners", s.Learners, appendLearner)
 	}
-	return append(b, '}')
+	return b
 }
 
 // appendCount appends a field, unless it is nil.

@@ -29,7 +29,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -313,16 +312,13 @@ func (h *handler) log(w http.ResponseWriter, r *http.Request) {
 // serve them, and if not, why.
 func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 	a := h.ask(r, api.Request{Op: api.Status})
-	var status struct {
-		Ready   bool   `json:"ready"`
-		Unready string `json:"unready"`
-	}
+	status, err := api.DecodeStatus(a.Data)
 	switch {
 	case a.Error != nil:
 		status.Unready = a.Error.Message
-	case json.Unmarshal(a.Data, &status) != nil:
+	case err != nil:
 		status.Unready = "its status makes no sense"
-	case status.Ready:
+	case status.Ready != nil && *status.Ready:
 		fmt.Fprintln(w, "ok")
 		return
 	}
@@ -420,7 +416,7 @@ func writeJSON(w http.ResponseWriter, status int, text []byte) {
 	_, _ = w.Write(append(text, '\n')) // the client may have left
 }
 
-// statusCollector makes a metric of every number in the status.
+// statusCollector makes metrics of the status.
 type statusCollector struct{ h *handler }
 
 // Describe says nothing: what there is depends on the stage.
@@ -436,26 +432,32 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	case <-time.After(waitTime):
 		return
 	}
-	var fields map[string]any
-	if json.Unmarshal(a.Data, &fields) != nil {
+	s, err := api.DecodeStatus(a.Data)
+	if a.Error != nil || err != nil {
 		return
 	}
-	for name, value := range fields {
-		switch v := value.(type) {
-		case float64:
-			gauge(out, "raft_"+name, "The field "+name+" of the status.", v)
-		case bool:
-			gauge(out, "raft_"+name, "1 if the field "+name+" of the status is true.", isTrue(v))
-		case string:
-			if name == "role" {
-				gauge(out, "raft_is_leader", "1 if the server leads.", isTrue(v == "leader"))
-			}
+	for _, m := range []struct {
+		name  string
+		value uint64
+	}{{"id", s.ID}, {"term", s.Term}, {"leader", s.Leader}, {"snapshot", s.Snapshot}, {"last", s.Last}, {"commit", s.Commit}, {"applied", s.Applied}} {
+		gauge(out, "raft_"+m.name, "The field "+m.name+" of the status.", float64(m.value))
+	}
+	for name, count := range map[string]*int{"keys": s.Keys, "sessions": s.Sessions} {
+		if count != nil {
+			gauge(out, "raft_"+name, "The field "+name+" of the status.", float64(*count))
 		}
 	}
+	if s.Ready != nil {
+		gauge(out, "raft_ready", "1 if clients should be sent to this server.", isTrue(*s.Ready))
+	}
+	if s.Phase != "" {
+		gauge(out, "raft_removed", "1 if the server was removed from the cluster.", isTrue(s.Removed))
+	}
+	gauge(out, "raft_is_leader", "1 if the server leads.", isTrue(s.Role == "leader"))
 }
 
 func gauge(out chan<- prometheus.Metric, name, help string, v float64) {
-	desc := prometheus.NewDesc(strings.ToLower(name), help, nil, nil)
+	desc := prometheus.NewDesc(name, help, nil, nil)
 	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
 }
 

@@ -46,7 +46,7 @@ type backend struct {
 }
 
 func newBackend() *backend {
-	return &backend{store: kv.NewStore(), status: `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5,"ready":true}`}
+	return &backend{store: kv.NewStore(), status: `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshot":5,"ready":true}`}
 }
 
 func (b *backend) ask(r api.Request, reply func(api.Response)) {
@@ -101,7 +101,7 @@ func TestEveryRoute(t *testing.T) {
 		{"POST", "/v1/command", `{"id":7,"op":"append","key":"x","value":"ab"}`, 200, `{"id":7,"ok":true,"length":2}` + "\n"},
 		{"POST", "/v1/command", ` {"op":"cas","key":"x","old":"no","value":""} `, 409, `{"ok":false,"error":{"code":"mismatch","message":"the value is \"ab\", not the old one given","definite":true}}` + "\n"},
 		{"POST", "/v1/command", `{"op":"open"}`, 200, `{"ok":true,"index":9}` + "\n"},
-		{"GET", "/v1/status", "", 200, `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshotIndex":5,"ready":true}` + "\n"},
+		{"GET", "/v1/status", "", 200, `{"id":2,"role":"leader","term":7,"leader":2,"keys":3,"snapshot":5,"ready":true}` + "\n"},
 		{"GET", "/v1/log?from=3", "", 200, `{"last":0,"commit":0,"entries":[]}` + "\n"},
 		{"GET", "/livez", "", 200, "ok\n"},
 		{"GET", "/readyz", "", 200, "ok\n"},
@@ -433,7 +433,8 @@ func TestMetrics(t *testing.T) {
 		got[name] = value
 	}
 	require.Equal(t, map[string]float64{
-		"raft_id": 2, "raft_term": 7, "raft_is_leader": 1, "raft_leader": 2, "raft_keys": 3, "raft_snapshotindex": 5, "raft_ready": 1, "raft_rounds_total": 3,
+		"raft_id": 2, "raft_term": 7, "raft_is_leader": 1, "raft_leader": 2, "raft_keys": 3, "raft_snapshot": 5, "raft_ready": 1,
+		"raft_last": 0, "raft_commit": 0, "raft_applied": 0, "raft_rounds_total": 3,
 	}, got)
 
 	b.status = `{"role":"follower"}`

@@ -70,19 +70,18 @@ func DecodePage(text []byte) (Page, error) {
 		case "commit":
 			p.Commit = d.Uint()
 		case "entries":
-			d.Array(func() {
-				e := DecodeEntry(&d)
-				if n := len(p.Entries); n > 0 && e.Index <= p.Entries[n-1].Index {
-					d.Fail("entry %d is out of order", e.Index)
-				}
-				p.Entries = append(p.Entries, e)
-			})
+			d.Array(func() { p.Entries = append(p.Entries, DecodeEntry(&d)) })
 		default:
 			d.Raw()
 		}
 	})
 	if err := d.End(); err != nil {
-		return Page{}, fmt.Errorf("a part of the log: %w", err)
+		return Page{}, err
+	}
+	for i := 1; i < len(p.Entries); i++ {
+		if p.Entries[i].Index <= p.Entries[i-1].Index {
+			return Page{}, fmt.Errorf("entry %d is out of order", p.Entries[i].Index)
+		}
 	}
 	return p, nil
 }

@@ -225,7 +225,7 @@ func (a *app) afterStart(ctx context.Context, id uint64, address string) string 
 	listens := fmt.Sprintf("%s listens on %s", node.Name(id), address)
 	add := a.clusterLine("add", fmt.Sprintf("%d=%s", id, address))
 	switch {
-	case named && m.Address != address && isLearner(m) && v.Phase == learning:
+	case named && m.Address != address && isLearner(m) && v.Phase == api.Learning:
 		return fmt.Sprintf("%s, but the change under way adds it at %s; call that off with: %s; and add it where it is: %s", listens, m.Address, a.clusterLine("cancel"), add)
 	case named && m.Address != address:
 		return fmt.Sprintf("%s, but the members know %s at %s; see it with: %s", listens, node.Name(id), m.Address, a.hintMembers())
@@ -233,7 +233,7 @@ func (a *app) afterStart(ctx context.Context, id uint64, address string) string 
 		return fmt.Sprintf("%s; a change that makes it a member is under way; see it with: %s", listens, a.hintMembers())
 	case named:
 		return fmt.Sprintf("%s and is a member already; see it with: %s", listens, a.hintMembers())
-	case err == nil && v.Phase != stable:
+	case err == nil && v.Phase != api.Stable:
 		return fmt.Sprintf("%s and is no member yet; another change is under way: when %s says that it is done, make it one with: %s", listens, a.hintMembers(), add)
 	}
 	return fmt.Sprintf("%s and is no member yet; make it one with: %s", listens, add)

@@ -138,7 +138,7 @@ not vote; a little later the change is done anyway.`,
 				return a.answer(r, a.whatIs(cmd.Context(), err))
 			}
 			text := "ok"
-			if v, err := a.askMembers(cmd.Context()); err == nil && v.Phase == stable {
+			if v, err := a.askMembers(cmd.Context()); err == nil && v.Phase == api.Stable {
 				text = "the members stay " + v.names(isVoter)
 			}
 			fmt.Fprintln(a.stdout, text)
@@ -347,7 +347,7 @@ func (v view) brief() string {
 	switch {
 	case len(v.Members) == 0:
 		text = "the servers know of no members"
-	case v.Phase == learning || v.Phase == joint:
+	case v.Phase == api.Learning || v.Phase == api.Joint:
 		text += " and a change to " + v.names(isNext) + " is under way"
 	}
 	if m, found := v.find(v.Leader); found {
@@ -397,7 +397,7 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	case err != nil:
 		return err
 	case a.flags.output == "json":
-		fmt.Fprintf(a.stdout, "%s\n", v.raw)
+		fmt.Fprintf(a.stdout, "%s\n", v.AppendJSON(nil))
 	default:
 		fmt.Fprintf(a.stdout, "the members are %s\n", v.names(isVoter))
 	}
@@ -412,14 +412,14 @@ func (w *waiter) begun(ctx context.Context) bool {
 	}
 	w.accepted = v.Committed
 	counts := isVoter
-	if v.Phase != stable {
+	if v.Phase != api.Stable {
 		counts = isNext
 	}
 	return v.agrees(w.change, counts)
 }
 
 // agrees reports whether a change leads to the servers that count.
-func (v view) agrees(r api.Request, counts func(viewed) bool) bool {
+func (v view) agrees(r api.Request, counts func(api.MemberStatus) bool) bool {
 	for _, add := range r.Add {
 		if m, found := v.find(add.ID); !found || !counts(m) || m.Address != add.Address {
 			return false
@@ -498,12 +498,12 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 			w.tell("no leader answers at the moment; the change goes on when there is one")
 		case v.Config < w.index:
 			// It leads no longer, and does not know it yet.
-		case v.Phase == stable && v.Committed && v.agrees(w.change, isVoter):
+		case v.Phase == api.Stable && v.Committed && v.agrees(w.change, isVoter):
 			if m, _ := v.find(v.ID); m.Voter {
 				return v, nil
 			}
 			w.tell("done; the leader is no member any more and hands the lead on")
-		case v.Phase == stable && v.Committed:
+		case v.Phase == api.Stable && v.Committed:
 			end := "called off"
 			if !w.accepted {
 				end = "dropped by a new leader"
@@ -544,7 +544,7 @@ func (w *waiter) leave(ctx context.Context, phase string) error {
 		what = "the change is in the log of a server, and may yet be done or be dropped"
 	}
 	text := fmt.Sprintf("%s; %s; see it with: %s", why, what, w.app.hintMembers())
-	if phase != joint && w.accepted {
+	if phase != api.Joint && w.accepted {
 		text += "; call it off with: " + w.app.clusterLine("cancel")
 	}
 	return &endError{code: exitUnknown, message: text}
@@ -564,14 +564,14 @@ func (w *waiter) tell(text string) {
 
 // progress says how far the change is.
 func (w *waiter) progress(ctx context.Context, v view) string {
-	if v.Phase == joint {
+	if v.Phase == api.Joint {
 		return fmt.Sprintf("the old and the new members decide together: %s and %s", v.names(isVoter), v.names(isNext))
 	}
 	var parts []string
-	var silent []viewed
+	var silent []api.MemberStatus
 	for _, m := range v.Members {
 		switch {
-		case v.Phase != learning || !isLearner(m):
+		case v.Phase != api.Learning || !isLearner(m):
 		case m.Match == 0:
 			silent = append(silent, m)
 		default:
@@ -591,7 +591,7 @@ func (w *waiter) progress(ctx context.Context, v view) string {
 }
 
 // probe looks into why new servers have nothing of the log.
-func (w *waiter) probe(ctx context.Context, v view, silent []viewed) {
+func (w *waiter) probe(ctx context.Context, v view, silent []api.MemberStatus) {
 	now := time.Now()
 	if len(silent) == 0 {
 		w.silent = time.Time{}
@@ -608,7 +608,7 @@ func (w *waiter) probe(ctx context.Context, v view, silent []viewed) {
 }
 
 // diagnose asks a new server itself, which has nothing of the log.
-func (w *waiter) diagnose(ctx context.Context, v view, m viewed) string {
+func (w *waiter) diagnose(ctx context.Context, v view, m api.MemberStatus) string {
 	name := node.Name(m.ID)
 	own, err := w.app.askView(ctx, m.Address)
 	var e *api.Error
@@ -637,7 +637,7 @@ func (w *waiter) diagnose(ctx context.Context, v view, m viewed) string {
 
 // refusal is why a server would refuse the leader as a peer; "" if it would
 // not, or if that cannot be found out from here.
-func (a *app) refusal(ctx context.Context, v view, m viewed) string {
+func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	file, found, err := a.clusterFile()
 	leader, known := v.find(v.Leader)
 	if err != nil || !found || !known || a.elsewhere() {
@@ -659,7 +659,7 @@ func (a *app) refusal(ctx context.Context, v view, m viewed) string {
 // shares reports whether two views have a server in common besides one, at its
 // address.
 func (v view) shares(w view, besides uint64) bool {
-	return slices.ContainsFunc(v.Members, func(m viewed) bool {
+	return slices.ContainsFunc(v.Members, func(m api.MemberStatus) bool {
 		other, found := w.find(m.ID)
 		return found && m.ID != besides && other.Address == m.Address
 	})

@@ -72,7 +72,7 @@ func address(id uint64) string { return fmt.Sprintf("127.0.0.1:%d", 7970+id) }
 // newFake is a cluster of n1, n2 and n3, led by n2.
 func newFake(t *testing.T) (*fake, Stage) {
 	t.Chdir(t.TempDir())
-	f := &fake{leader: 2, term: 3, phase: stable, voters: []uint64{1, 2, 3}, last: 500, config: 1, committed: true,
+	f := &fake{leader: 2, term: 3, phase: api.Stable, voters: []uint64{1, 2, 3}, last: 500, config: 1, committed: true,
 		match: map[uint64]uint64{1: 500, 3: 499}, addresses: map[uint64]string{}, dead: map[uint64]bool{}, other: map[string]view{}}
 	for id := range uint64(5) {
 		f.addresses[id+1] = address(id + 1)
@@ -117,13 +117,7 @@ func (c *fakeClient) Do(ctx context.Context, r api.Request) (api.Response, error
 	return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: "cannot reach a server at " + at + ": connection refused"}
 }
 
-func encode(v view) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
+func encode(v view) []byte { return v.AppendJSON(nil) }
 
 func (f *fake) do(id uint64, r api.Request) api.Response {
 	switch {
@@ -159,11 +153,11 @@ func (f *fake) carryOut(r api.Request) api.Response {
 	case api.Cancel:
 		f.settle(f.voters)
 	case api.Change:
-		if f.phase != stable {
+		if f.phase != api.Stable {
 			return api.Failed(0, &api.Error{Code: api.Refused, Message: "a change is under way: to n1, n2, n3, n4", Definite: true})
 		}
 		f.last++
-		f.config, f.phase, f.next = f.last, learning, slices.Clone(f.voters)
+		f.config, f.phase, f.next = f.last, api.Learning, slices.Clone(f.voters)
 		for _, m := range r.Add {
 			f.next = append(f.next, m.ID)
 			f.addresses[m.ID] = m.Address
@@ -181,7 +175,7 @@ func (f *fake) status(id uint64) []byte {
 		role = "leader"
 	}
 	fields := map[string]any{"id": id, "role": role, "term": f.term, "phase": f.phase, "voters": f.voters}
-	if f.phase != stable {
+	if f.phase != api.Stable {
 		fields["next"] = f.next
 	}
 	switch {
@@ -203,11 +197,11 @@ func (f *fake) settle(voters []uint64) {
 	if f.leader != 0 && !slices.Contains(voters, f.leader) && !f.keeps {
 		f.leader, f.term = voters[0], f.term+1
 	}
-	f.config, f.phase, f.voters, f.next = f.last, stable, voters, nil
+	f.config, f.phase, f.voters, f.next = f.last, api.Stable, voters, nil
 }
 
 func (f *fake) view(id uint64) view {
-	v := view{ID: id, Role: "follower", Term: f.term, Leader: f.leader, Last: f.last, Config: f.config, Committed: f.committed, Phase: f.phase}
+	v := view{Membership: api.Membership{ID: id, Role: "follower", Term: f.term, Leader: f.leader, Last: f.last, Config: f.config, Committed: f.committed, Phase: f.phase}}
 	if id == f.leader {
 		v.Role = "leader"
 		f.looks++
@@ -221,7 +215,7 @@ func (f *fake) view(id uint64) view {
 		return v
 	}
 	for _, m := range slices.Sorted(slices.Values(slices.Compact(slices.Sorted(slices.Values(slices.Concat(f.voters, f.next)))))) {
-		w := viewed{ID: m, Address: f.addresses[m], Voter: slices.Contains(f.voters, m), Next: slices.Contains(f.next, m)}
+		w := api.MemberStatus{Member: api.Member{ID: m, Address: f.addresses[m]}, Voter: slices.Contains(f.voters, m), Next: slices.Contains(f.next, m)}
 		if id == f.leader {
 			w.Match = f.match[m]
 		}
@@ -236,7 +230,7 @@ func goesOn(f *fake, n int) {
 	case n == 3:
 		f.match[4] = 118
 	case n == 6:
-		f.match[4], f.phase, f.config = 501, joint, 502
+		f.match[4], f.phase, f.config = 501, api.Joint, 502
 	case n == 9:
 		f.settle(f.next)
 	}
@@ -252,7 +246,7 @@ func TestMembers(t *testing.T) {
 		`n3      127.0.0.1:7973  follower  yes    499 of 500 entries`,
 		`No change is under way.`, ``}, "\n"), ""}, got)
 
-	f.phase, f.next, f.config, f.committed = learning, []uint64{2, 3, 4}, 500, false
+	f.phase, f.next, f.config, f.committed = api.Learning, []uint64{2, 3, 4}, 500, false
 	f.match[4] = 12
 	require.Equal(t, strings.Join([]string{
 		`SERVER  ADDRESS         ROLE      VOTES                          LOG`,
@@ -263,7 +257,7 @@ func TestMembers(t *testing.T) {
 		`A change to n2, n3, n4 is under way: n4 gets the log, and votes once it has caught up; call it off with: ` +
 			s.program(t) + ` cancel; entry 500, which says so, is not committed yet.`, ``}, "\n"), run(t, s, "members").out)
 
-	f.phase, f.committed = joint, true
+	f.phase, f.committed = api.Joint, true
 	got = run(t, s, "members")
 	require.Contains(t, got.out, "n1      127.0.0.1:7971  follower  yes, among the old members only  all")
 	require.Contains(t, got.out, "n4      127.0.0.1:7974  follower  yes, among the new members only  12 of 500")
@@ -339,8 +333,9 @@ func TestChangeAsJSON(t *testing.T) {
 		f.look = goesOn
 		got := run(t, s, "change", "--add", "n4="+address(4), "--remove", "1,leader", "-o", "json")
 		require.Equal(t, 0, got.code, got.errors)
-		var v view
-		require.NoError(t, json.Unmarshal([]byte(got.out), &v))
+		m, err := api.DecodeMembership([]byte(got.out))
+		require.NoError(t, err)
+		v := view{Membership: m}
 		require.Equal(t, "n3, n4", v.names(isVoter))
 		require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}],"remove":[1,2]}`}, f.asked)
 	})
@@ -357,7 +352,7 @@ func TestRemoveAndCancelAndTransfer(t *testing.T) {
 		got := run(t, s, "remove", "n1", "3")
 		require.Equal(t, result{0, "the members are n2\n", ""}, got)
 
-		f.voters, f.phase, f.next = []uint64{1, 2, 3}, learning, []uint64{1, 2, 3, 4}
+		f.voters, f.phase, f.next = []uint64{1, 2, 3}, api.Learning, []uint64{1, 2, 3, 4}
 		require.Equal(t, result{0, "the members stay n1, n2, n3\n", ""}, run(t, s, "cancel"))
 		require.Equal(t, result{0, "n3 leads\n", ""}, run(t, s, "transfer", "n3"))
 		require.Equal(t, result{0, `{"ok":true}` + "\n", ""}, run(t, s, "transfer", "1", "-o", "json"))
@@ -368,7 +363,7 @@ func TestRemoveAndCancelAndTransfer(t *testing.T) {
 // What the leader refuses is an exit code of 1, with its reason.
 func TestChangeIsRefused(t *testing.T) {
 	f, s := newFake(t)
-	f.phase, f.next = learning, []uint64{1, 2, 3, 4}
+	f.phase, f.next = api.Learning, []uint64{1, 2, 3, 4}
 	got := run(t, s, "add", "5="+address(5))
 	require.Equal(t, result{exitRefused, "", "error: a change is under way: to n1, n2, n3, n4 (refused)\n"}, got)
 	got = run(t, s, "add", "5="+address(5), "-o", "json")
@@ -420,8 +415,8 @@ func TestTheWaitIsOver(t *testing.T) {
 
 		f, s = newFake(t)
 		f.look = func(f *fake, n int) {
-			if f.phase == learning {
-				f.phase = joint
+			if f.phase == api.Learning {
+				f.phase = api.Joint
 			}
 		}
 		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
@@ -447,7 +442,7 @@ func TestLeaderDiesDuringAChange(t *testing.T) {
 						f.dead[2], f.leader = true, 3
 					})
 				})
-			case f.leader == 3 && n > 5 && f.phase == learning:
+			case f.leader == 3 && n > 5 && f.phase == api.Learning:
 				f.settle(f.next)
 			}
 		}
@@ -466,13 +461,13 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 	}{
 		"it does not run": {func(f *fake) { f.dead[4] = true },
 			"n4 has not answered yet: is it running at 127.0.0.1:7974? (connection refused)"},
-		"another server": {func(f *fake) { f.other[address(4)] = view{ID: 5} },
+		"another server": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 5}} },
 			"at 127.0.0.1:7974 there is n5, not n4: cancel the change, and add the right address"},
 		"another cluster": {func(f *fake) {
-			f.other[address(4)] = view{ID: 4, Members: []viewed{{ID: 1, Address: "127.0.0.1:1", Voter: true}, {ID: 4, Address: address(4), Voter: true}}}
+			f.other[address(4)] = view{Membership: api.Membership{ID: 4, Members: []api.MemberStatus{{Member: api.Member{ID: 1, Address: "127.0.0.1:1"}, Voter: true}, {Member: api.Member{ID: 4, Address: address(4)}, Voter: true}}}}
 		}, "n4 at 127.0.0.1:7974 belongs to another cluster, whose members are n1, n4: cancel the change"},
-		"a snapshot": {func(f *fake) { f.other[address(4)] = view{ID: 4, Leader: 2} }, "n4 takes in a snapshot first"},
-		"it is silent": {func(f *fake) { f.other[address(4)] = view{ID: 4} },
+		"a snapshot": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 4, Leader: 2}} }, "n4 takes in a snapshot first"},
+		"it is silent": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 4}} },
 			"n4 runs at 127.0.0.1:7974 and has none of the log yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -501,7 +496,7 @@ func TestNewServerOfAnotherCluster(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- south.Serve(ctx, ln) }()
 	at := ln.Addr().String()
-	f.other[at] = view{ID: 4}
+	f.other[at] = view{Membership: api.Membership{ID: 4}}
 	got := run(t, s, "add", "4="+at, "--timeout", "900ms")
 	require.Equal(t, exitUnknown, got.code)
 	require.Contains(t, got.errors, "n4 runs at "+at+" and refuses the leader: n2 belongs to cluster \""+folder.File.Config.Cluster+
@@ -529,7 +524,7 @@ func TestAServerThatStandsStillHoldsNoChangeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.still, f.look = 1, func(f *fake, n int) {
-			if f.phase == learning {
+			if f.phase == api.Learning {
 				f.settle(f.next)
 			}
 		}
@@ -681,7 +676,7 @@ func TestFixedMembers(t *testing.T) {
 // what becomes of the members.
 func TestStatusWithMembers(t *testing.T) {
 	f, s := newFake(t)
-	f.phase, f.next, f.voters, f.removed = learning, []uint64{2, 4}, []uint64{2, 3}, []uint64{1}
+	f.phase, f.next, f.voters, f.removed = api.Learning, []uint64{2, 4}, []uint64{2, 3}, []uint64{1}
 	require.Equal(t, strings.Join([]string{
 		`SERVER  ADDRESS         ROLE      TERM  REACHABLE`,
 		`n1      127.0.0.1:7971  removed   3     yes`,
@@ -690,7 +685,7 @@ func TestStatusWithMembers(t *testing.T) {
 		`n4      127.0.0.1:7974  learner   3     yes`,
 		`n5      127.0.0.1:7975  new       3     yes`,
 		`A change of the members to n2, n4 is under way (learning); see it with: ` + s.program(t) + ` members`, ``}, "\n"), run(t, s, "status").out)
-	f.phase = joint
+	f.phase = api.Joint
 	require.Contains(t, run(t, s, "status").out, `n4      127.0.0.1:7974  follower  3     yes`)
 	f.settle([]uint64{2, 4})
 	got := run(t, s, "status")
@@ -716,7 +711,7 @@ func TestLeaderIsWaitedFor(t *testing.T) {
 			f.leader = 3
 		})
 		f.look = func(f *fake, n int) {
-			if f.phase == learning {
+			if f.phase == api.Learning {
 				f.settle(f.next)
 			}
 		}
@@ -738,7 +733,7 @@ func TestMissingVoters(t *testing.T) {
 	kill := func(id uint64) { states[address(id)] = cluster.Server{ID: id, State: cluster.Killed} }
 	var v view
 	for id := uint64(2); id <= 5; id++ {
-		v.Members = append(v.Members, viewed{ID: id, Address: address(id), Voter: id < 5, Next: id == 5})
+		v.Members = append(v.Members, api.MemberStatus{Member: api.Member{ID: id, Address: address(id)}, Voter: id < 5, Next: id == 5})
 	}
 	kill(1)
 	kill(5)
@@ -838,13 +833,13 @@ func TestWhatToDoAfterStart(t *testing.T) {
 	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5))
 	require.Equal(t, " and is a member already; see it with: members", advice(3))
 
-	f.phase, f.next = learning, []uint64{1, 2, 5}
+	f.phase, f.next = api.Learning, []uint64{1, 2, 5}
 	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
 	require.Equal(t, " and is a member already; see it with: members", advice(3))
 	require.Equal(t, " and is no member yet; another change is under way: when members says that it is done, make it one with: add 4=127.0.0.1:7974", advice(4))
 	f.addresses[5] = "127.0.0.1:9"
 	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; call that off with: cancel; and add it where it is: add 5=127.0.0.1:7975", advice(5))
-	f.phase = joint
+	f.phase = api.Joint
 	require.Equal(t, ", but the members know n5 at 127.0.0.1:9; see it with: members", advice(5))
 	f.addresses[5] = address(5)
 	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
@@ -867,7 +862,7 @@ func (hangs) Do(ctx context.Context, _ api.Request) (api.Response, error) {
 func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
-		f.phase, f.next = learning, []uint64{1, 2, 5}
+		f.phase, f.next = api.Learning, []uint64{1, 2, 5}
 		answers, direct := true, s.direct
 		s.direct = func(ctx context.Context, at string) (Client, error) {
 			if answers && at == address(2) {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -18,51 +17,18 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// The phases of a change of the members.
-const (
-	stable   = "stable"
-	learning = "learning"
-	joint    = "joint"
-)
-
 // view is how one server sees the members.
 type view struct {
-	ID        uint64
-	Role      string
-	Term      uint64
-	Leader    uint64
-	Last      uint64
-	Commit    uint64
-	Config    uint64
-	Committed bool
-	Phase     string
-	Removed   bool
-	Members   []viewed
+	api.Membership
 
-	// raw is the server's answer, on one line, and at the address where it
-	// answered.
-	raw []byte
-	at  string
-}
-
-// viewed is one server in a view.
-type viewed struct {
-	ID      uint64
-	Address string
-
-	// Voter says that it counts now, Next that it does so in the configuration
-	// that a change leads to.
-	Voter bool
-	Next  bool
-
-	// Match is how much of the log it is known to have; 0 if that is not known.
-	Match uint64
+	// at is the address of the server.
+	at string
 }
 
 func (v view) leads() bool { return v.Role == "leader" }
 
 // names are the servers of which pick is true, for a message.
-func (v view) names(pick func(viewed) bool) string {
+func (v view) names(pick func(api.MemberStatus) bool) string {
 	var names []string
 	for _, m := range v.Members {
 		if pick(m) {
@@ -72,16 +38,16 @@ func (v view) names(pick func(viewed) bool) string {
 	return strings.Join(names, ", ")
 }
 
-func isVoter(m viewed) bool   { return m.Voter }
-func isNext(m viewed) bool    { return m.Next }
-func isLearner(m viewed) bool { return m.Next && !m.Voter }
-func isLeaving(m viewed) bool { return m.Voter && !m.Next }
+func isVoter(m api.MemberStatus) bool   { return m.Voter }
+func isNext(m api.MemberStatus) bool    { return m.Next }
+func isLearner(m api.MemberStatus) bool { return m.Next && !m.Voter }
+func isLeaving(m api.MemberStatus) bool { return m.Voter && !m.Next }
 
 // find returns a server of the view.
-func (v view) find(id uint64) (viewed, bool) {
-	i := slices.IndexFunc(v.Members, func(m viewed) bool { return m.ID == id })
+func (v view) find(id uint64) (api.MemberStatus, bool) {
+	i := slices.IndexFunc(v.Members, func(m api.MemberStatus) bool { return m.ID == id })
 	if i < 0 {
-		return viewed{}, false
+		return api.MemberStatus{}, false
 	}
 	return v.Members[i], true
 }
@@ -123,11 +89,11 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := view{raw: r.Data, at: address}
-	if err := json.Unmarshal(r.Data, &v); err != nil {
+	m, err := api.DecodeMembership(r.Data)
+	if err != nil {
 		return view{}, fmt.Errorf("what it says of the members makes no sense: %w", err)
 	}
-	return v, nil
+	return view{m, address}, nil
 }
 
 // direct connects to one server.
@@ -236,7 +202,7 @@ those of a change do not all vote from its beginning to its end. LOG is how much
 				return err
 			}
 			if a.flags.output == "json" {
-				fmt.Fprintf(a.stdout, "%s\n", v.raw)
+				fmt.Fprintf(a.stdout, "%s\n", v.AppendJSON(nil))
 				return nil
 			}
 			a.writeMembers(a.stdout, v)
@@ -262,24 +228,24 @@ func (a *app) writeMembers(w io.Writer, v view) {
 }
 
 // role is what a member is, as far as this view tells.
-func (v view) role(m viewed) string {
+func (v view) role(m api.MemberStatus) string {
 	switch {
 	case m.ID == v.Leader:
 		return "leader"
-	case v.Phase == learning && isLearner(m):
+	case v.Phase == api.Learning && isLearner(m):
 		return "learner"
 	}
 	return "follower"
 }
 
 // votes says whether decisions need a member.
-func (v view) votes(m viewed) string {
+func (v view) votes(m api.MemberStatus) string {
 	switch {
-	case v.Phase == stable && m.Voter, m.Voter && m.Next:
+	case v.Phase == api.Stable && m.Voter, m.Voter && m.Next:
 		return "yes"
-	case v.Phase == joint && m.Voter:
+	case v.Phase == api.Joint && m.Voter:
 		return "yes, among the old members only"
-	case v.Phase == joint && m.Next:
+	case v.Phase == api.Joint && m.Next:
 		return "yes, among the new members only"
 	case m.Voter:
 		return "yes, until the change is done"
@@ -290,7 +256,7 @@ func (v view) votes(m viewed) string {
 }
 
 // log is how much of the log a member has.
-func (v view) log(m viewed) string {
+func (v view) log(m api.MemberStatus) string {
 	switch {
 	case !v.leads():
 		return "-"
@@ -310,13 +276,13 @@ func (a *app) story(v view) string {
 		return fmt.Sprintf("%s knows of no members: it was not added to a cluster yet", node.Name(v.ID))
 	case v.Removed:
 		return fmt.Sprintf("%s was removed, and knows no more than this", node.Name(v.ID))
-	case v.Phase == learning:
+	case v.Phase == api.Learning:
 		text = "A change to " + v.names(isNext) + " is under way"
 		if learners := v.names(isLearner); learners != "" {
 			text += ": " + learners + " gets the log, and votes once it has caught up"
 		}
 		text += "; call it off with: " + a.clusterLine("cancel")
-	case v.Phase == joint:
+	case v.Phase == api.Joint:
 		text = fmt.Sprintf("A change is under way: each decision needs a majority of %s and one of %s", v.names(isVoter), v.names(isNext))
 	default:
 		text = "No change is under way"

@@ -12,7 +12,6 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
 	"example.com/raftsteps/shared/core/node"
-	"example.com/raftsteps/shared/core/strict"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/run/cluster"
 )
@@ -121,8 +120,7 @@ func (a *app) lead(ctx context.Context, e endpoint, term uint64) error {
 			return err
 		}
 		for _, s := range a.survey(ctx, servers) {
-			told, _ := s.number("term")
-			term = max(term, told)
+			term = max(term, s.status.Term)
 		}
 		term++
 	}
@@ -132,13 +130,6 @@ func (a *app) lead(ctx context.Context, e endpoint, term uint64) error {
 	}
 	fmt.Fprintf(a.stdout, "%s leads term %d\n", e.name(), term)
 	return nil
-}
-
-// page is a part of a server's log.
-type page struct {
-	last    uint64
-	commit  uint64
-	entries []journal.Entry
 }
 
 // showLogs lists the logs of all servers. A server whose log cannot be shown
@@ -190,11 +181,11 @@ func (a *app) showLog(ctx context.Context, e endpoint, from uint64, server strin
 		if err != nil {
 			return err
 		}
-		for _, entry := range p.entries {
+		for _, entry := range p.Entries {
 			from = entry.Index + 1
-			a.showEntry(table, server, entry, entry.Index <= p.commit)
+			a.showEntry(table, server, entry, entry.Index <= p.Commit)
 		}
-		if len(p.entries) == 0 || from > p.last {
+		if len(p.Entries) == 0 || from > p.Last {
 			return table.Flush()
 		}
 	}
@@ -224,33 +215,17 @@ func (a *app) showEntry(table *tabwriter.Writer, server string, e journal.Entry,
 
 // askLog asks a server for its log from an index on. A server answers with as
 // many entries as fit.
-func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (page, error) {
-	var p page
+func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (journal.Page, error) {
 	r, err := a.askOne(ctx, e, api.Request{Op: api.Log, From: from})
 	if err != nil {
-		return p, err
+		return journal.Page{}, err
 	}
-	d := strict.NewDecoder(r.Data)
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "last":
-			p.last = d.Uint()
-		case "commit":
-			p.commit = d.Uint()
-		case "entries":
-			d.Array(func() { p.entries = append(p.entries, journal.DecodeEntry(&d)) })
-		default:
-			// A stage may say more about its log.
-			d.Raw()
-		}
-	})
-	if err := d.End(); err != nil {
-		return p, fmt.Errorf("the log of %s makes no sense: %w", e.name(), err)
+	p, err := journal.DecodePage(r.Data)
+	if err == nil && len(p.Entries) > 0 && p.Entries[0].Index < from {
+		err = fmt.Errorf("entry %d is before the first one that was asked for", p.Entries[0].Index)
 	}
-	for i, entry := range p.entries {
-		if entry.Index < from || i > 0 && entry.Index <= p.entries[i-1].Index {
-			return p, fmt.Errorf("the log of %s makes no sense: entry %d is out of its order", e.name(), entry.Index)
-		}
+	if err != nil {
+		return journal.Page{}, fmt.Errorf("the log of %s makes no sense: %w", e.name(), err)
 	}
 	return p, nil
 }

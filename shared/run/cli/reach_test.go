@@ -51,12 +51,12 @@ func (c *dialedClient) Do(_ context.Context, r api.Request) (api.Response, error
 		}
 		return api.Response{Data: fmt.Appendf(nil, `{"id":%d,"role":%q,"term":2,"leader":1}`, id, role)}, nil
 	case api.Members:
-		v := view{ID: id, Role: "follower", Leader: 1, Phase: stable, Committed: true}
+		v := view{Membership: api.Membership{ID: id, Role: "follower", Leader: 1, Phase: api.Stable, Committed: true}}
 		if id == 1 {
 			v.Role = "leader"
 		}
 		for i := range uint64(3) {
-			v.Members = append(v.Members, viewed{ID: i + 1, Address: fmt.Sprintf("127.0.0.1:900%d", i+1), Voter: true, Next: true})
+			v.Members = append(v.Members, api.MemberStatus{Member: api.Member{ID: i + 1, Address: fmt.Sprintf("127.0.0.1:900%d", i+1)}, Voter: true, Next: true})
 		}
 		return api.Response{Data: encode(v)}, nil
 	case api.Log:

@@ -128,9 +128,9 @@ func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	case r.Op == api.Log:
 		reply(api.Response{ID: r.ID, Data: n.log(max(r.From, 1))})
 	case r.Op == api.Members:
-		v := view{ID: n.world.ID, Phase: stable, Committed: true}
+		v := view{Membership: api.Membership{ID: n.world.ID, Phase: api.Stable, Committed: true}}
 		for _, m := range c.Members {
-			v.Members = append(v.Members, viewed{ID: m.ID, Address: m.Address, Voter: true})
+			v.Members = append(v.Members, api.MemberStatus{Member: api.Member{ID: m.ID, Address: m.Address}, Voter: true})
 		}
 		reply(api.Response{ID: r.ID, Data: encode(v)})
 	case r.Op == api.Lead && r.Term <= n.term:
@@ -147,7 +147,7 @@ func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 		if n.world.ID == c.Leader {
 			role = "leader"
 		}
-		reply(api.Response{ID: r.ID, Data: fmt.Appendf(nil, `{"id":%d,"role":%q,"leader":%d,"commit":9,"applied":%d,"peers":[]}`, n.world.ID, role, c.Leader, n.world.ID)})
+		reply(api.Response{ID: r.ID, Data: fmt.Appendf(nil, `{"id":%d,"role":%q,"leader":%d,"commit":9,"applied":%d}`, n.world.ID, role, c.Leader, n.world.ID)})
 	case strings.HasPrefix(r.Key, "hear"):
 		text := ""
 		for _, m := range c.Members {

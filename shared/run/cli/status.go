@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,41 +79,19 @@ func (a *app) nobodyAnswers(ctx context.Context, asked []endpoint) error {
 type serverStatus struct {
 	endpoint
 
-	// fields are what the server says, in its order; nil if it says nothing.
-	fields []field
+	// status is what the server says; the zero value if it says nothing.
+	status api.ServerStatus
 
 	// reason is why it cannot be reached; "" if it can.
 	reason string
 
+	// lag is how many entries it has still to apply to be where the furthest
+	// server's commits are; nil if nothing is known of that.
+	lag *uint64
+
 	// place is what it is instead of its role, where the members change: new,
 	// learner or removed; "" for a server that votes.
 	place string
-}
-
-// field is one part of a status: its name and its JSON.
-type field struct {
-	name string
-	raw  string
-}
-
-// get returns a field as text: a string without its quotes.
-func (s serverStatus) get(name string) (string, bool) {
-	for _, f := range s.fields {
-		if f.name == name {
-			var text string
-			if json.Unmarshal([]byte(f.raw), &text) == nil {
-				return text, true
-			}
-			return f.raw, true
-		}
-	}
-	return "", false
-}
-
-func (s serverStatus) number(name string) (uint64, bool) {
-	text, found := s.get(name)
-	n, err := strconv.ParseUint(text, 10, 64)
-	return n, found && err == nil
 }
 
 // survey asks all servers at once how they are. Where the cluster's supervisor
@@ -132,13 +108,13 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 			continue
 		}
 		g.Go(func() error {
-			fields, err := a.askStatus(ctx, e.address)
-			out[i].fields = fields
+			status, err := a.askStatus(ctx, e.address)
+			out[i].status = status
 			if err != nil {
 				out[i].reason = a.reason(err)
 			}
-			if id, found := out[i].number("id"); found && e.id == 0 {
-				out[i].id = id
+			if e.id == 0 {
+				out[i].id = status.ID
 			}
 			return nil
 		})
@@ -175,22 +151,20 @@ func (a *app) processes(ctx context.Context) map[string]cluster.Server {
 }
 
 // askStatus asks one server.
-func (a *app) askStatus(ctx context.Context, address string) ([]field, error) {
+func (a *app) askStatus(ctx context.Context, address string) (api.ServerStatus, error) {
 	client := a.stage.Dial([]string{address})
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
 	defer cancel()
 	r, err := client.Do(ctx, api.Request{Op: api.Status})
 	if err != nil {
-		return nil, err
+		return api.ServerStatus{}, err
 	}
-	var fields []field
-	d := strict.NewDecoder(r.Data)
-	d.Object(func(name []byte) { fields = append(fields, field{string(name), string(d.Raw())}) })
-	if err := d.End(); err != nil {
-		return nil, fmt.Errorf("its status makes no sense: %w", err)
+	status, err := api.DecodeStatus(r.Data)
+	if err != nil {
+		return status, fmt.Errorf("what it says of itself makes no sense: %w", err)
 	}
-	return fields, nil
+	return status, nil
 }
 
 // reason shortens why a server cannot be reached.
@@ -212,55 +186,71 @@ func (a *app) reason(err error) string {
 func addLag(servers []serverStatus) {
 	var furthest uint64
 	for _, s := range servers {
-		commit, _ := s.number("commit")
-		furthest = max(furthest, commit)
+		furthest = max(furthest, s.status.Commit)
 	}
 	for i, s := range servers {
-		applied, tells := s.number("applied")
-		if _, told := s.get("lag"); tells && !told {
-			lag := furthest - min(furthest, applied)
-			servers[i].fields = append(s.fields, field{"lag", strconv.FormatUint(lag, 10)})
+		if s.reason == "" && furthest > 0 {
+			servers[i].lag = new(furthest - min(furthest, s.status.Applied))
 		}
 	}
 }
 
-// hidden are the fields that the table shows elsewhere: the role says who was
-// removed, and a line below what becomes of the members. ready and unready are for
-// /readyz; the leader and the lag say as much.
-var hidden = []string{"id", "phase", "removed", "ready", "unready"}
+// column is one of the table.
+type column struct {
+	name string
+	cell func(s serverStatus) string
+}
 
-// columns is the order of the columns that are known; others follow.
-var columns = []string{"role", "term", "leader", "last", "commit", "applied", "lag"}
+// columns are in the order of the table. A cell is "" if the server does
+// not say.
+var columns = []column{
+	{"ROLE", func(s serverStatus) string { return cmp.Or(s.place, oneLine(s.status.Role)) }},
+	{"TERM", func(s serverStatus) string { return number(s.status.Term) }},
+	{"LEADER", func(s serverStatus) string {
+		if s.status.Leader == 0 {
+			return ""
+		}
+		return node.Name(s.status.Leader)
+	}},
+	{"LAST", func(s serverStatus) string { return number(s.status.Last) }},
+	{"COMMIT", func(s serverStatus) string { return number(s.status.Commit) }},
+	{"APPLIED", func(s serverStatus) string { return number(s.status.Applied) }},
+	{"LAG", func(s serverStatus) string { return count(s.lag) }},
+	{"SNAPSHOT", func(s serverStatus) string { return number(s.status.Snapshot) }},
+	{"KEYS", func(s serverStatus) string { return count(s.status.Keys) }},
+	{"SESSIONS", func(s serverStatus) string { return count(s.status.Sessions) }},
+}
+
+func number(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+func count[N int | uint64](n *N) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprint(*n)
+}
 
 // writeStatus writes the table. It has only the columns that some server
 // fills.
 func writeStatus(w io.Writer, servers []serverStatus) {
-	var names []string
-	for _, s := range servers {
-		for _, f := range s.fields {
-			scalar := !strings.ContainsAny(f.raw[:1], "{[")
-			if scalar && !slices.Contains(hidden, f.name) && !slices.Contains(names, f.name) {
-				names = append(names, f.name)
-			}
-		}
-	}
-	place := func(name string) int {
-		if i := slices.Index(columns, name); i >= 0 {
-			return i
-		}
-		return len(columns)
-	}
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	shown := slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
+		return !slices.ContainsFunc(servers, func(s serverStatus) bool { return c.cell(s) != "" })
+	})
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(table, "SERVER\tADDRESS\t")
-	for _, name := range names {
-		fmt.Fprintf(table, "%s\t", strings.ToUpper(name))
+	for _, c := range shown {
+		fmt.Fprintf(table, "%s\t", c.name)
 	}
 	fmt.Fprintf(table, "REACHABLE\n")
 	for _, s := range servers {
 		fmt.Fprintf(table, "%s\t%s\t", s.name(), s.address)
-		for _, name := range names {
-			fmt.Fprintf(table, "%s\t", s.cell(name))
+		for _, c := range shown {
+			fmt.Fprintf(table, "%s\t", cmp.Or(c.cell(s), "-"))
 		}
 		reachable := "yes"
 		if s.reason != "" {
@@ -271,40 +261,19 @@ func writeStatus(w io.Writer, servers []serverStatus) {
 	table.Flush()
 }
 
-// cell is a field as the table shows it.
-func (s serverStatus) cell(name string) string {
-	text, found := s.get(name)
-	id, isNumber := s.number(name)
-	switch {
-	case !found || text == "" || text == "null":
-		return "-"
-	case name == "role" && s.place != "":
-		return s.place
-	case name == "leader" && isNumber && id == 0:
-		return "-"
-	case name == "leader" && isNumber:
-		return node.Name(id)
-	}
-	return oneLine(text)
-}
-
 // addPlace tells which servers have no vote, in the stages whose members change:
 // as the leader sees it, for one that was removed may not have heard of that.
 func addPlace(servers []serverStatus) {
 	leader, found := leading(servers)
-	voters, _ := leader.ids("voters")
-	next, _ := leader.ids("next")
-	phase, _ := leader.get("phase")
+	is := leader.status
 	for i, s := range servers {
-		own, told := s.ids("voters")
-		removed, _ := s.get("removed")
-		id, _ := s.number("id")
+		own, id := s.status.Voters, s.status.ID
 		switch {
-		case !told || !found && removed != "true" && len(own) > 0:
-		case slices.Contains(voters, id):
-		case phase == learning && slices.Contains(next, id):
+		case own == nil || !found && !s.status.Removed && len(own) > 0:
+		case slices.Contains(is.Voters, id):
+		case is.Phase == api.Learning && slices.Contains(is.Next, id):
 			servers[i].place = "learner"
-		case slices.Contains(next, id):
+		case slices.Contains(is.Next, id):
 		case len(own) == 0:
 			servers[i].place = "new"
 		default:
@@ -315,59 +284,44 @@ func addPlace(servers []serverStatus) {
 
 // leading is the server that leads in the highest term.
 func leading(servers []serverStatus) (leader serverStatus, found bool) {
-	var highest uint64
 	for _, s := range servers {
-		role, _ := s.get("role")
-		term, _ := s.number("term")
-		if role == "leader" && (!found || term > highest) {
-			leader, highest, found = s, term, true
+		if s.status.Role == "leader" && (!found || s.status.Term > leader.status.Term) {
+			leader, found = s, true
 		}
 	}
 	return leader, found
 }
 
-// ids returns a field that is a list of servers.
-func (s serverStatus) ids(name string) (ids []uint64, found bool) {
-	text, found := s.get(name)
-	return ids, found && json.Unmarshal([]byte(text), &ids) == nil
-}
-
 // writePhase says that a change of the members is under way, as the leader sees
 // it.
 func (a *app) writePhase(w io.Writer, servers []serverStatus) {
-	s, _ := leading(servers)
-	if phase, told := s.get("phase"); told && phase != stable {
-		next, _ := s.ids("next")
-		names := make([]string, len(next))
-		for i, id := range next {
+	leader, _ := leading(servers)
+	if is := leader.status; is.Phase != "" && is.Phase != api.Stable {
+		names := make([]string, len(is.Next))
+		for i, id := range is.Next {
 			names[i] = node.Name(id)
 		}
-		fmt.Fprintf(w, "A change of the members to %s is under way (%s); see it with: %s\n", strings.Join(names, ", "), oneLine(phase), a.hintMembers())
+		fmt.Fprintf(w, "A change of the members to %s is under way (%s); see it with: %s\n", strings.Join(names, ", "), oneLine(is.Phase), a.hintMembers())
 	}
 }
 
 // statusJSON is the same as JSON: an array with an object a server, which has
 // the fields that the server gave, and lag.
 func statusJSON(servers []serverStatus) []byte {
-	var b bytes.Buffer
-	b.WriteByte('[')
-	for i, s := range servers {
-		if i > 0 {
-			b.WriteByte(',')
+	b := []byte{'['}
+	for _, s := range servers {
+		b = append(strict.AppendComma(b), '{')
+		b = strict.AppendText(b, "server", s.name())
+		b = strict.AppendText(b, "address", s.address)
+		b = strconv.AppendBool(strict.AppendName(b, "reachable"), s.reason == "")
+		b = strict.AppendText(b, "reason", s.reason)
+		b = s.status.AppendFields(b)
+		if s.lag != nil {
+			b = strconv.AppendUint(strict.AppendName(b, "lag"), *s.lag, 10)
 		}
-		fmt.Fprintf(&b, `{"server":%s,"address":%s,"reachable":%t`, strict.AppendString(nil, s.name()), strict.AppendString(nil, s.address), s.reason == "")
-		if s.reason != "" {
-			fmt.Fprintf(&b, `,"reason":%s`, strict.AppendString(nil, s.reason))
-		}
-		for _, f := range s.fields {
-			if f.name != "server" && f.name != "address" && f.name != "reachable" && f.name != "reason" {
-				fmt.Fprintf(&b, `,%s:%s`, strict.AppendString(nil, f.name), f.raw)
-			}
-		}
-		b.WriteByte('}')
+		b = append(b, '}')
 	}
-	b.WriteByte(']')
-	return b.Bytes()
+	return append(b, ']')
 }
 
 // leaderTime is how long to wait for a leader where there is none: servers that
@@ -399,7 +353,7 @@ func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, er
 	}
 	for _, s := range servers {
 		// One that is not among the servers asked is known by the others only.
-		id, _ := s.number("leader")
+		id := s.status.Leader
 		if id != 0 && !slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.id == id }) {
 			return id, nil
 		}

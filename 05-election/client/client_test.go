@@ -202,7 +202,7 @@ func requireError(t *testing.T, err error, code api.Code, words ...string) {
 	require.Equal(t, code, e.Code, "%v", err)
 	require.Equal(t, code != api.Unknown, e.Definite, "%v", err)
 	for _, word := range words {
-		require.Contains(t, e.Message, word)
+		require.Contains(t, e.Text(), word)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
@@ -112,7 +111,7 @@ func (a *attempt) rest(ctx context.Context, last error) error {
 func (a *attempt) late(ctx context.Context, last error) error {
 	message := fmt.Sprintf("no server carried it out %s; the last error was: %s", whenOver(ctx), cause(last))
 	if a.sent {
-		return &api.Error{Code: api.Unknown, Message: message + "; the request may or may not have happened, or may yet happen"}
+		return api.Lost(message)
 	}
 	return &api.Error{Code: api.Unavailable, Message: message, Definite: true}
 }
@@ -125,16 +124,13 @@ func whenOver(ctx context.Context) string {
 	return "before it was given up"
 }
 
-// cause is what an error says went wrong, without what it says of a request
-// that was one of several tries.
+// cause is what went wrong in one of several tries.
 func cause(err error) string {
-	text := fmt.Sprint(err)
 	var e *api.Error
 	if errors.As(err, &e) {
-		text = e.Message
+		return e.Message
 	}
-	text, _, _ = strings.Cut(text, "; the request may")
-	return text
+	return fmt.Sprint(err)
 }
 
 // read asks any server, and the next when one does not answer.
@@ -175,7 +171,7 @@ func (c *Client) write(ctx context.Context, r api.Request) (api.Response, error)
 		case e.Code != api.NoSession && (e.Code != api.Full || !a.sent):
 			return response, e
 		case a.sent:
-			return response, &api.Error{Code: api.Unknown, Message: e.Message + "; an earlier try had no answer, so the request may or may not have happened"}
+			return response, api.Lost("an earlier try had no answer, and now: " + e.Message)
 		}
 		c.forget(s)
 	}

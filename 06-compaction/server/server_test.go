@@ -265,7 +265,7 @@ func TestWritesOfADeposedLeader(t *testing.T) {
 	})
 	w.flush()
 	w.refused(first, api.NotLeader, "has put another command in its place")
-	w.refused(second, api.Unknown, "may or may not be carried out")
+	w.refused(second, api.Unknown, "has lost the lead before a majority had the command")
 	for _, a := range []*answer{first, second} {
 		require.Equal(t, "a:2", a.responses[0].Error.Leader)
 	}

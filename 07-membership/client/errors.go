@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"strings"
 	"unicode/utf8"
 
 	"example.com/raftsteps/shared/core/api"
@@ -33,14 +32,12 @@ func check(r api.Request) error {
 func explain(r api.Request, err error) error {
 	var e *api.Error
 	if !errors.As(err, &e) {
-		e = &api.Error{Code: api.Unknown, Message: err.Error()}
+		e = api.Lost(err.Error())
 	}
-	if e.Definite || !onlyReads(r.Op) {
+	if !onlyReads(r.Op) {
 		return e
 	}
-	// Whoever wrote the message could not know what kind of request it was.
-	cause, _, _ := strings.Cut(e.Message, "; the request may")
-	return &api.Error{Code: api.Unavailable, Message: cause + "; nothing was changed, since " + r.Op + " only reads", Leader: e.Leader, Definite: true}
+	return e.OfRead(r.Op)
 }
 
 func onlyReads(op string) bool {

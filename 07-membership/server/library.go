@@ -178,7 +178,7 @@ func checkLine(text []byte) error {
 func (p plain) response(r api.Request, index uint64, result any) api.Response {
 	data, err := json.Marshal(result)
 	if err != nil {
-		return api.Failed(r.ID, &api.Error{Code: api.Unknown, Message: fmt.Sprintf("the command was carried out as entry %d, but its result cannot be written: %v", index, err)})
+		return api.Failed(r.ID, &api.Error{Code: api.Unknown, Message: fmt.Sprintf("the result of entry %d cannot be written: %v", index, err)})
 	}
 	return api.Response{ID: r.ID, Index: index, Data: data}
 }

@@ -141,7 +141,7 @@ func TestOpsOfTheLibrary(t *testing.T) {
 // The command was carried out, so it must not look as if it was not.
 func TestAResultThatIsNoJSON(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
-	w.refused(w.propose(`"loop"`), api.Unknown, "its result cannot be written")
+	w.refused(w.propose(`"loop"`), api.Unknown, "cannot be written")
 	require.Len(t, w.diary().commands, 1)
 }
 

@@ -169,7 +169,7 @@ func (s *Server) expireTransfers() {
 			return false
 		}
 		e := &api.Error{Code: api.Unknown, Leader: s.leader(),
-			Message: fmt.Sprintf("%s has not taken the lead within %v; it may or may not do so yet", node.Name(t.request.To), transferPatience)}
+			Message: fmt.Sprintf("%s has not taken the lead within %v", node.Name(t.request.To), transferPatience)}
 		if status := s.rules.Status(); status.Role == raft.Leader && status.CurrentTerm == t.term {
 			e = &api.Error{Code: api.Unavailable, Definite: true,
 				Message: fmt.Sprintf("%s did not have the whole log in time, so %s leads on; see how far it is: members", node.Name(t.request.To), node.Name(s.world.ID))}

@@ -130,7 +130,7 @@ func TestTransfer(t *testing.T) {
 		w.server.Tick()
 		w.flush()
 	}
-	w.refused(a, api.Unknown, "it may or may not do so yet")
+	w.refused(a, api.Unknown, "has not taken the lead within 2s")
 
 	// n2 is told to stand, and n1 leads again before the client is answered.
 	w = lead(t, 3)
@@ -146,7 +146,7 @@ func TestTransfer(t *testing.T) {
 		w.receive(2, later, raft.AppendEntriesReply{Success: true, MatchIndex: 1})
 	}
 	require.Equal(t, raft.Leader, w.status().Role)
-	w.refused(a, api.Unknown, "it may or may not do so yet")
+	w.refused(a, api.Unknown, "has not taken the lead within 2s")
 
 	// n2 leads.
 	w = lead(t, 3)

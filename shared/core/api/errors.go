@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -79,7 +80,8 @@ type Error struct {
 	// Code is for programs.
 	Code Code
 
-	// Message is a sentence for people.
+	// Message says to people what went wrong. It does not say whether the operation
+	// happened: Definite does, and Text says it in words.
 	Message string
 
 	// Leader is the address of the server to ask instead, or "".
@@ -96,7 +98,40 @@ func CompactedLog(base uint64) *Error {
 	return &Error{Code: Compacted, Definite: true, Message: fmt.Sprintf("the log begins at %d: a snapshot has replaced entries 1 to %d", base+1, base)}
 }
 
-func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Text() }
+
+// Text is the message, and what it means for the operation if that is not
+// certain.
+func (e *Error) Text() string {
+	if e.Definite {
+		return e.Message
+	}
+	return e.Message + "; the request may or may not have happened, or may yet happen"
+}
+
+// Wrap says in front of an error what it is about. The result of an *Error is an
+// *Error.
+func Wrap(what string, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	wrapped := *e
+	wrapped.Message = what + ": " + e.Message
+	return &wrapped
+}
+
+// Lost is the error of a request that was sent and whose answer will not come.
+func Lost(why string) *Error { return &Error{Code: Unknown, Message: why} }
+
+// OfRead is the error of an operation that only reads: it changed nothing, even if
+// its answer was lost.
+func (e *Error) OfRead(op string) *Error {
+	if e.Definite {
+		return e
+	}
+	return &Error{Code: Unavailable, Message: e.Message + "; nothing was changed, since " + op + " only reads", Leader: e.Leader, Definite: true}
+}
 
 func (e *Error) appendJSON(b []byte) []byte {
 	b = strict.AppendString(strict.AppendName(append(b, '{'), "code"), e.Code)

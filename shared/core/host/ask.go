@@ -40,9 +40,9 @@ func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response
 	a, ok := call.wait(ctx.Done(), h.loop.ended)
 	switch {
 	case !ok && ctx.Err() != nil:
-		return api.Response{}, unknown(fmt.Sprintf("no answer in time (%v)", ctx.Err()))
+		return api.Response{}, api.Lost(fmt.Sprintf("no answer in time (%v)", ctx.Err()))
 	case !ok:
-		return api.Response{}, unknown("the server stopped before the outcome was known")
+		return api.Response{}, api.Lost("the server stopped before the outcome was known")
 	case a.Error != nil:
 		return a, a.Error
 	}
@@ -85,10 +85,6 @@ func (c *call) wait(ctx, server <-chan struct{}) (api.Response, bool) {
 
 func stopping() *api.Error {
 	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
-}
-
-func unknown(why string) *api.Error {
-	return &api.Error{Code: api.Unknown, Message: why + "; the request may or may not have happened, or may yet happen"}
 }
 
 // asked counts the calls of Do, so that a server that stops can answer them

@@ -195,8 +195,7 @@ func (h *handler) ask(r *http.Request, q api.Request) api.Response {
 	case <-late.C:
 	case <-r.Context().Done():
 	}
-	return api.Failed(q.ID, &api.Error{Code: api.Unknown,
-		Message: "there was no answer in time; the request may or may not have happened, or may yet happen"})
+	return api.Failed(q.ID, api.Lost("there was no answer in time"))
 }
 
 func (h *handler) get(w http.ResponseWriter, r *http.Request) {

@@ -128,8 +128,7 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				why = "had not answered when the request was given up"
 			}
-			return api.Response{}, &api.Error{Code: api.Unknown,
-				Message: c.address + " " + why + "; the request may or may not have happened, or may yet happen"}
+			return api.Response{}, api.Lost(c.address + " " + why)
 		}
 		a = <-w.answer // it came just now
 	}
@@ -319,7 +318,7 @@ func (c *Conn) lost(err error) {
 		if w.end > c.handed {
 			return &api.Error{Code: api.Unavailable, Definite: true, Message: "the request was not sent: " + err.Error()}
 		}
-		return &api.Error{Code: api.Unknown, Message: err.Error() + "; the request may or may not have happened, or may yet happen"}
+		return api.Lost(err.Error())
 	})
 }
 

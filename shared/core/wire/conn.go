@@ -579,7 +579,7 @@ func (c *conn) giveUp(why string) {
 		return
 	}
 	c.settled = true
-	unknown := &api.Error{Code: api.Unknown, Message: why + "; the request may or may not have happened, or may yet happen"}
+	unknown := api.Lost(why)
 	ids := make([]uint64, 0, c.inFlight())
 	for id := range c.waiting {
 		ids = append(ids, id)

@@ -221,7 +221,7 @@ func dialAll(o Options) ([]Client, error) {
 	for range n {
 		c, err := o.Dial()
 		if err != nil {
-			return clients, fmt.Errorf("connection %d of %d: %w", len(clients)+1, n, err)
+			return clients, api.Wrap(fmt.Sprintf("connection %d of %d", len(clients)+1, n), err)
 		}
 		clients = append(clients, c)
 	}

@@ -292,7 +292,7 @@ func TestARunWithoutOneAnswerIsAnError(t *testing.T) {
 		var e *api.Error
 		require.ErrorAs(t, report.Err(), &e)
 		require.Equal(t, api.NotLeader, e.Code)
-		require.ErrorContains(t, report.Err(), "not one operation was answered: not_leader: n1 leads")
+		require.ErrorContains(t, report.Err(), "not_leader: not one operation was answered: n1 leads")
 	})
 }
 
@@ -345,7 +345,7 @@ func TestFillEndsWithTheFirstKeyThatCannotBeWritten(t *testing.T) {
 			return nil
 		}
 		_, err := bench.Run(t.Context(), bench.Options{Dial: w.dial, Clients: 1, Duration: time.Second, Timeout: time.Second, Keys: 100, Mix: "get", Fill: true})
-		require.ErrorContains(t, err, "filling: 9 of 100 keys are written: unavailable: nobody leads")
+		require.ErrorContains(t, err, "unavailable: filling: 9 of 100 keys are written: nobody leads")
 	})
 }
 

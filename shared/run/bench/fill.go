@@ -26,7 +26,7 @@ func (r *run) fill(ctx context.Context, clients []Client) error {
 		g.Go(func() error {
 			for key := next.Add(1) - 1; key < int64(r.o.Keys); key = next.Add(1) - 1 {
 				if err := r.put(ctx, clients[i%len(clients)], keyName(int(key)), value); err != nil {
-					return fmt.Errorf("filling: %d of %d keys are written: %w", done.Load(), r.o.Keys, err)
+					return api.Wrap(fmt.Sprintf("filling: %d of %d keys are written", done.Load(), r.o.Keys), err)
 				}
 				done.Add(1)
 			}

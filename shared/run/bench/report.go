@@ -116,15 +116,15 @@ var ErrInterrupted = errors.New("interrupted")
 
 // Err is nil for a run that a caller should call a success. It is an error if
 // Verify found a violation, was interrupted or got no answer any more, and if not
-// one operation was answered. Where servers did not answer, it wraps an *api.Error,
+// one operation was answered. Where servers did not answer, it is an *api.Error,
 // with the most frequent code.
 func (r Report) Err() error {
 	if r.Verify != nil && r.Verify.Broken > 0 {
 		return fmt.Errorf("the server broke its promise: %s", count(r.Verify.Broken, "violation"))
 	}
 	if r.Verify != nil && r.Verify.Unread != "" {
-		return fmt.Errorf("of %s, %d were not checked: %w", count(r.Verify.sent(), "token"), r.Verify.Unchecked,
-			&api.Error{Code: api.Unavailable, Message: r.Verify.Unread, Definite: true})
+		return &api.Error{Code: api.Unavailable, Definite: true,
+			Message: fmt.Sprintf("of %s, %d were not checked: %s", count(r.Verify.sent(), "token"), r.Verify.Unchecked, r.Verify.Unread)}
 	}
 	if r.Verify != nil && r.Verify.Unchecked > 0 {
 		return fmt.Errorf("%w: of %s, %d were not checked", ErrInterrupted, count(r.Verify.sent(), "token"), r.Verify.Unchecked)
@@ -133,8 +133,7 @@ func (r Report) Err() error {
 		return nil
 	}
 	code := slices.MaxFunc(codes(r.Errors), func(a, b api.Code) int { return cmp.Compare(r.Errors[a].Count, r.Errors[b].Count) })
-	last := &api.Error{Code: code, Message: r.Errors[code].Example, Definite: code != api.Unknown}
-	return fmt.Errorf("not one operation was answered: %w", last)
+	return &api.Error{Code: code, Message: "not one operation was answered: " + r.Errors[code].Example, Definite: code != api.Unknown}
 }
 
 // String returns the report for people, several lines.

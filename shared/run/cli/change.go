@@ -338,7 +338,7 @@ func (a *app) whatIs(ctx context.Context, err error) error {
 	if v, viewErr := a.askMembers(context.WithoutCancel(ctx)); viewErr == nil {
 		now = fmt.Sprintf("now %s; %s", v.brief(), now)
 	}
-	return &endError{code: exitUnknown, message: fmt.Sprintf("%s; %s", a.plain(err), now)}
+	return &endError{code: exitUnknown, message: fmt.Sprintf("%s; %s", plain(err), now)}
 }
 
 // brief says how the members are.
@@ -356,14 +356,13 @@ func (v view) brief() string {
 	return text
 }
 
-// plain is an error without the advice that only fits commands of the store.
-func (a *app) plain(err error) string {
+// plain is an error without what it means for commands of the store.
+func plain(err error) string {
 	var e *api.Error
-	if !errors.As(err, &e) {
-		return err.Error()
+	if errors.As(err, &e) {
+		return e.Message
 	}
-	text, _, _ := strings.Cut(e.Message, "; the request may")
-	return text
+	return err.Error()
 }
 
 // change asks for a change of the members and waits for its end.

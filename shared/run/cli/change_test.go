@@ -97,7 +97,7 @@ func (c *fakeClient) Close() error { return nil }
 func (c *fakeClient) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if c.f.still != 0 && c.endpoints[0] == address(c.f.still) {
 		<-ctx.Done()
-		return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"}
+		return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time"}
 	}
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
@@ -138,7 +138,7 @@ func (f *fake) do(id uint64, r api.Request) api.Response {
 		a = f.carryOut(r)
 	}
 	if r.Op == f.loses || r.Op == f.drops {
-		return api.Failed(0, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"})
+		return api.Failed(0, &api.Error{Code: api.Unknown, Message: "no answer in time"})
 	}
 	return a
 }
@@ -303,7 +303,7 @@ type silent struct{}
 
 func (silent) Close() error { return nil }
 func (silent) Do(context.Context, api.Request) (api.Response, error) {
-	return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time; the request may or may not have happened, or may yet happen"}
+	return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time"}
 }
 
 // One address is enough to find the leader, through those that servers name.

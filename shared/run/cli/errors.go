@@ -135,9 +135,7 @@ func (a *app) reportError(err error) {
 func asAnswer(err error) *api.Error {
 	var failed *api.Error
 	if errors.As(err, &failed) {
-		answer := *failed
-		answer.Message = strings.Replace(err.Error(), failed.Error(), failed.Message, 1)
-		return &answer
+		return failed
 	}
 	answer := &api.Error{Code: api.Refused, Message: err.Error(), Definite: true}
 	switch exitCode(err) {
@@ -170,9 +168,7 @@ func (a *app) describe(err error) string {
 	if !errors.As(err, &failed) {
 		return err.Error()
 	}
-	// What stands before the server's words stays there.
-	text := strings.Replace(err.Error(), failed.Error(), failed.Message, 1)
-	text += " (" + string(failed.Code) + ")"
+	text := failed.Text() + " (" + string(failed.Code) + ")"
 	if hint := a.hint(failed); hint != "" {
 		text += "; " + hint
 	}

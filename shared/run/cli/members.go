@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -83,10 +84,11 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 	}
 	defer client.Close()
 	r, err := client.Do(ctx, api.Request{Op: api.Members})
-	if isUnknown(err) {
-		err = &api.Error{Code: api.Unavailable, Definite: true, Message: a.plain(err) + "; nothing was changed, since members only reads"}
-	}
-	if err != nil {
+	var failed *api.Error
+	switch {
+	case errors.As(err, &failed):
+		return view{}, failed.OfRead(api.Members)
+	case err != nil:
 		return view{}, err
 	}
 	m, err := api.DecodeMembership(r.Data)

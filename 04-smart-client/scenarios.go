@@ -8,11 +8,29 @@ import (
 // scenarios are what this stage can be put through: what it survives, and what
 // breaks it.
 var scenarios = scenario.Stage{
-	Name:     "04-smart-client",
-	New:      server.New,
-	Ops:      server.Ops,
-	Survives: []string{"restart", "missed-message", "reordered-messages", "refused-write", "minority-down", "conflicting-logs", "figure-8", "full-disk", "failed-fsync", "crash-in-write", "wiped-follower", "restored-backup", "lost-reply"},
-	Fails:    []string{"leader-crash", "partitioned-leader", "stale-read"},
+	Name: "04-smart-client",
+	New:  server.New,
+	Ops:  server.Ops,
+	Survives: []string{
+		"restart",
+		"missed-message",
+		"reordered-messages",
+		"refused-write",
+		"minority-down",
+		"conflicting-logs",
+		"figure-8",
+		"full-disk",
+		"failed-fsync",
+		"crash-in-write",
+		"wiped-follower",
+		"restored-backup",
+		"lost-reply",
+	},
+	Fails: []string{
+		"leader-crash",
+		"partitioned-leader",
+		"stale-read",
+	},
 
 	// A person appoints the leader.
 	Appointed: true,

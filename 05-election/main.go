@@ -20,32 +20,3 @@ var stage = cli.Stage{
 }
 
 func main() { cli.Main(stage) }
-
-// demo tells the story of this stage.
-func demo(d *cli.Demo) error {
-	d.Say("Five servers, and nobody says who leads: one of them stands for election, and a majority votes for it.")
-	d.Start(5)
-	d.Run("put", "x", "1")
-	d.Run("status")
-	d.Shows("leader")
-	d.Say("The leader dies. The others elect another, and the write waits until they have.")
-	d.Run("kill", "leader")
-	d.Run("put", "x", "2")
-	d.Say("A read is never old, whichever server is asked: it asks the leader, and the leader a majority.")
-	d.Restart(1, 2, 3, 4, 5)
-	for _, server := range []string{"n1", "n2", "n3", "n4", "n5"} {
-		d.Run("get", "x", "--endpoints", server)
-		d.Shows("2\n")
-	}
-	d.Say("All five lose their power at once. Terms, votes and logs are on their disks.")
-	d.Kill(1, 2, 3, 4, 5)
-	d.Restart(1, 2, 3, 4, 5)
-	d.Run("append", "x", "3")
-	d.Run("get", "x")
-	d.Shows("23\n")
-	d.Say("What it cannot survive is its own success. Ten keys are overwritten for a second:")
-	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")
-	d.Run("status")
-	d.Say("The log keeps every write for ever, and a server that starts replays them all. It must learn to forget: the next stage.")
-	return d.Err()
-}

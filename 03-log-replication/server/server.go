@@ -289,19 +289,24 @@ func (s *Server) apply(e raft.Entry) error {
 	if s.world.Trace != nil {
 		s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
 	}
+	s.answer(e, result)
+	return nil
+}
+
+// answer tells the client that waits for an entry what it gave.
+func (s *Server) answer(e raft.Entry, result kv.Result) {
 	w, ok := s.waiting[e.Index]
 	if !ok {
-		return nil
+		return
 	}
 	delete(s.waiting, e.Index)
 	if w.term != e.Term {
 		w.reply(api.Failed(w.request.ID, s.overwritten(e)))
-		return nil
+		return
 	}
 	response := api.Result(w.request.ID, w.request.Op, result)
 	response.Index = uint64(e.Index)
 	w.reply(response)
-	return nil
 }
 
 // abandon answers the clients whose commands are in the hands of another

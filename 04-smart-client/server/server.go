@@ -171,7 +171,7 @@ func (s *Server) unfitBody(term raft.Term, body raft.Body) error {
 	switch body := body.(type) {
 	case raft.AppendEntries:
 		for _, e := range body.Entries {
-			if _, err := decodeCommand(e.Command); err != nil {
+			if err := s.machine.check(e.Command); err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
 		}
@@ -207,7 +207,7 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	case api.Lead:
 		reply(s.lead(r))
 	case kv.Get:
-		reply(api.Result(r.ID, r.Op, s.machine.store.Get(r.Key)))
+		reply(s.machine.read(r))
 	default:
 		s.propose(r, reply)
 	}
@@ -216,17 +216,17 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 // propose hands a command to the rules; the client is answered when it has been
 // applied.
 func (s *Server) propose(r api.Request, reply func(api.Response)) {
-	if err := checkSession(r); err != nil {
-		reply(api.Failed(r.ID, err))
+	command, refusal := s.machine.command(r)
+	if refusal != nil {
+		reply(api.Failed(r.ID, refusal))
 		return
 	}
-	c := command{Command: r.Command(), session: r.Session, since: r.Since, seq: r.Seq, ack: r.Ack}
 	reply, full := s.quota.Take(s.machine.store, r.Command(), reply)
 	if full != nil && s.rules.Status().Role == raft.Leader {
 		reply(api.Failed(r.ID, full))
 		return
 	}
-	index, term, err := s.rules.Propose(c.appendJSON(nil))
+	index, term, err := s.rules.Propose(command)
 	if err != nil {
 		reply(api.Failed(r.ID, s.notLeader()))
 		return
@@ -306,17 +306,22 @@ func (s *Server) apply(e raft.Entry) error {
 	if s.world.Trace != nil {
 		s.emit(trace.Event{Kind: trace.Apply, Index: uint64(e.Index), Message: string(e.Command)})
 	}
+	s.answer(e, result)
+	return nil
+}
+
+// answer tells the client that waits for an entry what it gave.
+func (s *Server) answer(e raft.Entry, result result) {
 	w, ok := s.waiting[e.Index]
 	if !ok {
-		return nil
+		return
 	}
 	delete(s.waiting, e.Index)
 	if w.term != e.Term {
 		w.reply(api.Failed(w.request.ID, s.overwritten(e)))
-		return nil
+		return
 	}
 	w.reply(result.response(w.request))
-	return nil
 }
 
 // abandon answers the clients whose commands are in the hands of another

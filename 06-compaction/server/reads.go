@@ -43,7 +43,7 @@ type read struct {
 func (s *Server) read(r api.Request, reply func(api.Response)) {
 	switch r.Consistency {
 	case stale:
-		reply(api.Result(r.ID, r.Op, s.machine.store.Get(r.Key)))
+		reply(s.machine.read(r))
 	case linearizable, "":
 		s.reads = append(s.reads, read{id: s.rules.Read(), since: s.ticks, request: r, reply: reply})
 	default:
@@ -83,7 +83,7 @@ func (s *Server) serveReads(known []raft.ReadIndexReply) {
 		if r.index == 0 || r.index > applied {
 			break
 		}
-		r.reply(api.Result(r.request.ID, r.request.Op, s.machine.store.Get(r.request.Key)))
+		r.reply(s.machine.read(r.request))
 		served++
 	}
 	s.reads = append(s.reads[:0], s.reads[served:]...)

@@ -239,3 +239,38 @@ func (p plain) Restore(text []byte) error {
 	}
 	return p.Machine.Restore(line[:len(line)-1])
 }
+
+// The methods that make the store a service. A result goes to the client as it is:
+// no text is made of it on the way.
+
+// Apply carries out a command.
+func (m *machine) Apply(index uint64, text []byte) any {
+	c, err := decodeCommand(text)
+	if err != nil {
+		return foreign{err}
+	}
+	return m.apply(index, c)
+}
+
+// Snapshot returns a view of the store and the sessions.
+func (m *machine) Snapshot() View { return m.freeze() }
+
+// Save writes the view.
+func (v *view) Save(line func(add func(b []byte) []byte)) error {
+	v.save(line)
+	return nil
+}
+
+// Close ends the view.
+func (v *view) Close() { v.close() }
+
+// Restore takes a line of a view.
+func (m *machine) Restore(line []byte) error { return m.load(line) }
+
+// response is that of the result: a command that came twice has the index of the
+// first time.
+func (m *machine) response(r api.Request, _ uint64, given any) api.Response {
+	return given.(result).response(r)
+}
+
+func (m *machine) held() *kv.Store { return m.store }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"example.com/raftsteps/shared/core/pager"
 	"fmt"
 	"io"
 	"path"
@@ -14,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/raftsteps/shared/book/linediff"
+	"example.com/raftsteps/shared/core/pager"
 )
 
 const diffHelp = `steps diff shows the lesson between two stages.
@@ -28,8 +28,10 @@ const diffHelp = `steps diff shows the lesson between two stages.
 A stage is named by its folder or its number: 04-smart-client, 04 or 4. The two
 need not be neighbours. The earlier stage is read as if it stood in the later
 one's folder, so the import path of the stage itself is no difference. READMEs,
-go.sum and testdata are left out unless they are named or --all is given. What
-stands above a file's difference is the reason that the stage's README gives.
+go.sum, testdata and the stage's appendix are left out unless they are named or
+--all is given. The appendix is code that is not part of the lesson, such as the
+text of the demo. Above a file's difference is the reason that the stage's README
+gives.
 
 On a terminal the difference is coloured and goes through $PAGER, or less.
 `
@@ -37,7 +39,7 @@ On a terminal the difference is coloured and goes through $PAGER, or less.
 // diff is the command.
 func diff(_ context.Context, c *call) error {
 	stat := c.flags.Bool("stat", false, "show which files changed, how much and why, but no lines")
-	all := c.flags.Bool("all", false, "show READMEs, go.sum and testdata too")
+	all := c.flags.Bool("all", false, "show the appendix, READMEs, go.sum and testdata too")
 	noTests := c.flags.Bool("no-tests", false, "leave out test files")
 	around := c.flags.Int("U", 3, "show `n` unchanged lines around a change")
 	paint := c.flags.String("color", "auto", "colour the lines: auto, always or never")
@@ -57,16 +59,24 @@ func diff(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	changes = slices.DeleteFunc(changes, func(change Change) bool {
-		if len(narrow) > 0 {
-			return !matches(narrow, change.Path)
-		}
-		return !*all && aside(change.file()) || *noTests && change.file().Test()
-	})
 	table, _, err := to.DiffTable()
 	if err != nil {
 		return err
 	}
+	var appendix []string
+	changes = slices.DeleteFunc(changes, func(change Change) bool {
+		if len(narrow) > 0 {
+			return !matches(narrow, change.Path)
+		}
+		i := slices.IndexFunc(table, func(n Named) bool { return n.Appendix() && n.covers(change.Path) })
+		if i >= 0 && !*all {
+			if !slices.Contains(appendix, table[i].Path) {
+				appendix = append(appendix, table[i].Path)
+			}
+			return true
+		}
+		return !*all && aside(change.file()) || *noTests && change.file().Test()
+	})
 	p := &printer{from: from, to: to, why: table, context: max(0, *around)}
 	switch *paint {
 	case "auto":
@@ -86,6 +96,10 @@ func diff(_ context.Context, c *call) error {
 			p.stat(changes)
 		default:
 			p.files(changes)
+		}
+		if len(appendix) > 0 {
+			p.line("", "")
+			p.line("", "Left out, as the appendix: "+strings.Join(appendix, ", ")+". Name a file to see it, or use --all.")
 		}
 		return p.Flush()
 	})

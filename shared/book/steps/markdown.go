@@ -184,6 +184,9 @@ func (n Named) covers(file string) bool {
 	return n.Path == file || strings.HasSuffix(n.Path, "/") && strings.HasPrefix(file, n.Path)
 }
 
+// Appendix reports whether the row names code that is not part of the lesson.
+func (n Named) Appendix() bool { return strings.HasPrefix(n.Why, "appendix: ") }
+
 // diffHeading is the section that holds a stage's diff table.
 const diffHeading = "The diff"
 

@@ -129,6 +129,32 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// Code that is not part of the lesson is shown by name or with --all.
+func TestDiffLeavesOutTheAppendix(t *testing.T) {
+	repo := write(t, map[string]string{
+		"03-log/README.md":        "# 03\n\n## The diff\n\n| file | why |\n| --- | --- |\n| `raft/log.go`, `raft/raft.go` | the log |\n| `demo.go`, `library/` | appendix: more |\n",
+		"03-log/demo.go":          "package main\n",
+		"03-log/library/a.go":     "package library\n",
+		"03-log/library/b.go":     "package library\n",
+		"03-log/raft/log_test.go": "package raft\n",
+	})
+	findings, err := repo.Check()
+	require.NoError(t, err)
+	require.Empty(t, findings)
+	const left = "\nLeft out, as the appendix: demo.go, library/. Name a file to see it, or use --all.\n"
+	_, stdout, _ := run(t, repo.Root, "diff", "2", "3", "--no-tests")
+	require.True(t, strings.HasSuffix(stdout, left), stdout)
+	require.NotContains(t, stdout, "package library")
+	_, stdout, _ = run(t, repo.Root, "diff", "2", "3", "--no-tests", "--stat")
+	require.Contains(t, stdout, "2 files (1 new")
+	require.True(t, strings.HasSuffix(stdout, left), stdout)
+	for _, args := range [][]string{{"library"}, {"--all"}} {
+		_, stdout, _ = run(t, repo.Root, append([]string{"diff", "2", "3"}, args...)...)
+		require.Contains(t, stdout, "+++ 03-log/library/b.go")
+		require.NotContains(t, stdout, "Left out")
+	}
+}
+
 func TestDiffNarrowed(t *testing.T) {
 	repo := write(t, map[string]string{
 		"03-log/raft/a_test.go":      "package raft\n",

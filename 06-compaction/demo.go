@@ -1,0 +1,32 @@
+package main
+
+import "example.com/raftsteps/shared/run/cli"
+
+// demo tells the story of this stage.
+func demo(d *cli.Demo) error {
+	d.Say("Five servers. Each writes down the state of its store whenever its journal has grown by 64 KiB, and forgets the log up to there.")
+	d.Compact(64 << 10)
+	d.Start(5)
+	d.Run("put", "x", "1")
+	d.Say("Ten keys are overwritten for a second. LAST counts every write; SNAPSHOT is the last one that a server's snapshot covers.")
+	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")
+	d.Run("status")
+	d.Say("All lose their power. Each starts from its snapshot and the few entries behind it.")
+	d.Kill(1, 2, 3, 4, 5)
+	d.Restart(1, 2, 3, 4, 5)
+	d.Run("get", "x")
+	d.Shows("1\n")
+	d.Say("n5 goes away, and misses more than any log remembers. When it is back it is sent a snapshot.")
+	d.Kill(5)
+	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")
+	d.Run("put", "x", "2")
+	d.Restart(5)
+	d.Until("2\n", "get", "x", "--endpoints", "n5", "--consistency", "stale")
+	d.Say("What it cannot survive: a machine that is gone for good stays a member. Two are lost, and the third ends it.")
+	d.Kill(1, 2)
+	d.Run("put", "x", "3")
+	d.Kill(3)
+	d.Stuck("put", "x", "4", "--timeout", "1s")
+	d.Say("Nothing here can put a new machine in the place of an old one: the next stage.")
+	return d.Err()
+}

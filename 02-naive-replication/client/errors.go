@@ -2,15 +2,12 @@ package client
 
 import (
 	"errors"
-	"unicode/utf8"
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// check refuses what the server would refuse. One reason is speed, the better
-// one is that JSON cannot even ask it: text that is not UTF-8 would arrive as
-// other text, and be stored.
+// check refuses what the server would refuse, and text that JSON cannot carry.
 func check(r api.Request) error {
 	if r.Op != kv.Get && !kv.Writes(r.Op) {
 		return nil // not a command; the server knows what it takes
@@ -18,10 +15,8 @@ func check(r api.Request) error {
 	if e := api.CheckCommand(r.Command()); e != nil {
 		return e
 	}
-	for _, field := range []struct{ name, text string }{{"key", r.Key}, {"value", r.Value}, {"old value", r.Old}} {
-		if !utf8.ValidString(field.text) {
-			return &api.Error{Code: api.BadRequest, Message: "the " + field.name + " is not valid UTF-8; keys and values are text", Definite: true}
-		}
+	if e := r.CheckText(); e != nil {
+		return e
 	}
 	return nil
 }

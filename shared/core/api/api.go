@@ -310,10 +310,8 @@ func (o Ops) Check(r Request) error {
 	if extra := has &^ (op.Needs | op.May); extra != 0 {
 		return refuse("%s does not take the field %s", r.Op, extra)
 	}
-	for _, text := range []string{r.Key, r.Value, r.Old, r.Consistency} {
-		if !utf8.ValidString(text) {
-			return refuse("%s is not valid UTF-8; keys and values are text", quote(text))
-		}
+	if e := r.CheckText(); e != nil {
+		return e
 	}
 	return r.check(op)
 }
@@ -333,6 +331,20 @@ func (r Request) check(op Op) error {
 		}
 	case op.Needs&To != 0 && r.To == 0:
 		return refuse(`field "to" is 0; IDs start at 1`)
+	}
+	return nil
+}
+
+// CheckText refuses text that is not valid UTF-8, which JSON cannot carry: it
+// would arrive as other text, and be stored. It returns nil if there is none.
+// Decode does not need it, for its line is checked as a whole.
+func (r Request) CheckText() *Error {
+	for _, field := range []struct{ name, text string }{
+		{"key", r.Key}, {"old value", r.Old}, {"value", r.Value}, {"consistency", r.Consistency},
+	} {
+		if !utf8.ValidString(field.text) {
+			return refuse("the %s is not valid UTF-8; keys and values are text", field.name)
+		}
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func TestHolder(t *testing.T) {
 		f, err := os.Open(path)
 		require.NoError(t, err)
 		defer f.Close()
-		require.Equal(t, want, Holder(f))
+		require.Equal(t, want, holder(f))
 	}
 }
 

@@ -62,7 +62,7 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 	if err != nil {
 		return nil, Owned(path, err)
 	}
-	lock, err := lockFile(filepath.Join(path, lockName))
+	lock, err := LockFile(filepath.Join(path, lockName))
 	if err != nil {
 		dir.Close()
 		return nil, Owned(path, err)
@@ -122,7 +122,7 @@ type LockedError struct {
 	// Path is the folder's lock file.
 	Path string
 
-	// Holder is the process that has locked it, as Holder describes it.
+	// Holder is the process that has locked it, for a person.
 	Holder string
 }
 

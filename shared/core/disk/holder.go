@@ -7,18 +7,51 @@ import (
 	"strings"
 )
 
-// WriteHolder writes into a locked file who has locked it: this process, and the
+// LockFile opens a file and locks it until it is closed, or its process ends in
+// whatever way. The file says which process that is. If another one has it, the
+// error is a *LockedError. If the file system has no locks, the error is a
+// *NoLocksError.
+func LockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := tryLock(f)
+	switch {
+	case taken:
+		err = &LockedError{Path: path, Holder: holder(f)}
+	case err != nil:
+		err = &NoLocksError{Path: path, Err: err}
+	default:
+		writeHolder(f)
+		return f, nil
+	}
+	f.Close()
+	return nil, err
+}
+
+// NoLocksError says that a file cannot be locked.
+type NoLocksError struct {
+	Path string
+	Err  error
+}
+
+func (e *NoLocksError) Error() string { return fmt.Sprintf("locking %s: %v", e.Path, e.Err) }
+
+func (e *NoLocksError) Unwrap() error { return e.Err }
+
+// writeHolder writes into a locked file who has locked it: this process, and the
 // user that it runs as. It is for a message to the next process, so it does not
 // matter if the disk is too full to take it.
-func WriteHolder(f *os.File) {
+func writeHolder(f *os.File) {
 	if f.Truncate(0) == nil {
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d %s\n", os.Getpid(), userName(os.Geteuid())), 0)
 	}
 }
 
-// Holder says who has locked a file: "process 12 of alice (user 1000)", or as much
+// holder says who has locked a file: "process 12 of alice (user 1000)", or as much
 // of it as is known.
-func Holder(f *os.File) string {
+func holder(f *os.File) string {
 	text, _ := io.ReadAll(io.NewSectionReader(f, 0, 200)) // what cannot be read is not known
 	pid, name, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	switch {

@@ -4,30 +4,19 @@ package disk
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 )
 
-// lockFile opens a file and locks it until it is closed, or its process ends
-// in whatever way. The file says which process that is.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
+// tryLock locks a file without waiting, until it is closed or its process ends in
+// whatever way. It reports whether somebody else has locked it; the error says
+// that the file system has no locks.
+func tryLock(f *os.File) (taken bool, err error) {
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder := Holder(f)
-		f.Close()
-		return nil, &LockedError{Path: path, Holder: holder}
+		return true, nil
 	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
-	WriteHolder(f)
-	return f, nil
+	return false, err
 }
 
 func syncFolder(dir *os.File) error { return dir.Sync() }

@@ -36,7 +36,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -348,9 +347,11 @@ func (h *handler) check(q api.Request) *api.Error {
 		return badRequest("this server does not know %s; it knows %s", q.Op, h.Ops.Names())
 	case q.Consistency != "" && op.May&api.Consistency == 0:
 		return badRequest("%s takes no consistency here", q.Op)
-	case !utf8.ValidString(q.Key) || !utf8.ValidString(q.Value):
-		return badRequest("the key or the value is not valid UTF-8; keys and values are text")
-	case op.Needs&api.Key != 0:
+	}
+	if e := q.CheckText(); e != nil {
+		return e
+	}
+	if op.Needs&api.Key != 0 {
 		return api.CheckCommand(q.Command())
 	}
 	return nil

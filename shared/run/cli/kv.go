@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -103,10 +102,8 @@ func (a *app) prepare(r *api.Request) error {
 	if e := api.CheckCommand(r.Command()); e != nil {
 		return e
 	}
-	for _, f := range []struct{ name, text string }{{"key", r.Key}, {"old value", r.Old}, {"value", r.Value}} {
-		if !utf8.ValidString(f.text) {
-			return refused(api.BadRequest, "the %s is not valid UTF-8; keys and values are text", f.name)
-		}
+	if e := r.CheckText(); e != nil {
+		return e
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // lock says that a supervisor uses a data folder. The system lets go of it
-// when the process ends, in whatever way.
+// when the process ends, in whatever way. The file is nil where there are no locks.
 type lock struct {
 	file *os.File
 }
@@ -22,16 +22,17 @@ func acquire(dir string) (*lock, error) {
 	if r, err := Connect(dir); err == nil {
 		return nil, running(dir, fmt.Sprintf("process %d", r.pid))
 	}
-	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	file, err := disk.LockFile(filepath.Join(dir, lockName))
+	var locked *disk.LockedError
+	var none *disk.NoLocksError
+	switch {
+	case errors.As(err, &locked):
+		return nil, running(dir, locked.Holder)
+	case errors.As(err, &none):
+		return &lock{}, nil
+	case err != nil:
 		return nil, fmt.Errorf("the data folder: %w", disk.Owned(dir, err))
 	}
-	if !tryLock(file) {
-		holder := disk.Holder(file)
-		file.Close()
-		return nil, running(dir, holder)
-	}
-	disk.WriteHolder(file)
 	return &lock{file}, nil
 }
 
@@ -41,6 +42,11 @@ func running(dir, holder string) error {
 	return fmt.Errorf("%w on %s (%s); stop it with ^C in its terminal, or start another with --data and --base-port", errRunning, dir, holder)
 }
 
-// release gives the folder free. The file stays: to remove it could take the
-// lock away from somebody who has just opened it.
-func (l *lock) release() error { return l.file.Close() }
+// release unlocks the folder. The file stays: to remove it could take the lock
+// away from somebody who has just opened it.
+func (l *lock) release() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}

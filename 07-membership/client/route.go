@@ -114,7 +114,7 @@ func (a *attempt) late(ctx context.Context, last error) error {
 	if a.sent {
 		return api.Lost(message)
 	}
-	return &api.Error{Code: api.Unavailable, Message: message, Definite: true}
+	return &api.Error{Code: api.Unavailable, Message: message, Definite: true, Cause: last}
 }
 
 // whenOver says how the time of a request ended.

@@ -14,7 +14,7 @@ func (s *Server) notLeader() *api.Error {
 	switch {
 	case status.Role == raft.Leader:
 		return &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("%s is handing the lead over to another server; try again in a moment", node.Name(s.world.ID))}
+			Message: fmt.Sprintf("%s is handing the lead over to another server", node.Name(s.world.ID))}
 	case status.Removed:
 		return s.gone()
 	case s.joinsLater():

@@ -90,6 +90,10 @@ type Error struct {
 	// Definite is true if the operation certainly did not happen and will not.
 	// If false, it may have happened or may yet happen.
 	Definite bool
+
+	// Cause is the error of this machine that led to this one, nil if there is none
+	// or a server has sent it. It is not part of the JSON.
+	Cause error
 }
 
 // CompactedLog is the refusal of a log request for an entry up to base, the last
@@ -99,6 +103,9 @@ func CompactedLog(base uint64) *Error {
 }
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Text() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
 
 // Text is the message, and what it means for the operation if that is not
 // certain.
@@ -130,7 +137,7 @@ func (e *Error) OfRead(op string) *Error {
 	if e.Definite {
 		return e
 	}
-	return &Error{Code: Unavailable, Message: e.Message + "; nothing was changed, since " + op + " only reads", Leader: e.Leader, Definite: true}
+	return &Error{Code: Unavailable, Message: e.Message + "; nothing was changed, since " + op + " only reads", Leader: e.Leader, Definite: true, Cause: e.Cause}
 }
 
 func (e *Error) appendJSON(b []byte) []byte {

@@ -173,7 +173,7 @@ func (l *loop) admit(in input) *api.Error {
 }
 
 func busy(format string, args ...any) *api.Error {
-	return &api.Error{Code: api.Busy, Definite: true, Message: fmt.Sprintf(format, args...) + "; this request was not begun; try again later"}
+	return &api.Error{Code: api.Busy, Definite: true, Message: fmt.Sprintf(format, args...) + "; this request was not begun"}
 }
 
 // receive takes a peer's message. It waits while too much waits for the loop.

@@ -441,7 +441,7 @@ func TestRequestsOfAllClientsAreBounded(t *testing.T) {
 		require.LessOrEqual(t, w.budget.Used(), int64(1<<20))
 		require.Len(t, w.said, 990)
 		require.Equal(t, `{"id":7,"ok":false,"error":{"code":"busy","message":"requests and unread answers of all clients hold 1048576 bytes, `+
-			`which is the limit; this request was not begun; try again later","definite":true}}`, w.said[0])
+			`which is the limit; this request was not begun","definite":true}}`, w.said[0])
 		w.start(t)
 		synctest.Wait()
 		require.Zero(t, w.budget.Used())

@@ -253,7 +253,7 @@ func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limi
 
 func (h *handler) crowded() *api.Error {
 	return &api.Error{Code: api.Busy, Definite: true,
-		Message: fmt.Sprintf("bodies that are still arriving or leaving hold %d bytes, which is the limit; this request changed nothing; try again later", h.Bodies.Limit())}
+		Message: fmt.Sprintf("bodies that are still arriving or leaving hold %d bytes, which is the limit; this request changed nothing", h.Bodies.Limit())}
 }
 
 // command takes one request as it would stand on the wire.

@@ -120,7 +120,7 @@ func (d *Digest) weigh(e Event, text string) weight {
 	case Logs:
 		return table
 	case Drop:
-		if strings.HasSuffix(e.Text, " is down") {
+		if e.Text == IsDown(e.To) {
 			return detail
 		}
 		// Why a message was lost is told once for each link, whatever it carried.

@@ -7,6 +7,7 @@
 package trace
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -126,3 +127,6 @@ type Reason struct {
 // an event checks that first, so that a silent run pays nothing. A Sink is
 // called from one goroutine at a time.
 type Sink func(Event)
+
+// IsDown is the Text of a Drop whose receiver is not running.
+func IsDown(server uint64) string { return fmt.Sprintf("n%d is down", server) }

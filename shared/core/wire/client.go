@@ -71,7 +71,7 @@ func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err)}
+		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err), Cause: err}
 	}
 	return connect(nc, address, l), nil
 }

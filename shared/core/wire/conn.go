@@ -155,7 +155,7 @@ func (c *conn) run(k kind) {
 
 func (c *conn) tooMany() *api.Error {
 	return &api.Error{Code: api.Busy, Definite: true,
-		Message: fmt.Sprintf("this server takes %d clients, at most %d from one address, and has no place for this one; try again later",
+		Message: fmt.Sprintf("this server takes %d clients, at most %d from one address, and has no place for this one",
 			c.s.limits.Conns, c.s.limits.PerAddress)}
 }
 
@@ -335,7 +335,7 @@ func (c *conn) answer(f flight, a api.Response) {
 	c.owed -= f.bytes
 	if long := a.Size() > smallBuffer; long && f.reads && c.s.Budget.Used() > c.s.Budget.Limit() {
 		a = api.Failed(f.id, &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("requests and unread answers of all clients hold %d bytes, which is the limit; this request changed nothing; try again later", c.s.Budget.Limit())})
+			Message: fmt.Sprintf("requests and unread answers of all clients hold %d bytes, which is the limit; this request changed nothing", c.s.Budget.Limit())})
 	}
 	a.ID = f.id
 	c.put(a)
@@ -499,7 +499,7 @@ func (c *conn) more() error {
 		err := c.in.fill()
 		if errors.Is(err, errNoRoom) {
 			return &api.Error{Code: api.Busy, Definite: true,
-				Message: fmt.Sprintf("long lines that are still arriving hold %d bytes, which is the limit; the connection is closed; try again later", c.s.long.Limit())}
+				Message: fmt.Sprintf("long lines that are still arriving hold %d bytes, which is the limit; the connection is closed", c.s.long.Limit())}
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err

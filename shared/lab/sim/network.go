@@ -143,7 +143,7 @@ func (w *World) deliver(e *event) {
 	why := ""
 	switch {
 	case m.server == nil:
-		why = node.Name(e.id) + " is down"
+		why = trace.IsDown(e.id)
 	case l.cut:
 		why = "the link is cut"
 	default:

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,7 +115,7 @@ func (c *fakeClient) Do(ctx context.Context, r api.Request) (api.Response, error
 			return a, nil
 		}
 	}
-	return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: "cannot reach a server at " + at + ": connection refused"}
+	return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: "cannot reach a server at " + at + ": connection refused", Cause: syscall.ECONNREFUSED}
 }
 
 func encode(v view) []byte { return v.AppendJSON(nil) }

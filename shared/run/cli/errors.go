@@ -186,7 +186,7 @@ func (a *app) hint(e *api.Error) string {
 		return "appoint a leader with: " + a.clusterLine("lead", "SERVER")
 	case e.Code == api.Unavailable:
 		return a.unavailableHint(e.Message)
-	case e.Code == api.Busy && !strings.Contains(e.Message, "try again later"):
+	case e.Code == api.Busy:
 		return "try again later"
 	}
 	return ""

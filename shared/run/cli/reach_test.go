@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,7 +42,7 @@ func (c *dialedClient) Do(_ context.Context, r api.Request) (api.Response, error
 	c.d.mu.Unlock()
 	var id uint64
 	if n, err := fmt.Sscanf(c.address, "127.0.0.1:900%d", &id); n != 1 || err != nil {
-		return api.Response{}, &api.Error{Code: api.Unavailable, Message: c.address + ": connection refused", Definite: true}
+		return api.Response{}, &api.Error{Code: api.Unavailable, Message: c.address + ": connection refused", Definite: true, Cause: syscall.ECONNREFUSED}
 	}
 	switch r.Op {
 	case api.Status:

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -173,10 +175,14 @@ func (a *app) reason(err error) string {
 	if !errors.As(err, &e) {
 		return oneLine(err.Error())
 	}
-	for _, known := range []string{"connection refused", "no such host", "no route to host"} {
-		if strings.Contains(e.Message, known) {
-			return known
-		}
+	var unknownHost *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.As(err, &unknownHost) && unknownHost.IsNotFound:
+		return "no such host"
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return "no route to host"
 	}
 	return oneLine(e.Message)
 }

@@ -63,7 +63,7 @@ func (a *app) talk(ctx context.Context, address string) error {
 		if errors.As(err, &failed) {
 			err = failed.Err // the address is named already
 		}
-		return &api.Error{Code: api.Unavailable, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err), Definite: true}
+		return &api.Error{Code: api.Unavailable, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err), Definite: true, Cause: err}
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

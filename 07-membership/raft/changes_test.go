@@ -389,7 +389,7 @@ func (w *world) changeStep(s *server) {
 	case x < 4:
 		w.change(s, s.raft.config().Voters)
 	case x < 5:
-		w.campaign(w.servers[w.rand.IntN(len(w.servers))])
+		w.timeoutNow(w.servers[w.rand.IntN(len(w.servers))])
 	default:
 		var next []ID
 		for _, other := range w.servers {

@@ -380,7 +380,7 @@ func (w *scriptWriter) timeout() string {
 	if w.bounds.stage.asks {
 		return "ask"
 	}
-	return "campaign"
+	return "timeoutnow"
 }
 
 func (w *scriptWriter) changeStep(id ID, in explore.Input) {

@@ -17,7 +17,7 @@ import (
 // A configuration is in force from the moment it stands in the log, committed or
 // not, and no longer when it is removed from there.
 
-// The reasons why a change or a transfer is not begun.
+// The reasons why a change is not begun.
 var (
 	// ErrTooEarly: the leader does not know yet what is committed, and so not
 	// whether the change that it finds in its log is done. One that went on all the
@@ -26,9 +26,6 @@ var (
 
 	// ErrChanging: there is one change at a time.
 	ErrChanging = errors.New("a change of the members is under way")
-
-	// ErrNotVoter: only a voter can lead.
-	ErrNotVoter = errors.New("that server is not a voter")
 )
 
 // Config returns the configuration in force at an index from the base on.
@@ -77,9 +74,9 @@ func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 	return r.add(Entry{Kind: ConfigEntry, Config: &c})
 }
 
-// advanceChange takes the next step of a change when the one before is
-// committed. A leader that is not a member any more has then done its duty: it
-// hands the lead to one that it has heard from lately and that has most of its log.
+// advanceChange takes the next step of a change when the one before is committed. A
+// leader that is no longer a member then has one duty left: it transfers its
+// leadership to the voter that has most of its log and was heard from lately.
 func (r *Raft) advanceChange() {
 	c, next := r.config(), r.progress[r.successor]
 	switch {
@@ -127,77 +124,10 @@ func (r *Raft) watch(servers ...ID) {
 	}
 }
 
-// TimeoutNow tells a server to stand for election at once (thesis §3.10).
-type TimeoutNow struct{}
-
-// Transfer hands the lead to a voter as soon as it has the leader's whole log.
-// Until then the leader takes no proposals; if that takes longer than an election
-// timeout, it goes on as before.
-func (r *Raft) Transfer(to ID) error {
-	switch {
-	case r.role != Leader:
-		return ErrNotLeader
-	case !r.config().votes(to):
-		return ErrNotVoter
-	case to != r.options.ID:
-		r.successor, r.timeout = to, r.options.ElectionTicks[1]
-	}
-	return nil
-}
-
-// step stands for election without asking first whether that may succeed: the
-// leader wants it.
-func (m TimeoutNow) step(r *Raft, from ID) {
-	if r.role == Follower && r.mayStand() {
-		r.startElection(true)
-	}
-}
-
-// startPreVote asks the others whether they would vote for this server, before
-// it moves to a new term: one that cannot win must not depose a leader that does
-// its work. A server that is not a voter asks too, and may hear that it was
-// removed.
-func (r *Raft) startPreVote() {
-	r.becomeFollower(r.currentTerm)
-	r.resetTimeout()
-	r.explain(Reason{Rule: Asks, Term: r.currentTerm + 1, Mine: r.last()})
-	r.askForVotes(RequestVote{PreVote: true})
-}
-
-// disturbs reports whether a message is a call for an election that nobody
-// needs: this server heard from a leader less than the least election timeout
-// ago, or leads (§6). It does not even move to the candidate's term. But a leader
-// tells a server that was removed.
-func (r *Raft) disturbs(m Message) bool {
-	request, ok := m.Body.(RequestVote)
-	if !ok || request.Transfer || r.leader == 0 || r.role != Leader && r.elapsed >= r.options.ElectionTicks[0] {
-		return false
-	}
-	r.explain(Reason{Rule: LeaderLives, Peer: m.From, Other: r.leader})
-	if r.role == Leader && r.mayChange() == nil && !slices.Contains(r.config().Members(), m.From) {
-		r.send(m.From, RequestVoteReply{Removed: true, Committed: r.Position(r.commitIndex)})
-	}
-	return true
-}
-
 // hearRemoval takes the word of a leader that this server was removed. What is
 // committed stays so in later terms; but a leader that was deposed and has not
 // heard of it may not know who has joined since. So what it knows must not be older
 // than this server's own configuration, which may be one that was never committed.
 func (r *Raft) hearRemoval(m RequestVoteReply) {
 	r.removed = r.removed || m.Removed && !m.Committed.before(r.Position(max(r.config().Index, r.log.base())))
-}
-
-// checkQuorum ends the reign of a leader that has not heard from a majority for
-// an election timeout: it cannot commit, and its clients should look for
-// another (thesis §6.2). Nor can it while it waits for a successor, so it does not
-// wait any longer than that (thesis §3.10).
-func (r *Raft) checkQuorum() {
-	if r.timeout -= r.options.HeartbeatTicks; r.timeout <= 0 {
-		r.successor = 0
-	}
-	if !r.config().Majority(func(id ID) bool { return r.progress[id].silent*r.options.HeartbeatTicks <= r.options.ElectionTicks[1] }) {
-		r.explain(Reason{Rule: LostMajority, Term: r.currentTerm})
-		r.becomeFollower(r.currentTerm)
-	}
 }

@@ -342,7 +342,8 @@ func roundWords(round uint64) string {
 
 // stageCommand has the commands of this stage:
 //
-//	campaign n1     n1 stands for election at once, as if its leader had wanted it
+//	campaign n1     nobody has heard of a leader for an election timeout: n1 asks, and hears, who would vote for it
+//	timeoutnow n1   n1 starts an election at once, as its leader's TimeoutNow lets it
 //	ask n1          time passes on n1 until it asks who would vote for it
 //	random n1 4 0   the numbers that n1 draws next; otherwise it draws 0
 //	read n1         a client wants to read from n1
@@ -353,7 +354,7 @@ func roundWords(round uint64) string {
 //
 // changeCommand has those about the members.
 func (s *script) stageCommand(name string, args []string) (bool, error) {
-	if !slices.Contains([]string{"campaign", "ask", "random", "read", "snapshot", "compact", "pieces", "damage"}, name) {
+	if !slices.Contains([]string{"campaign", "timeoutnow", "ask", "random", "read", "snapshot", "compact", "pieces", "damage"}, name) {
 		return s.changeCommand(name, args)
 	}
 	server, err := s.named(first(args))
@@ -369,7 +370,9 @@ func (s *script) stageCommand(name string, args []string) (bool, error) {
 	case "damage":
 		server.stage.damaged = true
 	case "campaign":
-		s.campaign(server)
+		return true, s.campaign(server)
+	case "timeoutnow":
+		s.timeoutNow(server)
 	case "ask":
 		return true, s.ask(server)
 	case "read":
@@ -410,9 +413,43 @@ func (s *script) snapshotCommand(server *server, name string, args []string) err
 	return nil
 }
 
-// campaign makes a server stand for election at once, as if its leader had told
-// it. A candidate gives its old election up first, as it would before it asks.
-func (c *cluster) campaign(s *server) {
+// campaign lets an election timeout pass in which nobody has heard of a leader, until
+// a server asks who would vote for it. Its questions and their answers arrive, and
+// if a majority would, it starts an election.
+func (c *cluster) campaign(s *server) error {
+	for _, other := range c.servers {
+		if other.raft != nil && other.raft.role == Follower {
+			other.raft.silence()
+		}
+	}
+	if err := c.ask(s); err != nil {
+		return err
+	}
+	c.deliver(func(m Message) bool {
+		request, ok := m.Body.(RequestVote)
+		return ok && request.PreVote && m.From == s.id
+	})
+	c.deliver(func(m Message) bool {
+		reply, ok := m.Body.(RequestVoteReply)
+		return ok && (reply.PreVote || reply.Removed) && m.To == s.id
+	})
+	return nil
+}
+
+// deliver lets the messages that are in flight now arrive, if they are among those.
+func (c *cluster) deliver(among func(Message) bool) {
+	for i := 0; i < len(c.network); {
+		if !among(c.network[i]) {
+			i++
+			continue
+		}
+		c.arrive(c.take(i))
+	}
+}
+
+// timeoutNow makes a server start an election at once, as its leader's message does.
+// A candidate gives its old election up first, as it would before it asks.
+func (c *cluster) timeoutNow(s *server) {
 	c.input(s, func(r *Raft) {
 		if r.role == Candidate {
 			r.becomeFollower(r.currentTerm)

@@ -179,15 +179,6 @@ func (s *Server) expireTransfers() {
 	})
 }
 
-// asksNobody reports whether this server asks nobody who would vote for it, though
-// it hears no leader. One that was not added yet knows nobody. And one that was
-// removed cannot stand any more, so it would ask for ever: a leader has said that
-// C_new is committed, and nobody else can say more. Should it be added again, a
-// leader will send it the log.
-func (s *Server) asksNobody() bool {
-	return len(s.config().Voters) == 0 || s.rules.Status().Removed
-}
-
 // phase names the phase of a change that a configuration belongs to.
 func phase(c raft.Config) string {
 	switch {

@@ -368,9 +368,6 @@ func (s *Server) save(out raft.Output) error {
 
 func (s *Server) send(messages []raft.Message) error {
 	for _, m := range messages {
-		if v, ok := m.Body.(raft.RequestVote); ok && v.PreVote && s.asksNobody() {
-			continue
-		}
 		if c, ok := m.Body.(raft.InstallSnapshot); ok {
 			if c.LastIncluded != s.rules.Status().Snapshot {
 				continue // there is a newer one by now
@@ -441,9 +438,6 @@ func (s *Server) abandon() {
 
 func (s *Server) explain(reasons []raft.Reason) {
 	for _, r := range reasons {
-		if r.Rule == raft.Asks && s.asksNobody() {
-			continue
-		}
 		e := trace.Event{Kind: trace.Decide, Index: uint64(r.Index), Reason: &trace.Reason{Code: r.Rule.Code, Section: r.Rule.Section, Text: r.String()}}
 		if r.Alarm {
 			s.refuse(uint64(r.Peer), r.Rule.Code, e)

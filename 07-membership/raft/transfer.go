@@ -1,0 +1,35 @@
+package raft
+
+import "errors"
+
+// A leader can transfer its leadership (thesis §3.10): it takes no more proposals,
+// brings the successor up to date, and tells it to start an election at once.
+
+// ErrNotVoter: only a voter can lead.
+var ErrNotVoter = errors.New("that server is not a voter")
+
+// TimeoutNow tells a server to stand for election at once (thesis §3.10).
+type TimeoutNow struct{}
+
+// Transfer hands the lead to a voter as soon as it has the leader's whole log.
+// Until then the leader takes no proposals; if that takes longer than an election
+// timeout, it goes on as before.
+func (r *Raft) Transfer(to ID) error {
+	switch {
+	case r.role != Leader:
+		return ErrNotLeader
+	case !r.config().votes(to):
+		return ErrNotVoter
+	case to != r.options.ID:
+		r.successor, r.timeout = to, r.options.ElectionTicks[1]
+	}
+	return nil
+}
+
+// step stands for election without asking first whether that may succeed: the
+// leader wants it.
+func (m TimeoutNow) step(r *Raft, from ID) {
+	if r.role == Follower && r.mayStand() {
+		r.startElection(true)
+	}
+}

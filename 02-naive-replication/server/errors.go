@@ -25,7 +25,7 @@ func (s *Server) notLeader() *api.Error {
 func (s *Server) noMajority(r naive.Refusal) *api.Error {
 	return &api.Error{
 		Code: api.Unknown,
-		Message: fmt.Sprintf("only %d of %d followers answered within %v, too few for a majority; those that did have written it",
+		Message: fmt.Sprintf("only %d of %d followers have written it within %v, too few for a majority",
 			r.Answers, len(s.world.Config.Members)-1, Patience),
 	}
 }

@@ -84,7 +84,7 @@ func TestWriteWithoutAMajorityIsNotDefinite(t *testing.T) {
 		require.NoError(t, s.Flush())
 	}
 	require.Equal(t, []string{`{"id":9,"ok":false,"error":{"code":"unknown",` +
-		`"message":"only 0 of 2 followers answered within 1s, too few for a majority; those that did have written it","definite":false}}`}, *put)
+		`"message":"only 0 of 2 followers have written it within 1s, too few for a majority","definite":false}}`}, *put)
 }
 
 func TestStatus(t *testing.T) {

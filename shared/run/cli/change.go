@@ -450,9 +450,9 @@ type waiter struct {
 	// until then another leader may drop it.
 	accepted bool
 
-	// said is what was told last, and at when.
-	said string
-	at   time.Time
+	// said is what was told last, topic what it was about, and at when that was.
+	said, topic string
+	at          time.Time
 
 	// leader is where the leader listens that was found last; "" for none.
 	leader string
@@ -492,16 +492,16 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 		case ctx.Err() != nil:
 			return v, w.leave(ctx, phase)
 		case (err != nil || !v.leads()) && !w.accepted:
-			w.tell("no leader answers at the moment; the next one may go on with the change, or not know of it")
+			w.tell("leader", "no leader answers at the moment; the next one may go on with the change, or not know of it")
 		case err != nil || !v.leads():
-			w.tell("no leader answers at the moment; the change goes on when there is one")
+			w.tell("leader", "no leader answers at the moment; the change goes on when there is one")
 		case v.Config < w.index:
 			// It leads no longer, and does not know it yet.
 		case v.Phase == api.Stable && v.Committed && v.agrees(w.change, isVoter):
 			if m, _ := v.find(v.ID); m.Voter {
 				return v, nil
 			}
-			w.tell("done; the leader is no member any more and hands the lead on")
+			w.tell("done", "done; the leader is no member any more and hands the lead on")
 		case v.Phase == api.Stable && v.Committed:
 			end := "called off"
 			if !w.accepted {
@@ -510,7 +510,7 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 			return v, refused(api.Refused, "the change was %s: the members are %s", end, v.names(isVoter))
 		default:
 			phase, w.accepted = v.Phase, w.accepted || v.Committed
-			w.tell(w.progress(ctx, v))
+			w.tell(phase, w.progress(ctx, v))
 		}
 		if !rest(ctx, pollPause) {
 			return v, w.leave(ctx, phase)
@@ -549,15 +549,13 @@ func (w *waiter) leave(ctx context.Context, phase string) error {
 	return &endError{code: exitUnknown, message: text}
 }
 
-// tell writes a line for people, unless it says nothing new or comes too soon
-// after one much like it.
-func (w *waiter) tell(text string) {
-	first, _, _ := strings.Cut(text, ":")
-	before, _, _ := strings.Cut(w.said, ":")
-	if text == "" || text == w.said || first == before && time.Since(w.at) < tellPause {
+// tell writes a line about a topic for people, unless it says nothing new or comes
+// too soon after another line about the same topic.
+func (w *waiter) tell(topic, text string) {
+	if text == "" || text == w.said || topic == w.topic && time.Since(w.at) < tellPause {
 		return
 	}
-	w.said, w.at = text, time.Now()
+	w.topic, w.said, w.at = topic, text, time.Now()
 	fmt.Fprintf(w.app.stderr, "%s\n", oneLine(text))
 }
 

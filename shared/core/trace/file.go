@@ -21,46 +21,26 @@ const maxLine = 8 << 20
 func (e Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"at":`...)
 	b = strconv.AppendInt(b, int64(e.At), 10)
-	b = appendUint(b, "node", e.Node)
+	b = strict.AppendNumber(b, "node", e.Node)
 	b = append(b, `,"kind":`...)
 	b = strict.AppendString(b, e.Kind)
-	b = appendText(b, "role", e.Role)
-	b = appendUint(b, "term", e.Term)
-	b = appendUint(b, "from", e.From)
-	b = appendUint(b, "to", e.To)
-	b = appendUint(b, "client", e.Client)
-	b = appendText(b, "message", e.Message)
-	b = appendUint(b, "index", e.Index)
+	b = strict.AppendText(b, "role", e.Role)
+	b = strict.AppendNumber(b, "term", e.Term)
+	b = strict.AppendNumber(b, "from", e.From)
+	b = strict.AppendNumber(b, "to", e.To)
+	b = strict.AppendNumber(b, "client", e.Client)
+	b = strict.AppendText(b, "message", e.Message)
+	b = strict.AppendNumber(b, "index", e.Index)
 	if r := e.Reason; r != nil {
 		b = append(b, `,"reason":{"code":`...)
 		b = strict.AppendString(b, r.Code)
-		b = appendText(b, "section", r.Section)
+		b = strict.AppendText(b, "section", r.Section)
 		b = append(b, `,"text":`...)
 		b = strict.AppendString(b, r.Text)
 		b = append(b, '}')
 	}
-	b = appendText(b, "text", e.Text)
+	b = strict.AppendText(b, "text", e.Text)
 	return append(b, '}')
-}
-
-func appendUint(b []byte, name string, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	b = append(b, `,"`...)
-	b = append(b, name...)
-	b = append(b, `":`...)
-	return strconv.AppendUint(b, v, 10)
-}
-
-func appendText(b []byte, name, v string) []byte {
-	if v == "" {
-		return b
-	}
-	b = append(b, `,"`...)
-	b = append(b, name...)
-	b = append(b, `":`...)
-	return strict.AppendString(b, v)
 }
 
 // Writer writes a trace file: one event a line, as JSON. Its Emit is a Sink,

@@ -23,7 +23,7 @@ func (s *Server) hear(m raft.Message) {
 	if m.From != status.Leader {
 		return
 	}
-	if s.told.leader != status.Leader || s.told.term != status.CurrentTerm {
+	if s.announced.leader != status.Leader || s.announced.term != status.CurrentTerm {
 		s.heard = heard{}
 	}
 	if a, ok := m.Body.(raft.AppendEntries); ok && !s.heard.known {

@@ -53,8 +53,8 @@ type Server struct {
 	// done any more.
 	broken error
 
-	// told is what was last said of role and leader.
-	told standing
+	// announced is what was last said of role and leader.
+	announced announcement
 
 	// heard is what is known of the leader's log.
 	heard heard
@@ -100,7 +100,7 @@ func New(w node.World) (node.Server, error) {
 	}
 	s.firstTerm = raft.Term(saved.State.Term)
 	s.rules = raft.New(s.options(saved))
-	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
+	s.announced = announcement{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
 	return s, nil
 }
@@ -337,8 +337,8 @@ func (s *Server) explain(reasons []raft.Reason) {
 	}
 }
 
-// standing is what the other servers and the operator care about.
-type standing struct {
+// announcement is what the other servers and the operator care about.
+type announcement struct {
 	role   raft.Role
 	term   raft.Term
 	leader raft.ID
@@ -347,12 +347,12 @@ type standing struct {
 // announce says so when this server's standing has changed.
 func (s *Server) announce() {
 	status := s.rules.Status()
-	now := standing{status.Role, status.CurrentTerm, status.Leader}
-	if now == s.told {
+	now := announcement{status.Role, status.CurrentTerm, status.Leader}
+	if now == s.announced {
 		return
 	}
-	quiet := now.leader == 0 && now.role == raft.Follower && s.told.role == raft.Follower
-	s.told = now
+	quiet := now.leader == 0 && now.role == raft.Follower && s.announced.role == raft.Follower
+	s.announced = now
 	if quiet {
 		return // a newer term, and nobody leads it yet
 	}

@@ -313,7 +313,7 @@ func (do *doing) install(file []byte, at Position) {
 // on, but for when the next snapshot is taken.
 func (do *doing) forgetPatience() {
 	for _, p := range do.now.raft.progress {
-		p.transfer.sent = min(p.transfer.sent, 2)
+		p.delivery.sent = min(p.delivery.sent, 2)
 	}
 }
 

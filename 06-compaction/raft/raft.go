@@ -175,7 +175,7 @@ type Raft struct {
 	snapshot Position
 
 	// incoming is a snapshot that comes from a leader.
-	incoming transfer
+	incoming delivery
 
 	// saved is the highest entry that is on this server's disk.
 	saved Index

@@ -71,8 +71,8 @@ type progress struct {
 	// has answered.
 	sentRound, round uint64
 
-	// transfer is the snapshot that it is being sent, if it needs one.
-	transfer transfer
+	// delivery is the snapshot that it is being sent, if it needs one.
+	delivery delivery
 }
 
 // maxInFlight is how many entries may be on their way to one follower. One
@@ -97,7 +97,7 @@ func (r *Raft) replicate() {
 func (r *Raft) broadcast() {
 	r.elapsed = 0
 	for _, id := range r.others() {
-		r.progress[id].transfer.waiting = false
+		r.progress[id].delivery.waiting = false
 		r.sendAppendEntries(id)
 	}
 }
@@ -105,7 +105,7 @@ func (r *Raft) broadcast() {
 func (r *Raft) sendAppendEntries(to ID) {
 	p := r.progress[to]
 	p.sentRound = r.reads.round
-	if r.needsSnapshot(p) && p.transfer.sent < patience {
+	if r.needsSnapshot(p) && p.delivery.sent < patience {
 		r.sendSnapshot(to)
 		return
 	}
@@ -205,8 +205,8 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 		return
 	}
 	p.round = max(p.round, m.Round)
-	if p.transfer.sent >= patience {
-		p.transfer.sent = 0
+	if p.delivery.sent >= patience {
+		p.delivery.sent = 0
 	}
 	r.confirmReads()
 	if m.Success {

@@ -41,13 +41,13 @@ type InstallSnapshotReply struct {
 func (m InstallSnapshot) step(r *Raft, from ID)      { r.handleInstallSnapshot(from, m) }
 func (m InstallSnapshotReply) step(r *Raft, from ID) { r.handleInstallSnapshotReply(from, m) }
 
-// transfer is a snapshot on its way from a leader to a follower.
-type transfer struct {
+// delivery is a snapshot on its way from a leader to a follower.
+type delivery struct {
 	// snapshot is which one.
 	snapshot Position
 
 	// leader and term are whose it is: two servers need not write the same
-	// bytes, so the chunks of one transfer come from one leader's reign.
+	// bytes, so the chunks of one delivery come from one leader's reign.
 	leader ID
 	term   Term
 
@@ -68,14 +68,14 @@ const patience = 10
 // heartbeat.
 func (r *Raft) sendSnapshot(to ID) {
 	p := r.progress[to]
-	if p.transfer.snapshot != r.snapshot {
-		p.transfer = transfer{snapshot: r.snapshot, sent: p.transfer.sent}
+	if p.delivery.snapshot != r.snapshot {
+		p.delivery = delivery{snapshot: r.snapshot, sent: p.delivery.sent}
 		r.explain(Reason{Rule: SentSnapshot, Peer: to, Index: p.nextIndex, Mine: r.snapshot})
 	}
 	p.probing, p.probed = true, true
-	if !p.transfer.waiting {
-		p.transfer.waiting, p.transfer.sent = true, p.transfer.sent+1
-		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, MatchIndex: p.matchIndex, Offset: p.transfer.offset})
+	if !p.delivery.waiting {
+		p.delivery.waiting, p.delivery.sent = true, p.delivery.sent+1
+		r.sendEarly(to, InstallSnapshot{LastIncluded: r.snapshot, MatchIndex: p.matchIndex, Offset: p.delivery.offset})
 	}
 }
 
@@ -89,7 +89,7 @@ func (r *Raft) needsSnapshot(p *progress) bool { return p.nextIndex <= r.log.bas
 func (r *Raft) Sending() bool {
 	return slices.ContainsFunc(r.others(), func(id ID) bool {
 		p := r.progress[id]
-		return p != nil && r.needsSnapshot(p) && p.transfer.sent > 0 && p.transfer.sent < patience
+		return p != nil && r.needsSnapshot(p) && p.delivery.sent > 0 && p.delivery.sent < patience
 	})
 }
 
@@ -111,7 +111,7 @@ func (r *Raft) handleInstallSnapshot(from ID, m InstallSnapshot) {
 		return
 	}
 	if in := r.incoming; in.snapshot != m.LastIncluded || in.leader != from || in.term != r.currentTerm {
-		r.incoming = transfer{snapshot: m.LastIncluded, leader: from, term: r.currentTerm}
+		r.incoming = delivery{snapshot: m.LastIncluded, leader: from, term: r.currentTerm}
 	}
 	if m.Offset == r.incoming.offset {
 		r.incoming.offset += uint64(len(m.Data))
@@ -128,8 +128,8 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 	if r.role != Leader || p == nil || m.LastIncluded != r.snapshot || !r.needsSnapshot(p) {
 		return
 	}
-	if at := p.transfer.offset; m.Offset > at || m.Offset < at && (m.Offset == 0 || p.transfer.sent > 1) {
-		p.transfer = transfer{snapshot: m.LastIncluded, offset: m.Offset}
+	if at := p.delivery.offset; m.Offset > at || m.Offset < at && (m.Offset == 0 || p.delivery.sent > 1) {
+		p.delivery = delivery{snapshot: m.LastIncluded, offset: m.Offset}
 		r.sendSnapshot(from)
 	}
 }
@@ -165,4 +165,4 @@ func (r *Raft) Restore(snapshot Position) {
 }
 
 // Discard forgets what came of a snapshot, be it used or of no use.
-func (r *Raft) Discard() { r.incoming = transfer{} }
+func (r *Raft) Discard() { r.incoming = delivery{} }

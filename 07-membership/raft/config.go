@@ -48,7 +48,7 @@ func (c Config) Members() []ID {
 	return slices.Compact(all)
 }
 
-// votes reports whether a server's voice counts.
-func (c Config) votes(id ID) bool {
+// isVoter reports whether a server's voice counts.
+func (c Config) isVoter(id ID) bool {
 	return slices.Contains(c.Voters, id) || c.Joint && slices.Contains(c.Next, id)
 }

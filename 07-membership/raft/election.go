@@ -92,7 +92,7 @@ func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {
 // countVotes makes the candidate leader if a majority voted for it, and a
 // candidate of the follower if a majority would.
 func (r *Raft) countVotes() {
-	won := r.mayStand() && r.config().Majority(func(id ID) bool { return slices.Contains(r.votes, id) })
+	won := r.mayCampaign() && r.config().Majority(func(id ID) bool { return slices.Contains(r.votes, id) })
 	switch {
 	case !won:
 	case r.role == Follower:

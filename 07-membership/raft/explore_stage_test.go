@@ -186,7 +186,7 @@ const (
 
 func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past], id int) []explore.Input {
 	r := w.Servers[id-1].raft
-	if r.role != Leader && r.currentTerm < p.terms && (p.stage.asks || r.mayStand()) {
+	if r.role != Leader && r.currentTerm < p.terms && (p.stage.asks || r.mayCampaign()) {
 		in = append(in, explore.Input{Kind: inputTimeout})
 	}
 	if p.Reads > 0 {
@@ -344,7 +344,7 @@ func (do *doing) install(file []byte, at Position) {
 // on, but for when the next snapshot is taken.
 func (do *doing) forgetPatience() {
 	for _, p := range do.now.raft.progress {
-		p.transfer.sent, p.silent = min(p.transfer.sent, 2), 0
+		p.delivery.sent, p.silent = min(p.delivery.sent, 2), 0
 	}
 }
 

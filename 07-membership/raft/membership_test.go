@@ -708,9 +708,9 @@ func TestAServerThatIsToGoMayBeNeeded(t *testing.T) {
 
 	known := bootOf(3, three, 2, conf(1, 2, final))
 	hears(known, 1, AppendEntries{PrevLogIndex: 1, PrevLogTerm: 2, LeaderCommit: 1})
-	require.False(t, known.mayStand())
+	require.False(t, known.mayCampaign())
 	going := bootOf(3, three, 2, conf(1, 2, jointly))
-	require.True(t, going.mayStand(), "a joint configuration has it still")
+	require.True(t, going.mayCampaign(), "a joint configuration has it still")
 }
 
 // Servers that were removed "will not receive heartbeats, so they will time out"
@@ -1076,10 +1076,10 @@ func TestMembers(t *testing.T) {
 	require.Equal(t, []ID{1, 2, 4}, final.Members())
 	require.Empty(t, Config{}.Members())
 	require.False(t, Config{}.Majority(func(ID) bool { return true }), "nobody decides for all")
-	require.False(t, learning.votes(4))
-	require.True(t, jointly.votes(4))
-	require.True(t, jointly.votes(3))
-	require.False(t, final.votes(3))
+	require.False(t, learning.isVoter(4))
+	require.True(t, jointly.isVoter(4))
+	require.True(t, jointly.isVoter(3))
+	require.False(t, final.isVoter(3))
 }
 
 // A leader answers the reads of a server that was a member when it asked, or does

@@ -71,8 +71,8 @@ type progress struct {
 	// has answered.
 	sentRound, round uint64
 
-	// transfer is the snapshot that it is being sent, if it needs one.
-	transfer transfer
+	// delivery is the snapshot that it is being sent, if it needs one.
+	delivery delivery
 
 	// silent counts the heartbeats since it was last heard from.
 	silent int
@@ -100,7 +100,7 @@ func (r *Raft) replicate() {
 func (r *Raft) broadcast() {
 	r.elapsed = 0
 	for _, id := range r.others() {
-		r.progress[id].transfer.waiting = false
+		r.progress[id].delivery.waiting = false
 		r.progress[id].silent++
 		r.sendAppendEntries(id)
 	}
@@ -109,7 +109,7 @@ func (r *Raft) broadcast() {
 func (r *Raft) sendAppendEntries(to ID) {
 	p := r.progress[to]
 	p.sentRound = r.reads.round
-	if r.needsSnapshot(p) && p.transfer.sent < patience {
+	if r.needsSnapshot(p) && p.delivery.sent < patience {
 		r.sendSnapshot(to)
 		return
 	}
@@ -209,8 +209,8 @@ func (r *Raft) handleAppendEntriesReply(from ID, m AppendEntriesReply) {
 		return
 	}
 	p.round, p.silent = max(p.round, m.Round), 0
-	if p.transfer.sent >= patience {
-		p.transfer.sent = 0
+	if p.delivery.sent >= patience {
+		p.delivery.sent = 0
 	}
 	r.confirmReads()
 	if m.Success {

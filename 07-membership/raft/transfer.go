@@ -18,7 +18,7 @@ func (r *Raft) Transfer(to ID) error {
 	switch {
 	case r.role != Leader:
 		return ErrNotLeader
-	case !r.config().votes(to):
+	case !r.config().isVoter(to):
 		return ErrNotVoter
 	case to != r.options.ID:
 		r.successor, r.timeout = to, r.options.ElectionTicks[1]
@@ -29,7 +29,7 @@ func (r *Raft) Transfer(to ID) error {
 // step stands for election without asking first whether that may succeed: the
 // leader wants it.
 func (m TimeoutNow) step(r *Raft, from ID) {
-	if r.role == Follower && r.mayStand() {
+	if r.role == Follower && r.mayCampaign() {
 		r.startElection(true)
 	}
 }

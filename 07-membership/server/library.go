@@ -84,7 +84,7 @@ var LibraryOps = func() api.Ops {
 // before the request came.
 func With(newMachine func() Machine) node.Factory {
 	return func(w node.World) (node.Server, error) {
-		return open(w, func() service { return plain{newMachine()} })
+		return open(w, func() service { return libraryMachine{newMachine()} })
 	}
 }
 
@@ -92,7 +92,7 @@ func With(newMachine func() Machine) node.Factory {
 // server has taken a leader's snapshot. Only the goroutine that calls the other
 // methods may look at it.
 func (s *Server) Machine() Machine {
-	if p, ok := s.machine.(plain); ok {
+	if p, ok := s.machine.(libraryMachine); ok {
 		return p.Machine
 	}
 	return s.machine
@@ -133,15 +133,15 @@ type service interface {
 	hash() uint64
 }
 
-// foreign is the result of a command that is none of this machine's. Another
+// unknownCommand is the result of a command that is none of this machine's. Another
 // program than this one has written it, and what it does nobody here knows:
 // the server stops before its state can differ from that of others.
-type foreign struct{ error }
+type unknownCommand struct{ error }
 
-// plain is the service of a Machine that knows nothing of clients.
-type plain struct{ Machine }
+// libraryMachine is the service of a Machine that knows nothing of clients.
+type libraryMachine struct{ Machine }
 
-func (p plain) command(r api.Request) ([]byte, *api.Error) {
+func (p libraryMachine) command(r api.Request) ([]byte, *api.Error) {
 	if len(r.Value) > maxText {
 		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), maxText)}
 	}
@@ -154,7 +154,7 @@ func (p plain) command(r api.Request) ([]byte, *api.Error) {
 
 // check accepts any JSON value that a client could have proposed: what it means,
 // only the machine knows, and its Apply cannot fail.
-func (p plain) check(command []byte) error {
+func (p libraryMachine) check(command []byte) error {
 	if len(command) > maxText {
 		return fmt.Errorf("a command of %d bytes; at most %d are allowed", len(command), maxText)
 	}
@@ -175,7 +175,7 @@ func checkLine(text []byte) error {
 	return nil
 }
 
-func (p plain) response(r api.Request, index uint64, result any) api.Response {
+func (p libraryMachine) response(r api.Request, index uint64, result any) api.Response {
 	data, err := json.Marshal(result)
 	if err != nil {
 		return api.Failed(r.ID, &api.Error{Code: api.Unknown, Message: fmt.Sprintf("the result of entry %d cannot be written: %v", index, err)})
@@ -183,26 +183,26 @@ func (p plain) response(r api.Request, index uint64, result any) api.Response {
 	return api.Response{ID: r.ID, Index: index, Data: data}
 }
 
-func (p plain) read(r api.Request) api.Response { return api.Response{ID: r.ID} }
+func (p libraryMachine) read(r api.Request) api.Response { return api.Response{ID: r.ID} }
 
-func (p plain) held() *kv.Store { return nil }
+func (p libraryMachine) held() *kv.Store { return nil }
 
-func (p plain) addStatus(*api.ServerStatus) {}
+func (p libraryMachine) addStatus(*api.ServerStatus) {}
 
-func (p plain) hash() uint64 { return 0 }
+func (p libraryMachine) hash() uint64 { return 0 }
 
 // lineName is what stands before a machine's line in a snapshot, so that none
 // can be taken for one of the file's own.
 const lineName = `{"line":`
 
 // Snapshot returns a view that writes the machine's lines.
-func (p plain) Snapshot() View { return plainView{p.Machine.Snapshot()} }
+func (p libraryMachine) Snapshot() View { return libraryView{p.Machine.Snapshot()} }
 
-type plainView struct{ View }
+type libraryView struct{ View }
 
 // Save writes the lines of the machine, and makes sure that they can be sent
 // and read again.
-func (v plainView) Save(line func(add func(b []byte) []byte)) error {
+func (v libraryView) Save(line func(add func(b []byte) []byte)) error {
 	var bad error
 	err := v.View.Save(func(add func(b []byte) []byte) {
 		line(func(b []byte) []byte {
@@ -232,7 +232,7 @@ func checkSaved(text []byte) error {
 }
 
 // Restore gives the machine a line that it has written.
-func (p plain) Restore(text []byte) error {
+func (p libraryMachine) Restore(text []byte) error {
 	line, found := bytes.CutPrefix(text, []byte(lineName))
 	if !found || !bytes.HasSuffix(line, []byte("}")) {
 		return errors.New("it is not a line of a state machine that was given to this server")
@@ -247,7 +247,7 @@ func (p plain) Restore(text []byte) error {
 func (m *machine) Apply(index uint64, text []byte) any {
 	c, err := decodeCommand(text)
 	if err != nil {
-		return foreign{err}
+		return unknownCommand{err}
 	}
 	return m.apply(index, c)
 }

@@ -127,8 +127,8 @@ func refused(format string, args ...any) *api.Error {
 // transferPatience is how long a client waits for the lead to go over.
 const transferPatience = 2 * time.Second
 
-// transfer is a client that waits for another server to lead.
-type transfer struct {
+// pendingTransfer is a client that waits for another server to lead.
+type pendingTransfer struct {
 	request api.Request
 	reply   func(api.Response)
 
@@ -141,7 +141,7 @@ type transfer struct {
 func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 	switch err := s.rules.Transfer(raft.ID(r.To)); err {
 	case nil:
-		s.transfers = append(s.transfers, transfer{request: r, reply: reply, since: s.ticks, term: s.rules.Status().CurrentTerm})
+		s.pendingTransfers = append(s.pendingTransfers, pendingTransfer{request: r, reply: reply, since: s.ticks, term: s.rules.Status().CurrentTerm})
 	case raft.ErrNotLeader:
 		reply(api.Failed(r.ID, s.notLeader()))
 	default:
@@ -152,7 +152,7 @@ func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 
 // serveTransfers answers those whose server leads now.
 func (s *Server) serveTransfers() {
-	s.transfers = slices.DeleteFunc(s.transfers, func(t transfer) bool {
+	s.pendingTransfers = slices.DeleteFunc(s.pendingTransfers, func(t pendingTransfer) bool {
 		if s.rules.Status().Leader != raft.ID(t.request.To) {
 			return false
 		}
@@ -164,7 +164,7 @@ func (s *Server) serveTransfers() {
 // expireTransfers gives up the transfers of which nothing came. A server that
 // leads in the same term still has never told the other to stand.
 func (s *Server) expireTransfers() {
-	s.transfers = slices.DeleteFunc(s.transfers, func(t transfer) bool {
+	s.pendingTransfers = slices.DeleteFunc(s.pendingTransfers, func(t pendingTransfer) bool {
 		if s.ticks-t.since < uint64(node.Ticks(transferPatience)) {
 			return false
 		}

@@ -56,23 +56,23 @@ type Server struct {
 	journal *journal.Journal
 	machine service
 
-	// fresh returns a machine that has applied nothing.
-	fresh func() service
+	// empty returns a machine that has applied nothing.
+	empty func() service
 
 	snapshots snapshots
 
 	// connected are the servers that the world knows.
 	connected map[raft.ID]string
 
-	// transfers are the clients that wait for another leader.
-	transfers []transfer
+	// pendingTransfers are the clients that wait for another leader.
+	pendingTransfers []pendingTransfer
 
 	// broken is a contradiction that the rules have found; then nothing may be
 	// done any more.
 	broken error
 
-	// told is what was last said of role and leader.
-	told standing
+	// announced is what was last said of role and leader.
+	announced announcement
 
 	// heard is what is known of the leader's log.
 	heard heard
@@ -108,7 +108,7 @@ func New(w node.World) (node.Server, error) {
 }
 
 // open starts a server with what its disk holds.
-func open(w node.World, fresh func() service) (node.Server, error) {
+func open(w node.World, empty func() service) (node.Server, error) {
 	if err := checkFolder(w.Disk); err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func open(w node.World, fresh func() service) (node.Server, error) {
 	s := &Server{
 		world:   w,
 		journal: j,
-		fresh:   fresh,
+		empty:   empty,
 		waiting: make(map[raft.Index]waiter),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
@@ -130,7 +130,7 @@ func open(w node.World, fresh func() service) (node.Server, error) {
 	}
 	s.rules, s.firstTerm = raft.New(o), o.State.CurrentTerm
 	s.connect()
-	s.told = standing{role: raft.Follower, term: s.rules.Status().CurrentTerm}
+	s.announced = announcement{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved) + s.moved()})
 	return s, nil
 }
@@ -395,7 +395,7 @@ func (s *Server) apply(e raft.Entry) error {
 		return nil
 	}
 	result := s.machine.Apply(uint64(e.Index), e.Command)
-	if f, ok := result.(foreign); ok {
+	if f, ok := result.(unknownCommand); ok {
 		return s.cannotApply(e, f.error)
 	}
 	if s.world.Trace != nil {
@@ -447,8 +447,8 @@ func (s *Server) explain(reasons []raft.Reason) {
 	}
 }
 
-// standing is what the other servers and the operator care about.
-type standing struct {
+// announcement is what the other servers and the operator care about.
+type announcement struct {
 	role    raft.Role
 	term    raft.Term
 	leader  raft.ID
@@ -458,12 +458,12 @@ type standing struct {
 // announce says so when this server's standing has changed.
 func (s *Server) announce() {
 	status := s.rules.Status()
-	now := standing{status.Role, status.CurrentTerm, status.Leader, status.Removed}
-	if now == s.told {
+	now := announcement{status.Role, status.CurrentTerm, status.Leader, status.Removed}
+	if now == s.announced {
 		return
 	}
-	quiet := now.leader == 0 && now.role == raft.Follower && s.told.role == raft.Follower && now.removed == s.told.removed
-	s.told = now
+	quiet := now.leader == 0 && now.role == raft.Follower && s.announced.role == raft.Follower && now.removed == s.announced.removed
+	s.announced = now
 	if quiet {
 		return // a newer term, and nobody leads it yet
 	}

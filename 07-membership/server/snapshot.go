@@ -105,7 +105,7 @@ func checkFolder(d disk.Disk) error {
 // removes what a crash has left of snapshots that were not finished,
 // and returns its header.
 func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) {
-	m := s.fresh()
+	m := s.empty()
 	h, err := snapshot.Read(s.world.Disk, newestName, m.Restore)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -469,7 +469,7 @@ func (s *Server) install(at raft.Position) error {
 		s.rules.Discard() // entries were faster, or its own one needs the name
 		return nil
 	}
-	m := s.fresh()
+	m := s.empty()
 	h, err := snapshot.Read(s.world.Disk, incomingName, m.Restore)
 	if err == nil {
 		err = s.checkHeader(h)

@@ -285,7 +285,11 @@ func (f *forger) restart(ids []uint64) {
 // committed, and where they are of the same term. If not, an entry was forged that
 // no rule can tell from a leader's own.
 func (f *forger) agree(leader, s *Server) bool {
-	for at := max(base(leader), base(s)) + 1; at <= min(leader.rules.Status().Last, s.rules.Status().Last); at++ {
+	first := max(base(leader), base(s))
+	if first <= s.rules.Status().Commit && leader.rules.Position(first) != s.rules.Position(first) {
+		return false
+	}
+	for at := first + 1; at <= min(leader.rules.Status().Last, s.rules.Status().Last); at++ {
 		x, y := leader.rules.Entry(at), s.rules.Entry(at)
 		if x.Term != y.Term && at <= s.rules.Status().Commit || x.Term == y.Term && string(x.Command) != string(y.Command) {
 			return false

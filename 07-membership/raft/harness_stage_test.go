@@ -13,7 +13,7 @@ import (
 )
 
 // What only this stage has: votes, reads and snapshots. What it has of changes of the
-// members stands in changes_test.go.
+// members stands in harness_changes_test.go.
 
 // stage is what the tests remember of a server for this stage.
 type stage struct {

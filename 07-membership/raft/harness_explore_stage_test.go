@@ -10,7 +10,7 @@ import (
 )
 
 // What only this stage has to explore: elections, reads and snapshots. Changes of
-// the members stand in explore_changes_test.go.
+// the members stand in harness_explore_changes_test.go.
 
 // ladder are the searches of every test run. What the rules had before changes of
 // the members is searched further in the stages before this one.

@@ -286,7 +286,7 @@ func (f *forger) restart(ids []uint64) {
 // no rule can tell from a leader's own.
 func (f *forger) agree(leader, s *Server) bool {
 	first := max(base(leader), base(s))
-	if first <= s.rules.Status().Commit && leader.rules.Position(first) != s.rules.Position(first) {
+	if first <= min(s.rules.Status().Commit, leader.rules.Status().Last) && leader.rules.Position(first) != s.rules.Position(first) {
 		return false
 	}
 	for at := first + 1; at <= min(leader.rules.Status().Last, s.rules.Status().Last); at++ {

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -23,7 +22,7 @@ import (
 // least: two leaders in a term show with two terms, Figure 8 needs four, a vote
 // that is counted twice needs five servers.
 //
-//	go test ./raft -run Explore -v                      the ladder of bounds below
+//	go test ./raft -run Explore -v -explore.long        the ladder of bounds below, with its long rungs
 //	go test ./raft -run Explore -v -explore.terms=4 …   one search at bounds of your own
 
 // bounds are those of one search.
@@ -85,7 +84,7 @@ type rung struct {
 	// must are the counters that must have moved.
 	must []string
 
-	// long keeps the search out of a -short run.
+	// long keeps the search out of a run without -explore.long.
 	long bool
 }
 
@@ -93,14 +92,8 @@ type rung struct {
 var chosen = rung{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 3, log: 2}}
 
 func init() {
-	f := func(name, what string, p *int) { flag.IntVar(p, "explore."+name, *p, "explore: "+what) }
-	f("servers", "the number of servers", &chosen.Servers)
-	f("flight", "how many messages may be in flight at once", &chosen.InFlight)
-	f("restarts", "how many restarts", &chosen.Restarts)
-	f("duplicates", "how many messages may arrive twice", &chosen.Duplicates)
-	f("reads", "how many reads", &chosen.Reads)
-	f("grouped", "how many inputs may gather before one save; 0 saves after each", &chosen.grouped)
-	f("states", "end the search at that many states; 0 is no limit", &chosen.States)
+	explore.Flags(&chosen.Bounds)
+	flag.IntVar(&chosen.grouped, "explore.grouped", 0, "explore: how many inputs may gather before one save; 0 saves after each")
 	flag.Uint64Var((*uint64)(&chosen.terms), "explore.terms", 3, "explore: the highest term")
 	flag.Uint64Var((*uint64)(&chosen.log), "explore.log", 2, "explore: the greatest length of a log")
 	flag.BoolVar(&chosen.single, "explore.single", false, "explore: one entry in a message at most")
@@ -112,27 +105,17 @@ func init() {
 	})
 }
 
-// exploreFlags reports whether bounds were given by flags.
-func exploreFlags() (given bool) {
-	flag.Visit(func(f *flag.Flag) { given = given || strings.HasPrefix(f.Name, "explore.") })
-	return given
-}
-
 func TestExplore(t *testing.T) {
 	rungs := ladder
-	if exploreFlags() {
-		chosen.Progress = func(depth, states, frontier int) {
-			if depth%5 == 0 {
-				fmt.Fprintf(os.Stderr, "depth %d: %d states, %d of them new\n", depth, states, frontier)
-			}
-		}
+	if explore.Given() {
+		chosen.Progress = explore.Progress
 		rungs = []rung{chosen}
 	}
 	for _, r := range rungs {
 		t.Run(r.String(), func(t *testing.T) {
 			r.Named = r.Named || r.stage.pieces > 0 && r.stage.voters > 0
-			if r.long && (testing.Short() || explore.Race) {
-				t.Skip("left out of short runs and of runs with the race detector")
+			if why := explore.Skip(r.long); why != "" {
+				t.Skip(why)
 			}
 			result, err := explore.Search(newModel(t, r.bounds), r.Bounds)
 			require.NoError(t, err)

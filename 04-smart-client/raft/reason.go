@@ -17,16 +17,16 @@ type Rule struct {
 }
 
 // The rules.
-var NewerTerm = &Rule{"newer-term", "§5.1", "%[1]s moves to term %[3]d: %[2]s is there already"}
-var OlderTerm = &Rule{"older-term", "§5.1", "%[1]s sets no store by a message of %[2]s from term %[3]d, which is over"}
+var NewerTerm = &Rule{"newer-term", "§5.1", "%[1]s moves to term %[3]d: %[2]s is already in it"}
+var OlderTerm = &Rule{"older-term", "§5.1", "%[1]s ignores a message from %[2]s: term %[3]d is over"}
 var SteppedDown = &Rule{"stepped-down", "§5.1", "%[1]s becomes a follower in term %[3]d"}
-var Appointed = &Rule{"appointed", "§5.1", "%[1]s leads term %[3]d on the operator's word; its log ends in %[4]v"}
-var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s drops entries of %[2]s: both were appointed to lead term %[3]d"}
-var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: it has %[5]v where %[4]v is committed, so appoint another server"}
-var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which it lacks; its log ends in %[4]v"}
+var Appointed = &Rule{"appointed", "§5.1", "%[1]s becomes the leader of term %[3]d, as the operator asked; %[1]s's log ends at %[4]v"}
+var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s drops entries of %[2]s: %[1]s and %[2]s were both appointed to lead term %[3]d"}
+var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: %[2]s has %[5]v where %[4]v is committed, so appoint another server"}
+var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which %[1]s lacks; %[1]s's log ends at %[4]v"}
 var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}
-var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: the logs part at %[5]v"}
-var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits up to %[6]d: a majority has it on disk, and it is of the current term"}
+var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: their logs differ at %[5]v"}
+var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits entries up to %[6]d: a majority has them on disk, and entry %[6]d is of the current term"}
 var LearnedCommit = &Rule{"learned-commit", "§5.3", "%[1]s learns that entries up to %[6]d are committed"}
 
 // Position is an entry's term and index, written term@index.

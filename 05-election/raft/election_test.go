@@ -313,8 +313,8 @@ func TestReasonsOfAnElection(t *testing.T) {
 		told = append(told, fmt.Sprintf("%v (%s)", why, why.Rule.Section))
 	}
 	require.Equal(t, []string{
-		"n1 leads term 4: it has the votes of [n1 n2] (§5.2)",
-		"n1 refuses its vote to n3: in term 4 it has gone to n1 (§5.2)",
+		"n1 becomes the leader of term 4 with the votes of [n1 n2] (§5.2)",
+		"n1 refuses its vote to n3: n1 has voted for n1 in term 4 (§5.2)",
 	}, told)
 }
 

@@ -17,25 +17,25 @@ type Rule struct {
 }
 
 // The rules.
-var NewerTerm = &Rule{"newer-term", "§5.1", "%[1]s moves to term %[3]d: %[2]s is there already"}
-var OlderTerm = &Rule{"older-term", "§5.1", "%[1]s sets no store by a message of %[2]s from term %[3]d, which is over"}
+var NewerTerm = &Rule{"newer-term", "§5.1", "%[1]s moves to term %[3]d: %[2]s is already in it"}
+var OlderTerm = &Rule{"older-term", "§5.1", "%[1]s ignores a message from %[2]s: term %[3]d is over"}
 var SteppedDown = &Rule{"stepped-down", "§5.1", "%[1]s becomes a follower in term %[3]d"}
-var TimedOut = &Rule{"timed-out", "§5.2", "%[1]s has heard of no leader for too long: it stands for election in term %[3]d with a log that ends in %[4]v"}
-var Voted = &Rule{"voted", "§5.4.1", "%[1]s votes for %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
-var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: in term %[3]d it has gone to %[7]s"}
-var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: its log ends in %[5]v, mine in %[4]v"}
-var Elected = &Rule{"elected", "§5.2", "%[1]s leads term %[3]d: it has the votes of %[8]v"}
+var TimedOut = &Rule{"timed-out", "§5.2", "%[1]s starts an election in term %[3]d: %[1]s has heard from no leader for an election timeout, and its log ends at %[4]v"}
+var Voted = &Rule{"voted", "§5.4.1", "%[1]s votes for %[2]s in term %[3]d: %[2]s's log ends at %[5]v, %[1]s's at %[4]v"}
+var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: %[1]s has voted for %[7]s in term %[3]d"}
+var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: %[2]s's log ends at %[5]v, %[1]s's at %[4]v"}
+var Elected = &Rule{"elected", "§5.2", "%[1]s becomes the leader of term %[3]d with the votes of %[8]v"}
 var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s refuses what %[2]s sends as the leader of term %[3]d: %[7]s leads that term, so a voter has forgotten its vote"}
-var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: it has %[5]v where %[4]v is committed, so its voters have lost entries"}
-var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which it lacks; its log ends in %[4]v"}
+var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: %[2]s has %[5]v where %[4]v is committed, so its voters have lost entries"}
+var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which %[1]s lacks; %[1]s's log ends at %[4]v"}
 var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}
-var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: the logs part at %[5]v"}
-var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits up to %[6]d: a majority has it on disk, and it is of the current term"}
+var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: their logs differ at %[5]v"}
+var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits entries up to %[6]d: a majority has them on disk, and entry %[6]d is of the current term"}
 var LearnedCommit = &Rule{"learned-commit", "§5.3", "%[1]s learns that entries up to %[6]d are committed"}
-var ReadConfirmed = &Rule{"read-confirmed", "§8", "%[1]s answers reads of %[2]s at index %[6]d: a majority confirmed that it leads term %[3]d"}
-var Compacted = &Rule{"compacted", "§7", "%[1]s has a snapshot that ends in %[4]v, and forgets the entries up to %[6]d"}
-var SentSnapshot = &Rule{"sent-snapshot", "§7", "%[1]s sends %[2]s its snapshot that ends in %[4]v: entry %[6]d, which it needs, is forgotten"}
-var Restored = &Rule{"restored", "§7", "%[1]s takes over the leader's snapshot, which ends in %[4]v"}
+var ReadConfirmed = &Rule{"read-confirmed", "§8", "%[1]s answers reads of %[2]s at index %[6]d: a majority confirmed that %[1]s leads term %[3]d"}
+var Compacted = &Rule{"compacted", "§7", "%[1]s has a snapshot that ends at %[4]v, and discards the entries up to %[6]d"}
+var SentSnapshot = &Rule{"sent-snapshot", "§7", "%[1]s sends %[2]s its snapshot, which ends at %[4]v: %[1]s has discarded entry %[6]d, which %[2]s needs"}
+var Restored = &Rule{"restored", "§7", "%[1]s installs the leader's snapshot, which ends at %[4]v"}
 
 // Position is an entry's term and index, written term@index.
 type Position struct {

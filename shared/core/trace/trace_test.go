@@ -40,9 +40,9 @@ func story() []Event {
 		{At: 9 * time.Millisecond, Node: 2, Kind: Deliver, From: 1, To: 2, Message: put, Text: "a duplicate"},
 		{At: 10 * time.Millisecond, Node: 2, Kind: Save},
 		{At: time.Second, Node: 3, Kind: Decide, Role: "follower", Term: 3, Reason: &Reason{
-			Code: "log-behind", Section: "§5.4.1", Text: "n3 refuses its vote to n1: its log ends in 2@5, mine in 3@7"}},
+			Code: "log-behind", Section: "§5.4.1", Text: "n3 refuses its vote to n1: n1's log ends at 2@5, n3's at 3@7"}},
 		{At: time.Second, Node: 3, Kind: Decide, Role: "follower", Term: 3, Reason: &Reason{
-			Code: "log-behind", Section: "§5.4.1", Text: "n3 refuses its vote to n1: its log ends in 2@5, mine in 3@7"}},
+			Code: "log-behind", Section: "§5.4.1", Text: "n3 refuses its vote to n1: n1's log ends at 2@5, n3's at 3@7"}},
 		{At: 1100 * time.Millisecond, Node: 2, Kind: Role, Role: "leader", Term: 4, Reason: &Reason{Code: "elected", Section: "§5.2", Text: "n2 has 3 of 5 votes"}},
 		{At: 2 * time.Second, Node: 2, Kind: Pause},
 		{At: 3 * time.Second, Node: 2, Kind: Resume},

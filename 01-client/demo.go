@@ -18,7 +18,7 @@ func demo(d *cli.Demo) error {
 	d.Say("6 means unknown: it may have happened, or not, or may yet happen. Here it happens after the client gave up:")
 	d.Resume(1)
 	d.Until("3\n", "get", "x")
-	d.Say("So whoever asks again after a 6 may do it twice.")
+	d.Say("So a client that asks again after a 6 may do it twice.")
 	d.Pause(1)
 	d.Fails(6, "append", "x", "4", "--timeout", "300ms")
 	d.Resume(1)

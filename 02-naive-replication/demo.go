@@ -24,7 +24,7 @@ func demo(d *cli.Demo) error {
 	d.Shows("1\n")
 	d.Run("get", "x", "--endpoints", "n2")
 	d.Shows("3\n")
-	d.Say("n1 says 1 and n2 says 3, for ever. The simulator tells how a single lost message is enough:")
+	d.Say("n1 says 1 and n2 says 3, forever. The simulator tells how a single lost message is enough:")
 	d.Scenario("missed-message", 1)
 	d.Say("What is missing is a log: the next stage.")
 	return d.Err()

@@ -21,7 +21,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// patient is a time that no test needs: whoever waits for it has failed.
+// patient is a time that no test needs: anyone who waits for it has failed.
 const patient = time.Minute
 
 // processes are five servers, each a process of its own.

@@ -4,7 +4,7 @@ import "example.com/raftsteps/shared/run/cli"
 
 // demo tells the story of this stage.
 func demo(d *cli.Demo) error {
-	d.Say("Five servers, and nobody says who leads: one of them stands for election, and a majority votes for it.")
+	d.Say("Five servers, and nobody says who leads: one of them starts an election, and a majority votes for it.")
 	d.Start(5)
 	d.Run("put", "x", "1")
 	d.Run("status")
@@ -27,6 +27,6 @@ func demo(d *cli.Demo) error {
 	d.Say("What it cannot survive is its own success. Ten keys are overwritten for a second:")
 	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")
 	d.Run("status")
-	d.Say("The log keeps every write for ever, and a server that starts replays them all. It must learn to forget: the next stage.")
+	d.Say("The log keeps every write forever, and a server that starts replays them all. It must learn to forget: the next stage.")
 	return d.Err()
 }

@@ -11,7 +11,7 @@ func demo(d *cli.Demo) error {
 	d.Say("Ten keys are overwritten for a second. LAST counts every write; SNAPSHOT is the last one that a server's snapshot covers.")
 	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")
 	d.Run("status")
-	d.Say("All lose their power. Each starts from its snapshot and the few entries behind it.")
+	d.Say("All lose their power. Each starts from its snapshot and the few entries after it.")
 	d.Kill(1, 2, 3, 4, 5)
 	d.Restart(1, 2, 3, 4, 5)
 	d.Run("get", "x")

@@ -26,7 +26,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// patient is a time that no test needs: whoever waits for it has failed.
+// patient is a time that no test needs: anyone who waits for it has failed.
 const patient = time.Minute
 
 // processes are five servers, each a process of its own.
@@ -233,7 +233,7 @@ func (l *load) judge() {
 
 // A follower that was killed, and is away for longer than any log remembers, comes
 // back by a snapshot while writes go on; so does one that stood still. All five
-// are then killed, and come back from their snapshots and the entries behind them.
+// are then killed, and come back from their snapshots and the entries after them.
 func TestAwayForLongerThanTheLogRemembers(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)

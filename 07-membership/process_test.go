@@ -29,7 +29,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// patient is a time that no test needs: whoever waits for it has failed.
+// patient is a time that no test needs: anyone who waits for it has failed.
 const patient = time.Minute
 
 // processes are servers, each a process of its own: three at first.
@@ -386,7 +386,7 @@ func TestHandOverReplaceAndPowerCut(t *testing.T) {
 	for range 3 {
 		next := p.leader()%3 + 1
 		p.until(func(m members) bool { return m.Leader == next }, "transfer", fmt.Sprint(next))
-		l.goesOn("the transfer of the lead")
+		l.goesOn("the transfer of leadership")
 	}
 	leaves := p.leader()
 	p.until(func(m members) bool { return m.Phase == "stable" && m.has(4) }, "change", "--add", p.start(4), "--remove", fmt.Sprint(leaves))

@@ -25,7 +25,7 @@
 //
 // The third line is the hard one. The request may have died on its way to the
 // server, or the answer on its way back, and both look the same from here. The
-// write may even happen later, when a server that stood still goes on. Whoever
+// write may even happen later, when a server that stood still goes on. Anyone who
 // then asks again may do it twice. So this package never does: a request is
 // sent once or not at all, and what to do about an unknown end is for the
 // caller, who knows what the write means.
@@ -33,7 +33,7 @@
 // # Time
 //
 // The context comes first and ends every wait. Without a deadline in it, a
-// request waits as long as its connection lives, which can be for ever.
+// request waits as long as its connection lives, which can be forever.
 package client
 
 import (

@@ -21,7 +21,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// patient is a time that no test needs: whoever waits for it has failed.
+// patient is a time that no test needs: anyone who waits for it has failed.
 const patient = 20 * time.Second
 
 func testContext(t *testing.T) context.Context {
@@ -233,11 +233,11 @@ func TestAServerThatStartsLaterIsFound(t *testing.T) {
 // The server takes the request and dies: it may have done it or not.
 func TestTheConnectionEndsAfterTheRequestWasSent(t *testing.T) {
 	for name, lastWords := range map[string]string{
-		"in silence":             "",
-		"in the midst of a line": `{"id":1,"ok":tr`,
-		"with garbage":           "220 smtp.example.org ESMTP\n",
-		"with a wrong answer":    `{"id":1,"ok":true,"error":{"code":"busy","message":"?"}}` + "\n",
-		"with invalid UTF-8":     `{"id":1,"ok":true,"value":"` + "\xff" + `"}` + "\n",
+		"in silence":              "",
+		"in the middle of a line": `{"id":1,"ok":tr`,
+		"with garbage":            "220 smtp.example.org ESMTP\n",
+		"with a wrong answer":     `{"id":1,"ok":true,"error":{"code":"busy","message":"?"}}` + "\n",
+		"with invalid UTF-8":      `{"id":1,"ok":true,"value":"` + "\xff" + `"}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := testContext(t)

@@ -44,7 +44,7 @@ func (c *connection) do(ctx context.Context, r api.Request) (api.Response, error
 
 // close ends the connection, once life has ended.
 func (c *connection) close() error {
-	c.dialing <- struct{}{} // whoever was connecting has given up or is done
+	c.dialing <- struct{}{} // anyone who was connecting has given up or is done
 	defer func() { <-c.dialing }()
 	if conn := c.conn.Load(); conn != nil {
 		return conn.Close()
@@ -54,7 +54,7 @@ func (c *connection) close() error {
 
 // connect returns the connection in use, after it has made a new one if there
 // is none or it broke. It is called before a request is sent, never in the
-// midst of one.
+// middle of one.
 func (c *connection) connect(ctx context.Context) (*wire.Conn, error) {
 	if conn := c.conn.Load(); usable(conn) {
 		return conn, nil
@@ -63,7 +63,7 @@ func (c *connection) connect(ctx context.Context) (*wire.Conn, error) {
 	case c.dialing <- struct{}{}:
 		defer func() { <-c.dialing }()
 	case <-ctx.Done():
-		return nil, notSent("its time was over before there was a connection (%v)", ctx.Err())
+		return nil, notSent("timed out before the connection was established (%v)", ctx.Err())
 	}
 	// Another goroutine may have connected while this one waited.
 	if conn := c.conn.Load(); usable(conn) {

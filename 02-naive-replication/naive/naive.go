@@ -9,7 +9,7 @@
 //
 // It looks right, and on a good day it is. But nobody remembers anything:
 //
-//   - A follower that misses a command misses it for ever. No message says
+//   - A follower that misses a command misses it forever. No message says
 //     what came before it, so nobody notices the gap.
 //   - Two commands that overtake each other on the way are applied in two
 //     orders. Nothing numbers them for the follower.

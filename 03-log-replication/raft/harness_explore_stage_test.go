@@ -54,7 +54,7 @@ type operator string
 
 // The operators.
 const (
-	// careful stops whoever leads, then appoints, in a new term, a server whose
+	// careful stops the server that leads, then appoints, in a new term, a server whose
 	// log is as up to date as those of a majority.
 	careful operator = ""
 

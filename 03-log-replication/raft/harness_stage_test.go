@@ -86,7 +86,7 @@ func (w *world) stageStep(*server) {
 }
 
 // appoint is what an operator does who does it right: of a majority, the server
-// whose log is the most up to date leads, in a term that is new, and whoever led
+// whose log is the most up to date leads, in a term that is new, and the server that led
 // before is stopped first and comes back as a follower.
 func (w *world) appoint() {
 	var best *server

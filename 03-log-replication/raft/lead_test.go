@@ -65,7 +65,7 @@ func TestTwoLeadersOfATermDropEachOther(t *testing.T) {
 	out := takeAll(r)
 	require.Empty(t, out.sent())
 	require.Len(t, out.Reasons, 1)
-	require.Equal(t, "n1 drops entries of n2: both were appointed to lead term 4", out.Reasons[0].String())
+	require.Equal(t, "n1 drops entries of n2: n1 and n2 were both appointed to lead term 4", out.Reasons[0].String())
 	require.Equal(t, before, r.Status())
 }
 

@@ -1,7 +1,7 @@
 // Package raft holds the rules of Raft, and nothing else: no disk, no network,
 // no clock, no goroutine, no randomness of its own. Read it with Figure 2 of
 // the paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus
-// Algorithm", extended version) beside it; names and sections are the paper's.
+// Algorithm", extended version) next to it; names and sections are the paper's.
 //
 // A Raft is a value that takes inputs: Step for a message, Tick for time,
 // Propose and Read for clients. Inputs change the value and collect what must
@@ -26,7 +26,7 @@ import (
 // ID names a server; the first is 1, and 0 is nobody.
 type ID uint64
 
-// Term numbers the reigns of leaders; 0 is before the first.
+// Term numbers the terms of leaders; 0 is before the first.
 type Term uint64
 
 // Index is a place in the log; the first is 1, and 0 is none.
@@ -59,7 +59,7 @@ type Message struct {
 // Body is a request or a reply of one of the RPCs. step gives it to its handler.
 type Body interface{ step(r *Raft, from ID) }
 
-// State is what a server must remember besides its log.
+// State is what a server must remember in addition to its log.
 type State struct {
 	// CurrentTerm is the latest term the server has seen.
 	CurrentTerm Term
@@ -71,7 +71,7 @@ type Output struct {
 	// its fsync and those of its followers run side by side (thesis §10.2.1).
 	Early []Message
 
-	// State is to be saved if it is not nil.
+	// State must be saved if it is not nil.
 	State *State
 
 	// Truncate, if not 0, is the first index of the saved log to remove.
@@ -143,7 +143,7 @@ type Raft struct {
 	// saved is the highest entry that is on this server's disk.
 	saved Index
 
-	// role and leader are what the server is, and whom it follows, in
+	// role and leader are what the server is, and which server it follows, in
 	// currentTerm; leader is 0 while unknown.
 	role   Role
 	leader ID
@@ -200,7 +200,7 @@ func (r *Raft) Step(m Message) {
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
-// the newer one. A stale reply says nothing any more and is dropped.
+// the newer one. A stale reply is dropped.
 func (r *Raft) answerStale(m Message) {
 	r.explain(Reason{Rule: OlderTerm, Peer: m.From, Term: m.Term})
 	switch m.Body.(type) {
@@ -240,7 +240,7 @@ func (r *Raft) Take() Output {
 	return out
 }
 
-// becomeFollower follows whoever leads term, which is not known yet.
+// becomeFollower follows the server that leads term, which is not known yet.
 func (r *Raft) becomeFollower(term Term) {
 	if r.role != Follower {
 		r.explain(Reason{Rule: SteppedDown, Term: term})
@@ -310,7 +310,7 @@ func (r *Raft) message(to ID, body Body) Message {
 type Status struct {
 	State
 
-	// Role and Leader are what it is in its term, and whom it follows.
+	// Role and Leader are what it is in its term, and which server it follows.
 	Role   Role
 	Leader ID
 

@@ -246,7 +246,7 @@ func TestCommittedEntriesStay(t *testing.T) {
 		require.Empty(t, out.sent(), what)
 		require.Len(t, out.Reasons, 1, what)
 		require.True(t, out.Reasons[0].Alarm, what)
-		require.Equal(t, "n1 refuses the leader n2 of term 2: it has 2@2 where 1@2 is committed, so appoint another server", out.Reasons[0].String())
+		require.Equal(t, "n1 refuses the leader n2 of term 2: n2 has 2@2 where 1@2 is committed, so appoint another server", out.Reasons[0].String())
 		require.Equal(t, ID(0), r.Status().Leader, what)
 		require.Equal(t, Index(2), r.Status().Last, what)
 		require.Panics(t, func() { r.truncate(2) }, "nor by a mistake of the rules")

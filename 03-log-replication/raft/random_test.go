@@ -154,7 +154,7 @@ func (w *world) restart(s *server) {
 	}
 }
 
-// partition cuts some directions between servers, or mends all.
+// partition cuts some directions between servers, or heals all.
 func (w *world) partition(*server) {
 	w.counts["partition"]++
 	cut := map[[2]ID]bool{}

@@ -44,7 +44,7 @@ type Server struct {
 	store   *kv.Store
 
 	// broken is a contradiction that the rules have found; then nothing may be
-	// done any more.
+	// done any longer.
 	broken error
 
 	// announced is what was last said of role and leader.
@@ -126,7 +126,7 @@ func describe(saved journal.Recovered) string {
 	return text
 }
 
-// Close gives the journal up, once the server is not used any more.
+// Close releases the journal, once the server is no longer used.
 func (s *Server) Close() error { return s.journal.Close() }
 
 // Incarnation returns the incarnation of the disk; see node.Keeper.
@@ -225,7 +225,7 @@ func (s *Server) lead(r api.Request) api.Response {
 		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("term %d is implausibly high: %s is in term %d", r.Term, node.Name(s.world.ID), term)})
 	}
-	s.abandon() // what waits since an earlier reign must not be taken for what comes
+	s.abandon() // what waits since an earlier term must not be taken for what comes
 	if err := s.rules.Lead(raft.Term(r.Term)); err != nil {
 		return api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("%v: it is in term %d", err, term)})

@@ -27,7 +27,7 @@ type world struct {
 	disk   *disk.Sim
 
 	// sent are the messages that have left, events what was traced, logged what
-	// an operator sees, works what the server wants done beside it.
+	// an operator sees, works what the server wants done alongside it.
 	sent   []raft.Message
 	events []trace.Event
 	logged []string
@@ -221,7 +221,7 @@ func TestNothingIsAnsweredBeforeTheSync(t *testing.T) {
 	w.done(a)
 }
 
-// After a sync that failed nothing leaves any more, whatever comes in.
+// After a sync that failed nothing leaves any longer, whatever comes in.
 func TestAFailedSyncIsTheEnd(t *testing.T) {
 	w := lead(t, 1)
 	w.disk.FailSync(1)
@@ -265,7 +265,7 @@ func TestWritesOfADeposedLeader(t *testing.T) {
 	})
 	w.flush()
 	w.refused(first, api.NotLeader, "has put another command in its place")
-	w.refused(second, api.Unknown, "has lost the lead before a majority had the command")
+	w.refused(second, api.Unknown, "lost its leadership before a majority had the command")
 	for _, a := range []*answer{first, second} {
 		require.Equal(t, "a:2", a.responses[0].Error.Leader)
 	}

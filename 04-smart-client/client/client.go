@@ -7,7 +7,7 @@
 // # Where a request goes
 //
 // A write goes to the leader. Where that is, the client finds out: a follower
-// names it, a server that is dead is passed over, and whoever took the last
+// names it, a server that is dead is skipped, and anyone who took the last
 // write is asked first for the next. A read goes to any server, and stays with
 // it as long as it answers.
 //

@@ -125,7 +125,7 @@ func (c *cluster) checkSaved(s *server) {
 	}
 }
 
-// checkLeader: at most one leader in a term, for ever (Election Safety). It
+// checkLeader: at most one leader in a term, forever (Election Safety). It
 // never removes or changes an entry while it leads (Leader Append-Only).
 func (c *cluster) checkLeader(s *server) {
 	term := s.raft.currentTerm
@@ -317,7 +317,7 @@ func (c *cluster) checkEntries(s *server, term Term, m AppendEntries) {
 
 // checkSuccess: a follower that says that it has entries has them on its disk.
 // If it has moved to a newer term meanwhile, the promise of the older one is
-// void: whoever leads the newer term has all that was committed in the older.
+// void: the server that leads the newer term has all that was committed in the older.
 func (c *cluster) checkSuccess(s *server, term Term, m AppendEntriesReply) {
 	leader := c.ghost.leaders[term]
 	if !m.Success || leader == 0 || term < s.disk.state.CurrentTerm {

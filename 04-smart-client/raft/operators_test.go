@@ -21,7 +21,7 @@ func TestExploreOperatorsWhoDoItWrong(t *testing.T) {
 		// Two of three have an entry, so it is committed; the third is given the
 		// next term.
 		{careless, leaderCompleteness, "leads term 2 without 1@1, which was committed in term 1", 7},
-		// It puts another entry in the place of one that was acknowledged.
+		// It puts another entry instead of one that was acknowledged.
 		{careless, stateMachineSafety, "n3 commits 2@1 x where 1@1 x was committed in term 1", 12},
 	} {
 		b := bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, only: []string{c.only}, stage: stageBounds{c.operator}}

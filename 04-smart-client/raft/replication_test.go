@@ -141,7 +141,7 @@ func TestFollowerCommitsUpToTheLastNewEntry(t *testing.T) {
 	}
 }
 
-// A follower promises what the leader sent, and no more: what stands behind that
+// A follower promises what the leader sent, and no more: what follows that
 // in its log may be a tail that the leader does not have.
 func TestReplyPromisesOnlyWhatTheLeaderSent(t *testing.T) {
 	r := boot(5, 1, 2, 2, 2)
@@ -166,7 +166,7 @@ func TestCommittedEntriesAreAppliedInOrder(t *testing.T) {
 }
 
 // "nextIndex[]: initialized to leader last log index + 1", "matchIndex[]:
-// initialized to 0" (Figure 2, State), and both anew in each reign.
+// initialized to 0" (Figure 2, State), and both again in each term.
 func TestProgressBeginsAnewWithEachReign(t *testing.T) {
 	r := leader(t, 3, 1, 2)
 	for _, id := range []ID{2, 3} {
@@ -315,7 +315,7 @@ func TestRefusalMovesNextIndexBack(t *testing.T) {
 		{[]Term{1, 1, 4, 4, 4}, 5, Position{1, 1}, 3, "the leader's entries of that term end at 2"},
 		{[]Term{1, 4, 4, 4, 5}, 5, Position{4, 2}, 5, "the follower has more of that term"},
 		{[]Term{1, 2, 2, 5, 5}, 5, Position{3, 1}, 1, "the follower's term begins at 1"},
-		{[]Term{1, 1, 1}, 3, Position{9, 3}, 3, "a hint beyond the refusal is of no use"},
+		{[]Term{1, 1, 1}, 3, Position{9, 3}, 3, "a hint beyond the refusal is ignored"},
 		{[]Term{1, 1, 1}, 3, Position{0, 0}, 1, "never below 1"},
 	} {
 		r := leader(t, 6, c.log...)

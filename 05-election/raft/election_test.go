@@ -206,7 +206,7 @@ func TestMajorityOfVotesMakesALeader(t *testing.T) {
 }
 
 // Votes count for candidates only: a leader that hears one more does not begin
-// anew, and a follower does not begin at all.
+// again, and a follower does not begin at all.
 func TestVotesCountForCandidatesOnly(t *testing.T) {
 	r := leader(t, 4, 1)
 	before := r.Status()
@@ -279,7 +279,7 @@ func TestTimeoutsAreRandom(t *testing.T) {
 	}
 }
 
-// A leader does not stand for election against itself, however long it leads.
+// A leader does not start an election against itself, however long it leads.
 func TestLeaderDoesNotTimeOut(t *testing.T) {
 	r := leader(t, 4, 1)
 	for range 100 {

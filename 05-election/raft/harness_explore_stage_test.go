@@ -171,7 +171,7 @@ func (p *model) checkStageChange(err *error, a, b *machine) {
 		"%v gave its vote in term %d to %v, and now it is %v's", b.raft.options.ID, is.CurrentTerm, was.VotedFor, is.VotedFor)
 }
 
-// checkStageMessage: whoever asks for a vote or gives one has it on disk, unless
+// checkStageMessage: a server that asks for a vote or gives one has it on disk, unless
 // its disk is in a newer term and cannot give it again.
 func (do *doing) checkStageMessage(m Message) {
 	to := m.From
@@ -192,7 +192,7 @@ func (do *doing) checkStageMessage(m Message) {
 func (p *model) checkStageWorld(err *error, w explore.World[*machine, past], a *machine) {
 	r := a.raft
 	if r.role == Candidate {
-		p.check(err, r.votedFor == r.options.ID && slices.Contains(r.votes, r.options.ID), candidateVotes, "%v stands for election in term %d without its own vote", r.options.ID, r.currentTerm)
+		p.check(err, r.votedFor == r.options.ID && slices.Contains(r.votes, r.options.ID), candidateVotes, "%v starts an election in term %d without its own vote", r.options.ID, r.currentTerm)
 		for _, of := range r.votes {
 			d := w.Servers[of-1].disk.state
 			// Its own vote may still be on the way to its disk.

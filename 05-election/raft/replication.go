@@ -141,7 +141,7 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 		break
 	}
 	// 5. If leaderCommit > commitIndex, set commitIndex = min(leaderCommit,
-	// index of last new entry). What stands behind that entry may be a tail
+	// index of last new entry). What follows that entry may be a tail
 	// that the leader does not have.
 	match := m.PrevLogIndex + Index(len(m.Entries))
 	r.commitTo(min(m.LeaderCommit, match), LearnedCommit)

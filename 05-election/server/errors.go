@@ -30,7 +30,7 @@ func (s *Server) overwritten(e raft.Entry) *api.Error {
 // leader may commit it.
 func (s *Server) deposed() *api.Error {
 	return &api.Error{Code: api.Unknown, Leader: s.leader(),
-		Message: fmt.Sprintf("%s has lost the lead before a majority had the command", node.Name(s.world.ID))}
+		Message: fmt.Sprintf("%s lost its leadership before a majority had the command", node.Name(s.world.ID))}
 }
 
 // leader returns the address of the leader, or "".

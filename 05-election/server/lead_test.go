@@ -9,7 +9,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// lead starts a server that leads: it has stood for election, and the others
+// lead starts a server that leads: it has started an election, and the others
 // have its first entry.
 func lead(t *testing.T, members uint64) *world {
 	w := start(t, members, disk.NewSim("d"))
@@ -38,7 +38,7 @@ func (w *world) stand() {
 		w.server.Tick()
 		w.flush()
 	}
-	require.Fail(w.t, "it does not stand for election")
+	require.Fail(w.t, "it does not start an election")
 }
 
 // success is what a follower answers that took everything.
@@ -64,7 +64,7 @@ func TestVotesAreSavedBeforeTheyAreSent(t *testing.T) {
 	again.forget()
 	again.stand()
 	require.Equal(t, []string{"sync", "RequestVote", "RequestVote"}, again.order)
-	require.Equal(t, []string{"stands for election"}, again.logged)
+	require.Equal(t, []string{"starts an election"}, again.logged)
 	require.Equal(t, raft.ID(1), again.status().VotedFor)
 	again.disk.CrashWorst()
 	require.Equal(t, raft.ID(1), start(t, 3, again.disk).status().VotedFor)

@@ -50,7 +50,7 @@ type Server struct {
 	machine *machine
 
 	// broken is a contradiction that the rules have found; then nothing may be
-	// done any more.
+	// done any longer.
 	broken error
 
 	// announced is what was last said of role and leader.
@@ -133,7 +133,7 @@ func describe(saved journal.Recovered) string {
 	return text
 }
 
-// Close gives the journal up, once the server is not used any more.
+// Close releases the journal, once the server is no longer used.
 func (s *Server) Close() error { return s.journal.Close() }
 
 // Incarnation returns the incarnation of the disk; see node.Keeper.
@@ -361,7 +361,7 @@ func (s *Server) announce() {
 	case now.role == raft.Leader:
 		text = "leads"
 	case now.role == raft.Candidate:
-		text = "stands for election"
+		text = "starts an election"
 	case now.leader != 0:
 		text = "follows " + now.leader.String()
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // cable stands between a server and all that connect to it: clients, and its
-// peers. It can be cut; whoever was connected then has to connect again.
+// peers. It can be cut; anyone who was connected then has to connect again.
 type cable struct {
 	ln net.Listener
 	to string

@@ -29,7 +29,7 @@ const (
 type attempt struct {
 	c *Client
 
-	// at is the server to be asked next.
+	// at is the server to ask next.
 	at *connection
 
 	// turn is the last server that was asked because it was its turn, and hops
@@ -106,7 +106,7 @@ func (a *attempt) rest(ctx context.Context, last error) error {
 	}
 }
 
-// late is the error of a request whose time is over. If any try may have
+// late is the error of a request that has timed out. If any try may have
 // reached a server, its outcome is unknown, whatever the last server said.
 func (a *attempt) late(ctx context.Context, last error) error {
 	message := fmt.Sprintf("no server carried it out %s; the last error was: %s", whenOver(ctx), cause(last))
@@ -158,7 +158,7 @@ func (c *Client) write(ctx context.Context, r api.Request) (api.Response, error)
 		if err != nil {
 			return api.Response{}, err
 		}
-		a.start(c.leader.Load()) // whoever opened the session may have found it
+		a.start(c.leader.Load()) // anyone who opened the session may have found it
 		if err := s.begin(ctx, &r); err != nil {
 			return api.Response{}, err
 		}
@@ -203,7 +203,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	case c.opening <- struct{}{}:
 		defer func() { <-c.opening }()
 	case <-ctx.Done():
-		return nil, notSent("its time was over before there was a session (%v)", ctx.Err())
+		return nil, notSent("timed out before there was a session (%v)", ctx.Err())
 	}
 	if s := c.session.Load(); s != nil {
 		return s, nil
@@ -219,7 +219,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// forget drops a session that the servers do not know any more.
+// forget drops a session that the servers no longer know.
 func (c *Client) forget(s *session) { c.session.CompareAndSwap(s, nil) }
 
 // first returns the connection to the first of the endpoints.

@@ -62,7 +62,7 @@ func (s *session) begin(ctx context.Context, r *api.Request) error {
 	}
 }
 
-// end says that the client will not ask about that command any more.
+// end says that the client will not ask about that command again.
 func (s *session) end(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

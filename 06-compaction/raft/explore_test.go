@@ -451,7 +451,7 @@ func (p *model) checkChange(err *error, a, b *machine, restarted bool) {
 	p.check(err, is.lastApplied <= is.commitIndex && is.commitIndex <= is.log.lastIndex(), order,
 		"%v has applied %d, committed %d, and its log ends at %d", id, is.lastApplied, is.commitIndex, is.log.lastIndex())
 	p.check(err, is.log.base() <= is.snapshot.Index && is.snapshot.Index <= is.lastApplied, order,
-		"the log of %v begins behind %d, its snapshot ends in %v, and it has applied %d", id, is.log.base(), is.snapshot, is.lastApplied)
+		"the log of %v begins after %d, its snapshot ends in %v, and it has applied %d", id, is.log.base(), is.snapshot, is.lastApplied)
 	for i, e := range is.log.entries[1:] {
 		before := is.log.entries[i]
 		p.check(err, e.Index == before.Index+1 && e.Term >= max(before.Term, 1) && e.Term <= is.currentTerm, logShape,

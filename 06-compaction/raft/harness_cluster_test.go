@@ -48,7 +48,7 @@ func (d *disk) join() []Entry {
 
 // save writes an output, record by record: the state, the truncation, each
 // entry. After limit records the power fails; a limit below 0 is none. A log that
-// takes the place of the old one is one record.
+// replaces the old one is one record.
 func (d *disk) save(r *Raft, out Output, limit int) {
 	if out.Rewrite {
 		if limit != 0 {

@@ -144,7 +144,7 @@ const (
 	// it covers.
 	inputSnapshot
 
-	// inputCompact puts a log that begins behind its argument in place of the old
+	// inputCompact puts a log that begins after its argument in place of the old
 	// one.
 	inputCompact
 )
@@ -229,7 +229,7 @@ func (p *model) tellStage(id ID, in explore.Input) string {
 	case inputSnapshot:
 		return fmt.Sprintf("%v has a snapshot up to entry %d on its disk", id, in.Arg)
 	case inputCompact:
-		return fmt.Sprintf("%v puts a log that begins behind entry %d in place of its old one", id, in.Arg)
+		return fmt.Sprintf("%v puts a log that begins after entry %d in place of its old one", id, in.Arg)
 	}
 	return fmt.Sprintf("%v has waited long for its reads, and asks again", id)
 }
@@ -347,7 +347,7 @@ func (p *model) checkStageChange(err *error, a, b *machine) {
 		"%v gave its vote in term %d to %v, and now it is %v's", b.raft.options.ID, is.CurrentTerm, was.VotedFor, is.VotedFor)
 }
 
-// checkStageMessage: whoever asks for a vote or gives one has it on disk, unless
+// checkStageMessage: a server that asks for a vote or gives one has it on disk, unless
 // its disk is in a newer term and cannot give it again.
 func (do *doing) checkStageMessage(m Message) {
 	to := m.From
@@ -374,7 +374,7 @@ func (p *model) checkStageWorld(err *error, w explore.World[*machine, past], a *
 	}
 	p.check(err, len(a.disk.snapshot) <= len(w.History.committed), snapshotTrue, "the snapshot of %v covers %v, which is not committed", r.options.ID, a.disk.covered())
 	if r.role == Candidate {
-		p.check(err, r.votedFor == r.options.ID && slices.Contains(r.votes, r.options.ID), candidateVotes, "%v stands for election in term %d without its own vote", r.options.ID, r.currentTerm)
+		p.check(err, r.votedFor == r.options.ID && slices.Contains(r.votes, r.options.ID), candidateVotes, "%v starts an election in term %d without its own vote", r.options.ID, r.currentTerm)
 		for _, of := range r.votes {
 			d := w.Servers[of-1].disk.state
 			// Its own vote may still be on the way to its disk.

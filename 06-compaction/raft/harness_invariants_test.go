@@ -114,7 +114,7 @@ func (c *cluster) checkOrder(s *server) {
 		c.broken(order, "%v has applied %d, committed %d, and its log ends at %d", s.id, r.lastApplied, r.commitIndex, r.log.lastIndex())
 	}
 	if r.log.base() > r.snapshot.Index || r.snapshot.Index > r.lastApplied {
-		c.broken(order, "the log of %v begins behind %d, its snapshot ends in %v, and it has applied %d", s.id, r.log.base(), r.snapshot, r.lastApplied)
+		c.broken(order, "the log of %v begins after %d, its snapshot ends in %v, and it has applied %d", s.id, r.log.base(), r.snapshot, r.lastApplied)
 	}
 	if r.role != Leader && int(r.commitIndex) > len(c.ghost.committed) {
 		c.broken(order, "%v believes in a commit up to %d, but leaders have committed up to %d", s.id, r.commitIndex, len(c.ghost.committed))
@@ -136,7 +136,7 @@ func (c *cluster) checkSaved(s *server) {
 	}
 }
 
-// checkLeader: at most one leader in a term, for ever (Election Safety). It
+// checkLeader: at most one leader in a term, forever (Election Safety). It
 // never removes or changes an entry while it leads (Leader Append-Only).
 func (c *cluster) checkLeader(s *server) {
 	term := s.raft.currentTerm
@@ -329,7 +329,7 @@ func (c *cluster) checkEntries(s *server, term Term, m AppendEntries) {
 
 // checkSuccess: a follower that says that it has entries has them on its disk.
 // If it has moved to a newer term meanwhile, the promise of the older one is
-// void: whoever leads the newer term has all that was committed in the older.
+// void: the server that leads the newer term has all that was committed in the older.
 func (c *cluster) checkSuccess(s *server, term Term, m AppendEntriesReply) {
 	leader := c.ghost.leaders[term]
 	if !m.Success || leader == 0 || term < s.disk.state.CurrentTerm {

@@ -215,7 +215,7 @@ func (c *cluster) checkStage(s *server) {
 		return
 	}
 	if r.votedFor != s.id || !slices.Contains(r.votes, s.id) {
-		c.broken(candidateVotes, "%v stands for election in term %d without its own vote", s.id, r.currentTerm)
+		c.broken(candidateVotes, "%v starts an election in term %d without its own vote", s.id, r.currentTerm)
 	}
 	for i, of := range r.votes {
 		if c.ghost.votes[vote{of, r.currentTerm}] != s.id || slices.Contains(r.votes[:i], of) {
@@ -224,7 +224,7 @@ func (c *cluster) checkStage(s *server) {
 	}
 }
 
-// checkStageMessage: whoever asks for a vote or gives one has it on disk, and
+// checkStageMessage: a server that asks for a vote or gives one has it on disk, and
 // gives one in a term at most, crash or no crash. A server that has moved to a
 // newer term cannot give the old vote again.
 func (c *cluster) checkStageMessage(s *server, m Message) {
@@ -318,11 +318,11 @@ func roundWords(round uint64) string {
 
 // stageCommand has the commands of this stage:
 //
-//	campaign n1     time passes on n1 until it stands for election
+//	campaign n1     time passes on n1 until it starts an election
 //	random n1 4 0   the numbers that n1 draws next; otherwise it draws 0
 //	read n1         a client wants to read from n1
 //	snapshot n1 2   n1 has a snapshot as of entry 2 on its disk, and still all of its log
-//	compact n1 1    n1 puts a log that begins behind entry 1 in its place
+//	compact n1 1    n1 puts a log that begins after entry 1 in its place
 //	pieces n1 3     the snapshot of n1 travels in 3 pieces; otherwise in 2
 //	damage n1       the next snapshot that n1 receives is damaged
 func (s *script) stageCommand(name string, args []string) (bool, error) {
@@ -381,7 +381,7 @@ func (s *script) snapshotCommand(server *server, name string, args []string) err
 	return nil
 }
 
-// campaign lets time pass on a server until it stands for election.
+// campaign lets time pass on a server until it starts an election.
 func (c *cluster) campaign(s *server) error {
 	r, before := s.raft, s.raft.currentTerm
 	for range r.options.ElectionTicks[1] + 1 {
@@ -390,7 +390,7 @@ func (c *cluster) campaign(s *server) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%v does not stand for election", s.id)
+	return fmt.Errorf("%v does not start an election", s.id)
 }
 
 // mustHappen is what random runs must come to in this stage.
@@ -438,7 +438,7 @@ func (w *world) endSnapshot(s *server) {
 	}
 }
 
-// stageCalm is what somebody must do so that the cluster goes on by itself:
+// stageCalm is what somebody must do so that the cluster continues by itself:
 // nothing.
 func (w *world) stageCalm() {}
 
@@ -464,7 +464,7 @@ func quorum(c Config, has func(ID) bool) bool {
 // begins.
 const ownEntries = 1
 
-// stand lets time pass until a follower stands for election.
+// stand lets time pass until a follower starts an election.
 func stand(r *Raft) {
 	for r.role == Follower {
 		r.Tick()

@@ -175,7 +175,7 @@ func TestFollowerAsksTheLeader(t *testing.T) {
 		r.Tick()
 	}
 	_, sent = drain(r)
-	require.Empty(t, sent, "no read waits any more")
+	require.Empty(t, sent, "no read waits any longer")
 }
 
 // An answer counts once, and only for reads that were asked in this life.
@@ -198,7 +198,7 @@ func TestStrangeAnswersToReads(t *testing.T) {
 	}
 }
 
-// Only a leader says where reads may be answered; whoever asks another asks again.
+// Only a leader says where reads may be answered; a server that asks another asks again.
 func TestOnlyALeaderAnswersReads(t *testing.T) {
 	for _, r := range []*Raft{boot(3, 1), candidate(t, 3, 1)} {
 		r.Step(from(r, 2, ReadIndex{ID: 5}))

@@ -163,7 +163,7 @@ func (f *forger) appendEntries(s *Server) string {
 		index, term, f.some(20, `"matched":true,`), commit, round(f.number(s)), strings.Join(entries, ","))
 }
 
-// content is what an entry holds: mostly a command.
+// content is what an entry holds: usually a command.
 func (f *forger) content(index uint64) string {
 	contents := []string{
 		`,"command":{"op":"put","key":"forged","value":"1"}`, `,"command":{"op":"put","key":"forged","value":"1"}`,
@@ -236,7 +236,7 @@ func (f *forger) recovers(restart bool) {
 	}
 	if len(f.servers) < len(ids) {
 		// The leader was told that a follower has more than it has, and knows better
-		// when it begins anew.
+		// when it begins again.
 		f.restart(ids)
 		f.elect()
 		f.put("after", "1")

@@ -19,7 +19,7 @@ type view struct {
 }
 
 // freeze returns a view of the state machine. It takes no time for the store,
-// and for each session as long as it takes to mark it: from now on whoever
+// and for each session as long as it takes to mark it: from now on anyone who
 // changes a session works on a copy.
 func (m *machine) freeze() *view {
 	v := &view{store: m.store.Freeze(), sessions: make([]*session, 0, len(m.sessions)), ended: m.ended}

@@ -53,7 +53,7 @@ type Server struct {
 	snapshots snapshots
 
 	// broken is a contradiction that the rules have found; then nothing may be
-	// done any more.
+	// done any longer.
 	broken error
 
 	// announced is what was last said of role and leader.
@@ -144,7 +144,7 @@ func describe(saved journal.Recovered) string {
 	return text
 }
 
-// Close gives the journal up, once the server is not used any more.
+// Close releases the journal, once the server is no longer used.
 func (s *Server) Close() error {
 	s.dropIncoming()
 	err := s.journal.Close()
@@ -411,7 +411,7 @@ func (s *Server) announce() {
 	case now.role == raft.Leader:
 		text = "leads"
 	case now.role == raft.Candidate:
-		text = "stands for election"
+		text = "starts an election"
 	case now.leader != 0:
 		text = "follows " + now.leader.String()
 	}

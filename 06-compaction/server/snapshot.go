@@ -63,7 +63,7 @@ type snapshots struct {
 	newest disk.File
 	size   int64
 
-	// next is under way beside the server; nil if none is.
+	// next is being written alongside the server; nil if none is.
 	next *compaction
 
 	// incoming is what comes from a leader; nil if nothing does.
@@ -117,7 +117,7 @@ func (s *Server) loadSnapshot(saved journal.Recovered) (raft.Position, error) {
 		return raft.Position{}, err
 	}
 	if h.Index < saved.Base.Index {
-		return raft.Position{}, fmt.Errorf("the journal begins behind entry %d, but the snapshot ends in entry %d: what is between is lost; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised", saved.Base.Index, h.Index)
+		return raft.Position{}, fmt.Errorf("the journal begins after entry %d, but the snapshot ends in entry %d: what is between is lost; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised", saved.Base.Index, h.Index)
 	}
 	if err := disk.Sweep(s.world.Disk, writtenName, incomingName); err != nil {
 		return raft.Position{}, err
@@ -145,7 +145,7 @@ func (s *Server) openNewest() error {
 	return s.setNewest(f)
 }
 
-// setNewest lets an open file take the place of the newest snapshot.
+// setNewest lets an open file replace the newest snapshot.
 func (s *Server) setNewest(f disk.File) (err error) {
 	s.free(s.snapshots.newest)
 	s.snapshots.newest = f
@@ -169,7 +169,7 @@ func (s *Server) compactLog() error {
 // takeSnapshot begins a snapshot when the journal has grown by its bound since
 // the last, or by the size of the last if that is more: so the disk is written
 // no more than twice for each byte. The state is frozen in no time and written
-// beside the server, and so is the journal that will begin there.
+// alongside the server, and so is the journal that will begin there.
 func (s *Server) takeSnapshot() {
 	status := s.rules.Status()
 	grown := s.grown()
@@ -232,7 +232,7 @@ type compaction struct {
 	placing bool
 	placed  disk.File
 
-	// done is true when the work beside the server is, and err how it went.
+	// done is true when the work alongside the server is, and err how it went.
 	done bool
 	err  error
 
@@ -241,7 +241,7 @@ type compaction struct {
 	lost error
 }
 
-// beside lets work go on beside the server, with what has come to the log since
+// beside lets work go on alongside the server, with what has come to the log since
 // as the new journal's tail.
 func (s *Server) beside(c *compaction, work func() error) {
 	s.update(c)
@@ -259,7 +259,7 @@ func (s *Server) update(c *compaction) {
 	c.last = s.rules.Position(status.Last)
 }
 
-// writeSnapshot runs beside the server and must touch nothing of it but the
+// writeSnapshot runs alongside the server and must touch nothing of it but the
 // disk.
 func (s *Server) writeSnapshot(c *compaction) error {
 	w, err := snapshot.Create(s.world.Disk, writtenName, snapshot.Header{
@@ -272,7 +272,7 @@ func (s *Server) writeSnapshot(c *compaction) error {
 	return w.Finish()
 }
 
-// writeJournal writes what has come into the new journal. It may run beside the
+// writeJournal writes what has come into the new journal. It may run alongside the
 // server, as writeSnapshot does.
 func (s *Server) writeJournal(c *compaction) error {
 	if c.journal == nil {
@@ -288,7 +288,7 @@ func (s *Server) writeJournal(c *compaction) error {
 	return c.journal.Sync()
 }
 
-// placeSnapshot gives the snapshot the name that counts, beside the server. It is
+// placeSnapshot gives the snapshot the name that counts, alongside the server. It is
 // opened before that: a snapshot that cannot be read must not get the name.
 func (s *Server) placeSnapshot(c *compaction) error {
 	f, err := s.world.Disk.Open(writtenName)
@@ -303,8 +303,8 @@ func (s *Server) placeSnapshot(c *compaction) error {
 }
 
 // finishSnapshot leads a snapshot to its end: it gets its name, the journal
-// follows until little is missing, and takes the place of the old one. All that
-// takes time is done beside the server. If the log has become another meanwhile,
+// follows until little is missing, and replaces the old one. All that
+// takes time is done alongside the server. If the log has become another meanwhile,
 // by entries or a snapshot of a new leader, some of it was in vain.
 func (s *Server) finishSnapshot(c *compaction) error {
 	if c.view != nil {
@@ -382,7 +382,7 @@ func (s *Server) replaceJournal(c *compaction) error {
 	return nil
 }
 
-// free gives up a file whose name another one has got, beside the server: large
+// free gives up a file whose name another one has got, alongside the server: large
 // ones take time. Nobody reads it again, so an error of it says nothing.
 func (s *Server) free(f disk.File) {
 	if f != nil {

@@ -24,7 +24,7 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// patient is a time that no test needs: whoever waits for it has failed.
+// patient is a time that no test needs: anyone who waits for it has failed.
 const patient = 30 * time.Second
 
 func testContext(t *testing.T) context.Context {
@@ -621,7 +621,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	before := goroutines(t)
 	t.Cleanup(func() { require.Equal(t, before, goroutines(t)) })
 	for name, handle := range map[string]handler{
-		"in the midst of commands":    func(conn *fakeConn, r api.Request) bool { return r.Op != api.Open || leads(conn, r) },
+		"in the middle of commands":   func(conn *fakeConn, r api.Request) bool { return r.Op != api.Open || leads(conn, r) },
 		"while a session is opened":   silent,
 		"in the pauses between tries": names(nobody),
 	} {

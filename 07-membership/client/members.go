@@ -24,7 +24,7 @@ const (
 	learnTimeout = 250 * time.Millisecond
 )
 
-// learn asks for the members, beside the request that is under way, if the last
+// learn asks for the members, alongside the request that is under way, if the last
 // time is that long ago.
 func (c *Client) learn(every time.Duration) {
 	now, last, leader := time.Now().UnixNano(), c.learned.Load(), c.leader.Load()
@@ -39,7 +39,7 @@ func (c *Client) learn(every time.Duration) {
 	}
 }
 
-// askMembers asks one server after the other until one follows a leader. Whoever
+// askMembers asks one server after the other until one follows a leader. Anyone who
 // follows none may have been removed; those that it knows may yet know more.
 func (c *Client) askMembers() {
 	c.mu.Lock()
@@ -151,14 +151,14 @@ func (c *Client) Members(ctx context.Context) (api.Membership, error) {
 }
 
 // Change begins a change of the members: some come, some go, all at once. It
-// returns when a majority knows of the change, which then goes on by itself;
+// returns when a majority knows of the change, which then continues by itself;
 // Members tells how far it is.
 func (c *Client) Change(ctx context.Context, add []api.Member, remove []uint64) error {
 	_, err := c.Do(ctx, api.Request{Op: api.Change, Add: add, Remove: remove})
 	return err
 }
 
-// Transfer hands the lead to a member, and returns when that leads.
+// Transfer moves the leadership to a member, and returns when that leads.
 func (c *Client) Transfer(ctx context.Context, to uint64) error {
 	_, err := c.Do(ctx, api.Request{Op: api.Transfer, To: to})
 	return err

@@ -24,7 +24,7 @@ type RequestVoteReply struct {
 	// PreVote is that of the request.
 	PreVote bool
 
-	// Removed says that the server that asked is not a member any more, by all that
+	// Removed says that the server that asked is no longer a member, by all that
 	// is committed up to Committed.
 	Removed   bool
 	Committed Position

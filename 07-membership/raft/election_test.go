@@ -225,7 +225,7 @@ func TestMajorityOfVotesMakesALeader(t *testing.T) {
 }
 
 // Votes count for candidates only: a leader that hears one more does not begin
-// anew, and a follower does not begin at all.
+// again, and a follower does not begin at all.
 func TestVotesCountForCandidatesOnly(t *testing.T) {
 	r := leader(t, 4, 1)
 	before := r.Status()
@@ -298,7 +298,7 @@ func TestTimeoutsAreRandom(t *testing.T) {
 	}
 }
 
-// A leader does not stand for election against itself, however long it leads, and
+// A leader does not start an election against itself, however long it leads, and
 // leads as long as it hears from a majority.
 func TestLeaderDoesNotTimeOut(t *testing.T) {
 	r := leader(t, 4, 1)

@@ -180,7 +180,7 @@ func overlap(a, b Config) bool {
 }
 
 // checkAppended: a leader appends a configuration when the one before is
-// committed, and an entry of its own term. Whoever is elected has the votes of a
+// committed, and an entry of its own term. A server that is elected has the votes of a
 // quorum.
 func (c *cluster) checkAppended(s *server, out Output) {
 	r := s.raft
@@ -226,11 +226,11 @@ func (c *cluster) change(s *server, next []ID) {
 	})
 }
 
-// transfer asks a leader to hand the lead over.
+// transfer asks a leader to transfer its leadership.
 func (c *cluster) transfer(s *server, to ID) {
 	c.input(s, func(r *Raft) {
 		if err := r.Transfer(to); err != nil {
-			c.say(func() string { return fmt.Sprintf(effect+"%v does not hand the lead over: %v", s.id, err) })
+			c.say(func() string { return fmt.Sprintf(effect+"%v does not transfer its leadership: %v", s.id, err) })
 			return
 		}
 		c.counts["transfer begun"]++
@@ -296,7 +296,7 @@ func requestWords(m RequestVote) string {
 func voteWords(m RequestVoteReply) string {
 	switch {
 	case m.Removed:
-		return "you are no member any more"
+		return "you are no longer a member"
 	case m.Granted && m.PreVote:
 		return "I would"
 	case m.Granted:
@@ -307,9 +307,9 @@ func voteWords(m RequestVoteReply) string {
 
 // changeCommand has the commands about the members:
 //
-//	first n1 n2 n3      begins anew: those are the first members, the others may join
-//	change n1 n2 n3 n4  n1 is to change the members to n2, n3 and n4; to those there are calls a change off
-//	transfer n1 n2      n1 is to hand the lead over to n2
+//	first n1 n2 n3      begins again: those are the first members, the others may join
+//	change n1 n2 n3 n4  n1 changes the members to n2, n3 and n4; to those there are calls a change off
+//	transfer n1 n2      n1 should transfer its leadership to n2
 //	silence n1 [n2]     n1 has heard nothing from its leader, or a leader from anybody, or from n2, for an election timeout
 //	members             shows by which configuration each server goes
 func (s *script) changeCommand(name string, args []string) (bool, error) {
@@ -372,7 +372,7 @@ func (s *script) membersWords(server *server) string {
 }
 
 // changeStep is a random step about the members: a change, its end, or a transfer
-// of the lead, mostly at a leader. Or somebody stands for election whom nobody needs
+// of leadership, usually at a leader. Or somebody starts an election that nobody needs
 // and who does not ask first, so that logs part.
 func (w *world) changeStep(s *server) {
 	for _, l := range w.servers {
@@ -429,7 +429,7 @@ func (w *world) deciding() (members []*server) {
 }
 
 // nobodyDisturbs goes on for a while after all is well: the leader stays, though
-// servers are there that are no members any more. Those that could ask it have
+// servers are there that are no members any longer. Those that could ask it have
 // heard of it.
 func (w *world) nobodyDisturbs() {
 	before := w.deciding()
@@ -447,7 +447,7 @@ func (w *world) nobodyDisturbs() {
 		w.settle()
 	}
 	if leader.role != Leader || leader.currentTerm != term {
-		w.broken("Undisturbed", "%v led term %d in peace, and does not any more", leader.options.ID, term)
+		w.broken("Undisturbed", "%v led term %d undisturbed, and no longer does", leader.options.ID, term)
 	}
 	for _, s := range w.servers {
 		if r := s.raft; !slices.Contains(before, s) && r.mayCampaign() && slices.Contains(r.config().Members(), leader.options.ID) {

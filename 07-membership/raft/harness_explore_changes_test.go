@@ -13,7 +13,7 @@ import (
 // with them.
 
 // changeBounds are those of changes. Without them the members stay, and servers
-// stand for election without asking first: who asks first does nothing that one
+// start an election without asking first: who asks first does nothing that one
 // who does not could not do.
 type changeBounds struct {
 	// voters is how many servers are members at first; 0 is all. The others may
@@ -30,7 +30,7 @@ type changeBounds struct {
 	under changePhase
 
 	// transfers, asks and alone say that leaders hand over, that servers ask before
-	// they stand for election, and that leaders find out that they have lost their
+	// they start an election, and that leaders find out that they have lost their
 	// majority.
 	transfers, asks, alone bool
 }
@@ -74,7 +74,7 @@ func init() {
 	flag.IntVar((*int)(&b.changes), "explore.changes", 0, "explore: 1 replaces one server by another, 2 tries all changes")
 	flag.IntVar((*int)(&b.under), "explore.under", 0, "explore: how far a change is from the start: 1 has begun, 2 is joint")
 	flag.BoolVar(&b.transfers, "explore.transfers", false, "explore: leaders hand over")
-	flag.BoolVar(&b.asks, "explore.asks", false, "explore: servers ask before they stand for election")
+	flag.BoolVar(&b.asks, "explore.asks", false, "explore: servers ask before they start an election")
 	flag.BoolVar(&b.alone, "explore.alone", false, "explore: leaders lose their majority")
 }
 
@@ -151,7 +151,7 @@ const (
 	// argument.
 	inputGiveUp
 
-	// inputAlone is the heartbeat at which a leader gives up the lead, because it
+	// inputAlone is the heartbeat at which a leader steps down, because it
 	// has not heard from a majority.
 	inputAlone
 )
@@ -210,7 +210,7 @@ func mask(ids []ID) (m byte) {
 }
 
 // timeout lets a server that has heard of no leader ask who would vote for it, or
-// stand for election at once.
+// start an election at once.
 func (do *doing) timeout() {
 	r := do.now.raft
 	switch {
@@ -292,7 +292,7 @@ func (p *model) checkConfigs(err *error, a, b *machine) {
 	}
 }
 
-// checkElected: whoever is elected has the votes of a quorum.
+// checkElected: a server that is elected has the votes of a quorum.
 func (do *doing) checkElected() {
 	r := do.before.raft
 	for _, why := range do.reasons {
@@ -349,9 +349,9 @@ func (do *doing) countChanges() {
 func (p *model) tellChange(id ID, in explore.Input) string {
 	switch in.Kind {
 	case inputChange:
-		return fmt.Sprintf("%v is to change the members to %v", id, unmask(int(in.Arg)))
+		return fmt.Sprintf("%v changes the members to %v", id, unmask(int(in.Arg)))
 	case inputTransfer:
-		return fmt.Sprintf("%v is to hand the lead over to %v", id, ID(in.Arg))
+		return fmt.Sprintf("%v should transfer its leadership to %v", id, ID(in.Arg))
 	case inputGiveUp:
 		return fmt.Sprintf("%v has not heard for long from whom it is to hand over to, %v", id, ID(in.Arg))
 	}

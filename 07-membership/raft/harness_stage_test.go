@@ -229,7 +229,7 @@ func (c *cluster) checkStage(s *server) {
 		return
 	}
 	if r.votedFor != s.id || !slices.Contains(r.votes, s.id) {
-		c.broken(candidateVotes, "%v stands for election in term %d without its own vote", s.id, r.currentTerm)
+		c.broken(candidateVotes, "%v starts an election in term %d without its own vote", s.id, r.currentTerm)
 	}
 	for i, of := range r.votes {
 		if c.ghost.votes[vote{of, r.currentTerm}] != s.id || slices.Contains(r.votes[:i], of) {
@@ -238,7 +238,7 @@ func (c *cluster) checkStage(s *server) {
 	}
 }
 
-// checkStageMessage: whoever asks for a vote or gives one has it on disk, and
+// checkStageMessage: a server that asks for a vote or gives one has it on disk, and
 // gives one in a term at most, crash or no crash. A server that has moved to a
 // newer term cannot give the old vote again.
 func (c *cluster) checkStageMessage(s *server, m Message) {
@@ -313,7 +313,7 @@ func bodyWords(b Body) string {
 	case RequestVoteReply:
 		return voteWords(m)
 	case TimeoutNow:
-		return "stand for election now"
+		return "start an election now"
 	case ReadIndex:
 		return fmt.Sprintf("where may reads up to %d be answered?", m.ID)
 	case ReadIndexReply:
@@ -348,7 +348,7 @@ func roundWords(round uint64) string {
 //	random n1 4 0   the numbers that n1 draws next; otherwise it draws 0
 //	read n1         a client wants to read from n1
 //	snapshot n1 2   n1 has a snapshot as of entry 2 on its disk, and still all of its log
-//	compact n1 1    n1 puts a log that begins behind entry 1 in its place
+//	compact n1 1    n1 puts a log that begins after entry 1 in its place
 //	pieces n1 3     the snapshot of n1 travels in 3 pieces; otherwise in 2
 //	damage n1       the next snapshot that n1 receives is damaged
 //
@@ -511,7 +511,7 @@ func (w *world) endSnapshot(s *server) {
 	}
 }
 
-// stageCalm is what somebody must do so that the cluster goes on by itself:
+// stageCalm is what somebody must do so that the cluster continues by itself:
 // nothing.
 func (w *world) stageCalm() {}
 
@@ -540,7 +540,7 @@ func quorum(c Config, has func(ID) bool) bool {
 // begins.
 const ownEntries = 1
 
-// stand makes a follower stand for election at once, as if its leader had told it.
+// stand makes a follower start an election at once, as if its leader had told it.
 // Else it would ask the others first.
 func stand(r *Raft) {
 	r.Step(Message{From: cmp.Or(r.leader, 2), To: r.options.ID, Term: r.currentTerm, Body: TimeoutNow{}})

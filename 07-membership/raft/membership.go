@@ -32,7 +32,7 @@ var (
 func (r *Raft) Config(at Index) Config { return r.log.config(at) }
 
 // Change begins a change of the voters, and returns the place of its first
-// entry; it goes on by itself. next stands in the order of the IDs, and addresses
+// entry; it continues by itself. next stands in the order of the IDs, and addresses
 // has those of all servers. To change to the voters there are calls off a change
 // whose new servers do not count yet; if there is none, it is one entry with new
 // addresses. An error says why nothing was begun.
@@ -67,7 +67,7 @@ func (r *Raft) mayChange() error {
 
 func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 	c.Index = r.log.lastIndex() + 1
-	// Who comes back is met anew: it may have another disk, with nothing on it.
+	// Who comes back is met again: it may have another disk, with nothing on it.
 	maps.DeleteFunc(r.progress, func(id ID, _ *progress) bool { return id != r.options.ID && !slices.Contains(r.others(), id) })
 	r.watch(c.Members()...)
 	r.explain(Reason{Rule: why, Index: c.Index, Votes: c.Members()})
@@ -110,14 +110,14 @@ func (r *Raft) caughtUp(c Config) bool {
 }
 
 // mayCampaign reports whether this server can be a candidate: a voter, or one that
-// is to go and does not know yet that C_new is committed. Nobody else may have
+// will be removed and does not know yet that C_new is committed. Nobody else may have
 // that in its log, and then nobody else can win (thesis §4.2.2).
 func (r *Raft) mayCampaign() bool {
 	c := r.config()
 	return !r.removed && (c.isVoter(r.options.ID) || len(c.Next) == 0 && c.Index > r.commitIndex)
 }
 
-// watch begins to keep account of servers.
+// watch begins to track servers.
 func (r *Raft) watch(servers ...ID) {
 	for _, id := range servers {
 		r.progress[id] = cmp.Or(r.progress[id], &progress{nextIndex: r.log.lastIndex() + 1, probing: true})

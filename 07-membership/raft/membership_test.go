@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The change that most tests look at: n4 takes the place of n3.
+// The change that most tests look at: n4 replaces n3.
 var (
 	learning = Config{Voters: []ID{1, 2, 3}, Next: []ID{1, 2, 4}}
 	jointly  = Config{Voters: []ID{1, 2, 3}, Next: []ID{1, 2, 4}, Joint: true}
@@ -463,7 +463,7 @@ func TestEachStepWaitsForTheOneBefore(t *testing.T) {
 	require.Equal(t, Index(3), r.Status().Commit)
 	inForce(t, r, final)
 
-	require.Empty(t, has(r, 3).Committed, "it is no member any more")
+	require.Empty(t, has(r, 3).Committed, "it is no longer a member")
 	require.Len(t, has(r, 4).Committed, 1)
 	require.Empty(t, beat(r).to(3))
 	require.Equal(t, Leader, r.role)
@@ -512,7 +512,7 @@ func TestWhenAChangeIsRefused(t *testing.T) {
 		}, ErrChanging},
 		"a change is joint":  {func(t *testing.T) *Raft { return leaderOf(t, conf(1, 1, jointly)) }, ErrTooEarly},
 		"C_new is not known": {func(t *testing.T) *Raft { r := leaderOf(t, conf(1, 1, jointly)); has(r, 2); return r }, ErrChanging},
-		"the lead is to be handed over": {func(t *testing.T) *Raft {
+		"a transfer of leadership is under way": {func(t *testing.T) *Raft {
 			r := leaderOf(t)
 			has(r, 2)
 			propose(t, r, "x")
@@ -697,7 +697,7 @@ func TestAServerThatIsToGoMayBeNeeded(t *testing.T) {
 	hears(r, 2, RequestVoteReply{Granted: true})
 	require.Equal(t, Leader, r.role)
 	takeAll(r)
-	require.Equal(t, Index(2), r.progress[3].matchIndex, "it keeps account of its own disk")
+	require.Equal(t, Index(2), r.progress[3].matchIndex, "it tracks its own disk")
 
 	has(r, 1)
 	require.Equal(t, Leader, r.role)
@@ -1034,7 +1034,7 @@ func TestTimeoutNow(t *testing.T) {
 	require.Equal(t, []ID{2, 3}, out.requests())
 	require.Equal(t, RequestVote{LastLogIndex: 1, LastLogTerm: 1, Transfer: true}, out.Messages[0].Body)
 
-	// Whoever stands or leads already does not begin anew.
+	// A candidate or a leader does not begin again.
 	hears(r, 2, TimeoutNow{})
 	require.Equal(t, Term(5), r.currentTerm)
 	hears(r, 2, RequestVoteReply{Granted: true})
@@ -1102,7 +1102,7 @@ func TestReadsOfThoseWhoGo(t *testing.T) {
 	require.Equal(t, []ID{3}, answered)
 }
 
-// A server that was a member before, and comes back, is met anew: it may have
+// A server that was a member before, and comes back, is met again: it may have
 // another disk, with nothing on it. What the leader believed of it is forgotten, so
 // it has to catch up like any other (§6).
 func TestAServerThatComesBackIsMetAnew(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package raft holds the rules of Raft, and nothing else: no disk, no network,
 // no clock, no goroutine, no randomness of its own. Read it with Figure 2 of
 // the paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus
-// Algorithm", extended version) beside it; names and sections are the paper's.
+// Algorithm", extended version) next to it; names and sections are the paper's.
 //
 // A Raft is a value that takes inputs: Step for a message, Tick for time,
 // Propose and Read for clients. Inputs change the value and collect what must
@@ -26,7 +26,7 @@ import (
 // ID names a server; the first is 1, and 0 is nobody.
 type ID uint64
 
-// Term numbers the reigns of leaders; 0 is before the first.
+// Term numbers the terms of leaders; 0 is before the first.
 type Term uint64
 
 // Index is a place in the log; the first is 1, and 0 is none.
@@ -62,7 +62,7 @@ type Message struct {
 // Body is a request or a reply of one of the RPCs. step gives it to its handler.
 type Body interface{ step(r *Raft, from ID) }
 
-// State is what a server must remember besides its log.
+// State is what a server must remember in addition to its log.
 type State struct {
 	// CurrentTerm is the latest term the server has seen.
 	CurrentTerm Term
@@ -77,7 +77,7 @@ type Output struct {
 	// its fsync and those of its followers run side by side (thesis §10.2.1).
 	Early []Message
 
-	// State is to be saved if it is not nil.
+	// State must be saved if it is not nil.
 	State *State
 
 	// Truncate, if not 0, is the first index of the saved log to remove.
@@ -97,7 +97,7 @@ type Output struct {
 	Committed []Entry
 
 	// Chunks are pieces of a leader's snapshot to store. After the last of one
-	// the driver calls Restore, or Discard if the snapshot is of no use.
+	// the driver calls Restore, or Discard if the snapshot cannot be used.
 	Chunks []InstallSnapshot
 
 	// Reads answer calls of Read: their indexes are known.
@@ -182,7 +182,7 @@ type Raft struct {
 	// saved is the highest entry that is on this server's disk.
 	saved Index
 
-	// role and leader are what the server is, and whom it follows, in
+	// role and leader are what the server is, and which server it follows, in
 	// currentTerm; leader is 0 while unknown.
 	role   Role
 	leader ID
@@ -203,13 +203,13 @@ type Raft struct {
 	// server accepts nothing of it until its next election timeout.
 	denied bool
 
-	// removed is true if a leader said that this server is no member any more.
+	// removed is true if a leader said that this server is no longer a member.
 	removed bool
 
 	// Volatile state on leaders, reinitialized after election.
 	progress map[ID]*progress
 
-	// successor is who is to have the lead as soon as it has the whole log, or 0.
+	// successor is who is to become the leader as soon as it has the whole log, or 0.
 	successor ID
 
 	// reads is what read.go needs.
@@ -239,7 +239,7 @@ func New(o Options) *Raft {
 var ErrNotLeader = errors.New("this server is not the leader")
 
 // Propose appends a command to the leader's log (§5.3), unless it is about to
-// hand the lead over. The entry is committed when Output.Committed has it with
+// transfer its leadership. The entry is committed when Output.Committed has it with
 // the same index and the same term; another term at that index means that it was
 // lost.
 func (r *Raft) Propose(command []byte) (Index, Term, error) { return r.add(Entry{Command: command}) }
@@ -287,7 +287,7 @@ func (r *Raft) pretends(m Message) bool {
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
-// the newer one. A stale reply says nothing any more and is dropped, unless it is
+// the newer one. A stale reply is dropped, unless it is
 // that this server was removed.
 func (r *Raft) answerStale(m Message) {
 	r.explain(Reason{Rule: OlderTerm, Peer: m.From, Term: m.Term})
@@ -345,7 +345,7 @@ func (r *Raft) Take() Output {
 	return out
 }
 
-// becomeFollower follows whoever leads term, which is not known yet.
+// becomeFollower follows the server that leads term, which is not known yet.
 func (r *Raft) becomeFollower(term Term) {
 	if r.role != Follower {
 		r.explain(Reason{Rule: SteppedDown, Term: term})
@@ -357,7 +357,7 @@ func (r *Raft) becomeFollower(term Term) {
 }
 
 // follow takes the word of the current term's leader: a candidate has lost, and
-// the time until the next election begins anew (§5.2).
+// the time until the next election begins again (§5.2).
 func (r *Raft) follow(leader ID) {
 	if r.role == Candidate {
 		r.becomeFollower(r.currentTerm)
@@ -428,7 +428,7 @@ func (r *Raft) message(to ID, body Body) Message {
 type Status struct {
 	State
 
-	// Role and Leader are what it is in its term, and whom it follows.
+	// Role and Leader are what it is in its term, and which server it follows.
 	Role   Role
 	Leader ID
 
@@ -445,7 +445,7 @@ type Status struct {
 	// Snapshot is the last entry that its newest snapshot covers.
 	Snapshot Position
 
-	// Removed is true if a leader said that it is no member any more.
+	// Removed is true if a leader said that it is no longer a member.
 	Removed bool
 }
 

@@ -34,7 +34,7 @@ import (
 //	deliver [messages]        the chosen messages arrive: those in flight now, not those that they cause
 //	stabilize                 messages arrive until none is in flight
 //	drop [messages]           the network loses them
-//	duplicate [messages]      a copy of each is put behind the others
+//	duplicate [messages]      a copy of each is put after the others
 //	delay [messages]          the network keeps them back
 //	late [messages]           what was kept back arrives
 //	forge n1->n2 after=1@3 commit=4   an AppendEntries without entries, in n1's term, that n1 would not send here
@@ -44,7 +44,7 @@ import (
 //	powercut n1 1             in n1's next save the power fails after 1 record: the state, the truncation, each entry
 //	restart n1 n2             they start with what is on their disks
 //	backup n1                 a copy of its disk is kept
-//	restore n1, wipe n1       n1 stops, and that copy, or an empty disk, takes the place of its disk
+//	restore n1, wipe n1       n1 stops, and that copy, or an empty disk, replaces its disk
 //	hold n1, release n1       inputs gather in between, and one save carries them all
 //	status [n1 n2], log, network [messages]   show the servers, their logs, what is in flight
 //	breaks NAME, …            says that the script breaks these invariants, and no others
@@ -53,7 +53,7 @@ import (
 // (RequestVote), and by place (first, last); all is the same as nothing.
 // stageCommand has the commands that only this stage knows.
 
-var update = flag.Bool("update", false, "write anew what the scripts cause; commit it only if you understand each changed line")
+var update = flag.Bool("update", false, "write again what the scripts cause; commit it only if you understand each changed line")
 
 func TestScripts(t *testing.T) {
 	paths, err := filepath.Glob("testdata/scripts/*.txt")
@@ -69,7 +69,7 @@ func TestScripts(t *testing.T) {
 				require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 				return
 			}
-			require.Equal(t, string(want), got, "The trace of %s has changed. If that is meant, write it anew with -update; commit it only if you understand each changed line.", path)
+			require.Equal(t, string(want), got, "The trace of %s has changed. If that is meant, write it again with -update; commit it only if you understand each changed line.", path)
 		})
 	}
 }
@@ -460,7 +460,7 @@ func statusWords(s *server) string {
 }
 
 // logWords shows a log as the figures of the paper do: the terms of the entries.
-// A bar stands behind the last that the server knows to be committed.
+// A bar follows the last that the server knows to be committed.
 func logWords(s *server) string {
 	commit := Index(0)
 	if s.raft != nil {

@@ -2,7 +2,7 @@ package raft
 
 import "slices"
 
-// A log cannot grow for ever, so each server writes a snapshot of its state
+// A log cannot grow forever, so each server writes a snapshot of its state
 // machine now and then and forgets the entries that it covers (§7). A follower
 // that needs one of those gets the snapshot instead, in chunks.
 //
@@ -47,7 +47,7 @@ type delivery struct {
 	snapshot Position
 
 	// leader and term are whose it is: two servers need not write the same
-	// bytes, so the chunks of one delivery come from one leader's reign.
+	// bytes, so the chunks of one delivery come from one leader in one term.
 	leader ID
 	term   Term
 
@@ -136,7 +136,7 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 }
 
 // Compact says that a snapshot of the state machine at an applied entry is on
-// the disk, and so is a log that begins behind base. The entries between base
+// the disk, and so is a log that begins after base. The entries between base
 // and the snapshot stay: a follower that is only a little behind still gets
 // entries. A snapshot brings its configuration, so a server that joins takes none
 // before it knows one.
@@ -166,5 +166,5 @@ func (r *Raft) Restore(snapshot Position, config Config) {
 	}
 }
 
-// Discard forgets what came of a snapshot, be it used or of no use.
+// Discard forgets what came of a snapshot, whether it was used or not.
 func (r *Raft) Discard() { r.incoming = delivery{} }

@@ -7,7 +7,7 @@ import (
 )
 
 // bootAt returns n1 of three servers, whose disk has a snapshot and a log that
-// begins behind base.
+// begins after base.
 func bootAt(term Term, base, snapshot Position, terms ...Term) *Raft {
 	s := &server{id: 1, disk: disk{state: State{CurrentTerm: term}, base: base, config: three, covers: three}, powerFails: -1}
 	for i := range snapshot.Index {
@@ -19,7 +19,7 @@ func bootAt(term Term, base, snapshot Position, terms ...Term) *Raft {
 	return New(s.startOptions([]ID{1, 2, 3}))
 }
 
-// leaderAt returns n1 as the leader of term 5, whose log begins behind 2@3; it
+// leaderAt returns n1 as the leader of term 5, whose log begins after 2@3; it
 // has a snapshot up to 2@4, and its log ends in 2@5 and the NoOp of its term, 5@6.
 func leaderAt(t *testing.T) *Raft {
 	r := bootAt(4, Position{2, 3}, Position{2, 4}, 2, 2)
@@ -115,7 +115,7 @@ func TestChunksAreStoredInOrder(t *testing.T) {
 }
 
 // Chunks of one snapshot are never mixed with those of another: not of another
-// place in the log, not of another leader, and not of another reign, since two
+// place in the log, not of another leader, and not of another term, since two
 // servers need not write the same bytes for the same place.
 func TestChunksOfTwoSnapshotsAreNotMixed(t *testing.T) {
 	last := Position{4, 9}
@@ -134,7 +134,7 @@ func TestChunksOfTwoSnapshotsAreNotMixed(t *testing.T) {
 		r.Step(Message{From: c.from, To: 1, Term: c.term, Body: chunk(c.last, 2)})
 		out := r.Take()
 		require.Empty(t, out.Chunks, what)
-		require.Zero(t, lacks(t, out), "%s: it begins anew", what)
+		require.Zero(t, lacks(t, out), "%s: it begins again", what)
 		r.Step(Message{From: c.from, To: 1, Term: c.term, Body: chunk(c.last, 0)})
 		out = r.Take()
 		require.Len(t, out.Chunks, 1, what)
@@ -142,7 +142,7 @@ func TestChunksOfTwoSnapshotsAreNotMixed(t *testing.T) {
 	}
 }
 
-// A snapshot that turns out to be of no use is forgotten, and comes again from its
+// A snapshot that turns out to be unusable is forgotten, and comes again from its
 // beginning.
 func TestDiscardBeginsAnew(t *testing.T) {
 	r := boot(5, 1)
@@ -220,7 +220,7 @@ func TestRestoreKeepsWhatFollows(t *testing.T) {
 	}
 }
 
-// A log that takes the place of the old one is saved as a whole: entries and
+// A log that replaces the old one is saved as a whole: entries and
 // truncations of the same round are in it.
 func TestRewriteSavesAll(t *testing.T) {
 	r := boot(5, 1, 1, 2, 2)
@@ -241,7 +241,7 @@ func TestRewriteSavesAll(t *testing.T) {
 // after a restart (§7; Figure 2, lastApplied).
 func TestWhatASnapshotCoversIsNotAppliedAgain(t *testing.T) {
 	for what, r := range map[string]*Raft{
-		"the log begins behind it":  bootAt(5, Position{2, 4}, Position{2, 4}, 2, 2),
+		"the log begins after it":   bootAt(5, Position{2, 4}, Position{2, 4}, 2, 2),
 		"the log begins before it":  bootAt(5, Position{2, 1}, Position{2, 4}, 2, 2, 2, 2, 2),
 		"the log was never cut":     bootAt(5, Position{}, Position{2, 4}, 2, 2, 2, 2, 2, 2),
 		"the log ends just with it": bootAt(5, Position{2, 2}, Position{2, 4}, 2, 2),
@@ -385,7 +385,7 @@ func TestSeveralFollowersAtOnce(t *testing.T) {
 	require.Equal(t, uint64(30), out.chunksTo(3)[0].Offset)
 }
 
-// A leader whose snapshot is newer by now begins anew with that one. So a follower
+// A leader whose snapshot is newer by now begins again with that one. So a follower
 // that makes progress holds the next snapshot up, and one that does not answer does
 // not.
 func TestANewerSnapshotBeginsAnew(t *testing.T) {

@@ -8,10 +8,10 @@ import "errors"
 // ErrNotVoter: only a voter can lead.
 var ErrNotVoter = errors.New("that server is not a voter")
 
-// TimeoutNow tells a server to stand for election at once (thesis §3.10).
+// TimeoutNow tells a server to start an election at once (thesis §3.10).
 type TimeoutNow struct{}
 
-// Transfer hands the lead to a voter as soon as it has the leader's whole log.
+// Transfer moves the leadership to a voter as soon as it has the leader's whole log.
 // Until then the leader takes no proposals; if that takes longer than an election
 // timeout, it goes on as before.
 func (r *Raft) Transfer(to ID) error {
@@ -26,7 +26,7 @@ func (r *Raft) Transfer(to ID) error {
 	return nil
 }
 
-// step stands for election without asking first whether that may succeed: the
+// step starts an election without asking first whether that may succeed: the
 // leader wants it.
 func (m TimeoutNow) step(r *Raft, from ID) {
 	if r.role == Follower && r.mayCampaign() {

@@ -90,7 +90,7 @@ func Example() {
 		replicas[m.ID] = r
 	}
 
-	// Whoever leads takes commands. If another leads by now, or the answer is
+	// The server that leads takes commands. If another leads by now, or the answer is
 	// lost, the same transfer can be sent again.
 	transfers := []string{
 		`{"name":"rent","from":"ann","to":"bob","amount":70}`,

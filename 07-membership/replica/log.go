@@ -37,13 +37,13 @@ const (
 	Configuration Kind = "config"
 )
 
-// ErrCompacted says that an entry is not in the log of this replica any more:
+// ErrCompacted says that an entry is not in the log of this replica any longer:
 // what it did is in the state machine.
-var ErrCompacted = errors.New("the log does not hold it any more")
+var ErrCompacted = errors.New("the log no longer holds it")
 
 // Log returns the entries from one index to another, both included, as far as
 // this replica knows them to be committed: there may be fewer, or none. The
-// error is ErrCompacted if the first is not there any more.
+// error is ErrCompacted if the first is no longer there.
 func (r *Replica[M]) Log(ctx context.Context, from, to uint64) ([]Entry, error) {
 	var all []Entry
 	for next := from; next <= to; {

@@ -27,7 +27,7 @@ func (r *Replica[M]) Members(ctx context.Context) (api.Membership, error) {
 
 // Change begins a change of the members at the leader: some come, some go, all
 // at once. It returns when the change is committed, with the index of its
-// entry; it then goes on by itself, also under another leader, until Members
+// entry; it then continues by itself, also under another leader, until Members
 // says "stable". Who comes must be running, and is caught up first. The code of
 // the error is api.Refused if the change makes no sense or another is under
 // way.

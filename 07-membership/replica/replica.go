@@ -33,7 +33,7 @@
 // for people, and whether it is Definite: what is not may have happened, or may
 // yet happen. Methods that change nothing end with the error of their ctx when
 // that is done, and Log and Watch with ErrCompacted for what is not in the log
-// any more.
+// any longer.
 package replica
 
 import (
@@ -243,7 +243,7 @@ func (r *Replica[M]) Propose(ctx context.Context, command []byte) (result []byte
 // was acknowledged, by whichever replica, before Read was called
 // (linearizable). It runs on the goroutine that applies commands: f must not
 // wait, nor change the machine, nor keep what Apply may change. Once Read has
-// returned, f is not called any more.
+// returned, f is no longer called.
 func (r *Replica[M]) Read(ctx context.Context, f func(machine M)) error {
 	_, err := r.look(ctx, api.Request{Op: api.Barrier}, func(api.Response) {
 		// It is what Options.Machine has made.
@@ -253,7 +253,7 @@ func (r *Replica[M]) Read(ctx context.Context, f func(machine M)) error {
 }
 
 // Leader waits until this replica knows a leader, itself perhaps, and returns
-// its ID. It may have lost the lead by then.
+// its ID. It may have lost its leadership by then.
 func (r *Replica[M]) Leader(ctx context.Context) (uint64, error) {
 	var leader uint64
 	err := r.wait(ctx, func(_, known uint64) bool {

@@ -92,7 +92,7 @@ func (g *group) start(id uint64) *member {
 	return m
 }
 
-// stop takes a replica away; nobody hears from it any more.
+// stop takes a replica away; nobody hears from it any longer.
 func (g *group) stop(id uint64) {
 	g.t.Helper()
 	m := g.members[id]
@@ -213,7 +213,7 @@ func collect(t *testing.T, watch iter.Seq2[replica.Entry, error], from uint64, c
 }
 
 // The leader is killed in the middle of many transfers. Each is made once, on
-// all replicas, and those who watch see each of them, whoever leads.
+// all replicas, and those who watch see each of them, whichever server leads.
 func TestLeaderIsKilled(t *testing.T) {
 	inBubble(t, 3, 0, func(t *testing.T, g *group) {
 		leader := g.leader()
@@ -276,7 +276,7 @@ func TestRestart(t *testing.T) {
 }
 
 // A replica that was away for longer than the log remembers gets the state. Who
-// watches it is told that entries are missing, and does not wait for ever.
+// watches it is told that entries are missing, and does not wait forever.
 func TestReplicaThatWasAway(t *testing.T) {
 	inBubble(t, 3, 4<<10, func(t *testing.T, g *group) {
 		away := g.follower()
@@ -310,7 +310,7 @@ func TestReplicaThatWasAway(t *testing.T) {
 
 		_, err := away.Log(t.Context(), next, next+5)
 		require.ErrorIs(t, err, replica.ErrCompacted)
-		require.EqualError(t, err, fmt.Sprintf("entry %d: the log does not hold it any more", next))
+		require.EqualError(t, err, fmt.Sprintf("entry %d: the log no longer holds it", next))
 	})
 }
 

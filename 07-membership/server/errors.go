@@ -14,7 +14,7 @@ func (s *Server) notLeader() *api.Error {
 	switch {
 	case status.Role == raft.Leader:
 		return &api.Error{Code: api.Busy, Definite: true,
-			Message: fmt.Sprintf("%s is handing the lead over to another server", node.Name(s.world.ID))}
+			Message: fmt.Sprintf("%s is transferring its leadership to another server", node.Name(s.world.ID))}
 	case status.Removed:
 		return s.gone()
 	case s.joinsLater():
@@ -31,10 +31,10 @@ func (s *Server) notLeader() *api.Error {
 		Message: fmt.Sprintf("%s is a follower; %v at %s leads term %d and takes the writes", node.Name(s.world.ID), status.Leader, address, status.CurrentTerm)}
 }
 
-// gone refuses what a server is asked that is not a member any more.
+// gone refuses what a server is asked that is no longer a member.
 func (s *Server) gone() *api.Error {
 	return &api.Error{Code: api.NotLeader, Definite: true,
-		Message: fmt.Sprintf("%s is not a member of the cluster any more; ask another server", node.Name(s.world.ID))}
+		Message: fmt.Sprintf("%s is no longer a member of the cluster; ask another server", node.Name(s.world.ID))}
 }
 
 // joinsLater reports whether this server was started to join a cluster, knows no
@@ -59,7 +59,7 @@ func (s *Server) overwritten(e raft.Entry) *api.Error {
 // leader may commit it.
 func (s *Server) deposed() *api.Error {
 	return &api.Error{Code: api.Unknown, Leader: s.leader(),
-		Message: fmt.Sprintf("%s has lost the lead before a majority had the command", node.Name(s.world.ID))}
+		Message: fmt.Sprintf("%s lost its leadership before a majority had the command", node.Name(s.world.ID))}
 }
 
 // leader returns the address of the leader, or "".

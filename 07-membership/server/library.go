@@ -47,7 +47,7 @@ type Machine interface {
 type View interface {
 	// Save writes the view: it calls line for each of its lines, with a function
 	// that appends the line to b, a JSON value without a line break. The same
-	// state should give the same lines. It runs beside the machine, so it must
+	// state should give the same lines. It runs alongside the machine, so it must
 	// touch nothing that Apply changes. An error ends the server: without
 	// snapshots its disk would fill.
 	Save(line func(add func(b []byte) []byte)) error
@@ -109,7 +109,7 @@ func (s *Server) Progress() (applied, leader uint64) {
 type service interface {
 	Machine
 
-	// command makes of a request the command that goes into the log, or says
+	// command returns the command that goes into the log for a request, or says
 	// what is wrong with it.
 	command(r api.Request) ([]byte, *api.Error)
 

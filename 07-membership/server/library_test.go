@@ -197,7 +197,7 @@ func TestASnapshotOfAnotherMachineIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "is damaged in line 2: the diary does not know this line")
 }
 
-// A snapshot that nobody could read again must not take the place of the log.
+// A snapshot that nobody could read again must not replace the log.
 func TestALineThatIsNoLineIsInNoSnapshot(t *testing.T) {
 	for wrong, words := range map[string]string{
 		"{\n}":                                   "a line break",

@@ -124,7 +124,7 @@ func refused(format string, args ...any) *api.Error {
 	return &api.Error{Code: api.Refused, Message: fmt.Sprintf(format, args...), Definite: true}
 }
 
-// transferPatience is how long a client waits for the lead to go over.
+// transferPatience is how long a client waits for the transfer.
 const transferPatience = 2 * time.Second
 
 // pendingTransfer is a client that waits for another server to lead.
@@ -137,7 +137,7 @@ type pendingTransfer struct {
 	term  raft.Term
 }
 
-// transfer hands the lead to another server.
+// transfer moves the leadership to another server.
 func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 	switch err := s.rules.Transfer(raft.ID(r.To)); err {
 	case nil:
@@ -169,10 +169,10 @@ func (s *Server) expireTransfers() {
 			return false
 		}
 		e := &api.Error{Code: api.Unknown, Leader: s.leader(),
-			Message: fmt.Sprintf("%s has not taken the lead within %v", node.Name(t.request.To), transferPatience)}
+			Message: fmt.Sprintf("%s has not become the leader within %v", node.Name(t.request.To), transferPatience)}
 		if status := s.rules.Status(); status.Role == raft.Leader && status.CurrentTerm == t.term {
 			e = &api.Error{Code: api.Unavailable, Definite: true,
-				Message: fmt.Sprintf("%s did not have the whole log in time, so %s leads on; see how far it is: members", node.Name(t.request.To), node.Name(s.world.ID))}
+				Message: fmt.Sprintf("%s did not have the whole log in time, so %s stays leader; see how far it is: members", node.Name(t.request.To), node.Name(s.world.ID))}
 		}
 		t.reply(api.Failed(t.request.ID, e))
 		return true

@@ -114,7 +114,7 @@ func TestTransfer(t *testing.T) {
 		w.receive(2, term, raft.AppendEntriesReply{Success: true, MatchIndex: 1})
 		require.Less(t, w.server.ticks, uint64(10*node.Ticks(transferPatience)))
 	}
-	w.refused(a, api.Unavailable, "n2 did not have the whole log in time, so n1 leads on")
+	w.refused(a, api.Unavailable, "n2 did not have the whole log in time, so n1 stays leader")
 	x := w.put("x", "2")
 	w.flush()
 	require.Empty(t, x.responses, "it takes writes again")
@@ -130,7 +130,7 @@ func TestTransfer(t *testing.T) {
 		w.server.Tick()
 		w.flush()
 	}
-	w.refused(a, api.Unknown, "has not taken the lead within 2s")
+	w.refused(a, api.Unknown, "has not become the leader within 2s")
 
 	// n2 is told to stand, and n1 leads again before the client is answered.
 	w = lead(t, 3)
@@ -146,7 +146,7 @@ func TestTransfer(t *testing.T) {
 		w.receive(2, later, raft.AppendEntriesReply{Success: true, MatchIndex: 1})
 	}
 	require.Equal(t, raft.Leader, w.status().Role)
-	w.refused(a, api.Unknown, "has not taken the lead within 2s")
+	w.refused(a, api.Unknown, "has not become the leader within 2s")
 
 	// n2 leads.
 	w = lead(t, 3)

@@ -30,7 +30,7 @@ func TestAContradictionIsRefused(t *testing.T) {
 	w.flush()
 	w.forget()
 	w.receive(3, 9, raft.AppendEntries{Entries: entries(1, 9, 1)})
-	w.loud("n1 refuses the leader n3 of term 9: it has 9@1 where 8@1 is committed")
+	w.loud("n1 refuses the leader n3 of term 9: n3 has 9@1 where 8@1 is committed")
 	require.Empty(t, w.sent)
 	require.Equal(t, raft.Index(1), w.status().Applied)
 	require.Equal(t, raft.ID(0), w.status().Leader)

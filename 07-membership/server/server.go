@@ -68,7 +68,7 @@ type Server struct {
 	pendingTransfers []pendingTransfer
 
 	// broken is a contradiction that the rules have found; then nothing may be
-	// done any more.
+	// done any longer.
 	broken error
 
 	// announced is what was last said of role and leader.
@@ -135,9 +135,9 @@ func open(w node.World, empty func() service) (node.Server, error) {
 	return s, nil
 }
 
-// recover makes of what the disk holds what the rules start with. An empty
+// recover builds the options for the rules from what is on disk. An empty
 // journal gets the configuration with which the cluster begins, so that a
-// configuration file that is changed later means nothing any more.
+// configuration file that is changed later no longer means anything.
 func (s *Server) recover(saved journal.Recovered) (raft.Options, error) {
 	if saved.Base.Config == "" {
 		saved.Base.Config = string(appendConfig(nil, firstConfig(s.world.Config, s.world.ID)))
@@ -188,7 +188,7 @@ func describe(saved journal.Recovered) string {
 	return text
 }
 
-// Close gives the journal up, once the server is not used any more.
+// Close releases the journal, once the server is no longer used.
 func (s *Server) Close() error {
 	s.dropIncoming()
 	err := s.journal.Close()
@@ -472,9 +472,9 @@ func (s *Server) announce() {
 	case now.role == raft.Leader:
 		text = "leads"
 	case now.role == raft.Candidate:
-		text = "stands for election"
+		text = "starts an election"
 	case now.removed:
-		text = "is not a member of the cluster any more; it can be stopped, and its folder deleted"
+		text = "is no longer a member of the cluster; it can be stopped, and its folder deleted"
 	case now.leader != 0:
 		text = "follows " + now.leader.String()
 	}

@@ -19,7 +19,7 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// work does what the server wants done beside it, until nothing is left.
+// work does what the server wants done alongside it, until nothing is left.
 func (w *world) work() {
 	w.t.Helper()
 	for range 100 {
@@ -56,7 +56,7 @@ func TestASnapshotIsTakenWhenTheJournalHasGrown(t *testing.T) {
 	w := lead(t, 1)
 	keys := w.fill(100)
 	require.Greater(t, w.server.journal.Size(), int64(16<<10))
-	require.NotContains(t, w.names(), newestName, "it is written beside the server")
+	require.NotContains(t, w.names(), newestName, "it is written alongside the server")
 	w.put("meanwhile", "1")
 	w.flush()
 	w.work()
@@ -81,7 +81,7 @@ func TestASnapshotIsTakenWhenTheJournalHasGrown(t *testing.T) {
 	}
 }
 
-// The journal that takes the place of the old one holds the vote.
+// The journal that replaces the old one holds the vote.
 func TestTheVoteOutlivesASnapshot(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)
@@ -148,7 +148,7 @@ func TestASnapshotEndsUnderLoad(t *testing.T) {
 }
 
 // A leader waits with its next snapshot for a follower that is being sent the
-// present one, but not for ever: that one may be of no use to it, and the next may
+// present one, but not forever: that one may not help it, and the next may
 // be better.
 func TestALeaderDoesNotWaitForEverWithASnapshot(t *testing.T) {
 	w := lead(t, 3)
@@ -227,10 +227,10 @@ func TestADamagedSnapshotIsRefusedByName(t *testing.T) {
 	gone := &world{t: t, disk: w.disk.Clone()}
 	require.NoError(t, gone.disk.Remove(newestName))
 	_, err = New(gone.world(1))
-	require.ErrorContains(t, err, "lost", "the journal begins behind a snapshot that is not there")
+	require.ErrorContains(t, err, "lost", "the journal begins after a snapshot that is not there")
 }
 
-// An empty journal in the place of one that was lost would have forgotten a vote.
+// An empty journal instead of one that was lost would have forgotten a vote.
 func TestASnapshotWithoutItsJournalIsRefused(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)
@@ -243,7 +243,7 @@ func TestASnapshotWithoutItsJournalIsRefused(t *testing.T) {
 	}
 }
 
-// compact lets what the server wants done beside it happen, with writes in between,
+// compact lets what the server wants done alongside it happen, with writes in between,
 // and returns what ends the server.
 func (w *world) compact() error {
 	for w.server.snapshots.next != nil {
@@ -569,7 +569,7 @@ func TestChunksOfTwoLeadersAreNotMixed(t *testing.T) {
 }
 
 // Entries may be faster than the last chunk of a snapshot that covers them: then it
-// is of no use, and what they did stays.
+// is discarded, and what they did stays.
 func TestEntriesMayBeFasterThanASnapshot(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
 	all := chunks(content, at, 8<<10)
@@ -628,7 +628,7 @@ func TestNoSnapshotIsTakenWhileOneIsSent(t *testing.T) {
 }
 
 // A leader's snapshot may come while an older one of the server's own is being
-// written. That one is of no use then, and must not take the name.
+// written. That one is discarded then, and must not take the name.
 func TestALeadersSnapshotIsFasterThanTheOwn(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
 	w := compacting(t)

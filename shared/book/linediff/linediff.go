@@ -269,7 +269,7 @@ func gaps(marked []bool) map[int]bool {
 // slide moves runs of marked lines to where they read best. A run may move up
 // by one line if the line above it equals its last one, and down likewise: the
 // text without the run stays the same. A run that replaces lines of the other
-// text (others holds the places of those) stays beside them.
+// text (others holds the places of those) stays next to them.
 func slide(marked []bool, text []string, others map[int]bool) {
 	kept := 0
 	for from := 0; from < len(text); from++ {

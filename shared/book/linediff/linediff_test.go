@@ -199,7 +199,7 @@ func TestDiffReadsWell(t *testing.T) {
  	}
 `,
 		},
-		"what is replaced stays beside what replaces it": {
+		"what is replaced stays next to what replaces it": {
 			old:  "a\nold\nb\nb",
 			new:  "a\nb\nb\nb",
 			want: " a\n-old\n+b\n b\n b\n",

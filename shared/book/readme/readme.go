@@ -101,7 +101,7 @@
 //
 // The documented ports (stage NN has 70N0 to 70N9) are moved to free ones, by
 // KV_BASE_PORT and in the text of commands, and back in what is printed. So tests
-// run side by side, and beside a real cluster. Variables that begin with KV_ or
+// run side by side, and next to a real cluster. Variables that begin with KV_ or
 // RAFT_ are not inherited.
 //
 // Nothing waits by sleeping: the test waits for the output that the README shows,

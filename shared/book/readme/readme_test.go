@@ -314,7 +314,7 @@ func TestReadmeThatIsFalse(t *testing.T) {
 			text: "'''console\n$ exit 0\n'''\n",
 			want: []string{"it ended the shell"},
 		},
-		"a program that does not heed ^C at the end": {
+		"a program that ignores ^C at the end": {
 			text: "'''console\n# first terminal\n$ go run ./00-fake hang\nhanging\n'''\n",
 			want: []string{"README.md:3: $ go run ./00-fake hang: the command did not end within 100ms of ^C"},
 		},

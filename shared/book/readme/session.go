@@ -227,7 +227,7 @@ func (s *session) next() {
 }
 
 // wait waits until ready says yes to what the present command has printed, or
-// the command has ended, or the time is over; it returns what there is then.
+// the command has ended, or time is up; it returns what there is then.
 func (s *session) wait(most time.Duration, ready func(output) bool) output {
 	timeout := time.NewTimer(most)
 	defer timeout.Stop()

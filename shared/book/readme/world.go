@@ -47,7 +47,7 @@ type stage struct {
 	// Built is the same program as go build would leave it.
 	Built string
 
-	// BasePort is what takes the place of its documented port 70N0.
+	// BasePort is what replaces its documented port 70N0.
 	BasePort int
 }
 

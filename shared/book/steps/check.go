@@ -12,7 +12,7 @@ import (
 	"example.com/raftsteps/shared/book/linediff"
 )
 
-const checkHelp = `steps check holds every stage to its README and to the rules of the house.
+const checkHelp = `steps check checks every stage against its README and to the rules of the project.
 
 For each stage and the one before it:
 
@@ -224,7 +224,7 @@ func runs(lines []linediff.Line) [][]linediff.Line {
 }
 
 // squeeze is what remains of lines without white space, and without the marks
-// of comments that begin lines, so that a comment that is only broken anew
+// of comments that begin lines, so that a comment that is only broken differently
 // stays the same.
 func squeeze(lines []string) string {
 	var b strings.Builder

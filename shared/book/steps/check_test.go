@@ -119,7 +119,7 @@ func TestCheckFinds(t *testing.T) {
 			map[string]string{"02-naive/raft/a_test.go": "package raft\n\nvar a = 1\n", "03-log/raft/a_test.go": "package raft\n\nvar  a = 1\n"},
 			[]string{"03-log/raft/a_test.go:3: only white space or line breaks differ from 02-naive here: make the lines the same in both"},
 		},
-		"a comment broken anew": {
+		"a comment broken differently": {
 			with(cut(t, "03-log/raft/log.go", "type", "type"), map[string]string{
 				"02-naive/raft/raft.go": "package raft\n\n// Step steps\n// far.\nfunc Step() {\n\tsend()\n}\n",
 				"03-log/raft/raft.go":   "package raft\n\n// Step\n// steps far.\nfunc Step() {\n\tappendEntries()\n}\n",

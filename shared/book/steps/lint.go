@@ -58,7 +58,7 @@ func parse(path string, data []byte) (*token.FileSet, *ast.File, error) {
 	return set, tree, err
 }
 
-// imports checks what a file of a stage imports. What a test needs besides is
+// imports checks what a file of a stage imports. What else a test needs is
 // its own affair.
 func (k *checker) imports(s Stage, f File, set *token.FileSet, tree *ast.File) {
 	for path, line := range imported(set, tree) {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-const usage = `steps is the tool for people who climb.
+const usage = `steps is the tool for learners.
 
   go run ./shared/cmd/steps list
       The ladder: what each stage adds, what it still cannot survive, and how
@@ -24,7 +24,7 @@ const usage = `steps is the tool for people who climb.
   go run ./shared/cmd/steps check
       Holds every stage to its README: a file that differs from the stage
       before is named there, with the reason. Also finds what only looks like a
-      change (moves, white space) and what breaks the rules of the house.
+      change (moves, white space) and what breaks the rules of the project.
 
   go run ./shared/cmd/steps script 05 figure-8-an-entry-of-an-older-term
       The story of one script of a stage's rules, message by message. Without a

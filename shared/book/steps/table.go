@@ -201,7 +201,7 @@ const (
 )
 
 // placed is a file that holds the table: what stands before it, the table, what
-// stands behind it.
+// follows it.
 type placed struct{ before, table, behind string }
 
 func readTable(file string) (placed, error) {

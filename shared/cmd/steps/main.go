@@ -1,5 +1,5 @@
-// Command steps is the tool for people who climb: it lists the stages, shows
-// what a stage changes, and holds the stages to what their READMEs say.
+// Command steps is the tool for learners: it lists the stages, shows
+// what a stage changes, and checks the stages against what their READMEs say.
 //
 //	go run ./shared/cmd/steps help
 package main

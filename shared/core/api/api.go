@@ -44,14 +44,14 @@ const (
 
 	// Change asks the leader to add servers, to remove some, or both at once.
 	// Its answer comes when the change has begun for good; it then goes on by
-	// itself, whoever leads.
+	// itself, whichever server leads.
 	Change = "change"
 
 	// Cancel asks the leader to call off the change that is under way, which it
 	// can as long as the new servers do not count.
 	Cancel = "cancel"
 
-	// Transfer asks the leader to hand the lead on to another member.
+	// Transfer asks the leader to transfer leadership to another member.
 	Transfer = "transfer"
 
 	// Propose gives the leader a command of a state machine that is not the
@@ -63,7 +63,7 @@ const (
 	Barrier = "barrier"
 )
 
-// Fields is a set of the fields a request may have, besides id and op.
+// Fields is a set of the fields a request may have, apart from id and op.
 type Fields uint32
 
 // The fields of a request.
@@ -97,7 +97,7 @@ const (
 	Add
 	Remove
 
-	// To is the server that shall lead.
+	// To is the server that should become leader.
 	To
 )
 
@@ -135,7 +135,7 @@ type Op struct {
 	// Needs are the fields that a request must have.
 	Needs Fields
 
-	// May are the fields that it can have besides.
+	// May are the fields that it can also have.
 	May Fields
 }
 
@@ -181,7 +181,7 @@ type Request struct {
 	// From is the first log index wanted; 0 means the first there is.
 	From uint64
 
-	// Term is the term in which a server shall lead.
+	// Term is the term in which a server should lead.
 	Term uint64
 
 	// Session is a number that the client has drawn for its session, and Seq
@@ -202,7 +202,7 @@ type Request struct {
 	Add    []Member
 	Remove []uint64
 
-	// To is the ID of the server that shall lead.
+	// To is the ID of the server that should become leader.
 	To uint64
 }
 
@@ -363,7 +363,7 @@ func CheckCommand(c kv.Command) *Error {
 	return e
 }
 
-// idOf looks for the id in a line that is not a request, so that whoever sent
+// idOf looks for the id in a line that is not a request, so that anyone who sent
 // it can tell which of its requests was refused. 0 means that there is none.
 func idOf(line []byte) (id uint64) {
 	d := strict.NewDecoder(bytes.ToValidUTF8(line, []byte("?")))

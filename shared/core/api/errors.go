@@ -44,7 +44,7 @@ const (
 	// It did not happen.
 	Refused Code = "refused"
 
-	// NoSession: the session of the command is not known any more, or its Seq
+	// NoSession: the session of the command is no longer known, or its Seq
 	// was answered and forgotten. It did not happen this time; whether an
 	// earlier try did, the server cannot say.
 	NoSession Code = "no_session"

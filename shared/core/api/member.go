@@ -36,7 +36,7 @@ type Member struct {
 	Address string
 }
 
-// CheckChange says what is wrong with Add and Remove, whoever the members are,
+// CheckChange says what is wrong with Add and Remove, independently of who the members are,
 // or nil.
 func (r Request) CheckChange() error {
 	switch n := len(r.Add) + len(r.Remove); {
@@ -129,7 +129,7 @@ func CheckMemberAddress(address string) error {
 	}
 	switch ip = ip.Unmap(); {
 	case ip.IsUnspecified():
-		return fmt.Errorf("nobody can reach a server at %q, which means every address of its own machine; write the address that the others use, and in cluster.json \"listen\": %[1]q beside it", address)
+		return fmt.Errorf("nobody can reach a server at %q, which means every address of its own machine; write the address that the others use, and in cluster.json \"listen\": %[1]q next to it", address)
 	case ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%q is not the address of one machine", address)
 	}

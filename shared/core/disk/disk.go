@@ -4,7 +4,7 @@
 // It says out loud what operating systems leave between the lines. What was
 // written is safe only after Sync; a file that was created or renamed is
 // there after a crash only once the folder was synced too; and a Sync that
-// failed once means that nothing about the file is known any more (on Linux
+// failed once means that nothing about the file is known any longer (on Linux
 // the next one may succeed although the data is gone), so the file refuses
 // everything from then on.
 //

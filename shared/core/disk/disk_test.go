@@ -715,7 +715,7 @@ func TestCheckNoticesWhatIsLost(t *testing.T) {
 			if f, err := d.Open("journal"); err == nil {
 				require.NoError(t, f.Close())
 			}
-			require.ErrorContains(t, d.Check(), c.want, "to open what has the name now mends nothing")
+			require.ErrorContains(t, d.Check(), c.want, "to open what has the name now fixes nothing")
 		})
 	}
 }

@@ -85,7 +85,7 @@ type Sim struct {
 	changes []change
 
 	// life counts the processes that have used the disk. A handle of an
-	// earlier one is of no use.
+	// earlier one is discarded.
 	life int
 
 	// powerAt is the operation at which the power is cut, 0 for never.
@@ -196,7 +196,7 @@ func (d *Sim) CrashWorst() {
 	d.forget()
 }
 
-// forget drops the files that no name leads to any more.
+// forget drops the files that no name leads to any longer.
 func (d *Sim) forget() {
 	d.files = slices.DeleteFunc(d.files, func(f *simFile) bool {
 		for _, g := range d.names {

@@ -23,7 +23,7 @@ func syncData(f *os.File) error {
 	return cmp.Or(err, os.NewSyscallError("fdatasync", failed))
 }
 
-// nameless reports whether no name leads to a file any more.
+// nameless reports whether no name leads to a file any longer.
 func nameless(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil {

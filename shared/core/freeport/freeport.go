@@ -2,7 +2,7 @@
 // killed and started again.
 //
 // Port 0 is no help there: it gives a port out of those that the operating
-// system also hands to whoever connects somewhere. While the server is down,
+// system also hands to anyone who connects somewhere. While the server is down,
 // such a connection can get its port, and then the server cannot come back. It
 // can even be the connection of one who looks for the server: then it reaches
 // itself, and takes that for a server that says nothing.
@@ -16,7 +16,7 @@ import (
 )
 
 // Ports are taken from below those that operating systems hand out by
-// themselves, in blocks. The last port of a block is its lock: whoever listens
+// themselves, in blocks. The last port of a block is its lock: anyone who listens
 // there owns the block.
 const (
 	firstBlock = 10000

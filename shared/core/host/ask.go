@@ -23,7 +23,7 @@ func (h *Host) Do(ctx context.Context, r api.Request) (api.Response, error) {
 // DoThen is Do, and calls then with the answer, if there is one and it is no
 // error, on the goroutine that owns the server, between two of its inputs: then
 // may look into the server, and must not wait. Once DoThen has returned, then is
-// not called any more.
+// not called any longer.
 func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response)) (api.Response, error) {
 	if err := h.o.Ops.Check(r); err != nil {
 		return api.Response{}, err
@@ -54,7 +54,7 @@ type call struct {
 	then   func(api.Response)
 	answer chan api.Response
 
-	// over is true when the answer has come, or nobody waits for it any more.
+	// over is true when the answer has come, or nobody waits for it any longer.
 	over atomic.Bool
 }
 
@@ -96,7 +96,7 @@ type asked struct {
 	idle    chan struct{}
 }
 
-// begin counts a call, or returns false if there shall be none any more.
+// begin counts a call, or returns false if there must be no more.
 func (a *asked) begin() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -131,7 +131,7 @@ func TestDoThenIsRefused(t *testing.T) {
 	})
 }
 
-// Who has stopped waiting is not called any more, and who is being called is
+// Who has stopped waiting is no longer called, and who is being called is
 // waited for.
 func TestDoThenAndAnEndOfWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestDoThenAndAnEndOfWaiting(t *testing.T) {
 		go func() { ended <- h.Run(run) }()
 		late, giveUp := context.WithTimeout(t.Context(), time.Second)
 		defer giveUp()
-		_, err := h.DoThen(late, getX, func(api.Response) { t.Error("nobody waits any more") })
+		_, err := h.DoThen(late, getX, func(api.Response) { t.Error("nobody waits any longer") })
 		requireError(t, err, api.Unknown, false, "no answer in time")
 
 		ctx, cancel := context.WithCancel(t.Context())

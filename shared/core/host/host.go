@@ -272,7 +272,7 @@ func (h *Host) orStop(end context.CancelFunc, err error) error {
 	return err
 }
 
-// serve answers whoever asks until ctx is done and all are answered, or inner
+// serve answers a server that asks until ctx is done and all are answered, or inner
 // is done.
 func (h *Host) serve(ctx, inner context.Context) error {
 	var err error

@@ -107,7 +107,7 @@ type loop struct {
 	disk    disk.Disk
 	checked time.Time
 
-	// workers run what the server wants done beside it.
+	// workers run what the server wants done alongside it.
 	workers errgroup.Group
 
 	metrics metrics
@@ -132,7 +132,7 @@ type loop struct {
 	clients queue
 	closed  bool
 
-	// ended is closed once nothing will be answered any more.
+	// ended is closed once nothing will be answered any longer.
 	ended chan struct{}
 }
 
@@ -239,7 +239,7 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// close makes whoever waits for the loop go on without it.
+// close makes anyone who waits for the loop go on without it.
 func (l *loop) close() {
 	l.mu.Lock()
 	l.closed = true

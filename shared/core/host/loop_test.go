@@ -210,7 +210,7 @@ func TestTicksAreMadeUpFor(t *testing.T) {
 		w.start(t)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		ticks := w.server.count("tick") // the loop may take another round before it sees that it shall stop
+		ticks := w.server.count("tick") // the loop may take another round before it sees that it should stop
 		w.stop(t)
 		require.InDelta(t, 1000, ticks, 5)
 	})
@@ -264,7 +264,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// If the disk cannot be trusted, nothing more is answered, and whoever waits
+// If the disk cannot be trusted, nothing more is answered, and anyone who waits
 // for the loop goes on.
 func TestFlushFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -324,7 +324,7 @@ func TestAFileThatIsGoneStopsTheServer(t *testing.T) {
 }
 
 // A sync that is longer than the election timeout is said, and not every time. One
-// of work beside the server is not: it keeps no heartbeat waiting.
+// of work alongside the server is not: it keeps no heartbeat waiting.
 func TestASlowDiskIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
@@ -503,7 +503,7 @@ func TestCutAndHeal(t *testing.T) {
 	})
 }
 
-// Work runs beside the server; its end is an input like any other.
+// Work runs alongside the server; its end is an input like any other.
 func TestWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil).start(t)

@@ -29,7 +29,7 @@ type syncs struct {
 	told time.Time
 
 	// longest is the longest sync since the last call of begin, and path what was
-	// synced. A sync may be of the server's round or of work beside it.
+	// synced. A sync may be of the server's round or of work alongside it.
 	mu      sync.Mutex
 	longest time.Duration
 	path    string
@@ -59,7 +59,7 @@ func (s *syncs) begin() {
 }
 
 // end ends a round whose Flush took so long, and says so if that was because of the
-// disk: work beside the server keeps no heartbeat waiting.
+// disk: work alongside the server keeps no heartbeat waiting.
 func (s *syncs) end(flush time.Duration, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -128,7 +128,7 @@ func (t *tcp) Connect(members []node.Member) {
 	}
 }
 
-// meet is told that a peer has connected. It gets a link back: whoever sends
+// meet is told that a peer has connected. It gets a link back: anyone who sends
 // something waits for an answer.
 func (t *tcp) meet(id uint64, address string) {
 	t.mu.Lock()

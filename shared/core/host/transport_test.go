@@ -216,7 +216,7 @@ func TestLinksFollowTheMembers(t *testing.T) {
 	require.Equal(t, map[uint64]string{2: at(1), 3: at(2)}, g.linked(0))
 }
 
-// A link that is of no use any more ends at once, its connection included.
+// A link that can no longer be used ends at once, its connection included.
 func TestLinkEndsWithItsName(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

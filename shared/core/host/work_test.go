@@ -15,7 +15,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// worker is a server that is made with work under way beside it.
+// worker is a server that is made with work under way alongside it.
 type worker struct {
 	recorder
 	working, done, closed atomic.Bool
@@ -33,7 +33,7 @@ func (s *worker) Close() error {
 	return nil
 }
 
-// A server that stops while work runs beside it is closed only when that work has
+// A server that stops while work runs alongside it is closed only when that work has
 // come to its end: it may use the files that Close closes. Nobody is told of it.
 func TestWorkEndsBeforeItsServer(t *testing.T) {
 	for _, fails := range []bool{false, true} {

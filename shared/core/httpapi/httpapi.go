@@ -71,7 +71,7 @@ type Options struct {
 	// answers that are still leaving; nil for no bound.
 	Bodies *wire.Budget
 
-	// Metrics are collected besides those of the status; nil for none.
+	// Metrics are collected in addition to those of the status; nil for none.
 	Metrics []prometheus.Collector
 }
 

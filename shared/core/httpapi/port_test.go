@@ -80,7 +80,7 @@ func TestOnePortTwoLanguages(t *testing.T) {
 	require.NoError(t, <-p.ended)
 }
 
-// Whoever sends half a request and then nothing is sent away, and nothing of
+// Anyone who sends half a request and then nothing is sent away, and nothing of
 // it is done.
 func TestHalfRequests(t *testing.T) {
 	b := newBackend()

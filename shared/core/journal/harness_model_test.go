@@ -166,7 +166,7 @@ func (r *life) open() error {
 }
 
 // expect fails the test unless the journal holds what is certain or what may
-// be there besides, and returns it.
+// also be there, and returns it.
 func (r *life) expect(rec Recovered) content {
 	r.t.Helper()
 	got := contentOf(rec)

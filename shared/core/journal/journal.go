@@ -15,7 +15,7 @@
 // The first line says whose the file is, and which disk this is. A state replaces
 // the state before it. An entry is the next one of the log; a truncate removes the
 // entries from an index on. A base, written when a log is compacted, says that the
-// log begins behind an entry, since a snapshot holds all up to that one.
+// log begins after an entry, since a snapshot holds all up to that one.
 //
 // What is buffered between two calls of Sync is a round: it goes into the file
 // with one write and becomes safe with one sync. "synced" is where the round
@@ -118,7 +118,7 @@ func (h Header) owner() Header {
 	return h
 }
 
-// State is what a server must remember besides its log (Figure 2, "Persistent
+// State is what a server must remember in addition to its log (Figure 2, "Persistent
 // state").
 type State struct {
 	// Term is currentTerm, 0 before the first.
@@ -163,7 +163,7 @@ type Recovered struct {
 
 // Journal is an open journal. SetState, Append and Truncate only collect; Sync
 // saves what was collected. Once anything has failed, nothing is saved any
-// more, and Sync says why for ever. It belongs to one goroutine.
+// more, and Sync says why forever. It belongs to one goroutine.
 type Journal struct {
 	d      disk.Disk
 	f      disk.File
@@ -288,7 +288,7 @@ func (j *Journal) LastIndex() uint64 { return j.log.last }
 // was not synced.
 func (j *Journal) Size() int64 { return j.size }
 
-// Err returns why the journal saves nothing any more, or nil.
+// Err returns why the journal saves nothing any longer, or nil.
 func (j *Journal) Err() error { return j.err }
 
 // SetState replaces the state. A term never falls, and a vote does not change
@@ -422,8 +422,8 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 	return nil
 }
 
-// Successor makes, beside the journal, another with a state and a log that
-// begins behind base. It takes as long as there are entries, and touches nothing
+// Successor makes, next to the journal, another with a state and a log that
+// begins after base. It takes as long as there are entries, and touches nothing
 // of the journal but its name, so it may run in another goroutine while the
 // journal is in use. Bring the successor up to date, Sync it, and give it to
 // Replace. A crash before that leaves the journal as it is; so do Drop and an
@@ -464,7 +464,7 @@ func (j *Journal) Drop() error { return errors.Join(j.f.Close(), j.d.Remove(j.na
 
 // Replace puts a successor in the place of the journal, as Rewrite does, but in
 // no time. The successor must be synced, hold the state and end where the
-// journal does; it is not used any more. Close the old file that Replace returns
+// journal does; it is no longer used. Close the old file that Replace returns
 // where that may take long: it is freed then.
 func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 	switch {
@@ -517,7 +517,7 @@ func (j *Journal) rewritten(s State, base Base, entries []Entry) ([]byte, shape,
 }
 
 // The file grows in steps of its own length within these bounds: small files
-// stay small, and large ones seldom grow.
+// stay small, and large ones rarely grow.
 const (
 	minStep = 4 << 10
 	maxStep = 256 << 10

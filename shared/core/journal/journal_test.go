@@ -206,9 +206,9 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 		"old term":         {func(j *Journal) { j.SetState(State{Term: 3}) }, "the term falls from 4 to 3"},
 		"second vote":      {func(j *Journal) { j.SetState(State{Term: 4, Vote: 3}) }, "the vote in term 4 changes from 1 to 3"},
 		"vote taken back":  {func(j *Journal) { j.SetState(State{Term: 4}) }, "the vote in term 4 changes from 1 to 0"},
-		"base back":        {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 4, Term: 2}, nil) }, "the log begins behind entry 5 of term 2 and is to begin behind entry 4 of term 2, which is earlier"},
-		"base term back":   {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 1}, nil) }, "the log begins behind entry 5 of term 2 and is to begin behind entry 9 of term 1, which is earlier"},
-		"base ahead":       {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 5}, nil) }, "the log is to begin behind an entry of term 5, but the server is still in term 4"},
+		"base back":        {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 4, Term: 2}, nil) }, "the log begins after entry 5 of term 2 and should begin after entry 4 of term 2, which is earlier"},
+		"base term back":   {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 1}, nil) }, "the log begins after entry 5 of term 2 and should begin after entry 9 of term 1, which is earlier"},
+		"base ahead":       {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 5}, nil) }, "the log should begin after an entry of term 5, but the server is still in term 4"},
 		"rewritten state":  {func(j *Journal) { j.Rewrite(State{3, 0}, Base{Index: 9, Term: 3}, nil) }, "the term falls from 4 to 3"},
 		"rewritten gap":    {func(j *Journal) { j.Rewrite(State{4, 1}, Base{Index: 9, Term: 3}, []Entry{at(11, 3)}) }, "entry 11 follows entry 9"},
 	} {
@@ -221,7 +221,7 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 			test.do(j)
 			require.ErrorContains(t, j.Sync(), "the program is at fault, and nothing of this was written: "+test.want)
 			j.Append(at(12, 4))
-			require.ErrorContains(t, j.Sync(), test.want, "for ever")
+			require.ErrorContains(t, j.Sync(), test.want, "forever")
 			j.Close()
 			require.Equal(t, before, fileOf(t, d))
 			_, r := open(t, d)

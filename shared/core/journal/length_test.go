@@ -184,7 +184,7 @@ func TestATornNoteLeavesTheOneBefore(t *testing.T) {
 		require.NoError(t, f.Close())
 		l, err := openLength(d, "journal")
 		require.NoError(t, err)
-		require.Equal(t, turn, l.turn, "the next note takes the place of the torn one")
+		require.Equal(t, turn, l.turn, "the next note replaces the torn one")
 		seen[l.noted.bytes] = true
 	}
 	require.Equal(t, map[uint64]bool{sizes[2]: true, sizes[3]: true}, seen)

@@ -73,14 +73,14 @@ func (s State) before(next State) error {
 	return nil
 }
 
-// before checks that the log of a server in this state, which begins behind b,
-// can be compacted to one that begins behind next.
+// before checks that the log of a server in this state, which begins after b,
+// can be compacted to one that begins after next.
 func (b Base) before(next Base, state State) error {
 	switch {
 	case next.Index < b.Index || next.Term < b.Term:
-		return fmt.Errorf("the log begins behind entry %d of term %d and is to begin behind entry %d of term %d, which is earlier", b.Index, b.Term, next.Index, next.Term)
+		return fmt.Errorf("the log begins after entry %d of term %d and should begin after entry %d of term %d, which is earlier", b.Index, b.Term, next.Index, next.Term)
 	case next.Term > state.Term:
-		return fmt.Errorf("the log is to begin behind an entry of term %d, but the server is still in term %d", next.Term, state.Term)
+		return fmt.Errorf("the log should begin after an entry of term %d, but the server is still in term %d", next.Term, state.Term)
 	}
 	return nil
 }

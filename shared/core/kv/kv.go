@@ -254,7 +254,7 @@ func NewStore() *Store {
 	return &Store{values: make(map[string]string)}
 }
 
-// Apply carries out one command and returns its result. Whoever calls it from
+// Apply carries out one command and returns its result. Anyone who calls it from
 // several goroutines gives up the order of the commands, not their atomicity.
 func (s *Store) Apply(c Command) Result {
 	if c.Op == Get {
@@ -442,7 +442,7 @@ func (s *Store) moveSome() {
 func (v *View) Len() int { return len(v.values) }
 
 // Each calls f for every key and value, in the order of the keys, until f
-// returns false. It may run beside any use of the store.
+// returns false. It may run alongside any use of the store.
 func (v *View) Each(f func(key, value string) bool) {
 	keys := make([]string, 0, len(v.values))
 	for key := range v.values {

@@ -46,7 +46,7 @@ type Server interface {
 
 	// Flush carries out what the inputs since the last Flush have caused: save,
 	// send, apply, answer. An error means that the server's disk cannot be
-	// trusted any more: nothing that was not answered may be answered, and the
+	// trusted any longer: nothing that was not answered may be answered, and the
 	// driver must end the server.
 	Flush() error
 }
@@ -77,7 +77,7 @@ type World struct {
 	// Disk is what outlives a crash; nil in stages that keep nothing.
 	Disk disk.Disk
 
-	// Work runs work beside the server, and when it has returned, calls done
+	// Work runs work alongside the server, and when it has returned, calls done
 	// with its error as one more input: a Flush follows. work must touch nothing
 	// that the server changes. A crash ends it like everything else.
 	Work func(work func() error, done func(error))

@@ -198,7 +198,7 @@ func (d *Decoder) Object(f func(field []byte)) {
 	d.depth--
 }
 
-// ObjectText is Object, and returns the text of the object besides. It is for
+// ObjectText is Object, and returns the text of the object as well. It is for
 // an object that is read and passed on as it came.
 func (d *Decoder) ObjectText(f func(field []byte)) []byte {
 	d.space()

@@ -174,7 +174,7 @@ func TestErrorNamesAFieldShortly(t *testing.T) {
 	require.True(t, utf8.ValidString(err.Error()))
 }
 
-// The first error stays, and after it nothing is read any more.
+// The first error stays, and after it nothing is read any longer.
 func TestErrorSticks(t *testing.T) {
 	d := NewDecoder([]byte(`{"a":x,"b":"c"}`))
 	var fields []string

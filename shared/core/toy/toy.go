@@ -1,5 +1,5 @@
 // Package toy is a small replicated store for the tests of the simulator and
-// its judges: one leader for ever, which sends its log to everybody. It
+// its judges: one leader forever, which sends its log to everybody. It
 // is correct as long as nothing is asked of it that needs elections, and it
 // can be broken in several ways, to see whether a judge notices.
 package toy

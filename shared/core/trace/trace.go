@@ -123,7 +123,7 @@ type Reason struct {
 	Text string `json:"text"`
 }
 
-// Sink takes events. A nil Sink means that nobody listens; whoever would emit
+// Sink takes events. A nil Sink means that nobody listens; anyone who would emit
 // an event checks that first, so that a silent run pays nothing. A Sink is
 // called from one goroutine at a time.
 type Sink func(Event)

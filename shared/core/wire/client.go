@@ -18,7 +18,7 @@ import (
 
 // Conn is a client's connection to one server. Many requests may be in flight
 // on it at once. It is safe for concurrent use. When it breaks it stays broken:
-// whoever uses it dials again.
+// anyone who uses it dials again.
 type Conn struct {
 	nc      net.Conn
 	limits  Limits
@@ -54,7 +54,7 @@ type Conn struct {
 	// waiting are the requests without an answer.
 	waiting map[uint64]*call
 
-	// broken is why the connection is of no use any more, or nil.
+	// broken is why the connection can no longer be used, or nil.
 	broken *api.Error
 }
 
@@ -97,7 +97,7 @@ func (c *Conn) Close() error {
 	return c.tasks.Wait()
 }
 
-// Broken reports whether the connection is of no use any more.
+// Broken reports whether the connection can no longer be used.
 func (c *Conn) Broken() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,7 +165,7 @@ func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 }
 
 // startWriting sees to it that out is written. A request that is alone is
-// written by whoever made it, if it can be written without waiting: that is
+// written by anyone who made it, if it can be written without waiting: that is
 // the shortest way. Among many it is left to a goroutine, since then more of
 // them leave together. c.mu is held, c.writing is set.
 func (c *Conn) startWriting() {
@@ -221,7 +221,7 @@ func (c *Conn) forget(id uint64) bool {
 
 // write writes out until it is empty.
 func (c *Conn) write() error {
-	runtime.Gosched() // whoever else is about to send joins this write
+	runtime.Gosched() // anyone who else is about to send joins this write
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out) > 0 && c.broken == nil {

@@ -19,7 +19,7 @@ import (
 // A connection is closed in two steps: this side sends no more, and then takes
 // what still comes until the other side has closed too. If it closed at once
 // while bytes arrive, TCP would answer them with a reset, which can overtake
-// the last answer. A client in the midst of a line that is far too long gets
+// the last answer. A client in the middle of a line that is far too long gets
 // more time than one that is expected to be done.
 const (
 	lingerShort = 100 * time.Millisecond
@@ -80,7 +80,7 @@ type conn struct {
 	// this costs the goroutine that answers nothing.
 	out, spare []api.Response
 
-	// writing is true while some goroutine has the task to write out. Whoever
+	// writing is true while some goroutine has the task to write out. Anyone who
 	// sets it must see to it.
 	writing bool
 
@@ -102,8 +102,8 @@ type conn struct {
 	// found that nothing came.
 	said, heard uint64
 
-	// settled is true if nothing in flight will be answered any more, dead if
-	// nothing will be written any more.
+	// settled is true if nothing in flight will be answered any longer, dead if
+	// nothing will be written any longer.
 	settled bool
 	dead    bool
 }
@@ -160,7 +160,7 @@ func (c *conn) tooMany() *api.Error {
 }
 
 // turnAway says that there are too many and closes at once, without waiting
-// for the client to read it: nothing is spent on it any more. The write cannot
+// for the client to read it: nothing is spent on it any longer. The write cannot
 // block, since nothing was written to the connection before.
 func (c *conn) turnAway() {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
@@ -407,7 +407,7 @@ func (c *conn) isFull(bytes int) bool {
 	return held > 0 && held+bytes > limit
 }
 
-// flush writes until out is empty. Whoever calls it has set c.writing.
+// flush writes until out is empty. Anyone who calls it has set c.writing.
 func (c *conn) flush() {
 	c.mu.Lock()
 	for len(c.out) > 0 && !c.dead {

@@ -132,7 +132,7 @@ func (e *peerEnd) line() string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// over asserts that nothing comes any more and the connection ends.
+// over asserts that nothing comes any longer and the connection ends.
 func (e *peerEnd) over() {
 	e.t.Helper()
 	rest, err := io.ReadAll(e.in)

@@ -266,7 +266,7 @@ func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err erro
 		return h, answer, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
 	}
 	if !hmac.Equal(proof, h.proof("acceptor", self.Secret, answer)) {
-		return h, answer, fmt.Errorf("whoever answers at %s does not know the secret of cluster %q", l.address(), self.Cluster)
+		return h, answer, fmt.Errorf("the server at %s does not know the secret of cluster %q", l.address(), self.Cluster)
 	}
 	return h, answer, nil
 }

@@ -113,7 +113,7 @@ func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
 // earlier, or by its own proof sent back. It says who is at the other end; it
 // does not hide what is sent.
 //
-// Whoever knows the secret is a peer, whether this server counts it among the
+// Anyone who knows the secret is a peer, whether this server counts it among the
 // members or not: the members may have changed without it (thesis §4.1).
 //
 // Then D sends messages, one a line: the CRC-32C of the message in eight
@@ -504,7 +504,7 @@ func (c *conn) message(from uint64, line []byte) error {
 }
 
 // replace makes c the one connection of a peer. An older one is closed: a peer
-// that dials again knows that the old one is of no use, this side may not.
+// that dials again knows that the old one is dead, this side may not.
 // It returns where the peer was before if that shows that it runs twice, else "".
 func (p *Peers) replace(h hello, c *conn) (twice string) {
 	p.mu.Lock()

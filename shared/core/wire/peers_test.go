@@ -398,7 +398,7 @@ func TestPeerLine(t *testing.T) {
 }
 
 // Clients, however many, cannot keep peers out: beyond the limit of clients
-// there is room for whoever says hello first.
+// there is room for anyone who says hello first.
 func TestPeersFindRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -696,7 +696,7 @@ func TestLinkThatIsRefused(t *testing.T) {
 	})
 }
 
-// Whoever answers at the peer's address must prove who it is, too; until then
+// Anyone who answers at the peer's address must prove who it is, too; until then
 // it gets no message.
 func TestLinkTrustsNobody(t *testing.T) {
 	for name, f := range map[string]func(h hello) string{
@@ -760,7 +760,7 @@ func TestLinkToAPeerThatReadsNothing(t *testing.T) {
 	})
 }
 
-// Whoever knows the secret is a peer, even if nobody has named it before: the
+// Anyone who knows the secret is a peer, even if nobody has named it before: the
 // members may have changed without this server.
 func TestPeerThatNobodyNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -252,7 +252,7 @@ func TestHalfALineAndSilence(t *testing.T) {
 	}
 }
 
-// Lines that arrive in pieces, each in good time, may go on for ever.
+// Lines that arrive in pieces, each in good time, may go on forever.
 func TestSlowLinesAreNotSummedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, newPipes())
@@ -410,7 +410,7 @@ func TestClientLeaves(t *testing.T) {
 }
 
 // A client that left while its request is never answered does not hold its
-// place for ever.
+// place forever.
 func TestClientLeavesAndIsNeverAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()

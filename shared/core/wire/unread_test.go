@@ -15,7 +15,7 @@ import (
 )
 
 // A server that reads nothing: what it does not take must not pile up in the
-// client for ever.
+// client forever.
 func TestAServerThatReadsNothingEndsTheConnection(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

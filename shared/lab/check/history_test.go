@@ -57,7 +57,7 @@ func TestLinearizable(t *testing.T) {
 		{"nothing happened", true, nil},
 		{"a read sees the write before it", true, History{op(1, 2, kv.Put, "x", "1"), op(3, 4, kv.Get, "x", "1")}},
 		{"a read misses the write before it", false, History{op(1, 2, kv.Put, "x", "1"), failed(op(3, 4, kv.Get, "x", ""), api.NotFound, true)}},
-		{"a read beside the write may miss it", true, History{op(1, 4, kv.Put, "x", "1"), failed(op(2, 3, kv.Get, "x", ""), api.NotFound, true)}},
+		{"a read concurrent with the write may miss it", true, History{op(1, 4, kv.Put, "x", "1"), failed(op(2, 3, kv.Get, "x", ""), api.NotFound, true)}},
 		{"time runs back between two reads", false, History{op(1, 2, kv.Put, "x", "1"), op(3, 9, kv.Put, "x", "2"), op(4, 5, kv.Get, "x", "2"), op(6, 7, kv.Get, "x", "1")}},
 		{"keys do not mix", true, History{op(1, 2, kv.Put, "x", "1"), failed(op(3, 4, kv.Get, "y", ""), api.NotFound, true)}},
 		{"a value from nowhere", false, History{op(3, 4, kv.Get, "x", "1")}},

@@ -14,11 +14,11 @@ import (
 // the others are what its proof and public bugs have taught.
 //
 // Some rules compare a server with what it was, or with all that ever was:
-// who led a term, what was committed, whom a server voted for. That memory is
+// who led a term, what was committed, which server a server voted for. That memory is
 // the checker's own and never the servers'.
 //
 //	I1   Election Safety               checkLeader, checkElected
-//	I2   one vote a term, for ever     checkPromises, checkRecovered
+//	I2   one vote a term, forever     checkPromises, checkRecovered
 //	I3   what never decreases          checkMonotone
 //	I4   the shape of a log            checkNewEntry
 //	I5   Log Matching                  checkNewEntry
@@ -48,10 +48,10 @@ type Invariants struct {
 	servers []*watched
 	seed    maphash.Seed
 
-	// leaders says who led a term, for ever.
+	// leaders says who led a term, forever.
 	leaders map[uint64]uint64
 
-	// votes says whom a server voted for in a term, for ever.
+	// votes says which server a server voted for in a term, forever.
 	votes map[ballot]uint64
 
 	// created are the entries that were ever seen: one index and term name one
@@ -217,7 +217,7 @@ type watched struct {
 	unjudged int
 
 	// saved is the log as of the last flush, and savedTerm, savedVote what
-	// stood beside it.
+	// stood next to it.
 	saved     cachedLog
 	savedTerm uint64
 	savedVote uint64

@@ -9,7 +9,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// puppet is a server that is whatever a test makes of it.
+// puppet is a server that does what a test tells it.
 type puppet struct {
 	node.State
 	log  []node.Entry
@@ -128,9 +128,9 @@ func (s *stage) commit(k uint64, ids ...uint64) {
 	}
 }
 
-// reign is a cluster of three in which n1 leads term 1 and all hold and have
+// leaderOfThree is a cluster of three in which n1 leads term 1 and all hold and have
 // committed entries 1 and 2.
-func reign(t *testing.T) *stage {
+func leaderOfThree(t *testing.T) *stage {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2, 3)
 	s.write(entry(1, "a"), 1, 2, 3)
@@ -140,7 +140,7 @@ func reign(t *testing.T) *stage {
 }
 
 func TestALawfulRunBreaksNothing(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.n[1].Progress = []node.Progress{{ID: 2, Next: 3, Match: 2}, {ID: 3, Next: 3, Match: 0}}
 	s.fine(1)
 
@@ -177,7 +177,7 @@ func TestALawfulRunBreaksNothing(t *testing.T) {
 }
 
 func TestI1ElectionSafety(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.follow(1, 1, 1)
 	s.crown(2, 1)
 	s.n[2].Vote = 1
@@ -255,7 +255,7 @@ func TestI3Monotone(t *testing.T) {
 		"applied index":  func(p *puppet) { p.Applied = 1 },
 		"snapshot index": func(p *puppet) { p.SnapIndex, p.SnapTerm = 0, 0 },
 	} {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.n[2].SnapIndex, s.n[2].SnapTerm, s.n[2].log = 1, 1, s.n[2].log[1:]
 		s.fine(2)
 		back(s.n[2])
@@ -266,7 +266,7 @@ func TestI3Monotone(t *testing.T) {
 }
 
 func TestI3ARestartForgetsNoTerm(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.n[2].State = node.State{ID: 2, Role: node.Follower}
 	s.restart(2)
 	s.breaks(2, "I3")
@@ -279,7 +279,7 @@ func TestI4TheShapeOfALog(t *testing.T) {
 		"a term above the present": entry(9, "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := reign(t)
+			s := leaderOfThree(t)
 			s.elect(2, 2, 3)
 			s.write(entry(2, ""), 2)
 			s.n[2].log = append(s.n[2].log, bad)
@@ -289,7 +289,7 @@ func TestI4TheShapeOfALog(t *testing.T) {
 }
 
 func TestI4TheFirstEntryFitsTheSnapshot(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.elect(2, 2, 3)
 	s.write(entry(2, ""), 2, 3)
 	s.commit(3, 2, 3)
@@ -379,7 +379,7 @@ func TestI8AllCommitTheSame(t *testing.T) {
 }
 
 func TestI8TheSameEntriesGiveTheSameState(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.write(entry(1, "c"), 1, 2)
 	s.n[1].hash = 7
 	s.commit(3, 1)
@@ -390,18 +390,18 @@ func TestI8TheSameEntriesGiveTheSameState(t *testing.T) {
 
 func TestI9Order(t *testing.T) {
 	t.Run("applied beyond commit", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.write(entry(1, "c"), 1)
 		s.n[1].Applied = 3
 		s.breaks(1, "I9")
 	})
 	t.Run("commit beyond the log", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.n[2].Commit = 3
 		s.breaks(2, "I9")
 	})
 	t.Run("applied below the snapshot", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.n[2].SnapIndex, s.n[2].SnapTerm, s.n[2].log = 2, 1, nil
 		s.n[2].Applied = 2
 		s.fine(2)
@@ -410,7 +410,7 @@ func TestI9Order(t *testing.T) {
 		s.breaks(2, "I9")
 	})
 	t.Run("a follower commits first", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.write(entry(1, "c"), 1, 2)
 		s.n[2].Commit = 3
 		s.breaks(2, "I9")
@@ -459,7 +459,7 @@ func TestI11WhatIsCommittedStaysOnAQuorumOfDisks(t *testing.T) {
 }
 
 func TestI12WhatWasSavedIsThereAfterARestart(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.n[3].log = s.n[3].log[:1]
 	s.n[3].Commit, s.n[3].Applied = 0, 0
 	s.restart(3)
@@ -468,7 +468,7 @@ func TestI12WhatWasSavedIsThereAfterARestart(t *testing.T) {
 
 // What was on a disk that was replaced is not demanded, but the vote still is.
 func TestAReplacedDiskMayLackWhatWasSaved(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.c.Stopped(3, false)
 	s.c.Replaced(3)
 	s.n[3].log, s.n[3].Term, s.n[3].Vote = nil, 0, 0
@@ -481,7 +481,7 @@ func TestAReplacedDiskMayLackWhatWasSaved(t *testing.T) {
 }
 
 func TestI12WhatWasNotSavedMayBeGone(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.n[3].log = append(s.n[3].log, entry(1, "c"))
 	s.write(entry(1, "c"), 1)
 	require.NoError(t, s.c.Look(3, s.n[3], false))
@@ -498,13 +498,13 @@ func TestI13Progress(t *testing.T) {
 		"nothing to send from": {ID: 2, Next: 0, Match: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := reign(t)
+			s := leaderOfThree(t)
 			s.n[1].Progress = []node.Progress{bad}
 			s.breaks(1, "I13")
 		})
 	}
 	t.Run("match is not true", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.write(entry(1, "c"), 1)
 		s.n[1].Progress = []node.Progress{{ID: 2, Next: 4, Match: 3}}
 		s.breaks(1, "I13")
@@ -512,14 +512,14 @@ func TestI13Progress(t *testing.T) {
 }
 
 func TestI14TheLeaderHasTheLastEntryOfItsTerm(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	s.n[2].log = append(s.n[2].log, entry(1, "from nowhere"))
 	s.breaks(2, "I14")
 }
 
 func TestI15WhatIsCommittedStays(t *testing.T) {
 	t.Run("by the server itself", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.n[2].Term, s.n[2].Vote = 2, 0
 		s.n[2].log = []node.Entry{entry(1, "a"), entry(2, "z")}
 		s.breaks(2, "I15")
@@ -558,7 +558,7 @@ func TestI15WhatIsCommittedStays(t *testing.T) {
 }
 
 func TestI16TheTermsOfMessages(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	for _, line := range []string{`{"term":1,"appendEntries":{}}`, `{"term":0,"appendEntriesReply":{}}`, `{"replicate":{}}`, ``} {
 		require.NoError(t, s.c.Sent(1, 2, []byte(line)))
 	}
@@ -640,12 +640,12 @@ func TestI18LooksAtAllOnceMoreIsCommitted(t *testing.T) {
 
 func TestI19ASnapshotCoversWhatIsCommitted(t *testing.T) {
 	t.Run("too far", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.n[3].SnapIndex, s.n[3].SnapTerm, s.n[3].log = 3, 1, nil
 		s.breaks(3, "I19")
 	})
 	t.Run("of another term", func(t *testing.T) {
-		s := reign(t)
+		s := leaderOfThree(t)
 		s.n[3].SnapIndex, s.n[3].SnapTerm, s.n[3].log = 2, 7, nil
 		s.breaks(3, "I19")
 	})

@@ -83,7 +83,7 @@ type row struct {
 	command kv.Command
 	result  kv.Result
 
-	// counts is false for what is no command, and for one that a session had
+	// counts is false for an operation that is no command, and for one that a session had
 	// done before.
 	counts bool
 }
@@ -176,7 +176,7 @@ func (l *ledger) checkAnswers() error {
 	return nil
 }
 
-// checkOrder: what began after another had returned stands behind it, and a
+// checkOrder: what began after another had returned follows it, and a
 // read saw no less and no more than it could.
 func (l *ledger) checkOrder(reads bool) error {
 	order := slices.Clone(l.history)

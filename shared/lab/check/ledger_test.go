@@ -60,7 +60,7 @@ func TestAgainstLog(t *testing.T) {
 		{"two sessions count twice", "I22", History{at(1, appended(1, 2, "x", "a", "a"))}, logOf(inSession(7, 1, "a"), inSession(8, 1, "a"))},
 		{"a read misses what was acknowledged", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), none}, logOf(put("x", "1"))},
 		{"a read misses what was acknowledged on another key", "I23", History{at(2, op(1, 2, kv.Put, "y", "1")), none}, logOf(put("x", "1"), put("y", "1"))},
-		{"a read beside a write may miss it", "", History{at(1, op(1, 9, kv.Put, "x", "1")), none}, logOf(put("x", "1"))},
+		{"a read concurrent with a write may miss it", "", History{at(1, op(1, 9, kv.Put, "x", "1")), none}, logOf(put("x", "1"))},
 		{"a read of what nobody wrote", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), op(3, 4, kv.Get, "x", "2")}, logOf(put("x", "1"))},
 		{"a read sees what is asked for later", "I23", History{op(1, 2, kv.Get, "x", "1"), at(1, op(3, 4, kv.Put, "x", "1"))}, logOf(put("x", "1"))},
 		{"time runs back between two reads", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), at(2, op(3, 20, kv.Put, "x", "2")), op(4, 5, kv.Get, "x", "2"), op(6, 7, kv.Get, "x", "1")}, logOf(put("x", "1"), put("x", "2"))},
@@ -111,7 +111,7 @@ func TestDecodeCommand(t *testing.T) {
 }
 
 func TestCommittedEntriesAreKept(t *testing.T) {
-	s := reign(t)
+	s := leaderOfThree(t)
 	require.Equal(t, []node.Entry{entry(1, "a"), entry(1, "b")}, s.c.Committed())
 }
 

@@ -357,7 +357,7 @@ func (c *Invariants) countLeader(w *watched) {
 }
 
 // checkStanding: who has no configuration, or knows that it has no vote in the
-// one that is committed, does not stand for election. As long as it is not
+// one that is committed, does not start an election. As long as it is not
 // known to be committed, who is to go may be the only one who can win.
 func (c *Invariants) checkStanding(w *watched) error {
 	f := w.configOf()

@@ -307,7 +307,7 @@ func TestI10QuorumsOfAChangingCluster(t *testing.T) {
 	t.Run("both halves count while they are joint", func(t *testing.T) {
 		for _, holders := range [][]uint64{{1, 2}, {1, 3}} {
 			s := society(t, 3, 2)
-			// n4 and n5 take the place of n2 and n3.
+			// n4 and n5 replace n2 and n3.
 			learn := node.Voters{Now: []uint64{1, 2, 3}, Learners: []uint64{4, 5}}
 			both := node.Voters{Now: []uint64{1, 2, 3}, Next: []uint64{1, 4, 5}}
 			s.configure(change(1, learn), 1, 2, 3)
@@ -345,7 +345,7 @@ func TestI10QuorumsOfAChangingCluster(t *testing.T) {
 				s.breaks(1, "I10")
 				continue
 			}
-			// It hands the lead over in the same step.
+			// It transfers its leadership in the same step.
 			s.n[1].Role = node.Follower
 			s.fine(1, 1)
 			require.Equal(t, 1, s.c.Counters().LeadersRemoved)

@@ -158,7 +158,7 @@ func (c *Invariants) checkElected(w *watched) error {
 }
 
 // checkCandidate: a candidate has voted for itself, and has only votes that
-// were given, for ever, by servers that saved them.
+// were given, forever, by servers that saved them.
 func (c *Invariants) checkCandidate(w *watched, _ node.Inspector) error {
 	if w.now.Role != node.Candidate {
 		return nil
@@ -225,7 +225,7 @@ func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 }
 
 // led reports whether a server led its term in its last step. It may have
-// committed an entry and handed the lead over.
+// committed an entry and transferred its leadership.
 func (w *watched) led() bool {
 	return w.now.Role == node.Leader || !w.fresh && w.before.Role == node.Leader && w.before.Term == w.now.Term
 }
@@ -380,7 +380,7 @@ func (c *Invariants) checkUpToDate(w *watched, _ node.Inspector) error {
 }
 
 // upToDate looks at the last entry that was committed before the last term of a
-// log: whoever has that one has all before it.
+// log: a server that has that one has all before it.
 func (c *Invariants) upToDate(w *watched) error {
 	last := w.lastTerm()
 	k, _ := slices.BinarySearchFunc(c.committed, last, func(e commitment, term uint64) int { return cmp.Compare(e.in, term) })
@@ -443,7 +443,7 @@ func (w *watched) save() {
 }
 
 // checkDurable: no quorum of the newest committed configuration could form
-// without a server that has the last committed entry on its disk. Whoever has
+// without a server that has the last committed entry on its disk. A server that has
 // that one has all before it.
 func (c *Invariants) checkDurable() error {
 	k := uint64(len(c.committed))

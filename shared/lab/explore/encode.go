@@ -28,7 +28,7 @@ type Encoder struct {
 	met map[string]bool
 }
 
-// Encoding says what an Encoder makes of a value. Fields are named as
+// Encoding says how an Encoder encodes a value. Fields are named as
 // "Type.field".
 type Encoding struct {
 	// Names is the type of servers' names, an unsigned integer that is 0 for

@@ -140,7 +140,7 @@ type Protocol[S, M, G any] interface {
 	Start(id int) S
 	History() G
 
-	// Inputs appends to inputs what may happen at server id, besides the arrival
+	// Inputs appends to inputs what may happen at server id, apart from the arrival
 	// of a message.
 	Inputs(inputs []Input, w World[S, G], id int) []Input
 

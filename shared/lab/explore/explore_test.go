@@ -12,7 +12,7 @@ import (
 )
 
 // The protocol of these tests elects a leader, once: a server asks the others
-// for their votes, a server votes once, and whoever has the votes of a majority
+// for their votes, a server votes once, and the server that has the votes of a majority
 // leads. It comes with mistakes to plant.
 
 type id uint64
@@ -20,7 +20,7 @@ type id uint64
 type server struct {
 	Self id
 
-	// Asked is true once it stood for election.
+	// Asked is true once it started an election.
 	Asked bool
 
 	// Vote is whom it voted for, Saved what it will remember of that.
@@ -185,7 +185,7 @@ func (p *election) Check(w World[*server, leaders]) error {
 func (p *election) Tell(n int, in Input, m message) string {
 	switch in.Kind {
 	case timeout:
-		return fmt.Sprintf("server %d stands for election", n)
+		return fmt.Sprintf("server %d starts an election", n)
 	case crash:
 		return fmt.Sprintf("server %d crashes and starts again", n)
 	}
@@ -245,7 +245,7 @@ func TestEveryMistakeIsFoundOnAShortestPath(t *testing.T) {
 
 func TestAStoryNamesTheServersTheSameWayAllAlong(t *testing.T) {
 	r := find(t, 3, volatile, Bounds{InFlight: 1, Restarts: 1})
-	require.Equal(t, `  1. server 1 stands for election
+	require.Equal(t, `  1. server 1 starts an election
        because
        lost: 1 asks 3 for its vote
   2. server 2 receives: 1 asks 2 for its vote
@@ -254,7 +254,7 @@ func TestAStoryNamesTheServersTheSameWayAllAlong(t *testing.T) {
        because
   4. server 1 receives: 2 votes for 1
        because
-  5. server 2 stands for election
+  5. server 2 starts an election
        because
        lost: 2 asks 1 for its vote
   6. server 3 receives: 2 asks 3 for its vote

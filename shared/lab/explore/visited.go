@@ -21,7 +21,7 @@ const maxDepth = depthBits
 
 // visited is the set of known states, each with its depth and with the state
 // before it on a shortest path. It is split into shards by the low bits of the
-// fingerprint, so that workers seldom wait for each other.
+// fingerprint, so that workers rarely wait for each other.
 type visited struct {
 	shards [256]shard
 }

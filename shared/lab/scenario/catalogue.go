@@ -202,8 +202,8 @@ var catalogue = []Scenario{
 		script: partialPartition,
 	}, {
 		Name:   "hand-over",
-		Claim:  "the lead is handed on at once to whom the operator names, also to one that is behind; with one that is down nothing changes",
-		Needs:  "transfer of the lead",
+		Claim:  "leadership is transferred at once to the server that the operator names, also to one that is behind; with one that is down nothing changes",
+		Needs:  "transfer of leadership",
 		Breaks: []Kind{Unavailable},
 		moves:  []string{"crashes", "cuts", "heals"},
 		reads:  true,

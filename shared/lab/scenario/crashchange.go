@@ -68,7 +68,7 @@ func (r *run) turnOver(nth int, what string, step func(*run, *turnover, int)) bo
 	if r.over() {
 		return false
 	}
-	r.say("%s takes the place of %s, %s leads; "+what, node.Name(t.comes), node.Name(t.goes), node.Name(t.leader), nth)
+	r.say("%s replaces %s, %s leads; "+what, node.Name(t.comes), node.Name(t.goes), node.Name(t.leader), nth)
 	r.start(t.comes)
 	step(r, t, nth)
 	asked := r.tryPut(t.leader, "k1", fmt.Sprint(nth))
@@ -163,7 +163,7 @@ func (r *run) lastWord() {
 	rest := r.membersBut(leader)
 	comes := uint64(4)
 	r.voted = append(r.voted, comes)
-	r.say("%s takes the place of %s, which leads; nobody gets the end of the change, and it goes down", node.Name(comes), node.Name(leader))
+	r.say("%s replaces %s, which leads; nobody gets the end of the change, and it goes down", node.Name(comes), node.Name(leader))
 	r.start(comes)
 	r.w.Drop(func(from, _ uint64, _ []byte) bool { return from == leader && r.alone(leader) })
 	r.doAs(r.operator(), leader, request([]uint64{comes}, []uint64{leader}))
@@ -184,8 +184,8 @@ func (r *run) lastWord() {
 	r.agree("k0", "last")
 }
 
-// halfCut lets three new servers take the place of all members, and cuts the
-// leader off from the three while both halves decide. It cannot commit any more,
+// halfCut lets three new servers replace all members, and cuts the
+// leader off from the three while both halves decide. It can no longer commit,
 // but hears a majority of the old members. It must let another lead, who hears
 // all.
 func (r *run) halfCut() {
@@ -201,7 +201,7 @@ func (r *run) halfCut() {
 		}
 	}
 	r.voted = append(r.voted, comes...)
-	r.say("%s take the place of %s; while both decide, %s, which leads, does not reach the new ones", nodeNames(comes), nodeNames(old), node.Name(leader))
+	r.say("%s replace %s; while both decide, %s, which leads, does not reach the new ones", nodeNames(comes), nodeNames(old), node.Name(leader))
 	r.start(comes...)
 	cut := false
 	r.w.Drop(func(from, to uint64, _ []byte) bool {

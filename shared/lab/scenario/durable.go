@@ -27,9 +27,9 @@ type durable struct {
 func (d *durable) Started(uint64)       {}
 func (d *durable) Stopped(uint64, bool) {}
 
-// seldom is how many flushes there are between two comparisons, besides one for
+// between is how many flushes there are between two comparisons, apart from one for
 // each entry of the log: recovering reads them all.
-const seldom = 16
+const between = 16
 
 // Stepped compares, now and then.
 func (d *durable) Stepped(id uint64, s node.Server, flushed bool) error {
@@ -39,7 +39,7 @@ func (d *durable) Stepped(id uint64, s node.Server, flushed bool) error {
 	}
 	var v node.State
 	live.Inspect(&v)
-	if d.since++; d.since < seldom+int(v.Last-v.SnapIndex) {
+	if d.since++; d.since < between+int(v.Last-v.SnapIndex) {
 		return nil
 	}
 	d.since = 0

@@ -54,7 +54,7 @@ func restoredBackup(r *run) {
 	r.put(leader, "y", "1")
 	r.settle()
 	first, second := restored[0], restored[1]
-	r.say("%s, which has acknowledged x=2 and y=1, goes down, and the copy takes the place of its disk", node.Name(first))
+	r.say("%s, which has acknowledged x=2 and y=1, goes down, and the copy replaces its disk", node.Name(first))
 	r.crash(first)
 	r.replaceDisk(first, backups[first])
 	r.restart(first)

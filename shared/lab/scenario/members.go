@@ -207,7 +207,7 @@ func (r *run) between(d [2]time.Duration) time.Duration {
 	return d[0] + time.Duration(r.w.Rand().Int64N(int64(d[1]-d[0])+1))
 }
 
-// strike lets whoever leads lose its power, or its process, at some moment of
+// strike lets the server that leads lose its power, or its process, at some moment of
 // the next change, and come back later.
 func (r *run) strike(moments int) {
 	power := r.w.Rand().IntN(2) == 0

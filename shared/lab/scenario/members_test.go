@@ -252,7 +252,7 @@ func TestTheTripwire(t *testing.T) {
 	require.Len(t, sprung, 1, "once")
 }
 
-// In a stage with fixed members nothing can take the place of what is lost.
+// In a stage with fixed members nothing can replace what is lost.
 func TestFixedMembers(t *testing.T) {
 	s := toyStage(toy.Flaws{})
 	s.Fails = append(s.Fails, "grow", "shrink", "replace")

@@ -109,7 +109,7 @@ func (r *run) tooFewLeft(leader uint64) {
 	r.restart(down...)
 }
 
-// replace puts another server in the place of one that is lost, in one change;
+// replace puts another server instead of one that is lost, in one change;
 // then in the place of the other first ones, one after the other; then three at
 // once.
 func replace(r *run) {
@@ -164,9 +164,9 @@ func (r *run) pickFirst(leader uint64) (first uint64) {
 	return 0
 }
 
-// removedServer brings back to a cluster whoever might disturb it: a server that
+// removedServer brings back to a cluster anyone who might disturb it: a server that
 // was cut off, that was removed, that was removed and does not know, that has
-// not joined yet. The leader must lead on, in its term.
+// not joined yet. The leader must stay leader in its term.
 func removedServer(r *run) {
 	leader := r.leader()
 	r.put(leader, "x", "0")
@@ -241,7 +241,7 @@ func (r *run) learnAndLeave(id uint64) {
 	r.wait(time.Second)
 }
 
-// steady holds that whoever leads leads on in the same term, whatever happens,
+// steady checks that the leader stays leader in the same term, whatever happens,
 // and for a while after it, and takes writes.
 func (r *run) steady(what string, happens func()) {
 	leader := r.leader()
@@ -259,7 +259,7 @@ func (r *run) steady(what string, happens func()) {
 }
 
 // partialPartition cuts the network so that three servers hear each other, and
-// each of the other two hears one of the three only. Whoever of the three leads
+// each of the other two hears one of the three only. Whichever of the three leads
 // has a majority, and must be left alone by the two that do not hear it.
 func partialPartition(r *run) {
 	leader := r.leader()
@@ -284,7 +284,7 @@ func partialPartition(r *run) {
 	r.agree("end", "1")
 }
 
-// handOver hands the lead on under load: to each server, to one that is behind,
+// handOver transfers the leadership under load: to each server, to one that is behind,
 // and to one that is down.
 func handOver(r *run) {
 	const atOnce = 100 * time.Millisecond
@@ -313,25 +313,25 @@ func handOver(r *run) {
 	r.handToNobody(r.leader())
 }
 
-// handToNobody asks a leader to hand the lead to a server that is down.
+// handToNobody asks a leader to transfer its leadership to a server that is down.
 func (r *run) handToNobody(leader uint64) {
 	if r.over() {
 		return
 	}
 	down := r.pick(r.membersBut(leader), 1)[0]
-	r.say("%s is down, and is to lead; %s must lead on", node.Name(down), node.Name(leader))
+	r.say("%s is down, and should become leader; %s must stay leader", node.Name(down), node.Name(leader))
 	r.crash(down)
 	r.wait(500 * time.Millisecond)
 	asked := r.begin(leader, api.Request{Op: api.Transfer, To: down})
 	r.wait(time.Second)
 	r.put(leader, "x", "on")
 	if asked.Done && asked.Response.Error == nil {
-		r.breaks(Unsafe, "%s is down, and %s says that it has handed the lead to it", node.Name(down), node.Name(leader))
+		r.breaks(Unsafe, "%s is down, and %s says that it has transferred its leadership to it", node.Name(down), node.Name(leader))
 	}
 	r.restart(down)
 }
 
-// handTo hands the lead to a server, which must take writes before a time is
+// handTo transfers the leadership to a server, which must take writes before a time is
 // over.
 func (r *run) handTo(id uint64, bound time.Duration) {
 	leader := r.leader()
@@ -340,11 +340,11 @@ func (r *run) handTo(id uint64, bound time.Duration) {
 	}
 	before := r.w.Now()
 	if _, err := r.doAs(r.operator(), leader, api.Request{Op: api.Transfer, To: id}); err != nil {
-		r.breaks(Unavailable, "%s does not hand the lead to %s: %v", node.Name(leader), node.Name(id), err)
+		r.breaks(Unavailable, "%s does not transfer its leadership to %s: %v", node.Name(leader), node.Name(id), err)
 	}
 	r.put(id, "x", node.Name(id))
 	if took := r.w.Now() - before; !r.over() && took > bound {
-		r.breaks(Unavailable, "%s took %v to hand the lead to %s, which has then taken a write", node.Name(leader), took, node.Name(id))
+		r.breaks(Unavailable, "%s took %v to transfer its leadership to %s, which has then taken a write", node.Name(leader), took, node.Name(id))
 	}
 	if !r.over() {
 		r.transfers++

@@ -29,14 +29,14 @@ type run struct {
 	kind Kind
 	why  string
 
-	// askers counts the clients that the script has used besides the first.
+	// askers counts the clients that the script has used apart from the first.
 	askers uint64
 
 	// given is the newest term that the operator has given to a leader.
 	given uint64
 
 	// person is who changes the members, wire waits for a moment in a change, and
-	// transfers counts how often the lead was handed on.
+	// transfers counts how often leadership was transferred.
 	person    *sim.Client
 	wire      *tripwire
 	transfers int
@@ -113,7 +113,7 @@ const (
 	// someClient asks one server once.
 	someClient = 1
 
-	// watcher asks what a person looks up beside the story.
+	// watcher asks what a person looks up next to the story.
 	watcher = 2
 
 	// firstAsker is the first of those with habits of their own.
@@ -167,7 +167,7 @@ func (r *run) tryPut(server uint64, key, value string) *sim.Call {
 	return r.w.Client(someClient).Begin(server, api.Request{Op: kv.Put, Key: key, Value: value})
 }
 
-// write asks whoever leads, again and again if need be, until the write is
+// write asks the server that leads, again and again if need be, until the write is
 // acknowledged. It reports whether it was, within a bound.
 func (r *run) write(key, value string, bound time.Duration) bool {
 	c := r.asker()

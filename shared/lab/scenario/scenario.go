@@ -57,7 +57,7 @@ type Kind string
 
 // The kinds.
 const (
-	// ReplicasDiffer: servers hold different values under a key, for ever.
+	// ReplicasDiffer: servers hold different values under a key, forever.
 	ReplicasDiffer Kind = "replicas differ"
 
 	// LostWrite: a write that was acknowledged is gone.
@@ -192,7 +192,7 @@ type Coverage struct {
 	sim.Counters
 	check.InvariantCounters
 
-	// Transfers is how often the lead was handed on when somebody asked for it.
+	// Transfers is how often leadership was transferred when somebody asked for it.
 	Transfers int `json:"transfers"`
 
 	// Operations counts what clients did, by outcome.

@@ -17,7 +17,7 @@ const (
 )
 
 // unrest changes the members at random until a moment: servers are added and
-// removed, several at once, changes are called off, the lead is handed on, and
+// removed, several at once, changes are called off, leadership is transferred, and
 // things are asked for that make no sense. Spares join with an empty disk, and
 // who was removed is switched off, sooner or later, for good.
 func (r *run) unrest(until time.Duration) {
@@ -100,7 +100,7 @@ func (r *run) askNonsense() {
 	}
 }
 
-// switchOff takes away machines that were members and are none any more, each
+// switchOff takes away machines that were members and are no longer, each
 // some time after its last change.
 func (r *run) switchOff() {
 	r.noteVoters()

@@ -43,7 +43,7 @@ type Client struct {
 	Knows func() []uint64
 
 	// Quiet keeps what it asks out of the story and out of the history: it is
-	// for whoever watches.
+	// for anyone who watches.
 	Quiet bool
 
 	world    *World

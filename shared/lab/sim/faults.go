@@ -89,16 +89,16 @@ func Swarm(rng *rand.Rand, servers int) Faults {
 type nemesis struct {
 	faults Faults
 
-	// reign counts the calls of Unleash and Calm: a disaster that was planned
+	// generation counts the calls of Unleash and Calm: a disaster that was planned
 	// in an earlier one does not happen.
-	reign  uint64
-	active bool
+	generation uint64
+	active     bool
 }
 
 // Unleash lets disasters happen from now on.
 func (w *World) Unleash(f Faults) {
 	n := &w.nemesis
-	n.reign++
+	n.generation++
 	n.active, n.faults = true, f
 	w.network.Loss, w.network.Duplicate, w.network.Break = f.Loss, f.Duplicate, f.Break
 	w.network.Reorder, w.network.ReorderBy = f.Reorder, f.ReorderBy
@@ -134,9 +134,9 @@ func (w *World) plague(rate float64, strike func()) {
 
 // later calls f after a while, unless the disasters have ended by then.
 func (w *World) later(d time.Duration, f func()) {
-	reign := w.nemesis.reign
+	generation := w.nemesis.generation
 	w.After(d, func() {
-		if w.nemesis.reign == reign {
+		if w.nemesis.generation == generation {
 			f()
 		}
 	})
@@ -145,7 +145,7 @@ func (w *World) later(d time.Duration, f func()) {
 // Calm ends all disasters: links heal, clocks go right, and every server runs.
 // It is an error if one does not start.
 func (w *World) Calm() error {
-	w.nemesis.reign++
+	w.nemesis.generation++
 	w.nemesis.active = false
 	delay := w.network.Delay
 	w.network = Network{Delay: delay}

@@ -155,7 +155,7 @@ func Address(id uint64) string { return fmt.Sprintf("10.0.0.%d:7000", id) }
 // Now is the virtual time since the world began.
 func (w *World) Now() time.Duration { return w.now }
 
-// Rand is the world's randomness, for whoever takes part in the run.
+// Rand is the world's randomness, for anyone who takes part in the run.
 func (w *World) Rand() *rand.Rand { return w.rng }
 
 // Config is what the servers were told, those that joined later aside.

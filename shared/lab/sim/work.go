@@ -7,7 +7,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// workTime is the range of how long work beside a server takes. Meanwhile the
+// workTime is the range of how long work alongside a server takes. Meanwhile the
 // server goes on, and may crash.
 var workTime = [2]time.Duration{time.Millisecond, 60 * time.Millisecond}
 

@@ -230,7 +230,7 @@ func dialAll(o Options) ([]Client, error) {
 
 func closeAll(clients []Client) {
 	for _, c := range clients {
-		// Nothing is under way any more that an error of Close could be about.
+		// Nothing is under way any longer that an error of Close could be about.
 		_ = c.Close()
 	}
 }
@@ -331,7 +331,7 @@ func (r *run) note(rec *recorder, began, ended time.Duration, err *api.Error) {
 	}
 }
 
-// watch prints the progress and returns when the time is over or ctx is done.
+// watch prints the progress and returns when time is up or ctx is done.
 func (r *run) watch(ctx context.Context) {
 	if r.o.Warmup > 0 {
 		r.say("warming up for %v", r.o.Warmup)

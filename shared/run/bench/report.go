@@ -115,7 +115,7 @@ func (r *run) report() Report {
 var ErrInterrupted = errors.New("interrupted")
 
 // Err is nil for a run that a caller should call a success. It is an error if
-// Verify found a violation, was interrupted or got no answer any more, and if not
+// Verify found a violation, was interrupted or got no answer any longer, and if not
 // one operation was answered. Where servers did not answer, it is an *api.Error,
 // with the most frequent code.
 func (r Report) Err() error {

@@ -303,7 +303,7 @@ func (s *tokenSource) check(key string, first int, value string) {
 			continue
 		}
 		if n < before {
-			s.found.broken("order", key, "%q stands behind %q, though it was acknowledged before that was sent", token(s.client, first+n), token(s.client, first+before))
+			s.found.broken("order", key, "%q follows %q, though it was acknowledged before that was sent", token(s.client, first+n), token(s.client, first+before))
 		}
 		before = n
 	}

@@ -203,7 +203,7 @@ func TestTheReadingWaitsForTheServer(t *testing.T) {
 }
 
 // interruptible is a run with Verify whose load takes two seconds, and in which
-// a key takes a second to be read. interrupt runs beside it.
+// a key takes a second to be read. interrupt runs alongside it.
 func interruptible(t *testing.T, change func(n int, r *api.Request, apply func() api.Response) api.Response, interrupt func(stop, enough func())) (report bench.Report, took time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

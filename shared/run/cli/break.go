@@ -181,7 +181,7 @@ func (a *app) showStates(servers []cluster.Server) error {
 // startServerCommand starts a server that the cluster has not had yet.
 func (a *app) startServerCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "start SERVER [ADDRESS]", Short: "Start a new server beside those that run", GroupID: groupMembers,
+		Use: "start SERVER [ADDRESS]", Short: "Start a new server next to those that are running", GroupID: groupMembers,
 		Long: `Lets the cluster that runs start one more server, with an empty folder. SERVER is a number that no server has had (4 or n4).
 It listens on ADDRESS, or on the port that follows from its number. It is no member yet: add makes it one.`,
 		Args:              a.takes(1, 2),

@@ -44,7 +44,7 @@ func (a *app) memberCommands() []*cobra.Command {
 const changeHelp = `
 
 The command waits until the change is done, for a minute unless --timeout says otherwise, and tells on stderr how far it is.
-The change does not need it: once it is accepted it goes on by itself, whoever leads. members shows it, and cancel calls it
+The change does not need it: once it is accepted it continues by itself, whichever server leads. members shows it, and cancel calls it
 off as long as the new servers do not vote.`
 
 func (a *app) addCommand() *cobra.Command {
@@ -149,8 +149,8 @@ not vote; a little later the change is done anyway.`,
 
 func (a *app) transferCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "transfer SERVER", Short: "Hand the lead to another member", GroupID: groupMembers,
-		Long: `Lets the leader hand the lead to another member, as soon as that one has the whole log. Nothing is lost and hardly a write
+		Use: "transfer SERVER", Short: "Transfer the leadership to another member", GroupID: groupMembers,
+		Long: `Lets the leader transfer its leadership to another member, as soon as that one has the whole log. Nothing is lost and hardly a write
 waits; use it before you stop the machine of the leader. SERVER is a number (2 or n2).`,
 		Args:              a.takes(1, 1),
 		ValidArgsFunction: a.completeNames,
@@ -249,7 +249,7 @@ func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra
 
 // askLeader sends one request to the leader, and looks for it until the time is
 // over. What may have been done is not sent again. So the leader is looked for
-// before: another server that stands still would keep the request for ever.
+// before: another server that stands still would keep the request forever.
 func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
 	defer cancel()
@@ -387,7 +387,7 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	}
 	if noWait {
 		if a.flags.output != "json" {
-			fmt.Fprintf(a.stderr, "the change goes on by itself; see it with: %s\n", a.hintMembers())
+			fmt.Fprintf(a.stderr, "the change continues by itself; see it with: %s\n", a.hintMembers())
 		}
 		return a.answer(answer, nil)
 	}
@@ -501,7 +501,7 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 			if m, _ := v.find(v.ID); m.Voter {
 				return v, nil
 			}
-			w.tell("done", "done; the leader is no member any more and hands the lead on")
+			w.tell("done", "done; the leader is no longer a member and transfers its leadership")
 		case v.Phase == api.Stable && v.Committed:
 			end := "called off"
 			if !w.accepted {
@@ -534,13 +534,13 @@ func (w *waiter) look(ctx context.Context) (view, error) {
 
 // leave says what it means that the wait ends before the change.
 func (w *waiter) leave(ctx context.Context, phase string) error {
-	why := "its time is over"
+	why := "timed out"
 	if errors.Is(ctx.Err(), context.Canceled) {
 		why = "interrupted"
 	}
-	what := "the change is accepted and goes on by itself"
+	what := "the change was accepted and will continue"
 	if !w.accepted {
-		what = "the change is in the log of a server, and may yet be done or be dropped"
+		what = "the change is in the log of a server and may still be done or dropped"
 	}
 	text := fmt.Sprintf("%s; %s; see it with: %s", why, what, w.app.hintMembers())
 	if phase != api.Joint && w.accepted {
@@ -653,7 +653,7 @@ func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	return ""
 }
 
-// shares reports whether two views have a server in common besides one, at its
+// shares reports whether two views have a server in common apart from one, at its
 // address.
 func (v view) shares(w view, besides uint64) bool {
 	return slices.ContainsFunc(v.Members, func(m api.MemberStatus) bool {

@@ -56,7 +56,7 @@ type fake struct {
 	// keeps is true while a leader that is no member goes on leading.
 	keeps bool
 
-	// refusesToGo is true while a transfer of the lead fails.
+	// refusesToGo is true while a transfer of leadership fails.
 	refusesToGo bool
 
 	// loses is an operation that is done and whose answer is lost, drops one that
@@ -148,7 +148,7 @@ func (f *fake) carryOut(r api.Request) api.Response {
 	switch r.Op {
 	case api.Transfer:
 		if f.refusesToGo {
-			return api.Failed(0, &api.Error{Code: api.Unavailable, Message: "n3 did not answer in time, so n2 leads on", Definite: true})
+			return api.Failed(0, &api.Error{Code: api.Unavailable, Message: "n3 did not answer in time, so n2 stays leader", Definite: true})
 		}
 		f.leader, f.term = r.To, f.term+1
 	case api.Cancel:
@@ -192,7 +192,7 @@ func (f *fake) status(id uint64) []byte {
 	return b
 }
 
-// settle ends a change. A leader that is no member then hands the lead on.
+// settle ends a change. A leader that is no member then transfers its leadership.
 func (f *fake) settle(voters []uint64) {
 	f.last++
 	if f.leader != 0 && !slices.Contains(voters, f.leader) && !f.keeps {
@@ -390,7 +390,7 @@ func TestNoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		got := run(t, s, "add", "4="+address(4), "--no-wait")
-		require.Equal(t, result{0, "ok\n", "the change goes on by itself; see it with: " + s.program(t) + " members\n"}, got)
+		require.Equal(t, result{0, "ok\n", "the change continues by itself; see it with: " + s.program(t) + " members\n"}, got)
 		f.settle([]uint64{1, 2, 3})
 		require.Equal(t, result{0, `{"ok":true,"index":503}` + "\n", ""}, run(t, s, "add", "4="+address(4), "--no-wait", "-o", "json"))
 	})
@@ -403,7 +403,7 @@ func TestTheWaitIsOver(t *testing.T) {
 		f.match[4] = 1
 		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
 		require.Equal(t, exitUnknown, got.code)
-		require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself; see it with: "+s.program(t)+
+		require.Contains(t, got.errors, "error: timed out; the change was accepted and will continue; see it with: "+s.program(t)+
 			" members; call it off with: "+s.program(t)+" cancel\n")
 		require.Len(t, f.asked, 1)
 
@@ -412,7 +412,7 @@ func TestTheWaitIsOver(t *testing.T) {
 		b := start(t, s, "add", "4="+address(4))
 		b.shows("n4 has 1 of 501")
 		require.Equal(t, exitUnknown, b.stop())
-		require.Contains(t, b.errors.String(), "error: interrupted; the change is accepted and goes on by itself; see it with")
+		require.Contains(t, b.errors.String(), "error: interrupted; the change was accepted and will continue; see it with")
 
 		f, s = newFake(t)
 		f.look = func(f *fake, n int) {
@@ -454,7 +454,7 @@ func TestLeaderDiesDuringAChange(t *testing.T) {
 	})
 }
 
-// Whoever waits learns what is wrong with a new server.
+// Anyone who waits learns what is wrong with a new server.
 func TestNewServerThatSaysNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		is   func(f *fake)
@@ -506,7 +506,7 @@ func TestNewServerOfAnotherCluster(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// A leader that could not hand the lead on has taken no writes while it tried. It
+// A leader that could not transfer its leadership has taken no writes while it tried. It
 // is not asked to try again and again.
 func TestATransferIsTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -514,7 +514,7 @@ func TestATransferIsTriedOnce(t *testing.T) {
 		f.refusesToGo = true
 		got := run(t, s, "transfer", "3")
 		require.Equal(t, exitUnavailable, got.code)
-		require.Contains(t, got.errors, "error: n3 did not answer in time, so n2 leads on (unavailable); ")
+		require.Contains(t, got.errors, "error: n3 did not answer in time, so n2 stays leader (unavailable); ")
 		require.Len(t, f.asked, 1)
 	})
 }
@@ -550,7 +550,7 @@ func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 		require.Equal(t, exitUnknown, got.code)
 		require.Equal(t, "the answer was lost, but the change is under way\n"+
 			"no leader answers at the moment; the next one may go on with the change, or not know of it\n"+
-			"error: its time is over; the change is in the log of a server, and may yet be done or be dropped; see it with: "+s.program(t)+" members\n", got.errors)
+			"error: timed out; the change is in the log of a server and may still be done or dropped; see it with: "+s.program(t)+" members\n", got.errors)
 
 		f, s = newFake(t)
 		f.loses, f.committed = api.Change, false
@@ -567,7 +567,7 @@ func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 		f, s = newFake(t)
 		f.loses, f.match[4] = api.Change, 1
 		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
-		require.Contains(t, got.errors, "error: its time is over; the change is accepted and goes on by itself")
+		require.Contains(t, got.errors, "error: timed out; the change was accepted and will continue")
 	})
 }
 
@@ -758,7 +758,7 @@ func TestServersThatComeBack(t *testing.T) {
 }
 
 // A leader that has removed itself is not to be stopped before it has handed
-// the lead on, so the command waits for that.
+// its leadership, so the command waits for that.
 func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -772,7 +772,7 @@ func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {
 			}
 		}
 		got := run(t, s, "remove", "2")
-		require.Equal(t, result{0, "the members are n1, n3\n", "done; the leader is no member any more and hands the lead on\n"}, got)
+		require.Equal(t, result{0, "the members are n1, n3\n", "done; the leader is no longer a member and transfers its leadership\n"}, got)
 		require.GreaterOrEqual(t, f.looks, 7)
 	})
 }
@@ -788,7 +788,7 @@ func TestNodeWithAnAddress(t *testing.T) {
 		want string
 	}{
 		{[]string{"--id", "9"}, "--id 9: our.json has no such server; the servers are n1 (127.0.0.1:7971), n2 (127.0.0.1:7972), " +
-			"n3 (127.0.0.1:7973); a new one needs --address, where it shall listen"},
+			"n3 (127.0.0.1:7973); a new one needs --address, where it should listen"},
 		{[]string{"--id", "9", "--address", "7979"}, `--address: "7979" is not host:port`},
 		{[]string{"--id", "9", "--address", "0.0.0.0:7979"}, `--address: nobody can reach a server at "0.0.0.0:7979"`},
 		{[]string{"--id", "9", "--address", "127.0.0.1:7979", "--listen", "7979"}, `--listen: "7979" is not host:port`},
@@ -804,7 +804,7 @@ func TestNodeWithAnAddress(t *testing.T) {
 	b.shows("n9: listening address=" + free)
 	require.Zero(t, b.stop())
 
-	// It takes the place of a machine that is gone.
+	// It replaces a machine that is gone.
 	file.Config.Members[2].Address = free
 	require.NoError(t, file.Save("our.json"))
 	b = start(t, s, "node", "--config", "our.json", "--id", "9", "--address", free)
@@ -881,7 +881,7 @@ func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
 	})
 }
 
-// start starts a server beside those that run, and says what to do next; it is
+// start starts a server next to those that are running, and says what to do next; it is
 // one of the servers from then on, also when the cluster is run again.
 func TestStartAServer(t *testing.T) {
 	t.Chdir(t.TempDir())

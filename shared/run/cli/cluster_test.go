@@ -86,7 +86,7 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	require.Empty(t, b.errors.String())
 	got = run(t, s, "get", "x")
 	require.Equal(t, 5, got.code)
-	require.Contains(t, got.errors, "connection refused (unavailable); does the server run? (go run ./92-cluster cluster)\n")
+	require.Contains(t, got.errors, "connection refused (unavailable); is the server running? (go run ./92-cluster cluster)\n")
 	got = run(t, s, "kill", "1")
 	require.Equal(t, result{5, "", "error: no cluster is running on .raftsteps/92-cluster; start one with: go run ./92-cluster cluster\n"}, got)
 }
@@ -154,7 +154,7 @@ func TestStatusWithoutASupervisor(t *testing.T) {
 	require.Equal(t, 5, got.code)
 	require.Regexp(t, `(?m)^-       127.0.0.1:\d+ +no: connection refused$`, got.out)
 	require.Regexp(t, `(?m)^-       127.0.0.1:\d+ +no: .*no answer in time`, got.out)
-	require.Contains(t, got.errors, "error: no server can be reached (unavailable); does the server run? (")
+	require.Contains(t, got.errors, "error: no server can be reached (unavailable); is the server running? (")
 }
 
 func TestStatusOfASingleServer(t *testing.T) {
@@ -204,7 +204,7 @@ func TestTheBasePortMovesWithTheVariable(t *testing.T) {
 	}
 }
 
-// Whoever is told how to get a majority back is told all of it.
+// Anyone who is told how to get a majority back is told all of it.
 func TestWhatBringsAMajorityBack(t *testing.T) {
 	_, s := startCluster(t, "94-members", 3, 0)
 	require.Zero(t, run(t, s, "kill", "1", "3").code)
@@ -403,7 +403,7 @@ func TestInterruptEndsTheClusterInOrder(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			if signal.Ignored(sig) {
-				t.Skip("whoever runs the tests ignores the signal, as nohup does, and so does the program then")
+				t.Skip("anyone who runs the tests ignores the signal, as nohup does, and so does the program then")
 			}
 			config, dir := configFor(t, 3, 1), t.TempDir()
 			cmd, out := program(t, "92-cluster", dir, "cluster", "--config", config, "--data", "data")

@@ -72,7 +72,7 @@ type Demo struct {
 	beside *besideCommand
 }
 
-// besideCommand is a command that runs beside the story.
+// besideCommand is a command that runs alongside the story.
 type besideCommand struct {
 	args []string
 
@@ -205,7 +205,7 @@ func (d *Demo) start(n int) error {
 	if err != nil {
 		return errors.Join(err, folder.Close())
 	}
-	// ^C does not stop the servers before the command that runs beside the story.
+	// ^C does not stop the servers before the command that runs alongside the story.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(d.ctx))
 	up, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -323,7 +323,7 @@ func (d *Demo) Until(text string, args ...string) string {
 	return d.last
 }
 
-// Meanwhile starts a command that runs beside what follows, until Interrupt.
+// Meanwhile starts a command that runs alongside what follows, until Interrupt.
 // What it prints is not seen before. There is one at a time.
 func (d *Demo) Meanwhile(args ...string) {
 	if d.over() {
@@ -357,7 +357,7 @@ func (d *Demo) Interrupt() string {
 	return d.last
 }
 
-// endBeside ends the command that runs beside the story, if any, and returns it
+// endBeside ends the command that runs alongside the story, if any, and returns it
 // with its exit code.
 func (d *Demo) endBeside() (b *besideCommand, code int) {
 	if b = d.beside; b != nil {
@@ -457,7 +457,7 @@ func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, ids) }
 func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, ids) }
 func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, ids) }
 
-// Join starts new servers beside those that run. They are no members by that.
+// Join starts new servers next to those that are running. They are no members by that.
 func (d *Demo) Join(ids ...uint64) {
 	for _, id := range ids {
 		d.Run(cluster.Start, strconv.FormatUint(id, 10))

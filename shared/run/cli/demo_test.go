@@ -107,7 +107,7 @@ func TestACommandBesideAStory(t *testing.T) {
 			d.Until(`"keys":1`, "status", "-o", "json")
 			d.Interrupt()
 			d.Shows("interrupted")
-			require.Empty(t, d.Interrupt(), "there is none any more")
+			require.Empty(t, d.Interrupt(), "there is none any longer")
 			return d.Err()
 		})
 		require.Zero(t, got.code, got.errors)
@@ -155,7 +155,7 @@ func TestInterruptEndsADemoClean(t *testing.T) {
 	noDemoLeft(t)
 }
 
-// The servers live until the command beside the story has ended: a bench reads back
+// The servers live until the command alongside the story has ended: a bench reads back
 // what was promised.
 func TestInterruptEndsTheCommandBesideAStoryFirst(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())

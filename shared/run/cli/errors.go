@@ -53,7 +53,7 @@ func (a *app) exitCodesHelp() string {
 		return exitCodesHelp
 	}
 	return strings.Replace(exitCodesHelp, "may be one too many.\n", `may be one too many. After a 6 of add, remove, change,
-cancel or transfer, look at members: what was accepted goes on by itself.
+cancel or transfer, look at members: what was accepted continues by itself.
 `, 1)
 }
 
@@ -223,7 +223,7 @@ func (a *app) unavailableHint(message string) string {
 
 // startHint says how to start what does not answer.
 func (a *app) startHint() string {
-	return fmt.Sprintf("does the server run? (%s%s)", a.startCommand(), a.dataFlag())
+	return fmt.Sprintf("is the server running? (%s%s)", a.startCommand(), a.dataFlag())
 }
 
 // comeBack says how to let servers go on that do not run.

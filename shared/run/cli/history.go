@@ -142,7 +142,7 @@ func (h *history) write(line string) error {
 	return errors.Join(err, f.Close())
 }
 
-// shorten writes a file that has become too long anew, with the newest lines up
+// shorten writes a file that has become too long again, with the newest lines up
 // to half of its bound. A crash leaves the old file or the new one.
 func (h *history) shorten() error {
 	if h.size <= maxHistoryFile {

@@ -121,7 +121,7 @@ func (a *app) ask(ctx context.Context, r api.Request) error {
 }
 
 // client returns a client of the servers, and what to call when it is not
-// needed any more.
+// needed any longer.
 func (a *app) client() (Client, func(), error) {
 	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort
 	if a.shared != nil && same {

@@ -62,7 +62,7 @@ func TestEachExitCode(t *testing.T) {
 		{"not found by cas", live, []string{"cas", "y", "1", "2"}, 3, "error: the key has no value (not_found)\n"},
 		{"mismatch", live, []string{"cas", "x", "7", "8"}, 4, "error: the value is \"1\", not the old one given (mismatch)\n"},
 		{"exists", live, []string{"create", "x", "7"}, 4, "error: the key already has a value (exists)\n"},
-		{"unavailable", freeAddress(t), []string{"put", "x", "2"}, 5, `connection refused (unavailable); does the server run? (`},
+		{"unavailable", freeAddress(t), []string{"put", "x", "2"}, 5, `connection refused (unavailable); is the server running? (`},
 		{"unknown", deaf(t), []string{"put", "x", "2", "--timeout", "50ms"}, 6, ` (unknown); read the key before you try again`},
 	}
 	for _, tt := range tests {

@@ -32,7 +32,7 @@ func parseLevel(name string) (slog.Level, error) {
 type logHandler struct {
 	level slog.Level
 
-	// hideNode leaves the name of the server out: whoever reads the lines puts
+	// hideNode leaves the name of the server out: anyone who reads the lines puts
 	// it before each.
 	hideNode bool
 

@@ -74,7 +74,7 @@ func (v view) missing(states map[string]cluster.Server) []cluster.Server {
 }
 
 // askView asks one server who the members are: that server and no other, and
-// once, so the stage's client is of no use for it.
+// once, so the stage's client does not suit it.
 func (a *app) askView(ctx context.Context, address string) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
 	defer cancel()
@@ -112,7 +112,7 @@ func (a *app) direct(ctx context.Context, address string) (Client, error) {
 
 // askMembers asks all servers that can be found who the members are: those of
 // endpoints, and those that these name. It returns what the leader says, or
-// else whoever has the newest configuration.
+// else the server that has the newest configuration.
 func (a *app) askMembers(ctx context.Context) (view, error) {
 	endpoints, err := a.endpoints()
 	if err != nil {

@@ -200,7 +200,7 @@ func (a *app) place(file *cluster.File, o nodeOptions) error {
 	case o.address == "" && !a.needs().Changes:
 		return usagef("--id %d: %s has no such member; the members are %s", o.id, o.config, cluster.MemberList(file.Config))
 	case o.address == "":
-		return usagef("--id %d: %s has no such server; the servers are %s; a new one needs --address, where it shall listen",
+		return usagef("--id %d: %s has no such server; the servers are %s; a new one needs --address, where it should listen",
 			o.id, o.config, cluster.ServerList(file.Config))
 	}
 	if err := api.CheckMemberAddress(o.address); err != nil {

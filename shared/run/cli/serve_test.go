@@ -123,7 +123,7 @@ func TestTalk(t *testing.T) {
 	dead := freeAddress(t)
 	got := run(t, s, "talk", dead)
 	require.Equal(t, exitUnavailable, got.code)
-	require.Contains(t, got.errors, "error: cannot reach a server at "+dead+": connect: connection refused (unavailable); does the server run? (")
+	require.Contains(t, got.errors, "error: cannot reach a server at "+dead+": connect: connection refused (unavailable); is the server running? (")
 
 	in, typed := io.Pipe()
 	defer typed.Close()

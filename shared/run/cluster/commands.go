@@ -31,7 +31,7 @@ const (
 	Restart = "restart"
 
 	// Start starts a server that the cluster has not had yet: IDs has its number,
-	// Address where it shall listen, "" for its place in the row of the members.
+	// Address where it should listen, "" for its place in the row of the members.
 	// It is no member by that. From then on it is one of the cluster's servers,
 	// also when the cluster is run again.
 	Start = "start"

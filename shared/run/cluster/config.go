@@ -526,11 +526,11 @@ func (f File) onDisk() fileOnDisk {
 	return out
 }
 
-// tempMark stands behind the name of a file that is being written.
+// tempMark follows the name of a file that is being written.
 const tempMark = ".tmp"
 
 // writeFile writes a file with mode 0600 so that a crash leaves the old one or
-// the new one: write beside it, sync, rename, sync the folder.
+// the new one: write next to it, sync, rename, sync the folder.
 func writeFile(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, filepath.Base(path)+tempMark)

@@ -136,7 +136,7 @@ func (c *control) close() {
 	c.listener.Close()
 	c.mu.Lock()
 	for conn := range c.conns {
-		// Whoever has not asked yet will not be waited for.
+		// Anyone who has not asked yet will not be waited for.
 		conn.SetReadDeadline(time.Now())
 	}
 	c.conns = nil

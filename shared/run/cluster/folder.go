@@ -16,7 +16,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// The files in a data folder, beside one folder a server (n1, n2, …).
+// The files in a data folder, next to one folder a server (n1, n2, …).
 const (
 	// ConfigName is the cluster's configuration.
 	ConfigName = "cluster.json"

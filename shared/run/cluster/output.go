@@ -83,7 +83,7 @@ func (o *output) close() {
 	}
 }
 
-// settle waits until nothing was shown for a time, but not for ever.
+// settle waits until nothing was shown for a time, but not forever.
 func (o *output) settle(ctx context.Context, silence time.Duration) {
 	for range mostSettles {
 		o.mu.Lock()

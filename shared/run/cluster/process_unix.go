@@ -29,7 +29,7 @@ const stopTime = time.Second
 // pauseProcess stops a process and waits until all its threads stand still:
 // when the signal has been sent, they may still answer a request or two. The
 // parent is told, as it is of an end; should the process end in this very
-// moment, nobody can tell any more how.
+// moment, nobody can tell how.
 func pauseProcess(p *os.Process) error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err

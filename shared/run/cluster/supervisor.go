@@ -110,7 +110,7 @@ type supervisor struct {
 	ctx   context.Context
 	group errgroup.Group
 
-	// mu is held by whoever changes the servers: one command at a time.
+	// mu is held by anyone who changes the servers: one command at a time.
 	mu      sync.Mutex
 	servers []*server
 	ending  bool

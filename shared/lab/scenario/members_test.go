@@ -215,7 +215,12 @@ func TestNonsenseMustBeRefused(t *testing.T) {
 	require.Equal(t, Unsafe, r.kind)
 	require.Contains(t, r.why, "n1 does {")
 	r = convene(t, &senate{})
-	r.askNonsense()
+	for range 100 {
+		// It draws what it asks for.
+		if r.askNonsense(); r.kind != "" {
+			break
+		}
+	}
 	require.Equal(t, Unsafe, r.kind)
 	require.Contains(t, r.why, "is done, and there is no such server")
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -47,6 +48,8 @@ type Client struct {
 	Quiet bool
 
 	world    *World
+	rng      *rand.Rand
+	random   messages
 	session  session
 	requests uint64
 
@@ -100,7 +103,8 @@ func (w *World) Client(id uint64) *Client {
 			return c
 		}
 	}
-	c := &Client{ID: id, Timeout: 2 * time.Second, Patience: 10 * time.Second, world: w}
+	c := &Client{ID: id, Timeout: 2 * time.Second, Patience: 10 * time.Second, world: w, rng: w.stream("client", id)}
+	c.random.init(streamSeed(w.options.Seed, "connection", id))
 	w.clients = append(w.clients, c)
 	return c
 }
@@ -176,14 +180,15 @@ func (w *World) try(call *Call) {
 	}
 	a := &attempt{call: call, id: q.ID, server: call.server}
 	w.queue.add(w.now+c.Timeout, evTimeout).attempt = a
-	if w.chance(w.network.Break) {
-		if w.rng.IntN(2) == 0 {
+	rng := c.random.of(2 * q.ID)
+	if chance(rng, w.network.Break) {
+		if rng.IntN(2) == 0 {
 			w.breakConnection(a, "before the request was through")
 			return
 		}
 		a.breaks = true
 	}
-	e := w.queue.add(w.now+w.between(w.network.Delay), evRequest)
+	e := w.queue.add(w.now+between(rng, w.network.Delay), evRequest)
 	e.id, e.line, e.attempt = call.server, line, a
 }
 
@@ -250,7 +255,7 @@ func (w *World) answer(m *machine, a answer) {
 
 // respond sends an answer to its client.
 func (w *World) respond(a *attempt, r api.Response) {
-	e := w.queue.add(w.now+w.between(w.network.Delay), evReply)
+	e := w.queue.add(w.now+between(a.call.client.random.of(2*a.id+1), w.network.Delay), evReply)
 	e.attempt, e.line = a, r.AppendJSON(nil)
 }
 
@@ -264,7 +269,7 @@ func (w *World) breakConnection(a *attempt, why string) {
 		return
 	}
 	w.counters.Breaks++
-	e := w.queue.add(w.now+w.between(w.network.Delay), evBroken)
+	e := w.queue.add(w.now+between(a.call.client.random.of(2*a.id+1), w.network.Delay), evBroken)
 	e.attempt, e.line = a, []byte(why)
 }
 
@@ -341,7 +346,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 	if !willing || w.now >= call.deadline {
 		return false
 	}
-	pause := 20*time.Millisecond + w.between([2]time.Duration{0, 30 * time.Millisecond})
+	pause := 20*time.Millisecond + between(c.rng, [2]time.Duration{0, 30 * time.Millisecond})
 	if c.Follow {
 		call.server = c.next(call.server)
 		if leader := w.addressed(e.Leader); leader != 0 {

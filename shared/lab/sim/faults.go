@@ -103,32 +103,35 @@ func (w *World) Unleash(f Faults) {
 	w.network.Loss, w.network.Duplicate, w.network.Break = f.Loss, f.Duplicate, f.Break
 	w.network.Reorder, w.network.ReorderBy = f.Reorder, f.ReorderBy
 	for _, m := range w.machines {
-		w.SetClock(m.id, 1+f.Skew*(2*w.rng.Float64()-1))
+		w.SetClock(m.id, 1+f.Skew*(2*w.stream("clock", m.id, n.generation).Float64()-1))
 	}
 	for _, d := range []struct {
+		name   string
 		rate   float64
-		strike func()
+		strike func(rng *rand.Rand)
 	}{
-		{f.Crash, w.strikeCrash},
-		{f.PowerCut, w.strikePowerCut},
-		{f.Blackout, func() { w.PowerCut(w.InUse()...) }},
-		{f.Pause, w.strikePause},
-		{f.ClockJump, w.strikeClockJump},
-		{f.SlowDisk, w.strikeSlowDisk},
-		{f.Partition, w.strikePartition},
-		{f.OneWay, w.strikeOneWay},
+		{"crash", f.Crash, w.strikeCrash},
+		{"power cut", f.PowerCut, w.strikePowerCut},
+		{"blackout", f.Blackout, func(*rand.Rand) { w.PowerCut(w.InUse()...) }},
+		{"pause", f.Pause, w.strikePause},
+		{"clock jump", f.ClockJump, w.strikeClockJump},
+		{"slow disk", f.SlowDisk, w.strikeSlowDisk},
+		{"partition", f.Partition, w.strikePartition},
+		{"one way", f.OneWay, w.strikeOneWay},
 	} {
 		if d.rate > 0 {
-			w.plague(d.rate, d.strike)
+			w.plague(d.name, 0, d.rate, d.strike)
 		}
 	}
 }
 
-// plague lets something strike again and again, at random moments.
-func (w *World) plague(rate float64, strike func()) {
-	w.later(time.Duration(w.rng.ExpFloat64()/rate*float64(time.Second)), func() {
-		strike()
-		w.plague(rate, strike)
+// plague lets something strike again and again, at random moments. Each strike has
+// a random stream of its own, which says when it comes and what it hits.
+func (w *World) plague(name string, number uint64, rate float64, strike func(rng *rand.Rand)) {
+	rng := w.stream(name, w.nemesis.generation, number)
+	w.later(time.Duration(rng.ExpFloat64()/rate*float64(time.Second)), func() {
+		strike(rng)
+		w.plague(name, number+1, rate, strike)
 	})
 }
 
@@ -172,7 +175,7 @@ func (w *World) revive(m *machine) {
 	if !w.nemesis.active {
 		return
 	}
-	w.later(w.between(w.nemesis.faults.Downtime), func() {
+	w.later(between(w.stream("down", m.id, m.life), w.nemesis.faults.Downtime), func() {
 		if err := w.Restart(m.id); err != nil {
 			w.fail(err)
 		}
@@ -181,7 +184,7 @@ func (w *World) revive(m *machine) {
 
 // leader is a server that takes itself for the leader, if one can be seen to;
 // nil otherwise. Disasters that strike leaders show more than others.
-func (w *World) leader() *machine {
+func (w *World) leader(rng *rand.Rand) *machine {
 	var leaders []*machine
 	for _, m := range w.machines {
 		in, ok := m.server.(node.Inspector)
@@ -196,21 +199,21 @@ func (w *World) leader() *machine {
 	if len(leaders) == 0 {
 		return nil
 	}
-	return leaders[w.rng.IntN(len(leaders))]
+	return leaders[rng.IntN(len(leaders))]
 }
 
 // target is the leader half of the time, and anybody otherwise.
-func (w *World) target() *machine {
-	if w.rng.IntN(2) == 0 {
-		if m := w.leader(); m != nil {
+func (w *World) target(rng *rand.Rand) *machine {
+	if rng.IntN(2) == 0 {
+		if m := w.leader(rng); m != nil {
 			return m
 		}
 	}
-	return w.machine(w.anybody())
+	return w.machine(w.anybody(rng))
 }
 
 // victim picks a running server, if one more may be down; nil otherwise.
-func (w *World) victim() *machine {
+func (w *World) victim(rng *rand.Rand) *machine {
 	var running []*machine
 	started := 0
 	for _, m := range w.machines {
@@ -224,82 +227,82 @@ func (w *World) victim() *machine {
 	if len(running) == 0 || started-len(running) >= w.nemesis.faults.MaxDown {
 		return nil
 	}
-	if m := w.target(); m.server != nil && !m.paused {
+	if m := w.target(rng); m.server != nil && !m.paused {
 		return m
 	}
-	return running[w.rng.IntN(len(running))]
+	return running[rng.IntN(len(running))]
 }
 
-func (w *World) strikeCrash() {
-	if m := w.victim(); m != nil {
+func (w *World) strikeCrash(rng *rand.Rand) {
+	if m := w.victim(rng); m != nil {
 		w.Crash(m.id)
 	}
 }
 
-func (w *World) strikePowerCut() {
-	m := w.victim()
+func (w *World) strikePowerCut(rng *rand.Rand) {
+	m := w.victim(rng)
 	if m == nil {
 		return
 	}
-	if w.rng.IntN(2) == 0 {
+	if rng.IntN(2) == 0 {
 		w.PowerCut(m.id)
 		return
 	}
-	m.disk.CutPower(1 + w.rng.IntN(6))
+	m.disk.CutPower(1 + rng.IntN(6))
 }
 
-func (w *World) strikePause() {
-	m := w.victim()
+func (w *World) strikePause(rng *rand.Rand) {
+	m := w.victim(rng)
 	if m == nil {
 		return
 	}
 	w.Pause(m.id)
-	w.later(w.between([2]time.Duration{20 * time.Millisecond, time.Second}), func() { w.Resume(m.id) })
+	w.later(between(rng, [2]time.Duration{20 * time.Millisecond, time.Second}), func() { w.Resume(m.id) })
 }
 
-func (w *World) strikeClockJump() {
-	w.JumpClock(w.target().id, 3+w.rng.IntN(60))
+func (w *World) strikeClockJump(rng *rand.Rand) {
+	w.JumpClock(w.target(rng).id, 3+rng.IntN(60))
 }
 
 // anybody is a machine in use, running or not.
-func (w *World) anybody() uint64 {
+func (w *World) anybody(rng *rand.Rand) uint64 {
 	ids := w.InUse()
-	return ids[w.rng.IntN(len(ids))]
+	return ids[rng.IntN(len(ids))]
 }
 
-func (w *World) strikeSlowDisk() {
-	id := w.target().id
+func (w *World) strikeSlowDisk(rng *rand.Rand) {
+	id := w.target(rng).id
 	w.SetLatency(id, [2]time.Duration{time.Millisecond, 40 * time.Millisecond})
-	w.later(w.between([2]time.Duration{100 * time.Millisecond, time.Second}), func() { w.SetLatency(id, DefaultLatency) })
+	w.later(between(rng, [2]time.Duration{100 * time.Millisecond, time.Second}), func() { w.SetLatency(id, DefaultLatency) })
 }
 
 // strikePartition cuts the cluster in two. Half of the time the smaller side has
 // a leader in it, if there is one.
-func (w *World) strikePartition() {
+func (w *World) strikePartition(rng *rand.Rand) {
 	ids := w.InUse()
 	if len(ids) < 2 {
 		return
 	}
-	w.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	first := w.target().id
+	rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	first := w.target(rng).id
 	i := slices.Index(ids, first)
 	ids[0], ids[i] = ids[i], ids[0]
-	at := 1 + w.rng.IntN(len(ids)-1)
-	if w.rng.IntN(2) == 0 {
-		at = 1 + w.rng.IntN(max(1, (len(ids)-1)/2))
+	at := 1 + rng.IntN(len(ids)-1)
+	if rng.IntN(2) == 0 {
+		at = 1 + rng.IntN(max(1, (len(ids)-1)/2))
 	}
 	w.Partition(ids[:at], ids[at:])
-	w.later(w.between([2]time.Duration{100 * time.Millisecond, 2 * time.Second}), w.HealAll)
+	w.later(between(rng, [2]time.Duration{100 * time.Millisecond, 2 * time.Second}), w.HealAll)
 }
 
-func (w *World) strikeOneWay() {
-	from, to := w.target().id, w.anybody()
+func (w *World) strikeOneWay(rng *rand.Rand) {
+	from, to := w.target(rng).id, w.anybody(rng)
 	if from == to {
 		return
 	}
-	if w.rng.IntN(2) == 0 {
+	if rng.IntN(2) == 0 {
 		from, to = to, from
 	}
 	w.Cut(from, to)
-	w.later(w.between([2]time.Duration{50 * time.Millisecond, time.Second}), func() { w.Heal(from, to) })
+	w.later(between(rng, [2]time.Duration{50 * time.Millisecond, time.Second}), func() { w.Heal(from, to) })
 }

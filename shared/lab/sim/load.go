@@ -87,7 +87,7 @@ func (w *World) StartLoad(l Load) *Loading {
 		if l.Client != nil {
 			l.Client(c)
 		}
-		w.After(w.between(l.Think), func() { g.ask(c, i) })
+		w.After(between(c.rng, l.Think), func() { g.ask(c, i) })
 	}
 	return g
 }
@@ -104,32 +104,32 @@ func (g *Loading) ask(c *Client, i int) {
 		return
 	}
 	w := g.world
-	at := (i + w.rng.IntN(2)) % len(g.slots)
+	at := (i + c.rng.IntN(2)) % len(g.slots)
 	s := &g.slots[at]
 	if s.uses >= keyLife || s.doubts >= keyDoubts {
 		*s = slot{generation: s.generation + 1}
 	}
 	s.uses++
 	generation := s.generation
-	q := g.request(fmt.Sprintf("k%d.%d", at, generation), s)
+	q := g.request(c, fmt.Sprintf("k%d.%d", at, generation), s)
 	server := uint64(0)
 	if q.Op == kv.Get && g.load.ReadAnywhere {
 		known := c.knows()
-		server = known[w.rng.IntN(len(known))]
+		server = known[c.rng.IntN(len(known))]
 	}
 	call := c.Begin(server, q)
 	g.busy++
 	call.then = func() {
 		g.busy--
 		g.learn(call, s, generation)
-		w.After(w.between(g.load.Think), func() { g.ask(c, i) })
+		w.After(between(c.rng, g.load.Think), func() { g.ask(c, i) })
 	}
 }
 
 // request draws an operation on a key.
-func (g *Loading) request(key string, s *slot) api.Request {
+func (g *Loading) request(c *Client, key string, s *slot) api.Request {
 	l := g.load
-	draw := g.world.rng.IntN(l.Reads + l.Puts + l.Appends + l.Swaps + l.Deletes)
+	draw := c.rng.IntN(l.Reads + l.Puts + l.Appends + l.Swaps + l.Deletes)
 	for _, o := range []struct {
 		op     string
 		weight int

@@ -3,7 +3,6 @@ package sim
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -23,6 +22,9 @@ type machine struct {
 	// life counts the servers that ran here. What is meant for an earlier one
 	// is recognized by it.
 	life uint64
+
+	// random decides how long its disk takes, by the moment.
+	random messages
 
 	// disk keeps its bytes from one life to the next.
 	disk *disk.Sim
@@ -78,6 +80,7 @@ var DefaultLatency = [2]time.Duration{0, 300 * time.Microsecond}
 
 func (w *World) newMachine(id uint64) *machine {
 	m := &machine{id: id, tick: node.TickInterval, latency: DefaultLatency}
+	m.random.init(streamSeed(w.options.Seed, "machine", id))
 	if w.options.Disk != nil {
 		m.disk = w.options.Disk(id)
 	} else {
@@ -163,7 +166,7 @@ func (w *World) start(m *machine) error {
 		ID:      m.id,
 		Config:  w.ConfigOf(m.id),
 		Disk:    m.disk,
-		Rand:    rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())),
+		Rand:    w.stream("server", m.id, m.life),
 		Send:    func(to uint64, line []byte) { w.send(m, life, to, line) },
 		Connect: func(members []node.Member) { w.connect(m, members) },
 		Work:    func(work func() error, done func(error)) { w.work(m, life, work, done) },
@@ -192,7 +195,7 @@ func (w *World) start(m *machine) error {
 	}
 	w.stepped(m, false)
 	// Each server's ticks come at moments of their own.
-	e := w.queue.add(w.now+time.Duration(w.rng.Int64N(int64(node.TickInterval))), evTick)
+	e := w.queue.add(w.now+time.Duration(w.stream("tick", m.id, life).Int64N(int64(node.TickInterval))), evTick)
 	e.id, e.life = m.id, life
 	w.greet(m)
 	return nil
@@ -263,7 +266,7 @@ func (w *World) PowerCutAt(id uint64, nth int) { w.machine(id).disk.CutPower(nth
 
 func (w *World) crashDisk(m *machine) {
 	torn := m.disk.Stats().Torn
-	m.disk.Crash(w.rng)
+	m.disk.Crash(w.stream("crash", m.id, m.life))
 	w.counters.Torn += m.disk.Stats().Torn - torn
 }
 
@@ -390,7 +393,7 @@ func (w *World) enqueue(m *machine, e *event) {
 	if m.paused || m.awaited {
 		return
 	}
-	if wait := w.between(m.latency); wait > 0 {
+	if wait := between(m.random.of(uint64(w.now)), m.latency); wait > 0 {
 		m.awaited = true
 		r := w.queue.add(w.now+wait, evRound)
 		r.id, r.life = m.id, m.life

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -58,13 +59,16 @@ type link struct {
 	// latest is when the last message in order arrives.
 	latest time.Duration
 
+	// random is what decides about each message.
+	random messages
+
 	// sent numbers the messages, delivered is the highest number that arrived.
 	sent      uint64
 	delivered uint64
 }
 
 func (w *World) link(from, to uint64) *link {
-	return &w.links[from*uint64(len(w.machines)+1)+to]
+	return &w.links[from*w.rows+to]
 }
 
 // send is node.World.Send.
@@ -88,6 +92,8 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 	}
 	l := w.link(m.id, to)
 	l.sent++
+	rng := l.random.of(l.sent)
+	lost := chance(rng, w.network.Loss)
 	switch {
 	case !m.linked[to] && !m.met[to]:
 		w.lose(m.id, to, line, "there is no link")
@@ -95,19 +101,19 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 		w.lose(m.id, to, line, "the link is cut")
 	case w.filter != nil && w.filter(m.id, to, line):
 		w.lose(m.id, to, line, "the script drops it")
-	case w.chance(w.network.Loss):
+	case lost:
 		w.lose(m.id, to, line, "bad luck")
 	default:
-		w.transmit(m.id, to, line, l)
+		w.transmit(m.id, to, line, l, rng)
 	}
 }
 
 // transmit puts a message on its way, perhaps late, perhaps twice.
-func (w *World) transmit(from, to uint64, line []byte, l *link) {
-	at := w.now + w.between(w.network.Delay) + l.extra
+func (w *World) transmit(from, to uint64, line []byte, l *link, rng *rand.Rand) {
+	at := w.now + between(rng, w.network.Delay) + l.extra
 	switch {
-	case w.chance(w.network.Reorder):
-		at += w.between([2]time.Duration{0, w.network.ReorderBy})
+	case chance(rng, w.network.Reorder):
+		at += between(rng, [2]time.Duration{0, w.network.ReorderBy})
 	case l.extra > 0:
 		// A slow link is slow for what is sent now, not for what follows.
 	default:
@@ -115,9 +121,9 @@ func (w *World) transmit(from, to uint64, line []byte, l *link) {
 		l.latest = at
 	}
 	w.arriveAt(at, from, to, line, l.sent, false)
-	if w.chance(w.network.Duplicate) {
+	if chance(rng, w.network.Duplicate) {
 		w.counters.Duplicated++
-		late := w.between([2]time.Duration{0, max(w.network.ReorderBy, 10*w.network.Delay[1])})
+		late := between(rng, [2]time.Duration{0, max(w.network.ReorderBy, 10*w.network.Delay[1])})
 		w.arriveAt(at+late, from, to, line, l.sent, true)
 	}
 }

@@ -84,11 +84,12 @@ type Listener interface {
 type World struct {
 	options  Options
 	config   node.Config
-	rng      *rand.Rand
+	story    *rand.Rand
 	now      time.Duration
 	queue    queue
 	machines []*machine
 	links    []link
+	rows     uint64
 	network  Network
 	filter   func(from, to uint64, line []byte) bool
 	listen   []Listener
@@ -108,7 +109,8 @@ func New(o Options) (*World, error) {
 	if o.Network == (Network{}) {
 		o.Network = DefaultNetwork
 	}
-	w := &World{options: o, network: o.Network, rng: rand.New(rand.NewPCG(o.Seed, 0x5deece66d))}
+	w := &World{options: o, network: o.Network}
+	w.story = w.stream("story")
 	w.config = configure(o)
 	for _, watcher := range o.Watchers {
 		if l, ok := watcher.(Listener); ok {
@@ -116,7 +118,13 @@ func New(o Options) (*World, error) {
 		}
 	}
 	total := o.Servers + o.Spare
-	w.links = make([]link, (total+1)*(total+1))
+	w.rows = uint64(total + 1)
+	w.links = make([]link, w.rows*w.rows)
+	for from := range total + 1 {
+		for to := range total + 1 {
+			w.link(uint64(from), uint64(to)).random.init(streamSeed(o.Seed, "link", uint64(from), uint64(to)))
+		}
+	}
 	for i := range total {
 		w.machines = append(w.machines, w.newMachine(uint64(i+1)))
 	}
@@ -155,8 +163,8 @@ func Address(id uint64) string { return fmt.Sprintf("10.0.0.%d:7000", id) }
 // Now is the virtual time since the world began.
 func (w *World) Now() time.Duration { return w.now }
 
-// Rand is the world's randomness, for anyone who takes part in the run.
-func (w *World) Rand() *rand.Rand { return w.rng }
+// Rand is the random stream of the story that is played in the world.
+func (w *World) Rand() *rand.Rand { return w.story }
 
 // Config is what the servers were told, those that joined later aside.
 func (w *World) Config() node.Config { return w.config }
@@ -272,18 +280,4 @@ func (w *World) emit(e trace.Event) {
 		e.At = w.now
 		w.options.Sink(e)
 	}
-}
-
-// between draws a duration from a range, both ends included.
-func (w *World) between(r [2]time.Duration) time.Duration {
-	if r[1] <= r[0] {
-		return r[0]
-	}
-	return r[0] + time.Duration(w.rng.Int64N(int64(r[1]-r[0])+1))
-}
-
-// chance is true with probability p. It costs no randomness where the answer
-// is certain.
-func (w *World) chance(p float64) bool {
-	return p > 0 && w.rng.Float64() < p
 }

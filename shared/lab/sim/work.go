@@ -14,7 +14,7 @@ var workTime = [2]time.Duration{time.Millisecond, 60 * time.Millisecond}
 // work is node.World.Work: the work is done as a whole some time later, and a
 // crash before that means that it never was.
 func (w *World) work(m *machine, life uint64, work func() error, done func(error)) {
-	w.After(w.between(workTime), func() { w.finishWork(m, life, work, done) })
+	w.After(between(m.random.of(uint64(w.now)), workTime), func() { w.finishWork(m, life, work, done) })
 }
 
 func (w *World) finishWork(m *machine, life uint64, work func() error, done func(error)) {

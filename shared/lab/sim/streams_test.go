@@ -1,0 +1,106 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/toy"
+	"example.com/raftsteps/shared/core/trace"
+)
+
+// What a message draws does not depend on the messages before it.
+func TestEachMessageHasAStreamOfItsOwn(t *testing.T) {
+	var some, all messages
+	some.init(7)
+	all.init(7)
+	for n := range uint64(100) {
+		rng := all.of(n)
+		for range n {
+			rng.Uint64()
+		}
+		if n%10 == 0 {
+			require.Equal(t, all.of(n).Uint64(), some.of(n).Uint64())
+		}
+	}
+	seen := make(map[uint64]bool)
+	for n := range uint64(10_000) {
+		seen[all.of(n).Uint64()>>32] = true
+	}
+	require.Greater(t, len(seen), 9_990, "neighbouring messages differ")
+}
+
+// chatter sends its tick to all others. What arrives changes nothing about it, so
+// only the world's randomness can spread from one message to another.
+type chatter struct {
+	node.Server
+	world node.World
+	ticks int
+}
+
+func (c *chatter) Tick() {
+	c.ticks++
+	for to := uint64(1); to <= 5; to++ {
+		if to != c.world.ID {
+			c.world.Send(to, fmt.Appendf(nil, `{"tick":%d,"drawn":%d}`, c.ticks, c.world.Rand.Uint32()))
+		}
+	}
+}
+
+func (c *chatter) Receive(uint64, []byte) {}
+
+func (c *chatter) Flush() error { return nil }
+
+// chat returns what a world under faults has shown: when disasters struck, and when
+// which message arrived. lose loses the message of that number from n1 to n2; 0 loses
+// none.
+func chat(t *testing.T, lose int) (strikes, arrivals []string) {
+	w, err := New(Options{
+		Seed: 5, Servers: 5, Ops: toy.Ops,
+		New: func(world node.World) (node.Server, error) { return &chatter{world: world}, nil },
+		Sink: func(e trace.Event) {
+			switch e.Kind {
+			case trace.Pause, trace.Cut:
+				strikes = append(strikes, fmt.Sprint(e.At, " ", e.Kind, " ", e.Node, " ", e.From, " ", e.To))
+			case trace.Deliver:
+				arrivals = append(arrivals, fmt.Sprintf("%v n%d to n%d: %s", e.At, e.From, e.To, e.Message))
+			}
+		},
+	})
+	require.NoError(t, err)
+	sent := 0
+	w.Drop(func(from, to uint64, _ []byte) bool {
+		if from == 1 && to == 2 {
+			sent++
+		}
+		return from == 1 && to == 2 && sent == lose
+	})
+	w.Unleash(Faults{Loss: 0.02, Duplicate: 0.02, Reorder: 0.1, ReorderBy: 20 * time.Millisecond, Pause: 2, OneWay: 2, ClockJump: 1, MaxDown: 2, Skew: 0.1})
+	w.RunFor(5 * time.Second)
+	require.Greater(t, sent, lose)
+	return strikes, arrivals
+}
+
+// "What if this message had been lost?" The answer differs from the run only in what
+// follows from the loss: here that is its own arrival.
+func TestALostMessageChangesNothingElse(t *testing.T) {
+	strikes, arrivals := chat(t, 0)
+	require.NotEmpty(t, strikes)
+	for _, lose := range []int{1, 40, 123} {
+		others, less := chat(t, lose)
+		require.Equal(t, strikes, others)
+		var missing []string
+		for _, a := range arrivals {
+			if !slices.Contains(less, a) {
+				missing = append(missing, a)
+			}
+		}
+		require.Len(t, missing, len(arrivals)-len(less), "nothing arrives at another time")
+		require.LessOrEqual(t, len(missing), 2, "it and its duplicate")
+		require.Regexp(t, `n1 to n2: {"tick"`, missing[0])
+	}
+}

@@ -56,7 +56,7 @@ import (
 // Options are what a replica needs to know. M is the state machine.
 type Options[M server.Machine] struct {
 	// ID is the replica's own. It must be among the members of Config, or, if it
-	// is to be added to a cluster that runs, among the joiners.
+	// will be added to a running cluster, among the joiners.
 	ID uint64
 
 	// Config is what all replicas agree on before they start: the name of the

@@ -166,7 +166,7 @@ func TestCheck(t *testing.T) {
 		{Request{Op: kv.Get, Key: "x", From: 3, To: 4}, `get does not take the field from, to`},
 		{Request{Op: Status, Key: "x"}, `status does not take the field key`},
 		{Request{Op: Change}, `the change is empty`},
-		{Request{Op: Change, Add: []Member{four, four}}, `n4 is to be added twice`},
+		{Request{Op: Change, Add: []Member{four, four}}, `n4 is added twice`},
 		{Request{Op: Change, Add: []Member{{ID: 4, Address: "\xff:1"}}}, `has no usable host`},
 		{Request{Op: Transfer}, `field "to" is 0`},
 	} {

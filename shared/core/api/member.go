@@ -56,7 +56,7 @@ func (r Request) CheckChange() error {
 		}
 		switch {
 		case slices.Contains(r.Remove[:i], id):
-			return fmt.Errorf("n%d is to be removed twice", id)
+			return fmt.Errorf("n%d is removed twice", id)
 		case slices.ContainsFunc(r.Add, func(m Member) bool { return m.ID == id }):
 			return fmt.Errorf("n%d is both to be added and to be removed; to move a server, add it at its new address", id)
 		}
@@ -76,7 +76,7 @@ func checkAdded(i int, m Member, before []Member) error {
 	for _, other := range before {
 		switch {
 		case other.ID == m.ID:
-			return fmt.Errorf("n%d is to be added twice", m.ID)
+			return fmt.Errorf("n%d is added twice", m.ID)
 		case other.Address == m.Address:
 			return fmt.Errorf("n%d and n%d have the same address, %s; each server has its own", other.ID, m.ID, m.Address)
 		}

@@ -31,11 +31,11 @@ func TestDecodeRefusesChanges(t *testing.T) {
 		{`,"add":[{"id":4,"address":"x:0"}]`, `field "add[0].address": "x:0" has no usable port; ports go from 1 to 65535`},
 		{`,"add":[{"id":4,"address":"x:65536"}]`, `field "add[0].address": "x:65536" has no usable port; ports go from 1 to 65535`},
 		{`,"add":[{"id":4,"address":"` + long + `"}]`, `field "add[0].address": "` + long[:64] + `"… is too long for an address, which is ` + like},
-		{`,"add":[` + four + `,` + four + `]`, `n4 is to be added twice`},
+		{`,"add":[` + four + `,` + four + `]`, `n4 is added twice`},
 		{`,"add":[` + four + `,{"id":5,"address":"127.0.0.1:7074"}]`, `n4 and n5 have the same address, 127.0.0.1:7074; each server has its own`},
 		{`,"remove":[0]`, `field "remove[0]" is missing or 0; IDs start at 1`},
 		{`,"remove":["1"]`, `field "remove": want a whole number, found a string (at byte 32)`},
-		{`,"remove":[1,2,1]`, `n1 is to be removed twice`},
+		{`,"remove":[1,2,1]`, `n1 is removed twice`},
 		{`,"add":[` + four + `],"remove":[4]`, `n4 is both to be added and to be removed; to move a server, add it at its new address`},
 		{`,"remove":[` + strings.Repeat("1,", MaxMembers) + `1]`, `the change names 100 servers; at most 99 are allowed`},
 	} {

@@ -11,12 +11,12 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// seeds is how many ways each crash is played.
+// seeds is the number of ways in which each crash is played.
 const seeds = 6
 
-// The power is cut at every operation of a life, and each time the disk is left
-// in several ways. The journal must hold all that was synced, and of the
-// rest a beginning or nothing; and it must never refuse.
+// The power is cut at every operation of a server's life, and each time the disk
+// is left in several ways. The journal must hold everything that was synced and a
+// prefix of the rest, and Open must never refuse it.
 func TestPowerCutAtEveryOperation(t *testing.T) {
 	cutOff, kept, torn := 0, 0, 0
 	for script := range uint64(5) {
@@ -47,13 +47,13 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 	// A test that never met the case would prove nothing.
 	require.Greater(t, torn, 10/stride, "writes torn apart")
 	require.Greater(t, cutOff, 5/stride, "lines cut off")
-	require.Greater(t, kept, 20/stride, "records kept that nobody was promised")
+	require.Greater(t, kept, 20/stride, "records were kept that had not been reported as saved")
 	t.Logf("%d writes torn apart, %d times lines cut off, %d times more kept than promised", torn, cutOff, kept)
 }
 
 // The power is cut while a round is being synced, and any of its sectors or any
-// beginning of it may be on the disk: the crash that matters most, in many
-// ways.
+// prefix of it may be on the disk. This is the most important crash, played in
+// many ways.
 func TestPowerCutInTheMiddleOfARound(t *testing.T) {
 	cutOff, behind := 0, 0
 	for script := range uint64(20) {
@@ -82,7 +82,7 @@ func TestPowerCutInTheMiddleOfARound(t *testing.T) {
 		}
 	}
 	require.Greater(t, cutOff, 1000/stride, "rounds cut off")
-	require.Greater(t, behind, 150/stride, "rounds cut off although whole lines stood behind")
+	require.Greater(t, behind, 150/stride, "rounds were cut off although whole lines follow")
 }
 
 // powerCutInRecovery cuts the power again at every operation of Open.
@@ -103,8 +103,8 @@ func powerCutInRecovery(t *testing.T, r *life, before *disk.Sim, seed uint64) {
 	}
 }
 
-// goOn checks that what Open returned is on the disk, and that a server can go
-// on from there.
+// goOn checks that what Open returned is on the disk, and that a server can
+// continue from there.
 func (r *life) goOn(shown content) {
 	r.t.Helper()
 	r.certain, r.after = shown, nil
@@ -120,9 +120,9 @@ func (r *life) goOn(shown content) {
 	r.expect(rec)
 }
 
-// The process is killed at every operation, and the machine goes on. The next
-// one reads what is only in memory; once it has shown that to its server, it
-// must be on the disk.
+// The process is killed at every operation, and the machine keeps running. The
+// next process reads what is only in memory; once it has shown that to its
+// server, it must be on the disk.
 func TestKillAtEveryOperationThenPowerCut(t *testing.T) {
 	for script := range uint64(10) {
 		ops := operations(t, script)
@@ -163,7 +163,7 @@ func TestFailedSyncAtEverySync(t *testing.T) {
 			lost := *r
 			lost.d = r.d.Clone()
 
-			// The machine goes on.
+			// The machine keeps running.
 			r.d.Kill()
 			require.NoError(t, r.open())
 			r.goOn(r.certain)
@@ -176,7 +176,7 @@ func TestFailedSyncAtEverySync(t *testing.T) {
 	}
 }
 
-// requireStopped checks that a journal that failed saves nothing more.
+// requireStopped checks that a failed journal saves nothing more.
 func requireStopped(t *testing.T, r *life) {
 	t.Helper()
 	want, before := r.j.Err(), r.d.Stats()
@@ -254,8 +254,8 @@ func TestFullDiskAtEveryByte(t *testing.T) {
 	}
 }
 
-// An empty journal was made and renamed, but the process died before it synced
-// the folder. The next one must not build on a name that is not on the disk.
+// An empty journal was created and renamed, but the process died before it synced
+// the folder. The next process must not rely on a name that is not on the disk.
 func TestRenameThatWasNotSynced(t *testing.T) {
 	d := disk.NewSim("n2")
 	d.Hook = func(op disk.Op) error {
@@ -302,8 +302,8 @@ func TestRenameThatIsLost(t *testing.T) {
 	require.Equal(t, []string{"journal", "journal.length"}, names, "the rest of the crash is gone")
 }
 
-// After a torn line, the next round stands where the good lines end, and not
-// behind the torn one, where nothing could read it.
+// After a torn line, the next round begins where the good lines end, and not
+// after the torn line, where nothing could read it.
 func TestRoundAfterTornLineCanBeRead(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)

@@ -13,8 +13,8 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// tenRecords writes a journal of ten records and the header, in four rounds,
-// and returns its file, stopped in order or not.
+// tenRecords writes a journal of ten records and the header, in four rounds, and
+// returns its file. The server stops in order or is killed.
 func tenRecords(t *testing.T, stopped bool) []byte {
 	t.Helper()
 	d := disk.NewSim("n2")
@@ -44,8 +44,7 @@ func tenRecords(t *testing.T, stopped bool) []byte {
 	return text
 }
 
-// rewritten returns the file of a journal that was compacted and not used
-// since.
+// rewritten returns the file of a journal that was compacted and not used since.
 func rewritten(t *testing.T) []byte {
 	t.Helper()
 	d := onDisk(t, tenRecords(t, true))
@@ -54,9 +53,9 @@ func rewritten(t *testing.T) []byte {
 	return fileOf(t, d)
 }
 
-// A byte that changed is never taken for a crash, wherever it is and whatever
-// it turns into: Open refuses, or it finds everything although the byte is
-// wrong (a tab that was written ahead, a line break that can be restored).
+// A changed byte is never taken for a crash, at any offset and with any new
+// value: Open refuses the file, or it finds everything although the byte is wrong
+// (a tab that was written in advance, a line break that can be restored).
 func TestChangedByteAnywhere(t *testing.T) {
 	for name, text := range map[string][]byte{
 		"stopped":   tenRecords(t, true),
@@ -70,7 +69,7 @@ func TestChangedByteAnywhere(t *testing.T) {
 			refused, healed := 0, 0
 			for at := 0; at < len(text); at += stride {
 				if at > len(trimmed(text))+40 && at%97 != 0 {
-					// Far into the tabs one is like the other.
+					// Far inside the tabs, all positions are alike.
 					continue
 				}
 				for _, value := range changedTo(text[at]) {
@@ -91,8 +90,8 @@ func TestChangedByteAnywhere(t *testing.T) {
 	}
 }
 
-// changedTo returns what a byte may turn into: a bit that falls over, and the
-// values that mean something in a journal.
+// changedTo returns what a byte may turn into: itself with one bit flipped, and
+// the values that have a meaning in a journal.
 func changedTo(b byte) []byte {
 	values := []byte("\n\t\x00 }\"0x")
 	for bit := range 8 {
@@ -154,9 +153,9 @@ func TestChangedByteThatLooksLikeALostSector(t *testing.T) {
 	require.Fail(t, "no round began with the last byte of a sector")
 }
 
-// Sectors that were lost in a round that another follows, or in what the file
-// was made with, are damage. In the last round nothing can tell them from what
-// a crash leaves; then what is before them stays.
+// Sectors that were lost in a round that another follows, or in the lines that
+// the file was created with, are damage. In the last round nothing can
+// distinguish them from what a crash leaves; then everything before them is kept.
 func TestLostSector(t *testing.T) {
 	text := tenRecords(t, true)
 	lastRound := bytes.LastIndex(text, []byte(`"synced":`))
@@ -194,14 +193,14 @@ func TestLostSector(t *testing.T) {
 	}
 }
 
-// line seals a record, as the journal does.
+// line adds the checksum to a record, as the journal does.
 func line(json string) string {
 	b := append(make([]byte, crcline.Len), json...)
 	crcline.Seal(b)
 	return string(b) + "\n"
 }
 
-// damage is a file and what Open must say of it.
+// damage is a file and the error that Open must return for it.
 type damage struct {
 	text   string
 	line   int
@@ -219,24 +218,24 @@ func damages() map[string]damage {
 	}
 	at := func(json string) string { return line(fmt.Sprintf(json, two)) }
 	return map[string]damage{
-		"empty":              {"", 1, false, "the file ends here, but it was made with 1 lines or more"},
-		"only blank":         {"\t\t", 1, false, "the file ends here, but it was made with 1 lines or more"},
-		"not a journal":      {"hello\n", 1, false, "its checksum is wrong, and the file was made with it"},
+		"empty":              {"", 1, false, "the file ends here, but it was created with 1 lines or more"},
+		"only blank":         {"\t\t", 1, false, "the file ends here, but it was created with 1 lines or more"},
+		"not a journal":      {"hello\n", 1, false, "its checksum is wrong, and the file was created with this line"},
 		"header is no first": {state, 1, true, "it says that its round began at byte 107, where none began"},
-		"no header":          {line(`{"state":{"term":3},"synced":0}`), 1, true, `the record "state" cannot stand in this line`},
+		"no header":          {line(`{"state":{"term":3},"synced":0}`), 1, true, `the record "state" is not allowed in this line`},
 		"newer version":      {line(strings.Replace(head, `"version":1`, `"version":2`, 1)), 1, true, "the journal has version 2, and this program knows version 1 only"},
 		"no version":         {line(strings.Replace(head, `"version":1,`, ``, 1)), 1, true, "a journal needs a version and a number of lines"},
 		"no lines":           {line(strings.Replace(head, `,"lines":1`, ``, 1)), 1, true, "a journal needs a version and a number of lines"},
 		"too many lines":     {line(strings.Replace(head, `"lines":1`, `"lines":18446744073709551615`, 1)), 1, true, "18446744073709551615 lines, which is more than it has bytes"},
 		"header field":       {line(strings.Replace(head, `"id"`, `"ID"`, 1)), 1, true, `field "ID": unknown field`},
-		"second header":      {line(head) + state + at(strings.Replace(head, `"synced":0`, `"synced":%d`, 1)), 3, true, `the record "journal" cannot stand in this line`},
-		"break missing":      {strings.TrimSuffix(line(head), "\n"), 1, false, "its line break is missing, and the file was made with it"},
-		"lines missing":      {line(strings.Replace(head, `"lines":1`, `"lines":3`, 1)) + line(`{"state":{"term":3},"synced":0}`), 3, false, "the file ends here, but it was made with 3 lines or more"},
+		"second header":      {line(head) + state + at(strings.Replace(head, `"synced":0`, `"synced":%d`, 1)), 3, true, `the record "journal" is not allowed in this line`},
+		"break missing":      {strings.TrimSuffix(line(head), "\n"), 1, false, "its line break is missing, although the file was created with it"},
+		"lines missing":      {line(strings.Replace(head, `"lines":1`, `"lines":3`, 1)) + line(`{"state":{"term":3},"synced":0}`), 3, false, "the file ends here, but it was created with 3 lines or more"},
 		"made, whole, later": {line(head) + line(`{"state":{"term":3},"synced":0}`), 2, true, "it says that its round began at byte 0, where none began"},
 		"tab in the end":     {line(head) + state + "0123\t567 {", 3, false, "its checksum is wrong, and nothing of it is missing"},
 		"empty line":         {line(head) + state + "\n", 3, false, "its checksum is wrong, and nothing of it is missing"},
 		"good behind bad":    {line(head) + state[1:] + entry(two-1), 2, false, "its checksum is wrong, and nothing of it is missing"},
-		"sector lost":        {line(head) + strings.Repeat("\t", 600) + "\n" + entry(h+601), 2, false, "its checksum is wrong, but line 3 is whole and was written when all before byte 708 was on the disk"},
+		"sector lost":        {line(head) + strings.Repeat("\t", 600) + "\n" + entry(h+601), 2, false, "its checksum is wrong, but line 3 is whole and was written when everything before byte 708 was on the disk"},
 		"sector lost before": {line(head) + strings.Repeat("\t", 600) + "\n" + strings.Repeat("\x00", 1200) + "\n" + entry(h+1802), 2, false, "but line 4 is whole"},
 		"same round":         {line(head) + state[1:] + entry(h), 2, false, "its checksum is wrong, and nothing of it is missing"},
 		"synced nowhere":     {line(head) + state + entry(two-1), 3, true, "it says that its round began at byte"},
@@ -244,16 +243,16 @@ func damages() map[string]damage {
 		"lost, then unknown": {line(head) + strings.Repeat("\t", 600) + "\n" + line(`{}`), 3, true, "it cannot be read"},
 		"unknown record":     {line(head) + state + at(`{"vote":{"term":3},"synced":%d}`), 3, true, `field "vote": unknown field`},
 		"two records":        {line(head) + state + at(`{"state":{"term":3},"truncate":{"from":1},"synced":%d}`), 3, true, `field "truncate": unknown field`},
-		"no synced":          {line(head) + line(`{"state":{"term":3}}`), 2, true, `the record lacks its content or the field "synced"`},
-		"no record":          {line(head) + line(`{"synced":107}`), 2, true, `the record lacks its content or the field "synced"`},
+		"no synced":          {line(head) + line(`{"state":{"term":3}}`), 2, true, `the record has no content or no field "synced"`},
+		"no record":          {line(head) + line(`{"synced":107}`), 2, true, `the record has no content or no field "synced"`},
 		"not JSON":           {line(head) + line(`state`), 2, true, "it cannot be read: want an object"},
 		"state without term": {line(head) + state + at(`{"state":{"vote":3},"synced":%d}`), 3, true, `the field "term" is missing`},
 		"term falls":         {line(head) + state + at(`{"state":{"term":2},"synced":%d}`), 3, true, "it does not fit what is before it: the term falls from 3 to 2"},
 		"vote changes":       {line(head) + state + at(`{"state":{"term":3,"vote":2},"synced":%d}`), 3, true, "the vote in term 3 changes from 1 to 2"},
 		"gap":                {line(head) + state + at(`{"entry":{"index":2,"term":3,"kind":"noop"},"synced":%d}`), 3, true, "entry 2 follows entry 0"},
 		"ahead of state":     {line(head) + state + at(`{"entry":{"index":1,"term":4,"kind":"noop"},"synced":%d}`), 3, true, "entry 1 has term 4, but the server is still in term 3"},
-		"truncate nothing":   {line(head) + state + at(`{"truncate":{"from":1},"synced":%d}`), 3, true, "the entries from 1 on are to be removed, but the log has those from 1 to 0"},
-		"base, later":        {line(head) + state + at(`{"base":{"index":9,"term":3},"synced":%d}`), 3, true, "a base stands before the entries that the file was made with"},
+		"truncate nothing":   {line(head) + state + at(`{"truncate":{"from":1},"synced":%d}`), 3, true, "the entries from 1 on cannot be removed: the log has entries 1 to 0"},
+		"base, later":        {line(head) + state + at(`{"base":{"index":9,"term":3},"synced":%d}`), 3, true, "a base must come before the entries that the file was created with"},
 	}
 }
 
@@ -280,7 +279,7 @@ func TestDamageSaysWhatToDo(t *testing.T) {
 	_, _, err := Open(onDisk(t, text), "journal", header)
 	require.EqualError(t, err, "n2/journal, line 4 (at byte 226): its checksum is wrong, and nothing of it is missing; "+
 		"no crash leaves this behind, so the disk has lost or changed what it had saved: check the disk; nothing was changed. "+
-		"Keep the file. Do not start this server again with an empty folder, since it would have forgotten what it promised; the others go on without it as long as they are a majority")
+		"Keep the file. Do not start this server again with an empty folder, since it would have forgotten what it promised; the others continue without it as long as they are a majority")
 	_, _, err = Open(onDisk(t, []byte(line(`{"journal":{"version":2},"synced":0}`))), "journal", header)
 	require.ErrorContains(t, err, "its checksum is right, so it was written like this, by another version of this program or through an error in it")
 }
@@ -292,10 +291,10 @@ func TestTornEndIsSaid(t *testing.T) {
 	require.Equal(t, 11, r.TornLine)
 	lastLine := len(text) - 1 - bytes.LastIndexByte(text[:len(text)-1], '\n')
 	require.Equal(t, lastLine-5, r.TornBytes)
-	require.Equal(t, fmt.Sprintf("n2/journal: cut off the last %d bytes, from line 11 on: a crash had left them incomplete, so nobody was told that they were saved", lastLine-5), r.Torn)
+	require.Equal(t, fmt.Sprintf("n2/journal: cut off the last %d bytes, from line 11 on: a crash had left them incomplete, and they had not been reported as saved", lastLine-5), r.Torn)
 }
 
-// A line whose line break alone is missing is whole: its checksum says so.
+// A line of which only the line break is missing is whole: its checksum says so.
 func TestLineThatLacksItsLineBreak(t *testing.T) {
 	whole := tenRecords(t, true)
 	for _, end := range []string{"", "\t", "\t\t\t", "\x00\x00"} {

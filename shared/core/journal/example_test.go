@@ -8,8 +8,8 @@ import (
 	"example.com/raftsteps/shared/core/journal"
 )
 
-// A server saves a term and a vote, then two entries, then finds that the
-// second must go. The tabs that are written ahead are left out.
+// A server saves a term and a vote, then two entries, then removes the second.
+// The tabs that are written in advance are left out.
 func Example() {
 	d := disk.NewSim("n2")
 	j, _, err := journal.Open(d, "journal", journal.Header{Stage: "05-election", Cluster: "c1", ID: 2, Incarnation: 0x5eed0fa11d15c5})

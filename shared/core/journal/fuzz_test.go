@@ -10,8 +10,8 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// FuzzOpen opens a file of any content. Whatever it is, Open refuses and
-// changes nothing, or the server can go on from what Open has found.
+// FuzzOpen opens a file with any content. Either Open refuses it and changes
+// nothing, or the server can continue from what Open has found.
 func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d := onDisk(t, text)
@@ -40,8 +40,8 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// FuzzRecords is FuzzOpen behind the checksum, which a fuzzer would hardly get
-// right: it gives each line its own.
+// FuzzRecords is FuzzOpen after the checksum, which a fuzzer would hardly get
+// right: it gives each line its correct checksum.
 func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d := onDisk(t, sealAll(text))
@@ -64,7 +64,7 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// sealAll takes lines without a checksum and puts each one's before it.
+// sealAll puts a checksum before each line.
 func sealAll(text []byte) []byte {
 	var out []byte
 	for _, l := range bytes.SplitAfter(text, []byte("\n")) {

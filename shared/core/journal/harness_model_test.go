@@ -16,7 +16,7 @@ import (
 
 var header = Header{Stage: "03-log-replication", Cluster: "c1", ID: 2}
 
-// content is what a journal holds, as a test expects it.
+// content is the content of a journal, as a test expects it.
 type content struct {
 	State   State
 	Base    Base
@@ -42,8 +42,8 @@ func (c content) clone() content {
 
 func (c content) last() uint64 { return c.Base.Index + uint64(len(c.Entries)) }
 
-// change is one record of a round: what it does to the journal, and to what
-// the test expects of it.
+// change is one record of a round: what it does to the journal, and to the
+// content that the test expects.
 type change struct {
 	write  func(j *Journal)
 	expect func(c *content)
@@ -62,7 +62,7 @@ func truncate(from uint64) change {
 	return change{func(j *Journal) { j.Truncate(from) }, func(c *content) { c.Entries = c.Entries[:from-c.Base.Index-1] }}
 }
 
-// round makes up a round that fits what the journal holds: a state, a
+// round invents a round that fits the content of the journal: a state, a
 // truncation and some entries, some of them larger than a sector or a page.
 func round(rng *rand.Rand, c content) []change {
 	var out []change
@@ -105,8 +105,8 @@ type life struct {
 	rng *rand.Rand
 	j   *Journal
 
-	// certain is what was synced. after is what the file holds after each
-	// record of the round that was under way, in turn: a crash may leave any
+	// certain is what was synced. after is the content of the file after each
+	// record of the round that was being written, in order: a crash may leave any
 	// of these.
 	certain content
 	after   []content
@@ -152,8 +152,8 @@ func (r *life) reopen() error {
 	return r.open()
 }
 
-// open opens the journal and holds it to what may be in it. From then on, what
-// it has shown is certain.
+// open opens the journal and checks its content against what may be in it. From
+// then on, what it has returned is certain.
 func (r *life) open() error {
 	j, rec, err := Open(r.d, "journal", header)
 	if err != nil {
@@ -165,8 +165,8 @@ func (r *life) open() error {
 	return nil
 }
 
-// expect fails the test unless the journal holds what is certain or what may
-// also be there, and returns it.
+// expect fails the test unless the journal holds what is certain or one of the
+// other possible contents, and returns it.
 func (r *life) expect(rec Recovered) content {
 	r.t.Helper()
 	got := contentOf(rec)
@@ -197,7 +197,7 @@ func (r *life) live() error {
 	return r.d.Sync() // shows whether the disk is still there: a note does not say so
 }
 
-// second lets a second pass: the length is noted.
+// second lets one second pass: the length is noted.
 func (r *life) second() error {
 	for range noteTicks {
 		r.j.Tick()
@@ -209,7 +209,7 @@ func newLife(t *testing.T, seed uint64) *life {
 	return &life{t: t, d: disk.NewSim("n2"), rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// operations is how many things this life does to its disk.
+// operations is the number of disk operations in this life.
 func operations(t *testing.T, seed uint64) int {
 	r := newLife(t, seed)
 	require.NoError(t, r.live())
@@ -232,7 +232,7 @@ func open(t *testing.T, d disk.Disk) (*Journal, Recovered) {
 	return j, r
 }
 
-// fileOf is a journal's file as it is.
+// fileOf returns a journal's file as it is.
 func fileOf(t *testing.T, d disk.Disk) []byte {
 	t.Helper()
 	text, err := disk.ReadFile(d, "journal")

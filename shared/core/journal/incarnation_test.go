@@ -8,8 +8,8 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// A new journal has the incarnation that Open is given, and keeps it through all
-// that may become of it.
+// A new journal has the incarnation that Open is given, and keeps it whatever
+// happens to it.
 func TestAJournalKeepsItsIncarnation(t *testing.T) {
 	d := disk.NewSim("n2")
 	first, second := header, header
@@ -41,8 +41,8 @@ func TestAJournalKeepsItsIncarnation(t *testing.T) {
 	require.Equal(t, Base{Index: 1, Term: 1}, saved.Base)
 }
 
-// A journal from before there were incarnations gets one when it is opened, and
-// loses nothing by it, wherever the power is cut.
+// A journal written before there were incarnations gets one when it is opened,
+// and loses nothing at any cut of the power.
 func TestAnOldJournalGetsAnIncarnation(t *testing.T) {
 	old := disk.NewSim("n2")
 	j, _, err := Open(old, "journal", header)

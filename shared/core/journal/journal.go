@@ -1,10 +1,11 @@
-// Package journal keeps what a server must not forget in one file that only
-// grows, that a person can read with less, and that knows when it was damaged.
+// Package journal saves what a server must not forget: its term, its vote and its
+// log. The journal is one file that only grows. It can be read with less, and
+// damage to it is detected.
 //
 // # The file
 //
 // A line is a record: a checksum (CRC-32C, eight hexadecimal digits), a space,
-// and a JSON object, over whose bytes the checksum is.
+// and a JSON object. The checksum covers the bytes of the object.
 //
 //	b722f8cd {"journal":{"version":1,"stage":"05-election","cluster":"c1","id":2,"incarnation":"005eed0fa11d15c5","lines":1},"synced":0}
 //	39f3ba1d {"state":{"term":4,"vote":2},"synced":133}
@@ -12,77 +13,78 @@
 //	b30cc2e9 {"entry":{"index":2,"term":4,"command":{"op":"put","key":"x","value":"1"}},"synced":133}
 //	7e3d85f3 {"truncate":{"from":2},"synced":350}
 //
-// The first line says whose the file is, and which disk this is. A state replaces
-// the state before it. An entry is the next one of the log; a truncate removes the
-// entries from an index on. A base, written when a log is compacted, says that the
-// log begins after an entry, since a snapshot holds all up to that one.
+// The first line says which server the file belongs to, and on which disk it is.
+// A state replaces the previous state. An entry is the next entry of the log; a
+// truncate removes the entries from an index on. A base, written when a log is
+// compacted, says after which entry the log begins, since a snapshot holds
+// everything up to that entry.
 //
-// What is buffered between two calls of Sync is a round: it goes into the file
-// with one write and becomes safe with one sync. "synced" is where the round
-// of the line began: when the line was written, everything before that byte
-// was on the disk. This is what makes the question below answerable.
+// The records buffered between two calls of Sync are a round: one write puts them
+// into the file and one sync saves them. "synced" is the offset at which the
+// line's round begins: when the line was written, everything before that byte was
+// on the disk. The rules below depend on it.
 //
-// While a server runs, the file ends in a stretch of tabs. They were written
-// ahead, because a sync that does not have to make the file longer is faster
-// by a third or more. Close cuts them off, and so does the next Open.
+// While a server runs, the file ends in a stretch of tabs. They are written in
+// advance, because a sync that does not have to make the file longer is faster by
+// a third or more. Close cuts them off, and so does the next Open.
 //
-// # What a crash leaves, and what it cannot
+// # What a crash can leave, and what it cannot
 //
-// A server that lost its power may have been in the middle of one round, and
-// only of one: the next is not written before the sync of this one has
-// succeeded. So exactly the lines of the last round may be incomplete. Nobody
-// was promised anything that is in them, and Open cuts them off from the first
-// incomplete line on. (What is left of the round does no harm: a state is written
-// before the entries that belong to it.) Everything else that is wrong is a
-// failing disk. Then Open refuses, names file, line and byte, and changes
-// nothing; to cut there would be to break a promise.
+// A server that lost its power may have been in the middle of one round, and only
+// of one: the next round is not written before the sync of this one has
+// succeeded. So only lines of the last round may be incomplete. The server has
+// not yet told anyone that these lines are saved, and Open cuts them off from the
+// first incomplete line on. (The part of the round that remains does no harm: a
+// state is written before the entries that belong to it.) Any other error in the
+// file comes from a failing disk. Then Open returns an error that names file,
+// line and byte, and changes nothing; cutting there would break a promise.
 //
-// The order in which the parts of a write reach the disk is up to the system:
-// the end may be there and the middle missing. What is missing reads as it was
-// before, as tabs or, where the file was made longer, as zeros; neither ever
-// stands in a line. This gives three rules for a line whose checksum is wrong:
+// The order in which the parts of a write reach the disk is up to the system: the
+// end may be there while the middle is missing. A missing part reads as it did
+// before the write: as tabs or, where the file was made longer, as zeros. A line
+// contains neither. This gives three rules for a line whose checksum is wrong:
 //
-//   - If a whole line behind it has a "synced" above it, its round was synced.
+//   - If a whole line after it has a larger "synced", its round was synced.
 //     It is damage.
-//   - If it is one of the lines that the file was made with (their number
-//     stands in the first line), it was synced before the file had its name.
-//     It is damage.
+//   - If it is one of the lines that the file was created with (the first line
+//     has their number), it was synced before the file had its name. It is
+//     damage.
 //   - Otherwise it may be of the last round. If something is missing from it,
-//     at least one sector (512 bytes) from its first to its last byte or all
-//     that comes after some byte, that is what a crash leaves. If all of it is
-//     there and yet it is wrong, no crash did that. It is damage.
+//     at least one sector (512 bytes) between its first and its last byte, or
+//     everything after some byte, a crash can have left it. If nothing of it is
+//     missing and it is wrong nevertheless, no crash did that. It is damage.
 //
-// # What can be told apart, and what cannot
+// # What can be distinguished, and what cannot
 //
-// A changed byte is never taken for a crash as long as it is in a round that is
-// followed by another, and in the last round it is not either, because a
-// changed byte is not a missing one. There is one exception: if the last round
-// begins with the last byte of a sector and that byte turns into a tab or a
-// zero, it looks as if the sector had not been written.
+// A changed byte is never taken for a crash: not in a round that is followed by
+// another, by the first rule, and not in the last round, because a changed byte
+// is not a missing one. There is one exception: if the last round begins with the
+// last byte of a sector and that byte turns into a tab or a zero, the sector
+// looks unwritten.
 //
 // If a disk loses whole sectors of the last round, or the end of the file, after
-// it reported them safe, then nothing in the file can tell. So there is a second
-// place to look at: a small file next to the journal ("journal.length") notes
-// once per second how many bytes had been synced. A journal that is shorter, that
-// is gone, or that a later one had replaced is refused. What was saved in the
-// last second before a crash can still be lost in this way and be taken for
-// what a crash has left incomplete. So can what was saved since the last note
-// that reached the disk, if the power is cut: nobody waits for the sync of a note.
-// That the other servers have the records is what Raft is for, but it presumes
-// that this disk told the truth.
+// it reported them safe, nothing in the file can show it. So there is a second
+// record: a small file next to the journal ("journal.length") notes once per
+// second how many bytes are synced. Open refuses a journal that is shorter than
+// noted, that is gone, or that is an old file which a later one had replaced. A
+// loss of what was saved in the last second before a crash can still be taken for
+// lines that the crash left incomplete. If the power is cut, this is true of
+// everything saved since the last note that reached the disk, since the journal
+// does not wait for the sync of a note. The other servers have these records, as
+// Raft intends, but Raft assumes that this disk told the truth.
 //
-// What is assumed is that a sector is written as a whole or not at all, and
-// that a file that grew shows zeros, not rubbish, where nothing was written.
-// Today's file systems and disks do so. Where they do not, a power cut can lead
-// to a refusal, never to a wrong state.
+// The journal assumes that a sector is written as a whole or not at all, and that
+// a file that grew shows zeros, not garbage, where nothing was written. Today's
+// file systems and disks behave so. Where they do not, a power cut can lead to a
+// refusal, never to a wrong state.
 //
-// # What is read is not always on the disk
+// # Data that can be read may not be on the disk
 //
-// A process that was killed leaves writes that its successor can read although
-// no sync has saved them; and after a sync that failed Linux shows data that
-// will never be written. So Open trusts nothing of what it reads in the last
-// round: it writes that round again, in its place and unchanged, and syncs it
-// and the folder before it returns.
+// A process that was killed leaves writes that the next process can read although
+// no sync has saved them; and after a failed sync, Linux shows data that will
+// never be written. So Open does not trust what it reads in the last round: it
+// writes that round again, in its place and unchanged, and syncs it and the
+// folder before it returns.
 package journal
 
 import (
@@ -95,7 +97,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// Header says whose a journal is.
+// Header says which server a journal belongs to.
 type Header struct {
 	// Stage is the folder of the program, such as "05-election".
 	Stage string
@@ -103,16 +105,16 @@ type Header struct {
 	// Cluster is the cluster's name.
 	Cluster string
 
-	// ID is the server's own.
+	// ID is the server's ID.
 	ID uint64
 
-	// Incarnation is the disk's. A new journal gets the one that Open is given,
-	// and keeps it for as long as it exists, through Rewrite and Replace; a
-	// journal that has none, from before there were any, gets it as well.
+	// Incarnation is the incarnation of the disk. A new journal gets the one that
+	// Open is given, and keeps it for as long as it exists, through Rewrite and
+	// Replace. A journal written before there were incarnations gets it as well.
 	Incarnation disk.Incarnation
 }
 
-// owner is the header without what is the disk's own.
+// owner returns the header without the fields that belong to the disk.
 func (h Header) owner() Header {
 	h.Incarnation = 0
 	return h
@@ -128,20 +130,20 @@ type State struct {
 	Vote uint64
 }
 
-// Base is the place behind which the log begins; zero if it begins with entry
-// 1. The entry at Index and all before it are in a snapshot.
+// Base is the place after which the log begins; zero if it begins with entry 1.
+// The entry at Index and all before it are in a snapshot.
 type Base struct {
 	Index uint64
 	Term  uint64
 
-	// Config is what else the server must know of that place: a JSON object on
+	// Config is what else the server must know about that place: a JSON object on
 	// one line, or "".
 	Config string
 }
 
-// Recovered is what a journal holds.
+// Recovered is the content of a journal.
 type Recovered struct {
-	// Header says whose it is.
+	// Header says which server it belongs to.
 	Header Header
 
 	// State is the last one saved.
@@ -150,20 +152,22 @@ type Recovered struct {
 	// Base is where the log begins: the first entry has the index Base.Index+1.
 	Base Base
 
-	// Entries are the log: indexes without a gap, terms that never fall. Their
-	// bytes are part of what was read and must not be changed.
+	// Entries are the log: indexes without a gap, terms that never decrease.
+	// Their bytes are part of the text that was read and must not be changed.
 	Entries []Entry
 
-	// Torn says, in a sentence for the log, what a crash has left incomplete
-	// and Open has cut off: TornBytes from the line TornLine on. "" if nothing.
+	// Torn says, in a sentence for the log, what Open has cut off because a crash
+	// had left it incomplete: TornBytes from the line TornLine on. It is "" if
+	// nothing was cut off.
 	Torn      string
 	TornLine  int
 	TornBytes int
 }
 
 // Journal is an open journal. SetState, Append and Truncate only collect; Sync
-// saves what was collected. Once anything has failed, nothing is saved any
-// more, and Sync says why forever. It belongs to one goroutine.
+// saves what they collected. After the first failure the journal saves nothing,
+// and Sync always returns that failure. A Journal must be used by one goroutine
+// at a time.
 type Journal struct {
 	d      disk.Disk
 	f      disk.File
@@ -173,19 +177,19 @@ type Journal struct {
 	// buf is the round: what Sync will write at the end of the file.
 	buf []byte
 
-	// rewrites counts the files that this one has replaced, each by the next.
+	// rewrites is how many times the journal was replaced by a new file.
 	rewrites uint64
 
-	// noted is the file that notes the length, and ticks the time since then.
+	// noted is the file with the length, and ticks the time since it was written.
 	noted lengthFile
 	ticks int
 
 	// size is the length of the journal on the disk, up to where it is synced.
-	// From there to length the file holds tabs.
+	// From size to length the file holds tabs.
 	size   int64
 	length int64
 
-	// state and log are what is saved and what is in buf.
+	// state and log include what is saved and what is in buf.
 	state State
 	log   shape
 
@@ -193,11 +197,11 @@ type Journal struct {
 	err error
 }
 
-// Open opens the journal with this name, or makes an empty one, and returns
-// what it holds. What Open returns is on the disk. If the journal belongs to
-// another server, the error is a *ForeignError; if it was damaged, a
-// *CorruptError; if the end of it is lost, or all of it, a *LostError. Then
-// nothing was changed. See Header for h.Incarnation.
+// Open opens the journal with this name, or creates an empty one, and returns its
+// content. What Open returns is on the disk. If the journal belongs to another
+// server, the error is a *ForeignError; if it was damaged, a *CorruptError; if
+// its end is lost, or all of it, a *LostError. In these cases nothing was
+// changed. Header describes the use of h.Incarnation.
 func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	noted, err := openLength(d, name)
 	if err != nil {
@@ -249,7 +253,7 @@ func openJournal(d disk.Disk, name string, h Header, noted lengthFile) (*Journal
 	return j, r.Recovered, nil
 }
 
-// Read returns what a journal holds, and changes nothing: what Open would cut
+// Read returns the content of a journal, and changes nothing: what Open would cut
 // off is still there. The journal can be in use.
 func Read(d disk.Disk, name string) (Recovered, error) {
 	f, err := d.Open(name)
@@ -264,7 +268,7 @@ func Read(d disk.Disk, name string) (Recovered, error) {
 	return r.Recovered, nil
 }
 
-// create makes a journal that holds nothing.
+// create creates an empty journal.
 func create(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	content := appendHeader(nil, h, 1, 0)
 	f, err := disk.Replace(d, name, content)
@@ -275,7 +279,7 @@ func create(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	return &Journal{d: d, f: f, name: name, header: h, size: size, length: size}, Recovered{Header: h}, nil
 }
 
-// Incarnation returns the disk's incarnation, 0 if it has none.
+// Incarnation returns the incarnation of the disk, 0 if it has none.
 func (j *Journal) Incarnation() disk.Incarnation { return j.header.Incarnation }
 
 // State returns the state that was set last, saved or not.
@@ -284,15 +288,15 @@ func (j *Journal) State() State { return j.state }
 // LastIndex returns the index of the last entry, saved or not.
 func (j *Journal) LastIndex() uint64 { return j.log.last }
 
-// Size is the number of bytes that the journal takes on the disk, without what
-// was not synced.
+// Size is the number of bytes that the journal takes on the disk, without what is
+// not synced yet.
 func (j *Journal) Size() int64 { return j.size }
 
-// Err returns why the journal saves nothing any longer, or nil.
+// Err returns the error that stopped the journal, or nil.
 func (j *Journal) Err() error { return j.err }
 
-// SetState replaces the state. A term never falls, and a vote does not change
-// within a term. A state that is already there costs nothing.
+// SetState replaces the state. A term never decreases, and a vote does not change
+// within a term. Setting the current state again costs nothing.
 func (j *Journal) SetState(s State) {
 	if s == j.state || j.misused(j.state.before(s)) {
 		return
@@ -301,10 +305,10 @@ func (j *Journal) SetState(s State) {
 	j.buf = appendState(j.buf, s, j.size)
 }
 
-// Append adds the next entry to the log. Its term is not above that of the
-// state, so the state is set first: a crash between the two must not leave a
-// log that is ahead of its server. e.JSON is written as it is; if it is nil,
-// the entry is encoded.
+// Append adds the next entry to the log. Its term must not be above that of the
+// state, so set the state first: a crash between the two must not leave a log
+// that is ahead of its server. e.JSON is written as it is; if it is nil, the
+// entry is encoded.
 func (j *Journal) Append(e Entry) {
 	if j.err != nil || j.misused(cmp.Or(e.check(), j.log.append(e, j.state))) {
 		return
@@ -312,7 +316,7 @@ func (j *Journal) Append(e Entry) {
 	j.buf = appendEntry(j.buf, e, j.size)
 }
 
-// Truncate removes the entries from an index on. There must be such entries.
+// Truncate removes the entries from an index on. The log must have that entry.
 func (j *Journal) Truncate(from uint64) {
 	if j.err != nil || j.misused(j.log.truncate(from)) {
 		return
@@ -320,8 +324,8 @@ func (j *Journal) Truncate(from uint64) {
 	j.buf = appendTruncate(j.buf, from, j.size)
 }
 
-// misused stops the journal if err is not nil. What a later Open would refuse
-// must not get into the file.
+// misused stops the journal if err is not nil. A record that a later Open would
+// refuse must not get into the file.
 func (j *Journal) misused(err error) bool {
 	if err == nil {
 		return false
@@ -330,11 +334,10 @@ func (j *Journal) misused(err error) bool {
 	return true
 }
 
-// path is where the journal is; the file was opened under another name if it was a
-// successor.
+// path is the path of the journal; a successor was opened under another name.
 func (j *Journal) path() string { return filepath.Join(filepath.Dir(j.f.Name()), j.name) }
 
-// fail stops the journal for good.
+// fail stops the journal. Only the first failure is kept.
 func (j *Journal) fail(err error) {
 	if j.err == nil {
 		j.err = fmt.Errorf("the journal %s has stopped, and nothing since the last sync that succeeded may be trusted: %w", j.path(), err)
@@ -342,8 +345,8 @@ func (j *Journal) fail(err error) {
 }
 
 // Sync saves what was collected since the last Sync: one write, one sync. If
-// nothing was collected it does nothing. After an error nothing that was
-// collected may be relied on, nor will anything be saved later.
+// nothing was collected it does nothing. After an error, do not rely on anything
+// collected since the last successful Sync, and nothing will be saved later.
 func (j *Journal) Sync() error {
 	if j.err != nil || len(j.buf) == 0 {
 		return j.err
@@ -366,8 +369,8 @@ func (j *Journal) Sync() error {
 	return nil
 }
 
-// Tick says that another 10 ms have passed. Once per second, the journal notes how
-// long it is.
+// Tick tells the journal that another 10 ms have passed. Once per second, the
+// journal notes its length.
 func (j *Journal) Tick() {
 	if j.ticks++; j.ticks >= noteTicks {
 		j.ticks = 0
@@ -375,7 +378,7 @@ func (j *Journal) Tick() {
 	}
 }
 
-// note notes how much of the journal is on the disk.
+// note records how much of the journal is on the disk.
 func (j *Journal) note() {
 	if j.err == nil {
 		j.noted.note(j.d, j.name, length{j.rewrites, uint64(j.size)})
@@ -397,11 +400,11 @@ func (j *Journal) Close() error {
 	return errors.Join(err, j.f.Close(), j.noted.close())
 }
 
-// Rewrite replaces the journal by one that holds a state and a log that begins
-// behind base, and nothing else: this is how a compacted log gets rid of what
-// a snapshot holds. What was collected and not synced is replaced too. A crash
-// leaves the old journal or the new one. When Rewrite returns, the new one is
-// on the disk. An error stops the journal, as one of Sync does.
+// Rewrite replaces the journal by one that holds only a state and a log that
+// begins after base: this is how log compaction drops the entries that a snapshot
+// holds. Records that were collected and not synced are replaced too. A crash
+// leaves the old journal or the new one. When Rewrite returns, the new one is on
+// the disk. An error stops the journal, as an error of Sync does.
 func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 	if j.err != nil {
 		return j.err
@@ -422,12 +425,13 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 	return nil
 }
 
-// Successor makes, next to the journal, another with a state and a log that
-// begins after base. It takes as long as there are entries, and touches nothing
-// of the journal but its name, so it may run in another goroutine while the
-// journal is in use. Bring the successor up to date, Sync it, and give it to
-// Replace. A crash before that leaves the journal as it is; so do Drop and an
-// error, of the successor's Sync as well: it can be made again later.
+// Successor creates, next to the journal, another one with a state and a log that
+// begins after base. The time it takes grows with the number of entries. It does
+// not change the journal, so it may run in another goroutine while the journal is
+// in use. Bring the successor up to date, Sync it, and give it to Replace. A
+// crash before that leaves the journal as it is. Drop and an error leave it as it
+// is too, also an error of the successor's Sync: a successor can be made again
+// later.
 func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, error) {
 	next := &Journal{d: j.d, name: j.name + next, header: j.header, rewrites: j.rewrites, log: shape{base: base, last: base.Index}}
 	content, log, err := next.rewritten(s, base, entries)
@@ -441,7 +445,7 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 	next.rewrites++
 	next.size, next.length = int64(len(content)), int64(len(content))
 	for at := 0; at < len(content) && err == nil; at += pace {
-		// Much that is not synced would make the syncs of others wait.
+		// A large amount of unsynced data would delay the syncs of others.
 		if _, err = next.f.WriteAt(content[at:min(at+pace, len(content))], int64(at)); err == nil {
 			err = next.f.Sync()
 		}
@@ -452,20 +456,21 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 	return next, nil
 }
 
-// next is what Successor adds to the name, and pace how much it writes between
-// two syncs.
+// next is what Successor adds to the name; pace is how many bytes it writes
+// between two syncs.
 const (
 	next = ".next"
 	pace = 1 << 20
 )
 
-// Drop gives up a successor that is not wanted.
+// Drop closes and removes a successor that is not wanted.
 func (j *Journal) Drop() error { return errors.Join(j.f.Close(), j.d.Remove(j.name)) }
 
-// Replace puts a successor in the place of the journal, as Rewrite does, but in
-// no time. The successor must be synced, hold the state and end where the
-// journal does; it is no longer used. Close the old file that Replace returns
-// where that may take long: it is freed then.
+// Replace puts a successor in the place of the journal, as Rewrite does, but in a
+// short time that does not depend on the number of entries. The successor must be
+// synced, hold the same state and end at the same index as the journal; do not
+// use it afterwards. Close the old file that Replace returns in a place where
+// that may take long: closing it frees its space.
 func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 	switch {
 	case j.err != nil:
@@ -494,8 +499,8 @@ func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 	return old, nil
 }
 
-// rewritten returns the content of the file that Rewrite makes, and the shape
-// of its log, if it can follow what is there.
+// rewritten returns the content of the file that Rewrite creates, and the shape
+// of its log, if it can follow the present one.
 func (j *Journal) rewritten(s State, base Base, entries []Entry) ([]byte, shape, error) {
 	if err := j.state.before(s); err != nil {
 		return nil, shape{}, err
@@ -523,13 +528,14 @@ const (
 	maxStep = 256 << 10
 )
 
-// ahead returns how long to make a file whose journal ends at end.
+// ahead returns the length to give the file of a journal that ends at end.
 func ahead(end int64) int64 {
 	step := min(max(end, minStep), maxStep)
 	return (end + step + minStep - 1) / minStep * minStep
 }
 
-// maxKept bounds the buffer that is kept from one round to the next.
+// maxKept is the largest buffer, in bytes, that is kept from one round to the
+// next.
 const maxKept = 4 << 20
 
 func reuse(buf []byte) []byte {

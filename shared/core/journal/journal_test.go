@@ -117,7 +117,7 @@ func TestEntryIsEncodedOnce(t *testing.T) {
 		got.JSON = nil
 		require.Equal(t, e, got)
 	}
-	// What came from elsewhere is passed on as it came.
+	// An entry that was received is passed on unchanged.
 	text := `{ "term":4, "command":{}, "index":7 }`
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -186,7 +186,7 @@ func TestRewriteKeepsWhatItIsGiven(t *testing.T) {
 	require.Equal(t, content{State{5, 0}, Base{Index: 100, Term: 5}, []string{`{"index":101,"term":5,"kind":"noop"}`}}, contentOf(r))
 }
 
-// What a later Open would refuse must not get into the file.
+// A record that a later Open would refuse must not get into the file.
 func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 	at := func(index, term uint64) Entry { return Entry{Index: index, Term: term, Kind: "noop"} }
 	for name, test := range map[string]struct {
@@ -201,8 +201,8 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 		"line break":       {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("1\n")}) }, "entry 12 is written with a tab or a line break"},
 		"line break, JSON": {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, JSON: []byte("{\n}")}) }, "entry 12 is written with a tab or a line break"},
 		"tab":              {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("\t1")}) }, "entry 12 is written with a tab or a line break"},
-		"truncate beyond":  {func(j *Journal) { j.Truncate(12) }, "the entries from 12 on are to be removed, but the log has those from 6 to 11"},
-		"truncate base":    {func(j *Journal) { j.Truncate(5) }, "the entries from 5 on are to be removed, but the log has those from 6 to 11"},
+		"truncate beyond":  {func(j *Journal) { j.Truncate(12) }, "the entries from 12 on cannot be removed: the log has entries 6 to 11"},
+		"truncate base":    {func(j *Journal) { j.Truncate(5) }, "the entries from 5 on cannot be removed: the log has entries 6 to 11"},
 		"old term":         {func(j *Journal) { j.SetState(State{Term: 3}) }, "the term falls from 4 to 3"},
 		"second vote":      {func(j *Journal) { j.SetState(State{Term: 4, Vote: 3}) }, "the vote in term 4 changes from 1 to 3"},
 		"vote taken back":  {func(j *Journal) { j.SetState(State{Term: 4}) }, "the vote in term 4 changes from 1 to 0"},

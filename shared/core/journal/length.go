@@ -12,13 +12,13 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// The length file is the second place to look at: it says how long the journal was
-// when it was last synced, about a second ago or less. It never says more than was
-// on the disk, since it is written after the journal's sync.
+// The length file is a second record of the journal's size: it says how long the
+// journal was when it was last synced, about a second ago or less. It never says
+// more than was on the disk, since it is written after the journal's sync.
 //
-// It is one sector for the newest length and one for the length before, written in
-// turns and in place. A crash may tear the one that is being written, and then the
-// other one counts.
+// It has one sector for the newest length and one for the previous length,
+// written in turns and in place. A crash may tear the one that is being written;
+// then the other one counts.
 
 // lengthSuffix is what the length file's name adds to the journal's.
 const lengthSuffix = ".length"
@@ -26,8 +26,8 @@ const lengthSuffix = ".length"
 // noteTicks is how many ticks pass between two notes of the length: a second.
 const noteTicks = 100
 
-// length is how far a journal is on the disk. A file that takes another one's place
-// is rewritten once more than that one.
+// length is how much of a journal is on the disk. A file that replaces another
+// has a number of rewrites that is larger by one.
 type length struct {
 	rewrites uint64
 	bytes    uint64
@@ -42,13 +42,14 @@ type lengthFile struct {
 	// f is nil if there is no such file yet.
 	f disk.File
 
-	// noted is the newest length in it, and turn the sector for the next.
+	// noted is the newest length in the file, and turn the sector for the next
+	// one.
 	noted length
 	turn  int
 }
 
-// openLength opens the length file of a journal. A missing one is of a journal that
-// is new, or older than these files.
+// openLength opens the length file of a journal. It is missing if the journal is
+// new, or older than length files.
 func openLength(d disk.Disk, name string) (lengthFile, error) {
 	f, err := d.Open(name + lengthSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,8 +76,8 @@ func openLength(d disk.Disk, name string) (lengthFile, error) {
 	return l, nil
 }
 
-// note writes a length down, if it is another one than before, and does not wait
-// for the disk. A failure is no reason to stop: the journal is safe, and the next
+// note writes a length to the file if it has changed, and does not wait for the
+// disk. A failure does not stop the journal: its records are safe, and the next
 // note tries again.
 func (l *lengthFile) note(d disk.Disk, name string, now length) {
 	if now == l.noted {
@@ -92,7 +93,7 @@ func (l *lengthFile) note(d disk.Disk, name string, now length) {
 	disk.SyncSoon(l.f)
 }
 
-// create makes the file with its full size, so that no note needs room later.
+// create creates the file with its full size, so that no note needs space later.
 func (l *lengthFile) create(d disk.Disk, name string) error {
 	f, err := d.Create(name + lengthSuffix)
 	if err != nil {
@@ -119,7 +120,8 @@ func (l *lengthFile) close() error {
 	return l.f.Close()
 }
 
-// encode returns the sector that says so: a line, and blanks before its break.
+// encode returns a sector with the length: a line, with blanks before its line
+// break.
 func (l length) encode() []byte {
 	b := begin(nil, `length":{"rewrites":`)
 	b = strconv.AppendUint(b, l.rewrites, 10)
@@ -131,7 +133,7 @@ func (l length) encode() []byte {
 	return append(b, '\n')
 }
 
-// decodeLength reads a sector. Of one that a crash has torn, nothing is known.
+// decodeLength reads a sector. It returns false for one that a crash has torn.
 func decodeLength(sector []byte) (l length, ok bool) {
 	line, _, whole := bytes.Cut(sector, []byte{'\n'})
 	text := crcline.Open(bytes.TrimRight(line, " "))
@@ -149,16 +151,16 @@ func decodeLength(sector []byte) (l length, ok bool) {
 	return l, d.End() == nil
 }
 
-// LostError says that a journal has lost its end, or all of it, after that was
+// LostError says that the end of a journal, or all of it, is lost although it was
 // synced. Nothing was changed.
 type LostError struct {
-	// File is the journal's path, "" if it is gone, and Name its name.
+	// File is the journal's path, "" if the file is gone; Name is its name.
 	File string
 	Name string
 
 	// Has is how many bytes of the journal are there, Saved how many were saved.
-	// If the file is older than the one that was saved last, HasRewrites is less
-	// than SavedRewrites.
+	// If the file is older than the one saved last, HasRewrites is less than
+	// SavedRewrites.
 	Has, Saved                 uint64
 	HasRewrites, SavedRewrites uint64
 }
@@ -174,7 +176,7 @@ func (e *LostError) Error() string {
 	return what + "; no crash leaves this behind, so the disk has lost what it had saved, or somebody has changed the file; nothing was changed. " + keep
 }
 
-// check refuses a journal of which there is less than was noted.
+// check refuses a journal that is shorter than was noted.
 func (l lengthFile) check(file, name string, has length) error {
 	if !has.less(l.noted) {
 		return nil

@@ -13,8 +13,8 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// lived is a disk after ten rounds of a server that was killed, and how long the
-// journal was when its length was last noted.
+// lived returns a disk after ten rounds of a server that was killed, and the
+// journal's length when it was last noted.
 func lived(t *testing.T) (d *disk.Sim, noted int) {
 	t.Helper()
 	d = disk.NewSim("n2")
@@ -34,7 +34,7 @@ func lived(t *testing.T) (d *disk.Sim, noted int) {
 	return d, noted
 }
 
-// swap puts another content in the place of a journal's.
+// swap replaces the content of a journal's file.
 func swap(t *testing.T, d disk.Disk, text []byte) {
 	t.Helper()
 	f, err := disk.Replace(d, "journal", text)
@@ -58,8 +58,8 @@ func requireLost(t *testing.T, d *disk.Sim, has, saved int) {
 	require.Equal(t, ops, d.Stats().Ops)
 }
 
-// A journal that ends before what was noted is refused, wherever it is cut off:
-// between two lines no checksum can tell. What came in the last second may be lost.
+// A journal that ends before the noted length is refused, wherever it is cut off:
+// between two lines no checksum shows it. Records of the last second may be lost.
 func TestAJournalThatIsCutOffIsRefused(t *testing.T) {
 	whole, noted := lived(t)
 	text := trimmed(fileOf(t, whole))
@@ -85,7 +85,7 @@ func TestAJournalWhoseEndIsZeroedIsRefused(t *testing.T) {
 	requireLost(t, d, has, noted)
 }
 
-// After an end in order, all is noted.
+// After Close, everything is noted.
 func TestAStoppedJournalIsRefusedIfAnyLineIsMissing(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -126,8 +126,9 @@ func TestAnOldFileIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "n2/journal is an old file: it was rewritten 0 times, and the one that was saved last 1 times")
 }
 
-// A folder from before there were length files, one whose length file is damaged,
-// and one on a full disk: all of them start. The next note makes up for it.
+// A folder written before there were length files, one whose length file is
+// damaged, and one on a full disk: the server starts with each of them. The next
+// note creates the file again.
 func TestAJournalWithoutAUsableLengthOpens(t *testing.T) {
 	whole, _ := lived(t)
 	for name, spoil := range map[string]func(d *disk.Sim) error{
@@ -158,8 +159,8 @@ func TestAJournalWithoutAUsableLengthOpens(t *testing.T) {
 	}
 }
 
-// One torn note is no reason to forget the one before it, and the note of a journal
-// is the newest that is whole.
+// A torn note does not hide the previous one, and the length of a journal is the
+// newest note that is whole.
 func TestATornNoteLeavesTheOneBefore(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -190,7 +191,7 @@ func TestATornNoteLeavesTheOneBefore(t *testing.T) {
 	require.Equal(t, map[uint64]bool{sizes[2]: true, sizes[3]: true}, seen)
 }
 
-// A note that cannot be written stops nobody.
+// A note that cannot be written does not stop the journal.
 func TestANoteThatFailsIsTriedAgain(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -214,7 +215,7 @@ func TestANoteThatFailsIsTriedAgain(t *testing.T) {
 }
 
 // While a journal is replaced, the power is cut at every operation: no note makes
-// anybody refuse what is there.
+// Open refuse a good journal.
 func TestAPowerCutWhileAJournalIsReplaced(t *testing.T) {
 	met := make(map[uint64]int)
 	for nth := 1; ; nth++ {

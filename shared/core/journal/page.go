@@ -7,15 +7,16 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// MaxPage is how many bytes the entries of a Page have together, unless its only
-// entry has more.
+// MaxPage is the most bytes that the entries of a Page have together, unless its
+// only entry has more.
 const MaxPage = 128 << 10
 
 // Page is a part of a server's log, as large as one answer may be. Its entries
-// must not be changed, so it can be put into words by any goroutine.
+// must not be changed, so any goroutine can encode it.
 type Page struct {
-	// First and Last are the ends of the log: First is 1, unless the log has
-	// forgotten its beginning. Commit is the last entry that is committed.
+	// First and Last are the first and the last index of the log: First is 1,
+	// unless the log was compacted. Commit is the index of the last committed
+	// entry.
 	First, Last, Commit uint64
 
 	// Entries are in the order of their indexes.
@@ -36,9 +37,9 @@ func (p *Page) Add(e Entry) bool {
 	return true
 }
 
-// AppendJSON appends the page to b as a JSON object on one line. Where the log
-// goes on after the page, next is where to ask again; first is there if the log
-// does not begin at 1:
+// AppendJSON appends the page to b as a JSON object on one line. If the log
+// continues after the page, next is the index to ask for; first is there if the
+// log does not begin at 1:
 //
 //	{"first":111,"last":505,"commit":505,"entries":[{"index":111,…},…],"next":240}
 func (p *Page) AppendJSON(b []byte) []byte {
@@ -56,8 +57,8 @@ func (p *Page) AppendJSON(b []byte) []byte {
 }
 
 // DecodePage reads what AppendJSON wrote, and refuses entries that are not in
-// order. The entries are parts of text. A field that this program does not know
-// is skipped, since the server may be of a later version.
+// order. The entries are parts of text. An unknown field is skipped, since the
+// server may be of a later version.
 func DecodePage(text []byte) (Page, error) {
 	p := Page{First: 1}
 	d := strict.NewDecoder(text)

@@ -14,14 +14,14 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// The process that is killed is this test, started again with a folder.
+// The process that is killed is this test binary, started again with a folder.
 const killTestFolder = "JOURNAL_TEST_FOLDER"
 
 // A process on a real disk is killed in the middle of its rounds, three times.
-// What it said it had saved is there.
+// Everything that it reported as saved is there.
 func TestKilledProcessOnARealDisk(t *testing.T) {
 	if path := os.Getenv(killTestFolder); path != "" {
-		saveForEver(t, path)
+		saveForever(t, path)
 	}
 	path := t.TempDir()
 	for range 3 {
@@ -38,8 +38,8 @@ func TestKilledProcessOnARealDisk(t *testing.T) {
 	}
 }
 
-// saveForEver saves rounds and says after each one up to where.
-func saveForEver(t *testing.T, path string) {
+// saveForever saves rounds and prints after each one how much is saved.
+func saveForever(t *testing.T, path string) {
 	d, err := disk.OpenFolder(path, disk.Options{})
 	require.NoError(t, err)
 	j, _ := open(t, d)
@@ -54,8 +54,8 @@ func saveForEver(t *testing.T, path string) {
 	}
 }
 
-// killWhileSaving starts such a process, kills it after some rounds, and
-// returns what it said last.
+// killWhileSaving starts such a process, kills it after some rounds, and returns
+// the last number that it printed.
 func killWhileSaving(t *testing.T, path string) uint64 {
 	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledProcessOnARealDisk$")
 	c.Env = append(os.Environ(), killTestFolder+"="+path)

@@ -2,6 +2,6 @@
 
 package journal
 
-// stride thins the exhaustive tests out under the race detector: it makes them
-// ten times slower and finds nothing in code that has no second goroutine.
+// stride reduces the exhaustive tests under the race detector: it makes them ten
+// times slower and finds nothing in code that has no second goroutine.
 const stride = 5

@@ -9,11 +9,11 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// CorruptError says that a journal is not as it was saved, or was saved as it
-// never should have been. It was not changed.
+// CorruptError says that a journal is damaged, or that a program has written a
+// wrong record. Nothing was changed.
 type CorruptError struct {
-	// File is the journal's path, Line its line, counted from 1, and Offset the
-	// byte at which that line begins.
+	// File is the journal's path; Line is the number of the line, counted from 1,
+	// and Offset the byte at which that line begins.
 	File   string
 	Line   int
 	Offset int
@@ -21,8 +21,8 @@ type CorruptError struct {
 	// Problem says what is wrong there.
 	Problem string
 
-	// Sealed is set if the line's checksum is right: then not the disk is at
-	// fault but the program that wrote the line.
+	// Sealed is true if the line's checksum is right: then the program that wrote
+	// the line is at fault, not the disk.
 	Sealed bool
 }
 
@@ -34,16 +34,17 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s, line %d (at byte %d): %s; %s; nothing was changed. %s", e.File, e.Line, e.Offset, e.Problem, cause, keep)
 }
 
-// keep is what to do with a journal that was refused.
+// keep says what to do with a journal that was refused.
 const keep = "Keep the file. Do not start this server again with an empty folder, since it would have forgotten what it promised; " +
-	"the others go on without it as long as they are a majority"
+	"the others continue without it as long as they are a majority"
 
 // ForeignError says that a journal belongs to another server.
 type ForeignError struct {
 	// File is the journal's path.
 	File string
 
-	// Has is whose the journal is, Want who has opened it.
+	// Has says which server the journal belongs to, Want which server has opened
+	// it.
 	Has  Header
 	Want Header
 }
@@ -64,26 +65,27 @@ type reader struct {
 	data []byte
 	log  shape
 
-	// want is whose the journal must be, or nil.
+	// want is the server that the journal must belong to, or nil.
 	want *Header
 
-	// lines counts the lines that were read, made those that the file was made
-	// with.
+	// lines counts the lines that were read; made is the number of lines that the
+	// file was created with.
 	lines int
 	made  int
 
-	// rewrites is how many files this one has replaced.
+	// rewrites is how many times the journal was replaced by a new file.
 	rewrites uint64
 
-	// end is where the last good line ends, round where its round began.
+	// end is the offset after the last good line; round is where its round began.
 	end   int
 	round int
 
-	// noBreak is set if the last good line lacks its line break.
+	// noBreak is true if the last good line has no line break.
 	noBreak bool
 }
 
-// readFile reads a whole journal. If want is not nil, it must be that server's.
+// readFile reads a whole journal. If want is not nil, the journal must belong to
+// that server.
 func readFile(f disk.File, want *Header) (*reader, error) {
 	data, err := disk.ReadAll(f)
 	if err != nil {
@@ -113,7 +115,7 @@ func (r *reader) read() error {
 			break
 		}
 		if broken && r.lines < max(1, r.made) {
-			return r.corrupt(r.end, r.lines+1, "its line break is missing, and the file was made with it")
+			return r.corrupt(r.end, r.lines+1, "its line break is missing, although the file was created with it")
 		}
 		if err := rec.decode(text); err != nil {
 			return r.sealed(r.end, r.lines+1, "it cannot be read: %v", err)
@@ -125,14 +127,13 @@ func (r *reader) read() error {
 		r.end, r.noBreak = next, broken
 	}
 	if r.lines < max(1, r.made) {
-		return r.corrupt(r.end, r.lines+1, "the file ends here, but it was made with %d lines or more", max(1, r.made))
+		return r.corrupt(r.end, r.lines+1, "the file ends here, but it was created with %d lines or more", max(1, r.made))
 	}
 	return nil
 }
 
-// line returns the line that begins at off and where the next one begins. The
-// last line is broken if it has no line break; then the blank behind it is not
-// part of it.
+// line returns the line that begins at off, and where the next one begins. A last
+// line without a line break is broken; the blank after it is not part of it.
 func (r *reader) line(off int) (line []byte, next int, broken bool) {
 	rest := r.data[off:]
 	if n := bytes.IndexByte(rest, '\n'); n >= 0 {
@@ -142,14 +143,14 @@ func (r *reader) line(off int) (line []byte, next int, broken bool) {
 	return line, off + len(line), true
 }
 
-// apply carries a record out.
+// apply applies a record to what was read so far.
 func (r *reader) apply(rec *record) error {
 	synced := int(rec.synced)
 	if synced != r.end && !r.continues(synced) {
 		return r.sealed(r.end, r.lines+1, "it says that its round began at byte %d, where none began", synced)
 	}
 	if (rec.kind == "journal") != (r.lines == 0) {
-		return r.sealed(r.end, r.lines+1, "the record %q cannot stand in this line", rec.kind)
+		return r.sealed(r.end, r.lines+1, "the record %q is not allowed in this line", rec.kind)
 	}
 	if rec.kind == "journal" {
 		return r.begin(rec)
@@ -162,7 +163,7 @@ func (r *reader) apply(rec *record) error {
 		r.State = rec.state
 	case "base":
 		if err = r.Base.before(rec.base, r.State); err == nil && (r.lines >= r.made || len(r.Entries) > 0) {
-			err = errors.New("a base stands before the entries that the file was made with, and nowhere else")
+			err = errors.New("a base must come before the entries that the file was created with")
 		}
 		r.Base = rec.base
 		r.log = shape{base: rec.base, last: rec.base.Index}
@@ -180,21 +181,21 @@ func (r *reader) apply(rec *record) error {
 	return nil
 }
 
-// continues reports whether a line behind the last good one can be of the same
-// round, which began at a byte. What the file was made with is a round that is
-// known to be over.
+// continues reports whether a line after the last good one can be of the same
+// round, which began at byte synced. The lines that the file was created with are
+// a round that is known to be complete.
 func (r *reader) continues(synced int) bool {
 	return synced == r.round && r.lines > 0 && r.lines != r.made
 }
 
-// begin takes the first line.
+// begin applies the first line.
 func (r *reader) begin(rec *record) error {
 	r.Header = rec.header
 	if r.want != nil && r.Header.owner() != r.want.owner() {
 		return &ForeignError{File: r.file, Has: r.Header, Want: *r.want}
 	}
 	if rec.lines > uint64(len(r.data)) {
-		return r.sealed(0, 1, "it says that the file was made with %d lines, which is more than it has bytes", rec.lines)
+		return r.sealed(0, 1, "it says that the file was created with %d lines, which is more than it has bytes", rec.lines)
 	}
 	r.made, r.rewrites = int(rec.lines), rec.rewrites
 	return nil
@@ -208,12 +209,12 @@ func (r *reader) sealed(off, line int, format string, args ...any) error {
 	return &CorruptError{File: r.file, Line: line, Offset: off, Problem: fmt.Sprintf(format, args...), Sealed: true}
 }
 
-// judge decides about the line at r.end, whose checksum is wrong: nil if a
-// crash can have left it and all that follows, else an error. The rules are
-// those of the package comment.
+// judge decides about the line at r.end, whose checksum is wrong: it returns nil
+// if a crash can have left it and everything after it, else an error. The rules
+// are those of the package comment.
 func (r *reader) judge() error {
 	if r.lines < r.made || r.lines == 0 {
-		return r.corrupt(r.end, r.lines+1, "its checksum is wrong, and the file was made with it")
+		return r.corrupt(r.end, r.lines+1, "its checksum is wrong, and the file was created with this line")
 	}
 	number := r.lines
 	for off := r.end; off < len(r.data); {
@@ -234,7 +235,7 @@ func (r *reader) judge() error {
 	return nil
 }
 
-// judgeWhole looks at a whole line behind a bad one: is it of the same round?
+// judgeWhole decides whether a whole line after a bad one is of the same round.
 func (r *reader) judgeWhole(text []byte, off, number int) error {
 	var rec record
 	if err := rec.decode(text); err != nil {
@@ -244,15 +245,15 @@ func (r *reader) judgeWhole(text []byte, off, number int) error {
 	case synced == r.end || r.continues(synced):
 		return nil
 	case synced > r.end && synced <= off:
-		return r.corrupt(r.end, r.lines+1, "its checksum is wrong, but line %d is whole and was written when all before byte %d was on the disk", number, synced)
+		return r.corrupt(r.end, r.lines+1, "its checksum is wrong, but line %d is whole and was written when everything before byte %d was on the disk", number, synced)
 	default:
 		return r.sealed(off, number, "it says that its round began at byte %d, where none began", synced)
 	}
 }
 
-// missing reports whether one of the sectors from off to next reads as if it
-// had not been written. Of the sector in which the bad line begins, the part
-// before it does not count: it may be of an earlier round.
+// missing reports whether one of the sectors from off to next reads like one that
+// was not written. In the sector where the bad line begins, the part before the
+// line is ignored: it may be of an earlier round.
 func (r *reader) missing(off, next int) bool {
 	for at := off / disk.SectorSize * disk.SectorSize; at < next; at += disk.SectorSize {
 		from, to := max(at, r.end), min(at+disk.SectorSize, len(r.data))
@@ -263,10 +264,10 @@ func (r *reader) missing(off, next int) bool {
 	return false
 }
 
-// torn reports whether what stands before the end of the file, or before
-// nothing but blank, can be the first part of a line.
+// torn reports whether the text before the end of the file, or before a blank
+// rest, can be the first part of a line.
 func torn(line []byte) bool {
-	// A whole line with a wrong byte in place of its line break is no part.
+	// A whole line with a wrong byte in place of its line break is not a part.
 	return bytes.IndexAny(line, "\t\x00") < 0 && crcline.Open(line[:len(line)-1]) == nil
 }
 
@@ -274,16 +275,16 @@ func isBlank(b []byte) bool {
 	return len(bytes.Trim(b, "\t\x00")) == 0
 }
 
-// cut notes what a crash has left behind r.end.
+// cut notes what a crash has left after r.end.
 func (r *reader) cut() {
 	r.TornLine = r.lines + 1
 	r.TornBytes = len(bytes.TrimRight(r.data[r.end:], "\t\x00"))
-	r.Torn = fmt.Sprintf("%s: cut off the last %d bytes, from line %d on: a crash had left them incomplete, so nobody was told that they were saved",
+	r.Torn = fmt.Sprintf("%s: cut off the last %d bytes, from line %d on: a crash had left them incomplete, and they had not been reported as saved",
 		r.file, r.TornBytes, r.TornLine)
 }
 
-// length is how much of the journal is there. A line whose break alone is missing
-// is whole.
+// length returns how much of the journal is there. A line that is complete except
+// for its line break counts.
 func (r *reader) length() length {
 	l := length{r.rewrites, uint64(r.end)}
 	if r.noBreak {
@@ -292,10 +293,10 @@ func (r *reader) length() length {
 	return l
 }
 
-// repair leaves the file with what was read and nothing else, and makes sure
-// that it is on the disk.
+// repair leaves only what was read in the file, and makes sure that it is on the
+// disk.
 func (r *reader) repair(d disk.Disk, f disk.File, name string) error {
-	// The rest of a crash in Replace.
+	// A crash in Replace may have left this file.
 	_ = d.Remove(name + disk.Aside)
 	blank := len(r.data) > r.end
 	text := r.data[r.round:r.end]

@@ -10,15 +10,15 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// version is that of the format.
+// version is the version of the format.
 const version = 1
 
 // Entry is one entry of the log.
 type Entry struct {
-	// Index is its place, from 1 on.
+	// Index is its index in the log; the first is 1.
 	Index uint64
 
-	// Term is that of the leader that made it, from 1 on.
+	// Term is the term of the leader that created it; the first is 1.
 	Term uint64
 
 	// Kind says what the entry is for; "" is a command.
@@ -29,8 +29,8 @@ type Entry struct {
 	Command []byte
 
 	// JSON is the whole entry as AppendJSON writes it and as it came from
-	// DecodeEntry. It spares encoding an entry that goes into the journal and
-	// to several servers more than once. nil means that it is not known.
+	// DecodeEntry. With it, an entry that goes into the journal and to several
+	// servers is encoded only once. nil means that it is not known.
 	JSON []byte
 }
 
@@ -38,7 +38,7 @@ type Entry struct {
 //
 //	{"index":7,"term":4,"command":{"op":"put","key":"x","value":"1"}}
 //
-// An entry of a kind has the field "kind" behind the term, and one without a
+// An entry of a kind has the field "kind" after the term, and one without a
 // command has no field for it.
 func (e Entry) AppendJSON(b []byte) []byte {
 	if e.JSON != nil {
@@ -60,7 +60,7 @@ func (e Entry) AppendJSON(b []byte) []byte {
 }
 
 // DecodeEntry reads an entry that AppendJSON wrote. Its Command and JSON are
-// parts of the text that d reads. Errors stay with d.
+// parts of the text that d reads. d keeps the error, if any.
 func DecodeEntry(d *strict.Decoder) Entry {
 	var e Entry
 	text := d.ObjectText(func(field []byte) {
@@ -87,11 +87,12 @@ func DecodeEntry(d *strict.Decoder) Entry {
 	return e
 }
 
-// clip keeps an append to b from writing into what follows it.
+// clip returns b without spare capacity, so that an append cannot overwrite what
+// follows it.
 func clip(b []byte) []byte { return b[:len(b):len(b)] }
 
-// check refuses what would not leave the line a line, or look like something
-// that is missing. In JSON it can only stand between two tokens.
+// check refuses an entry with a tab or a line break, which would split the line
+// or look like a missing part. In JSON these can only be between two tokens.
 func (e Entry) check() error {
 	text := e.JSON
 	if text == nil {
@@ -109,7 +110,7 @@ func begin(b []byte, record string) []byte {
 	return append(append(b, '"'), record...)
 }
 
-// end appends what follows the record to the line that began at start.
+// end appends what follows the record in the line that began at start.
 func end(b []byte, start int, synced int64) []byte {
 	b = append(b, `,"synced":`...)
 	b = strconv.AppendInt(b, synced, 10)
@@ -184,7 +185,7 @@ func appendTruncate(b []byte, from uint64, synced int64) []byte {
 	return end(b, start, synced)
 }
 
-// tabs is a piece of what is written ahead.
+// tabs is a piece of the blank that is written in advance.
 var tabs = bytes.Repeat([]byte{'\t'}, minStep)
 
 // appendBlank appends n tabs.
@@ -198,7 +199,7 @@ func appendBlank(b []byte, n int) []byte {
 
 // record is one decoded line.
 type record struct {
-	// kind is the name of the field that tells what the record is.
+	// kind is the name of the field that says which record it is.
 	kind string
 
 	header   Header
@@ -210,7 +211,7 @@ type record struct {
 	entry    Entry
 	truncate uint64
 
-	// synced is where the round of the line began.
+	// synced is the offset at which the round of the line began.
 	synced uint64
 }
 
@@ -233,7 +234,7 @@ func (r *record) decode(text []byte) error {
 		return err
 	}
 	if r.kind == "" || !hasSynced {
-		return fmt.Errorf("the record lacks its content or the field %q", "synced")
+		return fmt.Errorf("the record has no content or no field %q", "synced")
 	}
 	return nil
 }

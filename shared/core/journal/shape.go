@@ -2,16 +2,16 @@ package journal
 
 import "fmt"
 
-// shape is what the journal knows of its log: where it begins and ends, and
-// where the term changes. It holds one rule for the writing and the reading
-// side: indexes follow each other and terms never fall.
+// shape is what the journal knows about its log: where it begins and ends, and
+// where the term changes. It checks one rule for writing and for reading: indexes
+// follow each other and terms never decrease.
 type shape struct {
 	base Base
 
 	// last is the index of the last entry, or base.Index.
 	last uint64
 
-	// runs are the stretches of one term, in the order of the log.
+	// runs are the stretches with the same term, in the order of the log.
 	runs []run
 }
 
@@ -30,7 +30,7 @@ func (s *shape) lastTerm() uint64 {
 }
 
 // append checks that e can be the next entry of a server in this state, and
-// notes it.
+// records it.
 func (s *shape) append(e Entry, state State) error {
 	switch {
 	case e.Index != s.last+1:
@@ -49,11 +49,11 @@ func (s *shape) append(e Entry, state State) error {
 	return nil
 }
 
-// truncate checks that the entries from an index on can be removed, and notes
+// truncate checks that the entries from an index on can be removed, and records
 // it.
 func (s *shape) truncate(from uint64) error {
 	if from <= s.base.Index || from > s.last {
-		return fmt.Errorf("the entries from %d on are to be removed, but the log has those from %d to %d", from, s.base.Index+1, s.last)
+		return fmt.Errorf("the entries from %d on cannot be removed: the log has entries %d to %d", from, s.base.Index+1, s.last)
 	}
 	s.last = from - 1
 	for len(s.runs) > 0 && s.runs[len(s.runs)-1].first >= from {

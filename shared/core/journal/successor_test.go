@@ -11,7 +11,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// compacted is how a server compacts its journal: the successor is made beside
+// compacted compacts a journal as a server does: the successor is created next to
 // it, follows it, and takes its place.
 func compacted(j *Journal) error {
 	entries := []Entry{{Index: 3, Term: 2}, {Index: 4, Term: 2}}
@@ -31,7 +31,7 @@ func compacted(j *Journal) error {
 	return old.Close()
 }
 
-// longJournal has five entries and state 3.
+// longJournal returns a journal with five entries and state 3.
 func longJournal(t *testing.T, d disk.Disk) *Journal {
 	j, _, err := Open(d, "journal", Header{Stage: "s", Cluster: "c", ID: 1})
 	require.NoError(t, err)
@@ -87,8 +87,8 @@ func TestACrashLeavesAJournalOrItsSuccessor(t *testing.T) {
 	}
 }
 
-// A successor that nothing is added to is on the disk as it is, with the vote, however
-// long it is: Replace syncs the folder only.
+// A successor to which nothing is added is on the disk as it is, with the vote
+// and at any length: Replace syncs only the folder.
 func TestASuccessorIsSyncedWhenItIsMade(t *testing.T) {
 	for _, bytes := range []int{1, 3*pace + 100} {
 		d := disk.NewSim("n1")

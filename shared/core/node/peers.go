@@ -210,5 +210,5 @@ func (p *Peers) decodeLine(record []byte, first bool) error {
 		p.known[id] = incarnation
 		return nil
 	}
-	return fmt.Errorf("the record %q cannot stand in this line", kind)
+	return fmt.Errorf("the record %q is not allowed in this line", kind)
 }

@@ -148,7 +148,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("the snapshot %s is damaged in line %d: %s; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised; the others go on without it as long as they are a majority", e.File, e.Line, e.Message)
+	return fmt.Sprintf("the snapshot %s is damaged in line %d: %s; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised; the others continue without it as long as they are a majority", e.File, e.Line, e.Message)
 }
 
 // Read checks a snapshot and calls line with the JSON of each line between the

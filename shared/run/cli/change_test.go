@@ -611,7 +611,7 @@ func TestChangeUsage(t *testing.T) {
 		{[]string{"add", "0=127.0.0.1:1"}, `"0=127.0.0.1:1" is no server to add`},
 		{[]string{"add", "4=7074"}, `4=7074: "7074" is not host:port`},
 		{[]string{"add", "4"}, "where does n4 listen? write 4=HOST:PORT; or start it first with: " + s.program(t) + " start 4"},
-		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is to be added twice"},
+		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is added twice"},
 		{[]string{"remove"}, "remove takes SERVER..., and got 0"},
 		{[]string{"remove", "x"}, `"x" is no server`},
 		{[]string{"remove", "1,all"}, `a cluster without members is none: name the servers to remove`},

@@ -36,7 +36,7 @@ type Reason struct {
 	Members int
 }
 
-// String tells the reason to a person.
+// String describes the reason in words.
 func (r Reason) String() string {
 	switch r.Code {
 	case AppliedOnArrival:

@@ -8,7 +8,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// notLeader refuses a command that was not proposed.
+// notLeader is the error for a command that was not proposed.
 func (s *Server) notLeader() *api.Error {
 	leader := uint64(s.rules.Leader())
 	address := s.world.Config.Address(leader)

@@ -74,7 +74,7 @@ func New(w node.World) (node.Server, error) {
 	}, nil
 }
 
-// Tick passes the time on to the rules.
+// Tick tells the rules that time has passed.
 func (s *Server) Tick() { s.rules.Tick() }
 
 // Receive takes a message of a peer.
@@ -103,8 +103,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	}
 }
 
-// propose hands a command to the rules; the client is answered when it has been
-// applied.
+// propose gives a command to the rules; the client is answered when the command
+// has been applied.
 func (s *Server) propose(r api.Request, reply func(api.Response)) {
 	reply, full := s.quota.Take(s.store, r.Command(), reply)
 	if full != nil && s.rules.IsLeader() {

@@ -4,7 +4,7 @@ import "slices"
 
 // Config is a configuration: the servers that decide.
 type Config struct {
-	// Voters decide, by a majority. They stand in the order of their IDs.
+	// Voters decide, by a majority. They are in the order of their IDs.
 	Voters []ID
 }
 

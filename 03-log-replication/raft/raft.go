@@ -5,9 +5,9 @@
 //
 // A Raft is a value that takes inputs: Step for a message, Tick for time,
 // Propose and Read for clients. Inputs change the value and collect what must
-// be done; Take hands that over. The driver carries it out in the order of
-// Output's fields before it gives the next input. Several inputs may come
-// before one Take: that is the group commit.
+// be done; Take returns it. The driver carries it out in the order of Output's
+// fields before it gives the next input. Several inputs may come before one
+// Take: that is the group commit.
 //
 // Messages are datagrams. The network may lose, repeat, delay and reorder
 // them, so a reply carries what its receiver needs, and nobody remembers what
@@ -80,7 +80,7 @@ type Output struct {
 	// Append are entries to save, after the truncation.
 	Append []Entry
 
-	// Messages are to be sent once all that is saved: they promise it.
+	// Messages must be sent after all of that is saved: they promise it.
 	Messages []Message
 
 	// Committed are entries for the state machine, in this order.
@@ -217,9 +217,9 @@ func (r *Raft) Tick() {
 	}
 }
 
-// Take returns what must now be done, and forgets it. It takes the caller's
-// word that the output before this one has been carried out; so the driver
-// calls Take until nothing comes, and what it saved may then be committed.
+// Take returns what must now be done, and forgets it. It assumes that the
+// previous output has been carried out. So the driver calls Take until nothing
+// comes, and what it saved may then be committed.
 func (r *Raft) Take() Output {
 	if r.role == Leader {
 		r.advanceCommitIndex()
@@ -240,7 +240,8 @@ func (r *Raft) Take() Output {
 	return out
 }
 
-// becomeFollower follows the server that leads term, which is not known yet.
+// becomeFollower makes this server a follower in a term whose leader it does
+// not know yet.
 func (r *Raft) becomeFollower(term Term) {
 	if r.role != Follower {
 		r.explain(Reason{Rule: SteppedDown, Term: term})
@@ -285,8 +286,8 @@ func (r *Raft) truncate(index Index) {
 	}
 }
 
-// Contradiction is what a rule panics with when it finds that what this server is
-// told contradicts what it knows: the server can neither obey nor go on.
+// Contradiction is the value with which a rule panics when this server is told
+// something that contradicts what it knows: it can neither obey nor continue.
 type Contradiction struct {
 	// Forgot is true if this server's own disk has lost entries. No other
 	// contradiction comes from a message of a correct server.

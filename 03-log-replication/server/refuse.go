@@ -9,20 +9,22 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// A message that no correct server sends changes nothing and stops nothing. It is
-// refused here, or by the rules with an alarm, and the operator hears of it.
+// A message that no correct server sends changes nothing and stops nothing. It
+// is refused here, or by the rules with an alarm, and it is logged.
 
 const (
 	// maxTermJump is how far a term may lie above the one that this server has
-	// started with: no cluster holds that many elections, and a term near the end
-	// of its range would be the last. termsPerTick is how much more is accepted
-	// with each tick. So a server that was led far ahead is out of the reach of the
-	// others for a few seconds, and the terms last for a century of that.
+	// started with: no cluster holds that many elections, and a term near the
+	// end of its range would be the last. termsPerTick is how much more is
+	// accepted with each tick. So the others cannot follow a server that was
+	// led far ahead for a few seconds only, and the range of terms lasts for a
+	// century of such attacks.
 	maxTermJump  = 1 << 32
 	termsPerTick = 1 << 24
 
-	// refusalInterval is how long a peer's second message of a kind is refused
-	// without a word, and maxRefusals how many kinds of all peers are remembered.
+	// refusalInterval is how long a peer's later messages of a kind are refused
+	// without a line in the log, and maxRefusals how many kinds of all peers
+	// are remembered.
 	refusalInterval = time.Minute
 	maxRefusals     = 100
 )

@@ -31,8 +31,9 @@ func (s *Server) hear(m raft.Message) {
 	}
 }
 
-// unready says why clients should go to another server, or "": this one knows no
-// leader, or has not applied all that was committed when it first heard its leader.
+// unready says why clients should use another server, or "": this one knows no
+// leader, or has not applied all that was committed when it first heard its
+// leader.
 func (s *Server) unready() string {
 	status, name := s.rules.Status(), node.Name(s.world.ID)
 	switch {

@@ -5,9 +5,9 @@
 //
 // A Raft is a value that takes inputs: Step for a message, Tick for time,
 // Propose and Read for clients. Inputs change the value and collect what must
-// be done; Take hands that over. The driver carries it out in the order of
-// Output's fields before it gives the next input. Several inputs may come
-// before one Take: that is the group commit.
+// be done; Take returns it. The driver carries it out in the order of Output's
+// fields before it gives the next input. Several inputs may come before one
+// Take: that is the group commit.
 //
 // Messages are datagrams. The network may lose, repeat, delay and reorder
 // them, so a reply carries what its receiver needs, and nobody remembers what
@@ -86,7 +86,7 @@ type Output struct {
 	// Append are entries to save, after the truncation.
 	Append []Entry
 
-	// Messages are to be sent once all that is saved: they promise it.
+	// Messages must be sent after all of that is saved: they promise it.
 	Messages []Message
 
 	// Committed are entries for the state machine, in this order.
@@ -166,8 +166,8 @@ type Raft struct {
 	role   Role
 	leader ID
 
-	// elapsed counts ticks: since the last heartbeat a leader sent, or since
-	// anyone else last heard a reason to be patient.
+	// elapsed counts ticks: at a leader since its last heartbeat, at other
+	// servers since they last heard from a leader or granted a vote.
 	elapsed int
 
 	// timeout is the number of ticks until the next election.
@@ -177,8 +177,8 @@ type Raft struct {
 	// that the network delivers twice counts once.
 	votes []ID
 
-	// denied is true if the leader of the term contradicts what is committed. This
-	// server accepts nothing of it until its next election timeout.
+	// denied is true if the leader of the term contradicts what is committed.
+	// This server accepts nothing from it until its next election timeout.
 	denied bool
 
 	// Volatile state on leaders, reinitialized after election.
@@ -273,9 +273,9 @@ func (r *Raft) Tick() {
 	r.retryReads()
 }
 
-// Take returns what must now be done, and forgets it. It takes the caller's
-// word that the output before this one has been carried out; so the driver
-// calls Take until nothing comes, and what it saved may then be committed.
+// Take returns what must now be done, and forgets it. It assumes that the
+// previous output has been carried out. So the driver calls Take until nothing
+// comes, and what it saved may then be committed.
 func (r *Raft) Take() Output {
 	r.sendReads()
 	if r.role == Leader {
@@ -298,7 +298,8 @@ func (r *Raft) Take() Output {
 	return out
 }
 
-// becomeFollower follows the server that leads term, which is not known yet.
+// becomeFollower makes this server a follower in a term whose leader it does
+// not know yet.
 func (r *Raft) becomeFollower(term Term) {
 	if r.role != Follower {
 		r.explain(Reason{Rule: SteppedDown, Term: term})
@@ -309,8 +310,8 @@ func (r *Raft) becomeFollower(term Term) {
 	r.setTerm(term, 0)
 }
 
-// follow takes the word of the current term's leader: a candidate has lost, and
-// the time until the next election begins again (§5.2).
+// follow accepts the leader of the current term: a candidate has lost, and the
+// time until the next election begins again (§5.2).
 func (r *Raft) follow(leader ID) {
 	if r.role == Candidate {
 		r.becomeFollower(r.currentTerm)
@@ -358,8 +359,8 @@ func (r *Raft) truncate(index Index) {
 	}
 }
 
-// Contradiction is what a rule panics with when it finds that what this server is
-// told contradicts what it knows: the server can neither obey nor go on.
+// Contradiction is the value with which a rule panics when this server is told
+// something that contradicts what it knows: it can neither obey nor continue.
 type Contradiction struct {
 	// Forgot is true if this server's own disk has lost entries. No other
 	// contradiction comes from a message of a correct server.

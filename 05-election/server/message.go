@@ -9,8 +9,8 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// A message between servers is one line of JSON. An entry is written as it
-// stands in the journal, a field that is 0 or false is left out, and sender and
+// A message between servers is one line of JSON. An entry has the same format
+// as in the journal, a field that is 0 or false is left out, and sender and
 // receiver are those of the connection:
 //
 //	{"term":3,"appendEntries":{"prevLogIndex":4,"prevLogTerm":2,"leaderCommit":4,"entries":[{"index":5,"term":3,"command":{…}}]}}
@@ -216,8 +216,8 @@ func (p part) decode(d *strict.Decoder) {
 	}
 }
 
-// maxNumber is the highest number in a message. So what is added to one does not
-// run over.
+// maxNumber is the highest number in a message. So adding to one does not
+// overflow.
 const maxNumber = 1<<63 - 1
 
 func decodeNumber(d *strict.Decoder) uint64 {

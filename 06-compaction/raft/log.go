@@ -42,7 +42,7 @@ func newLog(base Position, saved []Entry) log {
 // base is the index before the first entry.
 func (l *log) base() Index { return l.entries[0].Index }
 
-// compact forgets the entries up to base, in memory that is given back.
+// compact discards the entries up to base and frees their memory.
 func (l *log) compact(base Position) {
 	*l = newLog(base, l.entries[l.place(base.Index)+1:])
 }

@@ -5,9 +5,9 @@
 //
 // A Raft is a value that takes inputs: Step for a message, Tick for time,
 // Propose and Read for clients. Inputs change the value and collect what must
-// be done; Take hands that over. The driver carries it out in the order of
-// Output's fields before it gives the next input. Several inputs may come
-// before one Take: that is the group commit.
+// be done; Take returns it. The driver carries it out in the order of Output's
+// fields before it gives the next input. Several inputs may come before one
+// Take: that is the group commit.
 //
 // Messages are datagrams. The network may lose, repeat, delay and reorder
 // them, so a reply carries what its receiver needs, and nobody remembers what
@@ -86,18 +86,19 @@ type Output struct {
 	// Append are entries to save, after the truncation.
 	Append []Entry
 
-	// Rewrite means that State and the log, as Saved returns them, are to be
-	// saved in place of all that was saved before.
+	// Rewrite means that State and the log, as Saved returns them, must be
+	// saved instead of everything that was saved before.
 	Rewrite bool
 
-	// Messages are to be sent once all that is saved: they promise it.
+	// Messages must be sent after all of that is saved: they promise it.
 	Messages []Message
 
 	// Committed are entries for the state machine, in this order.
 	Committed []Entry
 
-	// Chunks are pieces of a leader's snapshot to store. After the last of one
-	// the driver calls Restore, or Discard if the snapshot cannot be used.
+	// Chunks are pieces of a leader's snapshot to store. After the last piece
+	// of one the driver calls Restore, or Discard if the snapshot cannot be
+	// used.
 	Chunks []InstallSnapshot
 
 	// Reads answer calls of Read: their indexes are known.
@@ -185,8 +186,8 @@ type Raft struct {
 	role   Role
 	leader ID
 
-	// elapsed counts ticks: since the last heartbeat a leader sent, or since
-	// anyone else last heard a reason to be patient.
+	// elapsed counts ticks: at a leader since its last heartbeat, at other
+	// servers since they last heard from a leader or granted a vote.
 	elapsed int
 
 	// timeout is the number of ticks until the next election.
@@ -196,8 +197,8 @@ type Raft struct {
 	// that the network delivers twice counts once.
 	votes []ID
 
-	// denied is true if the leader of the term contradicts what is committed. This
-	// server accepts nothing of it until its next election timeout.
+	// denied is true if the leader of the term contradicts what is committed.
+	// This server accepts nothing from it until its next election timeout.
 	denied bool
 
 	// Volatile state on leaders, reinitialized after election.
@@ -299,9 +300,9 @@ func (r *Raft) Tick() {
 	r.retryReads()
 }
 
-// Take returns what must now be done, and forgets it. It takes the caller's
-// word that the output before this one has been carried out; so the driver
-// calls Take until nothing comes, and what it saved may then be committed.
+// Take returns what must now be done, and forgets it. It assumes that the
+// previous output has been carried out. So the driver calls Take until nothing
+// comes, and what it saved may then be committed.
 func (r *Raft) Take() Output {
 	r.sendReads()
 	if r.role == Leader {
@@ -327,7 +328,8 @@ func (r *Raft) Take() Output {
 	return out
 }
 
-// becomeFollower follows the server that leads term, which is not known yet.
+// becomeFollower makes this server a follower in a term whose leader it does
+// not know yet.
 func (r *Raft) becomeFollower(term Term) {
 	if r.role != Follower {
 		r.explain(Reason{Rule: SteppedDown, Term: term})
@@ -338,8 +340,8 @@ func (r *Raft) becomeFollower(term Term) {
 	r.setTerm(term, 0)
 }
 
-// follow takes the word of the current term's leader: a candidate has lost, and
-// the time until the next election begins again (§5.2).
+// follow accepts the leader of the current term: a candidate has lost, and the
+// time until the next election begins again (§5.2).
 func (r *Raft) follow(leader ID) {
 	if r.role == Candidate {
 		r.becomeFollower(r.currentTerm)
@@ -387,8 +389,8 @@ func (r *Raft) truncate(index Index) {
 	}
 }
 
-// Contradiction is what a rule panics with when it finds that what this server is
-// told contradicts what it knows: the server can neither obey nor go on.
+// Contradiction is the value with which a rule panics when this server is told
+// something that contradicts what it knows: it can neither obey nor continue.
 type Contradiction struct {
 	// Forgot is true if this server's own disk has lost entries. No other
 	// contradiction comes from a message of a correct server.
@@ -442,7 +444,7 @@ func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {
 	return p.matchIndex, p.nextIndex
 }
 
-// Saved returns the log and the place before its first entry, as it is to be on
+// Saved returns the log and the place before its first entry, as it must be on
 // disk. The entries must not be changed.
 func (r *Raft) Saved() (Position, []Entry) { return r.Position(r.log.base()), r.log.entries[1:] }
 

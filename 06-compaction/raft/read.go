@@ -63,7 +63,7 @@ func (r *Raft) Read() ReadID {
 	return r.reads.next
 }
 
-// sendReads puts the reads that came since the last Take to the leader.
+// sendReads asks the leader about the reads that came since the last Take.
 func (r *Raft) sendReads() {
 	if r.reads.next == r.reads.asked || r.leader == 0 {
 		return

@@ -93,7 +93,7 @@ func (r *Raft) replicate() {
 	}
 }
 
-// broadcast sends an AppendEntries to everyone, be it empty.
+// broadcast sends an AppendEntries to everyone, even if it is empty.
 func (r *Raft) broadcast() {
 	r.elapsed = 0
 	for _, id := range r.others() {

@@ -83,9 +83,9 @@ func (r *Raft) sendSnapshot(to ID) {
 func (r *Raft) needsSnapshot(p *progress) bool { return p.nextIndex <= r.log.base() }
 
 // Sending reports whether a follower is being sent the snapshot. A newer one
-// would have to be sent from its beginning, so the driver waits with it, as long
-// as it can: or a cluster that writes fast enough would never bring anyone up to
-// date.
+// would have to be sent from its beginning, so the driver delays it as long as
+// it can; otherwise a cluster with many writes would never bring a follower up
+// to date.
 func (r *Raft) Sending() bool {
 	return slices.ContainsFunc(r.others(), func(id ID) bool {
 		p := r.progress[id]

@@ -8,7 +8,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// notLeader refuses a command that was not proposed.
+// notLeader is the error for a command that was not proposed.
 func (s *Server) notLeader() *api.Error {
 	status := s.rules.Status()
 	if status.Leader == 0 {
@@ -20,7 +20,7 @@ func (s *Server) notLeader() *api.Error {
 		Message: fmt.Sprintf("%s is a follower; %v at %s leads term %d and takes the writes", node.Name(s.world.ID), status.Leader, address, status.CurrentTerm)}
 }
 
-// overwritten is definite: another entry is committed in the command's place.
+// overwritten is definite: another entry was committed at the command's index.
 func (s *Server) overwritten(e raft.Entry) *api.Error {
 	return &api.Error{Code: api.NotLeader, Leader: s.leader(), Definite: true,
 		Message: fmt.Sprintf("the leader of term %d has put another command in its place", e.Term)}

@@ -21,7 +21,7 @@ type command struct {
 	// session is the number that the client has drawn, 0 for none.
 	session uint64
 
-	// since is an index: no command of the session stands in the log before it.
+	// since is an index: the log has no command of the session before it.
 	since uint64
 
 	// seq numbers the commands of a session from 1.
@@ -92,7 +92,8 @@ func newMachine() *machine {
 	return &machine{store: kv.NewStore(), sessions: make(map[uint64]*list.Element), byUse: list.New()}
 }
 
-// result is what a command gave, and where it stands in the log.
+// result is the result of a command, and the index at which the command is in
+// the log.
 type result struct {
 	kv.Result
 	index uint64

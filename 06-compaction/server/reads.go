@@ -28,7 +28,7 @@ type read struct {
 	// id is what the rules called it, until they tell its index.
 	id raft.ReadID
 
-	// since is the tick at which it came.
+	// since is the tick at which it arrived.
 	since uint64
 
 	// index is what must be applied before it is answered; 0 while not known.
@@ -38,8 +38,8 @@ type read struct {
 	reply   func(api.Response)
 }
 
-// read answers a get: at once if a stale value will do, else when the rules
-// have found out at which index it may be answered.
+// read answers a get: at once if the client accepts a stale value, else when
+// the rules know at which index it may be answered.
 func (s *Server) read(r api.Request, reply func(api.Response)) {
 	switch r.Consistency {
 	case stale:
@@ -53,8 +53,8 @@ func (s *Server) read(r api.Request, reply func(api.Response)) {
 }
 
 // expireReads gives up the reads that no leader has confirmed in time, so that
-// a server that is cut off holds on to no clients. A read changes nothing, so
-// that is a definite end.
+// a server that is cut off does not keep clients waiting. A read changes
+// nothing, so the error is definite.
 func (s *Server) expireReads() {
 	late := 0
 	for _, r := range s.reads {

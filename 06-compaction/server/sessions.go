@@ -26,9 +26,10 @@ import (
 // that was used longest ago, counted in log indexes.
 const maxSessions = 10_000
 
-// maxRemembered is how many bytes all sessions hold together. Where it would be
-// more, those used longest ago end. What a session and a result count as, without
-// the text in it, is fixed, so that all servers end the same ones.
+// maxRemembered is how many bytes all sessions hold together. If it would be
+// more, the sessions used longest ago end. The size of a session and of a
+// result, without the text in it, is fixed, so that all servers end the same
+// sessions.
 const (
 	maxRemembered = 16 << 20
 	sessionBytes  = 256
@@ -59,7 +60,7 @@ func (s *Server) openSession(r api.Request) api.Response {
 	return api.Response{ID: r.ID, Index: uint64(status.Commit) + 1}
 }
 
-// session is what is remembered of one client.
+// session is what the state machine remembers about one client.
 type session struct {
 	id      uint64
 	ack     uint64
@@ -124,8 +125,9 @@ func (m *machine) remember(s *session, seq uint64, r result) result {
 	return r
 }
 
-// endOldest ends the sessions used longest ago, as long as there is too much. The
-// one in use is never among them: it is the newest, and it cannot hold so much.
+// endOldest ends the sessions used longest ago until the limits are kept. The
+// session in use is never among them: it is the newest, and it alone cannot
+// exceed the limits.
 func (m *machine) endOldest() {
 	for len(m.sessions) > maxSessions || m.remembered > maxRemembered {
 		oldest := m.byUse.Remove(m.byUse.Front()).(*session)
@@ -151,7 +153,7 @@ func (s *session) acknowledge(ack uint64) (freed int) {
 		return 0
 	}
 	if ack-s.ack > maxResults {
-		// A client may count as it likes; it may not make the servers count.
+		// A client may skip numbers; the servers must not count through them.
 		for seq := range s.results {
 			if seq <= ack {
 				freed += s.forget(seq)

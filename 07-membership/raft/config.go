@@ -2,10 +2,10 @@ package raft
 
 import "slices"
 
-// Config is a configuration: the servers that decide and, during a change, those
-// that are to decide after it (§6).
+// Config is a configuration: the servers that decide and, during a change,
+// those that will decide after it (§6).
 type Config struct {
-	// Voters decide, by a majority. They stand in the order of their IDs.
+	// Voters decide, by a majority. They are in the order of their IDs.
 	Voters []ID
 
 	// Next are the voters that a change will bring, in the same order; empty if
@@ -48,7 +48,7 @@ func (c Config) Members() []ID {
 	return slices.Compact(all)
 }
 
-// isVoter reports whether a server's voice counts.
+// isVoter reports whether a server's vote counts.
 func (c Config) isVoter(id ID) bool {
 	return slices.Contains(c.Voters, id) || c.Joint && slices.Contains(c.Next, id)
 }

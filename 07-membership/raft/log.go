@@ -64,7 +64,7 @@ func (l *log) config(at Index) Config {
 // base is the index before the first entry.
 func (l *log) base() Index { return l.entries[0].Index }
 
-// compact forgets the entries up to base, in memory that is given back.
+// compact discards the entries up to base and frees their memory.
 func (l *log) compact(base Position) {
 	*l = newLog(base, l.config(base.Index), l.entries[l.place(base.Index)+1:])
 }

@@ -14,14 +14,14 @@ import (
 // once the one before it is committed, so a change that its leader does not
 // finish is finished by the next.
 //
-// A configuration is in force from the moment it stands in the log, committed or
-// not, and no longer when it is removed from there.
+// A configuration is in force as soon as it is in the log, committed or not,
+// until it is removed from there.
 
 // The reasons why a change is not begun.
 var (
 	// ErrTooEarly: the leader does not know yet what is committed, and so not
-	// whether the change that it finds in its log is done. One that went on all the
-	// same could act on a configuration that another leader has left.
+	// whether the change that it finds in its log is done. A leader that
+	// continued could act on a configuration that another leader has left.
 	ErrTooEarly = errors.New("the leader has not committed an entry of its term yet")
 
 	// ErrChanging: there is one change at a time.
@@ -32,10 +32,10 @@ var (
 func (r *Raft) Config(at Index) Config { return r.log.config(at) }
 
 // Change begins a change of the voters, and returns the place of its first
-// entry; it continues by itself. next stands in the order of the IDs, and addresses
-// has those of all servers. To change to the voters there are calls off a change
-// whose new servers do not count yet; if there is none, it is one entry with new
-// addresses. An error says why nothing was begun.
+// entry; it continues by itself. next is in the order of the IDs, and addresses
+// has those of all servers. To change to the voters there are calls off a
+// change whose new servers do not count yet; if there is none, it is one entry
+// with new addresses. An error says why nothing was begun.
 func (r *Raft) Change(next []ID, addresses map[ID]string) (Index, Term, error) {
 	c := r.config()
 	switch err := r.mayChange(); {
@@ -67,7 +67,7 @@ func (r *Raft) mayChange() error {
 
 func (r *Raft) addConfig(why *Rule, c Config) (Index, Term, error) {
 	c.Index = r.log.lastIndex() + 1
-	// Who comes back is met again: it may have another disk, with nothing on it.
+	// A server that comes back may have another disk, with nothing on it.
 	maps.DeleteFunc(r.progress, func(id ID, _ *progress) bool { return id != r.options.ID && !slices.Contains(r.others(), id) })
 	r.watch(c.Members()...)
 	r.explain(Reason{Rule: why, Index: c.Index, Votes: c.Members()})

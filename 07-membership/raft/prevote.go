@@ -37,10 +37,10 @@ func (r *Raft) disturbs(m Message) bool {
 	return true
 }
 
-// checkQuorum ends the leadership of a server that has not heard from a majority for
-// an election timeout: it cannot commit, and its clients should look for
-// another (thesis §6.2). Nor can it while it waits for a successor, so it does not
-// wait any longer than that (thesis §3.10).
+// checkQuorum ends the leadership of a server that has not heard from a
+// majority for an election timeout: it cannot commit, and its clients should
+// look for another (thesis §6.2). Nor can it commit while it waits for a
+// successor, so it waits no longer than that (thesis §3.10).
 func (r *Raft) checkQuorum() {
 	if r.timeout -= r.options.HeartbeatTicks; r.timeout <= 0 {
 		r.successor = 0

@@ -10,7 +10,7 @@ type Rule struct {
 	// Section is where the paper states it.
 	Section string
 
-	// sentence tells a decision to a person. In it, 1 is the server that
+	// sentence describes the decision in words. In it, 1 is the server that
 	// decides, 2 the peer, 3 the term, 4 and 5 the own and the peer's position
 	// in the log, 6 the index, 7 another server, 8 several servers.
 	sentence string
@@ -85,12 +85,12 @@ type Reason struct {
 	Votes        []ID
 }
 
-// String tells the reason to a person.
+// String describes the reason in words.
 func (r Reason) String() string {
 	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, r.Votes)
 }
 
-// String is how people call a server.
+// String returns the name of a server, such as n1.
 func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
 
 // explain keeps a reason if somebody asked for it, or if an operator must see it.

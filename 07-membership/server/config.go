@@ -12,7 +12,7 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// appendConfig appends a configuration to b, as it stands in the log, at the
+// appendConfig appends a configuration to b, in the format of the log, at the
 // beginning of a compacted journal and in a snapshot:
 //
 //	{"index":9,"voters":[1,2,3],"next":[1,2,4],"joint":true,"addresses":{"1":"127.0.0.1:7071",…}}
@@ -84,8 +84,8 @@ func decodeIDs(d *strict.Decoder) (ids []raft.ID) {
 	return ids
 }
 
-// firstConfig is the configuration that a cluster starts with. A server that is
-// to join later is not in it, and knows no voters until a leader sends it the
+// firstConfig is the configuration that a cluster starts with. A server that
+// joins later is not in it, and knows no voters until a leader sends it the
 // log.
 func firstConfig(c node.Config, self uint64) raft.Config {
 	first := raft.Config{Addresses: make(map[raft.ID]string)}
@@ -107,8 +107,8 @@ func (s *Server) configText(at raft.Index) string {
 	return string(appendConfig(nil, s.rules.Config(at)))
 }
 
-// connect tells the world whom this server may have to talk to, if that has
-// changed.
+// connect tells the world which servers this server may have to send to, if
+// that has changed.
 func (s *Server) connect() {
 	c := s.config()
 	if s.world.Connect == nil || maps.Equal(c.Addresses, s.connected) {

@@ -8,7 +8,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// notLeader refuses a command that was not proposed.
+// notLeader is the error for a command that was not proposed.
 func (s *Server) notLeader() *api.Error {
 	status := s.rules.Status()
 	switch {
@@ -31,25 +31,25 @@ func (s *Server) notLeader() *api.Error {
 		Message: fmt.Sprintf("%s is a follower; %v at %s leads term %d and takes the writes", node.Name(s.world.ID), status.Leader, address, status.CurrentTerm)}
 }
 
-// gone refuses what a server is asked that is no longer a member.
+// gone is the error for requests to a server that is no longer a member.
 func (s *Server) gone() *api.Error {
 	return &api.Error{Code: api.NotLeader, Definite: true,
 		Message: fmt.Sprintf("%s is no longer a member of the cluster; ask another server", node.Name(s.world.ID))}
 }
 
-// joinsLater reports whether this server was started to join a cluster, knows no
-// member yet and hears no leader: there is nobody whom it could ask.
+// joinsLater reports whether this server was started to join a cluster, knows
+// no member yet and hears from no leader: it cannot ask any server.
 func (s *Server) joinsLater() bool {
 	return len(s.config().Voters) == 0 && s.rules.Status().Leader == 0
 }
 
-// notJoined refuses what a server is asked that is not a member yet.
+// notJoined is the error for requests to a server that is not a member yet.
 func (s *Server) notJoined() *api.Error {
 	return &api.Error{Code: api.NotLeader, Definite: true,
 		Message: fmt.Sprintf("%s is not a member of a cluster yet; add it to one, or ask a member", node.Name(s.world.ID))}
 }
 
-// overwritten is definite: another entry is committed in the command's place.
+// overwritten is definite: another entry was committed at the command's index.
 func (s *Server) overwritten(e raft.Entry) *api.Error {
 	return &api.Error{Code: api.NotLeader, Leader: s.leader(), Definite: true,
 		Message: fmt.Sprintf("the leader of term %d has put another command in its place", e.Term)}

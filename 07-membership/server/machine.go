@@ -10,8 +10,8 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// view is the state machine as it was at one moment, to be written to a
-// snapshot while the state machine goes on.
+// view is the state machine as it was at one moment. It can be written to a
+// snapshot while the state machine continues.
 type view struct {
 	store    *kv.View
 	sessions []*session
@@ -19,8 +19,8 @@ type view struct {
 }
 
 // freeze returns a view of the state machine. It takes no time for the store,
-// and for each session as long as it takes to mark it: from now on anyone who
-// changes a session works on a copy.
+// and for each session as long as it takes to mark it: from now on a change of
+// a session works on a copy.
 func (m *machine) freeze() *view {
 	v := &view{store: m.store.Freeze(), sessions: make([]*session, 0, len(m.sessions)), ended: m.ended}
 	for e := m.byUse.Front(); e != nil; e = e.Next() {
@@ -128,7 +128,7 @@ func (m *machine) load(text []byte) error {
 		return fmt.Errorf("a result of session %d, which is not there", id)
 	default:
 		if r.Length == 0 {
-			// A snapshot from before results had a length has the whole value.
+			// Older snapshots have the whole value and no length.
 			r.Length = len(value)
 		}
 		if r.Outcome == kv.Mismatch {

@@ -11,9 +11,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// change begins a change of the members, or calls one off. The client is
-// answered when the entry that says so is committed; the change goes on by
-// itself.
+// change begins a change of the members, or cancels one. The client is answered
+// when its first entry is committed; the change then continues by itself.
 func (s *Server) change(r api.Request, reply func(api.Response)) {
 	c := s.config()
 	next, refusal := c.Voters, (*api.Error)(nil)
@@ -111,7 +110,7 @@ func (s *Server) refuseChange(err error) *api.Error {
 	return refused("%v; try again in a moment", err)
 }
 
-// names is a list of servers for people.
+// names lists servers in words.
 func names(ids []raft.ID) string {
 	list := make([]string, len(ids))
 	for i, id := range ids {
@@ -132,7 +131,7 @@ type pendingTransfer struct {
 	request api.Request
 	reply   func(api.Response)
 
-	// since is the tick at which it came, term the one in which.
+	// since is the tick at which it arrived, and term the term at that time.
 	since uint64
 	term  raft.Term
 }
@@ -150,7 +149,7 @@ func (s *Server) transfer(r api.Request, reply func(api.Response)) {
 	}
 }
 
-// serveTransfers answers those whose server leads now.
+// serveTransfers answers the clients whose server leads now.
 func (s *Server) serveTransfers() {
 	s.pendingTransfers = slices.DeleteFunc(s.pendingTransfers, func(t pendingTransfer) bool {
 		if s.rules.Status().Leader != raft.ID(t.request.To) {
@@ -161,8 +160,9 @@ func (s *Server) serveTransfers() {
 	})
 }
 
-// expireTransfers gives up the transfers of which nothing came. A server that
-// leads in the same term still has never told the other to stand.
+// expireTransfers answers the clients whose transfers did not happen in time. A
+// server that still leads in the same term has never told the other to start an
+// election.
 func (s *Server) expireTransfers() {
 	s.pendingTransfers = slices.DeleteFunc(s.pendingTransfers, func(t pendingTransfer) bool {
 		if s.ticks-t.since < uint64(node.Ticks(transferPatience)) {

@@ -32,9 +32,10 @@ func (s *Server) hear(m raft.Message) {
 	}
 }
 
-// unready says why clients should go to another server, or "": this one knows no
-// leader, does not vote, or has not applied all that was committed when it first heard its leader.
-// A leader knows what is committed only once an entry of its own term is (§8).
+// unready says why clients should use another server, or "": this one knows no
+// leader, does not vote, or has not applied all that was committed when it
+// first heard its leader. A leader knows what is committed only once an entry
+// of its own term is (§8).
 func (s *Server) unready() string {
 	status, name := s.rules.Status(), node.Name(s.world.ID)
 	id, c := raft.ID(s.world.ID), s.config()

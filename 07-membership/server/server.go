@@ -23,7 +23,7 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// Stage is the name that the journal bears: the journal of another stage is
+// Stage is the stage's name in the journal: the journal of another stage is
 // refused.
 const Stage = "07-membership"
 
@@ -67,17 +67,17 @@ type Server struct {
 	// pendingTransfers are the clients that wait for another leader.
 	pendingTransfers []pendingTransfer
 
-	// broken is a contradiction that the rules have found; then nothing may be
-	// done any longer.
+	// broken is a contradiction that the rules have found; then the server does
+	// nothing more.
 	broken error
 
-	// announced is what was last said of role and leader.
+	// announced is what was last said about the role and the leader.
 	announced announcement
 
 	// heard is what is known of the leader's log.
 	heard heard
 
-	// waiting are the clients to be answered, by the index of their command.
+	// waiting are the clients that wait for their commands, by index.
 	waiting map[raft.Index]waiter
 
 	// quota bounds what the store may hold, as the leader sees it.
@@ -94,8 +94,8 @@ type Server struct {
 	reads []read
 }
 
-// waiter is a client that waits for its command. The term tells its entry from
-// another that a later leader may put in the same place.
+// waiter is a client that waits for its command. The term distinguishes its
+// entry from another that a later leader may put at the same index.
 type waiter struct {
 	term    raft.Term
 	request api.Request
@@ -201,7 +201,8 @@ func (s *Server) Close() error {
 // Incarnation returns the incarnation of the disk; see node.Keeper.
 func (s *Server) Incarnation() disk.Incarnation { return s.journal.Incarnation() }
 
-// Tick passes the time on to the rules, and to those who have waited too long.
+// Tick tells the rules that time has passed, and answers the clients that have
+// waited too long.
 func (s *Server) Tick() {
 	s.ticks++
 	s.journal.Tick()
@@ -291,8 +292,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	}
 }
 
-// propose hands a command to the rules; the client is answered when it has been
-// applied.
+// propose gives a command to the rules; the client is answered when the command
+// has been applied.
 func (s *Server) propose(r api.Request, reply func(api.Response)) {
 	command, refusal := s.machine.command(r)
 	if refusal != nil {
@@ -348,8 +349,8 @@ func (s *Server) Flush() error {
 	return s.broken
 }
 
-// save puts on disk what the messages and answers after it promise, with one
-// fsync however much it is.
+// save puts on disk what the later messages and answers promise, with one fsync
+// for all of it.
 func (s *Server) save(out raft.Output) error {
 	if out.Rewrite {
 		return s.rewrite()
@@ -384,8 +385,8 @@ func (s *Server) send(messages []raft.Message) error {
 	return nil
 }
 
-// apply gives a committed command to the state machine and answers the client that
-// waits for it, if it is this server's.
+// apply gives a committed command to the state machine, and answers the client
+// of this server that waits for it.
 func (s *Server) apply(e raft.Entry) error {
 	switch e.Kind {
 	case raft.NoOp:
@@ -423,8 +424,7 @@ func (s *Server) answer(e raft.Entry, result any) {
 	w.reply(s.machine.response(w.request, uint64(e.Index), result))
 }
 
-// abandon answers the clients whose commands are in the hands of another
-// leader now.
+// abandon answers the clients whose commands now depend on another leader.
 func (s *Server) abandon() {
 	if len(s.waiting) == 0 || s.rules.Status().Role == raft.Leader {
 		return
@@ -447,7 +447,8 @@ func (s *Server) explain(reasons []raft.Reason) {
 	}
 }
 
-// announcement is what the other servers and the operator care about.
+// announcement is what a server says about itself to the other servers and the
+// operator.
 type announcement struct {
 	role    raft.Role
 	term    raft.Term
@@ -455,7 +456,7 @@ type announcement struct {
 	removed bool
 }
 
-// announce says so when this server's standing has changed.
+// announce logs a change of this server's role, term or leader.
 func (s *Server) announce() {
 	status := s.rules.Status()
 	now := announcement{status.Role, status.CurrentTerm, status.Leader, status.Removed}
@@ -481,7 +482,7 @@ func (s *Server) announce() {
 	s.emit(trace.Event{Kind: trace.Role, Text: text})
 }
 
-// emit tells those who listen.
+// emit sends an event to those who listen.
 func (s *Server) emit(e trace.Event) {
 	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role || e.Kind == trace.Trouble)
 	if s.world.Trace == nil && !important {

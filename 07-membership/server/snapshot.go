@@ -16,9 +16,8 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// The files of a server. A snapshot is written aside, or comes from a leader,
-// under a name of its own; it gets the name that counts when it is complete and
-// synced.
+// The files of a server. A snapshot is written, or comes from a leader, under a
+// temporary name; it gets its final name when it is complete and synced.
 const (
 	journalName  = "journal"
 	newestName   = "snapshot"
@@ -45,8 +44,8 @@ const (
 	// brings more entries in each pass, it would never be small.
 	maxPasses = 3
 
-	// mostWait is how many times its bound the journal may grow while a follower is
-	// sent the snapshot that there is.
+	// mostWait is how many times its bound the journal may reach while a
+	// follower is sent the present snapshot.
 	mostWait = 4
 
 	// chunkBytes is how much of a snapshot one message carries.
@@ -78,8 +77,9 @@ type snapshots struct {
 	failed bool
 }
 
-// postpone says that something about a snapshot has failed that can be done later:
-// the journal holds all that counts. It is said once, until something succeeds.
+// postpone logs that something about a snapshot has failed and will be tried
+// again: the journal still has everything. It logs once, until something
+// succeeds.
 func (s *Server) postpone(what string, err error) {
 	s.snapshots.retry = s.ticks + uint64(node.Ticks(retryPause))
 	if !s.snapshots.failed {
@@ -91,8 +91,9 @@ func (s *Server) postpone(what string, err error) {
 // postponed reports whether it is too early to try again.
 func (s *Server) postponed() bool { return s.ticks < s.snapshots.retry }
 
-// checkFolder refuses a folder in which there is a snapshot and no journal. An empty
-// journal would take its place, of a server that has promised nothing yet.
+// checkFolder refuses a folder in which there is a snapshot and no journal. An
+// empty journal would be created instead, as for a server that has promised
+// nothing yet.
 func checkFolder(d disk.Disk) error {
 	names, err := d.List()
 	if err == nil && slices.Contains(names, newestName) && !slices.Contains(names, journalName) {
@@ -152,8 +153,8 @@ func (s *Server) setNewest(f disk.File) (err error) {
 	return err
 }
 
-// compactLog goes on with the snapshot under way, or begins one when it is time.
-// It is called when the journal holds all that the rules do.
+// compactLog continues with the snapshot under way, or begins one when it is
+// time. It is called when the journal holds all that the rules do.
 func (s *Server) compactLog() error {
 	c := s.snapshots.next
 	switch {
@@ -166,11 +167,11 @@ func (s *Server) compactLog() error {
 }
 
 // takeSnapshot begins a snapshot when the journal has grown by its bound since
-// the last, or by the size of the last if that is more: so the disk is written
-// no more than twice for each byte. The state is frozen in no time and written
-// alongside the server, and so is the journal that will begin there. A server that
-// has not learned yet who the members are takes none: a server that got it would not
-// know either.
+// the last, or by the size of the last if that is more: so each byte is written
+// to disk at most twice. Freezing the state takes no time, and it is written
+// alongside the server, and so is the journal that will begin there. A server
+// that has not learned yet who the members are takes none: the receiver would
+// not know them either.
 func (s *Server) takeSnapshot() {
 	status := s.rules.Status()
 	grown := s.grown()
@@ -204,7 +205,7 @@ func (s *Server) grown() int64 {
 	return (s.journal.Size() - s.snapshots.floor) / max(bound, s.snapshots.size)
 }
 
-// base is the index behind which the log begins once there is a snapshot at an
+// base is the index after which the log begins once there is a snapshot at an
 // index.
 func (s *Server) base(at raft.Index) raft.Index {
 	first, _ := s.rules.Saved()
@@ -235,8 +236,8 @@ type compaction struct {
 	// passes counts how often a long tail was written once the snapshot had its name.
 	passes int
 
-	// placed is the snapshot's file once it has the name that counts; placing is
-	// true from before that on. No other file must get that name then.
+	// placed is the snapshot's file once it has its final name; placing is true
+	// from before that on. No other file must get that name then.
 	placing bool
 	placed  disk.File
 
@@ -244,13 +245,13 @@ type compaction struct {
 	done bool
 	err  error
 
-	// lost is the error after which it is not known which snapshot has the name
-	// that counts.
+	// lost is the error after which it is unknown which snapshot has the final
+	// name.
 	lost error
 }
 
-// beside lets work go on alongside the server, with what has come to the log since
-// as the new journal's tail.
+// beside continues the work alongside the server, with the entries that came
+// since as the new journal's tail.
 func (s *Server) beside(c *compaction, work func() error) {
 	s.update(c)
 	s.start(c, work)
@@ -279,7 +280,7 @@ func (s *Server) writeSnapshot(c *compaction) error {
 	return errors.Join(c.view.Save(w.Line), w.Finish())
 }
 
-// writeJournal writes what has come into the new journal. It may run alongside the
+// writeJournal writes the tail into the new journal. It may run alongside the
 // server, as writeSnapshot does.
 func (s *Server) writeJournal(c *compaction) error {
 	if c.journal == nil {
@@ -295,8 +296,8 @@ func (s *Server) writeJournal(c *compaction) error {
 	return c.journal.Sync()
 }
 
-// placeSnapshot gives the snapshot the name that counts, alongside the server. It is
-// opened before that: a snapshot that cannot be read must not get the name.
+// placeSnapshot gives the snapshot its final name, alongside the server. It
+// opens the file first: a snapshot that cannot be read must not get the name.
 func (s *Server) placeSnapshot(c *compaction) error {
 	f, err := s.world.Disk.Open(writtenName)
 	if err != nil {
@@ -309,10 +310,11 @@ func (s *Server) placeSnapshot(c *compaction) error {
 	return nil
 }
 
-// finishSnapshot leads a snapshot to its end: it gets its name, the journal
-// follows until little is missing, and replaces the old one. All that
-// takes time is done alongside the server. If the log has become another meanwhile,
-// by entries or a snapshot of a new leader, some of it was in vain.
+// finishSnapshot completes a snapshot: the snapshot gets its name, the new
+// journal catches up until few entries are missing, and then replaces the old
+// one. Whatever takes time is done alongside the server. If a new leader's
+// entries or snapshot have changed the log meanwhile, some of this work is
+// thrown away.
 func (s *Server) finishSnapshot(c *compaction) error {
 	if c.view != nil {
 		c.view.Close()
@@ -350,8 +352,8 @@ func (s *Server) finishSnapshot(c *compaction) error {
 	return errors.Join(s.replaceJournal(c), s.useSnapshot(c, c.base.Index))
 }
 
-// giveUp ends a snapshot that failed, to take another one later. If the file has
-// its name already, it is of use without the new journal.
+// giveUp ends a snapshot that failed; another one is taken later. If the file
+// already has its name, it is useful without the new journal.
 func (s *Server) giveUp(c *compaction, err error) error {
 	s.postpone("could not write a snapshot", err)
 	if c.placed == nil {
@@ -363,7 +365,7 @@ func (s *Server) giveUp(c *compaction, err error) error {
 	return s.useSnapshot(c, base.Index)
 }
 
-// drop removes what there is of a snapshot that gets no name. What cannot be
+// drop removes the file of a snapshot that failed. A file that cannot be
 // removed now is removed at the next start.
 func (s *Server) drop(c *compaction) {
 	s.snapshots.next = nil
@@ -377,8 +379,8 @@ func (s *Server) dropJournal(c *compaction) {
 	}
 }
 
-// replaceJournal puts the new journal, which has the last entries, in place of the
-// old one. The snapshot that it presumes is there already.
+// replaceJournal puts the new journal, which has the last entries, in place of
+// the old one. The snapshot that it relies on is already in place.
 func (s *Server) replaceJournal(c *compaction) error {
 	old, err := s.journal.Replace(c.journal)
 	if err != nil {
@@ -397,15 +399,14 @@ func (s *Server) free(f disk.File) {
 	}
 }
 
-// useSnapshot tells the rules of the snapshot that has its name now, and of where
-// the log begins.
+// useSnapshot tells the rules about the new snapshot, and where the log begins.
 func (s *Server) useSnapshot(c *compaction, base raft.Index) error {
 	s.snapshots.next = nil
 	s.rules.Compact(c.at.Index, base)
 	return s.setNewest(c.placed)
 }
 
-// giveName gives a complete and synced file the name that counts.
+// giveName gives a complete and synced file its final name.
 func (s *Server) giveName(file string) error {
 	if err := s.world.Disk.Rename(file, newestName); err != nil {
 		return err
@@ -413,15 +414,15 @@ func (s *Server) giveName(file string) error {
 	return s.world.Disk.Sync()
 }
 
-// fillChunk puts into a message the piece of the snapshot that it is to bring.
+// fillChunk puts the piece of the snapshot into a message that asks for it.
 func (s *Server) fillChunk(m raft.InstallSnapshot) (raft.InstallSnapshot, error) {
 	data, last, err := snapshot.Chunk(s.snapshots.newest, s.snapshots.size, int64(m.Offset), cmp.Or(s.world.Config.ChunkBytes, chunkBytes))
 	m.Data, m.Done = data, last
 	return m, err
 }
 
-// storeChunk keeps a piece of a leader's snapshot. With the last one, the whole
-// is checked and put in the place of this server's state.
+// storeChunk keeps a piece of a leader's snapshot. After the last one, the
+// whole snapshot is checked and replaces this server's state.
 func (s *Server) storeChunk(m raft.InstallSnapshot) error {
 	if s.postponed() {
 		return nil
@@ -461,8 +462,8 @@ func (s *Server) writeChunk(m raft.InstallSnapshot) (err error) {
 	return s.snapshots.incoming.Sync()
 }
 
-// install checks the snapshot that has come and takes it over. One that is
-// damaged or cannot be read is dropped, and the leader begins again.
+// install checks the received snapshot and installs it. A damaged or unreadable
+// one is dropped, and the leader begins again.
 func (s *Server) install(at raft.Position) error {
 	s.dropIncoming()
 	if own := s.snapshots.next; at.Index <= s.rules.Status().Commit || own != nil && own.placing {
@@ -502,8 +503,8 @@ func (s *Server) install(at raft.Position) error {
 	return nil
 }
 
-// dropIncoming closes the file of a snapshot that comes. What counts in it was
-// synced, so an error says nothing.
+// dropIncoming closes the file of an incoming snapshot. Its contents were
+// synced, so an error does not matter.
 func (s *Server) dropIncoming() {
 	if f := s.snapshots.incoming; f != nil {
 		_ = f.Close()
@@ -511,7 +512,7 @@ func (s *Server) dropIncoming() {
 	s.snapshots.incoming = nil
 }
 
-// rewrite puts the compacted log in place of the journal.
+// rewrite replaces the journal with the compacted log.
 func (s *Server) rewrite() error {
 	status := s.rules.Status()
 	base, log := s.rules.Saved()

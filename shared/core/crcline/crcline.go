@@ -1,11 +1,11 @@
-// Package crcline seals a line of text with a checksum in front of it, so that
-// a reader can tell a line that was written from one that is half there or
-// damaged, and a person can still read it:
+// Package crcline puts a checksum in front of a line of text, so that a program
+// can tell a complete line from an incomplete or damaged one, and people can
+// still read it:
 //
 //	1f0a9a9b {"entry":…}
 //
-// The checksum is a CRC-32C over the bytes behind the space, in eight
-// hexadecimal digits.
+// The checksum is a CRC-32C over the bytes after the space, in eight hexadecimal
+// digits.
 package crcline
 
 import (
@@ -13,7 +13,7 @@ import (
 	"hash/crc32"
 )
 
-// Len is the length of the checksum and the space behind it.
+// Len is the length of the checksum and the space after it.
 const Len = 9
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -27,8 +27,8 @@ func Seal(line []byte) {
 	line[Len-1] = ' '
 }
 
-// Open returns what follows the checksum of a line (without its newline), or
-// nil if the checksum is not there or wrong.
+// Open returns the text after the checksum of a line (without its newline), or
+// nil if the checksum is missing or wrong.
 func Open(line []byte) []byte {
 	if len(line) < Len || line[Len-1] != ' ' {
 		return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// both runs a test on a real folder and on a simulated one: what the interface
-// promises must not depend on which it is.
+// both runs a test on a real folder and on a simulated one: the promises of the
+// interface must hold on each.
 func both(t *testing.T, test func(t *testing.T, d Disk)) {
 	t.Run("folder", func(t *testing.T) {
 		d, err := OpenFolder(t.TempDir(), Options{})
@@ -137,7 +137,7 @@ func TestFolderIsMadeWithThoseAboveIt(t *testing.T) {
 	require.ErrorContains(t, err, "there is a file of that name")
 }
 
-// What a server writes only its owner can read, whatever the umask allows.
+// Only the owner can read what a server writes, whatever the umask allows.
 func TestFolderIsPrivate(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	top := t.TempDir()
@@ -155,7 +155,7 @@ func TestFolderIsPrivate(t *testing.T) {
 	}
 }
 
-// Syncs are counted where they happen.
+// Syncs counts every sync that the disk has done.
 func TestSyncsAreCounted(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		d, err := OpenFolder(t.TempDir(), Options{NoSync: noSync})
@@ -174,7 +174,7 @@ func TestSyncsAreCounted(t *testing.T) {
 	}
 }
 
-// Who may not use a folder is told whose it is.
+// A user who may not use a folder is told who owns it.
 func TestFolderOfAnotherUser(t *testing.T) {
 	if path := os.Getenv(ownerTestFolder); path != "" {
 		_, err := OpenFolder(path, Options{})
@@ -208,7 +208,8 @@ func TestFolderOfAnotherUser(t *testing.T) {
 // ownerTestFolder has the folder for the second process.
 const ownerTestFolder = "DISK_TEST_OWNER"
 
-// A lock of an earlier program names no user, and a lock that is just taken nobody.
+// A lock file of an earlier program names no user, and one that was locked just
+// now names no process yet.
 func TestHolder(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                       "another process",
@@ -262,8 +263,9 @@ func TestFolderBelongsToOneProcess(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// Little is left of a file that has lost its name when it is closed, so that it is
-// not given back in one piece. Nothing happens to the file that has its name now.
+// When a file that has lost its name is closed, little is left of it, so its
+// space is not freed in one piece. The file that has the name now does not
+// change.
 func TestFree(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		d, err := OpenFolder(t.TempDir(), Options{NoSync: noSync})
@@ -289,7 +291,7 @@ func TestFree(t *testing.T) {
 		}
 		require.Equal(t, "new", get(t, d, "a"))
 
-		// One that has its name keeps what is in it.
+		// A file that has its name keeps its content.
 		named, err := d.Create("c")
 		require.NoError(t, err)
 		require.NoError(t, named.Truncate(3*freed))
@@ -372,7 +374,7 @@ func TestKillLosesNothingThatWasWritten(t *testing.T) {
 	require.Empty(t, names, "but it was not on the disk")
 }
 
-// Every possible end of a crash must come up, and no impossible one.
+// Every possible result of a crash must occur, and no impossible one.
 func TestCrashLeavesEveryMixtureAndNothingElse(t *testing.T) {
 	d := NewSim("n1")
 	put(t, d, "old", "x")
@@ -419,8 +421,8 @@ func TestCrashLeavesEveryMixtureAndNothingElse(t *testing.T) {
 	}
 }
 
-// writtenSectors says of each sector whether it was written, 1, or not, 0, and
-// whether one is torn.
+// writtenSectors returns for each sector whether it was written, 1, or not, 0,
+// and whether one is torn.
 func writtenSectors(t *testing.T, data []byte) (sectors string, torn bool) {
 	t.Helper()
 	for from := 0; from < len(data); from += SectorSize {
@@ -652,8 +654,8 @@ func writeAt(t *testing.T, f File, s string, off int64) {
 	require.NoError(t, err)
 }
 
-// A folder notices when somebody else deletes, moves or replaces what it uses, and
-// is not misled by what its own users do.
+// A folder notices when somebody else deletes, moves or replaces a file that it
+// uses, and is not misled by the changes of its own users.
 func TestCheckNoticesWhatIsLost(t *testing.T) {
 	under := func(d *Folder, name string) string { return filepath.Join(d.Path(), name) }
 	for name, c := range map[string]struct {

@@ -7,12 +7,12 @@ import (
 	"slices"
 )
 
-// errReadOnly is what changing a Durable view fails with.
-var errReadOnly = errors.New("this is what a crash would leave: it can only be read")
+// errReadOnly is the error of every change to a Durable view.
+var errReadOnly = errors.New("this is a view of what a crash would leave, and it is read-only")
 
-// Durable returns what a crash at this moment is certain to leave: what was
-// synced and nothing else. It is a view that can only be read and that follows
-// the disk; it costs nothing.
+// Durable returns a view of what a crash at this moment is certain to leave: what
+// was synced and nothing else. The view is read-only and follows the disk; it
+// costs nothing.
 func (d *Sim) Durable() Disk { return durable{d} }
 
 type durable struct{ d *Sim }

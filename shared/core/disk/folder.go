@@ -15,26 +15,25 @@ import (
 	"time"
 )
 
-// lockName is the file in a folder that the process using it has locked.
+// lockName is the file that a process locks while it uses the folder.
 const lockName = "lock"
 
-// Options say how a Folder treats its disk.
+// Options say how a Folder uses its disk.
 type Options struct {
-	// NoSync makes every Sync return at once without doing anything. What a
-	// server promised is then worth nothing after a power cut; it is there to
-	// show what a sync costs.
+	// NoSync makes every Sync return at once without doing anything. Then a power
+	// cut can destroy everything that the server has promised to keep; the option
+	// exists to show the cost of a sync.
 	NoSync bool
 }
 
-// Folder is a real folder. It is locked: no other process, and no other Folder
-// of this process, can use it at the same time. Its methods may be called by
-// several goroutines.
+// Folder is a real folder. It is locked: no other process, and no other Folder of
+// this process, can use it at the same time. It is safe for concurrent use.
 type Folder struct {
 	path   string
 	noSync bool
 	lock   *os.File
 
-	// dir is the folder itself, to be synced.
+	// dir is the open folder, for syncing it.
 	dir *os.File
 
 	// syncs counts the syncs of the folder and its files.
@@ -44,15 +43,15 @@ type Folder struct {
 	mu     sync.Mutex
 	broken error
 
-	// places are the files to which this Folder has left its names leading.
-	// changing is held while one of them changes.
+	// places are the files to which the names in the folder should lead. changing
+	// is held while one of them changes.
 	changing sync.Mutex
 	places   map[string]os.FileInfo
 }
 
-// OpenFolder opens a folder for one server, and creates it if there is none. What
-// it creates only its owner can read: it holds the data.
-// If another process uses it, the error is a *LockedError.
+// OpenFolder opens a folder for one server, and creates it if there is none. Only
+// its owner can read what it creates, since it holds the data. If another process
+// uses the folder, the error is a *LockedError.
 func OpenFolder(path string, o Options) (*Folder, error) {
 	syncs := new(syncMeter)
 	if err := makeFolder(path, o, syncs); err != nil {
@@ -70,16 +69,16 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: syncs, places: make(map[string]os.FileInfo)}, nil
 }
 
-// Owned adds to an error who owns a folder, if that is why this process may not use
-// it.
+// Owned adds the owner of a folder to an error, if ownership is why this process
+// may not use it.
 func Owned(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return fmt.Errorf("the folder %s belongs to %s, and this process runs as %s: run the server as the owner of its data, or give it a folder of its own (%w)", path, owner(path), userName(os.Geteuid()), err)
+	return fmt.Errorf("the folder %s belongs to %s, and this process runs as %s: run the server as the owner of its data, or give it its own folder (%w)", path, owner(path), userName(os.Geteuid()), err)
 }
 
-// userName is a user's name and number, or the number alone.
+// userName returns a user's name and number, or only the number.
 func userName(id int) string {
 	number := strconv.Itoa(id)
 	if u, err := user.LookupId(number); err == nil {
@@ -122,26 +121,26 @@ type LockedError struct {
 	// Path is the folder's lock file.
 	Path string
 
-	// Holder is the process that has locked it, for a person.
+	// Holder describes the process that has locked it, for people.
 	Holder string
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one a folder of its own", filepath.Dir(e.Path), e.Holder)
+	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one its own folder", filepath.Dir(e.Path), e.Holder)
 }
 
-// ObserveSyncs lets f know what is synced and how long it took. Several goroutines
-// may call f. Call ObserveSyncs before the folder is used.
+// ObserveSyncs calls f after each sync with the path and the time it took.
+// Several goroutines may call f. Call ObserveSyncs before the folder is used.
 func (d *Folder) ObserveSyncs(f func(path string, took time.Duration)) { d.syncs.observe = f }
 
 // NoSync reports whether every Sync does nothing.
 func (d *Folder) NoSync() bool { return d.noSync }
 
-// Path is the folder's.
+// Path returns the path of the folder.
 func (d *Folder) Path() string { return d.path }
 
-// Syncs is how often the disk has saved the folder or one of its files since it
-// was opened. With NoSync it stays 0. It is safe for concurrent use.
+// Syncs returns how many times the disk has saved the folder or one of its files
+// since it was opened. With NoSync it stays 0. It is safe for concurrent use.
 func (d *Folder) Syncs() uint64 { return d.syncs.done.Load() }
 
 // Close releases the folder. Its files stay as they are.
@@ -180,7 +179,7 @@ func (d *Folder) open(name string, flag int) (File, error) {
 	return &osFile{f: f, noSync: d.noSync, syncs: d.syncs}, nil
 }
 
-// file returns the path of a name, unless the folder takes no more changes.
+// file returns the path of a name, or an error if a Sync has failed.
 func (d *Folder) file(name string) (string, error) {
 	if name != filepath.Base(name) || !filepath.IsLocal(name) || name == lockName || name == "." {
 		return "", fmt.Errorf("%q cannot be the name of a file in %s", name, d.path)
@@ -273,8 +272,8 @@ func (d *Folder) Check() error {
 	return err
 }
 
-// isLost reports whether a path no longer leads to a file. A path that may not be
-// looked up proves nothing.
+// isLost reports whether a path no longer leads to a file. It is false if the
+// path may not be looked up, which proves nothing.
 func isLost(file os.FileInfo, path string) bool {
 	now, err := os.Stat(path)
 	if err != nil {
@@ -288,16 +287,16 @@ func lost(what string) error {
 		"put back what was there and start this server again; if it is gone, never start this server with an empty folder, since it would have forgotten what it promised", what)
 }
 
-// syncMeter watches the syncs of a folder and its files.
+// syncMeter counts and times the syncs of a folder and its files.
 type syncMeter struct {
 	// done counts those that succeeded.
 	done atomic.Uint64
 
-	// observe is told of each one; nil if nobody is.
+	// observe is called for each of them; nil if nothing observes them.
 	observe func(path string, took time.Duration)
 }
 
-// do carries out one sync.
+// do runs one sync.
 func (m *syncMeter) do(path string, sync func() error) error {
 	begun := time.Now()
 	err := sync()
@@ -319,7 +318,7 @@ type osFile struct {
 	// broken is the failure of Sync.
 	broken error
 
-	// syncing is true while syncSoon is at work.
+	// syncing is true while syncSoon is running.
 	syncing atomic.Bool
 }
 
@@ -379,10 +378,10 @@ func (f *osFile) syncSoon() {
 	}()
 }
 
-// freed is how much of a file Free gives back at once.
+// freed is how many bytes of a file Free frees at once.
 const freed = 4 << 20
 
-// shrink cuts a file off until little is left, unless it has a name after all.
+// shrink shortens a file until little is left, unless it has a name after all.
 func (f *osFile) shrink() error {
 	size, err := f.Size()
 	for err == nil && size > freed && !f.noSync && nameless(f.f) {
@@ -392,7 +391,7 @@ func (f *osFile) shrink() error {
 	return err
 }
 
-// syncFailed is the error of a file that takes no more calls.
+// syncFailed is the error of a file that refuses further calls.
 func syncFailed(name string, err error) error {
 	return fmt.Errorf("syncing %s failed, so nothing written since the last sync can be trusted: %w", name, err)
 }

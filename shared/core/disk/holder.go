@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// LockFile opens a file and locks it until it is closed, or its process ends in
-// whatever way. The file says which process that is. If another one has it, the
-// error is a *LockedError. If the file system has no locks, the error is a
+// LockFile opens a file and locks it until it is closed, or its process ends for
+// any reason. The file says which process has locked it. If that is another one,
+// the error is a *LockedError. If the file system has no locks, the error is a
 // *NoLocksError.
 func LockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -40,17 +40,17 @@ func (e *NoLocksError) Error() string { return fmt.Sprintf("locking %s: %v", e.P
 
 func (e *NoLocksError) Unwrap() error { return e.Err }
 
-// writeHolder writes into a locked file who has locked it: this process, and the
-// user that it runs as. It is for a message to the next process, so it does not
-// matter if the disk is too full to take it.
+// writeHolder writes into a locked file which process has locked it, and the user
+// that it runs as. This is for a message to the next process, so it does not
+// matter if the disk is too full for it.
 func writeHolder(f *os.File) {
 	if f.Truncate(0) == nil {
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d %s\n", os.Getpid(), userName(os.Geteuid())), 0)
 	}
 }
 
-// holder says who has locked a file: "process 12 of alice (user 1000)", or as much
-// of it as is known.
+// holder describes who has locked a file: "process 12 of alice (user 1000)", or
+// the part of it that is known.
 func holder(f *os.File) string {
 	text, _ := io.ReadAll(io.NewSectionReader(f, 0, 200)) // what cannot be read is not known
 	pid, name, _ := strings.Cut(strings.TrimSpace(string(text)), " ")

@@ -4,12 +4,12 @@ package disk
 
 import "os"
 
-// tryLock does nothing: there is no lock here that ends with its process, and one
-// that outlives it would keep a server from coming back.
+// tryLock does nothing: on these systems no lock ends with its process, and one
+// that outlives it would keep a server from starting again.
 func tryLock(*os.File) (taken bool, err error) { return false, nil }
 
 // syncFolder does nothing: a folder cannot be synced here.
 func syncFolder(*os.File) error { return nil }
 
-// owner names the user that a file or folder belongs to.
+// owner returns the name of the user that owns a file or folder.
 func owner(string) string { return "another user" }

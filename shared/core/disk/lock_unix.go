@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// tryLock locks a file without waiting, until it is closed or its process ends in
-// whatever way. It reports whether somebody else has locked it; the error says
-// that the file system has no locks.
+// tryLock locks a file without waiting, until it is closed or its process ends
+// for any reason. It reports whether another process has locked it; the error
+// says that the file system has no locks.
 func tryLock(f *os.File) (taken bool, err error) {
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -21,7 +21,7 @@ func tryLock(f *os.File) (taken bool, err error) {
 
 func syncFolder(dir *os.File) error { return dir.Sync() }
 
-// owner names the user that a file or folder belongs to.
+// owner returns the name of the user that owns a file or folder.
 func owner(path string) string {
 	var s syscall.Stat_t
 	if err := syscall.Stat(path, &s); err != nil {

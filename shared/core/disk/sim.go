@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// ErrPowerCut is what every call returns from a cut of the power until Crash.
+// ErrPowerCut is the error of every call between a cut of the power and Crash.
 var ErrPowerCut = errors.New("the power is cut")
 
-// SectorSize is the unit that a disk writes as a whole. A crash leaves each
-// sector of an unsynced write as it was or as it was to be.
+// SectorSize is the unit that a disk writes as a whole, in bytes. A crash leaves
+// each sector of an unsynced write either old or new.
 const SectorSize = 512
 
-// OpKind is what a server does with its disk, apart from reading.
+// OpKind is a kind of disk operation, apart from reading.
 type OpKind string
 
 // The kinds of operations.
@@ -39,28 +39,28 @@ type Op struct {
 	// To is the new name of a rename.
 	To string
 
-	// Bytes is the length of a write or what a truncate leaves.
+	// Bytes is the length of a write, or the size after a truncate.
 	Bytes int
 }
 
 // Stats counts what happened on a Sim since it was made.
 type Stats struct {
-	// Ops are the operations that were begun, of all kinds.
+	// Ops counts the operations that began, of all kinds.
 	Ops int
 
-	// Writes and Syncs are those to files, Bytes what was written.
+	// Writes and Syncs count those to files, Bytes the bytes written.
 	Writes int
 	Syncs  int
 	Bytes  int
 
-	// Lost counts crashes that lost something that was not synced; Torn those
-	// that kept a part of a write and lost another.
+	// Lost counts crashes that lost something that was not synced; Torn counts
+	// those that kept a part of a write and lost another part.
 	Lost int
 	Torn int
 }
 
 // Sim is a simulated folder. It keeps apart what is on the disk and what the
-// operating system only holds in memory. All chance comes from the generators
+// operating system holds only in memory. All randomness comes from the generators
 // it is given, so the same calls give the same disk. It is not safe for
 // concurrent use.
 type Sim struct {
@@ -74,12 +74,12 @@ type Sim struct {
 	path  string
 	stats Stats
 
-	// files are all that a name leads to, now or after a crash, in the order
-	// of their creation.
+	// files are all files that have a name, now or after a crash, in the order of
+	// their creation.
 	files []*simFile
 
 	// names is the folder as a process sees it, synced the folder on disk, and
-	// changes leads from the one to the other.
+	// changes are the steps from synced to names.
 	names   map[string]*simFile
 	synced  map[string]*simFile
 	changes []change
@@ -91,13 +91,13 @@ type Sim struct {
 	// powerAt is the operation at which the power is cut, 0 for never.
 	powerAt int
 
-	// syncAt is the sync of a file that fails, 0 for none. With chance, each
+	// syncAt is the sync of a file that fails, 0 for none. With chance, each sync
 	// may fail.
 	syncAt int
 	chance float64
 	rng    *rand.Rand
 
-	// capacity is how many bytes the files can have in all, -1 for no bound.
+	// capacity is how many bytes the files can have together, -1 for no bound.
 	capacity int64
 
 	broken error
@@ -111,26 +111,24 @@ func NewSim(path string) *Sim {
 // Stats returns the counters.
 func (d *Sim) Stats() Stats { return d.stats }
 
-// CutPower cuts the power at the nth operation from now; 1 is the next one.
-// That operation and all later calls fail with ErrPowerCut and do nothing;
-// then Crash says what is left. 0 takes it back.
+// CutPower cuts the power at the nth operation from now; 1 is the next one. That
+// operation and all later calls fail with ErrPowerCut and do nothing; then Crash
+// decides what is left. 0 cancels it.
 func (d *Sim) CutPower(nth int) { d.powerAt = d.at(nth, d.stats.Ops) }
 
 // PowerIsCut reports whether the power was cut and Crash has not been called yet.
 func (d *Sim) PowerIsCut() bool { return d.dead() }
 
-// FailSync makes the nth sync of a file from now fail; 1 is the next one. As
-// on Linux, what it should have saved is lost although it can still be read,
-// and a later sync, through another handle, succeeds without it. 0 takes it
-// back.
+// FailSync makes the nth sync of a file from now fail; 1 is the next one. As on
+// Linux, the data it should have saved is lost although it can still be read, and
+// a later sync, through another handle, succeeds without it. 0 cancels it.
 func (d *Sim) FailSync(nth int) { d.syncAt = d.at(nth, d.stats.Syncs) }
 
 // FailSyncs makes each sync of a file fail with this probability.
 func (d *Sim) FailSyncs(chance float64, rng *rand.Rand) { d.chance, d.rng = chance, rng }
 
-// Fill leaves room for this many more bytes. The write that needs more is cut
-// off where the room ends and fails with syscall.ENOSPC. -1 gives room without
-// bound.
+// Fill leaves space for this many more bytes. The write that needs more is cut
+// off where the space ends and fails with syscall.ENOSPC. -1 removes the bound.
 func (d *Sim) Fill(room int64) {
 	d.capacity = room
 	if room >= 0 {
@@ -154,17 +152,18 @@ func (d *Sim) used() int64 {
 }
 
 // Kill ends the process that uses the disk, by kill -9 or otherwise: its open
-// files are gone. The machine goes on, so nothing that was written is lost.
+// files are closed. The machine keeps running, so nothing that was written is
+// lost.
 func (d *Sim) Kill() {
 	d.life++
 	d.broken = nil
 	d.powerAt = 0
 }
 
-// Crash cuts the power. What was synced is left, and by chance some of what was
-// not: of each file's unsynced writes a prefix whose last write is torn at any
-// byte, or any of their sectors, or all, or nothing; and each unsynced change
-// of the folder or not.
+// Crash cuts the power. Everything synced is left, and by chance a part of the
+// rest. Of each file's unsynced writes this is a prefix whose last write is torn
+// at any byte, or any of their sectors, or all of them, or none. Each unsynced
+// change of the folder is left or lost.
 func (d *Sim) Crash(rng *rand.Rand) {
 	c := crash{rng: rng}
 	for _, f := range d.files {
@@ -186,7 +185,7 @@ func (d *Sim) Crash(rng *rand.Rand) {
 	d.CrashWorst()
 }
 
-// CrashWorst cuts the power and leaves what is certain, as Durable shows it.
+// CrashWorst cuts the power and leaves only what is certain, as Durable shows it.
 func (d *Sim) CrashWorst() {
 	d.Kill()
 	for _, f := range d.files {
@@ -196,7 +195,7 @@ func (d *Sim) CrashWorst() {
 	d.forget()
 }
 
-// forget drops the files that no name leads to any longer.
+// forget drops the files that have no name any longer.
 func (d *Sim) forget() {
 	d.files = slices.DeleteFunc(d.files, func(f *simFile) bool {
 		for _, g := range d.names {
@@ -252,8 +251,9 @@ func (d *Sim) Clone() *Sim {
 	return &c
 }
 
-// Corrupt changes one byte of a file behind everyone's back, on the disk and in
-// memory: it is XORed with mask. It reports false if there is no such byte.
+// Corrupt changes one byte of a file without any call of the program, on the disk
+// and in memory: it is XORed with mask. It returns false if there is no such
+// byte.
 func (d *Sim) Corrupt(name string, off int, mask byte) bool {
 	f := d.names[name]
 	if f == nil || off < 0 || off >= len(f.live) {

@@ -13,7 +13,7 @@ import (
 // errGone is the error of a file that was open when its process ended.
 var errGone = fmt.Errorf("the process that opened the file has ended: %w", fs.ErrClosed)
 
-// begin counts an operation and says whether it may happen.
+// begin counts an operation and returns an error if it must not happen.
 func (d *Sim) begin(op Op) error {
 	if d.dead() {
 		return ErrPowerCut
@@ -121,7 +121,7 @@ func (d *Sim) Sync() error {
 	return nil
 }
 
-// Check implements Disk. Nobody else touches a simulated folder.
+// Check implements Disk. No other process uses a simulated folder.
 func (d *Sim) Check() error { return nil }
 
 func (d *Sim) error(op, name string, err error) error {
@@ -135,7 +135,7 @@ type simHandle struct {
 	name string
 	life int
 
-	// broken is the failure of Sync, or that the file was closed.
+	// broken is the failure of Sync, or says that the file was closed.
 	broken error
 }
 
@@ -197,7 +197,7 @@ func (h *simHandle) WriteAt(p []byte, off int64) (int, error) {
 	}
 	n := int64(len(p))
 	if h.d.capacity >= 0 {
-		// Only what makes the file longer needs room.
+		// Only a write that makes the file longer needs space.
 		longest := max(int64(len(h.f.live)), int64(len(h.f.live))+h.d.capacity-h.d.used())
 		n = max(0, min(n, longest-off))
 	}

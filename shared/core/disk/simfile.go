@@ -2,8 +2,8 @@ package disk
 
 import "math/rand/v2"
 
-// change is one unsynced change of the folder: what the names lead to
-// afterwards, nil for nothing. A rename changes two names at once.
+// change is one unsynced change of the folder: the files that the names lead to
+// afterwards, nil for none. A rename changes two names at once.
 type change []struct {
 	name string
 	file *simFile
@@ -11,10 +11,10 @@ type change []struct {
 
 // simFile is a file's content.
 type simFile struct {
-	// live is what a process reads.
+	// live is the content that a process reads.
 	live []byte
 
-	// durable is what is on disk.
+	// durable is the content on disk.
 	durable []byte
 
 	// pending are the writes that may or may not have reached the disk, in
@@ -38,13 +38,13 @@ func (c change) apply(names map[string]*simFile) {
 	}
 }
 
-// write changes what a process reads and remembers how.
+// write changes the content that a process reads and remembers the write.
 func (f *simFile) write(w write) {
 	f.live = w.apply(f.live)
 	f.pending = append(f.pending, w)
 }
 
-// apply carries a write out on a file's content.
+// apply performs a write on a file's content.
 func (w write) apply(data []byte) []byte {
 	if w.data == nil {
 		if w.off <= int64(len(data)) {
@@ -62,16 +62,16 @@ func (w write) apply(data []byte) []byte {
 	return append(data, w.data[n:]...)
 }
 
-// crash decides what is left of what was not synced.
+// crash decides which of the unsynced writes and changes are left.
 type crash struct {
 	rng *rand.Rand
 
-	// lost and torn say what it came to.
+	// lost and torn say what the crash destroyed.
 	lost bool
 	torn bool
 }
 
-// survivors returns what a crash leaves of a file.
+// survivors returns the content that a crash leaves of a file.
 func (c *crash) survivors(f *simFile) []byte {
 	data := f.durable
 	if len(f.pending) == 0 {
@@ -111,8 +111,8 @@ func (c *crash) prefix(data []byte, pending []write) []byte {
 // sectors keeps or loses each sector of each unsynced write.
 func (c *crash) sectors(data []byte, pending []write) []byte {
 	for _, w := range pending {
-		// An unfair coin, and another one for each write: long stretches of
-		// one side must come up as well as a chessboard.
+		// An unfair coin, and a new one for each write: long runs of one side
+		// must occur as well as quick changes.
 		odds := c.rng.Float64()
 		keep := func() bool { return c.rng.Float64() < odds }
 		if w.data == nil {

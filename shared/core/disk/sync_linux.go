@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// syncData waits until a file's content, and its size where it grew, are on
-// the disk. Of the rest that fsync would write, the time of the last change,
-// nothing here depends.
+// syncData waits until a file's content, and its size where it grew, are on the
+// disk. fsync would also write the time of the last change, on which nothing here
+// depends.
 func syncData(f *os.File) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -23,7 +23,7 @@ func syncData(f *os.File) error {
 	return cmp.Or(err, os.NewSyscallError("fdatasync", failed))
 }
 
-// nameless reports whether no name leads to a file any longer.
+// nameless reports whether a file has no name any longer.
 func nameless(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil {

@@ -1,11 +1,11 @@
 // Package freeport finds TCP ports on 127.0.0.1 for servers that are started,
 // killed and started again.
 //
-// Port 0 is no help there: it gives a port out of those that the operating
-// system also hands to anyone who connects somewhere. While the server is down,
-// such a connection can get its port, and then the server cannot come back. It
-// can even be the connection of one who looks for the server: then it reaches
-// itself, and takes that for a server that says nothing.
+// Port 0 does not help there: it gives a port from the range that the operating
+// system also uses for outgoing connections. While the server is down, such a
+// connection can get its port, and then the server cannot start again. It can
+// even be the connection of a client of that server: then the client connects to
+// itself, and takes itself for a server that does not answer.
 package freeport
 
 import (
@@ -15,8 +15,8 @@ import (
 	"net"
 )
 
-// Ports are taken from below those that operating systems hand out by
-// themselves, in blocks. The last port of a block is its lock: anyone who listens
+// Ports are taken in blocks, from below the range that operating systems assign
+// by themselves. The last port of a block is its lock: the process that listens
 // there owns the block.
 const (
 	firstBlock = 10000
@@ -24,11 +24,11 @@ const (
 	blockSize  = 100
 )
 
-// Size is how many ports a block has.
+// Size is the number of ports in a block.
 const Size = blockSize - 1
 
-// Block is a row of free ports. Nobody else who asks this package gets one of
-// them until it is closed.
+// Block is a range of free ports. No other caller of this package gets one of
+// them until the block is closed.
 type Block struct {
 	first int
 	lock  net.Listener
@@ -50,10 +50,10 @@ func Reserve() (*Block, error) {
 	return nil, errors.New("there are no free ports on 127.0.0.1")
 }
 
-// First is the lowest port of the block.
+// First returns the lowest port of the block.
 func (b *Block) First() int { return b.first }
 
-// Address is the address of the block's port number i, from 0 to Size - 1.
+// Address returns the address of the block's port number i, from 0 to Size - 1.
 func (b *Block) Address(i int) string {
 	if i < 0 || i >= Size {
 		panic(fmt.Sprintf("freeport: a block has the ports 0 to %d, not %d", Size-1, i))
@@ -61,14 +61,15 @@ func (b *Block) Address(i int) string {
 	return address(b.first + i)
 }
 
-// Close gives the ports back.
+// Close releases the ports.
 func (b *Block) Close() error { return b.lock.Close() }
 
 func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 func listen(port int) (net.Listener, error) { return net.Listen("tcp", address(port)) }
 
-// free says whether nobody listens on the ports from first to before last.
+// free reports whether nobody listens on the ports from first up to, not
+// including, last.
 func free(first, last int) bool {
 	for port := first; port < last; port++ {
 		l, err := listen(port)

@@ -33,7 +33,7 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// A block that was given back can be had again.
+// A block that was closed can be reserved again.
 func TestClose(t *testing.T) {
 	b, err := Reserve()
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestClose(t *testing.T) {
 	l.Close()
 }
 
-// A port on which somebody listens makes a block one that is not free.
+// A block with a port on which somebody listens is not free.
 func TestFree(t *testing.T) {
 	b, err := Reserve()
 	require.NoError(t, err)

@@ -439,7 +439,7 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 		return nil, fmt.Errorf("the program is at fault, and nothing of this was written: %w", err)
 	}
 	if next.f, err = j.d.Create(next.name); err != nil {
-		return nil, fmt.Errorf("beginning a new journal: %w", err)
+		return nil, fmt.Errorf("creating a new journal: %w", err)
 	}
 	next.state, next.log = s, log
 	next.rewrites++

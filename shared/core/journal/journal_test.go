@@ -263,7 +263,7 @@ func TestJournalOfAnotherServerIsRefused(t *testing.T) {
 		require.Equal(t, &ForeignError{File: "data/n2/journal", Has: header, Want: h}, err)
 	}
 	_, _, err := Open(d, "journal", Header{Stage: "04-smart-client", Cluster: "c1", ID: 3})
-	require.EqualError(t, err, `data/n2/journal belongs to server 2 of cluster "c1" of stage 03-log-replication, and this is server 3 of cluster "c1" of stage 04-smart-client: give this server a folder of its own`)
+	require.EqualError(t, err, `data/n2/journal belongs to server 2 of cluster "c1" of stage 03-log-replication, and this is server 3 of cluster "c1" of stage 04-smart-client: give this server its own folder`)
 	require.Equal(t, before, fileOf(t, d))
 }
 

@@ -50,7 +50,7 @@ type ForeignError struct {
 }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s belongs to %s, and this is %s: give this server a folder of its own",
+	return fmt.Sprintf("%s belongs to %s, and this is %s: give this server its own folder",
 		e.File, e.Has, e.Want)
 }
 

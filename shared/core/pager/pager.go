@@ -11,15 +11,15 @@ import (
 	"golang.org/x/term"
 )
 
-// IsTerminal says whether w is a person's screen.
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Show calls print with where to print to: a pager if stdout is a terminal and
-// there is a pager, else stdout itself. The pager is $PAGER, or less, told to
-// leave short texts on the screen, to pass colors, and not to clear the
+// Show calls print with the writer to use: a pager if stdout is a terminal and
+// there is a pager, else stdout itself. The pager is $PAGER, or less, with
+// options that leave short texts on the screen, keep colors, and do not clear the
 // screen.
 func Show(stdout io.Writer, print func(io.Writer) error) error {
 	pager := pager(stdout)
@@ -35,14 +35,14 @@ func Show(stdout io.Writer, print func(io.Writer) error) error {
 	}
 	err = print(in)
 	if errors.Is(err, syscall.EPIPE) {
-		// The reader has seen enough.
+		// The reader has quit the pager.
 		err = nil
 	}
 	return errors.Join(err, in.Close(), pager.Wait())
 }
 
-// pager returns the pager to use, or nil for none. ^C is its own affair: killed
-// by it, less would leave the terminal in disorder.
+// pager returns the pager to use, or nil for none. The pager handles ^C itself:
+// killed by it, less would leave the terminal in a wrong state.
 func pager(stdout io.Writer) *exec.Cmd {
 	if !IsTerminal(stdout) {
 		return nil

@@ -1,19 +1,21 @@
-// Package snapshot is the file in which a server keeps its state machine as it
-// was at one entry of the log, so that it can forget the entries up to there.
+// Package snapshot reads and writes the file in which a server saves its state
+// machine as it was at one entry of the log, so that it can discard the entries
+// up to that one.
 //
 // A line is a record, as in the journal: a checksum (CRC-32C, eight hexadecimal
-// digits), a space, and a JSON object. The first line says whose snapshot it is
-// and up to which entry, the last how many lines there are; a file without its
-// last line is not a snapshot. What stands between is the state machine's.
+// digits), a space, and a JSON object. The first line says which cluster the
+// snapshot belongs to and which entry is the last it covers; the last line says
+// how many lines there are. A file without its last line is not a snapshot. The
+// lines between are written by the state machine.
 //
 //	66ab03b1 {"snapshot":{"version":1,"stage":"06-compaction","cluster":"c1","index":118,"term":4}}
 //	0f0a1b5c {"key":"x","value":"1"}
 //	95f1f6a8 {"end":{"lines":3}}
 //
-// A file is written aside, synced, and only then given its name, so that a
-// crash leaves the old one or the new one. A leader sends its file to a
-// follower in chunks that end at the ends of lines; the follower checks the
-// whole of it before it believes a word.
+// A file is written under another name, synced, and then renamed, so that a crash
+// leaves the old one or the new one. A leader sends its file to a follower in
+// chunks that end at the ends of lines; the follower checks the whole file before
+// it uses any of it.
 package snapshot
 
 import (
@@ -29,32 +31,32 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// version is that of the format.
+// version is the version of the format.
 const version = 1
 
-// Header says whose a snapshot is and what it covers.
+// Header says which cluster a snapshot belongs to and what it covers.
 type Header struct {
 	// Stage is the folder of the program, and Cluster the cluster's name.
 	Stage   string
 	Cluster string
 
-	// Index and Term are the last entry of the log that is in it.
+	// Index and Term are those of the last entry that it covers.
 	Index uint64
 	Term  uint64
 
-	// Config is what else must be known of that place: a JSON object on one line,
-	// or "".
+	// Config is what else must be known about that place: a JSON object on one
+	// line, or "".
 	Config string
 }
 
-// bufferSize is how much is written at once, and pace how much between two
-// syncs: a lot that is not synced would make the syncs of others wait.
+// bufferSize is how many bytes are written at once, and pace how many between two
+// syncs: a large amount of unsynced data would delay the syncs of others.
 const (
 	bufferSize = 256 << 10
 	pace       = 2 << 20
 )
 
-// Writer writes one snapshot. The first error stays; Finish returns it.
+// Writer writes one snapshot. It keeps the first error; Finish returns it.
 type Writer struct {
 	f     disk.File
 	buf   []byte
@@ -62,7 +64,7 @@ type Writer struct {
 	lines int
 	err   error
 
-	// synced is how much of it is on the disk.
+	// synced is how many bytes of it are on the disk.
 	synced int64
 }
 
@@ -71,7 +73,7 @@ type Writer struct {
 func Create(d disk.Disk, name string, h Header) (*Writer, error) {
 	f, err := d.Create(name)
 	if err != nil {
-		return nil, fmt.Errorf("beginning a snapshot: %w", err)
+		return nil, fmt.Errorf("creating a snapshot: %w", err)
 	}
 	w := &Writer{f: f}
 	w.Line(func(b []byte) []byte {
@@ -94,8 +96,8 @@ func Create(d disk.Disk, name string, h Header) (*Writer, error) {
 	return w, nil
 }
 
-// Line adds one line: what add appends to b, a JSON object without a line
-// break.
+// Line adds one line: the JSON object, without a line break, that add appends to
+// b.
 func (w *Writer) Line(add func(b []byte) []byte) {
 	start := len(w.buf)
 	w.buf = append(w.buf, "         "...)
@@ -119,8 +121,8 @@ func (w *Writer) write() {
 	}
 }
 
-// Finish writes the last line and syncs the file, which it closes. After an
-// error nothing of the file may be used.
+// Finish writes the last line, syncs the file and closes it. After an error
+// nothing of the file may be used.
 func (w *Writer) Finish() error {
 	w.Line(func(b []byte) []byte {
 		b = append(b, `{"end":{"lines":`...)
@@ -139,7 +141,8 @@ func (w *Writer) Finish() error {
 
 // CorruptError says that a file is not a whole snapshot.
 type CorruptError struct {
-	// File is its path, Line the line at which that shows, from 1.
+	// File is its path, Line the number of the line where the damage was found,
+	// from 1.
 	File string
 	Line int
 
@@ -153,8 +156,8 @@ func (e *CorruptError) Error() string {
 
 // Read checks a snapshot and calls line with the JSON of each line between the
 // first and the last; the text is valid during the call. It returns the header.
-// That the last line is there is known only at the end, so what line made of
-// the file counts only if Read returns no error. A *CorruptError says what is
+// Only at the end does it know that the last line is there, so the results of
+// line may be used only if Read returns no error. A *CorruptError says what is
 // wrong with the file.
 func Read(d disk.Disk, name string, line func(text []byte) error) (Header, error) {
 	f, err := d.Open(name)
@@ -296,8 +299,9 @@ func (r *reader) last(json []byte) error {
 	return nil
 }
 
-// Chunk reads from a file at an offset: whole lines of at most size bytes, or
-// one line if it is longer. last says that the file ends with them.
+// Chunk reads from a file at an offset: whole lines of at most size bytes in
+// total, or one line if it is longer. last reports whether the file ends with
+// them.
 func Chunk(f io.ReaderAt, length, offset int64, size int) (data []byte, last bool, err error) {
 	for window := size; ; window *= 2 {
 		data = make([]byte, min(int64(window), max(0, length-offset)))
@@ -309,8 +313,8 @@ func Chunk(f io.ReaderAt, length, offset int64, size int) (data []byte, last boo
 			end = bytes.IndexByte(data, '\n') + 1
 		}
 		if end > 0 || len(data) < window {
-			// A file that does not end with a line is no snapshot, which its
-			// receiver will see.
+			// A file that does not end with a line break is not a snapshot, which
+			// its receiver will notice.
 			data = data[:cmp.Or(end, len(data))]
 			return data, offset+int64(len(data)) >= length, nil
 		}

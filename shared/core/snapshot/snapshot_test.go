@@ -17,7 +17,7 @@ import (
 
 var header = Header{Stage: "06-compaction", Cluster: "c1", Index: 118, Term: 4, Config: `{"voters":[1,2]}`}
 
-// write makes a snapshot of these lines.
+// write writes a snapshot of these lines.
 func write(t testing.TB, d disk.Disk, lines ...string) {
 	w, err := Create(d, "snapshot", header)
 	require.NoError(t, err)
@@ -27,7 +27,7 @@ func write(t testing.TB, d disk.Disk, lines ...string) {
 	require.NoError(t, w.Finish())
 }
 
-// read returns what a snapshot holds.
+// read returns the content of a snapshot.
 func read(d disk.Disk) (Header, []string, error) {
 	var lines []string
 	h, err := Read(d, "snapshot", func(text []byte) error {
@@ -45,7 +45,7 @@ func lines(n int) []string {
 	return all
 }
 
-// replace puts these bytes in the file's place.
+// replace replaces the content of the file.
 func replace(t testing.TB, d disk.Disk, content []byte) {
 	f, err := disk.Replace(d, "snapshot", content)
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestTheFormat(t *testing.T) {
 $`, string(content))
 }
 
-// A changed byte anywhere makes the whole of it worthless, and the error names
+// A changed byte anywhere makes the whole snapshot invalid, and the error names
 // the file, the line and what to do.
 func TestAChangedByteIsFound(t *testing.T) {
 	d := disk.NewSim("n1")
@@ -97,8 +97,8 @@ func TestAChangedByteIsFound(t *testing.T) {
 	}
 }
 
-// A file that ends too soon, at whatever byte, is no snapshot; nor is one that
-// goes on after its end, or lacks a line.
+// A file that ends too soon, at any byte, is not a snapshot, nor is one that
+// continues after its last line, or in which a line is missing.
 func TestAPartIsNoSnapshot(t *testing.T) {
 	d := disk.NewSim("n1")
 	write(t, d, lines(3)...)
@@ -148,7 +148,7 @@ func TestReadSaysWhatItCannotDo(t *testing.T) {
 	require.ErrorContains(t, err, "color")
 }
 
-// seal puts the checksum before a line.
+// seal returns a line with its checksum.
 func seal(json string) string {
 	d := disk.NewSim("seal")
 	w, err := Create(d, "line", header)
@@ -163,8 +163,8 @@ func seal(json string) string {
 	return string(bytes.SplitAfter(content, []byte("\n"))[1])
 }
 
-// Whatever the size of a chunk, the chunks end at the ends of lines and add up
-// to the file.
+// For every chunk size, the chunks end at the ends of lines and together give the
+// file.
 func TestChunks(t *testing.T) {
 	d := disk.NewSim("n1")
 	long := fmt.Sprintf(`{"key":"long","value":"%s"}`, strings.Repeat("l", 5000))
@@ -205,7 +205,7 @@ func (brokenFile) ReadAt([]byte, int64) (int, error) { return 0, errors.New("the
 
 var _ io.ReaderAt = brokenFile{}
 
-// The first failure of the disk is what Finish says, whatever comes after.
+// Finish returns the first failure of the disk, whatever happens later.
 func TestAFailingDiskIsReported(t *testing.T) {
 	d := disk.NewSim("n1")
 	d.Fill(100)
@@ -223,8 +223,8 @@ func TestAFailingDiskIsReported(t *testing.T) {
 	require.ErrorContains(t, w.Finish(), "writing a snapshot")
 }
 
-// A power cut at any operation leaves what no reader takes for a snapshot, or
-// the whole of it.
+// A power cut at any operation leaves either a complete snapshot or a file that
+// no reader takes for one.
 func TestACrashWhileWriting(t *testing.T) {
 	want := lines(20_000)
 	for nth := 1; ; nth++ {
@@ -248,7 +248,8 @@ func TestACrashWhileWriting(t *testing.T) {
 	}
 }
 
-// Any bytes: an error or a snapshot, and what is read is what Chunk passes on.
+// For any bytes, Read returns an error or a snapshot, and Chunk passes on exactly
+// what was read.
 func FuzzRead(f *testing.F) {
 	d := disk.NewSim("n1")
 	write(f, d, lines(3)...)

@@ -71,9 +71,19 @@ func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err), Cause: err}
+		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, withoutAddress(err)), Cause: err}
 	}
 	return connect(nc, address, l), nil
+}
+
+// withoutAddress returns the cause of a *net.OpError, for a message that names the
+// address already.
+func withoutAddress(err error) error {
+	var failed *net.OpError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
 }
 
 // connect makes a Conn of an open connection.
@@ -205,7 +215,7 @@ func (c *Conn) wrote(b []byte, n int, err error) {
 	}
 	if err != nil {
 		c.handed -= uint64(len(b) - n)
-		c.lost(fmt.Errorf("sending to %s failed: %w", c.address, err))
+		c.lost(fmt.Errorf("sending to %s failed: %w", c.address, withoutAddress(err)))
 	}
 }
 
@@ -308,7 +318,7 @@ func (c *Conn) ended(last *api.Error, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the server closed it")
 	}
-	c.lost(fmt.Errorf("the connection to %s broke: %w", c.address, err))
+	c.lost(fmt.Errorf("the connection to %s broke: %w", c.address, withoutAddress(err)))
 }
 
 // lost fails every request that waits, by whether it was sent. c.mu is held.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,4 +258,21 @@ func TestDialSaysWhy(t *testing.T) {
 	require.Equal(t, api.Unavailable, e.Code)
 	require.True(t, e.Definite)
 	require.Contains(t, e.Message, "cannot reach a server at "+ln.Addr().String())
+}
+
+// An error names an address once, although the error of the system has it too.
+func TestErrorsNameAddressOnce(t *testing.T) {
+	ln, err := Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	address := ln.Addr().String()
+	_, err = Listen(address)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.Equal(t, 1, strings.Count(err.Error(), address), "%v", err)
+	_, err = Listen("192.0.2.1:0") // an address for documentation, which no machine has
+	require.Error(t, err)
+	require.Equal(t, 1, strings.Count(err.Error(), "192.0.2.1:0"), "%v", err)
+	require.NoError(t, ln.Close())
+	_, err = Dial(t.Context(), address, Limits{})
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.Equal(t, 1, strings.Count(err.Error(), address), "%v", err)
 }

@@ -122,9 +122,9 @@ func Listen(address string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("the address %s is in use: stop the program that listens there, or choose another port (%w)", address, err)
+		return nil, fmt.Errorf("the address %s is in use: stop the program that listens there, or choose another port (%w)", address, withoutAddress(err))
 	case err != nil:
-		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, withoutAddress(err))
 	}
 	return ln, nil
 }

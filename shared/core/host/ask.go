@@ -9,21 +9,21 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// Do asks the server, from within its process, and waits for the answer until
-// ctx is done. The request waits in the same inbox as those of clients, and
-// nothing goes through a socket. The error is always an *api.Error: that of the
-// server; BadRequest for what a client would be refused for; Unavailable and
-// definite if the request was not begun; Unknown if the answer is late, or the
-// server ended first. A request that comes before Run waits for it. Do is safe
-// for concurrent use.
+// Do sends a request to the server from within its process, and waits for the
+// answer until ctx is done. The request waits in the same inbox as those of
+// clients, and uses no socket. The error is always an *api.Error: the server's
+// own error; BadRequest for a request that would also be refused from a client;
+// Unavailable and definite if the request was not begun; Unknown if the answer is
+// late, or the server ended first. A request that comes before Run waits for it.
+// Do is safe for concurrent use.
 func (h *Host) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	return h.DoThen(ctx, r, nil)
 }
 
-// DoThen is Do, and calls then with the answer, if there is one and it is no
-// error, on the goroutine that owns the server, between two of its inputs: then
-// may look into the server, and must not wait. Once DoThen has returned, then is
-// not called any longer.
+// DoThen is like Do, and calls then with the answer, if it comes and is not an
+// error. It calls then on the goroutine that owns the server, between two of its
+// inputs: then may read the server's state, and must not wait. After DoThen has
+// returned, then is not called.
 func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response)) (api.Response, error) {
 	if err := h.o.Ops.Check(r); err != nil {
 		return api.Response{}, err
@@ -49,7 +49,7 @@ func (h *Host) DoThen(ctx context.Context, r api.Request, then func(api.Response
 	return a.WithData(), nil
 }
 
-// call is one that waits for its answer.
+// call is a request that waits for its answer.
 type call struct {
 	then   func(api.Response)
 	answer chan api.Response
@@ -87,8 +87,8 @@ func stopping() *api.Error {
 	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
 }
 
-// asked counts the calls of Do, so that a server that stops can answer them
-// first. Its zero value counts.
+// asked counts the calls of Do, so that a stopping server can answer them first.
+// Its zero value is ready for use.
 type asked struct {
 	mu      sync.Mutex
 	n       int
@@ -96,7 +96,7 @@ type asked struct {
 	idle    chan struct{}
 }
 
-// begin counts a call, or returns false if there must be no more.
+// begin counts a call, or returns false if no more calls may begin.
 func (a *asked) begin() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -115,8 +115,8 @@ func (a *asked) end() {
 	}
 }
 
-// stop lets no further call begin, and returns a channel that is closed when
-// none is left. It is called once.
+// stop refuses further calls, and returns a channel that is closed when none is
+// left. It is called once.
 func (a *asked) stop() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()

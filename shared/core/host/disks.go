@@ -10,8 +10,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// disks is what the connections ask before a peer's messages are delivered: who
-// has which disk. It is wire.Disks.
+// disks knows which server has which disk. The connections ask it before a peer's
+// messages are delivered. It is a wire.Disks.
 type disks struct {
 	id      uint64
 	changes bool
@@ -20,21 +20,22 @@ type disks struct {
 	mu    sync.Mutex
 	peers *node.Peers
 
-	// told are the disks of whose refusal the log has told.
+	// told are the disks whose refusal was logged.
 	told map[uint64]disk.Incarnation
 
-	// lost gets the error with which this server must stop, once a peer knows it
-	// with another disk.
+	// lost receives the error with which this server must stop, once a peer knows
+	// it with another disk.
 	lost chan error
 }
 
-// newDisks returns one that knows nothing until open. changes is true if the
+// newDisks returns disks that are empty until open. changes is true if the
 // members of the cluster can change.
 func newDisks(id uint64, changes bool, log *slog.Logger) *disks {
 	return &disks{id: id, changes: changes, log: log, peers: new(node.Peers), told: make(map[uint64]disk.Incarnation), lost: make(chan error, 1)}
 }
 
-// open reads what the server remembers. It is called before there are connections.
+// open reads what the server remembers. It is called before there are
+// connections.
 func (d *disks) open(folder disk.Disk, own disk.Incarnation) (err error) {
 	p, err := node.OpenPeers(folder, own)
 	if err == nil {
@@ -81,7 +82,7 @@ func (d *disks) Disowned(by uint64, known disk.Incarnation) {
 	}
 }
 
-// wait returns when ctx is done, or with an error when the server must stop.
+// wait returns nil when ctx is done, or an error when the server must stop.
 func (d *disks) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -91,8 +92,9 @@ func (d *disks) wait(ctx context.Context) error {
 	}
 }
 
-// introduced is a Transport that says in front of each message which disk the
-// sender has, and which one of the receiver it knows, as the handshake of TCP does:
+// introduced is a Transport that puts in front of each message which disk the
+// sender has, and which disk of the receiver it knows, as the handshake of TCP
+// does:
 //
 //	005eed0fa11d15c5 7d0c6f1be2a95318 {…}
 type introduced struct {
@@ -100,8 +102,8 @@ type introduced struct {
 	disks *disks
 }
 
-// digits is the length of an incarnation, and introduction that of what stands in
-// front of a message.
+// digits is the length of an incarnation, and introduction the length of the text
+// in front of a message.
 const (
 	digits       = 16
 	introduction = 2*digits + 2

@@ -1,16 +1,17 @@
 // Package host is the real world of a server: sockets, goroutines and a clock.
 //
-// A node.Server is single-threaded. Host gives it one goroutine, with one
-// select, that owns it: a tick, or something that waits. What waits is stepped,
-// then comes one Flush, then the answers leave. However many clients write at
-// once, they share one Flush and so one fsync: the slower the disk, the larger
-// the batches, up to a limit in bytes, so that heartbeats leave between them.
-// Messages of peers wait in a queue of their own, before the clients'.
+// A node.Server is single-threaded. Host runs one goroutine, with one select,
+// that owns it and wakes up for a tick, or for inputs that wait. It steps the
+// waiting inputs, then calls Flush once, then sends the answers. However many
+// clients write at once, they share one Flush and so one fsync: the slower the
+// disk, the larger the batches, up to a limit in bytes, so that heartbeats are
+// sent between them. Messages of peers wait in their own queue, before the
+// clients' requests.
 //
-// Around that goroutine there are those of package wire: one for each
-// connection, which reads, decodes and puts what it got into the inbox; and
-// the links to the peers, which another Transport may replace. A program that
-// has a server in its own process asks it with Do.
+// The other goroutines are those of package wire: one for each connection, which
+// reads, decodes and puts its inputs into the inbox; and the links to the peers,
+// which another Transport may replace. A program with a server in its own process
+// sends requests with Do.
 package host
 
 import (
@@ -38,17 +39,17 @@ import (
 
 // Options are what a Host needs to know.
 type Options struct {
-	// ID is the server's own; Config has its address, its peers and the secret.
+	// ID is the server's ID; Config has its address, its peers and the secret.
 	ID     uint64
 	Config node.Config
 
-	// New makes the server.
+	// New creates the server.
 	New node.Factory
 
 	// Ops are the operations that clients, and Do, may ask for.
 	Ops api.Ops
 
-	// NoClients is true if nobody but Do may ask: clients that connect are
+	// NoClients is true if only Do may send requests: clients that connect are
 	// refused. With a Transport the server then opens no address at all.
 	NoClients bool
 
@@ -56,26 +57,27 @@ type Options struct {
 	// addresses that clients use, too.
 	Transport Transport
 
-	// HTTP is true if the server speaks HTTP too, on the same address.
+	// HTTP is true if the server also speaks HTTP, on the same address.
 	HTTP bool
 
 	// Listener takes connections; nil means to listen on the server's own
 	// address.
 	Listener net.Listener
 
-	// Disk is what the server keeps; nil in stages that keep nothing.
+	// Disk is where the server stores its data; nil in stages that store nothing.
 	Disk disk.Disk
 
-	// Log takes what an operator should know; nil means nobody reads it.
+	// Log receives what an operator should know; nil means that nothing is
+	// logged.
 	Log *slog.Logger
 
 	// Limits bound connections; zero fields have their defaults.
 	Limits wire.Limits
 
-	// Trace takes events; nil means that nobody listens.
+	// Trace receives events; nil means that nothing is traced.
 	Trace trace.Sink
 
-	// Seed makes the server's randomness repeatable; 0 means that it is not.
+	// Seed makes the server's randomness repeatable; with 0 it is not repeatable.
 	Seed uint64
 }
 
@@ -88,15 +90,15 @@ type Host struct {
 	loop      *loop
 	asked     asked
 
-	// listen and server are for what comes from outside; listen is nil if
-	// nothing does.
+	// listen and server are for connections from outside; listen is nil if there
+	// are none.
 	listen net.Listener
 	server wire.Server
 }
 
-// New opens the address and makes the server, which recovers what its disk
-// holds. The address comes first: if it is in use, this server may already be
-// running, and nobody else should touch its disk.
+// New opens the address and creates the server, which recovers from its disk. The
+// address comes first: if it is in use, this server may already be running, and
+// nobody else should touch its disk.
 func New(o Options) (*Host, error) {
 	h := &Host{o: o, log: o.Log, listen: o.Listener}
 	if h.log == nil {
@@ -181,7 +183,7 @@ func (h *Host) build() error {
 	return err
 }
 
-// hosts are the names by which HTTP clients may call the servers.
+// hosts returns the names by which HTTP clients may call the servers.
 func hosts(c node.Config) []string {
 	addresses := slices.Collect(maps.Values(c.Listen))
 	for _, m := range slices.Concat(c.Members, c.Joiners) {
@@ -196,8 +198,8 @@ func hosts(c node.Config) []string {
 	return names
 }
 
-// connect is node.World.Connect. A server that knows of no members yet reaches
-// those that the configuration names.
+// connect is node.World.Connect. A server that knows no members yet connects to
+// those in the configuration.
 func (h *Host) connect(members []node.Member) {
 	if len(members) == 0 {
 		members = h.o.Config.Members
@@ -206,7 +208,7 @@ func (h *Host) connect(members []node.Member) {
 }
 
 func noClients(r api.Request, reply func(api.Response)) {
-	reply(api.Failed(r.ID, &api.Error{Code: api.Unavailable, Definite: true, Message: "this server takes no requests over the network"}))
+	reply(api.Failed(r.ID, &api.Error{Code: api.Unavailable, Definite: true, Message: "this server accepts no requests over the network"}))
 }
 
 // note is node.World.Log.
@@ -233,13 +235,12 @@ func (h *Host) Addr() net.Addr {
 	return h.listen.Addr()
 }
 
-// Run runs the server until ctx is done; then it takes no more requests, lets
-// those in flight be answered for a bounded time, and returns nil. An error
-// means that the server had to stop: its disk failed or is another one than a
-// peer remembers, or its listener failed.
-// Run can be called once.
+// Run runs the server until ctx is done; then it refuses further requests, waits
+// a bounded time for the answers to those in flight, and returns nil. An error
+// means that the server had to stop: its disk failed, or a peer remembers another
+// disk, or its listener failed. Run can be called once.
 func (h *Host) Run(ctx context.Context) error {
-	// What clients wait for needs the loop and the peers, so these outlive ctx
+	// The answers to clients need the loop and the peers, so these outlive ctx
 	// until the last client is answered.
 	inner, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -272,8 +273,8 @@ func (h *Host) orStop(end context.CancelFunc, err error) error {
 	return err
 }
 
-// serve answers a server that asks until ctx is done and all are answered, or inner
-// is done.
+// serve answers requests until ctx is done and all are answered, or inner is
+// done.
 func (h *Host) serve(ctx, inner context.Context) error {
 	var err error
 	if h.listen != nil {
@@ -296,24 +297,24 @@ func (h *Host) serve(ctx, inner context.Context) error {
 	return err
 }
 
-// Cut drops all messages to and from a peer, as a broken cable would, until
-// Heal. Clients are not affected. It is safe for concurrent use.
+// Cut drops all messages to and from a peer, like a broken cable, until Heal.
+// Clients are not affected. It is safe for concurrent use.
 func (h *Host) Cut(peer uint64) { h.loop.cut(peer, true) }
 
-// Heal ends what Cut began.
+// Heal undoes Cut. It is safe for concurrent use.
 func (h *Host) Heal(peer uint64) { h.loop.cut(peer, false) }
 
-// clock is how far ticks have come.
+// clock counts the ticks that were given.
 type clock struct{ last time.Time }
 
-// most is how many ticks are made up for after the loop was held up. A server
-// that was stopped (by a debugger, a signal, a host that moves it) must not
-// live through the lost time at once: its election timeout would run out
-// before it had read the heartbeats that wait in its sockets. To a server that
-// stood still, little time has passed.
+// most is the largest number of ticks that are made up for after the loop was
+// held up. A server that was stopped (by a debugger, a signal, a move of its
+// virtual machine) must not get all the lost ticks at once: its election timeout
+// would end before it had read the heartbeats that wait in its sockets. For a
+// server that was stopped, little time has passed.
 const most = 3
 
-// due returns how many ticks to give now.
+// due returns the number of ticks to give now.
 func (c *clock) due(now time.Time) int {
 	n := int(now.Sub(c.last) / node.TickInterval)
 	if n > most {

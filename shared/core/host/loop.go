@@ -16,30 +16,31 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Limits of what waits for the loop, and of what it takes at once.
+// Limits on the inputs that wait for the loop, and on those of one round.
 const (
 	// maxRequests is how many requests may wait for the loop; further ones are
-	// told that the server is busy.
+	// answered with busy.
 	maxRequests = 16 << 10
 
 	// maxBytes is how many bytes of peers' messages may wait; beyond that the
 	// goroutines that read the peers' connections wait.
 	maxBytes = 16 << 20
 
-	// roundRequests and roundBytes are what the loop takes of clients in one
-	// round, and roundMessages bytes of what peers sent. So a round, which ends in
-	// one write to the disk, has a bounded length, and heartbeats leave on time.
+	// roundRequests and roundBytes limit the requests of clients that the loop
+	// takes in one round, and roundMessages the bytes of peers' messages. So a
+	// round, which ends in one write to the disk, has a bounded length, and
+	// heartbeats are sent on time.
 	roundRequests = 4 << 10
 	roundBytes    = 1 << 20
 	roundMessages = 4 << 20
 
 	// checkInterval is how often the loop checks that the files of its disk are
-	// where they were. What a server promises after they have gone is lost.
+	// still where they were. Data written after they have gone is lost.
 	checkInterval = time.Second / 2
 )
 
 // input is one thing that waits for the loop: a peer's message, a client's
-// request, or a change of who is cut off.
+// request, or a change of which peers are cut off.
 type input struct {
 	bytes   int
 	from    uint64
@@ -49,7 +50,7 @@ type input struct {
 	control func()
 }
 
-// queue is what waits for the loop, the oldest first.
+// queue holds the inputs that wait for the loop, the oldest first.
 type queue struct {
 	inputs []input
 	bytes  int
@@ -61,7 +62,7 @@ func (q *queue) add(in input) {
 }
 
 // take moves the oldest inputs to batch: one if there is any, and further ones
-// while they are at most so many and have at most so many bytes together.
+// within a limit on their number and their bytes.
 func (q *queue) take(batch []input, count, bytes int) []input {
 	n := 0
 	for n < len(q.inputs) && n < count && (n == 0 || q.inputs[n].bytes <= bytes) {
@@ -76,12 +77,12 @@ func (q *queue) take(batch []input, count, bytes int) []input {
 	return batch
 }
 
-// answer is one that waits for the end of its batch.
+// answer is an answer that waits for the end of its batch.
 type answer struct {
 	reply    func(api.Response)
 	response api.Response
 
-	// bytes are what the request counted for.
+	// bytes is what the request counted for in the budget.
 	bytes int
 }
 
@@ -103,30 +104,31 @@ type loop struct {
 	// isCut are the peers whose messages are dropped. Only the loop uses it.
 	isCut map[uint64]bool
 
-	// disk is what the server keeps, or nil; checked is when it was last checked.
+	// disk is where the server stores its data, or nil; checked is when it was
+	// last checked.
 	disk    disk.Disk
 	checked time.Time
 
-	// workers run what the server wants done alongside it.
+	// workers run the server's work that goes on alongside it.
 	workers errgroup.Group
 
 	metrics metrics
 	syncs   syncs
 
-	// batch is what the present round takes, answers what it answers.
+	// batch holds the inputs of the present round, answers its answers.
 	batch   []input
 	answers []answer
 
 	// budget counts the requests that have not been answered.
 	budget *wire.Budget
 
-	// wake says that something waits.
+	// wake signals that something waits.
 	wake chan struct{}
 
 	mu   sync.Mutex
 	room sync.Cond
 
-	// peers are messages and what the server wants done, clients are requests:
+	// peers are messages and finished work of the server, clients are requests:
 	// peers never wait behind clients.
 	peers   queue
 	clients queue
@@ -176,7 +178,8 @@ func busy(format string, args ...any) *api.Error {
 	return &api.Error{Code: api.Busy, Definite: true, Message: fmt.Sprintf(format, args...) + "; this request was not begun"}
 }
 
-// receive takes a peer's message. It waits while too much waits for the loop.
+// receive queues a peer's message. It waits while too many inputs wait for the
+// loop.
 func (l *loop) receive(from uint64, line []byte) {
 	l.mu.Lock()
 	for l.peers.bytes > maxBytes && !l.closed {
@@ -189,7 +192,7 @@ func (l *loop) receive(from uint64, line []byte) {
 	l.awake()
 }
 
-// do lets the loop call f.
+// do makes the loop call f.
 func (l *loop) do(f func()) {
 	l.mu.Lock()
 	l.peers.add(input{control: f})
@@ -204,8 +207,8 @@ func (l *loop) awake() {
 	}
 }
 
-// take fills l.batch with what one round takes, and wakes the loop again if
-// something is left.
+// take fills l.batch with the inputs of one round, and wakes the loop again if
+// inputs are left.
 func (l *loop) take() {
 	l.mu.Lock()
 	l.batch = l.peers.take(l.batch[:0], roundRequests, roundMessages)
@@ -239,7 +242,7 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// close makes anyone who waits for the loop go on without it.
+// close lets everyone who waits for the loop continue without it.
 func (l *loop) close() {
 	l.mu.Lock()
 	l.closed = true
@@ -248,9 +251,9 @@ func (l *loop) close() {
 	l.mu.Unlock()
 }
 
-// round steps what waits, as much as one round takes, flushes once and lets the
-// answers go. What waits comes before the ticks: what was received in time should
-// count before a timeout does.
+// round steps the waiting inputs, as many as one round takes, flushes once and
+// sends the answers. These inputs come before the ticks: a message that was
+// received in time should count before a timeout does.
 func (l *loop) round(ticks int) error {
 	l.take()
 	l.metrics.rounds.Inc()
@@ -286,8 +289,9 @@ func (l *loop) round(ticks int) error {
 	return nil
 }
 
-// checkDisk fails if the files of the disk are not where they were, and looks only
-// when it is time. No answer that depends on them may leave then.
+// checkDisk returns an error if the files of the disk are no longer where they
+// were. It looks only once per checkInterval. After an error, no answer that
+// depends on the files may be sent.
 func (l *loop) checkDisk(now time.Time) error {
 	if l.disk == nil || now.Sub(l.checked) < checkInterval {
 		return nil
@@ -332,8 +336,8 @@ func (l *loop) send(to uint64, line []byte) {
 	}
 }
 
-// work is node.World.Work. What is still under way when the loop ends comes to
-// its end, and nobody is told.
+// work is node.World.Work. Work that is still running when the loop ends is
+// finished, and nobody is told.
 func (l *loop) work(work func() error, done func(error)) {
 	l.workers.Go(func() error {
 		err := work()
@@ -342,7 +346,7 @@ func (l *loop) work(work func() error, done func(error)) {
 	})
 }
 
-// cut lets the loop drop, or pass, a peer's messages.
+// cut makes the loop drop a peer's messages, or pass them again.
 func (l *loop) cut(peer uint64, drop bool) {
 	l.do(func() {
 		kind := trace.Heal
@@ -354,7 +358,7 @@ func (l *loop) cut(peer uint64, drop bool) {
 	})
 }
 
-// sink is what the server traces to: nil if nobody listens.
+// sink is where the server traces to: nil if nothing is traced.
 func (l *loop) sink() trace.Sink {
 	if l.trace == nil {
 		return nil
@@ -365,7 +369,7 @@ func (l *loop) sink() trace.Sink {
 	}
 }
 
-// emit traces what the host itself sees; it costs nothing if nobody listens.
+// emit traces an event of the host itself; it costs nothing if nothing is traced.
 func (l *loop) emit(kind trace.Kind, fill func(*trace.Event)) {
 	if l.trace == nil {
 		return

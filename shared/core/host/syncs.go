@@ -8,28 +8,31 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// slowInterval is how often a slow disk is mentioned at most.
+// slowInterval is the shortest time between two log lines about a slow disk.
 const slowInterval = 10 * time.Second
 
-// observable is a disk that says how long its syncs take. A simulated one does not.
+// observable is a disk that reports how long its syncs take. A simulated one does
+// not.
 type observable interface {
 	ObserveSyncs(func(path string, took time.Duration))
 }
 
-// syncs watches how long the disk takes. While a server waits for its disk it sends
-// no heartbeats, so a sync longer than an election timeout costs it its office.
+// syncs measures how long the disk takes. While a leader waits for its disk it
+// sends no heartbeats, so a sync longer than an election timeout can cost it its
+// leadership.
 type syncs struct {
 	metrics metrics
 	log     *slog.Logger
 
-	// limit is the lowest election timeout; 0 if nobody is elected.
+	// limit is the lowest election timeout; 0 in stages without elections.
 	limit time.Duration
 
-	// told is when a slow disk was last mentioned.
+	// told is when a slow disk was last logged.
 	told time.Time
 
-	// longest is the longest sync since the last call of begin, and path what was
-	// synced. A sync may be of the server's round or of work alongside it.
+	// longest is the longest sync since the last call of begin, and path the file
+	// that was synced. A sync may be of the server's round or of work alongside
+	// it.
 	mu      sync.Mutex
 	longest time.Duration
 	path    string
@@ -41,7 +44,7 @@ func (s *syncs) observe(d disk.Disk) {
 	}
 }
 
-// took notes one sync. It is safe for concurrent use.
+// took records one sync. It is safe for concurrent use.
 func (s *syncs) took(path string, d time.Duration) {
 	s.metrics.syncs.Observe(d.Seconds())
 	s.mu.Lock()
@@ -58,8 +61,9 @@ func (s *syncs) begin() {
 	s.longest = 0
 }
 
-// end ends a round whose Flush took so long, and says so if that was because of the
-// disk: work alongside the server keeps no heartbeat waiting.
+// end ends a round with the duration of its Flush, and logs a warning if it was
+// slow because of the disk: a sync of work alongside the server delays no
+// heartbeat.
 func (s *syncs) end(flush time.Duration, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

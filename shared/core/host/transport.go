@@ -11,70 +11,70 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Transport carries messages between this server and its peers. It promises
-// as little as node.World.Send does: a message may be lost, repeated, delayed
-// or overtaken. What it must promise is that the sender is who it says.
+// Transport carries messages between this server and its peers. It promises as
+// little as node.World.Send does: a message may be lost, repeated, delayed or
+// overtaken. It must promise that the sender is the server that it says it is.
 //
-// A line is opaque to it. It begins with what the servers have to know of each
-// other's disks, so that one that came back without its data is refused: TCP has
-// this in its handshake, and a Transport need not do anything for it.
+// A line is opaque to it. It begins with what the servers must know about each
+// other's disks, so that a server that came back without its data is refused: TCP
+// does this in its handshake, and a Transport need not do anything for it.
 type Transport interface {
-	// Run carries messages until ctx is done, and returns nil then; any other
-	// end is an error and ends the server. It hands each message that arrives to
+	// Run carries messages until ctx is done, and then returns nil; any other end
+	// is an error and ends the server. It gives each message that arrives to
 	// receive, which may be called from many goroutines, waits while the server
 	// has too much to do, and keeps line. Run is called once.
 	Run(ctx context.Context, receive func(from uint64, line []byte)) error
 
-	// Connect says whom the server may send to from now on, this server perhaps
-	// among them. A peer that is not named may still reach this server, and what
-	// is sent to it in answer should arrive. Connect may be called before Run. It
-	// must not wait.
+	// Connect says to which servers this server may send from now on; the list
+	// may include itself. A peer that is not named may still connect to this
+	// server, and answers to it should arrive. Connect may be called before Run.
+	// It must not wait.
 	Connect(members []node.Member)
 
 	// Send sends a line. It must not wait, and returns false if it knows that
 	// something was lost. line must not be changed. It may be called before Run,
-	// and after.
+	// and after it.
 	Send(to uint64, line []byte) bool
 }
 
-// tcp is the Transport of a server that has no other: a wire.Link to each
-// peer, and for what comes in, the address on which clients come as well.
+// tcp is the default Transport: a wire.Link to each peer, and the server's own
+// address, which clients use too, for messages that arrive.
 type tcp struct {
 	self   wire.Identity
 	limits wire.Limits
 	log    *slog.Logger
 
-	// receive takes the peers' messages.
+	// receive receives the peers' messages.
 	receive func(from uint64, line []byte)
 
 	tasks errgroup.Group
 
 	mu sync.Mutex
 
-	// ctx is that of Run while it runs; nil before, and after.
+	// ctx is the context of Run while it runs; nil before and after.
 	ctx context.Context
 
-	// named are the addresses of the peers that Connect named last.
+	// named are the addresses of the peers in the last call of Connect.
 	named map[uint64]string
 
 	// met are the peers that are connected to this server.
 	met map[uint64]*meeting
 
-	// moved are the addresses of peers of which the log has told that the cluster
-	// knows others.
+	// moved are the addresses of peers for which the log already says that the
+	// cluster knows another one.
 	moved map[uint64]string
 
-	// links are those there are.
+	// links are the present links.
 	links map[uint64]*link
 }
 
 // meeting is a peer that is connected to this server.
 type meeting struct {
-	// address is where it listens.
+	// address is the address on which it listens.
 	address string
 
-	// conns is how many connections it has: two while a new one takes the place
-	// of an old one.
+	// conns is how many connections it has: two while a new one replaces an old
+	// one.
 	conns int
 }
 
@@ -90,12 +90,12 @@ func newTCP(self wire.Identity, limits wire.Limits, log *slog.Logger, receive fu
 		named: make(map[uint64]string), met: make(map[uint64]*meeting), moved: make(map[uint64]string), links: make(map[uint64]*link)}
 }
 
-// peers is what the server that shares the address needs to know.
+// peers returns the wire.Peers for the server that shares the address.
 func (t *tcp) peers() *wire.Peers {
 	return &wire.Peers{Self: t.self, Met: t.meet, Left: t.left, Receive: t.receive}
 }
 
-// Run keeps the links connected. What arrives goes to t.receive already.
+// Run keeps the links connected. Messages that arrive already go to t.receive.
 func (t *tcp) Run(ctx context.Context, _ func(uint64, []byte)) error {
 	t.mu.Lock()
 	t.ctx = ctx
@@ -128,8 +128,8 @@ func (t *tcp) Connect(members []node.Member) {
 	}
 }
 
-// meet is told that a peer has connected. It gets a link back: anyone who sends
-// something waits for an answer.
+// meet is called when a peer has connected. The peer gets a link back: a server
+// that sends something waits for an answer.
 func (t *tcp) meet(id uint64, address string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -147,7 +147,7 @@ func (t *tcp) meet(id uint64, address string) {
 	t.settle(id)
 }
 
-// left is told that a peer's connection has ended.
+// left is called when a peer's connection has ended.
 func (t *tcp) left(id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,10 +158,10 @@ func (t *tcp) left(id uint64) {
 	}
 }
 
-// settle makes, ends or replaces the link to a peer: there is one to each peer
-// that was named, at that address, and to each that is connected. One that is
-// connected has proved where it listens, so it is looked for there first: its
-// address may have changed, and the cluster not know yet. t.mu is held.
+// settle creates, ends or replaces the link to a peer. There is one link to each
+// peer that was named, at that address, and to each that is connected. A
+// connected peer has proved where it listens, so it is dialed there first: its
+// address may have changed before the cluster knows. t.mu must be held.
 func (t *tcp) settle(id uint64) {
 	address, also := t.named[id], ""
 	if m := t.met[id]; m != nil && address != m.address {
@@ -186,7 +186,7 @@ func (t *tcp) settle(id uint64) {
 	}
 }
 
-// start runs a link. t.mu is held, and t.ctx is set.
+// start runs a link. t.mu must be held, and t.ctx set.
 func (t *tcp) start(l *link) {
 	ctx, end := context.WithCancel(t.ctx)
 	l.end = end

@@ -378,7 +378,7 @@ func TestNoClients(t *testing.T) {
 	c, err := wire.Dial(ctx, ln.Addr().String(), wire.Limits{})
 	require.NoError(t, err)
 	_, err = c.Do(ctx, api.Request{Op: kv.Get, Key: "x"})
-	require.EqualError(t, err, "unavailable: this server takes no requests over the network")
+	require.EqualError(t, err, "unavailable: this server accepts no requests over the network")
 	require.NoError(t, c.Close())
 	a, err := h.Do(ctx, api.Request{Op: kv.Get, Key: "x"})
 	require.NoError(t, err)

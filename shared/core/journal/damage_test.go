@@ -223,7 +223,7 @@ func damages() map[string]damage {
 		"not a journal":      {"hello\n", 1, false, "its checksum is wrong, and the file was created with this line"},
 		"header is no first": {state, 1, true, "it says that its round began at byte 107, where none began"},
 		"no header":          {line(`{"state":{"term":3},"synced":0}`), 1, true, `the record "state" is not allowed in this line`},
-		"newer version":      {line(strings.Replace(head, `"version":1`, `"version":2`, 1)), 1, true, "the journal has version 2, and this program knows version 1 only"},
+		"newer version":      {line(strings.Replace(head, `"version":1`, `"version":2`, 1)), 1, true, "the journal has version 2, and this program knows only version 1"},
 		"no version":         {line(strings.Replace(head, `"version":1,`, ``, 1)), 1, true, "a journal needs a version and a number of lines"},
 		"no lines":           {line(strings.Replace(head, `,"lines":1`, ``, 1)), 1, true, "a journal needs a version and a number of lines"},
 		"too many lines":     {line(strings.Replace(head, `"lines":1`, `"lines":18446744073709551615`, 1)), 1, true, "18446744073709551615 lines, which is more than it has bytes"},

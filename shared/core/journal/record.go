@@ -285,7 +285,7 @@ func (r *record) decodeHeader(d *strict.Decoder) {
 		switch string(field) {
 		case "version":
 			if r.version = d.Uint(); r.version != version && !d.Failed() {
-				d.Fail("the journal has version %d, and this program knows version %d only", r.version, version)
+				d.Fail("the journal has version %d, and this program knows only version %d", r.version, version)
 			}
 		case "stage":
 			r.header.Stage = d.String()

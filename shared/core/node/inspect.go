@@ -4,9 +4,10 @@ package node
 // production calls it. The servers of the stages that keep a log implement it,
 // and the simulator's checker asks after every step.
 type Inspector interface {
-	// Inspect describes the server as it is now. It overwrites *s, whose slices
-	// it should reuse, so that looking costs no memory. What it wrote stays
-	// valid until the server's next method is called, and must not be changed.
+	// Inspect describes the server as it is now. It overwrites *s and should
+	// reuse its slices, so that an inspection allocates no memory. The result
+	// stays valid until the server's next method is called, and must not be
+	// changed.
 	Inspect(s *State)
 
 	// Entry returns the log entry at an index in (SnapIndex, Last]. Its Data
@@ -14,10 +15,10 @@ type Inspector interface {
 	Entry(index uint64) Entry
 }
 
-// Hasher is an Inspector that can sum up its state machine. Two servers that
-// have applied the same log up to the same index must give the same sum; the
-// sum of no two different contents should be the same. The checker asks when
-// State.Applied has moved.
+// Hasher is an Inspector that can hash its state machine. Two servers that have
+// applied the same log up to the same index must give the same hash; different
+// contents should give different hashes. The checker asks when State.Applied has
+// moved.
 type Hasher interface {
 	StateHash() uint64
 }
@@ -35,7 +36,7 @@ const (
 // State is what a checker sees of a server: the fields of Figure 2, in plain
 // types, so that it fits every stage.
 type State struct {
-	// ID is the server's own.
+	// ID is the server's ID.
 	ID uint64
 
 	// Role is the server's role in Term.
@@ -44,7 +45,7 @@ type State struct {
 	// Term is currentTerm; 0 before the first.
 	Term uint64
 
-	// Vote is votedFor in Term; 0 is nobody.
+	// Vote is votedFor in Term; 0 if it has not voted.
 	Vote uint64
 
 	// SnapIndex and SnapTerm are the last index and term that the snapshot
@@ -71,7 +72,7 @@ type State struct {
 	// the order of their IDs. Empty for the other roles.
 	Votes []uint64
 
-	// Progress is what a leader knows of the other servers, in the order of
+	// Progress is what a leader knows about the other servers, in the order of
 	// their IDs. Empty for the other roles.
 	Progress []Progress
 }
@@ -107,8 +108,8 @@ type Entry struct {
 	// Term is the term in which a leader created it; 1 or more.
 	Term uint64
 
-	// Data is what it carries: a command, a configuration, or nothing. Two
-	// entries are the same if term and Data are.
+	// Data is its content: a command, a configuration, or nothing. Two entries
+	// are the same if Term and Data are.
 	Data []byte
 
 	// Config is the configuration that the entry carries; nil for all others.

@@ -13,7 +13,7 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// Keeper is a Server that keeps something on a disk.
+// Keeper is a Server that stores data on a disk.
 type Keeper interface {
 	// Incarnation returns the incarnation of the disk. It does not change.
 	Incarnation() disk.Incarnation
@@ -27,19 +27,19 @@ func IncarnationOf(s Server) disk.Incarnation {
 	return 0
 }
 
-// Peers is what a server remembers of its peers: which disk each of them has. A
-// world asks it before it delivers the first message of a peer, and refuses the
+// Peers is what a server remembers about its peers: which disk each of them has.
+// A world asks it before it delivers the first message of a peer, and refuses the
 // messages of a peer that comes back with another disk: that peer has forgotten
 // its votes, and the entries that it has acknowledged.
 //
-// It is a file next to the journal, lines of JSON behind their checksums:
+// It is a file next to the journal, with lines of JSON after their checksums:
 //
 //	5b1c2d70 {"peers":{"version":1,"incarnation":"005eed0fa11d15c5"}}
 //	0f3b4c1e {"peer":{"id":2,"incarnation":"7d0c6f1be2a95318"}}
 //
-// The first line names the server's own disk. So the file is of use to the
-// journal next to which it was made, and to no other. A Peers belongs to one
-// goroutine at a time.
+// The first line names the server's own disk, so the file is valid only with the
+// journal next to which it was created. A Peers must be used by one goroutine at
+// a time.
 type Peers struct {
 	disk  disk.Disk
 	own   disk.Incarnation
@@ -47,7 +47,8 @@ type Peers struct {
 }
 
 const (
-	// peersName is the name of the file, and peersVersion that of its format.
+	// peersName is the name of the file, and peersVersion the version of its
+	// format.
 	peersName    = "peers"
 	peersVersion = 1
 
@@ -83,10 +84,10 @@ func (p *Peers) Own() disk.Incarnation { return p.own }
 // that peer.
 func (p *Peers) Known(id uint64) disk.Incarnation { return p.known[id] }
 
-// Admit takes note that a peer has proved to be there with a disk. It returns a
-// *DiskError if the peer had another one before. Otherwise the peer's disk is
-// remembered, also after a power cut, when Admit returns. After another error it
-// is not: the disk has failed, or holds MaxPeers already.
+// Admit records that a peer has proved its identity and has a disk. It returns a
+// *DiskError if the peer had another disk before. When it returns nil, the peer's
+// disk is remembered, also after a power cut. After another error it is not: the
+// disk has failed, or MaxPeers are remembered already.
 func (p *Peers) Admit(id uint64, now disk.Incarnation) error {
 	known, met := p.known[id]
 	switch {
@@ -97,7 +98,7 @@ func (p *Peers) Admit(id uint64, now disk.Incarnation) error {
 	case p.own == 0:
 		return nil
 	case len(p.known) >= MaxPeers:
-		return fmt.Errorf("this server has met %d others, and remembers no more", MaxPeers)
+		return fmt.Errorf("this server remembers %d peers, which is the limit", MaxPeers)
 	}
 	p.known[id] = now
 	if err := p.save(); err != nil {
@@ -107,7 +108,7 @@ func (p *Peers) Admit(id uint64, now disk.Incarnation) error {
 	return nil
 }
 
-// DiskError says that a server came back with another disk than it had.
+// DiskError says that a server came back with another disk.
 type DiskError struct {
 	// Peer is the server, Known the disk that it had, and Now the one it has.
 	Peer       uint64
@@ -118,9 +119,9 @@ func (e *DiskError) Error() string {
 	return fmt.Sprintf("%s comes back with another disk (incarnation %v, before %v), and has forgotten what it promised", Name(e.Peer), e.Now, e.Known)
 }
 
-// Disowned is the error with which a server must stop that a peer knows with
-// another disk: what it promised was on that one. Changes is true where the
-// members of a cluster can change.
+// Disowned returns the error with which a server must stop when a peer knows it
+// with another disk: the votes and entries that it promised to keep were on that
+// disk. Changes is true where the members of a cluster can change.
 func Disowned(id, by uint64, known, own disk.Incarnation, changes bool) error {
 	return fmt.Errorf("%s has lost its disk: %s knows it with incarnation %v, and this folder has %v; %s",
 		Name(id), Name(by), known, own, DiskAdvice(id, changes))
@@ -147,7 +148,7 @@ func (p *Peers) save() error {
 	return f.Close()
 }
 
-// appendSealed appends a line behind its checksum.
+// appendSealed appends a line after its checksum.
 func appendSealed(b []byte, text string) []byte {
 	start := len(b)
 	b = append(b, make([]byte, crcline.Len)...)
@@ -156,8 +157,7 @@ func appendSealed(b []byte, text string) []byte {
 	return append(b, '\n')
 }
 
-// decode reads the file. It was written as a whole, so whatever is wrong with it
-// is damage.
+// decode reads the file. It was written as a whole, so any error in it is damage.
 func (p *Peers) decode(text []byte) error {
 	for n := 1; n == 1 || len(text) > 0; n++ {
 		line, rest, whole := bytes.Cut(text, []byte{'\n'})
@@ -200,7 +200,7 @@ func (p *Peers) decodeLine(record []byte, first bool) error {
 	}
 	switch {
 	case first && kind == "peers" && version != peersVersion:
-		return fmt.Errorf("it has version %d, and this program knows version %d only", version, peersVersion)
+		return fmt.Errorf("it has version %d, and this program knows only version %d", version, peersVersion)
 	case first && kind == "peers" && incarnation != p.own:
 		return fmt.Errorf("it was made next to a journal with incarnation %v, and the journal here has %v: "+
 			"the journal was lost or replaced, and with it the votes and entries that this server has promised to keep; put the old one back", incarnation, p.own)

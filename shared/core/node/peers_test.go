@@ -99,6 +99,6 @@ func TestPeersAreBounded(t *testing.T) {
 	for id := range uint64(MaxPeers) {
 		p.known[id+1] = 7
 	}
-	require.ErrorContains(t, p.Admit(MaxPeers+1, 7), "remembers no more")
+	require.ErrorContains(t, p.Admit(MaxPeers+1, 7), "remembers 10000 peers, which is the limit")
 	require.NoError(t, p.Admit(1, 7))
 }

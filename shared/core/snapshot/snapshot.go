@@ -272,7 +272,7 @@ func (r *reader) first(json []byte) error {
 		return r.damaged("%v", err)
 	}
 	if found != version {
-		return r.damaged("the snapshot has version %d, and this program knows version %d only", found, version)
+		return r.damaged("the snapshot has version %d, and this program knows only version %d", found, version)
 	}
 	return nil
 }

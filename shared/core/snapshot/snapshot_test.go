@@ -140,7 +140,7 @@ func TestReadSaysWhatItCannotDo(t *testing.T) {
 	newer := seal(`{"snapshot":{"version":2,"stage":"s","cluster":"c","index":1,"term":1}}`) + seal(`{"end":{"lines":2}}`)
 	replace(t, d, []byte(newer))
 	_, _, err = read(d)
-	require.ErrorContains(t, err, "has version 2, and this program knows version 1 only")
+	require.ErrorContains(t, err, "has version 2, and this program knows only version 1")
 
 	odd := seal(`{"snapshot":{"version":1,"color":"red"}}`)
 	replace(t, d, []byte(odd))

@@ -12,7 +12,7 @@ func demo(d *cli.Demo) error {
 	d.Shows("12\n")
 	d.Fails(3, "get", "y")
 	d.Fails(4, "cas", "x", "1", "3")
-	d.Say("Now the server stands still, as in a long garbage collection. A write is sent, and no answer comes.")
+	d.Say("Now the server is paused, as in a long garbage collection. A write is sent, and no answer comes.")
 	d.Pause(1)
 	d.Fails(6, "put", "x", "3", "--timeout", "300ms")
 	d.Say("6 means unknown: it may have happened, or not, or may yet happen. Here it happens after the client gave up:")

@@ -184,7 +184,7 @@ func (l *load) goesOn(after string) {
 
 // The servers live through what the README promises, with real processes and
 // real disks, while clients write: a leader that is killed, three times; one
-// that stands still and comes back; and kill -9 for all five at once. Every
+// that is paused and comes back; and kill -9 for all five at once. Every
 // append that was acknowledged is there once.
 func TestDisasters(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// stalled is a disk whose syncs wait, once it stands still.
+// stalled is a disk whose syncs wait, once it is paused.
 type stalled struct {
 	*disk.Sim
 	still atomic.Bool
@@ -87,7 +87,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// While its disk stands still, a server takes of 1 GiB that 20 clients send what
+// While its disk is paused, a server takes of 1 GiB that 20 clients send what
 // its budget names, and no more. When the disk goes on, all of it is answered.
 func TestAStalledDiskHoldsClientsBack(t *testing.T) {
 	const clients, puts = 20, 400

@@ -131,7 +131,7 @@ func checkEntries(term raft.Term, a raft.AppendEntries) error {
 	last := a.PrevLogTerm
 	for i, e := range a.Entries {
 		if want := a.PrevLogIndex + raft.Index(i) + 1; e.Index != want {
-			return fmt.Errorf("entry %d stands where %d belongs", e.Index, want)
+			return fmt.Errorf("entry %d is in the place of entry %d", e.Index, want)
 		}
 		if e.Term < last || e.Term > term || e.Term == 0 {
 			return fmt.Errorf("entry %d of term %d cannot follow one of term %d in a message of term %d", e.Index, e.Term, last, term)
@@ -148,7 +148,7 @@ func checkReply(term raft.Term, m raft.AppendEntriesReply) error {
 	case m.Refused > 0 && m.ConflictIndex == 0:
 		return fmt.Errorf("it refuses without a hint")
 	case m.ConflictIndex > m.Refused || m.ConflictTerm > term:
-		return fmt.Errorf("its hint is beyond what it refuses")
+		return fmt.Errorf("its hint is after the entry that it refuses")
 	}
 	return nil
 }

@@ -306,7 +306,7 @@ const (
 // triesTake gives up a write after that many tries, and says how long they took.
 func triesTake(ctx context.Context, t *testing.T, c *Client, asked *atomic.Int64) time.Duration {
 	start := time.Now()
-	requireError(t, c.Put(ctx, "x", "1"), api.Unavailable, "opened no session")
+	requireError(t, c.Put(ctx, "x", "1"), api.Unavailable, "no leader answered")
 	require.GreaterOrEqual(t, asked.Load(), int64(tries))
 	return time.Since(start)
 }

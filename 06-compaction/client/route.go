@@ -212,7 +212,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	a.start(c.leader.Load())
 	response, err := a.persist(ctx, api.Request{Op: api.Open})
 	if err != nil {
-		return nil, notSent("the servers opened no session for it: %s", cause(err))
+		return nil, notSent("no leader answered: %s", cause(err))
 	}
 	s := newSession(1+rand.Uint64N(maxID-1), response.Index)
 	c.session.Store(s)

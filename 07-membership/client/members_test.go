@@ -128,7 +128,7 @@ func TestAChangeIsNotRepeated(t *testing.T) {
 	require.Empty(t, other.requests(api.Change))
 }
 
-// A server that stands still is not waited for, and is no reason to doubt: what
+// A server that is paused is not waited for, and is no reason to doubt: what
 // the members are changes nothing.
 func TestMembersOfAServerThatStandsStill(t *testing.T) {
 	t.Parallel()

@@ -172,7 +172,7 @@ func (s *Server) expireTransfers() {
 			Message: fmt.Sprintf("%s has not become the leader within %v", node.Name(t.request.To), transferPatience)}
 		if status := s.rules.Status(); status.Role == raft.Leader && status.CurrentTerm == t.term {
 			e = &api.Error{Code: api.Unavailable, Definite: true,
-				Message: fmt.Sprintf("%s did not have the whole log in time, so %s stays leader; see how far it is: members", node.Name(t.request.To), node.Name(s.world.ID))}
+				Message: fmt.Sprintf("%s did not have the whole log in time, so %s stays leader; run members to see the progress", node.Name(t.request.To), node.Name(s.world.ID))}
 		}
 		t.reply(api.Failed(t.request.ID, e))
 		return true

@@ -180,7 +180,7 @@ func check(m raft.Message) error {
 		return checkReply(m.Term, body)
 	case raft.RequestVote:
 		if body.PreVote && body.Transfer {
-			return fmt.Errorf("it asks for a vote and only asks whether it would be given")
+			return fmt.Errorf("it is both a pre-vote and a request of a transfer")
 		}
 		return checkPosition(m.Term, raft.Position{Index: body.LastLogIndex, Term: body.LastLogTerm})
 	case raft.RequestVoteReply:
@@ -216,7 +216,7 @@ func checkEntries(term raft.Term, a raft.AppendEntries) error {
 	last := a.PrevLogTerm
 	for i, e := range a.Entries {
 		if want := a.PrevLogIndex + raft.Index(i) + 1; e.Index != want {
-			return fmt.Errorf("entry %d stands where %d belongs", e.Index, want)
+			return fmt.Errorf("entry %d is in the place of entry %d", e.Index, want)
 		}
 		if e.Term < last || e.Term > term || e.Term == 0 {
 			return fmt.Errorf("entry %d of term %d cannot follow one of term %d in a message of term %d", e.Index, e.Term, last, term)
@@ -233,7 +233,7 @@ func checkReply(term raft.Term, m raft.AppendEntriesReply) error {
 	case m.Refused > 0 && m.ConflictIndex == 0:
 		return fmt.Errorf("it refuses without a hint")
 	case m.ConflictIndex > m.Refused || m.ConflictTerm > term:
-		return fmt.Errorf("its hint is beyond what it refuses")
+		return fmt.Errorf("its hint is after the entry that it refuses")
 	}
 	return nil
 }

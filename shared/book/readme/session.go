@@ -264,7 +264,7 @@ func (s *session) close(running bool, closing time.Duration) error {
 	// What was started with & hears of no ^C.
 	if !s.left(time.Second) {
 		signalGroup(s.cmd.Process.Pid, terminateGroup)
-		// One that stands still hears it only once it goes on.
+		// One that is paused hears it only once it goes on.
 		signalGroup(s.cmd.Process.Pid, continueGroup)
 		if !s.left(closing) {
 			signalGroup(s.cmd.Process.Pid, killGroup)

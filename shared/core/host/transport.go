@@ -142,7 +142,7 @@ func (t *tcp) meet(id uint64, address string) {
 	m.address = address
 	if named := t.named[id]; named != "" && named != address && t.moved[id] != address {
 		t.moved[id] = address
-		t.log.Warn("a peer listens elsewhere than the cluster knows; it is looked for at both addresses", "peer", id, "known", named, "proved", address)
+		t.log.Warn("a peer listens at another address than the cluster knows; both are tried", "peer", id, "known", named, "proved", address)
 	}
 	t.settle(id)
 }

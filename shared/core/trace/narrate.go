@@ -165,7 +165,7 @@ var lifeWords = map[Kind]string{
 	Start:  "starts",
 	Stop:   "stops",
 	Crash:  "crashes",
-	Pause:  "stands still",
+	Pause:  "is paused",
 	Resume: "goes on",
 }
 

@@ -25,7 +25,7 @@ const (
 	// Crash: a server lost its power: its memory and what it had not synced.
 	Crash Kind = "crash"
 
-	// Pause and Resume: a server stands still, and goes on.
+	// Pause and Resume: a server is paused, and goes on.
 	Pause  Kind = "pause"
 	Resume Kind = "resume"
 

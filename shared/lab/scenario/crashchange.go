@@ -220,7 +220,7 @@ func (r *run) halfCut() {
 	r.agree("k0", "half")
 }
 
-// oldNews lets the leader stand still, cut off, while two new servers take the
+// oldNews pauses the leader, cut off, while two new servers take the
 // places of the other two. When it goes on it still leads, as it sees it, and one
 // of the new ones asks for its vote, whom it does not know: it must not take that
 // one for removed, and keep it from leading. The two are a majority.
@@ -232,7 +232,7 @@ func (r *run) oldNews() {
 	goes := r.membersBut(old)
 	comes := r.joiners()[:2]
 	r.voted = append(r.voted, comes...)
-	r.say("%s, which leads, stands still and is cut off, while %s take the places of %s", node.Name(old), nodeNames(comes), nodeNames(goes))
+	r.say("%s, which leads, is paused and is cut off, while %s take the places of %s", node.Name(old), nodeNames(comes), nodeNames(goes))
 	r.w.Isolate(old)
 	r.w.Pause(old)
 	r.start(comes...)

@@ -33,7 +33,7 @@ type Faults struct {
 	// Downtime is how long a server stays down.
 	Downtime [2]time.Duration
 
-	// Pause lets a server stand still for a while, ClockJump lets its clock
+	// Pause pauses a server for a while, ClockJump lets its clock
 	// jump ahead, SlowDisk makes it slow to handle what arrives.
 	Pause     float64
 	ClockJump float64

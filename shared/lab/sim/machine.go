@@ -305,7 +305,7 @@ func (w *World) down(m *machine, torn bool) {
 	w.revive(m)
 }
 
-// Pause lets a server stand still: its clock stops, and what arrives waits.
+// Pause pauses a server: its clock stops, and what arrives waits.
 func (w *World) Pause(id uint64) {
 	m := w.machine(id)
 	if m.server == nil || m.paused {

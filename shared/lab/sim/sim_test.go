@@ -258,7 +258,7 @@ func TestPausedServersCatchUp(t *testing.T) {
 	_, err = c.Get(3, "x")
 	var late *api.Error
 	require.ErrorAs(t, err, &late)
-	require.Equal(t, api.Unknown, late.Code, "it stands still, so nobody knows")
+	require.Equal(t, api.Unknown, late.Code, "it is paused, so nobody knows")
 	ticks := w.Counters().Ticks
 	w.Resume(3)
 	require.Equal(t, ticks+madeUp, w.Counters().Ticks)

@@ -38,7 +38,7 @@ func (a *app) breakCommands() []*cobra.Command {
 	}
 	return []*cobra.Command{
 		onServers(cluster.Kill, "End servers as a power cut would", "Ends servers at once with SIGKILL: nothing is finished, nothing is said. They stay dead until restart."),
-		onServers(cluster.Pause, "Make servers stand still", "Makes servers stand still (SIGSTOP). Their connections stay open, but nothing is read, answered or sent until resume."),
+		onServers(cluster.Pause, "Pause servers", "Pauses servers (SIGSTOP). Their connections stay open, but nothing is read, answered or sent until resume."),
 		onServers(cluster.Resume, "Let paused servers go on", "Lets servers that were paused go on (SIGCONT)."),
 		onServers(cluster.Restart, "Start servers again", "Starts servers again. One that runs is stopped in order first."),
 		a.linkCommand(cluster.Cut, "Cut the links between servers",

@@ -249,7 +249,7 @@ func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra
 
 // askLeader sends one request to the leader, and looks for it until the time is
 // over. What may have been done is not sent again. So the leader is looked for
-// before: another server that stands still would keep the request forever.
+// before: another server that is paused would keep the request forever.
 func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
 	defer cancel()

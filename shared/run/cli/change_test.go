@@ -519,7 +519,7 @@ func TestATransferIsTriedOnce(t *testing.T) {
 	})
 }
 
-// A server that stands still, and is the first of those that one asks, is no
+// A server that is paused, and is the first of those that one asks, is no
 // reason to wait: it may be the very one that is to go.
 func TestAServerThatStandsStillHoldsNoChangeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -750,10 +750,10 @@ func TestServersThatComeBack(t *testing.T) {
 	a := &app{inShell: true}
 	killed := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Killed} }
 	paused := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Paused} }
-	require.Equal(t, "n3 does not run (killed); bring it back with: restart 3", a.comeBack(killed(3)))
-	require.Equal(t, "n3, n5 do not run; bring them back with: restart 3 5", a.comeBack(killed(3), killed(5)))
-	require.Equal(t, "n3 is paused; let it go on with: resume 3", a.comeBack(paused(3)))
-	require.Equal(t, "n5 does not run (killed); bring it back with: restart 5; n3, n4 are paused; let them go on with: resume 3 4",
+	require.Equal(t, "n3 is not running (killed); bring it back with: restart 3", a.comeBack(killed(3)))
+	require.Equal(t, "n3, n5 are not running; bring them back with: restart 3 5", a.comeBack(killed(3), killed(5)))
+	require.Equal(t, "n3 is paused; continue it with: resume 3", a.comeBack(paused(3)))
+	require.Equal(t, "n5 is not running (killed); bring it back with: restart 5; n3, n4 are paused; continue them with: resume 3 4",
 		a.comeBack(paused(3), paused(4), killed(5)))
 }
 
@@ -858,7 +858,7 @@ func (hangs) Do(ctx context.Context, _ api.Request) (api.Response, error) {
 	return api.Response{}, &api.Error{Code: api.Unavailable, Message: "no answer in time", Definite: true}
 }
 
-// A server that stands still holds nobody up for long, and who does answer is
+// A server that is paused holds nobody up for long, and who does answer is
 // heard.
 func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -68,12 +68,12 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	require.Equal(t, result{0, "n2 killed\n", ""}, run(t, s, "kill", "leader"))
 	got = run(t, s, "put", "x", "2")
 	require.Equal(t, 5, got.code)
-	require.Contains(t, got.errors, "connection refused (unavailable); n2 does not run (killed); bring it back with: go run ./92-cluster restart 2\n")
+	require.Contains(t, got.errors, "connection refused (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2\n")
 	got = run(t, s, "kill", "leader")
 	require.Equal(t, 5, got.code)
 	require.Contains(t, got.errors, "no server says that it leads (unavailable); see how the servers are: go run ./92-cluster status\n")
 	got = run(t, s, "kill", "2,1")
-	require.Equal(t, result{1, "n1 killed\nn2 killed\n", "error: n2 does not run (killed); bring it back with: go run ./92-cluster restart 2\n"}, got)
+	require.Equal(t, result{1, "n1 killed\nn2 killed\n", "error: n2 is not running (killed); bring it back with: go run ./92-cluster restart 2\n"}, got)
 	got = run(t, s, "-o", "json", "kill", "9")
 	text, isError := strings.CutPrefix(got.errors, "error: n9 is not a server of this cluster; the servers are ")
 	require.True(t, isError, got.errors)
@@ -141,8 +141,8 @@ func TestStatusSaysWhoCanBeReachedAndWhyNot(t *testing.T) {
 
 	got = run(t, s, "status", "--endpoints", "n2,n3")
 	require.Equal(t, 5, got.code)
-	require.Equal(t, "error: no server can be reached (unavailable); n2 does not run (killed); bring it back with: go run ./92-cluster restart 2; "+
-		"n3 is paused; let it go on with: go run ./92-cluster resume 3\n", got.errors)
+	require.Equal(t, "error: no server can be reached (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2; "+
+		"n3 is paused; continue it with: go run ./92-cluster resume 3\n", got.errors)
 	got = run(t, s, "status", "--endpoints", freeAddress(t))
 	require.Equal(t, "error: no server can be reached (unavailable)\n", got.errors, "to look at the status is no advice here")
 }
@@ -210,7 +210,7 @@ func TestWhatBringsAMajorityBack(t *testing.T) {
 	require.Zero(t, run(t, s, "kill", "1", "3").code)
 	got := run(t, s, "get", "x")
 	require.Equal(t, exitUnavailable, got.code)
-	require.Contains(t, got.errors, "connection refused (unavailable); n1, n3 do not run; bring them back with: go run ./94-members restart 1 3\n")
+	require.Contains(t, got.errors, "connection refused (unavailable); n1, n3 are not running; bring them back with: go run ./94-members restart 1 3\n")
 }
 
 func TestClusterRefusals(t *testing.T) {
@@ -227,7 +227,7 @@ func TestClusterRefusals(t *testing.T) {
 
 	got = run(t, s, "cluster", "-n", "3")
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, "has 1 servers, not 3; leave -n out to go on with it, or throw it away with --fresh")
+	require.Contains(t, got.errors, "has 1 servers, not 3; leave -n out to continue with it, or throw it away with --fresh")
 	got = run(t, s, "cluster", "--config", "missing.json")
 	require.Equal(t, result{1, "", "error: there is no file missing.json\n"}, got)
 	got = run(t, stages["95-elect"], "cluster", "--data", filepath.Join(".raftsteps", s.Name))
@@ -259,7 +259,7 @@ func TestAConfigurationNamesItsDataFolder(t *testing.T) {
 	got = run(t, s, "kill", "1", "--data", data)
 	require.Zero(t, got.code, got.errors)
 	got = run(t, s, "get", "x", "--data", data)
-	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./92-cluster restart 1 --data "+data+"\n")
+	require.Contains(t, got.errors, "n1 is not running (killed); bring it back with: go run ./92-cluster restart 1 --data "+data+"\n")
 	require.Zero(t, b.stop())
 }
 

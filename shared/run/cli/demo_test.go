@@ -44,7 +44,7 @@ func TestADemoIsATrueStory(t *testing.T) {
 			} else {
 				require.Contains(t, got.out, "\n$ go run ./91-single\n")
 				require.Contains(t, got.out, "\n$ kill\nthe server is killed\n\n$ get x\nerror: ")
-				require.Contains(t, got.out, "; the server does not run (killed); bring it back with: restart\n(exit code 5)\n")
+				require.Contains(t, got.out, "; the server is not running (killed); bring it back with: restart\n(exit code 5)\n")
 			}
 			noDemoLeft(t)
 		})

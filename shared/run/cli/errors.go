@@ -242,15 +242,15 @@ func (a *app) comeBack(servers ...cluster.Server) string {
 	var parts []string
 	switch {
 	case len(down) == 1:
-		parts = append(parts, fmt.Sprintf("%s does not run (%s); bring it back with: %s", node.Name(down[0].ID), down[0].State, a.onServers("restart", down)))
+		parts = append(parts, fmt.Sprintf("%s is not running (%s); bring it back with: %s", node.Name(down[0].ID), down[0].State, a.onServers("restart", down)))
 	case len(down) > 1:
-		parts = append(parts, fmt.Sprintf("%s do not run; bring them back with: %s", serverNames(down), a.onServers("restart", down)))
+		parts = append(parts, fmt.Sprintf("%s are not running; bring them back with: %s", serverNames(down), a.onServers("restart", down)))
 	}
 	switch {
 	case len(paused) == 1:
-		parts = append(parts, fmt.Sprintf("%s is paused; let it go on with: %s", node.Name(paused[0].ID), a.onServers("resume", paused)))
+		parts = append(parts, fmt.Sprintf("%s is paused; continue it with: %s", node.Name(paused[0].ID), a.onServers("resume", paused)))
 	case len(paused) > 1:
-		parts = append(parts, fmt.Sprintf("%s are paused; let them go on with: %s", serverNames(paused), a.onServers("resume", paused)))
+		parts = append(parts, fmt.Sprintf("%s are paused; continue them with: %s", serverNames(paused), a.onServers("resume", paused)))
 	}
 	return strings.Join(parts, "; ")
 }

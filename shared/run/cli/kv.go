@@ -29,13 +29,13 @@ var kvCommands = []kvCommand{
 		"Prints the value of KEY and a newline. A key without a value is an error (exit code 3).", 1,
 		func(a []string) api.Request { return api.Request{Op: kv.Get, Key: a[0]} }, []string{"read", "show"}},
 	{kv.Put, "put KEY VALUE", "Set a key",
-		"Sets KEY to VALUE and prints ok. If VALUE is -, it is what stands on standard input, byte for byte,\nthe newline at its end included.", 2,
+		"Sets KEY to VALUE and prints ok. If VALUE is -, it is read from standard input, byte for byte,\nthe newline at its end included.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Put, Key: a[0], Value: a[1]} }, []string{"set", "write"}},
 	{kv.Create, "create KEY VALUE", "Set a key that has no value",
-		"Sets KEY to VALUE and prints ok if KEY has no value. If it has one, that is an error (exit code 4).\nIf VALUE is -, it is what stands on standard input, byte for byte.", 2,
+		"Sets KEY to VALUE and prints ok if KEY has no value. If it has one, that is an error (exit code 4).\nIf VALUE is -, it is read from standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Create, Key: a[0], Value: a[1]} }, []string{"insert", "setnx"}},
 	{kv.Append, "append KEY VALUE", "Add to the end of a key's value",
-		"Adds VALUE to the end of the value of KEY and prints how many bytes it has then. A key without a value\ncounts as empty. If VALUE is -, it is what stands on standard input, byte for byte.", 2,
+		"Adds VALUE to the end of the value of KEY and prints how many bytes it has then. A key without a value\ncounts as empty. If VALUE is -, it is read from standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }, nil},
 	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the value you expect",
 		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. If it has another value, that is an error\n(exit code 4), and so is a key without a value (exit code 3). If NEW is -, it is what stands on standard input.", 3,
@@ -78,7 +78,7 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 		mark(acting, "keys", cmd)
 	}
 	if op.May&api.Consistency != 0 {
-		cmd.Flags().StringVar(&consistency, "consistency", "", "how fresh a read is: linearizable (the default) or stale")
+		cmd.Flags().StringVar(&consistency, "consistency", "", "the consistency of a read: linearizable (the default) or stale")
 	}
 	return cmd
 }

@@ -175,7 +175,7 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"get", "x", "--timeout", "0s"}, `--timeout is 0s; it must be more than 0`},
 		{[]string{"get", "x", "--timeout", "soon"}, `--timeout is "soon"; it is a length of time, such as 500ms or 5s; see "` + program + ` get --help"`},
 		{[]string{"node", "--id", "x"}, `--id is "x"; it is a whole number, and not below 0; see`},
-		{[]string{"cluster", "-n", "99999999999999999999"}, `--servers is "99999999999999999999", which is beyond all that it can be; see`},
+		{[]string{"cluster", "-n", "99999999999999999999"}, `--servers is "99999999999999999999", which is out of range; see`},
 		{[]string{"cluster", "-n", "x"}, `--servers is "x"; it is a whole number; see`},
 		{[]string{"cluster", "--fresh=maybe"}, `--fresh is "maybe"; it is true or false; see`},
 		{[]string{"get", "x", "--log-level", "loud"}, `--log-level: "loud" is no level; the levels are debug, info, warn and error`},

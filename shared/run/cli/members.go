@@ -93,7 +93,7 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 	}
 	m, err := api.DecodeMembership(r.Data)
 	if err != nil {
-		return view{}, fmt.Errorf("what it says of the members makes no sense: %w", err)
+		return view{}, fmt.Errorf("its answer about the members is not understood: %w", err)
 	}
 	return view{m, address}, nil
 }
@@ -194,7 +194,7 @@ func one(b bool) uint64 {
 
 func (a *app) membersCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "members", Short: "Who the members are, and how far a change of them is", GroupID: groupMembers,
+		Use: "members", Short: "Show the members and the progress of a change", GroupID: groupMembers,
 		Long: `A row a server, as the leader sees it, or as another server does if no leader answers. VOTES says whether decisions need it:
 those of a change do not all vote from its beginning to its end. LOG is how much of the leader's log it has.`,
 		Args: a.takes(0, 0),
@@ -277,7 +277,7 @@ func (a *app) story(v view) string {
 	case len(v.Members) == 0:
 		return fmt.Sprintf("%s knows of no members: it was not added to a cluster yet", node.Name(v.ID))
 	case v.Removed:
-		return fmt.Sprintf("%s was removed, and knows no more than this", node.Name(v.ID))
+		return fmt.Sprintf("%s was removed; this is the last that it knows", node.Name(v.ID))
 	case v.Phase == api.Learning:
 		text = "A change to " + v.names(isNext) + " is under way"
 		if learners := v.names(isLearner); learners != "" {

@@ -253,7 +253,7 @@ func obey(in io.Reader, out io.Writer, h links, log *slog.Logger) {
 		case err == nil && word == cluster.HealLine && h != nil:
 			h.Heal(id)
 		default:
-			log.Warn("the supervisor sent a line that makes no sense", "line", lines.Text())
+			log.Warn("the supervisor sent a line that is not understood", "line", lines.Text())
 		}
 		fmt.Fprintln(out, cluster.Done)
 	}

@@ -225,7 +225,7 @@ func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (journal.Page
 		err = fmt.Errorf("entry %d is before the first one that was asked for", p.Entries[0].Index)
 	}
 	if err != nil {
-		return journal.Page{}, fmt.Errorf("the log of %s makes no sense: %w", e.name(), err)
+		return journal.Page{}, fmt.Errorf("the log of %s is not understood: %w", e.name(), err)
 	}
 	return p, nil
 }

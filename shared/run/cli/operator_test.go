@@ -24,20 +24,20 @@ func TestLogListsEveryEntry(t *testing.T) {
 		`{"index":4,"term":2,"command":{"op":"put","key":"x","value":"4"},"committed":false}` + "\n" +
 		`{"index":5,"term":2,"command":{"op":"put","key":"x","value":"5"},"committed":false}` + "\n", ""}, run(t, s, "log", "1", "--from", "4", "-o", "json"))
 
-	require.Equal(t, result{1, "", "error: the log of n2 makes no sense: entry 4 is out of order\n"}, run(t, s, "log", "2"))
+	require.Equal(t, result{1, "", "error: the log of n2 is not understood: entry 4 is out of order\n"}, run(t, s, "log", "2"))
 	got := run(t, s, "log", "3")
 	require.Equal(t, result{2, "", "error: there is no server n3 in the cluster\n"}, got)
 	got = run(t, s, "log", "all", "--from", "5", "-o", "json")
 	require.Equal(t, result{1, `{"server":"n1","index":5,"term":2,"command":{"op":"put","key":"x","value":"5"},"committed":false}` + "\n",
-		"n2: the log of n2 makes no sense: entry 4 is out of order\nerror: 1 of 2 logs are missing\n"}, got)
+		"n2: the log of n2 is not understood: entry 4 is out of order\nerror: 1 of 2 logs are missing\n"}, got)
 	run(t, s, "kill", "1")
 	got = run(t, s, "log", "all", "--from", "5")
 	require.Equal(t, 5, got.code)
 	require.Regexp(t, `^n1 at 127\.0\.0\.1:\d+\n\nn2 at 127\.0\.0\.1:\d+\n$`, got.out)
-	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./93-log restart 1\n")
+	require.Contains(t, got.errors, "n1 is not running (killed); bring it back with: go run ./93-log restart 1\n")
 	got = run(t, s, "log", "1")
 	require.Equal(t, 5, got.code)
-	require.Contains(t, got.errors, "n1 does not run (killed); bring it back with: go run ./93-log restart 1\n")
+	require.Contains(t, got.errors, "n1 is not running (killed); bring it back with: go run ./93-log restart 1\n")
 }
 
 // A log that begins later says what is gone, and then lists what there is.

@@ -94,7 +94,7 @@ func (a *app) addGroups(root *cobra.Command) {
 	}
 	switch {
 	case s.New != nil:
-		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the cluster that runs:"})
+		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the running cluster:"})
 	case s.Serve != nil:
 		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the server that runs:"})
 	}
@@ -302,7 +302,7 @@ func badFlag(cmd *cobra.Command, err error) string {
 	want := flagTypes[cmd.Flag(m[2]).Value.Type()]
 	switch {
 	case strings.HasSuffix(err.Error(), strconv.ErrRange.Error()):
-		return fmt.Sprintf("--%s is %s, which is beyond all that it can be", m[2], m[1])
+		return fmt.Sprintf("--%s is %s, which is out of range", m[2], m[1])
 	case want == "":
 		return err.Error()
 	}

@@ -51,7 +51,7 @@ and the logs at the turning points; -v tells every event. The same seed gives th
 	flags.BoolVar(&f.all, "all", false, fmt.Sprintf("play all scenarios, a line each and no story; %d seeds unless --seeds says otherwise", allSeeds))
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run, or of the first")
 	flags.IntVar(&f.seeds, "seeds", 1, "how many runs, each with the next seed")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell everything: every message, save and repetition")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print everything: every message, save and repetition")
 	flags.StringVar(&f.trace, "trace", "", "write all events to this file, as lines of JSON")
 	return cmd
 }

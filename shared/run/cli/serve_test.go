@@ -81,7 +81,7 @@ func TestASingleServerIsBrokenAndBroughtBack(t *testing.T) {
 	require.Equal(t, exitUnknown, got.code)
 	got = run(t, s, "status", "--timeout", "100ms")
 	require.Equal(t, exitUnavailable, got.code)
-	require.Contains(t, got.errors, "; the server is paused; let it go on with: go run ./91-single resume "+address+"\n")
+	require.Contains(t, got.errors, "; the server is paused; continue it with: go run ./91-single resume "+address+"\n")
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "resume", "localhost:"+port), "another of its addresses")
@@ -89,11 +89,11 @@ func TestASingleServerIsBrokenAndBroughtBack(t *testing.T) {
 
 	require.Equal(t, result{0, `[{"id":1,"state":"killed"}]` + "\n", ""}, run(t, s, "kill", "-o", "json"))
 	got = run(t, s, "get", "x")
-	require.Contains(t, got.errors, "(unavailable); the server does not run (killed); bring it back with: go run ./91-single restart "+address+"\n")
+	require.Contains(t, got.errors, "(unavailable); the server is not running (killed); bring it back with: go run ./91-single restart "+address+"\n")
 	got = run(t, s, "kill")
-	require.Equal(t, result{1, "", "error: the server does not run (killed); bring it back with: go run ./91-single restart " + address + "\n"}, got)
+	require.Equal(t, result{1, "", "error: the server is not running (killed); bring it back with: go run ./91-single restart " + address + "\n"}, got)
 	got = run(t, s, "--listen", address)
-	require.Equal(t, result{1, "", "error: another terminal has started the server at " + address + ", which does not run now: restart it, or end it with ^C there\n"}, got)
+	require.Equal(t, result{1, "", "error: another terminal has started the server at " + address + ", which is not running now: restart it, or end it with ^C there\n"}, got)
 	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "restart"))
 	require.Equal(t, 3, run(t, s, "get", "x").code)
 

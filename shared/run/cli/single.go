@@ -112,9 +112,9 @@ func (a *app) singleBack(s cluster.Server) string {
 		flag = a.addressFlag(address)
 	}
 	if s.State == cluster.Paused {
-		return "the server is paused; let it go on with: " + a.commandLine("resume") + flag
+		return "the server is paused; continue it with: " + a.commandLine("resume") + flag
 	}
-	return fmt.Sprintf("the server does not run (%s); bring it back with: %s", s.State, a.commandLine("restart")+flag)
+	return fmt.Sprintf("the server is not running (%s); bring it back with: %s", s.State, a.commandLine("restart")+flag)
 }
 
 // singleAddress is where the server is that a command is about.
@@ -153,8 +153,8 @@ func (a *app) singleCommands() []*cobra.Command {
 	}
 	return []*cobra.Command{
 		command(cluster.Kill, "End the server as a power cut would", "Ends the server at once with SIGKILL: nothing is finished, nothing is said. It stays dead until restart."),
-		command(cluster.Pause, "Make the server stand still", "Makes the server stand still (SIGSTOP). Its connections stay open, but nothing is read or answered until resume."),
-		command(cluster.Resume, "Let the paused server go on", "Lets the server go on (SIGCONT) after pause."),
+		command(cluster.Pause, "Pause the server", "Pauses the server (SIGSTOP). Its connections stay open, but nothing is read or answered until resume."),
+		command(cluster.Resume, "Let the paused server go on", "Continues the server (SIGCONT) after pause."),
 		command(cluster.Restart, "Start the server again", "Starts the server again. If it runs, it is stopped in order first."),
 	}
 }

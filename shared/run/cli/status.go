@@ -164,7 +164,7 @@ func (a *app) askStatus(ctx context.Context, address string) (api.ServerStatus, 
 	}
 	status, err := api.DecodeStatus(r.Data)
 	if err != nil {
-		return status, fmt.Errorf("what it says of itself makes no sense: %w", err)
+		return status, fmt.Errorf("its status is not understood: %w", err)
 	}
 	return status, nil
 }

@@ -32,7 +32,7 @@ func splitWords(line string) ([]string, error) {
 			word.WriteString(text)
 			inWord, i = true, i+n
 		case c == '\\' && i+1 == len(rest):
-			return nil, errors.New("a backslash with nothing behind it")
+			return nil, errors.New("a backslash with nothing after it")
 		case c == '\\':
 			i++
 			word.WriteRune(rest[i])

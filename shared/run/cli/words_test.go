@@ -34,7 +34,7 @@ func TestSplitWords(t *testing.T) {
 		`put x "open`: "a quote without its end",
 		`put x 'open`: "a quote without its end",
 		`put x "\"`:   "a quote without its end",
-		`put x \`:     "a backslash with nothing behind it",
+		`put x \`:     "a backslash with nothing after it",
 	} {
 		_, err := splitWords(line)
 		require.EqualError(t, err, want, line)

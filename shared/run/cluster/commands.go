@@ -21,7 +21,7 @@ const (
 	// Kill ends servers as a power cut would: SIGKILL, nothing is finished.
 	Kill = "kill"
 
-	// Pause makes servers stand still, with their connections open: SIGSTOP.
+	// Pause pauses servers, with their connections open: SIGSTOP.
 	Pause = "pause"
 
 	// Resume lets them go on.
@@ -115,7 +115,7 @@ func (s *supervisor) carryOut(c Command) ([]Server, error) {
 	case Heal:
 		return s.relink(c, false)
 	}
-	return nil, fmt.Errorf("the cluster that runs does not know the command %q; it was started by another version of this program", c.Do)
+	return nil, fmt.Errorf("the running cluster does not know the command %q; it was started by another version of this program", c.Do)
 }
 
 // list describes the servers with these IDs, or all.
@@ -150,7 +150,7 @@ func (s *supervisor) alive(sv *server) error {
 		return nil
 	}
 	id := sv.member.ID
-	return fmt.Errorf("%s does not run (%s); bring it back with: %s", s.name(id), sv.status().State, s.restartLine(id))
+	return fmt.Errorf("%s is not running (%s); bring it back with: %s", s.name(id), sv.status().State, s.restartLine(id))
 }
 
 func (s *supervisor) kill(sv *server) error {
@@ -174,7 +174,7 @@ func (s *supervisor) pause(sv *server) error {
 		return fmt.Errorf("%s: %w", s.name(sv.member.ID), err)
 	}
 	sv.paused = true
-	s.out.say("%s stands still", s.name(sv.member.ID))
+	s.out.say("%s is paused", s.name(sv.member.ID))
 	return nil
 }
 
@@ -310,6 +310,6 @@ func (s *supervisor) join(c Command) ([]Server, error) {
 	}
 	s.servers = append(s.servers, sv)
 	s.out.widen(m)
-	s.out.say("%s was started; it is no member yet", node.Name(m.ID))
+	s.out.say("%s was started; it is not a member yet", node.Name(m.ID))
 	return s.list(c.IDs), nil
 }

@@ -144,7 +144,7 @@ func OpenSingle(dir string, m node.Member) (*Folder, error) {
 	}
 	l, err := acquire(dir)
 	if errors.Is(err, errRunning) {
-		return nil, fmt.Errorf("another terminal has started the server at %s, which does not run now: restart it, or end it with ^C there", m.Address)
+		return nil, fmt.Errorf("another terminal has started the server at %s, which is not running now: restart it, or end it with ^C there", m.Address)
 	}
 	if err != nil {
 		return nil, err
@@ -209,18 +209,18 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 	}
 	members := present.Config.Members
 	if o.Servers != 0 && o.Servers != len(members) {
-		return fmt.Errorf("the cluster in %s has %d servers, not %d; leave -n out to go on with it, or throw it away with --fresh",
+		return fmt.Errorf("the cluster in %s has %d servers, not %d; leave -n out to continue with it, or throw it away with --fresh",
 			f.Dir, len(members), o.Servers)
 	}
 	if o.PortGiven {
 		want := fmt.Sprintf(":%d", o.BasePort+int(members[0].ID))
 		if !strings.HasSuffix(members[0].Address, want) {
-			return fmt.Errorf("the cluster in %s has its ports already (%s); leave --base-port out to go on with it, or throw it away with --fresh",
+			return fmt.Errorf("the cluster in %s has its ports already (%s); leave --base-port out to continue with it, or throw it away with --fresh",
 				f.Dir, MemberList(present.Config))
 		}
 	}
 	if o.CompactBytes != 0 && o.CompactBytes != present.Config.CompactBytes {
-		return fmt.Errorf("the cluster in %s has its compact_bytes already (see %s there); leave --compact-bytes out to go on with it, or throw it away with --fresh",
+		return fmt.Errorf("the cluster in %s has its compact_bytes already (see %s there); leave --compact-bytes out to continue with it, or throw it away with --fresh",
 			f.Dir, ConfigName)
 	}
 	f.File = present
@@ -287,7 +287,7 @@ func (f *Folder) CheckJoin(m node.Member) error {
 	case known != "":
 		return fmt.Errorf("there is a server %s already, at %s; give the new one a number that no server has had", node.Name(m.ID), known)
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s is there already, and a new server begins with nothing; give it a number that no server has had", data)
+		return fmt.Errorf("%s already exists, and a new server begins with nothing; give it a number that no server has had", data)
 	}
 	for _, other := range slices.Concat(f.File.Config.Members, f.File.Config.Joiners) {
 		if other.Address == m.Address {

@@ -80,7 +80,7 @@ func TestOpenMakesNoNewClusterOverTheDataOfAnother(t *testing.T) {
 func TestOpenRefusesToChangeWhatIsThere(t *testing.T) {
 	dir := leave(t, OpenOptions{Servers: 3})
 	_, err := open(t, OpenOptions{Dir: dir, Servers: 5})
-	require.ErrorContains(t, err, "has 3 servers, not 5; leave -n out to go on with it, or throw it away with --fresh")
+	require.ErrorContains(t, err, "has 3 servers, not 5; leave -n out to continue with it, or throw it away with --fresh")
 	_, err = open(t, OpenOptions{Dir: dir, BasePort: 8000, PortGiven: true})
 	require.ErrorContains(t, err, "has its ports already (n1 (127.0.0.1:7021)")
 	_, err = open(t, OpenOptions{Dir: dir, PortGiven: true})
@@ -240,7 +240,7 @@ func TestOpenTakesCompactBytesForANewCluster(t *testing.T) {
 	require.EqualValues(t, 65536, f.File.Config.CompactBytes)
 	require.NoError(t, f.Close())
 	_, err = open(t, OpenOptions{Dir: dir, Needs: Needs{Compacts: true}, CompactBytes: 65537})
-	require.EqualError(t, err, "the cluster in "+dir+" has its compact_bytes already (see cluster.json there); leave --compact-bytes out to go on with it, or throw it away with --fresh")
+	require.EqualError(t, err, "the cluster in "+dir+" has its compact_bytes already (see cluster.json there); leave --compact-bytes out to continue with it, or throw it away with --fresh")
 	_, err = open(t, OpenOptions{Dir: t.TempDir(), Config: filepath.Join(dir, ConfigName), Needs: Needs{Compacts: true}, CompactBytes: 65536})
 	require.EqualError(t, err, filepath.Join(dir, ConfigName)+" says when the servers compact their logs; leave --compact-bytes out")
 }

@@ -59,7 +59,7 @@ func TestJoin(t *testing.T) {
 		{node.Member{ID: 6, Address: "h:5"}, "the address h:5 is that of n5; each server has its own"},
 		{node.Member{ID: 6, Address: "127.0.0.1:7022"}, "the address 127.0.0.1:7022 is that of n2"},
 		{node.Member{ID: 6, Address: "7026"}, `"7026" is not host:port`},
-		{node.Member{ID: 7, Address: "h:7"}, "n7 is there already, and a new server begins with nothing"},
+		{node.Member{ID: 7, Address: "h:7"}, "n7 already exists, and a new server begins with nothing"},
 	} {
 		require.ErrorContains(t, f.Join(c.m), c.want)
 	}
@@ -125,7 +125,7 @@ func TestStartANewServer(t *testing.T) {
 	c := startCluster(t, "good", withChanges(t))
 	require.NoError(t, c.start(10))
 	c.shows("n10 | up with cuts []\n")
-	c.shows("--  | n10 was started; it is no member yet\n")
+	c.shows("--  | n10 was started; it is not a member yet\n")
 	require.Equal(t, []Server{{ID: 10, State: Killed}}, c.must(Kill, 10))
 	require.Equal(t, []Server{{ID: 10, State: Running}}, c.must(Restart, 10))
 	servers, err := c.do(Command{Do: Cut, IDs: []uint64{10}, Others: []uint64{1}})

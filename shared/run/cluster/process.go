@@ -218,7 +218,7 @@ func (p *process) waitReady(ctx context.Context) error {
 }
 
 // send writes lines to the server and waits until it has carried them out. A
-// server that stands still does so when it goes on. One send at a time.
+// server that is paused does so when it goes on. One send at a time.
 func (p *process) send(lines []string, still bool) error {
 	p.input.SetWriteDeadline(time.Now().Add(ackTime))
 	if _, err := io.WriteString(p.input, strings.Join(lines, "\n")+"\n"); err != nil {

@@ -17,16 +17,16 @@ func isolate(cmd *exec.Cmd) {
 	onParentsDeath(cmd.SysProcAttr)
 }
 
-// terminate asks a process to stop; one that stands still is woken for it.
+// terminate asks a process to stop; one that is paused is woken for it.
 func terminate(p *os.Process) {
 	p.Signal(syscall.SIGTERM)
 	p.Signal(syscall.SIGCONT)
 }
 
-// stopTime is how long the threads of a process may take to stand still.
+// stopTime is how long the threads of a process may take to stop.
 const stopTime = time.Second
 
-// pauseProcess stops a process and waits until all its threads stand still:
+// pauseProcess stops a process and waits until all its threads have stopped:
 // when the signal has been sent, they may still answer a request or two. The
 // parent is told, as it is of an end; should the process end in this very
 // moment, nobody can tell how.
@@ -46,7 +46,7 @@ func pauseProcess(p *os.Process) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("it does not stand still after %v", stopTime)
+	return fmt.Errorf("it has not paused after %v", stopTime)
 }
 
 func resumeProcess(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

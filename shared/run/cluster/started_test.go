@@ -59,7 +59,7 @@ func TestAClusterStartsWithoutAServerThatHasLostItsData(t *testing.T) {
 	require.Equal(t, []Server{{ID: 1, State: Running}, {ID: 2, State: Stopped}, {ID: 3, State: Running}}, c.must(List))
 	c.shows("-- | n2 has lost its data: there is no ")
 	_, err := c.do(Command{Do: Kill, IDs: []uint64{2}})
-	require.EqualError(t, err, "n2 does not run (stopped); bring it back with: kv restart 2")
+	require.EqualError(t, err, "n2 is not running (stopped); bring it back with: kv restart 2")
 	_, err = c.do(Command{Do: Cut, IDs: []uint64{2}, Others: []uint64{3}})
 	require.NoError(t, err)
 	require.NoError(t, c.stop())

@@ -123,7 +123,7 @@ type server struct {
 	// process is its last life; nil before the first.
 	process *process
 
-	// paused is true while it stands still.
+	// paused is true while it is paused.
 	paused bool
 
 	// cuts are the servers to which its link is cut.

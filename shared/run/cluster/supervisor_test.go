@@ -265,12 +265,12 @@ func TestKillPauseResumeAndRestart(t *testing.T) {
 	c.shows("-- | n3 was killed\n")
 
 	_, err := c.do(Command{Do: Kill, IDs: []uint64{3}})
-	require.EqualError(t, err, "n3 does not run (killed); bring it back with: kv restart 3")
+	require.EqualError(t, err, "n3 is not running (killed); bring it back with: kv restart 3")
 	_, err = c.do(Command{Do: Pause, IDs: []uint64{3, 2}})
-	require.ErrorContains(t, err, "n3 does not run")
-	c.shows("-- | n2 stands still\n")
+	require.ErrorContains(t, err, "n3 is not running")
+	c.shows("-- | n2 is paused\n")
 	_, err = c.do(Command{Do: Resume, IDs: []uint64{1}})
-	require.ErrorContains(t, err, "n1 does not run")
+	require.ErrorContains(t, err, "n1 is not running")
 	require.Equal(t, []Server{{ID: 1, State: Killed}, {ID: 2, State: Paused}, {ID: 3, State: Killed}}, c.must(List))
 
 	require.Equal(t, []Server{{ID: 2, State: Running}}, c.must(Resume, 2))

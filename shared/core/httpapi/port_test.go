@@ -211,7 +211,7 @@ func TestAStopWaitsForARequestInFlight(t *testing.T) {
 			c.Close()
 		}
 		return err != nil
-	}, 20*time.Second, time.Millisecond, "it takes no more connections")
+	}, 20*time.Second, time.Millisecond, "it accepts no more connections")
 	reply(api.Response{})
 	require.Equal(t, "HTTP/1.1 200 OK", say(t, c, ""))
 	require.NoError(t, <-p.ended)

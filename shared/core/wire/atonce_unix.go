@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// atOnce writes to a connection without ever waiting. It is for goroutines
-// that have better things to do than to wait for one client.
+// atOnce writes to a connection without ever waiting. It is for goroutines that
+// must not wait for one client.
 type atOnce struct {
 	raw syscall.RawConn
 	try func(fd uintptr) bool
@@ -21,7 +21,7 @@ type atOnce struct {
 	err error
 }
 
-// newAtOnce returns nil if the connection is none of the operating system's.
+// newAtOnce returns nil if the connection is not one of the operating system.
 func newAtOnce(nc net.Conn) *atOnce {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
@@ -39,8 +39,8 @@ func newAtOnce(nc net.Conn) *atOnce {
 	return a
 }
 
-// write returns how much of b was written: less than all of it, without an
-// error, if the rest would have to wait.
+// write returns how much of b was written. This is less than all of it, without
+// an error, if writing the rest would have to wait.
 func (a *atOnce) write(b []byte) (n int, err error) {
 	a.b, a.n, a.err = b, 0, nil
 	err = a.raw.Write(a.try)

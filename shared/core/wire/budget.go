@@ -9,7 +9,7 @@ type Budget struct {
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of which nothing is used.
+// NewBudget returns a budget with this limit in bytes, of which nothing is used.
 func NewBudget(limit int) *Budget { return &Budget{limit: int64(limit)} }
 
 // Take uses n bytes, or returns false if fewer are left.
@@ -24,7 +24,7 @@ func (b *Budget) Take(n int) bool {
 	return false
 }
 
-// Add uses n bytes, whether they are left or not.
+// Add uses n bytes, even beyond the limit.
 func (b *Budget) Add(n int) {
 	if b != nil {
 		b.used.Add(int64(n))
@@ -34,7 +34,7 @@ func (b *Budget) Add(n int) {
 // Give returns n bytes that were used.
 func (b *Budget) Give(n int) { b.Add(-n) }
 
-// Used is how many bytes are used.
+// Used returns how many bytes are used.
 func (b *Budget) Used() int64 {
 	if b == nil {
 		return 0
@@ -42,5 +42,5 @@ func (b *Budget) Used() int64 {
 	return b.used.Load()
 }
 
-// Limit is how many bytes may be used.
+// Limit returns how many bytes may be used.
 func (b *Budget) Limit() int64 { return b.limit }

@@ -16,20 +16,20 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// Conn is a client's connection to one server. Many requests may be in flight
-// on it at once. It is safe for concurrent use. When it breaks it stays broken:
-// anyone who uses it dials again.
+// Conn is a client's connection to one server. Many requests may be in flight on
+// it at once. It is safe for concurrent use. When it breaks it stays broken: its
+// user must dial again.
 type Conn struct {
 	nc      net.Conn
 	limits  Limits
 	tasks   errgroup.Group
 	address string
 
-	// calls are *call that may be used again.
+	// calls holds values of type *call that may be used again.
 	calls sync.Pool
 
 	// atOnce writes what can be written without waiting; nil if that is not
-	// possible here. It belongs to the goroutine that writes, too.
+	// possible here. Only the goroutine that writes uses it.
 	atOnce *atOnce
 
 	// writeBy belongs to the goroutine that writes.
@@ -37,32 +37,33 @@ type Conn struct {
 
 	mu sync.Mutex
 
-	// out are requests that are not yet being written; spare is an empty buffer
-	// to put in its place.
+	// out holds requests that are not being written yet; spare is an empty buffer
+	// to replace it.
 	out, spare []byte
 
 	// writing is true while a goroutine writes out.
 	writing bool
 
-	// queued and handed count the bytes ever put into out, and of these the
-	// ones that may have left. A request that ends beyond handed was not sent.
+	// queued counts the bytes ever put into out, and handed those of them that
+	// may have been sent. A request that ends after handed was not sent.
 	queued, handed uint64
 
-	// lastID is the last one given to a request.
+	// lastID is the ID of the latest request.
 	lastID uint64
 
 	// waiting are the requests without an answer.
 	waiting map[uint64]*call
 
-	// broken is why the connection can no longer be used, or nil.
+	// broken says why the connection can no longer be used, or is nil.
 	broken *api.Error
 }
 
-// call is one request that waits.
+// call is a request that waits for its answer.
 type call struct {
 	answer chan api.Response
 
-	// end is the place of the request's last byte among all that were queued.
+	// end is the position of the request's last byte among all bytes that were
+	// queued.
 	end uint64
 }
 
@@ -86,7 +87,7 @@ func withoutAddress(err error) error {
 	return err
 }
 
-// connect makes a Conn of an open connection.
+// connect returns a Conn that uses an open connection.
 func connect(nc net.Conn, address string, l Limits) *Conn {
 	c := &Conn{nc: nc, limits: l.filled(), address: address, waiting: make(map[uint64]*call)}
 	c.calls.New = func() any { return &call{answer: make(chan api.Response, 1)} }
@@ -99,7 +100,8 @@ func connect(nc net.Conn, address string, l Limits) *Conn {
 	return c
 }
 
-// Close ends the connection. Requests in flight fail as if it had broken.
+// Close closes the connection. Requests in flight fail in the same way as when it
+// breaks.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.lost(errors.New("this program closed the connection to " + c.address))
@@ -114,11 +116,11 @@ func (c *Conn) Broken() bool {
 	return c.broken != nil
 }
 
-// Do sends a request and waits for its answer until ctx is done. It sets r.ID.
-// An answer that is an error comes back as the error, with its Response. The
-// error is always an *api.Error: that of the server; Unavailable and definite
-// if the request was never sent; Unknown if it was sent and the answer is lost
-// or late.
+// Do sends a request and waits for its answer until ctx is done. It sets r.ID. An
+// answer that is an error is returned as the error, with its Response. The error
+// is always an *api.Error: the server's own error; Unavailable and definite if
+// the request was never sent; Unknown if it was sent and the answer is lost or
+// late.
 func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return api.Response{}, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("the request was not sent: %v", err)}
@@ -149,7 +151,7 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	return a, nil
 }
 
-// send queues a request and sees to it that it is written.
+// send queues a request and makes sure that it is written.
 func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,10 +176,10 @@ func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 	return r.ID, nil
 }
 
-// startWriting sees to it that out is written. A request that is alone is
-// written by anyone who made it, if it can be written without waiting: that is
-// the shortest way. Among many it is left to a goroutine, since then more of
-// them leave together. c.mu is held, c.writing is set.
+// startWriting makes sure that out is written. A single request is written by the
+// goroutine that made it, if that is possible without waiting: this is the
+// fastest way. Many requests are left to another goroutine, since then more of
+// them leave together. c.mu must be held and c.writing set.
 func (c *Conn) startWriting() {
 	if len(c.waiting) > 1 || c.atOnce == nil {
 		c.tasks.Go(c.write)
@@ -199,7 +201,8 @@ func (c *Conn) startWriting() {
 	c.writing = false
 }
 
-// take takes what is in out, which from now on may have left. c.mu is held.
+// take removes and returns the content of out; from now on it may have been sent.
+// c.mu must be held.
 func (c *Conn) take() []byte {
 	b := c.out
 	c.out, c.spare = c.spare[:0], nil
@@ -207,8 +210,8 @@ func (c *Conn) take() []byte {
 	return b
 }
 
-// wrote is told that n bytes of b, which take returned, were written. c.mu is
-// held.
+// wrote records that n bytes of b, which take returned, were written. c.mu must
+// be held.
 func (c *Conn) wrote(b []byte, n int, err error) {
 	if cap(b) <= keepBuffer {
 		c.spare = b
@@ -219,8 +222,8 @@ func (c *Conn) wrote(b []byte, n int, err error) {
 	}
 }
 
-// forget gives up waiting. It returns false if the answer is there, or about
-// to be.
+// forget stops waiting for an answer. It returns false if the answer is there, or
+// about to be.
 func (c *Conn) forget(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -245,7 +248,7 @@ func (c *Conn) write() error {
 	return nil
 }
 
-// writeRest goes on with b after its first n bytes.
+// writeRest continues with b after its first n bytes.
 func (c *Conn) writeRest(b []byte, n int) error {
 	more, err := c.writeAll(b[n:])
 	c.mu.Lock()
@@ -254,8 +257,8 @@ func (c *Conn) writeRest(b []byte, n int) error {
 	return c.write()
 }
 
-// writeAll writes b. A server that takes nothing for too long ends the
-// connection: what it does not take would pile up here.
+// writeAll writes b. If the server accepts nothing for too long, writeAll ends
+// the connection, since requests would collect here.
 func (c *Conn) writeAll(b []byte) (written int, err error) {
 	for chunk := range slices.Chunk(b, writeChunk) {
 		c.writeBy.within(time.Now(), c.limits.Write)
@@ -268,7 +271,7 @@ func (c *Conn) writeAll(b []byte) (written int, err error) {
 	return written, nil
 }
 
-// read takes answers until the connection ends.
+// read receives answers until the connection ends.
 func (c *Conn) read() {
 	in := lines{r: c.nc, limit: c.limits.PeerLine}
 	var last *api.Error
@@ -305,9 +308,9 @@ func (c *Conn) deliver(a api.Response) {
 	}
 }
 
-// ended is called when no more answers can come. last is an error without an
-// id if that was the last thing the server said: it is about all requests that
-// it did not answer.
+// ended is called when no more answers can come. last is an error without an id
+// if the server sent one at the end: it is about all requests that the server did
+// not answer.
 func (c *Conn) ended(last *api.Error, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -321,7 +324,8 @@ func (c *Conn) ended(last *api.Error, err error) {
 	c.lost(fmt.Errorf("the connection to %s broke: %w", c.address, withoutAddress(err)))
 }
 
-// lost fails every request that waits, by whether it was sent. c.mu is held.
+// lost fails every request that waits, with an error that depends on whether it
+// was sent. c.mu must be held.
 func (c *Conn) lost(err error) {
 	why := &api.Error{Code: api.Unavailable, Definite: true, Message: err.Error()}
 	c.breakOff(why, func(w *call) *api.Error {
@@ -332,8 +336,8 @@ func (c *Conn) lost(err error) {
 	})
 }
 
-// breakOff ends the connection, and each request that waits with its error.
-// c.mu is held.
+// breakOff ends the connection, and fails each waiting request with its error.
+// c.mu must be held.
 func (c *Conn) breakOff(why *api.Error, each func(*call) *api.Error) {
 	if c.broken != nil {
 		return

@@ -16,30 +16,30 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// A connection is closed in two steps: this side sends no more, and then takes
-// what still comes until the other side has closed too. If it closed at once
-// while bytes arrive, TCP would answer them with a reset, which can overtake
-// the last answer. A client in the middle of a line that is far too long gets
-// more time than one that is expected to be done.
+// A connection is closed in two steps: this side sends no more, and then reads
+// until the other side has closed too. If it closed at once while bytes arrive,
+// TCP would answer them with a reset, which can overtake the last answer. A
+// client in the middle of a line that is far too long gets more time than one
+// that should be done.
 const (
 	lingerShort = 100 * time.Millisecond
 	lingerLong  = time.Second
 )
 
-// grace is how long a server that stops still looks for requests that arrived
-// before, so that it can answer them with "not begun".
+// grace is how long a stopping server still reads requests that arrived before,
+// so that it can answer them with "not begun".
 const grace = 20 * time.Millisecond
 
-// writeChunk is how much is written under one deadline.
+// writeChunk is how many bytes are written under one deadline.
 const writeChunk = 64 << 10
 
-// conn is one connection, seen from the server.
+// conn is the server's side of one connection.
 type conn struct {
 	s  *Server
 	nc net.Conn
 
-	// address is what the connection counts for; "" if it has none. since is when
-	// it was accepted.
+	// address is the address that the connection counts for; "" if it has none.
+	// since is when it was accepted.
 	address string
 	since   time.Time
 
@@ -52,19 +52,19 @@ type conn struct {
 	text      []byte
 	halfSince time.Time
 
-	// idle is how long the connection may be silent; a peer's goes on while the
-	// server stops.
+	// idle is how long the connection may be silent; a peer's connection
+	// continues while the server stops.
 	idle   time.Duration
 	isPeer bool
 
 	// isWeb is true once the HTTP server has the connection.
 	isWeb atomic.Bool
 
-	// spoken says that the first bytes have come, and that they were not HTTP;
-	// greeted that they were a hello.
+	// spoken is true if the first bytes have come and were not HTTP; greeted if
+	// they were a hello.
 	spoken, greeted bool
 
-	// handle takes the next line; it belongs to the reader.
+	// handle processes the next line; only the reader uses it.
 	handle func(line []byte) error
 
 	// flushTask is flush, for errgroup.
@@ -72,34 +72,35 @@ type conn struct {
 
 	mu sync.Mutex
 
-	// changed is signalled when something changed that the reader may wait for.
+	// changed is signaled when something has changed for which the reader may
+	// wait.
 	changed sync.Cond
 
-	// out are answers that are not yet being written; spare is an empty slice to
-	// put in its place. The goroutine that writes them also encodes them, so that
-	// this costs the goroutine that answers nothing.
+	// out holds answers that are not being written yet; spare is an empty slice
+	// to replace it. The goroutine that writes them also encodes them, so that
+	// this costs the answering goroutine nothing.
 	out, spare []api.Response
 
-	// writing is true while some goroutine has the task to write out. Anyone who
-	// sets it must see to it.
+	// writing is true while some goroutine has the task to write out. The
+	// goroutine that sets it must make sure that this happens.
 	writing bool
 
-	// reading is true while the reader looks at requests. It writes out before
-	// it waits, so nobody else has to.
+	// reading is true while the reader processes requests. It writes out before
+	// it waits, so no other goroutine has to.
 	reading bool
 
-	// waiting are the requests in flight that have an id, each with a number of
-	// its own; anonymous counts those without an id.
+	// waiting holds the requests in flight that have an id, each with its own
+	// number; anonymous counts those without an id.
 	waiting   map[uint64]uint64
 	anonymous int
 	serial    uint64
 
-	// owed are the bytes of the requests in flight, with room for their answers;
-	// unsent those of the answers that the client has not taken.
+	// owed counts the bytes of the requests in flight, with room for their
+	// answers; unsent counts those of the answers that the client has not read.
 	owed, unsent int
 
-	// said counts the answers; heard is how many there were when the reader last
-	// found that nothing came.
+	// said counts the answers; heard is the value of said when the reader last
+	// found that nothing had arrived.
 	said, heard uint64
 
 	// settled is true if nothing in flight will be answered any longer, dead if
@@ -120,7 +121,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// errPeer says that the connection was handed over to servePeer.
+// errPeer says that servePeer must take over the connection.
 var errPeer = errors.New("the connection is a peer's")
 
 // run serves the connection until it ends.
@@ -159,9 +160,9 @@ func (c *conn) tooMany() *api.Error {
 			c.s.limits.Conns, c.s.limits.PerAddress)}
 }
 
-// turnAway says that there are too many and closes at once, without waiting
-// for the client to read it: nothing is spent on it any longer. The write cannot
-// block, since nothing was written to the connection before.
+// turnAway tells a client that there are too many, and closes at once, without
+// waiting for the client to read it: nothing more is spent on it. The write
+// cannot block, since nothing was written to the connection before.
 func (c *conn) turnAway() {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
@@ -169,7 +170,7 @@ func (c *conn) turnAway() {
 }
 
 // serve reads lines and calls c.handle for each, until it returns an error. An
-// *api.Error is meant for the other side.
+// *api.Error is sent to the other side.
 func (c *conn) serve() error {
 	for {
 		for {
@@ -205,9 +206,9 @@ func tooLong(limit int) *api.Error {
 		Message: fmt.Sprintf("a line is longer than %d bytes, which is the limit; the connection is closed", limit)}
 }
 
-// firstLine tells a peer from a client. HTTP ends the connection of a server that
-// does not speak it: a page of any site can make its reader's browser send a POST
-// here, and the lines of its body would be requests.
+// firstLine distinguishes peers, clients and HTTP. It ends an HTTP connection if
+// the server does not speak HTTP: a page of any site can make its reader's
+// browser send a POST here, and the lines of its body would be requests.
 func (c *conn) firstLine(line []byte) error {
 	switch {
 	case isHello(line):
@@ -219,7 +220,7 @@ func (c *conn) firstLine(line []byte) error {
 	return c.request(line)
 }
 
-// helloOnly is firstLine where there is room for peers only.
+// helloOnly is used in place of firstLine where there is room for peers only.
 func (c *conn) helloOnly(line []byte) error {
 	if isHello(line) {
 		return c.hello(line)
@@ -266,7 +267,7 @@ func (c *conn) refuse(id uint64, err error) error {
 type flight struct {
 	id, serial uint64
 
-	// bytes are what it counts for.
+	// bytes is what it counts for.
 	bytes int
 
 	// reads is true if it changes nothing, so that it can be refused at any time.
@@ -307,8 +308,8 @@ func (c *conn) begin(r api.Request) (flight, error) {
 	return f, nil
 }
 
-// changes reports whether an operation may change something. Only the others have
-// long answers.
+// changes reports whether an operation may change something. Only operations that
+// change nothing have long answers.
 func changes(op string) bool {
 	switch op {
 	case kv.Get, api.Log, api.Status, api.Members:
@@ -342,7 +343,7 @@ func (c *conn) answer(f flight, a api.Response) {
 	c.changed.Broadcast()
 }
 
-// put adds an answer to out and sees to it that it gets written. c.mu is held.
+// put adds an answer to out and makes sure that it is written. c.mu must be held.
 func (c *conn) put(a api.Response) {
 	if c.dead {
 		return
@@ -359,8 +360,8 @@ func (c *conn) put(a api.Response) {
 
 func (c *conn) inFlight() int { return len(c.waiting) + c.anonymous }
 
-// waitForRoom makes the reader wait until as many bytes more may be held. That
-// is the back pressure: a reader that waits reads nothing. c.mu is held.
+// waitForRoom makes the reader wait until this many more bytes may be held. This
+// is the back pressure: a reader that waits reads nothing. c.mu must be held.
 func (c *conn) waitForRoom(bytes int) {
 	for !c.dead && (c.inFlight() >= c.s.limits.InFlight || c.isFull(bytes)) {
 		if len(c.out) > 0 && !c.writing {
@@ -396,8 +397,8 @@ func (c *conn) resume() {
 	c.mu.Unlock()
 }
 
-// isFull reports whether the connection holds too much to hold as many bytes
-// more. c.mu is held.
+// isFull reports whether the connection holds too much for this many more bytes.
+// c.mu must be held.
 func (c *conn) isFull(bytes int) bool {
 	limit := c.s.limits.ConnBytes
 	if c.s.Budget.Used() > c.s.Budget.Limit()/2 {
@@ -407,7 +408,7 @@ func (c *conn) isFull(bytes int) bool {
 	return held > 0 && held+bytes > limit
 }
 
-// flush writes until out is empty. Anyone who calls it has set c.writing.
+// flush writes until out is empty. The caller has set c.writing.
 func (c *conn) flush() {
 	c.mu.Lock()
 	for len(c.out) > 0 && !c.dead {
@@ -431,11 +432,11 @@ func (c *conn) flush() {
 	c.mu.Unlock()
 }
 
-// keepAnswers is how long a slice of answers may be to be used again.
+// keepAnswers is the largest capacity of a slice of answers that is used again.
 const keepAnswers = 1 << 10
 
-// writeAnswers puts answers into words and writes them, a chunk at a time: so
-// much memory, or that of one answer, does a client cost that does not read.
+// writeAnswers encodes answers and writes them, a chunk at a time. So a client
+// that does not read costs no more memory than one chunk, or than one answer.
 func (c *conn) writeAnswers(answers []api.Response) error {
 	bytes := 0
 	for i := range answers {
@@ -457,7 +458,7 @@ func (c *conn) writeAnswers(answers []api.Response) error {
 	return nil
 }
 
-// sent counts bytes of answers as taken by the client.
+// sent records that the client has read this many bytes of answers.
 func (c *conn) sent(bytes int) {
 	c.s.Budget.Give(bytes)
 	c.mu.Lock()
@@ -518,9 +519,10 @@ func (c *conn) more() error {
 // stopping reports whether requests are no longer begun.
 func (c *conn) stopping() bool { return !c.isPeer && c.s.stopping.Load() }
 
-// lastLook is until when a connection is read of a server that stops: as long
-// as something is in flight, and else for the grace that all have. A client
-// that asks again whenever it is refused must not keep the server from its end.
+// lastLook returns until when a stopping server reads a connection: as long as
+// something is in flight, and otherwise for the grace that all connections have.
+// A client that asks again whenever it is refused must not keep the server from
+// stopping.
 func (c *conn) lastLook(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -530,7 +532,8 @@ func (c *conn) lastLook(now time.Time) time.Time {
 	return c.s.stoppedAt.Add(grace)
 }
 
-// late says what it means that nothing came in time; nil to go on waiting.
+// late returns the error for a wait in which nothing came in time; nil means to
+// keep waiting.
 func (c *conn) late(half bool) error {
 	c.mu.Lock()
 	open := c.inFlight() > 0
@@ -553,15 +556,16 @@ func (c *conn) late(half bool) error {
 	}
 }
 
-// wakeReader makes a reader that waits look at s.stopping. To the HTTP server,
-// which has its own way to stop, it would look as if the client had left.
+// wakeReader makes a waiting reader look at s.stopping. It leaves the HTTP server
+// alone, which has its own way to stop: there it would look like a client that
+// has left.
 func (c *conn) wakeReader() {
 	if !c.isWeb.Load() {
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
-// kill ends the connection without another word.
+// kill ends the connection without another message.
 func (c *conn) kill() {
 	c.mu.Lock()
 	c.dead = true
@@ -570,8 +574,8 @@ func (c *conn) kill() {
 	_ = c.nc.Close()
 }
 
-// giveUp answers what is in flight with code unknown; the true answers, if they
-// ever come, are dropped.
+// giveUp answers the requests in flight with code unknown; their real answers, if
+// they ever come, are dropped.
 func (c *conn) giveUp(why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -595,8 +599,8 @@ func (c *conn) giveUp(why string) {
 	c.changed.Broadcast()
 }
 
-// finish answers what is in flight, says why the connection ends if that is
-// something to be said, and closes it.
+// finish answers the requests in flight, sends the reason why the connection
+// ends, if there is one to send, and closes it.
 func (c *conn) finish(why error) {
 	var last *api.Error
 	gone := !errors.As(why, &last) && !errors.Is(why, io.EOF)
@@ -610,8 +614,8 @@ func (c *conn) finish(why error) {
 	_ = c.nc.Close()
 }
 
-// settle waits for the answers to what is in flight and for their being
-// written, then adds the last word.
+// settle waits until the requests in flight are answered and the answers written,
+// then sends the last message.
 func (c *conn) settle(last *api.Error) {
 	late := time.AfterFunc(c.s.limits.Drain, func() {
 		c.giveUp("the connection ended before the outcome was known")
@@ -634,7 +638,8 @@ func (c *conn) settle(last *api.Error) {
 	c.unsent, c.out, c.spare = 0, nil, nil
 }
 
-// linger lets the client read the last answers before the connection is gone.
+// linger gives the client time to read the last answers before the connection is
+// closed.
 func (c *conn) linger(last *api.Error) {
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || last == nil || half.CloseWrite() != nil {

@@ -3,15 +3,15 @@ package wire
 import "log/slog"
 
 // Of the files that a process may open, clients get those that neither the disk
-// nor the peers need: at most keptFiles are kept, at least fewFiles.
+// nor the peers need. For these, at most keptFiles are reserved, and at least
+// fewFiles.
 const (
 	keptFiles = 384
 	fewFiles  = 40
 )
 
-// fitFiles lowers Conns and Newcomers to what a process that may open so many
-// files can take: a connection must not use up the file that the next snapshot
-// needs.
+// fitFiles lowers Conns and Newcomers to fit the number of files that the process
+// may open: a connection must not use up the file that the next snapshot needs.
 func (l *Limits) fitFiles(files int, log *slog.Logger) {
 	kept := min(keptFiles, max(fewFiles, files*3/8))
 	l.Newcomers = min(l.Newcomers, kept/4)

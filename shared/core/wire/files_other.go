@@ -2,5 +2,5 @@
 
 package wire
 
-// openFiles is how many files this process may open: no limit is known here.
+// openFiles returns how many files this process may open: no limit is known here.
 func openFiles() int { return 1 << 30 }

@@ -4,7 +4,7 @@ package wire
 
 import "syscall"
 
-// openFiles is how many files this process may open. The runtime has raised
+// openFiles returns how many files this process may open. The runtime has raised
 // the limit as far as it may.
 func openFiles() int {
 	var l syscall.Rlimit

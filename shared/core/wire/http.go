@@ -17,16 +17,17 @@ import (
 // errHTTP says that a connection speaks HTTP.
 var errHTTP = errors.New("the connection speaks HTTP")
 
-// maxHeader bounds the header of an HTTP request.
+// maxHeader is the largest header of an HTTP request, in bytes.
 const maxHeader = 64 << 10
 
-// isHTTP tells by the first byte of a connection whether it speaks HTTP: a line
-// of JSON begins with a brace, and an empty line is one of a person at nc.
+// isHTTP reports, by the first byte of a connection, whether it speaks HTTP: a
+// line of JSON begins with a brace, and an empty line comes from a person who
+// uses nc.
 func (c *conn) isHTTP() bool {
 	return c.s.http != nil && !bytes.ContainsRune([]byte("{\r\n\t "), rune(c.in.buf[c.in.start]))
 }
 
-// httpListener hands connections that have come already to an http.Server.
+// httpListener passes accepted connections to an http.Server.
 type httpListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -65,7 +66,7 @@ func (c *httpConn) Close() error {
 	return c.Conn.Close()
 }
 
-// startHTTP starts the HTTP server, if there is something to answer.
+// startHTTP starts the HTTP server, if the server speaks HTTP.
 func (s *Server) startHTTP(addr net.Addr) {
 	if s.HTTP == nil {
 		return
@@ -84,7 +85,7 @@ func (s *Server) startHTTP(addr net.Addr) {
 	})
 }
 
-// stopHTTP answers what is in flight and closes the connections.
+// stopHTTP answers the requests in flight and closes the connections.
 func (s *Server) stopHTTP() {
 	if s.http == nil {
 		return
@@ -110,8 +111,8 @@ func (c *conn) serveHTTP() {
 	}
 }
 
-// refuseHTTP answers a request that has not been read. It returns io.EOF, for
-// there is nothing left to say.
+// refuseHTTP answers a request that has not been read. It returns io.EOF, because
+// nothing else must be sent.
 func (c *conn) refuseHTTP(e *api.Error) error {
 	body := append(api.Failed(0, e).AppendJSON(nil), '\n')
 	head := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", len(body))

@@ -2,8 +2,8 @@ package wire
 
 import "time"
 
-// Limits bound what a stranger can make a server hold or wait for. A field
-// that is zero has its value of DefaultLimits.
+// Limits bound how much a client can make a server hold, and how long it can make
+// it wait. A field that is zero has its value of DefaultLimits.
 type Limits struct {
 	// Line is the longest line of a client in bytes, its newline not counted.
 	Line int
@@ -20,40 +20,41 @@ type Limits struct {
 	// 64-bit prefix of IPv6; half of Conns by default.
 	PerAddress int
 
-	// Newcomers is how many connections may be open beyond these, so that a peer
-	// finds room to say who it is.
+	// Newcomers is how many connections may be open in addition to Conns, so that
+	// there is room for a peer to identify itself.
 	Newcomers int
 
-	// InFlight is how many requests of one connection may wait for their
-	// answers. At that number the connection is not read any further.
+	// InFlight is how many requests of one connection may wait for their answers.
+	// At that number the server stops reading the connection.
 	InFlight int
 
 	// ConnBytes is how many bytes one connection may make the server hold: its
-	// requests in flight, room for the answers to those that read, and the answers
-	// that the client has not taken. At that number the connection is not read any
-	// further. It is an eighth of that while more than half of ServerBytes is used,
-	// so that a few dozen clients that send much wait, and are not refused.
+	// requests in flight, room for the answers to those that read, and the
+	// answers that the client has not read. At that number the server stops
+	// reading the connection. The limit is an eighth of that while more than half
+	// of ServerBytes is used, so that a few dozen clients that send much have to
+	// wait, and are not refused.
 	ConnBytes int
 
 	// ServerBytes is how many bytes all clients together may make the server
-	// hold: requests in flight and answers that were not taken. At that number
+	// hold: requests in flight and answers that were not read. At that number
 	// further requests are answered with busy. Lines above 64 KiB that are still
-	// arriving may hold as much once more.
+	// arriving may hold the same number of bytes in addition.
 	ServerBytes int
 
 	// HalfLine is how long a line may take from its first byte to its newline.
 	HalfLine time.Duration
 
 	// Idle is how long a connection may be silent, in both directions and while
-	// nothing is in flight on it. It is watched coarsely: it may take up to twice
-	// as long.
+	// nothing is in flight on it. The check is coarse: it may take up to twice as
+	// long.
 	Idle time.Duration
 
 	// Write is how long the other side may take to accept 64 KiB.
 	Write time.Duration
 
-	// Drain is how long a server that stops, or whose client sends no more,
-	// waits for the answers to what is in flight.
+	// Drain is how long a server waits for the answers to the requests in flight
+	// when it stops, or when the client sends no more.
 	Drain time.Duration
 
 	// Dial is how long a link may take to connect and to be accepted.
@@ -63,13 +64,13 @@ type Limits struct {
 	// attempts to connect.
 	Backoff [2]time.Duration
 
-	// QueueLines and QueueBytes are how much may wait in a link.
+	// QueueLines and QueueBytes limit the messages that wait in a link.
 	QueueLines int
 	QueueBytes int
 }
 
-// DefaultLimits returns limits that suit a server on one machine or in one
-// data centre.
+// DefaultLimits returns limits that suit a server on one machine or in one data
+// center.
 func DefaultLimits() Limits {
 	return Limits{
 		Line:        1 << 20,
@@ -124,22 +125,23 @@ func (l Limits) filled() Limits {
 	return l
 }
 
-// deadline sets a connection's deadline, but only if it moved far enough to
-// matter: a request a deadline would cost more than the request.
+// deadline sets a connection's deadline, but only if it has moved far enough to
+// matter: setting it for each request would cost more than the request.
 type deadline struct {
 	at  time.Time
 	set func(time.Time) error
 }
 
-// within lets the next operation take d from now on, or up to an eighth less.
+// within gives the next operation the time d from now on, or up to an eighth
+// less.
 func (t *deadline) within(now time.Time, d time.Duration) {
 	if by := now.Add(d); by.Before(t.at) || by.Sub(t.at) > d/8 {
 		t.to(by)
 	}
 }
 
-// to sets the deadline to by. An error means that the connection is closed,
-// which the operation will say as well.
+// to sets the deadline to by. An error means that the connection is closed, which
+// the operation will report as well.
 func (t *deadline) to(by time.Time) {
 	if !by.Equal(t.at) {
 		t.at = by

@@ -6,22 +6,22 @@ import (
 	"io"
 )
 
-// errLong says that a line is above its limit, errNoRoom that there is no memory
-// for a long one now.
+// errLong says that a line is longer than its limit, errNoRoom that there is no
+// memory for a long line now.
 var (
 	errLong   = errors.New("a line above the limit")
 	errNoRoom = errors.New("no room for a long line")
 )
 
-// The buffer of a connection starts small, since most connections are quiet
-// and there may be thousands. It grows with what arrives, and what it grew
-// beyond keepBuffer for the sake of one long line is given back.
+// The buffer of a connection starts small, since most connections are quiet and
+// there may be thousands. It grows with the data that arrives. If it grew beyond
+// keepBuffer for one long line, it shrinks again.
 const (
 	smallBuffer = 4 << 10
 	keepBuffer  = 64 << 10
 )
 
-// lines cuts a stream into lines.
+// lines splits a stream into lines.
 type lines struct {
 	r     io.Reader
 	limit int
@@ -31,19 +31,18 @@ type lines struct {
 	buf                 []byte
 	start, scanned, end int
 
-	// full says that the last read filled the buffer: more was waiting.
+	// full is true if the last read filled the buffer: more was waiting.
 	full bool
 
-	// budget is asked for what the buffer holds above keepBuffer, of which it has
-	// given took.
+	// budget counts the bytes that the buffer holds above keepBuffer; took is how
+	// many of them it has granted.
 	budget *Budget
 	took   int
 }
 
-// next returns the next line that is complete, without its newline and a
-// carriage return before that. The line is valid until fill is called. It
-// returns false if no line is complete, and errLong if one is above the limit,
-// complete or not.
+// next returns the next complete line, without its newline and a carriage return
+// before that. The line is valid until fill is called. It returns false if no
+// line is complete, and errLong if a line is above the limit, complete or not.
 func (l *lines) next() ([]byte, bool, error) {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
@@ -65,7 +64,7 @@ func (l *lines) next() ([]byte, bool, error) {
 	return line, true, nil
 }
 
-// half reports whether the beginning of a line waits for its end.
+// half reports whether a line has begun and is not complete yet.
 func (l *lines) half() bool { return l.end > l.start }
 
 // fill reads once. It must be called only when next has nothing to return. It
@@ -123,7 +122,7 @@ func (l *lines) account(size int) bool {
 	return true
 }
 
-// release gives the budget back what it gave, and asks it no more.
+// release returns to the budget what it granted, and does not use it again.
 func (l *lines) release() {
 	l.account(0)
 	l.budget = nil

@@ -19,13 +19,14 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// LinkOptions are what a Link needs to know.
+// LinkOptions are the options of a Link.
 type LinkOptions struct {
 	// Self is this server.
 	Self Identity
 
-	// To is the peer's ID, Address where it listens. Also is another address where
-	// it may listen, "" if there is none; the two are tried in turn.
+	// To is the peer's ID, Address the address where it listens. Also is another
+	// address where it may listen, "" if there is none; the two are tried in
+	// turn.
 	To      uint64
 	Address string
 	Also    string
@@ -34,31 +35,32 @@ type LinkOptions struct {
 	// defaults.
 	Limits Limits
 
-	// Log takes what an operator should know; nil means nobody reads it.
+	// Log receives what an operator should know; nil means that nothing is
+	// logged.
 	Log *slog.Logger
 }
 
-// Link carries messages to one peer, in one direction, over a connection that
-// it opens again whenever it breaks. It promises nothing: messages are lost
-// while there is no connection, and when more wait than its queue takes.
+// Link carries messages to one peer, in one direction, over a connection that it
+// opens again whenever it breaks. It promises nothing: messages are lost while
+// there is no connection, and when its queue is full.
 //
-// A full queue drops its oldest messages. To the peer the newest are worth the
-// most: they carry the latest term and the latest commit index, and what is
-// missing before them the sender finds out from the peer's answer either way.
-// For the same reason the queue is emptied when an attempt to connect fails:
-// a peer that comes back should not first read what was true a minute ago.
+// A full queue drops its oldest messages. The newest are the most useful to the
+// peer: they carry the latest term and the latest commit index, and the sender
+// learns from the peer's answer which entries are missing before them. For the
+// same reason the queue is emptied when an attempt to connect fails: a peer that
+// comes back should not first read messages from a minute ago.
 type Link struct {
 	o      LinkOptions
 	limits Limits
 	log    *slog.Logger
 
-	// elsewhere is true while the peer is looked for at Also.
+	// elsewhere is true while Also is the address that is tried.
 	elsewhere bool
 
 	// dial opens a connection to the peer.
 	dial func(ctx context.Context) (net.Conn, error)
 
-	// wake says that the queue is not empty.
+	// wake signals that the queue is not empty.
 	wake chan struct{}
 
 	mu      sync.Mutex
@@ -80,7 +82,7 @@ func NewLink(o LinkOptions) *Link {
 	return l
 }
 
-// address is where the peer is looked for now.
+// address returns the address that is tried now.
 func (l *Link) address() string {
 	if l.elsewhere {
 		return l.o.Also
@@ -117,8 +119,9 @@ func (l *Link) Send(line []byte) bool {
 	return drop == 0
 }
 
-// Dropped returns how many messages were dropped since the link was made. What
-// a broken connection lost is not among them: nobody knows.
+// Dropped returns how many messages were dropped since the link was created. It
+// does not count those that a broken connection lost, since their number is
+// unknown.
 func (l *Link) Dropped() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,15 +162,15 @@ func (l *Link) take(b []byte, size int) []byte {
 	return b
 }
 
-// patience is how long a peer may be away before that is worth a line in the
-// log: servers that start together do not find each other at once, and those
-// that stop together do not end in the same moment.
+// patience is how long a peer may be away before this is logged: servers that
+// start together do not find each other at once, and those that stop together do
+// not end at the same moment.
 const patience = time.Second
 
-// errHungUp is the end of a connection that the peer has closed.
+// errHungUp says that the peer has closed the connection.
 var errHungUp = errors.New("the peer has closed the connection")
 
-// away reports whether an error means only that the peer does not run.
+// away reports whether an error only means that the peer is not running.
 func away(err error) bool {
 	for _, sign := range []error{errHungUp, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, sign) {
@@ -252,7 +255,8 @@ func (l *Link) shakeHands(c net.Conn) error {
 	return cmp.Or(refused, err)
 }
 
-// greet is the first half of the handshake: the peer has then proved who it is.
+// greet is the first half of the handshake: when it returns nil, the peer has
+// proved who it is.
 func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err error) {
 	self := l.o.Self
 	h = hello{version: protocol, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, start: self.Start, nonce: newNonce()}
@@ -272,10 +276,10 @@ func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err erro
 }
 
 // Probe asks the server at an address whether it is the one that o describes:
-// that ID, of that cluster. It returns nil if it has proved so, and otherwise
-// what is wrong, within o.Limits.Dial. It says the hello that o.Self would say
-// and leaves it at that, so nothing changes over there, but for a line in the
-// log of a peer that left in mid-handshake.
+// that ID, of that cluster. It returns nil if the server has proved this, and
+// otherwise an error that says what is wrong, within o.Limits.Dial. It sends only
+// the hello that o.Self would send, so nothing changes on that server, except for
+// a line in its log about a peer that left during the handshake.
 func Probe(ctx context.Context, o LinkOptions) error {
 	l := NewLink(o)
 	c, err := l.connect(ctx, func(c net.Conn) error {
@@ -314,7 +318,7 @@ func ask(c net.Conn, in *lines, line []byte) (api.Response, error) {
 	}
 }
 
-// carry sends what is in the queue until the connection ends.
+// carry sends the messages in the queue until the connection ends.
 func (l *Link) carry(ctx context.Context, c net.Conn) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.listen(c) })
@@ -326,7 +330,7 @@ func (l *Link) carry(ctx context.Context, c net.Conn) error {
 	return g.Wait()
 }
 
-// listen notices the end of the connection. The peer says nothing on it, but
+// listen notices the end of the connection. The peer sends nothing on it, except
 // for the reason why it ends it.
 func (l *Link) listen(c net.Conn) error {
 	_, err := ask(nothing{c}, &lines{r: c, limit: maxHello}, nil)
@@ -341,8 +345,8 @@ type nothing struct{ net.Conn }
 
 func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 
-// send writes batches of messages, and an empty line where there was nothing
-// to say for long, so that the peer does not take the connection for dead.
+// send writes batches of messages, and an empty line after a long silence, so
+// that the peer does not take the connection for dead.
 func (l *Link) send(ctx context.Context, c net.Conn) error {
 	const batch = 256 << 10
 	quiet := time.NewTicker(max(l.limits.Idle/3, time.Millisecond))

@@ -20,33 +20,33 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// protocol is the version of what peers say to each other. A server that
-// speaks another one is refused by its number.
+// protocol is the version of the peers' protocol. A server that uses another one
+// is refused by its number.
 const protocol = 4
 
 // maxHello is the longest line of a handshake.
 const maxHello = 4 << 10
 
-// Identity is what a server is to its peers.
+// Identity is a server's identity towards its peers.
 type Identity struct {
 	// Cluster is the cluster's name.
 	Cluster string
 
-	// Secret is known to the members of the cluster only. It is never sent.
+	// Secret is known only to the members of the cluster. It is never sent.
 	Secret string
 
-	// ID is the server's own.
+	// ID is the server's ID.
 	ID uint64
 
-	// Address is where the server listens, so that a peer which it has dialed
-	// can dial back: host:port.
+	// Address is where the server listens, so that a peer that it has dialed can
+	// dial back: host:port.
 	Address string
 
-	// Disks knows which server has which disk; nil in stages that keep nothing.
+	// Disks knows which server has which disk; nil in stages that store nothing.
 	Disks Disks
 
-	// Start is a random number that each start of a server draws: of two that run
-	// with copies of one disk, each has its own.
+	// Start is a random number that each start of a server draws: two servers
+	// that run with copies of one disk have different ones.
 	Start uint64
 }
 
@@ -57,19 +57,20 @@ type Disks interface {
 	Own() disk.Incarnation
 	Known(id uint64) disk.Incarnation
 
-	// Admit is told that a peer has proved to be there with a disk. With an error
-	// it refuses the peer; then the log says why, and need not do so again.
+	// Admit is called when a peer has proved its identity and has a disk. It
+	// refuses the peer by returning an error; it then logs the reason at most
+	// once.
 	Admit(id uint64, now disk.Incarnation) error
 
-	// Disowned is told that a peer, which has proved who it is, knows this server
-	// with another disk. So this server must end.
+	// Disowned is called when a peer that has proved who it is knows this server
+	// with another disk. This server must then end.
 	Disowned(by uint64, known disk.Incarnation)
 }
 
-// refusal is the error of Disks, which was logged.
+// refusal is an error of Disks, which Disks has logged.
 type refusal struct{ error }
 
-// disks returns this server's disk and that of a peer, as far as it is known.
+// disks returns this server's disk and that of a peer, 0 if it is not known.
 func (i Identity) disks(peer uint64) (own, known disk.Incarnation) {
 	if i.Disks == nil {
 		return 0, 0
@@ -77,8 +78,8 @@ func (i Identity) disks(peer uint64) (own, known disk.Incarnation) {
 	return i.Disks.Own(), i.Disks.Known(peer)
 }
 
-// meet is how a handshake ends in which a peer has proved who it is: now is its
-// disk, and known is this server's as the peer knows it. The error is a refusal.
+// meet ends a handshake in which a peer has proved who it is: now is its disk,
+// and known is this server's disk as the peer knows it. The error is a refusal.
 func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
 	if i.Disks == nil {
 		return nil
@@ -93,9 +94,8 @@ func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
 	return nil
 }
 
-// Peers takes the connections that other servers open. Such a connection
-// begins with a handshake, D being the side that dialed and A the one that
-// accepted:
+// Peers accepts the connections that other servers open. Such a connection begins
+// with a handshake, D being the side that dialed and A the one that accepted:
 //
 //	D  {"hello":{"version":3,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
 //	A  {"ok":true,"data":{"disk":"…","known":"…","nonce":"…","proof":"…"}}
@@ -103,37 +103,39 @@ func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
 //	A  {"ok":true}
 //
 // Each side says which disk it has, and which disk of the other side it knows, if
-// it has a disk, or knows one. Either side ends the handshake if the other has
-// another disk than it should, but not before both have proved who they are: so
-// each learns that it has forgotten what it promised.
+// it has a disk, or knows one. Either side ends the handshake if the other has a
+// different disk than it should, but only after both have proved who they are: so
+// a server learns that it has forgotten what it promised.
 //
-// A proof is an HMAC-SHA256 under the cluster's secret, over who proves
-// (D or A) and all that stands in the first two lines. So neither side
-// can be deceived by one that does not know the secret, by what was recorded
-// earlier, or by its own proof sent back. It says who is at the other end; it
-// does not hide what is sent.
+// A proof is an HMAC-SHA256 under the cluster's secret, over the side that proves
+// (D or A) and the content of the first two lines. So neither side can be
+// deceived by someone who does not know the secret, by a recording of an earlier
+// handshake, or by its own proof sent back. The proof says who is at the other
+// end; it does not encrypt what is sent.
 //
-// Anyone who knows the secret is a peer, whether this server counts it among the
-// members or not: the members may have changed without it (thesis §4.1).
+// Every server that knows the secret is a peer, whether this server counts it
+// among the members or not: the members may have changed without it (thesis
+// §4.1).
 //
-// Then D sends messages, one a line: the CRC-32C of the message in eight
+// Then D sends messages, one per line: the CRC-32C of the message in eight
 // hexadecimal digits, a space, the message. Empty lines keep the connection
-// alive. TCP's own checksum misses one damaged packet in thousands; what is
-// carried here ends up in a log, so damage must be seen.
+// alive. TCP's own checksum misses one damaged packet in thousands; these
+// messages end up in a log, so damage must be detected.
 type Peers struct {
 	// Self is this server.
 	Self Identity
 
-	// Met is told of each connection of a peer that has proved who it is, with
+	// Met is called for each connection of a peer that has proved who it is, with
 	// the address where the peer listens, and Left when that connection has
-	// ended. Of one peer there may be two connections for a moment, so Left may
-	// follow a second Met. They are called from many goroutines; nil means that
-	// nobody wants to know.
+	// ended. A peer may have two connections for a moment, so Left may follow a
+	// second Met. They are called from many goroutines; nil means that they are
+	// not needed.
 	Met  func(id uint64, address string)
 	Left func(id uint64)
 
-	// Receive takes a message. It may keep line. It is called on the goroutine
-	// that reads the peer's connection: while it waits, the peer has to wait.
+	// Receive processes a message. It may keep line. It is called on the
+	// goroutine that reads the peer's connection: while it waits, the peer has to
+	// wait.
 	Receive func(from uint64, line []byte)
 
 	mu    sync.Mutex
@@ -141,22 +143,22 @@ type Peers struct {
 	lives map[uint64]*lives
 }
 
-// lives are the starts of a peer that were seen: the present one, with its place,
-// and those before it.
+// lives are the starts of a peer that were seen: the present one, with its
+// address, and earlier ones.
 type lives struct {
 	now    uint64
 	place  string
 	before []uint64
 
-	// told is true once the log has said that the peer runs twice.
+	// told is true once the log says that the peer runs twice.
 	told bool
 }
 
 // keptLives is how many starts before the present one are remembered.
 const keptLives = 8
 
-// see takes note of a start. It returns true when a start that has ended turns up
-// again, for the first time: a process that was replaced by another is alive.
+// see records a start. It returns true when a start that has ended appears again,
+// for the first time: a process that was replaced by another is still alive.
 func (l *lives) see(start uint64) bool {
 	if start == l.now || start == 0 {
 		return false
@@ -177,18 +179,20 @@ type hello struct {
 	from, to uint64
 	address  string
 
-	// disk is the peer's, and known is this server's as the peer knows it.
+	// disk is the peer's disk, and known is this server's disk as the peer knows
+	// it.
 	disk, known disk.Incarnation
 	start       uint64
 	nonce       []byte
 }
 
-// place says where a peer is: its address, and from where it has connected.
+// place describes where a peer is: its address, and the address from which it has
+// connected.
 func (h hello) place(c *conn) string {
 	return fmt.Sprintf("%s, from %s", h.address, c.nc.RemoteAddr())
 }
 
-// challenge is what the acceptor answers to a hello, next to its proof.
+// challenge is the acceptor's answer to a hello, without its proof.
 type challenge struct {
 	disk, known disk.Incarnation
 	nonce       []byte
@@ -221,8 +225,8 @@ func (h hello) appendJSON(b []byte) []byte {
 	return append(b, `"}}`...)
 }
 
-// appendDisks appends the fields of two disks, each with a comma behind it,
-// unless there is none.
+// appendDisks appends the fields of two disks, each followed by a comma, without
+// those that are 0.
 func appendDisks(b []byte, own, known disk.Incarnation) []byte {
 	for _, f := range []struct {
 		name string
@@ -353,7 +357,7 @@ func newNonce() []byte {
 	return b
 }
 
-// proof is what the side called by ("dialer" or "acceptor") has to show.
+// proof returns the proof of one side; by is "dialer" or "acceptor".
 func (h hello) proof(by, secret string, c challenge) []byte {
 	var text []byte
 	part := func(b []byte) {
@@ -377,7 +381,7 @@ func (h hello) proof(by, secret string, c challenge) []byte {
 	return mac.Sum(nil)
 }
 
-// check says why a hello is not welcome, or nil.
+// check returns why a hello is refused, or nil.
 func (p *Peers) check(h hello) error {
 	switch {
 	case p.Self.Secret == "":
@@ -470,7 +474,7 @@ func (c *conn) oneLine() ([]byte, error) {
 	}
 }
 
-// servePeer takes the messages of a peer until the connection ends.
+// servePeer receives the messages of a peer until the connection ends.
 func (c *conn) servePeer(h hello) {
 	p, from := c.s.Peers, h.from
 	if other := p.replace(h, c); other != "" {
@@ -492,7 +496,7 @@ func (c *conn) servePeer(h hello) {
 	c.s.forget(c)
 }
 
-// message takes one message of a peer.
+// message processes one message of a peer.
 func (c *conn) message(from uint64, line []byte) error {
 	message, err := openEnvelope(line)
 	if err != nil {
@@ -503,9 +507,9 @@ func (c *conn) message(from uint64, line []byte) error {
 	return nil
 }
 
-// replace makes c the one connection of a peer. An older one is closed: a peer
-// that dials again knows that the old one is dead, this side may not.
-// It returns where the peer was before if that shows that it runs twice, else "".
+// replace makes c the only connection of a peer, and closes an older one: a peer
+// that dials again knows that the old one is dead, and this side may not. It
+// returns where the peer was before if that shows that it runs twice, else "".
 func (p *Peers) replace(h hello, c *conn) (twice string) {
 	p.mu.Lock()
 	old := p.conns[h.from]
@@ -541,7 +545,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // crcDigits is the length of the checksum in front of a message.
 const crcDigits = 8
 
-// appendEnvelope appends a message behind its checksum, and a newline.
+// appendEnvelope appends a message after its checksum, and a newline.
 func appendEnvelope(b, message []byte) []byte {
 	var sum [4]byte
 	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(message, castagnoli))
@@ -551,7 +555,7 @@ func appendEnvelope(b, message []byte) []byte {
 	return append(b, '\n')
 }
 
-// openEnvelope returns the message behind its checksum.
+// openEnvelope returns the message after its checksum.
 func openEnvelope(line []byte) ([]byte, error) {
 	var sum [4]byte
 	if len(line) <= crcDigits || line[crcDigits] != ' ' {

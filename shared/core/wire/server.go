@@ -19,13 +19,13 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// Handler carries out one request, which was decoded and checked. It is called
-// on the goroutine that reads the connection, so nothing more is read from it
-// until Handler returns. It must call reply exactly once, at once or later, from
-// any goroutine. It may keep r; the response gets the request's ID by itself.
+// Handler carries out one request, which was decoded and checked. It is called on
+// the goroutine that reads the connection, so nothing more is read from it until
+// Handler returns. It must call reply exactly once, at once or later, from any
+// goroutine. It may keep r; the server sets the ID of the response.
 type Handler func(r api.Request, reply func(api.Response))
 
-// Server answers clients, and takes messages from peers if it has any. Its
+// Server answers clients, and receives messages from peers if it has any. Its
 // fields are set before Serve is called and not changed afterwards.
 type Server struct {
 	// Ops are the operations that the server understands.
@@ -34,17 +34,20 @@ type Server struct {
 	// Handler carries out requests.
 	Handler Handler
 
-	// Limits bound what clients can cost; zero fields have their defaults.
+	// Limits bound the resources that clients can use; zero fields have their
+	// defaults.
 	Limits Limits
 
-	// Budget counts the answers that clients have not taken. A Handler that keeps
-	// requests counts these in it as well. nil means one of Limits.ServerBytes.
+	// Budget counts the answers that clients have not read. A Handler that keeps
+	// requests counts these in it as well. nil means a budget of
+	// Limits.ServerBytes.
 	Budget *Budget
 
-	// Log takes what an operator should know; nil means nobody reads it.
+	// Log receives what an operator should know; nil means that nothing is
+	// logged.
 	Log *slog.Logger
 
-	// Peers says who the peers are and takes their messages. nil means that
+	// Peers identifies the peers and receives their messages. nil means that
 	// there are none: a hello is refused.
 	Peers *Peers
 
@@ -60,8 +63,8 @@ type Server struct {
 	clients errgroup.Group
 	peers   errgroup.Group
 
-	// stopping is set once the server takes no more requests. stoppedAt is when
-	// that was; it is written before.
+	// stopping is true once the server refuses further requests. stoppedAt is
+	// when that was; it is written before.
 	stopping  atomic.Bool
 	stoppedAt time.Time
 
@@ -73,8 +76,8 @@ type Server struct {
 	conns map[*conn]kind
 	count [kinds]int
 
-	// from counts the clients by their address; newcomers are those there are, in
-	// the order in which they came.
+	// from counts the clients by their address; newcomers are the present
+	// newcomers, in the order in which they came.
 	from      map[string]int
 	newcomers []*conn
 
@@ -97,24 +100,25 @@ const (
 	// client is a connection within Limits.Conns.
 	client kind = iota
 
-	// newcomer is one beyond, or one beyond the share of its address: it may stay
-	// if its first line is a hello. Newcomers make room for newer ones, so
-	// clients, however many, cannot keep peers out.
+	// newcomer is one beyond Limits.Conns, or beyond the share of its address: it
+	// may stay if its first line is a hello. Newcomers make room for newer ones,
+	// so that any number of clients cannot keep peers out.
 	newcomer
 
-	// peer is a connection that said hello. Peers are bounded by who knows the
-	// secret: a second connection of one ends the first.
+	// peer is a connection that said hello. The number of peers is bounded by the
+	// number of servers that know the secret: a second connection of one ends the
+	// first.
 	peer
 
-	// refused is one that is being told that there are too many, where there are
-	// no peers for whom to keep places.
+	// refused is one that is being told that there are too many, on a server that
+	// has no peers for which to reserve places.
 	refused
 
 	kinds
 )
 
-// newcomerTime is how long a newcomer has at least to say hello: as long as none
-// has been there for that time, no further connection is accepted.
+// newcomerTime is the shortest time that a newcomer has to say hello: as long as
+// none has been there for that time, no further connection is accepted.
 const newcomerTime = 20 * time.Millisecond
 
 // Listen opens a TCP address. The error says what to do about it.
@@ -130,10 +134,9 @@ func Listen(address string) (net.Listener, error) {
 }
 
 // Serve accepts connections on ln, which it closes, until ctx is done. Then it
-// takes no more requests, lets those in flight be answered for at most
-// Limits.Drain (what is open after that is answered with code unknown), closes
-// all connections and returns nil. Any other end is an error. Serve can be
-// called once.
+// refuses further requests, waits for the answers to those in flight for at most
+// Limits.Drain (it answers the rest with code unknown), closes all connections
+// and returns nil. Any other end is an error. Serve can be called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.log = s.Log
 	if s.log == nil {
@@ -160,11 +163,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return fmt.Errorf("the server on %s takes no more connections: %w", ln.Addr(), err)
+	return fmt.Errorf("the server on %s accepts no more connections: %w", ln.Addr(), err)
 }
 
-// stop ends the connections: clients first, for what they wait for may need
-// the peers.
+// stop ends the connections: clients first, because their requests may need the
+// peers.
 func (s *Server) stop() {
 	s.stoppedAt = time.Now()
 	s.stopping.Store(true)
@@ -182,7 +185,7 @@ func (s *Server) stop() {
 }
 
 // Close ends the server at once: nothing more is answered. It is for a server
-// that must not say another word, and may be called at any time.
+// that must send nothing more, and may be called at any time.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -193,7 +196,7 @@ func (s *Server) Close() {
 	s.each(func(c *conn) { c.kill() })
 }
 
-// each calls f for every connection there is.
+// each calls f for every open connection.
 func (s *Server) each(f func(*conn)) {
 	s.mu.Lock()
 	all := make([]*conn, 0, len(s.conns))
@@ -230,7 +233,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// admit starts a connection, as what there is room for.
+// admit starts a connection, as the kind for which there is room.
 func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
@@ -263,8 +266,8 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	})
 }
 
-// kindFor is what there is room for a connection as; kinds if as nothing. s.mu
-// is held.
+// kindFor returns the kind of connection for which there is room; kinds if there
+// is none. s.mu must be held.
 func (s *Server) kindFor(c *conn) kind {
 	switch {
 	case s.count[client] < s.limits.Conns && (c.address == "" || s.from[c.address] < s.limits.PerAddress):
@@ -277,8 +280,8 @@ func (s *Server) kindFor(c *conn) kind {
 	return kinds
 }
 
-// crowded is the newcomer to go when another comes: the oldest of the address
-// that has the most. s.mu is held.
+// crowded returns the newcomer to end when another comes: the oldest one of the
+// address that has the most. s.mu must be held.
 func (s *Server) crowded() *conn {
 	count := make(map[string]int)
 	for _, c := range s.newcomers {
@@ -305,7 +308,7 @@ func (s *Server) replace(ctx context.Context, c *conn) {
 	}
 }
 
-// enter counts a connection as of a kind, leave no longer. s.mu is held.
+// enter counts a connection as of a kind, until leave. s.mu must be held.
 func (s *Server) enter(c *conn, k kind) {
 	s.conns[c] = k
 	s.count[k]++
@@ -350,8 +353,9 @@ func (s *Server) forget(c *conn) {
 	s.leave(c)
 }
 
-// addressOf is what a connection's address counts as: all of IPv4, the first 64
-// bits of IPv6, within which one host may choose. "" stands for no such address.
+// addressOf returns what a connection's address counts as: all of an IPv4
+// address, or the first 64 bits of an IPv6 address, since one host may choose the
+// rest. "" means that there is no such address.
 func addressOf(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -373,8 +377,8 @@ type news struct {
 	quiet int
 }
 
-// say calls f unless it did so within the last second; before is how often it
-// did not since.
+// say calls f unless it did so within the last second; before is how often it has
+// not done so since the last call.
 func (n *news) say(f func(before int)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -407,8 +411,8 @@ func (s *Server) Batch(f func()) {
 	s.batch.mu.Unlock()
 }
 
-// flush lets the answers of c be written by another goroutine. c.writing was
-// set by the caller, so c waits for it before it ends.
+// flush makes another goroutine write the answers of c. The caller has set
+// c.writing, so c waits for it before it ends.
 func (s *Server) flush(c *conn) {
 	s.batch.mu.Lock()
 	defer s.batch.mu.Unlock()

@@ -472,7 +472,7 @@ func TestAcceptFailuresPass(t *testing.T) {
 		ln = newFlaky(0)
 		r = serve(t, &Server{Ops: api.Commands(), Handler: store()}, ln)
 		require.NoError(t, ln.Close())
-		require.ErrorContains(t, <-r.done, "takes no more connections")
+		require.ErrorContains(t, <-r.done, "accepts no more connections")
 	})
 }
 

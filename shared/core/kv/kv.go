@@ -39,8 +39,8 @@ const (
 	Delete = "delete"
 )
 
-// Limits of what the store holds. A value at its limit still fits into one
-// line of the wire (1 MiB) when every byte of it has to be escaped.
+// Limits of the store. A value at its limit still fits into one line of the wire
+// (1 MiB) when every byte of it must be escaped.
 const (
 	// MaxKey is the longest key, in bytes.
 	MaxKey = 1 << 10
@@ -61,10 +61,11 @@ type Command struct {
 	// Key is 1 to MaxKey bytes.
 	Key string
 
-	// Value is what Put, Create, Append and Cas write, at most MaxValue bytes.
+	// Value is the value that Put, Create, Append and Cas write, at most MaxValue
+	// bytes.
 	Value string
 
-	// Old is what Cas expects to find.
+	// Old is the value that Cas expects to find.
 	Old string
 }
 
@@ -90,8 +91,9 @@ func (e *TooLongError) Error() string {
 	return fmt.Sprintf("the %s has %d bytes; at most %d are allowed", e.Part, e.Bytes, e.Most)
 }
 
-// Check says what is wrong with a command, or nil. It must be called before a
-// command is replicated: one that no server can apply would stop them all.
+// Check returns what is wrong with a command, or nil. It must be called before a
+// command is replicated: a command that no server can apply would stop all of
+// them.
 func (c Command) Check() error {
 	switch {
 	case c.Op != Get && !Writes(c.Op):
@@ -137,8 +139,8 @@ func Decode(text []byte) (Command, error) {
 	return c, nil
 }
 
-// DecodeFrom reads a command that stands inside another value. Errors, those
-// of Check among them, stay with d.
+// DecodeFrom reads a command that is part of another value. d keeps errors,
+// including those of Check.
 func DecodeFrom(d *strict.Decoder) Command {
 	var c Command
 	d.Object(func(field []byte) {
@@ -152,8 +154,8 @@ func DecodeFrom(d *strict.Decoder) Command {
 	return c
 }
 
-// DecodeField reads one field of a command and reports whether it is one. It
-// lets a larger object hold a command's fields among its own.
+// DecodeField reads one field of a command and reports whether it is one. With
+// it, a larger object can have a command's fields among its own.
 func (c *Command) DecodeField(d *strict.Decoder, field []byte) bool {
 	switch string(field) {
 	case "op":
@@ -170,7 +172,7 @@ func (c *Command) DecodeField(d *strict.Decoder, field []byte) bool {
 	return true
 }
 
-// opName is string(b) without an allocation for the commands there are.
+// opName is string(b) without an allocation for known commands.
 func opName(b []byte) string {
 	for _, op := range [...]string{Get, Put, Create, Append, Cas, Delete} {
 		if string(b) == op {
@@ -185,14 +187,14 @@ type Outcome string
 
 // The outcomes.
 const (
-	// OK: the command did what it says.
+	// OK: the command was carried out.
 	OK Outcome = ""
 
 	// NotFound: the key of a get, cas or delete has no value.
 	NotFound Outcome = "not_found"
 
 	// Mismatch: the value that cas found is not Old. Result.Value is the
-	// beginning of what it found.
+	// beginning of the value found.
 	Mismatch Outcome = "mismatch"
 
 	// Exists: the key of a create has a value. Nothing changed.
@@ -203,25 +205,26 @@ const (
 	TooLarge Outcome = "too_large"
 )
 
-// Result is what a command gave.
+// Result is the result of a command.
 type Result struct {
 	// Outcome is OK, or why nothing changed.
 	Outcome Outcome
 
-	// Value is what get read, or the first MaxQuoted bytes of what a cas that
-	// failed has found.
+	// Value is the value that get read, or the first MaxQuoted bytes of the value
+	// that a failed cas has found.
 	Value string
 
-	// Length is how many bytes the whole value has: the one that append made, or
-	// the one that a cas that failed has found.
+	// Length is the length of the whole value in bytes: the one that append
+	// produced, or the one that a failed cas has found.
 	Length int
 }
 
-// Found is the result of a cas that found another value than it expected.
+// Found returns the result of a cas that found another value than it expected.
 func Found(value string) Result {
 	beginning := value[:min(len(value), MaxQuoted)]
 	if len(beginning) < len(value) {
-		// A character that is cut is left out. The copy lets go of the value.
+		// A character that is cut is left out. The copy does not keep the value
+		// in memory.
 		beginning = strings.Clone(strings.ToValidUTF8(beginning, ""))
 	}
 	return Result{Outcome: Mismatch, Value: beginning, Length: len(value)}
@@ -234,16 +237,16 @@ type Store struct {
 	count  int
 	bytes  int64
 
-	// changes, if not nil, lie over values: values is read by a View, or was
-	// until just now. order has their keys, those still to be moved into values
-	// at the front once frozen is false.
+	// changes, if not nil, override values: values is read by a View, or was
+	// until just now. order has their keys; once frozen is false, those that are
+	// not moved into values yet are at the front.
 	changes map[string]change
 	order   []string
 	frozen  bool
 }
 
-// change is a value that was written, or a key that was deleted, over a map
-// that must not be touched.
+// change is a value that was written, or a key that was deleted, since the map
+// was frozen.
 type change struct {
 	value   string
 	deleted bool
@@ -254,8 +257,8 @@ func NewStore() *Store {
 	return &Store{values: make(map[string]string)}
 }
 
-// Apply carries out one command and returns its result. Anyone who calls it from
-// several goroutines gives up the order of the commands, not their atomicity.
+// Apply carries out one command and returns its result. If several goroutines
+// call it, the order of the commands is undefined, but each is still atomic.
 func (s *Store) Apply(c Command) Result {
 	if c.Op == Get {
 		return s.Get(c.Key)
@@ -374,11 +377,12 @@ func (s *Store) Each(f func(key, value string) bool) {
 	}
 }
 
-// seed is this process's own.
+// seed is the random hash seed of this process.
 var seed = maphash.MakeSeed()
 
-// Hash sums up what the store holds: two stores in one process that hold the
-// same have the same sum. It takes as long as there are keys.
+// Hash returns a hash of the content of the store: two stores in one process with
+// the same content have the same hash. The time it takes grows with the number of
+// keys.
 func (s *Store) Hash() uint64 {
 	var sum uint64
 	s.Each(func(key, value string) bool {
@@ -394,10 +398,10 @@ type View struct {
 	thaw   func()
 }
 
-// Freeze returns a view of the store as it is now. It takes no time, however
-// large the store: from now on changes lie over the map, and when the view is
-// closed they move into it, a few with every command. There can be one view at
-// a time; it must be closed before the next is made.
+// Freeze returns a view of the store as it is now. It is fast for a store of any
+// size: from now on changes are kept apart from the map, and when the view is
+// closed they move into it, a few with every command. There can be one view at a
+// time; it must be closed before the next is created.
 func (s *Store) Freeze() *View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -417,8 +421,8 @@ func (s *Store) thaw() {
 	s.frozen = false
 }
 
-// moveSome moves a few changes into the map, if nobody reads it. It moves more
-// of them than a command can add, so they come to an end.
+// moveSome moves a few changes into the map, if no view reads it. It moves more
+// of them than a command can add, so at some point all are moved.
 func (s *Store) moveSome() {
 	if s.frozen || s.changes == nil {
 		return

@@ -1,16 +1,16 @@
 package kv
 
-// What a store may hold.
+// Limits on the size of a store.
 const (
-	// KeyBytes is what a key counts for in addition to its bytes and those of its
-	// value.
+	// KeyBytes is how many bytes a key counts for in addition to its own bytes
+	// and those of its value.
 	KeyBytes = 64
 
-	// StoreBytes is how many bytes a store may hold where nothing else is said.
+	// StoreBytes is how many bytes a store may hold by default.
 	StoreBytes = 1 << 30
 )
 
-// Bytes is how much the store holds: the bytes of keys and values, and KeyBytes
+// Bytes returns the size of the store: the bytes of keys and values, and KeyBytes
 // for each key.
 func (s *Store) Bytes() int64 {
 	s.mu.RLock()
@@ -18,8 +18,8 @@ func (s *Store) Bytes() int64 {
 	return s.bytes
 }
 
-// Growth is by how many bytes a command would make the store larger as it is
-// now; 0 if not at all. A cas counts as if it found what it expects.
+// Growth returns by how many bytes a command would make the present store larger;
+// 0 if it would not. It counts a cas as one that finds the value it expects.
 func (s *Store) Growth(c Command) int64 {
 	if !Writes(c.Op) || c.Op == Delete {
 		return 0

@@ -1,7 +1,7 @@
-// Package toy is a small replicated store for the tests of the simulator and
-// its judges: one leader forever, which sends its log to everybody. It
-// is correct as long as nothing is asked of it that needs elections, and it
-// can be broken in several ways, to see whether a judge notices.
+// Package toy is a small replicated store for the tests of the simulator and its
+// checkers: one permanent leader, which sends its log to all. It is correct as
+// long as no election is needed, and it can be broken in several ways, to see
+// whether a checker notices.
 package toy
 
 import (
@@ -18,31 +18,32 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// Flaws are the ways in which it can be wrong. The zero value is right.
+// Flaws are the errors that it can have. With the zero value it is correct.
 type Flaws struct {
-	// Forgets keeps nothing on the disk.
+	// Forgets makes it store nothing on the disk.
 	Forgets bool
 
-	// Hasty lets the leader apply and answer before anybody else has the write.
+	// Hasty makes the leader apply and answer before any other server has the
+	// write.
 	Hasty bool
 
-	// Eager lets a follower apply whatever it gets, when it gets it.
+	// Eager makes a follower apply whatever it receives, when it receives it.
 	Eager bool
 
-	// Disordered sends to the others in the order of a map.
+	// Disordered makes it send to the others in the order of a map.
 	Disordered bool
 
-	// Twice answers every request twice.
+	// Twice makes it answer every request twice.
 	Twice bool
 
-	// Garbled adds something to every tenth line it sends.
+	// Garbled makes it add something to every tenth line it sends.
 	Garbled bool
 
-	// Stale lets followers answer reads from what they have.
+	// Stale makes followers answer reads from their own state.
 	Stale bool
 }
 
-// Ops is what it understands.
+// Ops are the operations that it understands.
 var Ops = func() api.Ops {
 	ops := api.Commands()
 	ops[api.Status] = api.Op{}
@@ -70,7 +71,7 @@ type Server struct {
 	commit int
 	dirty  bool
 
-	// acks are the servers to be told how much of the log is here.
+	// acks are the servers that must be told how much of the log is here.
 	acks []uint64
 
 	// file holds the first saved entries of the log.
@@ -81,7 +82,7 @@ type Server struct {
 	// have is how much of the log each server is known to have.
 	have map[uint64]int
 
-	// old is how much of the log an earlier life has left to be committed.
+	// old is how much of the log from before a restart must still be committed.
 	old int
 
 	waiting []waiter
@@ -94,7 +95,7 @@ type waiter struct {
 	reply   func(api.Response)
 }
 
-// message is what a leader sends, and what it is answered.
+// message is a message of the leader, or the answer to it.
 type message struct {
 	From   int               `json:"from,omitempty"`
 	Log    []json.RawMessage `json:"log,omitempty"`
@@ -105,7 +106,7 @@ type message struct {
 
 const name = "log"
 
-// recover reads the log, an entry a line, up to the first that is not whole.
+// recover reads the log, one entry per line, up to the first incomplete one.
 func (s *Server) recover() error {
 	data, err := disk.ReadFile(s.world.Disk, name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +129,7 @@ func (s *Server) recover() error {
 	return nil
 }
 
-// unsaved is what is not in the file yet.
+// unsaved returns the entries that are not in the file yet.
 func (s *Server) unsaved() []byte {
 	var b []byte
 	for ; s.saved < len(s.log); s.saved++ {
@@ -137,7 +138,7 @@ func (s *Server) unsaved() []byte {
 	return b
 }
 
-// save appends what is not in the file yet.
+// save appends the entries that are not in the file yet.
 func (s *Server) save() error {
 	b := s.unsaved()
 	if len(b) == 0 {
@@ -153,14 +154,14 @@ func (s *Server) save() error {
 
 func (s *Server) leads() bool { return s.world.ID == s.world.Config.Leader }
 
-// Tick sends the log every now and then.
+// Tick sends the log from time to time.
 func (s *Server) Tick() {
 	if s.ticks++; s.ticks%5 == 0 && s.leads() {
 		s.broadcast()
 	}
 }
 
-// Receive takes the leader's log, or a follower's answer.
+// Receive processes the leader's log, or a follower's answer.
 func (s *Server) Receive(from uint64, line []byte) {
 	var m message
 	if json.Unmarshal(line, &m) != nil {
@@ -184,7 +185,7 @@ func (s *Server) Receive(from uint64, line []byte) {
 	}
 }
 
-// applyNow applies what arrived, in whatever order.
+// applyNow applies entries as they arrive, in any order.
 func (s *Server) applyNow(log []json.RawMessage) {
 	for _, text := range log {
 		s.applyOne(text, 0)
@@ -235,7 +236,7 @@ func (s *Server) Flush() error {
 	return nil
 }
 
-// advance commits what a majority has.
+// advance commits the entries that a majority has.
 func (s *Server) advance() {
 	if !s.leads() {
 		return
@@ -292,10 +293,10 @@ func (s *Server) broadcast() {
 	}
 }
 
-// most is how many entries a message holds.
+// most is the largest number of entries in a message.
 const most = 50
 
-// update sends a server what it is not known to have.
+// update sends a server the entries that it is not known to have.
 func (s *Server) update(id uint64) {
 	if id != s.world.ID {
 		from := min(s.have[id], len(s.log))

@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// mostRunes is how long Brief lets a message grow.
+// mostRunes is the longest result of Brief, in runes.
 const mostRunes = 160
 
-// Brief puts a line of JSON into few words: quotes, braces and the id of a
-// request are left out, and a command of the store reads as people write it.
+// Brief shortens a line of JSON: quotes, braces and the id of a request are left
+// out, and a command of the store reads as people write it.
 //
 //	{"replicate":{"seq":3,"command":{"op":"put","key":"x","value":"1"}}}
 //	replicate seq=3 put x=1
@@ -99,7 +99,7 @@ func readNested(d *json.Decoder, open json.Delim) (value, error) {
 	return v, err
 }
 
-// bare drops the quotes of a string that reads as one word without them.
+// bare drops the quotes of a string that can be read as one word without them.
 func bare(s string) string {
 	if s != "" && !strings.ContainsAny(s, " \t\r\n\"'={}[]") && utf8.ValidString(s) {
 		return s

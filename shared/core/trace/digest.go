@@ -10,12 +10,14 @@ import (
 // StoryLines is the Limit of a story that a person reads on a screen.
 const StoryLines = 78
 
-// Digest tells a story in few lines. It keeps the lines that a Narrator would
-// write, each with its weight, and End writes as many of the weighty ones as
-// fit: chapters and the verdict first, then decisions, losses and what became
-// of servers, then what clients asked and were told, then every message.
+// Digest writes a story in few lines. It keeps the lines that a Narrator would
+// write, each with its weight, and End writes as many of the important ones as
+// fit: chapters and the verdict first, then decisions, losses and the crashes and
+// starts of servers, then requests of clients and their answers, then every
+// message.
 //
-// Its Tell is a Sink, and like every Sink for one goroutine at a time.
+// Its Tell is a Sink, and like every Sink it is called by one goroutine at a
+// time.
 type Digest struct {
 	// Color switches ANSI colors on.
 	Color bool
@@ -31,33 +33,34 @@ type Digest struct {
 	lines []line
 	count [weights]int
 
-	// said is what the present chapter has told of losses, decisions and clients.
+	// said is what the present chapter has already said about losses, decisions
+	// and clients.
 	said map[saying]bool
 
-	// lost is how many lines were dropped early, for the sake of memory.
+	// lost is how many lines were dropped early to save memory.
 	lost int
 }
 
-// line is what one event gives.
+// line is the line of one event.
 type line struct {
 	weight weight
 	event  Event
 	text   string
 
-	// nodes are the servers that it is about, if it is about several alike.
+	// nodes are the servers that it is about, if the same happened to several.
 	nodes []uint64
 }
 
 // height is how many lines of text the line takes.
 func (l line) height() int { return 1 + strings.Count(l.text, "\n") }
 
-// saying is something that is told once in a chapter.
+// saying is a statement that is made once in a chapter.
 type saying struct {
 	about topic
 	text  string
 }
 
-// weight says how much a line matters: the smaller, the more.
+// weight says how important a line is: the smaller, the more important.
 type weight int
 
 const (
@@ -70,7 +73,7 @@ const (
 	// table: the logs at the end of a chapter.
 	table
 
-	// client: what clients ask and are told.
+	// client: requests of clients, and their answers.
 	client
 
 	// detail: everything else.
@@ -79,7 +82,7 @@ const (
 	weights
 )
 
-// routine are the decisions of a run in which nothing goes wrong.
+// routine are the decisions of a run without failures.
 var routine = map[string]bool{
 	"newer-term": true, "older-term": true, "timed-out": true, "voted": true, "asks": true, "would-vote": true,
 	"committed": true, "learned-commit": true, "read-confirmed": true,
@@ -90,7 +93,7 @@ func NewDigest(w io.Writer, limit int) *Digest {
 	return &Digest{Limit: limit, w: w, n: NewNarrator(w), said: make(map[saying]bool)}
 }
 
-// Tell takes one event.
+// Tell processes one event.
 func (d *Digest) Tell(e Event) {
 	text, color := d.n.sentence(e)
 	if text == "" || d.n.repeats(e, text) || d.saidByDecision(e) || d.fold(e) {
@@ -123,7 +126,8 @@ func (d *Digest) weigh(e Event, text string) weight {
 		if e.Text == IsDown(e.To) {
 			return detail
 		}
-		// Why a message was lost is told once for each link, whatever it carried.
+		// The reason of a lost message is given once for each link, for any
+		// content.
 		return d.once(turn, topic{e.Kind, e.From, e.To}, e.Text)
 	case Decide:
 		if e.Reason == nil || routine[e.Reason.Code] {
@@ -265,9 +269,9 @@ func (d *Digest) level() weight {
 	return weights
 }
 
-// choose says which lines are shown: all of the weights that fit as a whole,
-// and of the first weight that does not, the first lines and the last. What
-// clients say, and details, are shown as a whole or not at all.
+// choose returns which lines are shown: all lines of the weights that fit as a
+// whole, and of the first weight that does not, the first lines and the last.
+// Lines about clients, and details, are shown completely or not at all.
 func (d *Digest) choose() []bool {
 	shown := make([]bool, len(d.lines))
 	room := d.Limit

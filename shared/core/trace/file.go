@@ -12,12 +12,12 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// maxLine bounds a line of a trace file: a message of the wire (1 MiB) with
-// every byte escaped, and some room around it.
+// maxLine is the longest line of a trace file: a message of the wire (1 MiB) with
+// every byte escaped, and some space for the rest.
 const maxLine = 8 << 20
 
-// AppendJSON appends the event to b as one line of JSON, without the newline:
-// what a trace file holds. Times are nanoseconds.
+// AppendJSON appends the event to b as one line of JSON, without the newline, as
+// in a trace file. Times are nanoseconds.
 func (e Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"at":`...)
 	b = strconv.AppendInt(b, int64(e.At), 10)
@@ -43,8 +43,8 @@ func (e Event) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// Writer writes a trace file: one event a line, as JSON. Its Emit is a Sink,
-// and like every Sink for one goroutine at a time.
+// Writer writes a trace file: one event per line, as JSON. Its Emit is a Sink,
+// and like every Sink it is called by one goroutine at a time.
 type Writer struct {
 	w    *bufio.Writer
 	line []byte
@@ -66,7 +66,7 @@ func (w *Writer) Emit(e Event) {
 	_, w.err = w.w.Write(w.line)
 }
 
-// Flush writes out what is buffered and returns the first error there was.
+// Flush writes the buffered events and returns the first error there was.
 func (w *Writer) Flush() error {
 	if w.err == nil {
 		w.err = w.w.Flush()
@@ -77,7 +77,7 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-// Read reads a trace file and hands its events to sink, in order. The error
+// Read reads a trace file and passes its events to sink, in order. The error
 // names the line that is not an event.
 func Read(r io.Reader, sink Sink) error {
 	lines := bufio.NewScanner(r)
@@ -113,8 +113,9 @@ func decode(line []byte) (Event, error) {
 	return e, nil
 }
 
-// Tee returns a sink that hands every event to each of the sinks that is not
-// nil. It is nil if there is none, so that nobody pays for silence.
+// Tee returns a sink that passes every event to each of the sinks that is not
+// nil. It returns nil if there is none, so that a run without sinks costs
+// nothing.
 func Tee(sinks ...Sink) Sink {
 	var all []Sink
 	for _, s := range sinks {

@@ -7,23 +7,24 @@ import (
 	"time"
 )
 
-// Narrator tells events to people, a line each: when, on which server, what
-// happened, and why. It is quiet about what repeats: a message is told when it
-// differs from the one before it between the same two servers, so that
-// heartbeats are heard once.
+// Narrator writes events for people, one line each: when, on which server, what
+// happened, and why. It leaves out repetitions: a message is written when it
+// differs from the previous one between the same two servers, so that heartbeats
+// appear once.
 //
-// Its Tell is a Sink, and like every Sink for one goroutine at a time.
+// Its Tell is a Sink, and like every Sink it is called by one goroutine at a
+// time.
 type Narrator struct {
 	// Color switches ANSI colours on.
 	Color bool
 
-	// Verbose tells everything: sends, saves, repetitions, and requests as the
-	// servers see them.
+	// Verbose makes it write everything: sends, saves, repetitions, and requests
+	// as the servers see them.
 	Verbose bool
 
 	w io.Writer
 
-	// said is the last thing told about a link or a server.
+	// said is the last text about a link or a server.
 	said map[topic]string
 
 	err error
@@ -40,7 +41,7 @@ func NewNarrator(w io.Writer) *Narrator {
 	return &Narrator{w: w, said: make(map[topic]string)}
 }
 
-// Err returns the first error of the writer below, or nil.
+// Err returns the first error of the writer, or nil.
 func (n *Narrator) Err() error { return n.err }
 
 // Colours, by what they mean.
@@ -51,10 +52,10 @@ const (
 	green = "32"
 )
 
-// nodeColours tell the servers apart.
+// nodeColours distinguish the servers.
 var nodeColours = []string{"36", "33", "35", "34", "32", "96", "93", "95"}
 
-// Tell tells one event, if it is worth a line.
+// Tell writes one event, if it is worth a line.
 func (n *Narrator) Tell(e Event) {
 	text, colour := n.sentence(e)
 	if text == "" || n.repeats(e, text) {
@@ -78,13 +79,13 @@ func (n *Narrator) write(line string) {
 	}
 }
 
-// indent puts a table under the sentences of a story.
+// indent indents a table under the text of a story.
 func indent(table string) string {
 	margin := strings.Repeat(" ", 18)
 	return margin + strings.ReplaceAll(table, "\n", "\n"+margin)
 }
 
-// clock is a time since the start, in seconds down to the microsecond.
+// clock formats a time since the start, in seconds with microseconds.
 func clock(at time.Duration) string {
 	return fmt.Sprintf("%10.6fs", at.Seconds())
 }
@@ -103,8 +104,8 @@ func (n *Narrator) paint(text, colour string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// repeats reports whether a message or a decision was told before in the same
-// words, with nothing else between the same two.
+// repeats reports whether a message or a decision was written before in the same
+// words, with nothing else between the same two servers.
 func (n *Narrator) repeats(e Event, text string) bool {
 	if n.Verbose {
 		return false
@@ -124,7 +125,8 @@ func (n *Narrator) repeats(e Event, text string) bool {
 	return false
 }
 
-// sentence says what happened, and in which colour; "" if it is not worth it.
+// sentence returns what happened, and in which color; "" if it is not worth a
+// line.
 func (n *Narrator) sentence(e Event) (text, colour string) {
 	switch e.Kind {
 	case Start, Stop, Crash, Pause, Resume:

@@ -1,5 +1,6 @@
-// Package trace is the one vocabulary of events: what a server logs, what a
-// test reads, what the narrator tells and a trace file holds.
+// Package trace defines the events that all parts share: a server logs them, a
+// test reads them, the narrator writes them for people, and a trace file stores
+// them.
 //
 // An event is a fact: at this time, on this server, this happened, for this
 // reason. The simulator and the real world emit the same events, in virtual
@@ -16,7 +17,7 @@ type Kind string
 
 // The kinds.
 const (
-	// Start: a server came up. Text says with what it came back.
+	// Start: a server came up. Text says what it recovered.
 	Start Kind = "start"
 
 	// Stop: a server ended by itself, in order. Text says why.
@@ -25,7 +26,7 @@ const (
 	// Crash: a server lost its power: its memory and what it had not synced.
 	Crash Kind = "crash"
 
-	// Pause and Resume: a server is paused, and goes on.
+	// Pause and Resume: a server is suspended, and continues.
 	Pause  Kind = "pause"
 	Resume Kind = "resume"
 
@@ -38,8 +39,8 @@ const (
 	Deliver Kind = "deliver"
 	Drop    Kind = "drop"
 
-	// Request and Reply: a client's operation reaches a server, and what it
-	// is told.
+	// Request and Reply: a client's operation reaches a server, and the server's
+	// answer.
 	Request Kind = "request"
 	Reply   Kind = "reply"
 
@@ -56,8 +57,8 @@ const (
 	// Save: a server synced its disk.
 	Save Kind = "save"
 
-	// Trouble: something failed that a server can do without for now. Text says
-	// what, and what comes of it.
+	// Trouble: something failed that the server does not need at once. Text says
+	// what, and what follows from it.
 	Trouble Kind = "trouble"
 
 	// Apply: a server applied a command to its state machine.
@@ -67,11 +68,11 @@ const (
 	// entries by index, and the committed ones before a bar.
 	Logs Kind = "logs"
 
-	// Note: the story-teller speaks: what a scenario does and why.
+	// Note: a comment of a scenario: what it does and why.
 	Note Kind = "note"
 
-	// Verdict: what a checker found. A Reason says what broke; without one all
-	// is well.
+	// Verdict: the result of a checker. A Reason says which rule was broken;
+	// without one there was no error.
 	Verdict Kind = "verdict"
 )
 
@@ -81,7 +82,7 @@ type Event struct {
 	// At is the time since the run began: virtual in the simulator.
 	At time.Duration `json:"at"`
 
-	// Node is the server it happened on; 0 for the world outside.
+	// Node is the server on which it happened; 0 for the world outside.
 	Node uint64 `json:"node,omitempty"`
 
 	// Kind says what happened.
@@ -95,10 +96,11 @@ type Event struct {
 	From uint64 `json:"from,omitempty"`
 	To   uint64 `json:"to,omitempty"`
 
-	// Client is who asked.
+	// Client is the client that sent the request.
 	Client uint64 `json:"client,omitempty"`
 
-	// Message is a message's or a request's line, as it went over the wire.
+	// Message is the line of a message or a request, as it was sent over the
+	// wire.
 	Message string `json:"message,omitempty"`
 
 	// Index is the log index it is about.
@@ -123,9 +125,9 @@ type Reason struct {
 	Text string `json:"text"`
 }
 
-// Sink takes events. A nil Sink means that nobody listens; anyone who would emit
-// an event checks that first, so that a silent run pays nothing. A Sink is
-// called from one goroutine at a time.
+// Sink receives events. A nil Sink means that nothing is traced; code that emits
+// an event checks this first, so that a silent run costs nothing. A Sink is
+// called by one goroutine at a time.
 type Sink func(Event)
 
 // IsDown is the Text of a Drop whose receiver is not running.

@@ -50,18 +50,18 @@ type Server struct {
 	// announced is what was last said about the role and the leader.
 	announced announcement
 
+	// waiting are the clients that wait for their commands, by index.
+	waiting map[raft.Index]waiter
+
+	// quota bounds what the store may hold, as the leader sees it.
+	quota api.Quota
+
 	// ticks counts the time, and firstTerm is the term when it began.
 	ticks     uint64
 	firstTerm raft.Term
 
 	// refusals keep a peer that sends nonsense from filling the log.
 	refusals refusals
-
-	// waiting are the clients that wait for their commands, by index.
-	waiting map[raft.Index]waiter
-
-	// quota bounds what the store may hold, as the leader sees it.
-	quota api.Quota
 }
 
 // waiter is a client that waits for its command. The term distinguishes its

@@ -59,18 +59,18 @@ type Server struct {
 	// heard is what is known of the leader's log.
 	heard heard
 
+	// waiting are the clients that wait for their commands, by index.
+	waiting map[raft.Index]waiter
+
+	// quota bounds what the store may hold, as the leader sees it.
+	quota api.Quota
+
 	// ticks counts the time, and firstTerm is the term when it began.
 	ticks     uint64
 	firstTerm raft.Term
 
 	// refusals keep a peer that sends nonsense from filling the log.
 	refusals refusals
-
-	// waiting are the clients that wait for their commands, by index.
-	waiting map[raft.Index]waiter
-
-	// quota bounds what the store may hold, as the leader sees it.
-	quota api.Quota
 }
 
 // waiter is a client that waits for its command. The term distinguishes its

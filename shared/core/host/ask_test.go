@@ -141,7 +141,7 @@ func TestDoThenAndAnEndOfWaiting(t *testing.T) {
 		go func() { ended <- h.Run(run) }()
 		late, giveUp := context.WithTimeout(t.Context(), time.Second)
 		defer giveUp()
-		_, err := h.DoThen(late, getX, func(api.Response) { t.Error("nobody waits any longer") })
+		_, err := h.DoThen(late, getX, func(api.Response) { t.Error("called although DoThen has returned") })
 		requireError(t, err, api.Unknown, false, "no answer in time")
 
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,5 +1,5 @@
-// Package httpapi is the same store over HTTP, for curl and for those whose
-// language has no client. It listens on the port of the server.
+// Package httpapi serves the same store over HTTP, for curl and for languages
+// without a client. It listens on the port of the server.
 //
 //	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale where a read can be
 //	PUT    /v1/kv/{key}    the body is the value; with "If-None-Match: *" only if the key has none
@@ -23,9 +23,10 @@
 // the client to the leader with 307, if it knows one. 503 says that nothing
 // happened, with Retry-After; 504 that the outcome is unknown.
 //
-// A request for something that the server does not do is refused before anything
-// is done: with 400, or 415 for a body of another kind. A page of another site
-// cannot write (403), and a server answers only to its own names (421).
+// A request for something that the server does not support is refused before
+// anything is done: with 400, or 415 for a body of another kind. A page of
+// another site cannot write (403), and a server answers only to its own names
+// (421).
 package httpapi
 
 import (
@@ -54,12 +55,12 @@ const writeTime = 10 * time.Second
 // maxBody is the longest body, in bytes: that of a line on the wire.
 const maxBody = 1 << 20
 
-// Options say what is served.
+// Options are the options of the API.
 type Options struct {
 	// Ops are the operations of the server.
 	Ops api.Ops
 
-	// Ask gives a request to the server, which calls reply once, at any time,
+	// Ask passes a request to the server, which calls reply once, at any time,
 	// from any goroutine.
 	Ask func(r api.Request, reply func(api.Response))
 
@@ -67,8 +68,8 @@ type Options struct {
 	// IP addresses and localhost need not be named.
 	Hosts []string
 
-	// Bodies bounds what bodies that are still arriving hold, and the data of
-	// answers that are still leaving; nil for no bound.
+	// Bodies limits the bytes of bodies that are still arriving and of answers
+	// that are still leaving; nil means no limit.
 	Bodies *wire.Budget
 
 	// Metrics are collected in addition to those of the status; nil for none.
@@ -107,7 +108,7 @@ func New(o Options) http.Handler {
 type handler struct {
 	Options
 
-	// origins knows the requests that a page of another site makes.
+	// origins recognizes the requests that a page of another site makes.
 	origins *http.CrossOriginProtection
 
 	// routes are the paths, and the methods that each takes. A http.ServeMux
@@ -148,7 +149,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.do(w, r)
 }
 
-// find returns what a path takes, or nil if nothing is there.
+// find returns the actions of a path, or nil if there are none.
 func (h *handler) find(path string) map[string]action {
 	if strings.HasPrefix(path, kvPath) {
 		path = kvPath
@@ -164,8 +165,8 @@ func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
 	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see %s/livez, /readyz, /metrics", r.Method, r.URL.Path, paths))
 }
 
-// wrongMethod answers a request for what is there, with a method that it does
-// not take.
+// wrongMethod answers a request for an existing path with a method that the path
+// does not accept.
 func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, actions map[string]action) {
 	var methods []string
 	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPost} {
@@ -182,7 +183,7 @@ func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, actions ma
 	h.fail(w, r, http.StatusMethodNotAllowed, e)
 }
 
-// ask waits for the server's answer, as long as the client does.
+// ask waits for the server's answer as long as the client does.
 func (h *handler) ask(r *http.Request, q api.Request) api.Response {
 	answer := make(chan api.Response, 1)
 	h.Ask(q, func(a api.Response) { answer <- a })
@@ -226,8 +227,8 @@ func (h *handler) delete(w http.ResponseWriter, r *http.Request) {
 }
 
 // body reads the body of a request, up to a limit in bytes. Bodies that are still
-// arriving take their room from Options.Bodies. body answers an error itself and
-// then returns false.
+// arriving use the budget Options.Bodies. After an error, body has answered the
+// request and returns false.
 func (h *handler) body(w http.ResponseWriter, r *http.Request, what string, limit int64) ([]byte, bool) {
 	room := int(limit)
 	if r.ContentLength >= 0 {
@@ -256,7 +257,7 @@ func (h *handler) crowded() *api.Error {
 		Message: fmt.Sprintf("bodies that are still arriving or leaving hold %d bytes, which is the limit; this request changed nothing", h.Bodies.Limit())}
 }
 
-// command takes one request as it would stand on the wire.
+// command processes one request in the form that it has on the wire.
 func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 	body, ok := h.body(w, r, "body", maxBody)
 	if !ok {
@@ -277,7 +278,7 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 	h.done(w, a)
 }
 
-// data answers with the data of an operation that is no command.
+// data answers with the data of an operation that is not a command.
 func (h *handler) data(q api.Request) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a, ok := h.do(w, r, q)
@@ -306,8 +307,8 @@ func (h *handler) log(w http.ResponseWriter, r *http.Request) {
 	h.data(q)(w, r)
 }
 
-// ready is for those who send traffic: the server's status says whether it can
-// serve them, and if not, why.
+// ready is for load balancers: the server's status says whether it can serve
+// requests, and if not, why.
 func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 	a := h.ask(r, api.Request{Op: api.Status})
 	status, err := api.DecodeStatus(a.Data)
@@ -324,8 +325,8 @@ func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "not ready: "+status.Unready, http.StatusServiceUnavailable)
 }
 
-// do checks a request and asks. It answers an error itself and then returns
-// false.
+// do checks a request and sends it to the server. After an error, do has answered
+// the request and returns false.
 func (h *handler) do(w http.ResponseWriter, r *http.Request, q api.Request) (api.Response, bool) {
 	if err := h.check(q); err != nil {
 		h.fail(w, r, statusOf(err), err)
@@ -339,7 +340,7 @@ func (h *handler) do(w http.ResponseWriter, r *http.Request, q api.Request) (api
 	return a, true
 }
 
-// check is what api.Ops.Decode checks of a line.
+// check makes the checks that api.Ops.Decode makes for a line.
 func (h *handler) check(q api.Request) *api.Error {
 	op, known := h.Ops[q.Op]
 	switch {
@@ -365,13 +366,13 @@ func (h *handler) done(w http.ResponseWriter, a api.Response) {
 	writeJSON(w, http.StatusOK, a.AppendJSON(nil))
 }
 
-// fail answers an error.
+// fail answers a request with an error.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, status int, e *api.Error) {
 	h.failAs(w, r, 0, status, e)
 }
 
-// failAs answers the error of the request with an id: the way to the leader if
-// that is what it says.
+// failAs answers the request with this id with an error, which may be a redirect
+// to the leader.
 func (h *handler) failAs(w http.ResponseWriter, r *http.Request, id uint64, status int, e *api.Error) {
 	switch {
 	case status == http.StatusTemporaryRedirect:
@@ -416,13 +417,13 @@ func writeJSON(w http.ResponseWriter, status int, text []byte) {
 	_, _ = w.Write(append(text, '\n')) // the client may have left
 }
 
-// statusCollector makes metrics of the status.
+// statusCollector provides the status as metrics.
 type statusCollector struct{ h *handler }
 
-// Describe says nothing: what there is depends on the stage.
+// Describe sends nothing: the metrics depend on the stage.
 func (c *statusCollector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect asks the server how it is.
+// Collect asks the server for its status.
 func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	answer := make(chan api.Response, 1)
 	c.h.Ask(api.Request{Op: api.Status}, func(a api.Response) { answer <- a })

@@ -26,12 +26,12 @@ const (
 // value is "*".
 const createOnly = "If-None-Match"
 
-// action is what one method does on one path.
+// action describes one method of one path.
 type action struct {
-	// query are the query parameters that it takes.
+	// query are the query parameters that it accepts.
 	query []string
 
-	// body is true if it takes a body.
+	// body is true if it accepts a body.
 	body bool
 
 	// create is true if "If-None-Match: *" lets it set a key that has no value, and
@@ -59,10 +59,10 @@ func keyOf(r *http.Request) string {
 	return strings.TrimPrefix(r.URL.Path, kvPath)
 }
 
-// location returns where the leader takes a request. A client resolves the URL
-// before it follows it, and may make another path of one with the segments "."
-// or "..", or with an empty one. A key that has such a segment goes into the
-// query, which nobody resolves.
+// location returns the URL of a request on the leader. A client resolves the URL
+// before it follows it, and may change a path with the segments "." or "..", or
+// with an empty segment. A key with such a segment goes into the query, which no
+// client changes.
 func location(leader string, r *http.Request) string {
 	u := url.URL{Scheme: "http", Host: leader, Path: r.URL.Path, RawQuery: r.URL.RawQuery}
 	if u.Path != keyQueryPath && !strings.HasPrefix(u.Path, kvPath) {
@@ -80,8 +80,8 @@ func location(leader string, r *http.Request) string {
 	return u.String()
 }
 
-// staysInPath reports whether no client makes another key of this one when it
-// resolves a path that ends with it. Some clients decode "%2e" and "%2F" first.
+// staysInPath reports whether every client keeps this key when it resolves a path
+// that ends with it. Some clients decode "%2e" and "%2F" first.
 func staysInPath(key string) bool {
 	for segment := range strings.SplitSeq(strings.ReplaceAll(key, `\`, "/"), "/") {
 		switch decoded, err := url.PathUnescape(segment); {
@@ -94,7 +94,7 @@ func staysInPath(key string) bool {
 
 // refuseSender refuses a request that a page of another site may have made in
 // somebody's browser. Such a page can send a POST to an address that only the
-// browser reaches, and it can let the name of its own site stand for that
+// browser reaches, and it can make the name of its own site resolve to that
 // address (DNS rebinding). It cannot hide the Origin or the Host.
 func (h *handler) refuseSender(r *http.Request) (status int, e *api.Error) {
 	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
@@ -128,7 +128,8 @@ func mediaType(r *http.Request) string {
 }
 
 // unsupported are the headers that ask for something that this server does not
-// do. To ignore one would be to do something else.
+// support. To ignore such a header would be to do something else than the client
+// asked for.
 var unsupported = []struct {
 	name   string
 	status int
@@ -145,7 +146,7 @@ var unsupported = []struct {
 	{"X-Http-Method-Override", http.StatusBadRequest, "send the method itself"},
 }
 
-// refuse refuses a request for something that the action does not do, before
+// refuse refuses a request for something that the action does not support, before
 // anything is done.
 func (a action) refuse(r *http.Request) (status int, e *api.Error) {
 	for _, u := range unsupported {
@@ -169,7 +170,7 @@ func (a action) refuse(r *http.Request) (status int, e *api.Error) {
 	return 0, nil
 }
 
-// refuseQuery refuses query parameters that the action does not take, and those
+// refuseQuery refuses query parameters that the action does not accept, and those
 // that are empty or given twice.
 func (a action) refuseQuery(r *http.Request) *api.Error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -192,7 +193,7 @@ func (a action) refuseQuery(r *http.Request) *api.Error {
 	return nil
 }
 
-// takes lists the query parameters of an action.
+// takes lists the query parameters that an action accepts.
 func (a action) takes() string {
 	if len(a.query) == 0 {
 		return "none"

@@ -324,9 +324,9 @@ func TestAPeerElsewhereIsToldOnce(t *testing.T) {
 			tr.left(2)
 		}
 	}
-	require.Equal(t, 1, log.count("a peer listens elsewhere"))
+	require.Equal(t, 1, log.count("a peer listens at another address"))
 	tr.meet(2, "127.0.0.1:4")
-	require.Equal(t, 2, log.count("a peer listens elsewhere"))
+	require.Equal(t, 2, log.count("a peer listens at another address"))
 }
 
 // Members come and go while the links are in use and the server stops.

@@ -26,9 +26,9 @@ type ServerStatus struct {
 	Term   uint64
 	Leader uint64
 
-	// Last is the last entry of the server's log. Entries up to Commit are
-	// committed, those up to Applied are applied, and those up to Snapshot are in its
-	// snapshot.
+	// Last is the index of the last entry of the server's log. Entries up to
+	// Commit are committed, those up to Applied are applied, and those up to
+	// Snapshot are in its snapshot.
 	Snapshot uint64
 	Last     uint64
 	Commit   uint64
@@ -44,7 +44,7 @@ type ServerStatus struct {
 	Keys     *int
 	Sessions *int
 
-	// Phase is the phase of the members' change that the server is in; "" where
+	// Phase is the phase of the change of the members at this server; "" where
 	// members do not change.
 	Phase string
 
@@ -62,7 +62,7 @@ type ServerStatus struct {
 	Learners []Learner
 }
 
-// Learner is a server that gets the log and does not vote yet.
+// Learner is a server that receives the log and does not vote yet.
 type Learner struct {
 	ID uint64
 
@@ -72,10 +72,10 @@ type Learner struct {
 
 // The phases of a change of the members.
 const (
-	// Stable: no change is under way.
+	// Stable: no change is in progress.
 	Stable = "stable"
 
-	// Learning: servers that will be added get the log and do not vote yet.
+	// Learning: servers that will be added receive the log and do not vote yet.
 	Learning = "learning"
 
 	// Joint: decisions need a majority of the old members and one of the new.
@@ -126,8 +126,8 @@ func appendCount(b []byte, name string, n *int) []byte {
 	return strconv.AppendInt(strict.AppendName(b, name), int64(*n), 10)
 }
 
-// appendLearner writes the match even if it is 0, which says that nothing is
-// known of the server's log.
+// appendLearner writes the match even if it is 0, which means that nothing is
+// known about the server's log.
 func appendLearner(b []byte, l Learner) []byte {
 	b = strict.AppendNumber(append(b, '{'), "id", l.ID)
 	b = strconv.AppendUint(strict.AppendName(b, "match"), l.Match, 10)
@@ -212,7 +212,7 @@ func decodeLearners(d *strict.Decoder) []Learner {
 
 // Membership is the answer to Members: the configuration as a server knows it.
 type Membership struct {
-	// ID is the server's own. Role, Term, Leader, Last and Commit are as in
+	// ID is the server's ID. Role, Term, Leader, Last and Commit are as in
 	// ServerStatus.
 	ID     uint64
 	Role   string

@@ -30,8 +30,8 @@ const (
 	// Log asks one server for entries of its log, committed or not.
 	Log = "log"
 
-	// Lead appoints the server that is asked, in the stages in which a person
-	// does that.
+	// Lead appoints the server that receives it as leader, in the stages in which
+	// an operator does that.
 	Lead = "lead"
 
 	// Open asks the leader since which index a new session can be used: the
@@ -47,8 +47,8 @@ const (
 	// itself, whichever server leads.
 	Change = "change"
 
-	// Cancel asks the leader to call off the change that is under way, which it
-	// can as long as the new servers do not count.
+	// Cancel asks the leader to cancel the change in progress, which is possible
+	// as long as the new servers do not count.
 	Cancel = "cancel"
 
 	// Transfer asks the leader to transfer leadership to another member.
@@ -58,8 +58,8 @@ const (
 	// store; its value is the command, a JSON value written as a string.
 	Propose = "propose"
 
-	// Barrier is answered when the server that is asked has applied all that was
-	// acknowledged before.
+	// Barrier is answered when the server that receives it has applied everything
+	// that was acknowledged before.
 	Barrier = "barrier"
 )
 
@@ -139,7 +139,7 @@ type Op struct {
 	May Fields
 }
 
-// Ops is what a server understands: its operations by name.
+// Ops are the operations that a server understands, by name.
 type Ops map[string]Op
 
 // Commands returns the commands of the store.
@@ -164,7 +164,7 @@ func (o Ops) Names() string {
 	return strings.Join(names, ", ")
 }
 
-// Request is what a client asks.
+// Request is one request of a client.
 type Request struct {
 	// ID is chosen by the client and comes back in the response. 0 means that
 	// the request had none; then the response has none either.
@@ -211,11 +211,11 @@ func (r Request) Command() kv.Command {
 	return kv.Command{Op: r.Op, Key: r.Key, Value: r.Value, Old: r.Old}
 }
 
-// Decode reads a request. It refuses what is not JSON, an operation not among
-// o, a field that the operation does not take or lacks, and a command that
-// fails CheckCommand. The error is a *Error, with code BadRequest or TooLarge; the
-// request then has the ID of the line where that could be read, so that the
-// refusal can be matched.
+// Decode reads a request. It refuses a text that is not JSON, an operation that
+// is not in o, a field that the operation does not have, a missing field, and a
+// command that fails CheckCommand. The error is a *Error, with code BadRequest or
+// TooLarge; the request then has the ID of the line if it could be read, so that
+// the client can match the refusal.
 func (o Ops) Decode(line []byte) (Request, error) {
 	var r Request
 	var has Fields
@@ -285,10 +285,10 @@ func (o Ops) find(name string) (Op, error) {
 	return op, nil
 }
 
-// Check says what is wrong with a request that was not decoded but made by
-// this program, or nil: all that Decode would find in its line, and text that
-// is not valid UTF-8. A field that has its zero value counts as not given where
-// it may be missing, and as given where it is needed.
+// Check returns what is wrong with a request that was not decoded but created by
+// this program, or nil: every error that Decode would find in its line, and text
+// that is not valid UTF-8. A field that has its zero value counts as missing if
+// it is optional, and as given if it is required.
 func (o Ops) Check(r Request) error {
 	op, err := o.find(r.Op)
 	if err != nil {
@@ -316,8 +316,8 @@ func (o Ops) Check(r Request) error {
 	return r.check(op)
 }
 
-// check says what is wrong with the values of the fields, or nil. The error is a
-// *Error.
+// check returns what is wrong with the values of the fields, or nil. The error is
+// a *Error.
 func (r Request) check(op Op) error {
 	fields := op.Needs | op.May
 	switch {
@@ -377,7 +377,7 @@ func idOf(line []byte) (id uint64) {
 	return id
 }
 
-// hint says what a request looks like to somebody who does not seem to know.
+// hint describes the form of a request to a client that does not seem to know it.
 func hint(line []byte) string {
 	if start := bytes.TrimLeft(line, " \t\r"); len(start) > 0 && start[0] == '{' {
 		return ""
@@ -400,9 +400,9 @@ func refuse(format string, args ...any) *Error {
 	return &Error{Code: BadRequest, Message: fmt.Sprintf(format, args...), Definite: true}
 }
 
-// AppendJSON appends the request to b as one line, without the newline. It
-// writes the fields that the operation has, so that an empty value stands
-// there and a get carries none.
+// AppendJSON appends the request to b as one line, without the newline. It writes
+// the fields that the operation has, so that an empty value is written and a get
+// has none.
 func (r Request) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(append(b, '{'), "id", r.ID)
 	b = strict.AppendString(strict.AppendName(b, "op"), r.Op)
@@ -430,7 +430,7 @@ func (r Request) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// Size is about how many bytes of memory the request holds.
+// Size returns about how many bytes of memory the request holds.
 func (r Request) Size() int {
 	const fields = 256
 	n := fields + len(r.Key) + len(r.Value) + len(r.Old) + len(r.Consistency) + 8*len(r.Remove)
@@ -455,7 +455,7 @@ type Response struct {
 	Length    uint64
 	HasLength bool
 
-	// Index is where the command stands in the log; 0 where there is none.
+	// Index is the index of the command in the log; 0 if there is none.
 	Index uint64
 
 	// Data is the answer to an operation that is not a command: any JSON
@@ -482,7 +482,7 @@ func (r Response) WithData() Response {
 	return r
 }
 
-// Size is about how many bytes of memory the response holds.
+// Size returns about how many bytes of memory the response holds.
 func (r Response) Size() int {
 	const fields = 128
 	n := fields + len(r.Value) + len(r.Data)
@@ -495,7 +495,7 @@ func (r Response) Size() int {
 	return n
 }
 
-// Result makes the response to a command out of what the store gave.
+// Result returns the response to a command, from the result of the store.
 func Result(id uint64, op string, r kv.Result) Response {
 	switch r.Outcome {
 	case kv.OK:
@@ -530,7 +530,7 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// Failed makes the response of a request that was not done.
+// Failed returns the response to a request that was not done.
 func Failed(id uint64, err *Error) Response {
 	return Response{ID: id, Error: err}
 }

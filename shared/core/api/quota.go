@@ -8,9 +8,10 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// Quota bounds what a store may hold. The server that takes a command asks,
-// before the command is in any log. Nobody asks when it is applied: servers whose
-// quotas differ must not hold different things. It is safe for concurrent use.
+// Quota limits the size of a store. The server that receives a command checks it
+// before the command is in any log. It is not checked when a command is applied:
+// servers with different quotas must still hold the same content. It is safe for
+// concurrent use.
 type Quota struct {
 	// Limit is how many bytes the store may hold, as kv.Store.Bytes counts them;
 	// 0 is kv.StoreBytes.

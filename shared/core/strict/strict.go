@@ -20,8 +20,8 @@
 //	})
 //	if err := d.End(); err != nil { … }
 //
-// The first error sticks: after it every method returns a zero value, so that
-// a decoder needs no check between two fields.
+// The first error is kept: after it every method returns a zero value, so that a
+// decoder needs no check between two fields.
 //
 // The functions that begin with Append write what a Decoder reads. They append to
 // a slice, put the commas where they belong, and leave out fields that have their
@@ -44,8 +44,8 @@ import (
 // than its length.
 const MaxDepth = 8
 
-// maxFields is how many fields of one object are told apart. It is far above
-// what any message has, so an object that goes beyond it is refused.
+// maxFields is the largest number of fields in one object. It is far above the
+// number in any message; an object with more is refused.
 const maxFields = 32
 
 // Error says what is wrong with a text and where.
@@ -91,8 +91,8 @@ func NewDecoder(text []byte) Decoder {
 	return d
 }
 
-// Inside says that the value is going to stand inside other text, that many
-// arrays and objects deep: so much less may it nest itself.
+// Inside says that the value will be inside other text, within this many arrays
+// and objects: its own depth may be smaller by that number.
 func (d *Decoder) Inside(levels int) { d.inside = levels }
 
 func firstInvalid(b []byte) int {
@@ -139,8 +139,8 @@ func (d *Decoder) fail(format string, args ...any) {
 	d.pos = len(d.text)
 }
 
-// shorten keeps a message readable, and short, whatever a stranger calls a
-// field.
+// shorten shortens the name of a field, so that a message stays readable whatever
+// the client has sent.
 func shorten(name []byte) string {
 	const most = 64
 	if len(name) <= most {
@@ -482,7 +482,7 @@ func (d *Decoder) literal(s string) bool {
 	return false
 }
 
-// at reports whether s stands at the current position.
+// at reports whether the text continues with s.
 func (d *Decoder) at(s string) bool {
 	return len(d.text)-d.pos >= len(s) && string(d.text[d.pos:d.pos+len(s)]) == s
 }
@@ -513,7 +513,7 @@ func (d *Decoder) peek() byte {
 	return 0
 }
 
-// found names what stands at the current position, for an error message.
+// found describes the text at the current position, for an error message.
 func (d *Decoder) found() string {
 	if d.pos >= len(d.text) {
 		return "the end of the text"

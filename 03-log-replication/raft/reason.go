@@ -25,7 +25,7 @@ var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s drops entries of %[2]s: %[
 var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: %[2]s has %[5]v where %[4]v is committed, so appoint another server"}
 var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which %[1]s lacks; %[1]s's log ends at %[4]v"}
 var Truncated = &Rule{"truncated", "§5.3", "%[1]s removes its entries from %[4]v on: the leader %[2]s has %[5]v there"}
-var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: their logs differ at %[5]v"}
+var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %[6]d on: %[2]s refused the later ones"}
 var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits entries up to %[6]d: a majority has them on disk, and entry %[6]d is of the current term"}
 var LearnedCommit = &Rule{"learned-commit", "§5.3", "%[1]s learns that entries up to %[6]d are committed"}
 

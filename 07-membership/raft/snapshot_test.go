@@ -609,3 +609,18 @@ func TestServerThatLostEntriesTakesNoSnapshot(t *testing.T) {
 	m.MatchIndex = 2
 	require.PanicsWithValue(t, Contradiction{Forgot: true, Text: "n1's disk has lost entries that n1 had acknowledged: the leader n2 counts on entries up to 2, and n1's log ends at 1; put the lost files back, or remove this server and add it under a new number"}, func() { f.Step(from(f, 2, m)) })
 }
+
+// A leader counts what is on its own disk. After a snapshot has replaced a longer log
+// that disagreed with it, that is no more than the new log has.
+func TestARestoredLogCountsOnlyWhatItHas(t *testing.T) {
+	r := boot(5, 1, 1, 2, 2, 2, 2)
+	stand(r)
+	takeAll(r)
+	r.Restore(Position{3, 4}, three)
+	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
+	require.Equal(t, Leader, r.Status().Role)
+	r.Take()
+	require.Equal(t, Index(4), r.Status().Commit)
+	match, _ := r.Progress(1)
+	require.LessOrEqual(t, match, Index(5))
+}

@@ -44,10 +44,10 @@ func (s *Server) read(r api.Request, reply func(api.Response)) {
 	switch consistency := r.Consistency; {
 	case s.rules.Status().Removed:
 		reply(api.Failed(r.ID, s.gone()))
-	case consistency == stale:
-		reply(s.machine.read(r))
 	case s.joinsLater():
 		reply(api.Failed(r.ID, s.notJoined()))
+	case consistency == stale:
+		reply(s.machine.read(r))
 	case consistency == linearizable, consistency == "":
 		s.reads = append(s.reads, read{id: s.rules.Read(), since: s.ticks, request: r, reply: reply})
 	default:

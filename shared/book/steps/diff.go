@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -54,6 +55,9 @@ func diff(_ context.Context, c *call) error {
 	from, to, narrow, err := repo.pair(args)
 	if err != nil {
 		return usageError{err}
+	}
+	if err := named(from, to, narrow); err != nil {
+		return err
 	}
 	changes, err := Compare(from, to)
 	if err != nil {
@@ -129,6 +133,25 @@ func (r *Repo) pair(args []string) (from, to Stage, narrow []string, err error) 
 		return from, to, nil, fmt.Errorf("%s is the first stage: name the one to compare it with", from.Name)
 	}
 	return stages[at-1], from, args[1:], nil
+}
+
+// named refuses what was typed and names no file of either stage.
+func named(from, to Stage, narrow []string) error {
+	old, err := from.Files()
+	if err != nil {
+		return err
+	}
+	now, err := to.Files()
+	if err != nil {
+		return err
+	}
+	for _, typed := range narrow {
+		matches := func(path string) bool { return matches([]string{typed}, path) }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(old)), matches) && !slices.ContainsFunc(slices.Collect(maps.Keys(now)), matches) {
+			return usageError{fmt.Errorf("neither %s nor %s has a file %s", from.Name, to.Name, typed)}
+		}
+	}
+	return nil
 }
 
 // stageLike is what a person types who means a stage, and not a file.

@@ -2,12 +2,15 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/toy"
 	"example.com/raftsteps/shared/core/trace"
@@ -102,5 +105,53 @@ func TestALostMessageChangesNothingElse(t *testing.T) {
 		require.Len(t, missing, len(arrivals)-len(less), "nothing arrives at another time")
 		require.LessOrEqual(t, len(missing), 2, "it and its duplicate")
 		require.Regexp(t, `n1 to n2: {"tick"`, missing[0])
+	}
+}
+
+// draws returns what the parts of a new world draw next, after the busy one has
+// drawn before.
+func draws(t *testing.T, busy string) map[string]uint64 {
+	parts := make(map[string]func() uint64)
+	w, err := New(Options{Seed: 5, Servers: 3, Ops: toy.Ops, New: func(world node.World) (node.Server, error) {
+		parts[node.Name(world.ID)] = world.Rand.Uint64
+		return counter{new(int)}, nil
+	}})
+	require.NoError(t, err)
+	parts["story"] = w.Rand().Uint64
+	for id := uint64(1); id <= 3; id++ {
+		c := w.Client(id)
+		parts[fmt.Sprint("client ", id)] = c.rng.Uint64
+		parts[fmt.Sprint("connection ", id)] = func() uint64 { return uint64(delay(c)) }
+	}
+	if busy != "" {
+		parts[busy]()
+	}
+	drawn := make(map[string]uint64)
+	for _, part := range slices.Sorted(maps.Keys(parts)) {
+		if part != busy {
+			drawn[part] = parts[part]()
+		}
+	}
+	return drawn
+}
+
+// delay is how long a client's next request takes to its server.
+func delay(c *Client) time.Duration {
+	c.Begin(1, api.Request{Op: kv.Get, Key: "x"})
+	for _, e := range c.world.queue.heap {
+		if e.kind == evRequest && e.attempt.call.client == c && e.attempt.id == c.requests {
+			return e.at - c.world.now
+		}
+	}
+	return 0
+}
+
+// One part that draws more than in another run changes nothing about the others.
+func TestEachPartHasAStreamOfItsOwn(t *testing.T) {
+	want := draws(t, "")
+	for busy := range want {
+		for part, drawn := range draws(t, busy) {
+			require.Equal(t, want[part], drawn, "%s draws, and then %s draws something else", busy, part)
+		}
 	}
 }

@@ -215,6 +215,9 @@ func (a *app) unavailableHint(message string) string {
 			return a.comeBack(s)
 		}
 	}
+	if states != nil && a.stage.Appointed && a.knows(api.Lead) {
+		return fmt.Sprintf("see how the servers are: %s; if none of them leads, appoint one with: %s", a.clusterLine("status"), a.clusterLine("lead", "SERVER"))
+	}
 	if states != nil {
 		return fmt.Sprintf("see how the servers are: %s", a.clusterLine("status"))
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -68,7 +69,7 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 			}
 			r := c.make(args)
 			r.Consistency = consistency
-			if err := a.prepare(&r); err != nil {
+			if err := a.prepare(cmd.Context(), &r); err != nil {
 				return a.answer(api.Response{}, err)
 			}
 			return a.ask(cmd.Context(), r)
@@ -85,13 +86,15 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 
 // prepare fills in a value from standard input and refuses what no server can
 // be asked.
-func (a *app) prepare(r *api.Request) error {
+func (a *app) prepare(ctx context.Context, r *api.Request) error {
 	if r.Value == "-" {
 		if a.inShell {
 			return usagef("the value - stands for standard input, from which the shell reads its commands")
 		}
-		value, err := io.ReadAll(io.LimitReader(a.stdin, kv.MaxValue+1))
+		value, err := a.readValue(ctx)
 		switch {
+		case errors.Is(err, errInterrupted):
+			return err
 		case err != nil:
 			return fmt.Errorf("standard input: %w", err)
 		case len(value) > kv.MaxValue:
@@ -106,6 +109,26 @@ func (a *app) prepare(r *api.Request) error {
 		return e
 	}
 	return nil
+}
+
+// readValue reads a value from standard input, and one byte more than the longest
+// if there are more. ^C ends it; the read itself then ends with the process.
+func (a *app) readValue(ctx context.Context) ([]byte, error) {
+	type input struct {
+		value []byte
+		err   error
+	}
+	read := make(chan input, 1)
+	go func() {
+		value, err := io.ReadAll(io.LimitReader(a.stdin, kv.MaxValue+1))
+		read <- input{value, err}
+	}()
+	select {
+	case in := <-read:
+		return in.value, in.err
+	case <-ctx.Done():
+		return nil, errInterrupted
+	}
 }
 
 // ask sends one request and writes its answer.

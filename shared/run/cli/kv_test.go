@@ -301,3 +301,15 @@ func TestCompletionOfFlags(t *testing.T) {
 		require.Equal(t, tt.want, run(t, s, append([]string{"__complete"}, strings.Split(tt.words, " ")...)...).out, tt.words)
 	}
 }
+
+// ^C ends a put that waits for its value from a terminal.
+func TestInterruptEndsTheReadingOfAValue(t *testing.T) {
+	s := stages["91-single"]
+	live := startSingle(t, s)
+	in, typed := io.Pipe()
+	defer typed.Close()
+	b := startWith(t, s, in, "put", "x", "-", "--endpoints", live)
+	_, err := io.WriteString(typed, "the beginning")
+	require.NoError(t, err)
+	require.Equal(t, exitInterrupted, b.stop())
+}

@@ -120,6 +120,7 @@ func TestTalk(t *testing.T) {
 	lines := `{"op":"put","key":"x","value":"1"}` + "\n" + `{"op":"get","key":"x"}` + "\n"
 	require.Equal(t, result{0, `{"ok":true}` + "\n" + `{"ok":true,"value":"1"}` + "\n", ""}, runWith(t, s, lines, "talk", live))
 	require.Equal(t, `{"ok":true,"value":"1"}`+"\n", runWith(t, s, `{"op":"get","key":"x"}`+"\n", "talk", "--endpoints", live).out)
+	require.Equal(t, `{"ok":true,"value":"1"}`+"\n", runWith(t, s, `{"op":"get","key":"x"}`, "talk", live).out, "the last line may have no end")
 	dead := freeAddress(t)
 	got := run(t, s, "talk", dead)
 	require.Equal(t, exitUnavailable, got.code)

@@ -70,7 +70,12 @@ func (a *app) talk(ctx context.Context, address string) error {
 	go func() {
 		// A read of the standard input cannot be told to stop: this stays behind
 		// until its input ends, or the process.
-		io.Copy(conn, a.stdin)
+		lines := &lastByte{Writer: conn, last: '\n'}
+		io.Copy(lines, a.stdin)
+		if lines.last != '\n' {
+			// Its end is the end of the last line, too.
+			io.WriteString(conn, "\n")
+		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.CloseWrite()
 		}
@@ -78,4 +83,17 @@ func (a *app) talk(ctx context.Context, address string) error {
 	// However the connection ends, that is all that can be known from it.
 	io.Copy(a.stdout, conn)
 	return nil
+}
+
+// lastByte remembers the last byte that was written.
+type lastByte struct {
+	io.Writer
+	last byte
+}
+
+func (w *lastByte) Write(b []byte) (int, error) {
+	if len(b) > 0 {
+		w.last = b[len(b)-1]
+	}
+	return w.Writer.Write(b)
 }

@@ -208,8 +208,16 @@ func (s *supervisor) startAll(ctx context.Context) error {
 			continue
 		}
 		if err := s.waitReady(ctx, sv); err != nil {
-			return err
+			if ctx.Err() != nil || s.o.Folder.Created {
+				return err
+			}
+			// It may have a damaged disk. The others have data, and may do without it.
+			lost = append(lost, err)
+			s.out.say("%s did not come up; its lines say why, and the other servers continue", s.name(sv.member.ID))
 		}
+	}
+	if len(lost) == len(s.servers) {
+		return joinErrors(lost)
 	}
 	return nil
 }

@@ -400,12 +400,25 @@ func TestCommandsAboutServersThatAreNotThere(t *testing.T) {
 	require.NoError(t, c.stop())
 }
 
-func TestAServerThatDoesNotComeUpEndsTheStart(t *testing.T) {
-	c := startCluster(t, "good n2:broken", nil)
+func TestAServerThatDoesNotComeUpEndsTheStartOfANewCluster(t *testing.T) {
+	c := startCluster(t, "good n2:broken", func(o *Options) { o.Folder.Created = true })
 	err := <-c.result
 	require.EqualError(t, err, "n2 did not come up: it ended with exit status 1 after saying: the disk is full of beans")
 	require.Contains(t, c.out.String(), "n1 | stops because of ", "the others are stopped")
 	require.Empty(t, children(t, os.Getpid()))
+}
+
+// A damaged disk of one server is no reason to keep the data of the others from
+// their clients.
+func TestAClusterWithDataStartsWithoutAServerThatDoesNotComeUp(t *testing.T) {
+	c := startCluster(t, "good n2:broken", nil)
+	c.shows("n2 | error: the disk is full of beans\n")
+	c.shows("-- | n2 did not come up; its lines say why, and the other servers continue\n")
+	require.Equal(t, []Server{{ID: 1, State: Running}, {ID: 2, State: "ended by itself: exit status 1"}, {ID: 3, State: Running}}, c.must(List))
+	require.NoError(t, c.stop())
+
+	c = startCluster(t, "broken", nil)
+	require.ErrorContains(t, <-c.result, "n3 did not come up: it ended with exit status 1")
 }
 
 func TestAUsedPortIsToldBeforeAnythingStarts(t *testing.T) {

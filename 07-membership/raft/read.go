@@ -1,5 +1,7 @@
 package raft
 
+import "slices"
+
 // A linearizable read must see every write that was acknowledged before it
 // began, without a log entry of its own (§8, thesis §6.4). The leader notes its
 // commitIndex, makes sure by one exchange with a majority that it still leads,
@@ -83,8 +85,10 @@ func (r *Raft) retryReads() {
 	}
 }
 
+// handleReadIndex takes a read of a member. One of a server that was removed waits
+// until that server asks for votes, and learns of its removal.
 func (r *Raft) handleReadIndex(from ID, m ReadIndex) {
-	if r.role == Leader && r.progress[from] != nil {
+	if r.role == Leader && (from == r.options.ID || slices.Contains(r.others(), from)) {
 		r.reads.pending = append(r.reads.pending, pendingRead{from: from, ReadIndexReply: ReadIndexReply{ID: m.ID}})
 	}
 }
@@ -118,7 +122,7 @@ func (r *Raft) confirmReads() {
 		r.explain(Reason{Rule: ReadConfirmed, Peer: p.from, Index: p.Index, Term: r.currentTerm})
 		if p.from == r.options.ID {
 			r.handleReadIndexReply(p.ReadIndexReply)
-		} else if r.progress[p.from] != nil {
+		} else if slices.Contains(r.others(), p.from) {
 			r.sendAppendEntries(p.from) // so that it learns of the commit now
 			r.sendEarly(p.from, p.ReadIndexReply)
 		}

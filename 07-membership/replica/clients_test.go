@@ -59,5 +59,5 @@ func TestClients(t *testing.T) {
 	_, err = ask(2, api.Request{Op: "get", Key: "x"})
 	requireError(t, err, api.BadRequest, true, "this server knows barrier, cancel, change, log, members, propose, status, transfer")
 	_, err = ask(3, rent)
-	requireError(t, err, api.Unavailable, true, "takes no requests over the network")
+	requireError(t, err, api.Unavailable, true, "accepts no requests over the network")
 }

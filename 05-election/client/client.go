@@ -6,10 +6,10 @@
 //
 // # Where a request goes
 //
-// A write goes to the leader. Where that is, the client finds out: a follower
-// names it, a server that is dead is skipped, and anyone who took the last
-// write is asked first for the next. A read goes to any server, and stays with
-// it as long as it answers.
+// A write goes to the leader. The client finds it: a follower names the leader, a
+// server that is dead is skipped, and the server that took the last write is asked
+// first for the next. A read goes to any server, and the client stays with that
+// server as long as it answers.
 //
 // A server that cannot help is not the end of a request. The client goes to the
 // next one, waits a little longer each time, and gives up when the context does.
@@ -19,7 +19,7 @@
 // A write whose answer was lost may have been done or not. The client sends it
 // again, and the servers see to it that it is done once: each write has a place
 // in a session (§8), by which they know it again and answer it with what it
-// gave the first time. The session is opened with the first write.
+// gave the first time. The session begins with the first write.
 //
 // # One connection a server, many requests
 //

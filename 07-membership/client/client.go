@@ -20,7 +20,7 @@
 // A write whose answer was lost may have been done or not. The client sends it
 // again, and the servers see to it that it is done once: each write has a place
 // in a session (§8), by which they know it again and answer it with what it
-// gave the first time. The session is opened with the first write.
+// gave the first time. The session begins with the first write.
 //
 // # One connection a server, many requests
 //

@@ -142,7 +142,7 @@ var unsupported = []struct {
 	{"If-Range", http.StatusBadRequest, "values have no ETags and no dates"},
 	{"Content-Range", http.StatusBadRequest, "a value is written as a whole"},
 	{"Content-Encoding", http.StatusUnsupportedMediaType, "a body is taken as it comes, so send it without an encoding"},
-	{"Idempotency-Key", http.StatusBadRequest, "POST a command with the fields session and seq to /v1/command, which is done once"},
+	{"Idempotency-Key", http.StatusBadRequest, "POST a command with the fields session, since and seq to /v1/command, which is done once"},
 	{"X-Http-Method-Override", http.StatusBadRequest, "send the method itself"},
 }
 

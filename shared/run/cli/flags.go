@@ -51,7 +51,11 @@ func (a *app) register(root *cobra.Command) {
 	if a.stage.Dial != nil {
 		p.StringVar(&f.endpoints, "endpoints", "", a.endpointsUsage())
 		p.StringVarP(&f.output, "output", "o", "text", "how results are written: text or json")
-		p.DurationVar(&f.timeout, "timeout", defaultTimeout, "how long to wait for an answer")
+		wait := "how long to wait for an answer"
+		if a.knows(api.Change) {
+			wait += "; add, remove and change wait for a minute"
+		}
+		p.DurationVar(&f.timeout, "timeout", defaultTimeout, wait)
 	}
 	if a.stage.New != nil {
 		p.StringVar(&f.data, "data", a.defaultData(), "the data folder")

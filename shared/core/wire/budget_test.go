@@ -108,7 +108,6 @@ func TestShareOfAConnectionShrinks(t *testing.T) {
 		require.Equal(t, (800<<10)/(each+257), fill())
 		s.Budget.Add(4<<20 + 1)
 		require.Equal(t, (100<<10)/(each+257), fill())
-		s.Close()
 		require.NoError(t, r.end())
 	})
 }

@@ -416,6 +416,16 @@ func (c *conn) hello(line []byte) error {
 		}
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
 	}
+	// Before the peer is told that it may begin: a connection that it opens from
+	// now on is newer than this one.
+	if other := c.s.Peers.replace(h, c); other != "" {
+		c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
+			"peer", h.from, "one", other, "other", h.place(c))
+	}
+	if err := c.write([]byte(`{"ok":true}` + "\n")); err != nil {
+		c.s.Peers.drop(h.from, c)
+		return err
+	}
 	c.isPeer, c.idle, c.in.limit = true, c.s.limits.Idle, c.s.limits.PeerLine
 	c.in.release()
 	c.s.becomePeer(c)
@@ -454,10 +464,7 @@ func (c *conn) handshake(line []byte) (h hello, err error) {
 	if !hmac.Equal(proof, h.proof("dialer", p.Self.Secret, challenge)) {
 		return h, fmt.Errorf("n%d does not know the secret of cluster %q", h.from, h.cluster)
 	}
-	if err := p.Self.meet(h.from, h.disk, h.known); err != nil {
-		return h, err
-	}
-	return h, c.write([]byte(`{"ok":true}` + "\n"))
+	return h, p.Self.meet(h.from, h.disk, h.known)
 }
 
 // oneLine reads the next line of a handshake, which must come soon.
@@ -477,10 +484,6 @@ func (c *conn) oneLine() ([]byte, error) {
 // servePeer receives the messages of a peer until the connection ends.
 func (c *conn) servePeer(h hello) {
 	p, from := c.s.Peers, h.from
-	if other := p.replace(h, c); other != "" {
-		c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
-			"peer", from, "one", other, "other", h.place(c))
-	}
 	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr())
 	if p.Met != nil {
 		p.Met(from, h.address)

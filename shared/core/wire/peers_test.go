@@ -377,6 +377,28 @@ func TestNewerConnectionOfAPeerWins(t *testing.T) {
 	})
 }
 
+// A connection whose peer has not yet read that it is accepted is older than one
+// that the peer has opened since.
+func TestNewerConnectionWinsOverAnUnreadWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got received
+		r := serve(t, member1(&got, &logged{}), newPipes())
+		old := r.dial()
+		nonce, _ := old.greet(fromN2())
+		old.prove(fromN2().proof("dialer", secret, nonce))
+		synctest.Wait()
+		newer := r.dial()
+		newer.becomePeer(fromN2())
+		synctest.Wait()
+		old.over()
+		newer.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		synctest.Wait()
+		require.Equal(t, []string{`n2 {"a":1}`}, got.all())
+		require.NoError(t, newer.c.Close())
+		require.NoError(t, r.end())
+	})
+}
+
 // A peer's line may be longer than a client's, up to its own limit.
 func TestPeerLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -176,11 +176,11 @@ func (p part) decode(d *strict.Decoder) {
 		*p.flag = d.Bool()
 	default:
 		d.Array(func() {
-			e := journal.DecodeEntry(d)
-			if e.Kind != "" {
-				d.Fail("entry %d is of the kind %q, which this program does not know", e.Index, e.Kind)
+			e, err := fromJournal(journal.DecodeEntry(d))
+			if err != nil {
+				d.Fail("%v", err)
 			}
-			*p.entries = append(*p.entries, fromJournal(e))
+			*p.entries = append(*p.entries, e)
 		})
 	}
 }
@@ -223,10 +223,18 @@ func appendEntries(b []byte, entries []raft.Entry) []byte {
 	return append(b, ']')
 }
 
+func toState(s raft.State) journal.State {
+	return journal.State{Term: uint64(s.CurrentTerm)}
+}
+
 func toJournal(e raft.Entry) journal.Entry {
 	return journal.Entry{Index: uint64(e.Index), Term: uint64(e.Term), Command: e.Command}
 }
 
-func fromJournal(e journal.Entry) raft.Entry {
-	return raft.Entry{Index: raft.Index(e.Index), Term: raft.Term(e.Term), Command: e.Command}
+func fromJournal(j journal.Entry) (raft.Entry, error) {
+	e := raft.Entry{Index: raft.Index(j.Index), Term: raft.Term(j.Term), Command: j.Command}
+	if j.Kind != "" {
+		return e, fmt.Errorf("entry %d is of the kind %q, which this program does not know", e.Index, j.Kind)
+	}
+	return e, nil
 }

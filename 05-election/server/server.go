@@ -7,6 +7,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,6 +24,9 @@ import (
 // Stage is the stage's name in the journal: the journal of another stage is
 // refused.
 const Stage = "05-election"
+
+// journalName is the file of the journal.
+const journalName = "journal"
 
 // Ops is what a client can ask.
 var Ops = func() api.Ops {
@@ -87,7 +91,7 @@ type waiter struct {
 // New starts a server with what its disk holds.
 func New(w node.World) (node.Server, error) {
 	header := journal.Header{Stage: Stage, Cluster: w.Config.Cluster, ID: w.ID, Incarnation: disk.Draw(w.Rand)}
-	j, saved, err := journal.Open(w.Disk, "journal", header)
+	j, saved, err := journal.Open(w.Disk, journalName, header)
 	if err != nil {
 		return nil, err
 	}
@@ -98,15 +102,18 @@ func New(w node.World) (node.Server, error) {
 		waiting: make(map[raft.Index]waiter),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
-	s.firstTerm = raft.Term(saved.State.Term)
-	s.rules = raft.New(s.options(saved))
+	o, err := s.options(saved)
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	s.rules, s.firstTerm = raft.New(o), o.State.CurrentTerm
 	s.announced = announcement{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
 	return s, nil
 }
 
-func (s *Server) options(saved journal.Recovered) raft.Options {
-	o := raft.Options{
+func (s *Server) options(saved journal.Recovered) (o raft.Options, err error) {
+	o = raft.Options{
 		ID:             raft.ID(s.world.ID),
 		State:          raft.State{CurrentTerm: raft.Term(saved.State.Term), VotedFor: raft.ID(saved.State.Vote)},
 		HeartbeatTicks: node.Ticks(s.world.Config.Heartbeat),
@@ -118,10 +125,13 @@ func (s *Server) options(saved journal.Recovered) raft.Options {
 	for _, m := range s.world.Config.Members {
 		o.Config.Voters = append(o.Config.Voters, raft.ID(m.ID))
 	}
-	for _, e := range saved.Entries {
-		o.Log = append(o.Log, fromJournal(e))
+	o.Log = make([]raft.Entry, len(saved.Entries))
+	for i, e := range saved.Entries {
+		if o.Log[i], err = fromJournal(e); err != nil {
+			return o, err
+		}
 	}
-	return o
+	return o, nil
 }
 
 // describe says what a server comes back with.
@@ -265,7 +275,7 @@ func (s *Server) Flush() error {
 // for all of it.
 func (s *Server) save(out raft.Output) error {
 	if out.State != nil {
-		s.journal.SetState(journal.State{Term: uint64(out.State.CurrentTerm), Vote: uint64(out.State.VotedFor)})
+		s.journal.SetState(toState(*out.State))
 	}
 	if out.Truncate != 0 {
 		s.journal.Truncate(uint64(out.Truncate))

@@ -199,9 +199,6 @@ func checkEntries(term raft.Term, a raft.AppendEntries) error {
 		if e.Term < last || e.Term > term || e.Term == 0 {
 			return fmt.Errorf("entry %d of term %d cannot follow one of term %d in a message of term %d", e.Index, e.Term, last, term)
 		}
-		if err := checkKind(e); err != nil {
-			return err
-		}
 		last = e.Term
 	}
 	return nil
@@ -243,7 +240,13 @@ func (p part) decode(d *strict.Decoder) {
 	case p.text != nil:
 		*p.text = d.Bytes()
 	default:
-		d.Array(func() { *p.entries = append(*p.entries, fromJournal(journal.DecodeEntry(d))) })
+		d.Array(func() {
+			e, err := fromJournal(journal.DecodeEntry(d))
+			if err != nil {
+				d.Fail("%v", err)
+			}
+			*p.entries = append(*p.entries, e)
+		})
 	}
 }
 
@@ -295,17 +298,17 @@ func toJournal(e raft.Entry) journal.Entry {
 	return journal.Entry{Index: uint64(e.Index), Term: uint64(e.Term), Kind: string(e.Kind), Command: e.Command}
 }
 
-// checkKind says which kinds of entries are possible.
-func checkKind(e raft.Entry) error {
-	switch {
-	case e.Kind != raft.Command && e.Kind != raft.NoOp:
-		return fmt.Errorf("entry %d is of the kind %q, which this program does not know", e.Index, e.Kind)
-	case e.Kind == raft.NoOp && e.Command != nil:
-		return fmt.Errorf("entry %d: a %s with a command", e.Index, e.Kind)
+func fromJournal(j journal.Entry) (raft.Entry, error) {
+	e := raft.Entry{Index: raft.Index(j.Index), Term: raft.Term(j.Term), Kind: raft.Kind(j.Kind), Command: j.Command}
+	switch e.Kind {
+	case raft.Command:
+		return e, nil
+	case raft.NoOp:
+		if e.Command != nil {
+			return e, fmt.Errorf("entry %d: a %s with a command", e.Index, e.Kind)
+		}
+		return e, nil
+	default:
+		return e, fmt.Errorf("entry %d is of the kind %q, which this program does not know", e.Index, e.Kind)
 	}
-	return nil
-}
-
-func fromJournal(e journal.Entry) raft.Entry {
-	return raft.Entry{Index: raft.Index(e.Index), Term: raft.Term(e.Term), Kind: raft.Kind(e.Kind), Command: e.Command}
 }

@@ -41,14 +41,14 @@ type read struct {
 // read answers a get: at once if the client accepts a stale value, else when
 // the rules know at which index it may be answered.
 func (s *Server) read(r api.Request, reply func(api.Response)) {
-	switch r.Consistency {
-	case stale:
+	switch consistency := r.Consistency; {
+	case consistency == stale:
 		reply(s.machine.read(r))
-	case linearizable, "":
+	case consistency == linearizable, consistency == "":
 		s.reads = append(s.reads, read{id: s.rules.Read(), since: s.ticks, request: r, reply: reply})
 	default:
 		reply(api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
-			Message: fmt.Sprintf("unknown consistency %q; there are %s and %s", r.Consistency, linearizable, stale)}))
+			Message: fmt.Sprintf("unknown consistency %q; there are %s and %s", consistency, linearizable, stale)}))
 	}
 }
 

@@ -18,12 +18,16 @@ import (
 	"example.com/raftsteps/shared/core/journal"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/snapshot"
 	"example.com/raftsteps/shared/core/trace"
 )
 
 // Stage is the stage's name in the journal: the journal of another stage is
 // refused.
 const Stage = "06-compaction"
+
+// journalName is the file of the journal.
+const journalName = "journal"
 
 // Ops is what a client can ask.
 var Ops = func() api.Ops {
@@ -103,21 +107,29 @@ func New(w node.World) (node.Server, error) {
 		waiting: make(map[raft.Index]waiter),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
 	}
-	at, err := s.loadSnapshot(saved)
+	o, err := s.recover(saved)
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
-	s.firstTerm = raft.Term(saved.State.Term)
-	s.rules = raft.New(s.options(saved, at))
+	s.rules, s.firstTerm = raft.New(o), o.State.CurrentTerm
 	s.announced = announcement{role: raft.Follower, term: s.rules.Status().CurrentTerm}
 	s.emit(trace.Event{Kind: trace.Start, Text: describe(saved)})
 	return s, nil
 }
 
-func (s *Server) options(saved journal.Recovered, at raft.Position) raft.Options {
-	o := raft.Options{
+// recover builds the options for the rules from what is on disk.
+func (s *Server) recover(saved journal.Recovered) (raft.Options, error) {
+	h, err := s.loadSnapshot(saved)
+	if err != nil {
+		return raft.Options{}, err
+	}
+	return s.options(saved, h)
+}
+
+func (s *Server) options(saved journal.Recovered, h snapshot.Header) (o raft.Options, err error) {
+	o = raft.Options{
 		Base:           raft.Position{Term: raft.Term(saved.Base.Term), Index: raft.Index(saved.Base.Index)},
-		Snapshot:       at,
+		Snapshot:       raft.Position{Term: raft.Term(h.Term), Index: raft.Index(h.Index)},
 		ID:             raft.ID(s.world.ID),
 		State:          raft.State{CurrentTerm: raft.Term(saved.State.Term), VotedFor: raft.ID(saved.State.Vote)},
 		HeartbeatTicks: node.Ticks(s.world.Config.Heartbeat),
@@ -129,10 +141,13 @@ func (s *Server) options(saved journal.Recovered, at raft.Position) raft.Options
 	for _, m := range s.world.Config.Members {
 		o.Config.Voters = append(o.Config.Voters, raft.ID(m.ID))
 	}
-	for _, e := range saved.Entries {
-		o.Log = append(o.Log, fromJournal(e))
+	o.Log = make([]raft.Entry, len(saved.Entries))
+	for i, e := range saved.Entries {
+		if o.Log[i], err = fromJournal(e); err != nil {
+			return o, err
+		}
 	}
-	return o
+	return o, nil
 }
 
 // describe says what a server comes back with.
@@ -272,15 +287,11 @@ func (s *Server) Flush() error {
 			return s.compactLog()
 		}
 		s.explain(out.Reasons)
-		if err := s.send(out.Early); err != nil {
-			return err
-		}
+		s.send(out.Early)
 		if err := s.save(out); err != nil {
 			return err
 		}
-		if err := s.send(out.Messages); err != nil {
-			return err
-		}
+		s.send(out.Messages)
 		for _, e := range out.Committed {
 			if err := s.apply(e); err != nil {
 				return err
@@ -314,7 +325,7 @@ func (s *Server) save(out raft.Output) error {
 	return s.journal.Sync()
 }
 
-func (s *Server) send(messages []raft.Message) error {
+func (s *Server) send(messages []raft.Message) {
 	for _, m := range messages {
 		if c, ok := m.Body.(raft.InstallSnapshot); ok {
 			if c.LastIncluded != s.rules.Status().Snapshot {
@@ -329,7 +340,6 @@ func (s *Server) send(messages []raft.Message) error {
 		}
 		s.world.Send(uint64(m.To), appendMessage(nil, m))
 	}
-	return nil
 }
 
 // apply gives a committed command to the state machine, and answers the client

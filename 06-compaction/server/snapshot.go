@@ -19,7 +19,6 @@ import (
 // The files of a server. A snapshot is written, or comes from a leader, under a
 // temporary name; it gets its final name when it is complete and synced.
 const (
-	journalName  = "journal"
 	newestName   = "snapshot"
 	writtenName  = "snapshot.written"
 	incomingName = "snapshot.incoming"
@@ -104,31 +103,30 @@ func checkFolder(d disk.Disk) error {
 
 // loadSnapshot brings the state machine to where the newest snapshot was taken,
 // removes what a crash has left of snapshots that were not finished,
-// and returns that place.
-func (s *Server) loadSnapshot(saved journal.Recovered) (raft.Position, error) {
+// and returns its header.
+func (s *Server) loadSnapshot(saved journal.Recovered) (snapshot.Header, error) {
 	m := newMachine()
 	h, err := snapshot.Read(s.world.Disk, newestName, m.load)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		h = snapshot.Header{Stage: Stage, Cluster: s.world.Config.Cluster}
 	case err != nil:
-		return raft.Position{}, err
+		return h, err
 	}
 	if err := s.checkHeader(h); err != nil {
-		return raft.Position{}, err
+		return h, err
 	}
 	if h.Index < saved.Base.Index {
-		return raft.Position{}, fmt.Errorf("the journal begins after entry %d, but the snapshot ends in entry %d: what is between is lost; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised", saved.Base.Index, h.Index)
+		return h, fmt.Errorf("the journal begins after entry %d, but the snapshot ends in entry %d: what is between is lost; keep the folder, and do not start this server again with an empty one, since it would have forgotten what it promised", saved.Base.Index, h.Index)
 	}
 	if err := disk.Sweep(s.world.Disk, writtenName, incomingName); err != nil {
-		return raft.Position{}, err
+		return h, err
 	}
 	s.machine = m
-	at := raft.Position{Term: raft.Term(h.Term), Index: raft.Index(h.Index)}
-	if at.Index == 0 {
-		return at, nil
+	if h.Index == 0 {
+		return h, nil
 	}
-	return at, s.openNewest()
+	return h, s.openNewest()
 }
 
 func (s *Server) checkHeader(h snapshot.Header) error {

@@ -48,7 +48,7 @@ func (c Config) Members() []ID {
 	return slices.Compact(all)
 }
 
-// isVoter reports whether a server's vote counts.
-func (c Config) isVoter(id ID) bool {
+// IsVoter reports whether a server's vote counts.
+func (c Config) IsVoter(id ID) bool {
 	return slices.Contains(c.Voters, id) || c.Joint && slices.Contains(c.Next, id)
 }

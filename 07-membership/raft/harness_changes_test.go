@@ -121,7 +121,7 @@ func (c *cluster) checkKnown(s *server) {
 	for _, id := range in.Members() {
 		voter := c.server(id)
 		knows := !voter.stage.joins || slices.ContainsFunc(voter.disk.all(), func(e Entry) bool { return e.Config != nil })
-		if in.isVoter(id) && !knows {
+		if in.IsVoter(id) && !knows {
 			c.broken(votersKnown, "%v goes by %s, and %v knows no voters", s.id, configWords(in), id)
 		}
 	}
@@ -199,7 +199,7 @@ func (c *cluster) checkAppended(s *server, out Output) {
 		}
 	}
 	for _, m := range out.Messages {
-		if _, is := m.Body.(TimeoutNow); is && !r.config().isVoter(s.id) {
+		if _, is := m.Body.(TimeoutNow); is && !r.config().IsVoter(s.id) {
 			c.counts["leader left"]++
 		}
 	}
@@ -419,7 +419,7 @@ func (w *world) deciding() (members []*server) {
 			leader = r
 		}
 	}
-	if leader == nil || len(leader.config().Next) > 0 || !leader.config().isVoter(leader.options.ID) {
+	if leader == nil || len(leader.config().Next) > 0 || !leader.config().IsVoter(leader.options.ID) {
 		return nil
 	}
 	for _, id := range leader.config().Voters {

@@ -319,7 +319,7 @@ func (p *model) checkKnown(err *error, w explore.World[*machine, past], a *machi
 	c := a.raft.config()
 	for _, voter := range w.Servers {
 		id := voter.raft.options.ID
-		knows := !c.isVoter(id) || len(voter.raft.config().Voters) > 0
+		knows := !c.IsVoter(id) || len(voter.raft.config().Voters) > 0
 		p.check(err, knows, votersKnown, "%v goes by %s, and %v knows no voters", a.raft.options.ID, configWords(c), id)
 	}
 }
@@ -341,7 +341,7 @@ func (do *doing) countChanges() {
 	if is.config().Index < was.config().Index {
 		do.happened(&do.e, "rolled back")
 	}
-	if is.role == Leader && !is.config().isVoter(is.options.ID) {
+	if is.role == Leader && !is.config().IsVoter(is.options.ID) {
 		do.happened(&do.e, "outside")
 	}
 }

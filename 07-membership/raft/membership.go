@@ -89,7 +89,7 @@ func (r *Raft) advanceChange() {
 		r.addConfig(Final, Config{Voters: c.Next, Addresses: c.Addresses})
 	case len(c.Next) > 0 && r.caughtUp(c):
 		r.addConfig(Jointly, Config{Voters: c.Voters, Next: c.Next, Joint: true, Addresses: c.Addresses})
-	case len(c.Next) == 0 && !c.isVoter(r.options.ID):
+	case len(c.Next) == 0 && !c.IsVoter(r.options.ID):
 		r.Transfer(slices.MaxFunc(c.Voters, func(a, b ID) int {
 			p, q := r.progress[a], r.progress[b]
 			return cmp.Or(cmp.Compare(q.silent/3, p.silent/3), cmp.Compare(p.matchIndex, q.matchIndex))
@@ -106,7 +106,7 @@ func (r *Raft) caughtUp(c Config) bool {
 		match := r.progress[id].matchIndex
 		return match >= c.Index && match+maxInFlight >= r.log.lastIndex()
 	}
-	return majority(c.Next, has) && !slices.ContainsFunc(c.Next, func(id ID) bool { return !c.isVoter(id) && !has(id) })
+	return majority(c.Next, has) && !slices.ContainsFunc(c.Next, func(id ID) bool { return !c.IsVoter(id) && !has(id) })
 }
 
 // mayCampaign reports whether this server can be a candidate: a voter, or one that
@@ -114,7 +114,7 @@ func (r *Raft) caughtUp(c Config) bool {
 // that in its log, and then nobody else can win (thesis §4.2.2).
 func (r *Raft) mayCampaign() bool {
 	c := r.config()
-	return !r.removed && (c.isVoter(r.options.ID) || len(c.Next) == 0 && c.Index > r.commitIndex)
+	return !r.removed && (c.IsVoter(r.options.ID) || len(c.Next) == 0 && c.Index > r.commitIndex)
 }
 
 // watch begins to track servers.

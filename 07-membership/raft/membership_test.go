@@ -1076,10 +1076,10 @@ func TestMembers(t *testing.T) {
 	require.Equal(t, []ID{1, 2, 4}, final.Members())
 	require.Empty(t, Config{}.Members())
 	require.False(t, Config{}.Majority(func(ID) bool { return true }), "nobody decides for all")
-	require.False(t, learning.isVoter(4))
-	require.True(t, jointly.isVoter(4))
-	require.True(t, jointly.isVoter(3))
-	require.False(t, final.isVoter(3))
+	require.False(t, learning.IsVoter(4))
+	require.True(t, jointly.IsVoter(4))
+	require.True(t, jointly.IsVoter(3))
+	require.False(t, final.IsVoter(3))
 }
 
 // A leader answers no reads of a server that was removed, or that it never knew. A

@@ -18,7 +18,7 @@ func (r *Raft) Transfer(to ID) error {
 	switch {
 	case r.role != Leader:
 		return ErrNotLeader
-	case !r.config().isVoter(to):
+	case !r.config().IsVoter(to):
 		return ErrNotVoter
 	case to != r.options.ID:
 		r.successor, r.timeout = to, r.options.ElectionTicks[1]

@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"slices"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/core/api"
@@ -38,11 +37,10 @@ func (s *Server) hear(m raft.Message) {
 // of its own term is (§8).
 func (s *Server) unready() string {
 	status, name := s.rules.Status(), node.Name(s.world.ID)
-	id, c := raft.ID(s.world.ID), s.config()
 	switch {
 	case status.Leader == 0:
 		return name + " knows no leader"
-	case !slices.Contains(c.Voters, id) && !(c.Joint && slices.Contains(c.Next, id)):
+	case !s.config().IsVoter(raft.ID(s.world.ID)):
 		return name + " is not a voter"
 	case status.Role != raft.Leader && !s.heard.known:
 		return fmt.Sprintf("%s has not heard from %s how much is committed", name, status.Leader)

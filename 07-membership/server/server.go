@@ -27,6 +27,9 @@ import (
 // refused.
 const Stage = "07-membership"
 
+// journalName is the file of the journal.
+const journalName = "journal"
+
 // Ops is what a client can ask.
 var Ops = func() api.Ops {
 	ops := api.Commands()
@@ -325,15 +328,11 @@ func (s *Server) Flush() error {
 		}
 		s.explain(out.Reasons)
 		s.connect()
-		if err := s.send(out.Early); err != nil {
-			return err
-		}
+		s.send(out.Early)
 		if err := s.save(out); err != nil {
 			return err
 		}
-		if err := s.send(out.Messages); err != nil {
-			return err
-		}
+		s.send(out.Messages)
 		for _, e := range out.Committed {
 			if err := s.apply(e); err != nil {
 				return err
@@ -367,7 +366,7 @@ func (s *Server) save(out raft.Output) error {
 	return s.journal.Sync()
 }
 
-func (s *Server) send(messages []raft.Message) error {
+func (s *Server) send(messages []raft.Message) {
 	for _, m := range messages {
 		if c, ok := m.Body.(raft.InstallSnapshot); ok {
 			if c.LastIncluded != s.rules.Status().Snapshot {
@@ -382,7 +381,6 @@ func (s *Server) send(messages []raft.Message) error {
 		}
 		s.world.Send(uint64(m.To), appendMessage(nil, m))
 	}
-	return nil
 }
 
 // apply gives a committed command to the state machine, and answers the client

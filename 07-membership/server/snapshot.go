@@ -19,7 +19,6 @@ import (
 // The files of a server. A snapshot is written, or comes from a leader, under a
 // temporary name; it gets its final name when it is complete and synced.
 const (
-	journalName  = "journal"
 	newestName   = "snapshot"
 	writtenName  = "snapshot.written"
 	incomingName = "snapshot.incoming"

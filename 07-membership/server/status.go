@@ -13,15 +13,15 @@ import (
 func (s *Server) status() api.ServerStatus {
 	status := s.rules.Status()
 	to := api.ServerStatus{
-		ID:       s.world.ID,
-		Role:     string(status.Role),
-		Term:     uint64(status.CurrentTerm),
-		Leader:   uint64(status.Leader),
-		Snapshot: uint64(status.Snapshot.Index),
-		Last:     uint64(status.Last),
-		Commit:   uint64(status.Commit),
-		Applied:  uint64(status.Applied),
+		ID:      s.world.ID,
+		Role:    string(status.Role),
+		Term:    uint64(status.CurrentTerm),
+		Leader:  uint64(status.Leader),
+		Last:    uint64(status.Last),
+		Commit:  uint64(status.Commit),
+		Applied: uint64(status.Applied),
 	}
+	to.Snapshot = uint64(status.Snapshot.Index)
 	s.addReady(&to)
 	s.machine.addStatus(&to)
 	s.addMembership(&to)

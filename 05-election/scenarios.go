@@ -12,11 +12,11 @@ var scenarios = scenario.Stage{
 	New:  server.New,
 	Ops:  server.Ops,
 	Survives: []string{
+		"minority-down",
 		"restart",
 		"missed-message",
 		"reordered-messages",
 		"refused-write",
-		"minority-down",
 		"conflicting-logs",
 		"figure-8",
 		"full-disk",

@@ -8,16 +8,15 @@ import (
 // scenarios are what this stage can be put through: what it survives, and what
 // breaks it.
 var scenarios = scenario.Stage{
-	Name:     "06-compaction",
-	New:      server.New,
-	Compacts: true,
-	Ops:      server.Ops,
+	Name: "06-compaction",
+	New:  server.New,
+	Ops:  server.Ops,
 	Survives: []string{
+		"minority-down",
 		"restart",
 		"missed-message",
 		"reordered-messages",
 		"refused-write",
-		"minority-down",
 		"conflicting-logs",
 		"figure-8",
 		"full-disk",
@@ -42,4 +41,7 @@ var scenarios = scenario.Stage{
 		"removed-server",
 		"partial-partition",
 	},
+
+	// The servers compact their logs.
+	Compacts: true,
 }

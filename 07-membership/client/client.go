@@ -6,11 +6,11 @@
 //
 // # Where a request goes
 //
-// A write goes to the leader. Where that is, the client finds out: a follower
-// names it, a server that is dead is skipped, and anyone who took the last
-// write is asked first for the next. Members that join later it learns from the
-// servers. A read goes to any server, and stays with
-// it as long as it answers.
+// A write goes to the leader. The client finds it: a follower names the leader, a
+// server that is dead is skipped, and the server that took the last write is asked
+// first for the next. A read goes to any server, and the client stays with that
+// server as long as it answers. The servers tell the client which members have
+// joined.
 //
 // A server that cannot help is not the end of a request. The client goes to the
 // next one, waits a little longer each time, and gives up when the context does.

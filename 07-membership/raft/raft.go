@@ -128,10 +128,10 @@ type Options struct {
 	Base     Position
 	Snapshot Position
 
-	// Config is in force at Base, and SnapshotConfig at Snapshot. A server that
-	// knows no voters waits until a leader sends it the log.
-	Config         Config
-	SnapshotConfig Config
+	// Config is the configuration that is in force at Base, and SnapshotConfig at
+	// Snapshot. A server that knows no voters waits until a leader sends it the
+	// log.
+	Config, SnapshotConfig Config
 
 	// HeartbeatTicks is how many ticks a leader may be silent.
 	HeartbeatTicks int
@@ -290,8 +290,8 @@ func (r *Raft) pretends(m Message) bool {
 }
 
 // answerStale refuses a request of an older term, so that its sender learns of
-// the newer one. A stale reply is dropped, unless it is
-// that this server was removed.
+// the newer one. A stale reply is dropped, unless it says that this server was
+// removed.
 func (r *Raft) answerStale(m Message) {
 	r.explain(Reason{Rule: OlderTerm, Peer: m.From, Term: m.Term})
 	switch body := m.Body.(type) {

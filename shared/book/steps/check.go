@@ -192,6 +192,9 @@ func (k *checker) table(from, to Stage, changes []Change) error {
 		if !differs(n) {
 			k.found(in(to, "README.md"), n.Line, "the diff table names `%s`, which is the same in %s or in neither stage: take the row out", n.Path, from.Name)
 		}
+		if !n.Appendix() && strings.HasPrefix(strings.ToLower(n.Why), "appendix") {
+			k.found(in(to, "README.md"), n.Line, "the reason for `%s` speaks of an appendix, but does not begin with %q: write it so, or the file counts as part of the lesson", n.Path, appendixPrefix)
+		}
 	}
 	return nil
 }

@@ -57,6 +57,10 @@ func TestCheckFinds(t *testing.T) {
 			diffTable("| `server/` | nothing |\n"),
 			[]string{"03-log/README.md:8: the diff table names `server/`, which is the same in 02-naive or in neither stage: take the row out"},
 		},
+		"a row that means the appendix and does not say so": {
+			with(diffTable("| `demo.go` | Appendix, the texts |\n"), map[string]string{"03-log/demo.go": "package main\n"}),
+			[]string{"03-log/README.md:8: the reason for `demo.go` speaks of an appendix, but does not begin with \"appendix: \": write it so, or the file counts as part of the lesson"},
+		},
 		"a row for a folder covers what is below it": {
 			with(cut(t, "03-log/README.md", "| `raft/log.go` | the log |\n", "| `client/` | the client |\n| `raft/log.go` | the log |\n"),
 				map[string]string{"03-log/client/a.go": "package client\n", "03-log/client/b/b.go": "package b\n"}),

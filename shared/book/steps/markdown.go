@@ -184,8 +184,12 @@ func (n Named) covers(file string) bool {
 	return n.Path == file || strings.HasSuffix(n.Path, "/") && strings.HasPrefix(file, n.Path)
 }
 
+// appendixPrefix begins the reason of a row for code that is not part of the
+// lesson.
+const appendixPrefix = "appendix: "
+
 // Appendix reports whether the row names code that is not part of the lesson.
-func (n Named) Appendix() bool { return strings.HasPrefix(n.Why, "appendix: ") }
+func (n Named) Appendix() bool { return strings.HasPrefix(n.Why, appendixPrefix) }
 
 // diffHeading is the section that holds a stage's diff table.
 const diffHeading = "The diff"

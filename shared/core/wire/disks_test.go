@@ -20,6 +20,11 @@ type book struct {
 	own      disk.Incarnation
 	known    map[uint64]disk.Incarnation
 	disowned []string
+
+	// refused counts the peers that were refused, and ends is called when this
+	// server must end; nil for nothing.
+	refused int
+	ends    func()
 }
 
 func (b *book) Own() disk.Incarnation { return b.own }
@@ -37,6 +42,7 @@ func (b *book) Admit(id uint64, now disk.Incarnation) error {
 		b.known = make(map[uint64]disk.Incarnation)
 	}
 	if known := b.known[id]; known != 0 && known != now {
+		b.refused++
 		return errors.New("another disk")
 	}
 	b.known[id] = now
@@ -47,6 +53,9 @@ func (b *book) Disowned(by uint64, known disk.Incarnation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.disowned = append(b.disowned, fmt.Sprintf("n%d knows %d", by, known))
+	if b.ends != nil {
+		b.ends()
+	}
 }
 
 func (b *book) says() []string {
@@ -101,6 +110,48 @@ func TestDisksMeet(t *testing.T) {
 				require.Equal(t, []string{`n2 {"a":1}`}, got.all())
 				require.Equal(t, c.n2.own, c.n1.Known(2))
 				require.Equal(t, c.n1.own, c.n2.Known(1))
+			})
+		})
+	}
+}
+
+// A server that learns that it has another disk may end at that moment. Its peer
+// has then learned it too, and says so: an operator reads the log of either.
+func TestBothSidesLearnOfALostDisk(t *testing.T) {
+	for name, dials := range map[string]bool{"the server that lost its disk dials": true, "its peer dials": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lost, peer := &book{own: 1}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 9, 2: 9}}
+				s := member1(&received{}, &logged{})
+				ln := newPipes()
+				s.Peers.Self.Disks = lost
+				if dials {
+					s.Peers.Self.Disks = peer
+				}
+				r := serve(t, s, ln)
+				k := link(ln, &logged{}, Limits{})
+				k.o.Self.Disks = peer
+				if dials {
+					k.o.Self.Disks = lost
+				}
+				ended := make(chan struct{})
+				lost.ends = func() {
+					if dials {
+						peer.mu.Lock()
+						defer peer.mu.Unlock()
+						require.Equal(t, 1, peer.refused)
+					} else {
+						s.Close()
+					}
+					close(ended)
+					lost.ends = nil
+				}
+				end := runLink(t, k)
+				<-ended
+				synctest.Wait()
+				require.Equal(t, 1, peer.refused)
+				end()
+				_ = r.end() // the server was closed
 			})
 		})
 	}

@@ -249,10 +249,10 @@ func (l *Link) shakeHands(c net.Conn) error {
 	if err != nil {
 		return err
 	}
-	// A peer that is refused gets the proof as well, and learns so.
-	refused := l.o.Self.meet(l.o.To, answer.disk, answer.known)
+	// The proof comes first: meet may end this server, and the peer must learn
+	// which server it was and which disk it has.
 	_, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof("dialer", l.o.Self.Secret, answer)))
-	return cmp.Or(refused, err)
+	return cmp.Or(l.o.Self.meet(l.o.To, answer.disk, answer.known), err)
 }
 
 // greet is the first half of the handshake: when it returns nil, the peer has

@@ -83,7 +83,7 @@ func TestDigestFolds(t *testing.T) {
 	require.Contains(t, text, "n2   leads term 1\n")
 	require.NotContains(t, text, "becomes leader")
 
-	again := Event{Kind: Return, Client: 1, Message: `{"ok":false,"error":{"code":"busy","message":"later"}}`, Text: "it asks again"}
+	again := Event{Kind: Return, Client: 1, Message: `{"ok":false,"error":{"code":"busy","message":"later"}}`, Text: "it retries"}
 	var retries []Event
 	for range 100 {
 		retries = append(retries, again, Event{Kind: Invoke, Client: 1, To: 2, Message: `{"op":"get","key":"x"}`, Text: "again"})

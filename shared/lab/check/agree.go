@@ -8,7 +8,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Replica is what one server holds under a key.
+// Replica is the value of a key on one server.
 type Replica struct {
 	// Server is the server.
 	Server uint64
@@ -20,17 +20,17 @@ type Replica struct {
 	Value string
 }
 
-// Differ says that replicas hold different values.
+// Differ is the error for replicas that hold different values.
 type Differ struct {
 	// Key is the key.
 	Key string
 
-	// Replicas are what the servers hold.
+	// Replicas has the value on each server.
 	Replicas []Replica
 }
 
-// Agree returns nil if all replicas hold the same under a key, and a *Differ
-// otherwise.
+// Agree returns nil if all replicas hold the same value under a key, and a
+// *Differ otherwise.
 func Agree(key string, replicas []Replica) error {
 	for _, r := range replicas {
 		if r.Found != replicas[0].Found || r.Value != replicas[0].Value {
@@ -40,7 +40,8 @@ func Agree(key string, replicas []Replica) error {
 	return nil
 }
 
-// Error names those who differ from the most: "n3 holds x=1, the others x=2".
+// Error names the servers that differ from the largest group: "n3 holds x=1,
+// the others x=2".
 func (e *Differ) Error() string {
 	groups := e.groups()
 	most := 0
@@ -67,8 +68,8 @@ func (e *Differ) Error() string {
 	return strings.Join(parts, ", ")
 }
 
-// Minority are the servers that hold something else than the largest group
-// does, in order.
+// Minority returns the servers whose value differs from that of the largest
+// group, in order.
 func (e *Differ) Minority() []uint64 {
 	groups := e.groups()
 	most := slices.MaxFunc(groups, func(a, b []Replica) int { return len(a) - len(b) })
@@ -81,8 +82,7 @@ func (e *Differ) Minority() []uint64 {
 	return ids
 }
 
-// groups puts the replicas that hold the same together, in the order in which
-// they come.
+// groups groups the replicas by value, in the order of their first replica.
 func (e *Differ) groups() [][]Replica {
 	var groups [][]Replica
 next:

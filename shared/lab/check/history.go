@@ -1,7 +1,7 @@
-// Package check judges runs: histories of client operations, the values that
+// Package check checks runs: histories of client operations, the values that
 // replicas hold, and the invariants of Raft after every step.
 //
-// A judge that cannot decide says so, and that is a failure: what was not
+// If a check cannot decide, it says so, and that is a failure: what was not
 // checked has not passed.
 package check
 
@@ -15,32 +15,32 @@ import (
 // Operation is one operation of a client, from its call to its return. A retry
 // is part of the operation that it repeats.
 type Operation struct {
-	// Client is who asked.
+	// Client is the ID of the client.
 	Client uint64
 
-	// Server is the one that was asked last.
+	// Server is the last server that the client tried.
 	Server uint64
 
-	// Request is what was asked.
+	// Request is the client's request.
 	Request api.Request
 
-	// Invoke and Return are when the operation began and ended, on one clock
-	// that never stands still between a return and the next call. Return counts
-	// only if Done is set.
+	// Invoke and Return are the times at which the operation began and ended,
+	// on one clock, which advances between a return and the next call. Return
+	// is valid only if Done is set.
 	Invoke time.Duration
 	Return time.Duration
 
-	// Done is set when the client knows all that it will ever know.
+	// Done is set when the client has its final result.
 	Done bool
 
-	// Response is what the client was told, Error included.
+	// Response is the answer to the client, including Error.
 	Response api.Response
 
-	// Attempts is how often it was sent.
+	// Attempts is how often the request was sent.
 	Attempts int
 }
 
-// History is all that clients did in a run, in the order of the calls.
+// History is all operations of the clients in a run, in the order of the calls.
 type History []Operation
 
 // Outcome is what a client knows about an operation.
@@ -51,14 +51,15 @@ const (
 	// Unknown: it may have happened, or may yet happen.
 	Unknown Outcome = iota
 
-	// Happened: it took effect, or was answered with what stands in the store.
+	// Happened: it took effect, or the answer describes the content of the
+	// store.
 	Happened
 
 	// Refused: it did not happen and never will.
 	Refused
 )
 
-// Outcome says what the client knows.
+// Outcome returns what the client knows about the operation.
 func (o Operation) Outcome() Outcome {
 	if !o.Done {
 		return Unknown
@@ -81,7 +82,7 @@ func (o Operation) command() bool {
 	return o.Request.Op == kv.Get || kv.Writes(o.Request.Op)
 }
 
-// Counts sums a history up.
+// Counts is the number of operations for each outcome.
 type Counts struct {
 	Happened int `json:"happened"`
 	Refused  int `json:"refused"`

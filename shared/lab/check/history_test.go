@@ -94,9 +94,9 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
-// The specification and the store must be one: random commands, one at a time,
+// The specification and the store must agree: random commands, one at a time,
 // give the same results.
-func TestModelIsTheStore(t *testing.T) {
+func TestTheModelAgreesWithTheStore(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	store, state := kv.NewStore(), register{}
 	ops := []string{kv.Get, kv.Put, kv.Create, kv.Append, kv.Cas, kv.Delete}
@@ -131,15 +131,15 @@ func TestFailureShowsTheKeyAndTheAnswer(t *testing.T) {
 	require.NotContains(t, err.Error(), "later", "what came after has nothing to do with it")
 }
 
-// A judge without time has not judged.
-func TestUndecidedIsAFailure(t *testing.T) {
+// A search that ran out of time has proved nothing.
+func TestAnUndecidedSearchIsAFailure(t *testing.T) {
 	err := Linearizable(History{op(1, 2, kv.Put, "x", "1")}, 0)
 	var bad *NotLinearizable
 	require.ErrorAs(t, err, &bad)
 	require.True(t, bad.Undecided)
 	require.ErrorContains(t, err, "nothing is proved")
 
-	// Many unknown appends at once are more orders than anyone can search.
+	// Many unknown appends at once have too many orders to search.
 	r := rand.New(rand.NewPCG(1, 2))
 	var h History
 	for i := range 64 {

@@ -9,16 +9,16 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Invariants watches the servers of one run and holds, after every step, what
-// must always be true of Raft. Figure 3 of the paper has five of these rules;
-// the others are what its proof and public bugs have taught.
+// Invariants watches the servers of one run and checks, after every step, what
+// must always be true of Raft. Five of these rules are in Figure 3 of the
+// paper; the others come from its proof and from public bugs.
 //
-// Some rules compare a server with what it was, or with all that ever was:
-// who led a term, what was committed, which server a server voted for. That memory is
-// the checker's own and never the servers'.
+// Some rules compare a server with its earlier state or with the whole history:
+// who led a term, what was committed, which server a server voted for. The
+// checker keeps this history itself; it never takes it from the servers.
 //
 //	I1   Election Safety               checkLeader, checkElected
-//	I2   one vote a term, forever     checkPromises, checkRecovered
+//	I2   one vote per term             checkPromises, checkRecovered
 //	I3   what never decreases          checkMonotone
 //	I4   the shape of a log            checkNewEntry
 //	I5   Log Matching                  checkNewEntry
@@ -37,54 +37,54 @@ import (
 //	I18  an up-to-date log has what is committed          checkUpToDate
 //	I19  a snapshot covers what is committed              compact
 //	I20  a server's configuration, and how it may change  checkConfig, readBase
-//	I21  quorums of neighbouring configurations overlap   checkChange
+//	I21  quorums of neighboring configurations overlap   checkChange
 //	I22  exactly once, I23 reads, I24 answers             AgainstLog
 //
 // "On a disk" means: in the log when the server's Flush returned without an
-// error. That it really was there shows at the next restart (I12).
+// error. The next restart shows whether it really was there (I12).
 //
 // It is not safe for concurrent use.
 type Invariants struct {
 	servers []*watched
 	seed    maphash.Seed
 
-	// leaders says who led a term, forever.
+	// leaders has the leader of each term, forever.
 	leaders map[uint64]uint64
 
-	// votes says which server a server voted for in a term, forever.
+	// votes has each server's vote in each term, forever.
 	votes map[ballot]uint64
 
-	// created are the entries that were ever seen: one index and term name one
-	// entry, and all that stands before it.
+	// created has all entries that were ever seen: an index and a term identify
+	// one entry and all entries before it.
 	created map[position]origin
 
-	// committed are the committed entries from index 1 on.
+	// committed has the committed entries from index 1 on.
 	committed []commitment
 
-	// quorum is the configuration of the leader that committed last, for
-	// clusters whose members do not change.
+	// quorum is the configuration of the leader that made the last commit, for
+	// clusters with fixed members.
 	quorum node.Voters
 
-	// first is what a cluster whose members change began with, configs are the
-	// configurations that were committed since, in order.
+	// first is the first configuration of a cluster whose members can change;
+	// configs has the configurations committed since, in order.
 	first   configuration
 	configs []configuration
 
-	// outside is the newest term whose leader had removed itself.
+	// outside is the newest term whose leader has removed itself.
 	outside uint64
 
 	counters InvariantCounters
 
-	// died are the leaders that went down in the middle of a flush, and so may
-	// have done what nobody saw.
+	// died has the leaders that went down during a flush. Their last step was
+	// not observed.
 	died []death
 }
 
-// death is a leader that went down in the middle of a flush.
+// death is a leader that went down during a flush.
 type death struct {
 	term uint64
 
-	// config is what was last seen to be in force there.
+	// config is the last configuration that was seen in force on it.
 	config node.Voters
 }
 
@@ -94,7 +94,7 @@ type ballot struct{ server, term uint64 }
 // position names an entry.
 type position struct{ index, term uint64 }
 
-// origin is an entry where it was first seen.
+// origin is the server on which an entry was first seen.
 type origin struct {
 	chain  uint64
 	server uint64
@@ -102,24 +102,26 @@ type origin struct {
 
 // commitment is a committed entry.
 type commitment struct {
-	// term is the entry's own, chain sums up the entry and all before it.
+	// term is the entry's term; chain is a hash of the entry and all entries
+	// before it.
 	term  uint64
 	chain uint64
 	data  []byte
 
-	// in is the term in which a server first took it for committed, by is that
-	// server.
+	// in is the term in which the entry was first known to be committed, by the
+	// server that knew it.
 	in uint64
 	by uint64
 
-	// hash is the state machine's after the entry; 0 while nobody told.
+	// hash is the hash of the state machine after the entry; 0 if it is not
+	// known yet.
 	hash   uint64
 	hashBy uint64
 }
 
-// InvariantCounters say how much a run has shown.
+// InvariantCounters count what happened in a run.
 type InvariantCounters struct {
-	// Looks is how often a server was looked at.
+	// Looks is how often a server was checked.
 	Looks int `json:"looks"`
 
 	// Leaders is the number of terms that had a leader.
@@ -128,34 +130,34 @@ type InvariantCounters struct {
 	// Committed is the number of entries that were committed.
 	Committed int `json:"committed"`
 
-	// Truncated is how often a log lost entries.
+	// Truncated is how often a log was truncated.
 	Truncated int `json:"truncated"`
 
-	// Snapshots is how often a snapshot's index moved.
+	// Snapshots is how often a server's snapshot index moved.
 	Snapshots int `json:"snapshots"`
 
-	// Installed is how often it moved beyond what the server knew to be
-	// committed: the snapshot was another's.
+	// Installed is how often it moved beyond the server's commit index: the
+	// snapshot came from another server.
 	Installed int `json:"installed"`
 
 	// Joint is how often a server entered a joint configuration.
 	Joint int `json:"joint"`
 
-	// Changes is how many changes of the members were begun, Changed how many
-	// were done, Cancelled how many were called off.
+	// Changes is the number of membership changes that began, Changed of those
+	// that were done, Cancelled of those that were canceled.
 	Changes   int `json:"changes_begun"`
 	Changed   int `json:"changes_done"`
 	Cancelled int `json:"changes_cancelled"`
 
-	// RolledBack is how often a server lost a configuration with the end of its
-	// log.
+	// RolledBack is how often a server lost a configuration when its log was
+	// truncated.
 	RolledBack int `json:"configurations_rolled_back"`
 
-	// LearnersInstalled is how often a snapshot was installed by a server that
-	// did not vote.
+	// LearnersInstalled is how often a server without a vote installed a
+	// snapshot.
 	LearnersInstalled int `json:"learners_installed"`
 
-	// LeadersRemoved is how many leaders had removed themselves.
+	// LeadersRemoved is the number of leaders that removed themselves.
 	LeadersRemoved int `json:"leaders_removed"`
 }
 
@@ -176,12 +178,12 @@ func (n *InvariantCounters) Add(o InvariantCounters) {
 	n.LeadersRemoved += o.LeadersRemoved
 }
 
-// Violation says which invariant does not hold.
+// Violation is the error for an invariant that does not hold.
 type Violation struct {
 	// Invariant is its number, such as "I5".
 	Invariant string
 
-	// Name is what the paper or the proof calls it.
+	// Name is its name in the paper or in the proof.
 	Name string
 
 	// Text gives the facts.
@@ -196,7 +198,7 @@ func violated(invariant, name, format string, args ...any) error {
 	return &Violation{Invariant: invariant, Name: name, Text: fmt.Sprintf(format, args...)}
 }
 
-// watched is what the checker remembers of one server.
+// watched is what the checker remembers about one server.
 type watched struct {
 	id uint64
 	up bool
@@ -204,36 +206,37 @@ type watched struct {
 	// fresh is set until the first look at an incarnation.
 	fresh bool
 
-	// now and before are the last two looks.
+	// now and before are the states at the last two checks.
 	now, before node.State
 
-	// log is the log as last seen.
+	// log is the log at the last check.
 	log cachedLog
 
-	// base is the configuration in force where the log begins, configs are those
-	// that it has, in order. The last unjudged ones are new to everybody.
+	// base is the configuration in force where the log begins; configs has the
+	// configurations in the log, in order. The last unjudged ones have not been
+	// checked yet.
 	base     configuration
 	configs  []configuration
 	unjudged int
 
-	// saved is the log as of the last flush, and savedTerm, savedVote what
-	// stood next to it.
+	// saved is the log at the last flush; savedTerm and savedVote are the term
+	// and the vote at the last flush.
 	saved     cachedLog
 	savedTerm uint64
 	savedVote uint64
 	savedSnap uint64
 
-	// spoke is the highest term in which it has sent a message.
+	// spoke is the highest term in which the server has sent a message.
 	spoke uint64
 
 	// dirty is the lowest index whose entry may have changed since the last
 	// flush; noIndex if none has.
 	dirty uint64
 
-	// replaced is set once its disk has lost what it had saved.
+	// replaced is set once the server's disk has lost saved data.
 	replaced bool
 
-	// torn is set if the last flush failed: some of it may be on the disk.
+	// torn is set if the last flush failed: a part of it may be on the disk.
 	torn bool
 
 	looks int
@@ -241,9 +244,10 @@ type watched struct {
 
 const noIndex = ^uint64(0)
 
-// cachedLog remembers a log by its sums.
+// cachedLog remembers a log by the hashes of its prefixes.
 type cachedLog struct {
-	// start is the index before the first link, and chain sums up all up to it.
+	// start is the index before the first link; chain is the hash of all
+	// entries up to it.
 	start uint64
 	chain uint64
 
@@ -263,7 +267,7 @@ func (l *cachedLog) last() uint64 { return l.start + uint64(len(l.links)) }
 // at returns the link of an index in (start, last].
 func (l *cachedLog) at(index uint64) *link { return &l.links[index-l.start-1] }
 
-// chainAt returns the sum of all entries up to an index, if it is known.
+// chainAt returns the hash of all entries up to an index, if it is known.
 func (l *cachedLog) chainAt(index uint64) (uint64, bool) {
 	switch {
 	case index == l.start:
@@ -274,7 +278,7 @@ func (l *cachedLog) chainAt(index uint64) (uint64, bool) {
 	return l.at(index).chain, true
 }
 
-// NewInvariants returns a checker that has seen nothing.
+// NewInvariants returns a checker for a new run.
 func NewInvariants() *Invariants {
 	return &Invariants{
 		seed:    maphash.MakeSeed(),
@@ -284,21 +288,21 @@ func NewInvariants() *Invariants {
 	}
 }
 
-// Counters returns what the run has shown so far.
+// Counters returns the counters of the run so far.
 func (c *Invariants) Counters() InvariantCounters {
 	n := c.counters
 	n.Leaders, n.Committed = len(c.leaders), len(c.committed)
 	return n
 }
 
-// Started says that a server came up, with what its disk held.
+// Started tells the checker that a server has started from its disk.
 func (c *Invariants) Started(id uint64) {
 	w := c.server(id)
 	w.up, w.fresh, w.dirty = true, true, 1
 }
 
-// Stopped says that a server is gone. torn means that it went in the middle of
-// a flush, so that nobody knows how much of it was saved.
+// Stopped tells the checker that a server went down. torn means that it went
+// down during a flush, so it is unknown how much of the flush was saved.
 func (c *Invariants) Stopped(id uint64, torn bool) {
 	w := c.server(id)
 	w.up, w.torn = false, torn
@@ -306,21 +310,24 @@ func (c *Invariants) Stopped(id uint64, torn bool) {
 		c.died = append(c.died, death{w.now.Term, cloneVoters(w.now.Config)})
 	}
 	if unheard := max(w.savedTerm, w.spoke) < w.now.Term; torn && unheard && c.leaders[w.now.Term] == id {
-		// The only voter elected itself, and its power was cut before its vote was
-		// saved and before it had told anyone: it may vote for another in that term.
+		// The only voter elected itself, and its power was cut before it had
+		// saved its vote and before it had sent anything. It may vote for
+		// another server in that term.
 		delete(c.leaders, w.now.Term)
 	}
 }
 
-// Replaced says that the disk of a server that is down was emptied, or gave way to
-// an older copy. The log that was on it is not demanded any longer, nor is what a
-// leader believes of it; a vote that it once gave still holds (I2).
+// Replaced tells the checker that the disk of a server that is down was emptied
+// or replaced by an older copy. The checker then no longer expects the old log
+// on that disk, nor what a leader believes about it. A vote of the server still
+// counts (I2).
 func (c *Invariants) Replaced(id uint64) {
 	w := c.server(id)
 	w.savedTerm, w.savedVote, w.savedSnap, w.saved, w.replaced = 0, 0, 0, cachedLog{}, true
 }
 
-// server returns the memory of a server; they are kept in the order of IDs.
+// server returns what is remembered about a server. The servers are kept in the
+// order of their IDs.
 func (c *Invariants) server(id uint64) *watched {
 	i, found := slices.BinarySearchFunc(c.servers, id, func(w *watched, id uint64) int {
 		return int(int64(w.id) - int64(id))
@@ -332,8 +339,8 @@ func (c *Invariants) server(id uint64) *watched {
 }
 
 // Look checks one server after a step of it. flushed means that the step ended
-// with a Flush that succeeded: what the server holds is on its disk. The error
-// is a *Violation.
+// with a Flush that succeeded: the server's state is on its disk. The error is
+// a *Violation.
 func (c *Invariants) Look(id uint64, in node.Inspector, flushed bool) error {
 	w := c.server(id)
 	w.now, w.before = w.before, w.now

@@ -24,7 +24,7 @@ func (p *puppet) Inspect(s *node.State) {
 func (p *puppet) Entry(index uint64) node.Entry { return p.log[index-p.SnapIndex-1] }
 func (p *puppet) StateHash() uint64             { return p.hash }
 
-// stage is a cluster of puppets under the eyes of the checker.
+// stage is a cluster of puppets that the checker watches.
 type stage struct {
 	t *testing.T
 	c *Invariants
@@ -46,10 +46,10 @@ func newStage(t *testing.T, servers int) *stage {
 	return s
 }
 
-// look is a step that was flushed.
+// look checks a server after a flushed step.
 func (s *stage) look(id uint64) error { return s.c.Look(id, s.n[id], true) }
 
-// fine takes steps that must all be in order.
+// fine takes steps that must not violate an invariant.
 func (s *stage) fine(ids ...uint64) {
 	s.t.Helper()
 	for _, id := range ids {
@@ -57,7 +57,7 @@ func (s *stage) fine(ids ...uint64) {
 	}
 }
 
-// breaks takes a step that must break an invariant.
+// breaks takes a step that must violate an invariant.
 func (s *stage) breaks(id uint64, invariant string) {
 	s.t.Helper()
 	s.broken(s.look(id), invariant)
@@ -71,13 +71,13 @@ func (s *stage) broken(err error, invariant string) {
 	require.Contains(s.t, v.Error(), v.Name)
 }
 
-// restart brings a server up again as it now stands.
+// restart restarts a server with its present state.
 func (s *stage) restart(id uint64) {
 	s.c.Stopped(id, false)
 	s.c.Started(id)
 }
 
-// follow puts servers into a term as followers who voted.
+// follow makes servers followers of a term, with a vote.
 func (s *stage) follow(term, vote uint64, ids ...uint64) {
 	s.t.Helper()
 	for _, id := range ids {
@@ -87,7 +87,7 @@ func (s *stage) follow(term, vote uint64, ids ...uint64) {
 	}
 }
 
-// elect lets a server win a term with the votes of others.
+// elect makes a server the leader of a term with the votes of others.
 func (s *stage) elect(id, term uint64, voters ...uint64) {
 	s.t.Helper()
 	p := s.n[id]
@@ -100,7 +100,7 @@ func (s *stage) elect(id, term uint64, voters ...uint64) {
 	s.fine(id)
 }
 
-// crown makes a server a leader without anybody looking.
+// crown makes a server a leader without a check.
 func (s *stage) crown(id, term uint64) {
 	p := s.n[id]
 	p.Role, p.Term, p.Vote, p.Votes = node.Leader, term, id, nil
@@ -128,8 +128,8 @@ func (s *stage) commit(k uint64, ids ...uint64) {
 	}
 }
 
-// leaderOfThree is a cluster of three in which n1 leads term 1 and all hold and have
-// committed entries 1 and 2.
+// leaderOfThree is a cluster of three in which n1 leads term 1 and all servers
+// have committed entries 1 and 2.
 func leaderOfThree(t *testing.T) *stage {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2, 3)
@@ -139,7 +139,7 @@ func leaderOfThree(t *testing.T) *stage {
 	return s
 }
 
-func TestALawfulRunBreaksNothing(t *testing.T) {
+func TestALegalRunViolatesNothing(t *testing.T) {
 	s := leaderOfThree(t)
 	s.n[1].Progress = []node.Progress{{ID: 2, Next: 3, Match: 2}, {ID: 3, Next: 3, Match: 0}}
 	s.fine(1)
@@ -166,7 +166,7 @@ func TestALawfulRunBreaksNothing(t *testing.T) {
 	s.write(entry(2, "c"), 2, 1, 3)
 	s.commit(4, 2)
 
-	// Many looks, so that logs are read as a whole too.
+	// Many checks, so that whole logs are read too.
 	for range 3 * fullLook {
 		s.fine(1, 2, 3)
 	}
@@ -194,9 +194,10 @@ func TestI1HoldsAcrossARestart(t *testing.T) {
 	s.breaks(3, "I1")
 }
 
-// A server that is its own majority may lose its power between electing itself and
-// saving its vote. If it has told nobody, that term is another's to lead.
-func TestI1OfALeaderThatNobodyHasHeardOf(t *testing.T) {
+// A server that is its own majority may lose its power between electing itself
+// and saving its vote. If it has sent nothing, another server may lead that
+// term.
+func TestI1ALeaderThatSentNothingDoesNotCount(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		after func(s *stage)
@@ -230,7 +231,7 @@ func TestI2AVoteNeverChanges(t *testing.T) {
 	s.breaks(1, "I2")
 }
 
-func TestI2AVoteOutlivesARestart(t *testing.T) {
+func TestI2AVoteSurvivesARestart(t *testing.T) {
 	s := newStage(t, 3)
 	s.follow(1, 2, 1)
 	s.n[1].Vote = 0
@@ -265,7 +266,7 @@ func TestI3Monotone(t *testing.T) {
 	}
 }
 
-func TestI3ARestartForgetsNoTerm(t *testing.T) {
+func TestI3ARestartKeepsTheTerm(t *testing.T) {
 	s := leaderOfThree(t)
 	s.n[2].State = node.State{ID: 2, Role: node.Follower}
 	s.restart(2)
@@ -344,7 +345,7 @@ func TestI6ALeaderOnlyAppends(t *testing.T) {
 	})
 }
 
-func TestI7ALeaderHasWhatWasCommitted(t *testing.T) {
+func TestI7ALeaderHasAllCommittedEntries(t *testing.T) {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2)
 	s.write(entry(1, "a"), 1, 2)
@@ -357,7 +358,7 @@ func TestI7ALeaderHasWhatWasCommitted(t *testing.T) {
 
 // An entry may be committed after a newer term has begun: a leader that was
 // elected for an older term need not have it.
-func TestI7LooksAtTheTermOfTheCommit(t *testing.T) {
+func TestI7CountsTheTermOfTheCommit(t *testing.T) {
 	s := newStage(t, 5)
 	s.elect(1, 5, 2, 3)
 	s.write(entry(5, "a"), 1, 2, 3)
@@ -366,7 +367,7 @@ func TestI7LooksAtTheTermOfTheCommit(t *testing.T) {
 	s.fine(4)
 }
 
-func TestI8AllCommitTheSame(t *testing.T) {
+func TestI8ServersCommitTheSameEntries(t *testing.T) {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2)
 	s.write(entry(1, "a"), 1)
@@ -426,7 +427,7 @@ func TestI10ALeaderCommitsByCountingItsOwnTermOnly(t *testing.T) {
 	s.breaks(1, "I10")
 }
 
-func TestI10AQuorumHoldsWhatIsCommitted(t *testing.T) {
+func TestI10AQuorumHoldsACommittedEntry(t *testing.T) {
 	s := newStage(t, 5)
 	s.elect(1, 1, 2, 3)
 	s.write(entry(1, "a"), 1, 2)
@@ -445,7 +446,7 @@ func TestI10EveryHalfOfAJointConfigurationCounts(t *testing.T) {
 	s.breaks(1, "I10")
 }
 
-func TestI11WhatIsCommittedStaysOnAQuorumOfDisks(t *testing.T) {
+func TestI11ACommittedEntryStaysOnAQuorumOfDisks(t *testing.T) {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2)
 	s.write(entry(1, "a"), 1, 2)
@@ -458,7 +459,7 @@ func TestI11WhatIsCommittedStaysOnAQuorumOfDisks(t *testing.T) {
 	s.breaks(2, "I11")
 }
 
-func TestI12WhatWasSavedIsThereAfterARestart(t *testing.T) {
+func TestI12SavedEntriesSurviveARestart(t *testing.T) {
 	s := leaderOfThree(t)
 	s.n[3].log = s.n[3].log[:1]
 	s.n[3].Commit, s.n[3].Applied = 0, 0
@@ -466,8 +467,9 @@ func TestI12WhatWasSavedIsThereAfterARestart(t *testing.T) {
 	s.breaks(3, "I12")
 }
 
-// What was on a disk that was replaced is not demanded, but the vote still is.
-func TestAReplacedDiskMayLackWhatWasSaved(t *testing.T) {
+// The checker does not expect old entries on a replaced disk, but it still
+// counts the old vote.
+func TestAReplacedDiskMayLackSavedEntries(t *testing.T) {
 	s := leaderOfThree(t)
 	s.c.Stopped(3, false)
 	s.c.Replaced(3)
@@ -480,7 +482,7 @@ func TestAReplacedDiskMayLackWhatWasSaved(t *testing.T) {
 	s.breaks(3, "I2")
 }
 
-func TestI12WhatWasNotSavedMayBeGone(t *testing.T) {
+func TestI12UnsavedEntriesMayBeLost(t *testing.T) {
 	s := leaderOfThree(t)
 	s.n[3].log = append(s.n[3].log, entry(1, "c"))
 	s.write(entry(1, "c"), 1)
@@ -517,7 +519,7 @@ func TestI14TheLeaderHasTheLastEntryOfItsTerm(t *testing.T) {
 	s.breaks(2, "I14")
 }
 
-func TestI15WhatIsCommittedStays(t *testing.T) {
+func TestI15CommittedEntriesStay(t *testing.T) {
 	t.Run("by the server itself", func(t *testing.T) {
 		s := leaderOfThree(t)
 		s.n[2].Term, s.n[2].Vote = 2, 0
@@ -532,8 +534,9 @@ func TestI15WhatIsCommittedStays(t *testing.T) {
 		s.n[2].log = nil
 		s.breaks(2, "I15")
 	})
-	// n1 stood still. Its entry is committed in term 3, without it; then it hears
-	// what the leader of term 2 sent it, which has another entry there.
+	// n1 was paused. Its entry is committed in term 3, without it. Then an old
+	// message arrives from the leader of term 2, which has another entry at
+	// that index.
 	for term, fine := range map[uint64]bool{2: true, 3: false} {
 		t.Run(fmt.Sprintf("by one that is in term %d", term), func(t *testing.T) {
 			s := newStage(t, 5)
@@ -583,8 +586,8 @@ func TestI17ACandidateAndItsVotes(t *testing.T) {
 	}
 }
 
-// A server that goes through two terms in one round saves the later only. It can
-// never vote in the earlier again, so the vote it gave there stands.
+// A server that goes through two terms in one round saves only the later one.
+// It can never vote in the earlier one again, so its vote there is safe.
 func TestI17AVoteIsKeptByTheLaterTerm(t *testing.T) {
 	s := newStage(t, 3)
 	s.follow(1, 1, 2)
@@ -595,7 +598,7 @@ func TestI17AVoteIsKeptByTheLaterTerm(t *testing.T) {
 	s.fine(1)
 }
 
-func TestI18AnUpToDateLogHasWhatIsCommitted(t *testing.T) {
+func TestI18AnUpToDateLogHasTheCommittedEntries(t *testing.T) {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2)
 	s.write(entry(1, "a"), 1, 2)
@@ -605,9 +608,10 @@ func TestI18AnUpToDateLogHasWhatIsCommitted(t *testing.T) {
 	s.breaks(3, "I18")
 }
 
-// Figure 8: an entry of term 1 is committed in term 3, and one of term 2 stands in
-// its place elsewhere. That log is newer than the entry, and lacks it rightly.
-func TestI18LooksAtTheTermOfTheCommit(t *testing.T) {
+// Figure 8: an entry of term 1 is committed in term 3, while another server has
+// an entry of term 2 at that index. That log is newer than the entry, and it is
+// right that it does not have it.
+func TestI18CountsTheTermOfTheCommit(t *testing.T) {
 	s := newStage(t, 5)
 	s.elect(1, 1, 2, 3, 4)
 	s.write(entry(1, "a"), 1, 2, 4)
@@ -621,13 +625,13 @@ func TestI18LooksAtTheTermOfTheCommit(t *testing.T) {
 	s.commit(1, 4)
 	s.fine(1, 2, 3, 4, 5)
 
-	// In a term behind that of the commit there is no excuse.
+	// After the term of the commit, the log must have the entry.
 	s.n[5].Role, s.n[5].Term, s.n[5].Vote = node.Follower, 4, 0
 	s.n[5].log = append(s.n[5].log, entry(4, "y"))
 	s.breaks(5, "I18")
 }
 
-func TestI18LooksAtAllOnceMoreIsCommitted(t *testing.T) {
+func TestI18ChecksAllServersAfterACommit(t *testing.T) {
 	s := newStage(t, 3)
 	s.elect(1, 1, 2)
 	s.write(entry(1, "a"), 1, 2)
@@ -638,7 +642,7 @@ func TestI18LooksAtAllOnceMoreIsCommitted(t *testing.T) {
 	s.breaks(1, "I18")
 }
 
-func TestI19ASnapshotCoversWhatIsCommitted(t *testing.T) {
+func TestI19ASnapshotCoversCommittedEntries(t *testing.T) {
 	t.Run("too far", func(t *testing.T) {
 		s := leaderOfThree(t)
 		s.n[3].SnapIndex, s.n[3].SnapTerm, s.n[3].log = 3, 1, nil

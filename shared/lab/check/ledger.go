@@ -66,15 +66,16 @@ func DecodeCommand(data []byte) (c kv.Command, session, seq uint64, ok bool) {
 	return c, session, seq, d.End() == nil && c.Check() == nil
 }
 
-// ledger is a log, carried out.
+// ledger is the committed log, applied entry by entry.
 type ledger struct {
 	history History
 
-	// rows are the entries, versions what each key held and from which index on.
+	// rows has the entries; versions has the values of each key and the index
+	// from which each is valid.
 	rows     []row
 	versions map[string][]version
 
-	// asked says how many operations of the history wrote this.
+	// asked is how many operations of the history have this command.
 	asked map[kv.Command]int
 }
 
@@ -83,8 +84,8 @@ type row struct {
 	command kv.Command
 	result  kv.Result
 
-	// counts is false for an operation that is no command, and for one that a session had
-	// done before.
+	// counts is false for an entry without a command, and for a duplicate that
+	// a session recognized.
 	counts bool
 }
 
@@ -120,9 +121,9 @@ func newLedger(h History, log []node.Entry) *ledger {
 	return l
 }
 
-// checkOnce: a command that was asked for once is in the log once at most, and
-// not at all if it was refused. One without a value of its own cannot be told
-// from others.
+// checkOnce: a command that was requested once is in the log at most once, and
+// not at all if it was refused. A command without a unique value cannot be
+// distinguished from others.
 func (l *ledger) checkOnce() error {
 	first := make(map[kv.Command]int)
 	for k, r := range l.rows {
@@ -130,7 +131,7 @@ func (l *ledger) checkOnce() error {
 			continue
 		}
 		if before, twice := first[r.command]; twice {
-			return violated("I22", "Exactly once", "%s was asked for once and happened twice, as entries %d and %d", words(request(r.command)), before, k)
+			return violated("I22", "Exactly once", "%s was requested once and applied twice, as entries %d and %d", words(request(r.command)), before, k)
 		}
 		first[r.command] = k
 	}
@@ -147,7 +148,7 @@ func request(c kv.Command) api.Request {
 	return api.Request{Op: c.Op, Key: c.Key, Value: c.Value, Old: c.Old}
 }
 
-// index is where a write stands in the log, if the client was told.
+// index returns the log index of a write, if the client knows it.
 func (o Operation) index() uint64 {
 	if o.Outcome() != Happened || !kv.Writes(o.Request.Op) {
 		return 0
@@ -155,8 +156,8 @@ func (o Operation) index() uint64 {
 	return o.Response.Index
 }
 
-// checkAnswers: what was acknowledged at an index stands there, and gave what
-// the client was told.
+// checkAnswers: an acknowledged write is in the log at the index in the answer,
+// and its result is the one in the answer.
 func (l *ledger) checkAnswers() error {
 	for _, o := range l.history {
 		k := o.index()
@@ -176,8 +177,8 @@ func (l *ledger) checkAnswers() error {
 	return nil
 }
 
-// checkOrder: what began after another had returned follows it, and a
-// read saw no less and no more than it could.
+// checkOrder: an operation that began after another had returned comes later in
+// the log, and every read saw a state between its call and its return.
 func (l *ledger) checkOrder(reads bool) error {
 	order := slices.Clone(l.history)
 	slices.SortStableFunc(order, func(a, b Operation) int { return cmp.Compare(a.Invoke, b.Invoke) })
@@ -187,7 +188,7 @@ func (l *ledger) checkOrder(reads bool) error {
 		floor := ends.before(o.Invoke)
 		if k := o.index(); k != 0 {
 			if k <= floor {
-				return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before it was asked for", o.Client, words(o.Request), k, floor)
+				return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before that request began", o.Client, words(o.Request), k, floor)
 			}
 			ends.seen(o.Return, k)
 		}
@@ -205,8 +206,8 @@ func (l *ledger) checkOrder(reads bool) error {
 	return nil
 }
 
-// readAt is the least index in [from, to] at which a read gives what the client
-// was told.
+// readAt returns the least index in [from, to] at which the read has the result
+// that the client got.
 func (l *ledger) readAt(o Operation, from, to uint64) (uint64, bool) {
 	versions := l.versions[o.Request.Key]
 	i, exact := slices.BinarySearchFunc(versions, from, func(v version, k uint64) int { return cmp.Compare(v.index, k) })
@@ -229,10 +230,10 @@ func (l *ledger) readAt(o Operation, from, to uint64) (uint64, bool) {
 	return 0, false
 }
 
-// frontier knows the highest index that was seen before a moment.
+// frontier finds the highest index that was seen before a moment.
 type frontier struct {
-	// returned are the ends of operations and what they have seen, in the order
-	// of time.
+	// returned has the ends of the operations and the indexes that they saw,
+	// ordered by time.
 	returned []sight
 	next     int
 	highest  uint64
@@ -253,7 +254,8 @@ func (f *frontier) seen(at time.Duration, index uint64) {
 	f.returned = slices.Insert(f.returned, f.next+i, sight{at, index})
 }
 
-// before is the highest index known before a moment. The moments never go back.
+// before returns the highest index known before a moment. The moments never
+// decrease.
 func (f *frontier) before(at time.Duration) uint64 {
 	for f.next < len(f.returned) && f.returned[f.next].at < at {
 		f.highest = max(f.highest, f.returned[f.next].index)
@@ -262,7 +264,8 @@ func (f *frontier) before(at time.Duration) uint64 {
 	return f.highest
 }
 
-// floors knows the lowest index that was written by what began after a moment.
+// floors finds the lowest index written by operations that began after a
+// moment.
 type floors struct {
 	order  History
 	lowest []uint64
@@ -280,8 +283,9 @@ func lowest(order History) floors {
 	return f
 }
 
-// after is the highest index that an operation which returned at a moment can
-// have seen. i is a place in the order not after that moment.
+// after returns the highest index that an operation can have seen if it
+// returned at a moment. The search starts at i, a place in the order not after
+// that moment.
 func (f floors) after(i int, at time.Duration) uint64 {
 	rest := f.order[i:]
 	j, _ := slices.BinarySearchFunc(rest, at, func(o Operation, at time.Duration) int {

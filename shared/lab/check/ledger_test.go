@@ -29,7 +29,7 @@ func inSession(session, seq int, value string) string {
 	return fmt.Sprintf(`{"op":"append","key":"x","value":%q,"session":%d,"seq":%d,"ack":0}`, value, session, seq)
 }
 
-// at says at which index an operation was done.
+// at sets the index of an operation.
 func at(k uint64, o Operation) Operation {
 	o.Response.Index = k
 	return o
@@ -61,8 +61,8 @@ func TestAgainstLog(t *testing.T) {
 		{"a read misses what was acknowledged", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), none}, logOf(put("x", "1"))},
 		{"a read misses what was acknowledged on another key", "I23", History{at(2, op(1, 2, kv.Put, "y", "1")), none}, logOf(put("x", "1"), put("y", "1"))},
 		{"a read concurrent with a write may miss it", "", History{at(1, op(1, 9, kv.Put, "x", "1")), none}, logOf(put("x", "1"))},
-		{"a read of what nobody wrote", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), op(3, 4, kv.Get, "x", "2")}, logOf(put("x", "1"))},
-		{"a read sees what is asked for later", "I23", History{op(1, 2, kv.Get, "x", "1"), at(1, op(3, 4, kv.Put, "x", "1"))}, logOf(put("x", "1"))},
+		{"a read of a value that was never written", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), op(3, 4, kv.Get, "x", "2")}, logOf(put("x", "1"))},
+		{"a read sees a later write", "I23", History{op(1, 2, kv.Get, "x", "1"), at(1, op(3, 4, kv.Put, "x", "1"))}, logOf(put("x", "1"))},
 		{"time runs back between two reads", "I23", History{at(1, op(1, 2, kv.Put, "x", "1")), at(2, op(3, 20, kv.Put, "x", "2")), op(4, 5, kv.Get, "x", "2"), op(6, 7, kv.Get, "x", "1")}, logOf(put("x", "1"), put("x", "2"))},
 		{"time runs back between reads of two keys", "I23", History{at(1, op(1, 30, kv.Put, "x", "1")), at(2, op(2, 30, kv.Put, "y", "1")), op(3, 4, kv.Get, "y", "1"), none}, logOf(put("x", "1"), put("y", "1"))},
 		{"a value comes back", "", History{at(1, op(1, 2, kv.Put, "x", "1")), at(2, op(3, 4, kv.Put, "x", "2")), at(3, op(5, 6, kv.Put, "x", "1")), op(7, 8, kv.Get, "x", "1")}, logOf(put("x", "1"), put("x", "2"), put("x", "1"))},
@@ -84,7 +84,7 @@ func TestAgainstLog(t *testing.T) {
 	}
 }
 
-// A hundred thousand operations are nothing to it.
+// It checks a hundred thousand operations quickly.
 func TestAgainstALongLog(t *testing.T) {
 	var h History
 	var log []string

@@ -18,14 +18,14 @@ import (
 )
 
 // LinearLimit is how long Linearizable searches in ordinary tests. A history
-// that keeps to a few clients a key needs a thousandth of it.
+// with few clients per key needs a thousandth of it.
 const LinearLimit = 20 * time.Second
 
 // mostShown is how many operations a table shows.
 const mostShown = 16
 
-// NotLinearizable says that the operations on one key cannot be explained, or
-// that nobody could tell in time.
+// NotLinearizable is the error for a key whose operations no order explains, or
+// whose search ran out of time.
 type NotLinearizable struct {
 	// Key is the key.
 	Key string
@@ -33,8 +33,8 @@ type NotLinearizable struct {
 	// Undecided is set if the search ran out of time.
 	Undecided bool
 
-	// Operations are the ones around the trouble, in the order of their calls.
-	// Those that had not returned when Culprit did are not Done.
+	// Operations are the operations around the culprit, in the order of their
+	// calls. Those that returned after Culprit are not Done.
 	Operations []Operation
 
 	// Culprit is the index in Operations of the answer that no order explains,
@@ -42,7 +42,7 @@ type NotLinearizable struct {
 	Culprit int
 }
 
-// Error says which key, why, and shows the operations as a table.
+// Error names the key and the reason, and shows the operations as a table.
 func (e *NotLinearizable) Error() string {
 	why := "no order of its operations explains the answer marked →"
 	if e.Undecided {
@@ -51,9 +51,9 @@ func (e *NotLinearizable) Error() string {
 	return fmt.Sprintf("key %q is not linearizable: %s\n%s", e.Key, why, Table(e.Operations, e.Culprit))
 }
 
-// Linearizable judges whether every key behaved as if its operations had
-// happened one at a time, each between its call and its return. Operations on
-// different keys cannot contradict each other, so each key is judged alone.
+// Linearizable checks that every key behaved as if its operations had happened
+// one at a time, each between its call and its return. Linearizability is
+// local, so each key is checked by itself.
 //
 // limit bounds the real time of the whole search; running out of it is an
 // error. The error is a *NotLinearizable.
@@ -71,8 +71,8 @@ func Linearizable(h History, limit time.Duration) error {
 	return nil
 }
 
-// byKey groups the operations that matter by key, keys in order. What never
-// happened, and a read whose answer nobody saw, matters to nobody.
+// byKey groups the operations by key, in the order of the keys. It leaves out
+// operations that did not happen and reads without an answer.
 func byKey(h History) []History {
 	groups := make(map[string]History)
 	for _, o := range h {
@@ -98,15 +98,15 @@ type register struct {
 	value string
 }
 
-// seen is what a client saw of an operation.
+// seen is what a client knows about an operation.
 type seen struct {
 	known    bool
 	response api.Response
 }
 
-// model is the store, seen through one key. An operation whose outcome is
-// unknown has no return, so it may take its place last, where nobody sees it:
-// as if it had never happened.
+// model is the specification of one key. An operation with an unknown outcome
+// has no return, so it can be ordered last, where nothing observes it, as if it
+// had never happened.
 var model = porcupine.Model{
 	Init: func() any { return register{} },
 	Step: func(state, input, output any) (bool, any) {
@@ -157,8 +157,8 @@ func apply(r register, q *api.Request) (register, kv.Result) {
 	return register{}, kv.Result{}
 }
 
-// explains reports whether a result of the specification is what the client
-// was told.
+// explains reports whether a result of the specification matches the client's
+// answer.
 func explains(want kv.Result, op string, got api.Response) bool {
 	if got.Error != nil {
 		return string(want.Outcome) == string(got.Error.Code)
@@ -198,9 +198,9 @@ func judge(group History, deadline time.Time) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(model, operations, left)
 }
 
-// explain finds the first answer after which nothing can be explained any
-// more. A history that is linearizable up to a moment is so up to every
-// earlier one, so the moment is found by bisection.
+// explain finds the first answer that no order explains. A history that is
+// linearizable up to a moment is linearizable up to every earlier moment, so
+// bisection finds it.
 func explain(group History, deadline time.Time) error {
 	var ends []time.Duration
 	for _, o := range group {
@@ -221,8 +221,8 @@ func explain(group History, deadline time.Time) error {
 	return &NotLinearizable{Key: group[0].Request.Key, Operations: shown, Culprit: culprit}
 }
 
-// until is the history as it stood at a moment: what had not returned is
-// unknown, and a read that had not returned is left out.
+// until returns the history up to a moment: writes that had not returned are
+// unknown, and reads that had not returned are left out.
 func until(group History, end time.Duration) History {
 	var h History
 	for _, o := range group {
@@ -240,13 +240,13 @@ func until(group History, end time.Duration) History {
 	return h
 }
 
-// tail is the end of a history, as much as a table shows.
+// tail returns the end of a history, as much as a table shows.
 func tail(h History) History {
 	return h[max(0, len(h)-mostShown):]
 }
 
-// Table shows operations to people, the one with index mark behind an arrow.
-// Pass -1 for no mark.
+// Table formats operations as a table, with an arrow in front of the one with
+// index mark. Pass -1 for no mark.
 func Table(operations []Operation, mark int) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -291,7 +291,7 @@ func answer(o Operation) string {
 	return "ok"
 }
 
-// cut shortens a value; of an append's the end tells more.
+// cut shortens a value. For an append it keeps the end.
 func cut(s string) string {
 	if len(s) <= mostValue {
 		return s

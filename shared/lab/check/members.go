@@ -8,10 +8,10 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// phase is where a change of the members stands (§6). A change has three
-// entries: one begins it and names those who join, one makes the
-// configuration joint, one ends it. One that was begun can be called off by an
-// entry that is as the one before.
+// phase is the phase of a membership change (§6). A change has three entries:
+// the first names the servers that join, the second makes the configuration
+// joint, the third ends the change. After the first, the change can be canceled
+// by an entry with the previous configuration.
 type phase string
 
 const (
@@ -20,9 +20,10 @@ const (
 	joint    phase = "joint"
 )
 
-// configuration is a configuration where it stands in a log.
+// configuration is a configuration and its place in a log.
 type configuration struct {
-	// index and term are those of its entry; 0 for what the cluster began with.
+	// index and term are those of its entry; 0 for the cluster's first
+	// configuration.
 	index uint64
 	term  uint64
 
@@ -30,11 +31,11 @@ type configuration struct {
 	phase  phase
 }
 
-// known reports whether there is one. A server that is to join has none until
-// it has got the log.
+// known reports whether there is a configuration. A server that joins has none
+// until it has received the log.
 func (f configuration) known() bool { return len(f.voters.Now) > 0 }
 
-// follow makes the configuration that an entry carries, after another.
+// follow returns the configuration in an entry, which follows f.
 func (f configuration) follow(index uint64, e node.Entry) configuration {
 	next := configuration{index: index, term: e.Term, voters: cloneVoters(*e.Config)}
 	switch {
@@ -56,7 +57,7 @@ func sameVoters(a, b node.Voters) bool {
 	return slices.Equal(a.Now, b.Now) && slices.Equal(a.Next, b.Next) && slices.Equal(a.Learners, b.Learners)
 }
 
-// votesIn reports whether a server counts in a configuration.
+// votesIn reports whether a server is a voter of a configuration.
 func votesIn(v node.Voters, id uint64) bool {
 	return slices.Contains(v.Now, id) || slices.Contains(v.Next, id)
 }
@@ -83,9 +84,9 @@ func wordsOf(v node.Voters) string {
 	return text
 }
 
-// Members returns the newest configuration that is committed, and whether a
-// change of it is under way. It is empty while nobody has shown one, and in the
-// stages whose members do not change. It must not be changed.
+// Members returns the newest committed configuration, and whether a change is
+// in progress. It is empty until a server has shown a configuration, and in
+// stages with fixed members. The caller must not modify it.
 func (c *Invariants) Members() (v node.Voters, changing bool) {
 	newest := c.committedConfig(uint64(len(c.committed)))
 	return newest.voters, newest.known() && newest.phase != stable
@@ -109,7 +110,7 @@ func (w *watched) configOf() configuration {
 	return w.base
 }
 
-// before is the configuration that a server's i-th in the log follows.
+// before returns the configuration before the i-th one in a server's log.
 func (c *Invariants) before(w *watched, i int) configuration {
 	switch {
 	case i > 0:
@@ -121,9 +122,10 @@ func (c *Invariants) before(w *watched, i int) configuration {
 	}
 }
 
-// readBase: what a server takes for its configuration at the beginning of its
-// log is what was in force there: the first one of the cluster, or that of the
-// snapshot. No entry carries the first one, so who joins later may not know it.
+// readBase: the configuration that a server has at the beginning of its log is
+// the one that was in force there: the cluster's first configuration, or that
+// of the snapshot. No entry contains the first one, so a server that joins
+// later may not know it.
 func (c *Invariants) readBase(w *watched) error {
 	said := w.now.Base
 	switch {
@@ -147,8 +149,8 @@ func (c *Invariants) readBase(w *watched) error {
 	return nil
 }
 
-// noteConfig notes an entry that carries a configuration. isNew says that nobody
-// has shown it before.
+// noteConfig records an entry that contains a configuration. isNew means that
+// no server has shown it before.
 func (c *Invariants) noteConfig(w *watched, index uint64, e node.Entry, isNew bool) {
 	if e.Config == nil {
 		return
@@ -159,7 +161,8 @@ func (c *Invariants) noteConfig(w *watched, index uint64, e node.Entry, isNew bo
 	}
 }
 
-// forgetConfigs follows a log that has lost what stands from an index on.
+// forgetConfigs removes the configurations from an index on, after a
+// truncation.
 func (c *Invariants) forgetConfigs(w *watched, from uint64) {
 	for n := len(w.configs); n > 0 && w.configs[n-1].index >= from; n-- {
 		w.configs = w.configs[:n-1]
@@ -167,8 +170,8 @@ func (c *Invariants) forgetConfigs(w *watched, from uint64) {
 	}
 }
 
-// checkConfig: a server's configuration is the last one in its log, committed or
-// not, and what it adds to its log is a lawful change.
+// checkConfig: a server's configuration is the last one in its log, committed
+// or not, and each one that it appends is a legal change.
 func (c *Invariants) checkConfig(w *watched, _ node.Inspector) error {
 	if !c.first.known() {
 		return nil
@@ -186,9 +189,9 @@ func (c *Invariants) checkConfig(w *watched, _ node.Inspector) error {
 	return nil
 }
 
-// checkChange judges the i-th configuration in a server's log, which nobody has
-// shown before: it follows one that its leader has committed, and the leader had
-// committed something of its own term.
+// checkChange checks the i-th configuration in a server's log, which no server
+// has shown before: its leader has committed the configuration before it, and
+// has committed an entry of its own term.
 func (c *Invariants) checkChange(w *watched, i int) error {
 	was, is := c.before(w, i), w.configs[i]
 	if is.phase == learning {
@@ -204,7 +207,7 @@ func (c *Invariants) checkChange(w *watched, i int) error {
 		return violated("I20", "Configuration", "%s has the configuration (%s) at entry %d, and the one before it, (%s) at entry %d, is not committed",
 			node.Name(w.id), wordsOf(is.voters), is.index, wordsOf(was.voters), was.index)
 	case (last == 0 || c.committed[last-1].term != is.term) && !unseen:
-		return violated("I20", "Configuration", "the leader of term %d has made the configuration (%s) at entry %d, and had committed nothing in its term",
+		return violated("I20", "Configuration", "the leader of term %d has made the configuration (%s) at entry %d, and had committed no entry of its own term",
 			is.term, wordsOf(is.voters), is.index)
 	}
 	if why := unlawful(was, is); why != "" {
@@ -218,8 +221,8 @@ func (c *Invariants) checkChange(w *watched, i int) error {
 	return nil
 }
 
-// wentDown reports whether the leader of a term went down in the middle of a
-// flush, and so may have committed what nobody saw.
+// wentDown reports whether the leader of a term went down during a flush, and
+// so may have committed an entry unobserved.
 func (c *Invariants) wentDown(term uint64) bool {
 	return slices.ContainsFunc(c.died, func(d death) bool { return d.term == term })
 }
@@ -231,13 +234,13 @@ func unlawful(was, is configuration) string {
 	case len(b.Now) == 0:
 		return "it has no voters"
 	case was.phase == joint && (len(b.Next) > 0 || !slices.Equal(b.Now, a.Next)):
-		return "a joint configuration gives way to its new half"
+		return "a joint configuration must be followed by its new half"
 	case was.phase == joint:
 		return ""
 	case !slices.Equal(b.Now, a.Now):
-		return "only a joint configuration changes who votes"
+		return "only a joint configuration may change the voters"
 	case is.phase == joint && was.phase != learning:
-		return "a change begins with those who join learning the log"
+		return "a change must begin with learners"
 	case is.phase == joint:
 		for _, id := range b.Next {
 			if !slices.Contains(a.Now, id) && !slices.Contains(a.Learners, id) {
@@ -245,13 +248,13 @@ func unlawful(was, is configuration) string {
 			}
 		}
 	case len(a.Learners) > 0 && len(b.Learners) > 0:
-		return "another change is under way"
+		return "another change is in progress"
 	}
 	return ""
 }
 
-// disjoint returns a quorum of each of two configurations that have no server in
-// common, if there are any. It tries all.
+// disjoint returns two quorums, one of each configuration, that have no server
+// in common, if there are any. It tries all.
 func disjoint(a, b node.Voters) (one, other []uint64, found bool) {
 	all := slices.Concat(a.Now, a.Next, b.Now, b.Next)
 	slices.Sort(all)
@@ -291,8 +294,8 @@ func isQuorum(v node.Voters, ids []uint64) bool {
 	return half(v.Now) && (len(v.Next) == 0 || half(v.Next))
 }
 
-// inForce are the configurations by which a leader may have counted in its last
-// step: the one it had before, and those that it has appended since.
+// inForce returns the configurations by which a leader may have counted in its
+// last step: the one before the step, and those that it appended in it.
 func (w *watched) inForce() []node.Voters {
 	all := []node.Voters{w.now.Config}
 	if w.fresh {
@@ -310,9 +313,9 @@ func (w *watched) inForce() []node.Voters {
 	return all
 }
 
-// thenInForce are the configurations by which a leader that went down unseen may
-// have counted what a server knows to be committed. In its last flush it may
-// have left a joint one for the new half.
+// thenInForce returns the configurations by which a leader that went down
+// during a flush may have counted. In that flush it may have moved from a joint
+// configuration to its new half.
 func (c *Invariants) thenInForce(w *watched, d death) []node.Voters {
 	if !c.first.known() {
 		return []node.Voters{w.now.Config}
@@ -330,7 +333,8 @@ func (c *Invariants) thenInForce(w *watched, d death) []node.Voters {
 	return all
 }
 
-// commitConfig follows a commit: it counts the changes that are done.
+// commitConfig records the configurations that a commit includes, and counts
+// the changes that are done.
 func (c *Invariants) commitConfig(w *watched, k uint64) {
 	i := slices.IndexFunc(w.configs, func(f configuration) bool { return f.index == k })
 	if i < 0 {
@@ -356,14 +360,15 @@ func (c *Invariants) countLeader(w *watched) {
 	c.counters.LeadersRemoved++
 }
 
-// checkStanding: who has no configuration, or knows that it has no vote in the
-// one that is committed, does not start an election. As long as it is not
-// known to be committed, who is to go may be the only one who can win.
+// checkStanding: a server without a configuration does not start an election,
+// nor does one that knows that it is no voter of the committed configuration.
+// Before it knows that, the server that leaves may be the only one that can
+// win.
 func (c *Invariants) checkStanding(w *watched) error {
 	f := w.configOf()
 	if !c.first.known() || votesIn(f.voters, w.id) || f.known() && f.index > w.now.Commit {
 		return nil
 	}
-	return violated("I17", "Candidate", "%s stands in term %d, and has no vote in its configuration (%s), which it knows to be committed",
+	return violated("I17", "Candidate", "%s is a candidate in term %d, but is no voter of its configuration (%s), which it knows to be committed",
 		node.Name(w.id), w.now.Term, wordsOf(f.voters))
 }

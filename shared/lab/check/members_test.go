@@ -10,9 +10,8 @@ import (
 
 func voters(now ...uint64) node.Voters { return node.Voters{Now: now} }
 
-// society is a cluster that can change its members, in which n1 leads term 1 and
-// has committed its first entry. The rest of the servers are to join: they have
-// started and know nothing.
+// society is a cluster that can change its members. n1 leads term 1 and has
+// committed its first entry. The joiners have started with empty logs.
 func society(t *testing.T, members, joiners int) *stage {
 	s := &stage{t: t, c: NewInvariants(), n: make(map[uint64]*puppet)}
 	var ids []uint64
@@ -52,7 +51,7 @@ func (s *stage) configure(e node.Entry, ids ...uint64) {
 	}
 }
 
-// take is configure without a look.
+// take is configure without a check.
 func (s *stage) take(e node.Entry, id uint64) {
 	s.n[id].log = append(s.n[id].log, e)
 	s.n[id].Config = *e.Config
@@ -97,7 +96,7 @@ func replace3by4(t *testing.T, upTo phase) *stage {
 	return s
 }
 
-func TestALawfulChangeBreaksNothing(t *testing.T) {
+func TestALegalChangeViolatesNothing(t *testing.T) {
 	s := replace3by4(t, stable)
 	now, changing := s.c.Members()
 	require.Equal(t, replaced, now)
@@ -125,7 +124,7 @@ func TestALawfulChangeBreaksNothing(t *testing.T) {
 	require.Positive(t, counters.Joint)
 }
 
-func TestALawfulCancelBreaksNothing(t *testing.T) {
+func TestALegalCancelViolatesNothing(t *testing.T) {
 	s := replace3by4(t, learning)
 	s.configure(change(1, voters(1, 2, 3)), 1, 2)
 	s.commit(3, 1, 2)
@@ -139,8 +138,8 @@ func TestALawfulCancelBreaksNothing(t *testing.T) {
 	require.True(t, changing)
 }
 
-// A configuration goes with the end of a log, and the one before is in force
-// again.
+// If a log is truncated, its configurations there are lost, and the one before
+// them is in force again.
 func TestAConfigurationIsRolledBack(t *testing.T) {
 	s := replace3by4(t, learning)
 	s.configure(change(1, isJoint), 1)
@@ -197,8 +196,9 @@ func TestI20TheConfigurationOfASnapshot(t *testing.T) {
 	})
 }
 
-// Who joins gets the log, and learns from it who the members are. If it forgets
-// what is before that, it need not know who they were; others must.
+// A server that joins learns from the log who the members are. If it compacts
+// the entries before that, it need not know the earlier members; the other
+// servers must.
 func TestI20TheFirstConfigurationIsInNoEntry(t *testing.T) {
 	for _, id := range []uint64{4, 2} {
 		s := replace3by4(t, learning)
@@ -212,7 +212,7 @@ func TestI20TheFirstConfigurationIsInNoEntry(t *testing.T) {
 	}
 }
 
-func TestI20AChangeFollowsWhatIsCommitted(t *testing.T) {
+func TestI20AChangeFollowsACommittedConfiguration(t *testing.T) {
 	t.Run("joint before the learning is", func(t *testing.T) {
 		s := society(t, 3, 1)
 		s.configure(change(1, learns), 1, 2, 3)
@@ -242,8 +242,8 @@ func TestI20AChangeFollowsWhatIsCommitted(t *testing.T) {
 	})
 }
 
-// The bug of 2015: a leader changes the members before it has committed anything
-// in its term.
+// The bug of 2015: a leader changes the members before it has committed an
+// entry of its term.
 func TestI20AChangeFollowsACommitOfItsTerm(t *testing.T) {
 	s := society(t, 3, 1)
 	s.elect(2, 2, 3)
@@ -275,8 +275,8 @@ func TestI20HowMembersChange(t *testing.T) {
 	}
 }
 
-// I20 keeps configurations from jumping, so quorums that do not overlap must be
-// shown to the rule itself.
+// I20 already rejects large steps between configurations, so this test gives
+// configurations without overlap to the rule itself.
 func TestI21QuorumsOverlap(t *testing.T) {
 	for name, c := range map[string]struct {
 		a, b  node.Voters
@@ -362,7 +362,7 @@ func TestI10QuorumsOfAChangingCluster(t *testing.T) {
 	})
 }
 
-func TestI11GoesByTheNewestCommittedConfiguration(t *testing.T) {
+func TestI11UsesTheNewestCommittedConfiguration(t *testing.T) {
 	s := replace3by4(t, stable)
 	// n4 loses its disk, and only n1 of n1, n2 and n4 has the last entry.
 	s.n[4].log = s.n[4].log[:2]
@@ -401,22 +401,22 @@ func TestI1ALeaderHasTheVotesOfAQuorum(t *testing.T) {
 	})
 }
 
-func TestI17WhoStands(t *testing.T) {
+func TestI17WhoMayBeACandidate(t *testing.T) {
 	stand := func(s *stage, id uint64) {
 		p := s.n[id]
 		p.Role, p.Term, p.Vote, p.Votes = node.Candidate, 2, id, []uint64{id}
 	}
-	t.Run("not one that knows no configuration", func(t *testing.T) {
+	t.Run("not a server without a configuration", func(t *testing.T) {
 		s := society(t, 3, 1)
 		stand(s, 4)
 		s.breaks(4, "I17")
 	})
-	t.Run("not one that learns", func(t *testing.T) {
+	t.Run("not a learner", func(t *testing.T) {
 		s := replace3by4(t, learning)
 		stand(s, 4)
 		s.breaks(4, "I17")
 	})
-	t.Run("not one that was removed", func(t *testing.T) {
+	t.Run("not a removed server", func(t *testing.T) {
 		s := replace3by4(t, stable)
 		s.n[3].log = append(s.n[3].log, s.n[1].log[2:]...)
 		s.n[3].Config = replaced
@@ -424,7 +424,7 @@ func TestI17WhoStands(t *testing.T) {
 		stand(s, 3)
 		s.breaks(3, "I17")
 	})
-	t.Run("but one that may yet be needed", func(t *testing.T) {
+	t.Run("but a leaving server that may be needed", func(t *testing.T) {
 		s := replace3by4(t, stable)
 		s.n[3].log = append(s.n[3].log, s.n[1].log[2:]...)
 		s.n[3].Config = replaced
@@ -434,9 +434,9 @@ func TestI17WhoStands(t *testing.T) {
 	})
 }
 
-// A leader that goes down in the middle of a flush has perhaps done what nobody
-// saw: its followers go on from there.
-func TestALeaderThatDiesInAChange(t *testing.T) {
+// A leader that goes down during a flush may have taken unobserved steps. Its
+// followers continue from there.
+func TestALeaderThatCrashesDuringAChange(t *testing.T) {
 	s := replace3by4(t, learning)
 	s.configure(change(1, isJoint), 1, 2, 4)
 	s.c.Stopped(1, true)

@@ -8,8 +8,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// checkMonotone: terms and snapshots never go back, not even in a restart;
-// commit and applied never do within one life of a server.
+// checkMonotone: terms and snapshot indexes never decrease, not even in a
+// restart; commit and applied indexes never decrease between restarts.
 func (c *Invariants) checkMonotone(w *watched, _ node.Inspector) error {
 	name := node.Name(w.id)
 	switch {
@@ -36,7 +36,7 @@ func (c *Invariants) checkMonotone(w *watched, _ node.Inspector) error {
 	return nil
 }
 
-// checkRecovered: a server that comes up has the vote and the log that it had
+// checkRecovered: a server that restarts has the vote and the log that it had
 // saved.
 func (c *Invariants) checkRecovered(w *watched, _ node.Inspector) error {
 	if !w.fresh || w.torn {
@@ -54,15 +54,16 @@ func (c *Invariants) checkRecovered(w *watched, _ node.Inspector) error {
 	want, known := w.saved.chainAt(end)
 	got, there := w.log.chainAt(end)
 	if known && (!there || got != want) {
-		return violated("I12", "What is answered is saved", "%s had saved its log up to entry %d and came back with another, which ends at %d", name, end, w.now.Last)
+		return violated("I12", "Saved state survives a restart", "%s had saved its log up to entry %d and came back with another, which ends at %d", name, end, w.now.Last)
 	}
 	return nil
 }
 
-// checkChanged: a leader never changes its log, and nobody removes what is
-// committed. changed is the first index whose entry is gone or another. A server
-// that is still in an older term than the one in which the entry was committed may
-// remove it, on the word of that term's leader: the quorum does without its copy.
+// checkChanged: a leader never changes its log, and no server removes a
+// committed entry. changed is the first index whose entry is missing or
+// different. A server that is still in an older term than the one in which the
+// entry was committed may remove it, if the leader of that older term says so:
+// the quorum does not include its copy.
 func (c *Invariants) checkChanged(w *watched, changed uint64) error {
 	name := node.Name(w.id)
 	w.dirty = min(w.dirty, changed)
@@ -78,9 +79,9 @@ func (c *Invariants) checkChanged(w *watched, changed uint64) error {
 	return nil
 }
 
-// checkNewEntry: an entry that appears in a log has a term that fits in its
-// place, is the only one of its index and term, follows the same log
-// everywhere, and is not beyond what the leader of its term has.
+// checkNewEntry: a new entry in a log has a term that fits its neighbors, is
+// the only entry with its index and term, follows the same log on every server,
+// and is not beyond the log of the leader of its term.
 func (c *Invariants) checkNewEntry(w *watched, k uint64, e node.Entry) error {
 	name := node.Name(w.id)
 	below := w.now.SnapTerm
@@ -143,9 +144,9 @@ func (c *Invariants) checkLeader(w *watched, _ node.Inspector) error {
 	return nil
 }
 
-// checkElected: who has come to lead has the votes of a quorum, of both halves if
-// its configuration is joint. Where a person appoints the leader, it was no
-// candidate.
+// checkElected: a new leader has the votes of a quorum, of both halves if its
+// configuration is joint. An appointed leader was not a candidate and needs no
+// votes.
 func (c *Invariants) checkElected(w *watched) error {
 	if !c.first.known() && (w.fresh || w.before.Role != node.Candidate) {
 		return nil
@@ -157,15 +158,15 @@ func (c *Invariants) checkElected(w *watched) error {
 	return nil
 }
 
-// checkCandidate: a candidate has voted for itself, and has only votes that
-// were given, forever, by servers that saved them.
+// checkCandidate: a candidate has voted for itself, and counts only votes that
+// other servers have saved.
 func (c *Invariants) checkCandidate(w *watched, _ node.Inspector) error {
 	if w.now.Role != node.Candidate {
 		return nil
 	}
 	name := node.Name(w.id)
 	if w.now.Vote != w.id || !slices.Contains(w.now.Votes, w.id) {
-		return violated("I17", "Candidate", "%s stands in term %d, but its vote is n%d's and it counts the votes of %v", name, w.now.Term, w.now.Vote, w.now.Votes)
+		return violated("I17", "Candidate", "%s is a candidate in term %d, but it voted for n%d and counts the votes of %v", name, w.now.Term, w.now.Vote, w.now.Votes)
 	}
 	for _, voter := range w.now.Votes {
 		if voter != w.id && !c.keepsVote(c.server(voter), w) {
@@ -175,9 +176,9 @@ func (c *Invariants) checkCandidate(w *watched, _ node.Inspector) error {
 	return c.checkStanding(w)
 }
 
-// keepsVote reports whether a voter can never vote for another in a candidate's
-// term: the vote is on its disk, or a later term is. Of two terms that come in
-// one round only the later is saved, and that keeps the promise of both.
+// keepsVote reports whether a voter can never vote for another server in a
+// candidate's term: the vote is on its disk, or a later term is. Of two terms
+// in one round only the later is saved, and that is enough for both.
 func (c *Invariants) keepsVote(voter, candidate *watched) bool {
 	switch c.votes[ballot{voter.id, candidate.now.Term}] {
 	case candidate.id:
@@ -199,9 +200,9 @@ func (c *Invariants) checkOrder(w *watched, _ node.Inspector) error {
 }
 
 // checkCommitRule: a leader commits by counting only entries of its own term,
-// and only what a quorum holds, of both halves if the configuration is joint:
-// the others on their disks, itself, if it is one of them, at least in its log,
-// since its answers wait for its own disk.
+// and only entries that a quorum holds, of both halves if the configuration is
+// joint. The other servers must have the entry on their disks. For the leader
+// its log is enough, because its answers wait for its own disk.
 func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 	k := w.now.Commit
 	if !w.led() || k <= uint64(len(c.committed)) || k <= w.log.start {
@@ -230,11 +231,11 @@ func (w *watched) led() bool {
 	return w.now.Role == node.Leader || !w.fresh && w.before.Role == node.Leader && w.before.Term == w.now.Term
 }
 
-// holds reports whether a log has the entry that ends in chain at k.
+// holds reports whether a log has entry k with this hash.
 func (w *watched) holds(log *cachedLog, k, chain uint64) bool {
 	if k < log.start {
-		// The snapshot covers it; that it holds what was committed is checked
-		// when it is taken.
+		// The snapshot covers it. What the snapshot contains was checked when
+		// it was taken.
 		return true
 	}
 	got, there := log.chainAt(k)
@@ -242,7 +243,8 @@ func (w *watched) holds(log *cachedLog, k, chain uint64) bool {
 }
 
 // quorumOf reports whether the servers that satisfy f are a quorum of every
-// half of a configuration. Without one, all servers that were seen count.
+// half of a configuration. Without a configuration, all servers seen so far
+// count.
 func (c *Invariants) quorumOf(v node.Voters, f func(*watched) bool) bool {
 	half := func(ids []uint64) bool {
 		n := 0
@@ -285,8 +287,9 @@ func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 				return violated("I9", "Order", "%s is a %s and commits entry %d, which no leader has committed", node.Name(w.id), w.now.Role, k)
 			}
 		}
-		// No leader is the first to commit something after a later one was. The
-		// term of one that died is a guess, and must not be the lower.
+		// An entry is not committed in an older term than the entry before it.
+		// The term of a leader that died is a guess, and must not be lower
+		// either.
 		if n := len(c.committed); n > 0 {
 			in = max(in, c.committed[n-1].in)
 		}
@@ -297,9 +300,9 @@ func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 }
 
 // diedCommitting returns the term of a leader that may have committed an entry
-// unseen: it went down in the middle of a flush, after it had told followers of
-// the commit. A quorum must hold the entry all the same. 0 means that there is
-// none.
+// unobserved: it went down during a flush, after it had told followers about
+// the commit. A quorum must still hold the entry. 0 means that there is no such
+// leader.
 func (c *Invariants) diedCommitting(w *watched, k, chain uint64) uint64 {
 	holds := func(s *watched) bool { return s == w || s.torn || s.holds(&s.saved, k, chain) }
 	for i := len(c.died) - 1; i >= 0; i-- {
@@ -333,7 +336,8 @@ func (c *Invariants) checkHash(w *watched, in node.Inspector) error {
 	return nil
 }
 
-// checkProgress: what a leader believes of the others is in order, and is true.
+// checkProgress: a leader's matchIndex and nextIndex for the others are ordered
+// and true.
 func (c *Invariants) checkProgress(w *watched, _ node.Inspector) error {
 	if w.now.Role != node.Leader {
 		return nil
@@ -351,17 +355,17 @@ func (c *Invariants) checkProgress(w *watched, _ node.Inspector) error {
 			continue
 		}
 		if chain, known := w.log.chainAt(p.Match); known && !other.holds(&other.saved, p.Match, chain) {
-			return violated("I13", "Progress", "%s takes it that n%d has its log up to entry %d on its disk, and it has not", node.Name(w.id), p.ID, p.Match)
+			return violated("I13", "Progress", "%s has matchIndex for n%d at entry %d, but n%d does not have it on its disk", node.Name(w.id), p.ID, p.Match, p.ID)
 		}
 	}
 	return nil
 }
 
-// checkUpToDate: a log that ends in a newer term than the one in which an entry
-// was committed holds that entry; this is why the election restriction is enough
-// (§5.4.1). The term of the commit counts, not that of the entry: in Figure 8 an
-// entry of term 2 is committed in term 4, and until then one of term 3 may stand
-// in its place.
+// checkUpToDate: if a log ends in a newer term than the one in which an entry
+// was committed, it holds that entry. This is why the election restriction is
+// enough (§5.4.1). The term of the commit counts, not that of the entry: in
+// Figure 8 an entry of term 2 is committed in term 4, and until then an entry
+// of term 3 may be in its place.
 func (c *Invariants) checkUpToDate(w *watched, _ node.Inspector) error {
 	if err := c.upToDate(w); err != nil {
 		return err
@@ -379,8 +383,8 @@ func (c *Invariants) checkUpToDate(w *watched, _ node.Inspector) error {
 	return nil
 }
 
-// upToDate looks at the last entry that was committed before the last term of a
-// log: a server that has that one has all before it.
+// upToDate checks the last entry committed before the last term of a log: a
+// server that has this entry has all entries before it.
 func (c *Invariants) upToDate(w *watched) error {
 	last := w.lastTerm()
 	k, _ := slices.BinarySearchFunc(c.committed, last, func(e commitment, term uint64) int { return cmp.Compare(e.in, term) })
@@ -399,8 +403,7 @@ func (w *watched) lastTerm() uint64 {
 	return w.now.SnapTerm
 }
 
-// flushed takes note of what a server has saved, and checks what that
-// promises.
+// flushed records what a server has saved, and checks its promises.
 func (c *Invariants) flushed(w *watched) error {
 	if err := c.checkPromises(w); err != nil {
 		return err
@@ -426,7 +429,7 @@ func (c *Invariants) checkPromises(w *watched) error {
 	return nil
 }
 
-// save makes the log as it is the log as it was saved.
+// save records the current log as saved.
 func (w *watched) save() {
 	w.savedTerm, w.savedVote, w.savedSnap = w.now.Term, w.now.Vote, w.now.SnapIndex
 	w.torn = false
@@ -443,8 +446,8 @@ func (w *watched) save() {
 }
 
 // checkDurable: no quorum of the newest committed configuration could form
-// without a server that has the last committed entry on its disk. A server that has
-// that one has all before it.
+// without a server that has the last committed entry on its disk. A server that
+// has this entry has all entries before it.
 func (c *Invariants) checkDurable() error {
 	k := uint64(len(c.committed))
 	if k == 0 {
@@ -462,10 +465,10 @@ func (c *Invariants) checkDurable() error {
 	return nil
 }
 
-// Sent checks a message as it leaves: its term is one that its sender has
-// reached, and only the leader of a term sends entries in it (I16). It knows the
-// messages of the stages with terms, which begin {"term":3,"appendEntries":…}; it
-// passes all others. It makes Invariants a listener of the simulator.
+// Sent checks a message as it leaves: its sender has reached its term, and only
+// the leader of a term sends entries in it (I16). It knows the messages of the
+// stages with terms, which begin {"term":3,"appendEntries":…}; it passes all
+// others. It makes Invariants a listener of the simulator.
 func (c *Invariants) Sent(from, to uint64, line []byte) error {
 	digits, found := bytes.CutPrefix(line, []byte(`{"term":`))
 	if !found {

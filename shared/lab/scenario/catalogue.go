@@ -9,12 +9,11 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// catalogue is in the order of the lessons. It is filled at the start, since
-// the stories refer to it.
+// catalogue has all scenarios, in the order of the lessons.
 var catalogue = []Scenario{
 	{
 		Name:   "restart",
-		Claim:  "an acknowledged write outlives a power cut of all servers at once",
+		Claim:  "an acknowledged write survives a power cut of all servers at once",
 		Needs:  "a disk",
 		Breaks: []Kind{LostWrite},
 		moves:  []string{"power_cuts", "restarts"},
@@ -33,19 +32,19 @@ var catalogue = []Scenario{
 		script: reorderedMessages,
 	}, {
 		Name:   "refused-write",
-		Claim:  "what a majority has not accepted is read nowhere",
+		Claim:  "a write that no majority has accepted is never read",
 		Breaks: []Kind{Phantom},
 		moves:  []string{"cuts", "lost", "heals"},
 		script: refusedWrite,
 	}, {
 		Name:   "minority-down",
-		Claim:  "with a minority of the followers down, writes go on and the others agree",
+		Claim:  "while a minority of the followers is down, writes continue and the others agree",
 		Breaks: []Kind{Unavailable, ReplicasDiffer, LostWrite},
 		moves:  []string{"crashes"},
 		script: minorityDown,
 	}, {
 		Name:   "conflicting-logs",
-		Claim:  "a deposed leader's uncommitted tail gives way",
+		Claim:  "the uncommitted entries of a deposed leader are replaced",
 		Needs:  "terms, and a way to get a second leader",
 		Breaks: []Kind{ReplicasDiffer, LostWrite, Unsafe},
 		moves:  []string{"cuts", "lost", "heals"},
@@ -59,35 +58,35 @@ var catalogue = []Scenario{
 		script: figure8,
 	}, {
 		Name:   "full-disk",
-		Claim:  "a server whose disk is full stops and says why, and nothing acknowledged is lost",
+		Claim:  "a server whose disk is full stops and says why, and no acknowledged write is lost",
 		Needs:  "a disk",
 		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:  []string{"stops", "restarts"},
 		script: fullDisk,
 	}, {
 		Name:   "failed-fsync",
-		Claim:  "a server whose fsync fails stops and says why, and nothing acknowledged is lost",
+		Claim:  "a server whose fsync fails stops and says why, and no acknowledged write is lost",
 		Needs:  "a disk",
 		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:  []string{"stops", "restarts", "power_cuts"},
 		script: failedFsync,
 	}, {
 		Name:   "crash-in-write",
-		Claim:  "a power cut at any write or sync of a server's disk, even while it recovers, loses nothing acknowledged",
+		Claim:  "a power cut at any write or sync of a server's disk, even during recovery, loses no acknowledged write",
 		Needs:  "a disk",
 		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:  []string{"power_cuts_in_flush", "restarts"},
 		script: crashInWrite,
 	}, {
 		Name:   "wiped-follower",
-		Claim:  "a follower whose disk was emptied stops and says so, and the others go on and lose nothing",
+		Claim:  "a follower whose disk was emptied stops and says so, and the others continue and lose nothing",
 		Needs:  "a disk",
 		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:  []string{"replaced", "crashes", "restarts", "stops"},
 		script: wipedFollower,
 	}, {
 		Name:   "restored-backup",
-		Claim:  "a follower that was given an older copy of its disk stops and says so, and the others go on and lose nothing",
+		Claim:  "a follower with an older copy of its disk stops and says so, and the others continue and lose nothing",
 		Needs:  "a disk",
 		Breaks: []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:  []string{"replaced", "crashes", "restarts", "stops"},
@@ -95,21 +94,21 @@ var catalogue = []Scenario{
 		script: restoredBackup,
 	}, {
 		Name:   "lost-reply",
-		Claim:  "the answer to an append is lost, the client asks again, and the append is applied once",
+		Claim:  "the answer to an append is lost, the client retries, and the append is applied once",
 		Needs:  "a client that retries",
 		Breaks: []Kind{AppliedTwice},
 		moves:  []string{"breaks"},
 		script: lostReply,
 	}, {
 		Name:   "leader-crash",
-		Claim:  "the leader crashes, writes go on without a person, and nothing acknowledged is lost",
+		Claim:  "the leader crashes, writes continue without an operator, and no acknowledged write is lost",
 		Needs:  "a leader",
 		Breaks: []Kind{Unavailable},
 		moves:  []string{"power_cuts"},
 		script: leaderCrash,
 	}, {
 		Name:   "partitioned-leader",
-		Claim:  "a leader that is cut off acknowledges no write and answers no read with old data",
+		Claim:  "a leader that is cut off acknowledges no write and returns no stale read",
 		Needs:  "a leader",
 		Breaks: []Kind{Unavailable, StaleRead},
 		moves:  []string{"cuts", "lost"},
@@ -117,21 +116,21 @@ var catalogue = []Scenario{
 		script: partitionedLeader,
 	}, {
 		Name:   "split-vote",
-		Claim:  "an election that ends in a tie is followed by one that does not",
+		Claim:  "after a tied election, a later one elects a leader",
 		Needs:  "elections",
 		Breaks: []Kind{Unavailable},
 		moves:  []string{"cuts", "lost", "crashes", "heals"},
 		script: splitVote,
 	}, {
 		Name:   "stale-read",
-		Claim:  "a read that starts after a write was acknowledged sees it, whichever server is asked",
+		Claim:  "a read that starts after a write was acknowledged sees the write, on any server",
 		Breaks: []Kind{StaleRead},
 		moves:  []string{"cuts", "lost"},
 		reads:  true,
 		script: staleRead,
 	}, {
 		Name:   "bounded-log",
-		Claim:  "however often ten keys are overwritten, what a server keeps, and reads when it starts, stays within a bound",
+		Claim:  "however often ten keys are overwritten, the data that a server keeps and reads at its start is bounded",
 		Needs:  "a disk",
 		Breaks: []Kind{Unbounded},
 		moves:  []string{"power_cuts", "restarts"},
@@ -139,7 +138,7 @@ var catalogue = []Scenario{
 		script: boundedLog,
 	}, {
 		Name:   "lagging-follower",
-		Claim:  "followers that were away longer than the log remembers catch up by snapshot, while writes go on",
+		Claim:  "followers that missed more than the log still holds catch up by snapshot, while writes continue",
 		Needs:  "a disk",
 		Breaks: []Kind{Replayed},
 		moves:  []string{"crashes", "restarts", "lost", "duplicated", "reordered"},
@@ -148,7 +147,7 @@ var catalogue = []Scenario{
 	}, {
 		Name:       "crash-in-snapshot",
 		exhaustive: true,
-		Claim:      "a crash at any step of taking, sending or installing a snapshot loses nothing acknowledged",
+		Claim:      "a crash at any step of taking, sending or installing a snapshot loses no acknowledged write",
 		Needs:      "snapshots",
 		Breaks:     []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:      []string{"power_cuts_in_flush", "restarts"},
@@ -156,7 +155,7 @@ var catalogue = []Scenario{
 		script:     crashInSnapshot,
 	}, {
 		Name:    "grow",
-		Claim:   "three servers become five, and then other five, under load and through crashes, and two of the first may be lost",
+		Claim:   "a cluster grows from three servers to five and replaces two, under load and through crashes, and two of the first three may be lost",
 		Needs:   "elections",
 		Breaks:  []Kind{Unavailable},
 		moves:   []string{"crashes", "retired"},
@@ -167,7 +166,7 @@ var catalogue = []Scenario{
 		script:  grow,
 	}, {
 		Name:   "shrink",
-		Claim:  "five servers become three, without their leader, under load and through a crash, and one of the three may be lost",
+		Claim:  "a cluster shrinks from five servers to three and removes its leader, under load and through a crash, and one of the three may be lost",
 		Needs:  "elections",
 		Breaks: []Kind{Unavailable},
 		moves:  []string{"retired"},
@@ -176,7 +175,7 @@ var catalogue = []Scenario{
 		script: shrink,
 	}, {
 		Name:    "replace",
-		Claim:   "a server that is lost for good is replaced, then all others one by one, then three at once, under load and through crashes",
+		Claim:   "a server that is lost forever is replaced, then all others one by one, then three at once, under load and through crashes",
 		Needs:   "elections",
 		Breaks:  []Kind{Unavailable},
 		moves:   []string{"retired"},
@@ -187,7 +186,7 @@ var catalogue = []Scenario{
 		script:  replace,
 	}, {
 		Name:   "removed-server",
-		Claim:  "a server that was cut off, was removed, or has not joined yet does not disturb those who stay",
+		Claim:  "a server that was cut off, was removed, or has not joined yet does not disturb the members",
 		Needs:  "elections",
 		Breaks: []Kind{Disturbed},
 		moves:  []string{"cuts", "heals"},
@@ -195,14 +194,14 @@ var catalogue = []Scenario{
 		script: removedServer,
 	}, {
 		Name:   "partial-partition",
-		Claim:  "two servers that do not hear the leader, and are heard by others, do not depose it",
+		Claim:  "two servers that do not hear the leader, but are heard by others, do not depose it",
 		Needs:  "elections",
 		Breaks: []Kind{Disturbed},
 		moves:  []string{"cuts", "lost", "heals"},
 		script: partialPartition,
 	}, {
 		Name:   "hand-over",
-		Claim:  "leadership is transferred at once to the server that the operator names, also to one that is behind; with one that is down nothing changes",
+		Claim:  "leadership is transferred at once to the server that the operator names, also if that server is behind; if it is down, nothing changes",
 		Needs:  "transfer of leadership",
 		Breaks: []Kind{Unavailable},
 		moves:  []string{"crashes", "cuts", "heals"},
@@ -211,8 +210,8 @@ var catalogue = []Scenario{
 	}, {
 		Name:       "crash-in-change",
 		exhaustive: true,
-		Claim:      "a power cut at any operation of any disk, a crash at any message, or the loss of any message in a change of the members loses nothing acknowledged, and the change is done",
-		Needs:      "changes of the members",
+		Claim:      "a power cut at any operation of any disk, a crash at any message, or the loss of any message in a membership change loses no acknowledged write, and the change is completed",
+		Needs:      "membership changes",
 		Breaks:     []Kind{LostWrite, ReplicasDiffer, Unsafe, Unavailable},
 		moves:      []string{"power_cuts_in_flush", "restarts", "retired"},
 		servers:    3,
@@ -234,7 +233,7 @@ func restart(r *run) {
 	leader := r.leader()
 	r.put(leader, "x", "1")
 	r.put(leader, "y", "2")
-	r.say("all of it was acknowledged; now the power fails, while %s writes once more", node.Name(leader))
+	r.say("all writes were acknowledged; the power fails while %s writes once more", node.Name(leader))
 	if r.over() {
 		return
 	}
@@ -252,7 +251,8 @@ func restart(r *run) {
 	r.same("z")
 }
 
-// restart starts servers again; one whose disk does not let it is a failure.
+// restart starts servers again. It is a failure if one does not start from its
+// disk.
 func (r *run) restart(ids ...uint64) {
 	for _, id := range ids {
 		if r.over() {
@@ -264,9 +264,9 @@ func (r *run) restart(ids ...uint64) {
 	}
 }
 
-// goOn finds a leader and has it write. A leader that has just come to lead may
-// not know what is committed before it has committed an entry of its own term
-// (§5.4.2), so that reads may lag until then.
+// goOn finds a leader and writes through it. A new leader may not know which
+// entries are committed until it has committed an entry of its own term
+// (§5.4.2), so reads may be stale until then.
 func (r *run) goOn() {
 	r.put(r.leader(), "on", "1")
 }
@@ -283,7 +283,7 @@ func missedMessage(r *run) {
 	r.put(leader, "x", "2")
 	r.wait(20 * time.Millisecond)
 	r.w.Heal(leader, missing)
-	r.say("the link is there again")
+	r.say("the link is healed")
 	r.settle()
 	r.agree("x", "2")
 }
@@ -294,7 +294,7 @@ func reorderedMessages(r *run) {
 		return
 	}
 	slow := r.pick(r.others(leader), 1)[0]
-	r.say("what %s sends to %s is slow for a moment; the next message overtakes it", node.Name(leader), node.Name(slow))
+	r.say("what %s sends to %s is delayed; the next message overtakes it", node.Name(leader), node.Name(slow))
 	r.w.Slow(leader, slow, 200*time.Millisecond)
 	r.put(leader, "x", "1")
 	r.w.Slow(leader, slow, 0)
@@ -321,7 +321,7 @@ func refusedWrite(r *run) {
 			r.breaks(Phantom, "%s reads x=%s, which no majority has accepted; the client was told: %v", node.Name(id), response.Value, refused)
 		}
 	}
-	r.say("the network is whole again")
+	r.say("the network is healed")
 	r.w.HealAll()
 	r.leader()
 	r.settle()
@@ -356,7 +356,7 @@ func conflictingLogs(r *run) {
 	}
 	rest := r.others(old)
 	r.put(old, "x", "1")
-	r.say("%s is cut off, and goes on taking writes that nobody else hears of", node.Name(old))
+	r.say("%s is cut off and accepts more writes, which no other server receives", node.Name(old))
 	r.w.Isolate(old)
 	var tail []*sim.Call
 	for _, value := range []string{"a", "b", "c"} {
@@ -366,14 +366,14 @@ func conflictingLogs(r *run) {
 	leader := r.newLeader(rest)
 	r.put(leader, "x", "2")
 	r.put(leader, "y", "3")
-	r.say("the network is whole again, and %s meets its successor", node.Name(old))
+	r.say("the network is healed; %s meets its successor", node.Name(old))
 	r.w.HealAll()
 	r.settle()
 	r.agree("x", "2")
 	r.agree("y", "3")
 	for _, call := range tail {
 		if call.Done && call.Response.Error == nil {
-			r.breaks(LostWrite, "%s acknowledged x=%s, which nobody holds", node.Name(old), call.Request.Value)
+			r.breaks(LostWrite, "%s acknowledged x=%s, which no server holds", node.Name(old), call.Request.Value)
 		}
 	}
 }
@@ -390,7 +390,7 @@ func lostReply(r *run) {
 		r.breaks(Unavailable, "%s does not take an append: %v", node.Name(leader), err)
 		return
 	}
-	r.say("the connection breaks after %s has done an append, before the client hears of it; the client asks again", node.Name(leader))
+	r.say("the connection breaks after %s has applied an append, before the client has the answer; the client retries", node.Name(leader))
 	r.w.LoseAnswers(leader, 1)
 	if _, err := c.Append(leader, "x", "b"); err != nil {
 		r.breaks(Unavailable, "%s does not take a retry: %v", node.Name(leader), err)
@@ -418,7 +418,7 @@ func leaderCrash(r *run) {
 	if r.over() {
 		return
 	}
-	r.say("%s loses its power in the middle of a write", node.Name(leader))
+	r.say("%s loses power during a write", node.Name(leader))
 	r.w.PowerCutAt(leader, 1+r.w.Rand().IntN(4))
 	r.tryPut(leader, "z", "1")
 	r.w.RunUntil(func() bool { return !r.w.Up(leader) }, 50*time.Millisecond)
@@ -442,7 +442,7 @@ func partitionedLeader(r *run) {
 	ally := r.pick(r.others(old), 1)[0]
 	rest := r.others(old, ally)
 	r.put(old, "x", "1")
-	r.say("%s, which leads, and %s are cut off from the other three", node.Name(old), node.Name(ally))
+	r.say("the leader, %s, and %s are cut off from the other three", node.Name(old), node.Name(ally))
 	r.w.Partition([]uint64{old, ally}, rest)
 	orphan := r.tryPut(old, "x", "2")
 	leader := r.findLeader(rest, leaderTime)
@@ -463,7 +463,7 @@ func partitionedLeader(r *run) {
 	if orphan.Response.Error == nil {
 		r.breaks(LostWrite, "%s was cut off and acknowledged x=2", node.Name(old))
 	}
-	r.say("the network is whole again")
+	r.say("the network is healed")
 	r.w.HealAll()
 	r.settle()
 	r.agree("x", "3")
@@ -475,7 +475,7 @@ func splitVote(r *run) {
 	if r.over() {
 		return
 	}
-	r.say("%s crashes, and the other four can vote in pairs only: nobody gets three of five votes", node.Name(leader))
+	r.say("%s crashes, and the other four can reach each other only in pairs: no candidate gets three of five votes", node.Name(leader))
 	r.w.Crash(leader)
 	rest := r.others(leader)
 	r.w.Partition(rest[:2], rest[2:])
@@ -483,7 +483,7 @@ func splitVote(r *run) {
 	if id := r.findLeader(rest, 0); id != 0 && !r.over() {
 		r.breaks(Unsafe, "%s leads with the votes of two of five", node.Name(id))
 	}
-	r.say("the four hear of each other again")
+	r.say("the four can reach each other again")
 	r.w.HealAll()
 	r.mustWrite("x", "2")
 	r.settle()
@@ -505,7 +505,7 @@ func staleRead(r *run) {
 	r.w.Heal(leader, behind)
 	r.settle()
 	r.agree("x", "1")
-	r.say("what is sent to %s takes long", node.Name(behind))
+	r.say("messages to %s are slow", node.Name(behind))
 	for _, id := range r.others(behind) {
 		r.w.Slow(id, behind, 40*time.Millisecond)
 	}
@@ -513,7 +513,7 @@ func staleRead(r *run) {
 	r.reads("x", "2")
 }
 
-// reads asks all servers for a key: each must give this value or no answer.
+// reads reads a key from all servers: each must return this value or no answer.
 func (r *run) reads(key, value string) {
 	for _, id := range r.w.Running() {
 		response, err := r.do(id, api.Request{Op: kv.Get, Key: key})

@@ -9,24 +9,24 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// crashSpares is how many machines can join in crash-in-change: a step each.
+// crashSpares is the number of spare machines in crash-in-change: one per step.
 const crashSpares = 260
 
-// compactSometimes draws whether new servers get the log or a snapshot.
+// compactSometimes draws whether new servers receive the log or a snapshot.
 func compactSometimes(c *node.Config, rng *rand.Rand) {
 	c.CompactBytes, c.ChunkBytes = []int64{0, -1, soonBytes}[rng.IntN(3)], 1000
 }
 
 // crashInChange replaces one server after another. In each change a power cut
 // hits the leader, a follower or the new server, at each operation of its disk;
-// or one of them crashes at each message; or each message is lost. Whatever it
-// is, the change is done, and nothing acknowledged is lost. Before that come
-// three moments that need more than one blow.
+// or one of them crashes at each message; or each message is lost. In each case
+// the change must be done, and no acknowledged write may be lost. Before that
+// come three situations that need more than one fault.
 func crashInChange(r *run) {
-	r.lastWord()
-	r.halfCut()
-	r.oldNews()
-	const most = 40
+	r.removedLeaderNeeded()
+	r.cutFromNewHalf()
+	r.pausedLeaderVotes()
+	const maxSteps = 40
 	for _, c := range []struct {
 		what string
 		step func(r *run, t *turnover, nth int)
@@ -39,7 +39,7 @@ func crashInChange(r *run) {
 		{"message %d is lost", func(r *run, t *turnover, nth int) { t.atMessage(r, nth, 0) }},
 	} {
 		nth, reached := 1, true
-		for ; reached && nth < most && !r.over(); nth++ {
+		for ; reached && nth < maxSteps && !r.over(); nth++ {
 			reached = r.turnOver(nth, c.what, c.step)
 		}
 		if nth < 6 && !r.over() {
@@ -51,16 +51,18 @@ func crashInChange(r *run) {
 	}
 }
 
-// turnover is one change: one server comes, one goes, the leader or another.
+// turnover is one change: one server joins, and one is removed, the leader or a
+// follower.
 type turnover struct {
 	leader, stays, goes, comes uint64
 
-	// struck is set when the step was reached, victim is who goes down in it.
+	// struck is true once the step was reached; victim is the server that goes
+	// down in it.
 	struck bool
 	victim uint64
 }
 
-// turnOver replaces a server while something happens at the nth step. It reports
+// turnOver replaces a server and injects a fault at the nth step. It reports
 // whether there was such a step.
 func (r *run) turnOver(nth int, what string, step func(*run, *turnover, int)) bool {
 	t := r.draw(nth)
@@ -97,7 +99,8 @@ func (r *run) turnOver(nth int, what string, step func(*run, *turnover, int)) bo
 	return t.struck
 }
 
-// draw says who comes and who goes: the leader goes in every other step.
+// draw decides which server joins and which is removed: in every other step it
+// is the leader.
 func (r *run) draw(nth int) *turnover {
 	leader := r.leader()
 	if r.over() {
@@ -126,8 +129,8 @@ func (t *turnover) cutPower(r *run, id uint64, nth int) {
 	r.w.PowerCutAt(id, nth)
 }
 
-// atMessage kills a server when the nth message of the change that is no mere
-// repetition is sent, or, if it is server 0, loses the message.
+// atMessage kills a server when the nth message of the change is sent, not
+// counting repeated messages. If the server is 0, it loses the message instead.
 func (t *turnover) atMessage(r *run, nth int, victim uint64) {
 	last := make(map[[2]uint64]string)
 	seen := 0
@@ -149,33 +152,33 @@ func (t *turnover) atMessage(r *run, nth int, victim uint64) {
 	})
 }
 
-// lastWord takes a change to the point where only the leader that is to go has
-// its last entry. Then one more server is lost. The one that is to go is needed
-// once more: nobody else has a log that it would vote for (§6).
-func (r *run) lastWord() {
+// removedLeaderNeeded takes a change to the point where only the leader, which the change
+// removes, has the last entry. Then one more server is lost. Only the removed
+// server can be elected now, because no other log is up to date (§6).
+func (r *run) removedLeaderNeeded() {
 	leader := r.leader()
 	if r.over() {
 		return
 	}
-	// Before it has committed something, a leader changes nothing.
+	// A leader begins no change before it has committed an entry.
 	r.put(leader, "k0", "first")
 	r.noteVoters()
 	rest := r.membersBut(leader)
 	comes := uint64(4)
 	r.voted = append(r.voted, comes)
-	r.say("%s replaces %s, which leads; nobody gets the end of the change, and it goes down", node.Name(comes), node.Name(leader))
+	r.say("%s replaces %s, the leader; no other server receives the last entry of the change, and the leader goes down", node.Name(comes), node.Name(leader))
 	r.start(comes)
 	r.w.Drop(func(from, _ uint64, _ []byte) bool { return from == leader && r.alone(leader) })
 	r.doAs(r.operator(), leader, request([]uint64{comes}, []uint64{leader}))
 	if !r.w.RunUntil(func() bool { return r.alone(leader) }, leaderTime) {
-		r.breaks(Missed, "%s never came to the end of the change", node.Name(leader))
+		r.breaks(Missed, "%s never reached the end of the change", node.Name(leader))
 	}
 	r.wait(50 * time.Millisecond)
 	r.crash(leader)
 	r.crash(rest[0])
 	r.w.Drop(nil)
 	r.restart(leader)
-	r.say("%s is back, and %s is down: a majority of those before and of those after", node.Name(leader), node.Name(rest[0]))
+	r.say("%s is back, and %s is down: a majority of the old and of the new members is running", node.Name(leader), node.Name(rest[0]))
 	r.mustWrite("k0", "last")
 	r.restart(rest[0])
 	r.change([]uint64{comes}, []uint64{leader})
@@ -184,11 +187,11 @@ func (r *run) lastWord() {
 	r.agree("k0", "last")
 }
 
-// halfCut lets three new servers replace all members, and cuts the
-// leader off from the three while both halves decide. It can no longer commit,
-// but hears a majority of the old members. It must let another lead, who hears
-// all.
-func (r *run) halfCut() {
+// cutFromNewHalf replaces all members by three new servers, and cuts the leader off
+// from the three during joint consensus. The leader can no longer commit, but
+// it still hears a majority of the old members. It must step down for a leader
+// that reaches all.
+func (r *run) cutFromNewHalf() {
 	leader := r.leader()
 	if r.over() {
 		return
@@ -201,7 +204,7 @@ func (r *run) halfCut() {
 		}
 	}
 	r.voted = append(r.voted, comes...)
-	r.say("%s replace %s; while both decide, %s, which leads, does not reach the new ones", nodeNames(comes), nodeNames(old), node.Name(leader))
+	r.say("%s replace %s; during joint consensus the leader, %s, does not reach the new servers", nodeNames(comes), nodeNames(old), node.Name(leader))
 	r.start(comes...)
 	cut := false
 	r.w.Drop(func(from, to uint64, _ []byte) bool {
@@ -220,11 +223,11 @@ func (r *run) halfCut() {
 	r.agree("k0", "half")
 }
 
-// oldNews pauses the leader, cut off, while two new servers take the
-// places of the other two. When it goes on it still leads, as it sees it, and one
-// of the new ones asks for its vote, whom it does not know: it must not take that
-// one for removed, and keep it from leading. The two are a majority.
-func (r *run) oldNews() {
+// pausedLeaderVotes pauses the leader and cuts it off, while two new servers replace the
+// other two. When it continues, it still believes that it leads, and one of the
+// new servers, which it does not know, requests its vote. It must not treat
+// that server as removed and refuse the vote, because the two are a majority.
+func (r *run) pausedLeaderVotes() {
 	old := r.leader()
 	if r.over() {
 		return
@@ -232,7 +235,7 @@ func (r *run) oldNews() {
 	goes := r.membersBut(old)
 	comes := r.joiners()[:2]
 	r.voted = append(r.voted, comes...)
-	r.say("%s, which leads, is paused and is cut off, while %s take the places of %s", node.Name(old), nodeNames(comes), nodeNames(goes))
+	r.say("the leader, %s, is paused and cut off, while %s replace %s", node.Name(old), nodeNames(comes), nodeNames(goes))
 	r.w.Isolate(old)
 	r.w.Pause(old)
 	r.start(comes...)
@@ -248,7 +251,7 @@ func (r *run) oldNews() {
 	if asks == leader {
 		asks = comes[1]
 	}
-	r.say("%s goes down; %s asks %s for its vote, which then goes on", node.Name(leader), node.Name(asks), node.Name(old))
+	r.say("%s goes down; %s requests a vote from %s, which then resumes", node.Name(leader), node.Name(asks), node.Name(old))
 	r.crash(leader)
 	r.w.Heal(old, asks)
 	r.w.Heal(asks, old)

@@ -10,28 +10,28 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// durable is a watcher that does not believe what servers say of their disks.
-// After a flush it lets a second server recover from what a power cut at this
-// moment is certain to leave, and compares the two: term, vote and log must be
-// the same, for others rely on them from now on (I2, I12), and so must the
-// configuration (I20).
+// durable is a watcher that checks what is really on the servers' disks. After
+// a flush it starts a second server from the data that would survive a power
+// cut at this moment, and compares the two. Term, vote and log must be the
+// same, because other servers rely on them from now on (I2, I12), and so must
+// the configuration (I20).
 type durable struct {
 	new   node.Factory
 	world *sim.World
 
-	// since counts the flushes since the last comparison.
+	// since is the number of flushes since the last comparison.
 	since int
 }
 
-// Started and Stopped make it a sim.Watcher.
+// Started and Stopped implement sim.Watcher.
 func (d *durable) Started(uint64)       {}
 func (d *durable) Stopped(uint64, bool) {}
 
-// between is how many flushes there are between two comparisons, apart from one for
-// each entry of the log: recovering reads them all.
+// between is the number of flushes between two comparisons. One more is added
+// for each entry of the log, because recovery reads them all.
 const between = 16
 
-// Stepped compares, now and then.
+// Stepped makes a comparison after some of the flushes.
 func (d *durable) Stepped(id uint64, s node.Server, flushed bool) error {
 	live, ok := s.(node.Inspector)
 	if !ok || !flushed || d.world == nil {
@@ -50,8 +50,8 @@ func (d *durable) Stepped(id uint64, s node.Server, flushed bool) error {
 	return compare(v, live, twin.(node.Inspector))
 }
 
-// recover starts a server on a copy of what is certain to be on a disk. It is
-// alone in the world.
+// recover starts a server on a copy of the synced part of a disk. The server is
+// connected to nothing.
 func (d *durable) recover(id uint64) (node.Server, error) {
 	disk := d.world.Disk(id).Clone()
 	disk.CrashWorst()
@@ -66,7 +66,7 @@ func (d *durable) recover(id uint64) (node.Server, error) {
 	})
 }
 
-// compare says in what a recovered server differs from the one that runs.
+// compare returns an error if a recovered server differs from the running one.
 func compare(v node.State, live, twin node.Inspector) error {
 	var d node.State
 	twin.Inspect(&d)

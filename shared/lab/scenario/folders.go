@@ -67,8 +67,8 @@ func loadDisk(t *testing.T, dir, name string) *disk.Sim {
 	return d
 }
 
-// lead appoints n1, where a person appoints the leader, and has a first write
-// commit what is older (§5.4.2).
+// lead appoints n1 in stages where the operator appoints the leader. Its first
+// write commits the older entries (§5.4.2).
 func lead(t *testing.T, s Stage, w *sim.World, term uint64) {
 	t.Helper()
 	if s.Appointed {
@@ -90,7 +90,7 @@ func expect(t *testing.T, w *sim.World, key, value string) {
 	t.Fatalf("%s does not become %s", key, value)
 }
 
-// insist asks until the request is answered.
+// insist repeats a request until it succeeds.
 func insist(t *testing.T, w *sim.World, q api.Request) {
 	t.Helper()
 	_, err := ask(w, q)

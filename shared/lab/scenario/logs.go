@@ -11,39 +11,39 @@ import (
 	"example.com/raftsteps/shared/lab/check"
 )
 
-// logs is what a story has told of the servers' logs.
+// logs is what a story has shown of the servers' logs.
 type logs struct {
-	// told is the table that was told last.
-	told string
+	// shown is the last table in the story.
+	shown string
 
-	// listened says that somebody listens.
+	// listened is true if the events have a receiver.
 	listened bool
 
-	// explained says that the story has said how to read a table.
+	// explained is true once the story has explained how to read a table.
 	explained bool
 }
 
-// mostColumns is how many entries of a log a table shows.
+// maxColumns is how many entries of a log a table shows.
 const mostColumns = 6
 
-// tellLogs shows the logs of all servers if they have changed and are worth a
-// look: while no two of them differ, one line could say it all.
+// tellLogs shows the logs of all servers if they have changed and at least two
+// of them differ.
 func (r *run) tellLogs() {
 	if !r.logs.listened {
 		return
 	}
 	rows, differ := r.readLogs()
-	if !differ && r.logs.told == "" {
+	if !differ && r.logs.shown == "" {
 		return
 	}
 	text := table(rows)
-	if text == r.logs.told {
+	if text == r.logs.shown {
 		return
 	}
-	r.logs.told = text
+	r.logs.shown = text
 	if !differ {
-		// Tell that they agree once more, and then no longer.
-		r.logs.told = ""
+		// Show once more that they agree, then no longer.
+		r.logs.shown = ""
 	}
 	if !r.logs.explained {
 		text = "the logs (term:command; what stands before a bar is committed, as far as the server knows)\n" + text
@@ -95,8 +95,8 @@ func (r *run) readLogs() (rows []row, differ bool) {
 	return rows, differ
 }
 
-// logOf returns a server to look into. In the place of one that is down stands
-// another, made of what is on its disk.
+// logOf returns a server to inspect. For a server that is down, it returns a
+// new one that was started from the disk.
 func (r *run) logOf(id uint64) (in node.Inspector, down, ok bool) {
 	if s := r.w.Server(id); s != nil {
 		in, ok = s.(node.Inspector)
@@ -110,10 +110,10 @@ func (r *run) logOf(id uint64) (in node.Inspector, down, ok bool) {
 	return in, true, ok
 }
 
-// tail is what two logs of the same length are compared by.
+// tail returns the part of a log that is compared with other logs.
 func tail(r row) []string { return r.entries[len(r.entries)-min(len(r.entries), mostColumns):] }
 
-// entry is an entry in a table.
+// entry formats an entry for a table.
 func entry(e node.Entry) string {
 	what := "noop"
 	switch c, _, _, ok := check.DecodeCommand(e.Data); {
@@ -130,7 +130,7 @@ func entry(e node.Entry) string {
 	return fmt.Sprintf("%d:%s", e.Term, what)
 }
 
-// table puts logs side by side, one server a row, one index a column.
+// table formats logs as a table, one row per server, one column per index.
 func table(rows []row) string {
 	var end uint64
 	for _, r := range rows {

@@ -9,8 +9,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// wipedFollower empties the disk of a follower that is down. It must stop, and where
-// servers elect their leader, it must not give a vote that would decide.
+// wipedFollower empties the disk of a follower that is down. When it starts, it
+// must stop. In stages with elections, its vote must not decide one.
 func wipedFollower(r *run) {
 	leader := r.leader()
 	r.put(leader, "x", "1")
@@ -32,9 +32,9 @@ func wipedFollower(r *run) {
 	r.restAgrees()
 }
 
-// restoredBackup puts an older copy of its disk into a follower that was away for a
-// moment, and where logs are compacted into another one, which was away for so long
-// that it is sent a snapshot.
+// restoredBackup gives an older copy of its disk to a follower that was away
+// for a moment. In stages with compaction it does the same to a follower that
+// was away so long that it needs a snapshot.
 func restoredBackup(r *run) {
 	leader := r.leader()
 	r.put(leader, "x", "1")
@@ -64,7 +64,7 @@ func restoredBackup(r *run) {
 		r.restAgrees()
 		return
 	}
-	r.say("%s does too, and the leader forgets the entries that it had acknowledged", node.Name(second))
+	r.say("%s does the same, and the leader compacts the entries that it had acknowledged", node.Name(second))
 	r.crash(second)
 	r.replaceDisk(second, backups[second])
 	r.overwrite(leader, 0, overwrites/2)
@@ -81,8 +81,8 @@ func (r *run) replaceDisk(id uint64, d *disk.Sim) {
 	}
 }
 
-// leftOut checks that a server whose disk has lost what it had acknowledged stops
-// and says so.
+// leftOut checks that a server whose disk has lost acknowledged data stops and
+// says so.
 func (r *run) leftOut(id uint64) {
 	r.w.RunUntil(func() bool { return !r.w.Up(id) }, leaderTime)
 	if r.over() {
@@ -90,19 +90,20 @@ func (r *run) leftOut(id uint64) {
 	}
 	switch err := r.w.Ended(id); {
 	case err == nil:
-		r.breaks(Unsafe, "%s goes on, though its disk has lost what it had acknowledged", node.Name(id))
+		r.breaks(Unsafe, "%s keeps running, though its disk has lost acknowledged data", node.Name(id))
 	case !strings.Contains(err.Error(), "has lost"):
-		r.breaks(Unsafe, "%s says %q when it stops, which does not say what its disk has lost", node.Name(id), err)
+		r.breaks(Unsafe, "%s says %q when it stops, which does not say that its disk has lost data", node.Name(id), err)
 	}
 }
 
-// goOnWithout checks that the others go on, also with one more follower down.
+// goOnWithout checks that the others continue, also with one more follower
+// down.
 func (r *run) goOnWithout(leader, out uint64) {
 	if r.over() {
 		return
 	}
 	down := r.pick(r.others(leader, out), 1)[0]
-	r.say("the others go on, also while %s is down", node.Name(down))
+	r.say("the others continue, also while %s is down", node.Name(down))
 	r.crash(down)
 	r.put(leader, "z", "1")
 	r.restart(down)
@@ -117,7 +118,7 @@ func (r *run) electWithout(leader, out uint64) {
 	}
 	down := r.pick(r.others(leader, out), 1)[0]
 	rest := r.others(leader, down, out)
-	r.say("%s and %s go down, and %s starts once more: %s must not be elected by its vote", node.Name(leader), node.Name(down), node.Name(out), nodeNames(rest))
+	r.say("%s and %s go down, and %s starts again: its vote must not elect one of %s", node.Name(leader), node.Name(down), node.Name(out), nodeNames(rest))
 	r.crash(leader)
 	r.crash(down)
 	r.restart(out)
@@ -130,7 +131,7 @@ func (r *run) electWithout(leader, out uint64) {
 	r.restart(leader)
 }
 
-// restAgrees checks that those who go on agree and have lost nothing.
+// restAgrees checks that the remaining servers agree and have lost nothing.
 func (r *run) restAgrees() {
 	r.settle()
 	for _, key := range []string{"x", "y", "z"} {

@@ -9,13 +9,14 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// changes reports whether the members of a stage's cluster can change.
+// changes reports whether the stage supports membership changes.
 func (s Stage) changes() bool {
 	_, ok := s.Ops[api.Change]
 	return ok
 }
 
-// changeTime is how long a change may take, through a crash in the middle of it.
+// changeTime is how long a change may take, even if the leader crashes during
+// it.
 const changeTime = 20 * time.Second
 
 // membership asks a server who the members are.
@@ -32,10 +33,12 @@ func (r *run) membership(server uint64) (api.Membership, bool) {
 	return m, true
 }
 
-// settled reports whether no change is under way, and the last one is committed.
+// settled reports whether no change is in progress and the last one is
+// committed.
 func settled(m api.Membership) bool { return m.Committed && m.Phase == api.Stable }
 
-// changed reports whether a change is done: some servers vote, others do not.
+// changed reports whether a change is done: the added servers vote, the removed
+// ones do not.
 func changed(m api.Membership, add, remove []uint64) bool {
 	votes := func(id uint64) bool {
 		return slices.ContainsFunc(m.Members, func(s api.MemberStatus) bool { return s.ID == id && s.Voter })
@@ -43,8 +46,8 @@ func changed(m api.Membership, add, remove []uint64) bool {
 	return settled(m) && !slices.ContainsFunc(remove, votes) && !slices.ContainsFunc(add, func(id uint64) bool { return !votes(id) })
 }
 
-// members are the servers that count, by the newest configuration that is
-// committed; all, where the members are fixed.
+// members returns the voters of the newest committed configuration. In stages
+// with fixed members it returns all servers.
 func (r *run) members() []uint64 {
 	v, _ := r.invariants.Members()
 	if len(v.Now) == 0 {
@@ -55,12 +58,12 @@ func (r *run) members() []uint64 {
 	return slices.Compact(all)
 }
 
-// membersBut are the members but these.
+// membersBut returns the members except these.
 func (r *run) membersBut(but ...uint64) []uint64 {
 	return slices.DeleteFunc(r.members(), func(id uint64) bool { return slices.Contains(but, id) })
 }
 
-// operator is the person who changes the members.
+// operator returns the client that changes the members.
 func (r *run) operator() *sim.Client {
 	if r.person == nil {
 		r.person = r.asker()
@@ -69,7 +72,7 @@ func (r *run) operator() *sim.Client {
 	return r.person
 }
 
-// begin asks a server for something as the operator does, and returns at once.
+// begin sends a request of the operator to a server and returns at once.
 func (r *run) begin(server uint64, q api.Request) *sim.Call {
 	if r.over() {
 		return &sim.Call{}
@@ -77,7 +80,7 @@ func (r *run) begin(server uint64, q api.Request) *sim.Call {
 	return r.operator().Begin(server, q)
 }
 
-// request is a request for a change.
+// request returns a request for a change.
 func request(add, remove []uint64) api.Request {
 	q := api.Request{Op: api.Change, Remove: remove}
 	for _, id := range add {
@@ -86,10 +89,10 @@ func request(add, remove []uint64) api.Request {
 	return q
 }
 
-// change asks for a change of the members, and sees to it until it is done, as a
-// person would: who has no answer looks how far it is, and asks again.
-// meanwhile happens while it waits. It reports whether the change is done. A
-// stage without such a command says so, and nothing changes.
+// change requests a membership change and waits until it is done. Without an
+// answer it checks the progress and repeats the request, as an operator would.
+// It calls meanwhile while it waits. It reports whether the change is done. A
+// stage without membership changes must refuse the command.
 func (r *run) change(add, remove []uint64, meanwhile ...func()) bool {
 	q := request(add, remove)
 	switch {
@@ -97,7 +100,7 @@ func (r *run) change(add, remove []uint64, meanwhile ...func()) bool {
 		return false
 	case !r.stage.changes():
 		if _, err := r.do(r.leader(), q); err == nil {
-			r.breaks(Unsafe, "the stage does not know the command %s, and does it", q.Op)
+			r.breaks(Unsafe, "the stage does not declare the command %s, but executes it", q.Op)
 		}
 		r.say("there is no such command: the members are fixed")
 		return false
@@ -124,7 +127,7 @@ func (r *run) change(add, remove []uint64, meanwhile ...func()) bool {
 	return false
 }
 
-// mustRefuse holds that a leader refuses something and says why.
+// mustRefuse checks that a leader refuses a request.
 func (r *run) mustRefuse(leader uint64, q api.Request, why string) {
 	_, err := r.doAs(r.operator(), leader, q)
 	switch {
@@ -136,8 +139,8 @@ func (r *run) mustRefuse(leader uint64, q api.Request, why string) {
 	}
 }
 
-// mustLeave holds that a server that was removed says so before long, and does
-// not lead.
+// mustLeave checks that a removed server soon says that it was removed, and
+// does not lead.
 func (r *run) mustLeave(id uint64) {
 	var m api.Membership
 	for end := r.w.Now() + leaderTime; !r.over() && r.w.Now() < end; r.wait(50 * time.Millisecond) {
@@ -149,7 +152,7 @@ func (r *run) mustLeave(id uint64) {
 	r.breaks(Disturbed, "%s was removed, and %v later it leads or does not say so: %+v", node.Name(id), leaderTime, m)
 }
 
-// inspect looks into a server that runs.
+// inspect returns the state of a running server.
 func (r *run) inspect(id uint64) (node.State, bool) {
 	in, ok := r.w.Server(id).(node.Inspector)
 	if !ok {
@@ -160,19 +163,19 @@ func (r *run) inspect(id uint64) (node.State, bool) {
 	return s, true
 }
 
-// tripwire is a watcher that waits for a moment in a change: when a leader has
-// gone over to another configuration for the nth time.
+// tripwire is a watcher that waits for a moment in a change: when a leader
+// switches to another configuration for the nth time.
 type tripwire struct {
 	nth    int
 	was    node.Voters
 	spring func(leader uint64)
 }
 
-// Started and Stopped make it a sim.Watcher.
+// Started and Stopped implement sim.Watcher.
 func (t *tripwire) Started(uint64)       {}
 func (t *tripwire) Stopped(uint64, bool) {}
 
-// Stepped looks at leaders, as long as there is something to wait for.
+// Stepped checks the configuration of a leader while the tripwire is set.
 func (t *tripwire) Stepped(id uint64, s node.Server, _ bool) error {
 	in, ok := s.(node.Inspector)
 	if t.nth == 0 || !ok {
@@ -190,8 +193,8 @@ func (t *tripwire) Stepped(id uint64, s node.Server, _ bool) error {
 	return nil
 }
 
-// trip calls f, a moment after a leader has gone over to another configuration
-// for the nth time from now.
+// trip calls f shortly after a leader has switched to another configuration for
+// the nth time from now.
 func (r *run) trip(nth int, f func(leader uint64)) {
 	id := r.findLeader(r.w.InUse(), leaderTime)
 	if r.over() || id == 0 {
@@ -207,13 +210,13 @@ func (r *run) between(d [2]time.Duration) time.Duration {
 	return d[0] + time.Duration(r.w.Rand().Int64N(int64(d[1]-d[0])+1))
 }
 
-// strike lets the server that leads lose its power, or its process, at some moment of
-// the next change, and come back later.
+// strike cuts the power of the leader, or kills it, at some moment of the next
+// change, and restarts it later.
 func (r *run) strike(moments int) {
 	power := r.w.Rand().IntN(2) == 0
 	away := r.between([2]time.Duration{200 * time.Millisecond, time.Second})
 	r.trip(1+r.w.Rand().IntN(moments), func(id uint64) {
-		r.say("in the middle of it, %s goes down", node.Name(id))
+		r.say("during the change, %s goes down", node.Name(id))
 		if power {
 			r.w.PowerCut(id)
 		} else {
@@ -227,15 +230,15 @@ func (r *run) strike(moments int) {
 	})
 }
 
-// Moments of a change that can be told from outside: one that adds somebody has
-// three, one that only removes has two.
+// The number of moments of a change that are visible from outside: three if it
+// adds a server, two if it only removes servers.
 const (
 	momentsOfAdding   = 3
 	momentsOfRemoving = 2
 )
 
-// underLoad lets a few clients write and read while a story happens. In the end
-// all must have their answers, and the history must be explained.
+// underLoad runs a story while a few clients write and read. At the end all
+// requests must be answered, and the history must be linearizable.
 func (r *run) underLoad(story func()) {
 	if r.over() {
 		return
@@ -255,14 +258,14 @@ func (r *run) underLoad(story func()) {
 	r.judge()
 }
 
-// start starts spares, which are to join.
+// start starts spare machines, which will join.
 func (r *run) start(ids ...uint64) {
 	if r.stage.changes() {
 		r.restart(ids...)
 	}
 }
 
-// retire takes machines away for good.
+// retire removes machines forever.
 func (r *run) retire(ids ...uint64) {
 	if r.over() {
 		return

@@ -175,7 +175,7 @@ func TestWhoRunsAgreesWithItsVerb(t *testing.T) {
 		} {
 			s := &senate{phase: "learning", mute: true}
 			r := convene(t, s)
-			s.leader = nobody
+			s.leader = noServer
 			for _, id := range c.crashed {
 				r.w.Crash(id)
 			}
@@ -209,9 +209,9 @@ func TestNonsenseMustBeRefused(t *testing.T) {
 	require.Equal(t, Unsafe, r.kind)
 	require.Contains(t, r.why, "n1 is asked for {\"op\":\"fly\"}, though nobody can, and says: bad_request")
 	r = convene(t, &senate{deaf: 1})
-	r.mustRefuse(1, request(nil, []uint64{nobody}), "there is no such server")
+	r.mustRefuse(1, request(nil, []uint64{noServer}), "there is no such server")
 	require.Empty(t, r.kind)
-	r.mustRefuse(1, request(nil, []uint64{nobody}), "there is no such server")
+	r.mustRefuse(1, request(nil, []uint64{noServer}), "there is no such server")
 	require.Equal(t, Unsafe, r.kind)
 	require.Contains(t, r.why, "n1 does {")
 	r = convene(t, &senate{})
@@ -222,7 +222,7 @@ func TestNonsenseMustBeRefused(t *testing.T) {
 		}
 	}
 	require.Equal(t, Unsafe, r.kind)
-	require.Contains(t, r.why, "is done, and there is no such server")
+	require.Contains(t, r.why, "succeeded, but there is no such server")
 }
 
 // configured is a server that shows a configuration.

@@ -8,8 +8,9 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// grow makes five servers of three, while one of the three is down and the leader
-// goes down in the middle. Then two of the first three are lost.
+// grow grows a cluster from three servers to five, while one of the three is
+// down and the leader crashes during the change. Then two of the first three
+// are lost.
 func grow(r *run) {
 	r.underLoad(func() {
 		leader := r.leader()
@@ -24,10 +25,10 @@ func grow(r *run) {
 			r.restart(down)
 			leader = r.leader()
 			r.mustRefuse(leader, request([]uint64{4}, nil), "n4 is a member already")
-			r.mustRefuse(leader, request(nil, []uint64{nobody}), "there is no such member")
-			r.mustRefuse(leader, request(nil, r.members()), "nobody would be left")
+			r.mustRefuse(leader, request(nil, []uint64{noServer}), "there is no such member")
+			r.mustRefuse(leader, request(nil, r.members()), "no server would be left")
 			r.mustRefuse(leader, api.Request{Op: api.Cancel}, "no change is under way")
-			r.say("two more take turns: n4 and n5 make place for n6 and n7, and the leader does not live to see it")
+			r.say("n6 and n7 replace n4 and n5, and the leader crashes during the change")
 			r.start(6, 7)
 			r.strike(momentsOfAdding)
 			r.change([]uint64{6, 7}, []uint64{4, 5})
@@ -36,13 +37,13 @@ func grow(r *run) {
 		r.restart(down)
 		r.wait(time.Second)
 		leader = r.leader()
-		r.say("two of the first three are lost for good, the leader among them if it is one")
+		r.say("two of the first three are lost forever; if the leader is one of the three, it is lost too")
 		r.lose(2, leader)
 		r.mustWrite("end", "1")
 	})
 }
 
-// lose takes away some of the first three servers for good, the leader first.
+// lose removes n of the first three servers forever, the leader first.
 func (r *run) lose(n int, leader uint64) {
 	if r.over() {
 		return
@@ -55,8 +56,8 @@ func (r *run) lose(n int, leader uint64) {
 	}
 }
 
-// shrink makes three servers of five, the leader among those that go. The two
-// are switched off, and one more is lost.
+// shrink shrinks a cluster from five servers to three and removes the leader.
+// The two removed servers are switched off, and one more is lost.
 func shrink(r *run) {
 	r.underLoad(func() {
 		leader := r.leader()
@@ -68,7 +69,7 @@ func shrink(r *run) {
 			return
 		}
 		leaving := []uint64{leader, r.pick(r.membersBut(leader), 1)[0]}
-		r.say("the operator removes %s, and %s leads", nodeNames(leaving), node.Name(leader))
+		r.say("the operator removes %s; %s leads", nodeNames(leaving), node.Name(leader))
 		r.strike(momentsOfRemoving)
 		if r.change(nil, leaving) {
 			r.wait(time.Second)
@@ -86,15 +87,16 @@ func shrink(r *run) {
 	})
 }
 
-// tooFewLeft asks for a change after which the cluster could not go on: most of
-// those who would be left are down. It must wait, so that it can be called off.
+// tooFewLeft requests a change after which the cluster would have no majority,
+// because most of the remaining servers are down. The change must wait, so that
+// it can be canceled.
 func (r *run) tooFewLeft(leader uint64) {
 	if r.over() || !r.stage.changes() {
 		return
 	}
 	down := r.pick(r.membersBut(leader), 2)
 	up := r.membersBut(leader, down[0], down[1])
-	r.say("%s are down; the operator removes %s, which run, and thinks better of it", nodeNames(down), nodeNames(up))
+	r.say("%s are down; the operator removes %s, which are running, then cancels the change", nodeNames(down), nodeNames(up))
 	r.crash(down[0])
 	r.crash(down[1])
 	r.wait(100 * time.Millisecond)
@@ -104,14 +106,13 @@ func (r *run) tooFewLeft(leader uint64) {
 	r.wait(time.Second)
 	r.put(leader, "x", "on")
 	if _, err := r.doAs(r.operator(), leader, api.Request{Op: api.Cancel}); err != nil {
-		r.breaks(Unavailable, "a change that cannot be done cannot be called off: %v", err)
+		r.breaks(Unavailable, "a change that waits cannot be canceled: %v", err)
 	}
 	r.restart(down...)
 }
 
-// replace puts another server instead of one that is lost, in one change;
-// then in the place of the other first ones, one after the other; then three at
-// once.
+// replace replaces a lost server in one change, then the other original servers
+// one by one, then three servers at once.
 func replace(r *run) {
 	r.underLoad(func() {
 		leader := r.leader()
@@ -119,7 +120,7 @@ func replace(r *run) {
 			return
 		}
 		lost := r.pick(r.membersBut(leader), 1)[0]
-		r.say("%s is lost for good; n4 is to take its place", node.Name(lost))
+		r.say("%s is lost forever; n4 replaces it", node.Name(lost))
 		r.retire(lost)
 		r.start(4)
 		r.strike(momentsOfAdding)
@@ -130,7 +131,7 @@ func replace(r *run) {
 			if r.over() || first == 0 {
 				return
 			}
-			r.say("%s, one of the first, makes place for %s", node.Name(first), node.Name(next))
+			r.say("%s replaces %s, one of the first three", node.Name(next), node.Name(first))
 			r.start(next)
 			if first != leader {
 				r.strike(momentsOfAdding)
@@ -141,7 +142,7 @@ func replace(r *run) {
 			}
 			r.retire(first)
 		}
-		r.say("all three at once make place for n7, n8 and n9")
+		r.say("n7, n8 and n9 replace all three at once")
 		r.start(7, 8, 9)
 		r.strike(momentsOfAdding)
 		r.change([]uint64{7, 8, 9}, []uint64{4, 5, 6})
@@ -151,7 +152,8 @@ func replace(r *run) {
 	})
 }
 
-// pickFirst is one of the first three that is a member yet, the leader last.
+// pickFirst returns one of the first three servers that is still a member, the
+// leader last.
 func (r *run) pickFirst(leader uint64) (first uint64) {
 	for _, id := range r.membersBut(leader) {
 		if id <= 3 && r.w.Up(id) {
@@ -164,9 +166,9 @@ func (r *run) pickFirst(leader uint64) (first uint64) {
 	return 0
 }
 
-// removedServer brings back to a cluster anyone who might disturb it: a server that
-// was cut off, that was removed, that was removed and does not know, that has
-// not joined yet. The leader must stay leader in its term.
+// removedServer brings servers back that might disturb the cluster: one that
+// was cut off, one that was removed, one that was removed and does not know it,
+// one that has not joined yet. The leader must stay leader in its term.
 func removedServer(r *run) {
 	leader := r.leader()
 	r.put(leader, "x", "0")
@@ -175,29 +177,29 @@ func removedServer(r *run) {
 	}
 	some := r.pick(r.membersBut(leader), 3)
 	away, deaf, gone := some[0], some[1], some[2]
-	r.steady("a server that was cut off is back", func() {
-		r.say("%s is cut off from all, and comes back", node.Name(away))
+	r.steady("a server that was cut off comes back", func() {
+		r.say("%s is cut off from all others, then comes back", node.Name(away))
 		r.w.Isolate(away)
 		r.wait(2 * time.Second)
 		r.w.HealAll()
 	})
-	r.steady("a server hears nobody, and is heard", func() {
-		r.say("%s hears nobody, and all hear it", node.Name(deaf))
+	r.steady("a server hears no other server, but is heard", func() {
+		r.say("%s hears no other server, but all hear it", node.Name(deaf))
 		for _, id := range r.others(deaf) {
 			r.w.Cut(id, deaf)
 		}
 		r.wait(2 * time.Second)
 		r.w.HealAll()
 	})
-	r.steady("a server is removed, and runs on", func() {
-		r.say("the operator removes %s, which runs on, and starts again", node.Name(gone))
+	r.steady("a server is removed and keeps running", func() {
+		r.say("the operator removes %s, which keeps running, then restarts", node.Name(gone))
 		r.change(nil, []uint64{gone})
 		r.mustLeave(gone)
 		r.wait(2 * time.Second)
 		r.crash(gone)
 		r.restart(gone)
 	})
-	r.steady("a server is removed, and misses the news", func() {
+	r.steady("a server is removed and does not know it", func() {
 		r.say("%s is cut off, is removed meanwhile, and comes back", node.Name(away))
 		r.w.Isolate(away)
 		r.wait(time.Second)
@@ -207,7 +209,7 @@ func removedServer(r *run) {
 		r.crash(away)
 		r.restart(away)
 	})
-	r.steady("a server that is to join is cut off, and is not to join after all", func() {
+	r.steady("a server that starts to join is cut off, and the change is canceled", func() {
 		r.learnAndLeave(6)
 	})
 	r.settle()
@@ -216,10 +218,10 @@ func removedServer(r *run) {
 	r.agree("end", "1")
 }
 
-// learnAndLeave lets a server begin to learn, be cut off, and come back; the
-// change is called off.
+// learnAndLeave adds a learner and cuts it off. When it comes back, the change
+// is canceled.
 func (r *run) learnAndLeave(id uint64) {
-	r.say("%s is to join, and is cut off; it comes back, and the change is called off", node.Name(id))
+	r.say("%s starts to join and is cut off; it comes back, and the change is canceled", node.Name(id))
 	leader := r.leader()
 	if r.over() {
 		return
@@ -235,14 +237,14 @@ func (r *run) learnAndLeave(id uint64) {
 	}
 	r.mustRefuse(leader, request(nil, []uint64{leader}), "a change is under way")
 	if _, err := r.doAs(r.operator(), leader, api.Request{Op: api.Cancel}); err != nil {
-		r.breaks(Unavailable, "the change cannot be called off: %v", err)
+		r.breaks(Unavailable, "the change cannot be canceled: %v", err)
 	}
 	r.w.HealAll()
 	r.wait(time.Second)
 }
 
-// steady checks that the leader stays leader in the same term, whatever happens,
-// and for a while after it, and takes writes.
+// steady checks that the leader stays leader in the same term during happens
+// and for a while after it, and that it accepts writes.
 func (r *run) steady(what string, happens func()) {
 	leader := r.leader()
 	s, _ := r.status(leader)
@@ -259,8 +261,9 @@ func (r *run) steady(what string, happens func()) {
 }
 
 // partialPartition cuts the network so that three servers hear each other, and
-// each of the other two hears one of the three only. Whichever of the three leads
-// has a majority, and must be left alone by the two that do not hear it.
+// each of the other two hears only one of the three. The leader, one of the
+// three, has a majority, and the servers that do not hear it must not depose
+// it.
 func partialPartition(r *run) {
 	leader := r.leader()
 	r.put(leader, "x", "0")
@@ -298,7 +301,7 @@ func handOver(r *run) {
 			return
 		}
 		behind := r.pick(r.membersBut(leader), 1)[0]
-		r.say("%s misses what %s sends for a moment, and is to lead: but not before it has all", node.Name(behind), node.Name(leader))
+		r.say("%s misses what %s sends for a moment, and should become leader: it must first have the whole log", node.Name(behind), node.Name(leader))
 		r.w.Cut(leader, behind)
 		for i := range 5 {
 			r.put(leader, "x", fmt.Sprint(i))
@@ -309,11 +312,12 @@ func handOver(r *run) {
 		r.handToNobody(behind)
 		r.mustWrite("end", "1")
 	})
-	r.say("the same, and nobody writes")
+	r.say("the same, without writes")
 	r.handToNobody(r.leader())
 }
 
-// handToNobody asks a leader to transfer its leadership to a server that is down.
+// handToNobody asks a leader to transfer its leadership to a server that is
+// down. It must not succeed.
 func (r *run) handToNobody(leader uint64) {
 	if r.over() {
 		return
@@ -331,8 +335,8 @@ func (r *run) handToNobody(leader uint64) {
 	r.restart(down)
 }
 
-// handTo transfers the leadership to a server, which must take writes before a time is
-// over.
+// handTo transfers the leadership to a server, which must accept a write within
+// bound.
 func (r *run) handTo(id uint64, bound time.Duration) {
 	leader := r.leader()
 	if r.over() || leader == id {

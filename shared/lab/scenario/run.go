@@ -16,8 +16,8 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// run is a story being told. Its first failure sticks: after it the helpers do
-// nothing, so that a script reads as a story without a check behind each line.
+// run is one run of a story. It keeps its first failure: after it the helpers
+// do nothing, so that a script needs no check after each line.
 type run struct {
 	stage      Stage
 	story      Scenario
@@ -25,41 +25,42 @@ type run struct {
 	w          *sim.World
 	invariants *check.Invariants
 
-	// kind and why are the failure; kind is "" while there is none.
+	// kind and why describe the failure; kind is "" while there is none.
 	kind Kind
 	why  string
 
-	// askers counts the clients that the script has used apart from the first.
+	// askers counts the further clients that the script has used.
 	askers uint64
 
-	// given is the newest term that the operator has given to a leader.
+	// given is the newest term in which the operator has appointed a leader.
 	given uint64
 
-	// person is who changes the members, wire waits for a moment in a change, and
-	// transfers counts how often leadership was transferred.
+	// person is the client that changes the members, wire waits for a moment in
+	// a change, and transfers counts the transfers of leadership.
 	person    *sim.Client
 	wire      *tripwire
 	transfers int
 
-	// joining are the spares that were asked to join, voted all that have ever
-	// counted.
+	// joining has the spares that were asked to join, voted all servers that
+	// have ever been voters.
 	joining []uint64
 	voted   []uint64
 
-	// calm says that the disasters of a chaos have ended.
+	// calm is true once the faults of a chaos have ended.
 	calm bool
 
-	// acknowledged is what was last acknowledged under each key to put and
-	// mustWrite.
+	// acknowledged has the last acknowledged value of each key that put and
+	// mustWrite wrote.
 	acknowledged map[string]string
 
-	// writes are the commands that servers have applied, if somebody listens.
+	// writes has the commands that servers have applied, if the events have a
+	// receiver.
 	writes []write
 
-	// disks make a server of what is on a disk.
+	// disks starts servers from copies of disks.
 	disks *durable
 
-	// logs are those that were told last.
+	// logs are the logs that were shown last.
 	logs logs
 }
 
@@ -70,17 +71,18 @@ type write struct {
 	command kv.Command
 }
 
-// Bounds of what a story waits for, in virtual time. Each is many times what
-// it should take.
+// How long a story waits, in virtual time. Each bound is many times the
+// expected time.
 const (
-	// settleTime is how long replicas have to agree once all is well again.
+	// settleTime is how long replicas may take to agree after the faults have
+	// ended.
 	settleTime = 2 * time.Second
 
-	// leaderTime is how long a cluster has to find a leader by itself.
+	// leaderTime is how long a cluster may take to find a leader.
 	leaderTime = 5 * time.Second
 )
 
-// breaks notes what broke, unless something did before.
+// breaks records a failure, unless there was one before.
 func (r *run) breaks(kind Kind, format string, args ...any) {
 	if r.kind == "" {
 		r.kind, r.why = kind, fmt.Sprintf(format, args...)
@@ -90,7 +92,8 @@ func (r *run) breaks(kind Kind, format string, args ...any) {
 // over reports whether the story has ended.
 func (r *run) over() bool { return r.kind != "" || r.w.Err() != nil }
 
-// say begins a chapter. The logs as the chapter before has left them come first.
+// say begins a chapter. It first shows the logs at the end of the previous
+// chapter.
 func (r *run) say(format string, args ...any) {
 	if !r.over() {
 		r.tellLogs()
@@ -110,28 +113,28 @@ func (r *run) settle() { r.wait(settleTime) }
 
 // Clients of every story.
 const (
-	// someClient asks one server once.
+	// someClient sends each request once, to one server.
 	someClient = 1
 
-	// watcher asks what a person looks up next to the story.
+	// watcher sends requests that are not part of the story.
 	watcher = 2
 
-	// firstAsker is the first of those with habits of their own.
+	// firstAsker is the first client that has its own options.
 	firstAsker = 3
 )
 
-// asker is a client that has asked nothing yet.
+// asker returns a new client.
 func (r *run) asker() *sim.Client {
 	r.askers++
 	return r.w.Client(firstAsker + r.askers - 1)
 }
 
-// do asks one server once. It returns the error of the answer.
+// do sends a request once, to one server. It returns the error of the answer.
 func (r *run) do(server uint64, q api.Request) (api.Response, *api.Error) {
 	return r.doAs(r.w.Client(someClient), server, q)
 }
 
-// look is do for what is no part of the story.
+// look is do for requests that are not part of the story.
 func (r *run) look(server uint64, q api.Request) (api.Response, *api.Error) {
 	c := r.w.Client(watcher)
 	c.Quiet = true
@@ -140,7 +143,7 @@ func (r *run) look(server uint64, q api.Request) (api.Response, *api.Error) {
 
 func (r *run) doAs(c *sim.Client, server uint64, q api.Request) (api.Response, *api.Error) {
 	if r.over() {
-		return api.Response{}, &api.Error{Code: api.Unknown, Message: "the story is over"}
+		return api.Response{}, &api.Error{Code: api.Unknown, Message: "the story has ended"}
 	}
 	response, err := c.Do(server, q)
 	var answer *api.Error
@@ -150,7 +153,7 @@ func (r *run) doAs(c *sim.Client, server uint64, q api.Request) (api.Response, *
 	return response, answer
 }
 
-// put must be acknowledged by this server.
+// put writes through this server, which must acknowledge the write.
 func (r *run) put(server uint64, key, value string) {
 	if _, err := r.do(server, api.Request{Op: kv.Put, Key: key, Value: value}); err != nil {
 		r.breaks(Unavailable, "%s does not take put %s=%s: %v", node.Name(server), key, value, err)
@@ -159,7 +162,7 @@ func (r *run) put(server uint64, key, value string) {
 	r.acknowledged[key] = value
 }
 
-// tryPut asks for a write that may fail, and returns at once.
+// tryPut begins a write that may fail, and returns at once.
 func (r *run) tryPut(server uint64, key, value string) *sim.Call {
 	if r.over() {
 		return &sim.Call{}
@@ -167,16 +170,15 @@ func (r *run) tryPut(server uint64, key, value string) *sim.Call {
 	return r.w.Client(someClient).Begin(server, api.Request{Op: kv.Put, Key: key, Value: value})
 }
 
-// write asks the server that leads, again and again if need be, until the write is
-// acknowledged. It reports whether it was, within a bound.
+// write writes through the leader and repeats the request until it is
+// acknowledged. It reports whether that happened within bound.
 func (r *run) write(key, value string, bound time.Duration) bool {
 	c := r.asker()
 	c.Follow, c.Timeout, c.Patience = true, 500*time.Millisecond, bound
 	end := r.w.Now() + bound
 	server := r.someone()
 	for !r.over() && r.w.Now() < end {
-		// A put that is done twice is done once, as long as nobody else writes
-		// the key.
+		// A put is idempotent as long as no other client writes the key.
 		if _, err := c.Do(server, api.Request{Op: kv.Put, Key: key, Value: value}); err == nil {
 			return true
 		}
@@ -185,8 +187,8 @@ func (r *run) write(key, value string, bound time.Duration) bool {
 	return false
 }
 
-// mustWrite is write as the story demands it: a majority runs, so somebody must
-// take it.
+// mustWrite is write for a cluster with a running majority: the write must be
+// acknowledged.
 func (r *run) mustWrite(key, value string) {
 	if !r.write(key, value, leaderTime) && !r.over() {
 		r.breaks(Unavailable, "no server takes put %s=%s within %v, though %s", key, value, leaderTime, whoRuns(r.w.Running()))
@@ -194,7 +196,7 @@ func (r *run) mustWrite(key, value string) {
 	r.acknowledged[key] = value
 }
 
-// someone is a running server.
+// someone returns a running server.
 func (r *run) someone() uint64 {
 	running := r.w.Running()
 	if len(running) == 0 {
@@ -203,12 +205,12 @@ func (r *run) someone() uint64 {
 	return running[r.w.Rand().IntN(len(running))]
 }
 
-// others are the servers but these, in order.
+// others returns the servers except these, in order.
 func (r *run) others(but ...uint64) []uint64 {
 	return slices.DeleteFunc(r.w.IDs(), func(id uint64) bool { return slices.Contains(but, id) })
 }
 
-// pick chooses n of some servers, in order.
+// pick chooses n servers from a list and returns them in order.
 func (r *run) pick(from []uint64, n int) []uint64 {
 	chosen := slices.Clone(from)
 	r.w.Rand().Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
@@ -231,7 +233,7 @@ func nodeNames(ids []uint64) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// whoRuns is a clause about the servers that run.
+// whoRuns returns a clause about the servers that are running.
 func whoRuns(ids []uint64) string {
 	if len(ids) == 1 {
 		return nodeNames(ids) + " runs"
@@ -239,7 +241,7 @@ func whoRuns(ids []uint64) string {
 	return nodeNames(ids) + " run"
 }
 
-// status asks a server how it sees itself.
+// status asks a server for its status.
 func (r *run) status(server uint64) (api.ServerStatus, bool) {
 	response, err := r.look(server, api.Request{Op: api.Status})
 	if err != nil || r.over() {
@@ -253,8 +255,8 @@ func (r *run) status(server uint64) (api.ServerStatus, bool) {
 	return s, true
 }
 
-// findLeader returns the leader with the newest term among some servers, 0 if
-// none shows up in time.
+// findLeader returns the leader with the newest term among some servers; 0 if
+// there is none within bound.
 func (r *run) findLeader(among []uint64, bound time.Duration) uint64 {
 	for end := r.w.Now() + bound; !r.over(); r.wait(50 * time.Millisecond) {
 		var leader api.ServerStatus
@@ -276,8 +278,8 @@ func (r *run) findLeader(among []uint64, bound time.Duration) uint64 {
 	return 0
 }
 
-// leader returns the leader. If nobody leads and this is a stage in which a
-// person appoints the leader, the person does.
+// leader returns the leader. If there is none and the operator appoints leaders
+// in this stage, it appoints one.
 func (r *run) leader() uint64 { return r.leaderAmong(r.w.IDs()) }
 
 // leaderAmong is leader for one side of a cluster.
@@ -297,8 +299,8 @@ func (r *run) leaderAmong(ids []uint64) uint64 {
 	return id
 }
 
-// appointBest appoints the server with the best log among some, in a term after
-// all of theirs, as a careful operator does.
+// appointBest appoints the server with the most up-to-date log among some, in a
+// term after all of theirs, as a careful operator does.
 func (r *run) appointBest(ids []uint64) uint64 {
 	var best, bestTerm, bestLast uint64
 	term := r.given
@@ -319,12 +321,12 @@ func (r *run) appointBest(ids []uint64) uint64 {
 	return best
 }
 
-// appoint makes a server the leader of a term.
+// appoint appoints a server leader of a term.
 func (r *run) appoint(id, term uint64) {
 	r.given = max(r.given, term)
 	r.say("the operator appoints %s in term %d", node.Name(id), term)
 	if _, err := r.do(id, api.Request{Op: api.Lead, Term: term}); err != nil {
-		r.breaks(Unavailable, "%s does not let itself be appointed: %v", node.Name(id), err)
+		r.breaks(Unavailable, "%s refuses to be appointed: %v", node.Name(id), err)
 	}
 }
 
@@ -347,8 +349,8 @@ func (r *run) lastTerm(s api.ServerStatus) uint64 {
 	return p.Entries[len(p.Entries)-1].Term
 }
 
-// newLeader waits until somebody among these leads: one they elected, or, where
-// a person appoints leaders, the best of them.
+// newLeader waits until one of these servers leads. In stages without
+// elections, it appoints the one with the best log.
 func (r *run) newLeader(among []uint64) uint64 {
 	if _, appointed := r.stage.Ops[api.Lead]; appointed {
 		return r.appointBest(among)
@@ -360,7 +362,7 @@ func (r *run) newLeader(among []uint64) uint64 {
 	return id
 }
 
-// values asks every running member for a key.
+// values reads a key from every running member.
 func (r *run) values(key string) []check.Replica {
 	var all []check.Replica
 	members := r.members()
@@ -381,8 +383,7 @@ func (r *run) values(key string) []check.Replica {
 	return all
 }
 
-// agree holds that all running servers have the same under a key, and that it
-// is this value.
+// agree checks that all running servers have this value under a key.
 func (r *run) agree(key, value string) {
 	if replicas, ok := r.same(key); ok && (!replicas[0].Found || replicas[0].Value != value) {
 		has := "nothing"
@@ -393,8 +394,8 @@ func (r *run) agree(key, value string) {
 	}
 }
 
-// same holds that all running servers have the same under a key, whatever it
-// is.
+// same checks that all running servers have the same value under a key,
+// whatever it is.
 func (r *run) same(key string) ([]check.Replica, bool) {
 	if r.over() {
 		return nil, false
@@ -404,7 +405,7 @@ func (r *run) same(key string) ([]check.Replica, bool) {
 		return nil, false
 	}
 	if len(replicas) == 0 {
-		r.breaks(Unavailable, "no server runs")
+		r.breaks(Unavailable, "no server is running")
 		return nil, false
 	}
 	if err := check.Agree(key, replicas); err != nil {
@@ -415,11 +416,11 @@ func (r *run) same(key string) ([]check.Replica, bool) {
 	return replicas, true
 }
 
-// remember keeps the commands that servers apply, to show where they part.
+// remember keeps the commands that servers apply, to show where they differ.
 func (r *run) remember(e trace.Event) {
 	switch e.Kind {
 	case trace.Start:
-		// What a server held in memory went with its last life.
+		// The server has lost what it held in memory.
 		r.writes = slices.DeleteFunc(r.writes, func(w write) bool { return w.server == e.Node })
 	case trace.Apply:
 		if c, _, _, ok := check.DecodeCommand([]byte(e.Message)); ok {
@@ -428,8 +429,8 @@ func (r *run) remember(e trace.Event) {
 	}
 }
 
-// tellParting tells, for the servers that differ, what each of them wrote under
-// the key, and when.
+// tellParting shows, for servers that differ, what each of them wrote under the
+// key, and when.
 func (r *run) tellParting(key string) {
 	var stories []string
 	tellers := make(map[string][]uint64)

@@ -1,11 +1,11 @@
-// Package scenario is the catalogue of what may go wrong: named stories that
-// the simulator plays against a stage, the same code and the same seeds for
-// all stages.
+// Package scenario is the catalog of faults: named stories that the simulator
+// plays against a stage, with the same code and the same seeds for all stages.
 //
 // A stage declares which stories it survives and which it does not. Test fails
-// if a declared survivor breaks, and if a declared casualty survives or breaks
-// in another way than the story tells: the failure is the lesson, so it is
-// tested like one. Every failure prints the command that replays it.
+// if the stage breaks in a story that it should survive. It also fails if the
+// stage survives a story that it should not survive, or breaks in a different
+// way than expected: the failure is the lesson, so it is tested too. Every
+// failure prints the command that replays it.
 package scenario
 
 import (
@@ -25,25 +25,25 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// Stage is what can be put through the stories.
+// Stage is a stage that the stories can be played against.
 type Stage struct {
 	// Name is the stage's folder, such as "02-naive-replication".
 	Name string
 
-	// Servers is how many servers the cluster has; five if it is 0. The stories
-	// need five.
+	// Servers is the number of servers in the cluster; 0 means five. The
+	// stories need five.
 	Servers int
 
 	// New makes a server, Ops is what it understands.
 	New node.Factory
 	Ops api.Ops
 
-	// Appointed is true if a person appoints the leader: the configuration
+	// Appointed is true if the operator appoints the leader: the configuration
 	// names n1 as the first.
 	Appointed bool
 
-	// Compacts is true if the servers compact their log, as the configuration
-	// bids them.
+	// Compacts is true if the servers compact their logs, as the configuration
+	// says.
 	Compacts bool
 
 	// Survives and Fails are the names of the stories that the stage survives,
@@ -63,32 +63,34 @@ const (
 	// LostWrite: a write that was acknowledged is gone.
 	LostWrite Kind = "lost write"
 
-	// Phantom: a write shows that no majority has accepted.
-	Phantom Kind = "refused write shows"
+	// Phantom: a read returned a write that no majority has accepted.
+	Phantom Kind = "refused write is visible"
 
-	// AppliedTwice: one operation of a client was done twice.
+	// AppliedTwice: one operation of a client was applied twice.
 	AppliedTwice Kind = "applied twice"
 
-	// StaleRead: a read missed what was acknowledged before it began.
+	// StaleRead: a read missed a write that was acknowledged before the read
+	// began.
 	StaleRead Kind = "stale read"
 
-	// Unavailable: nobody answers, though a majority runs and is connected.
+	// Unavailable: no server answers, though a majority is running and
+	// connected.
 	Unavailable Kind = "unavailable"
 
 	// NotLinearizable: no order of the operations explains the answers.
 	NotLinearizable Kind = "not linearizable"
 
-	// Unsafe: a server did what it must never do: an invariant broke, it broke
-	// its contract, or it did not start again.
+	// Unsafe: a server did what it must never do: an invariant was violated, it
+	// violated its contract, or it did not restart.
 	Unsafe Kind = "unsafe"
 
-	// Unbounded: what a server keeps grows with all that was ever written.
+	// Unbounded: a server's data grows with the number of writes.
 	Unbounded Kind = "grows without end"
 
-	// Replayed: a server had to be told again all that was ever written.
-	Replayed Kind = "replays all of it"
+	// Replayed: a server had to receive every write again.
+	Replayed Kind = "replays everything"
 
-	// Disturbed: servers that should not count deposed a leader that did its work.
+	// Disturbed: servers outside the majority deposed a working leader.
 	Disturbed Kind = "disturbed"
 
 	// Panicked: a server panicked.
@@ -100,35 +102,36 @@ const (
 
 // Scenario is one story.
 type Scenario struct {
-	// Name is what people type.
+	// Name is the name on the command line.
 	Name string
 
-	// Claim is what a stage that survives it can say of itself.
+	// Claim is the property of a stage that survives the story.
 	Claim string
 
-	// Needs says what a stage must have for the story to mean anything; "" if
-	// a leader that takes writes is enough.
+	// Needs says what a stage must have for the story to apply; "" if a leader
+	// that accepts writes is enough.
 	Needs string
 
-	// Breaks are the kinds in which a stage that does not survive may break.
+	// Breaks has the kinds of failure of the stages that do not survive.
 	Breaks []Kind
 
-	// moves are the counters of the simulator that must move in a run.
+	// moves has the counters of the simulator that must not stay 0 in a run.
 	moves []string
 
-	// servers and spare are how many servers the cluster has at first, and how
-	// many machines there are besides; 0 servers means as many as the stage has.
+	// servers is the initial size of the cluster, spare the number of further
+	// machines. 0 servers means as many as the stage has.
 	servers, spare int
 
-	// reads says that reads must be linearizable, so that they are judged too.
+	// reads is true if reads must be linearizable, so that they are checked
+	// too.
 	reads bool
 
-	// exhaustive says that one run tries every place that there is, so that few
-	// seeds will do.
+	// exhaustive is true if one run tries every possible step, so that few
+	// seeds are enough.
 	exhaustive bool
 
-	// config prepares the configuration, if it matters to the story. rng is for
-	// this alone.
+	// config, if not nil, changes the configuration. rng is used for nothing
+	// else.
 	config func(c *node.Config, rng *rand.Rand)
 
 	script func(r *run)
@@ -137,7 +140,7 @@ type Scenario struct {
 // All returns the catalogue, in the order of the lessons.
 func All() []Scenario { return slices.Clone(catalogue) }
 
-// Find returns the story of that name. The error lists those there are.
+// Find returns the story with that name. The error lists all names.
 func Find(name string) (Scenario, error) {
 	var names []string
 	for _, s := range catalogue {
@@ -149,14 +152,14 @@ func Find(name string) (Scenario, error) {
 	return Scenario{}, fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(names, ", "))
 }
 
-// Result is how a stage fared in one run.
+// Result is the result of one run.
 type Result struct {
 	// Stage, Scenario and Seed name the run.
 	Stage    string `json:"stage"`
 	Scenario string `json:"scenario"`
 	Seed     uint64 `json:"seed"`
 
-	// Survived says whether all went well.
+	// Survived is true if nothing broke.
 	Survived bool `json:"survived"`
 
 	// Kind is how it broke, "" if it did not.
@@ -169,16 +172,16 @@ type Result struct {
 	// Virtual is how much virtual time has passed.
 	Virtual time.Duration `json:"virtual_ns"`
 
-	// Coverage says what the run has shown.
+	// Coverage counts what happened in the run.
 	Coverage Coverage `json:"coverage"`
 }
 
-// Replay is the command that plays the run again.
+// Replay returns the command that repeats the run.
 func (r Result) Replay() string {
 	return fmt.Sprintf("go run ./%s scenario %s --seed %d", r.Stage, r.Scenario, r.Seed)
 }
 
-// String is one line about the result.
+// String returns the result in one line.
 func (r Result) String() string {
 	if r.Survived {
 		return fmt.Sprintf("%s: survived (seed %d)", r.Scenario, r.Seed)
@@ -186,13 +189,13 @@ func (r Result) String() string {
 	return fmt.Sprintf("%s: %s (seed %d): %s", r.Scenario, r.Kind, r.Seed, r.Why)
 }
 
-// Coverage is what a run has shown: a test that never reaches its case proves
-// nothing.
+// Coverage counts what happened in a run: a test that never reaches its case
+// proves nothing.
 type Coverage struct {
 	sim.Counters
 	check.InvariantCounters
 
-	// Transfers is how often leadership was transferred when somebody asked for it.
+	// Transfers is how often leadership was transferred on request.
 	Transfers int `json:"transfers"`
 
 	// Operations counts what clients did, by outcome.
@@ -223,14 +226,14 @@ func (c *Coverage) Add(o Coverage) {
 }
 
 // ErrNotApplicable is what Play returns for a story that the stage does not
-// name: it has no parts for it.
+// declare.
 var ErrNotApplicable = errors.New("the scenario does not apply to the stage")
 
 // Play plays one story against a stage. The same seed gives the same run. sink
-// takes its events; nil for silence.
+// receives the events; nil discards them.
 //
-// The error says that nothing was played: no such story, one that does not
-// apply, or a cluster that does not start.
+// An error means that nothing was played: there is no such story, it does not
+// apply, or the cluster does not start.
 func Play(s Stage, name string, seed uint64, sink trace.Sink) (Result, error) {
 	story, err := Find(name)
 	if err != nil {
@@ -273,8 +276,8 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	return r, nil
 }
 
-// crowd is how many servers there are at first in a run, and how many machines
-// besides. Chaos draws it where the members can change.
+// crowd returns the initial number of servers in a run and the number of spare
+// machines. Chaos draws both in stages with membership changes.
 func (story Scenario) crowd(s Stage, seed uint64) (servers, spare int) {
 	servers = cmp.Or(story.servers, s.Servers, 5)
 	if story.Name == "chaos" && s.changes() {
@@ -284,7 +287,7 @@ func (story Scenario) crowd(s Stage, seed uint64) (servers, spare int) {
 	return servers, story.spare
 }
 
-// play tells the story and gives the verdict.
+// play runs the story and sets the result.
 func (r *run) play() {
 	defer func() {
 		if p := recover(); p != nil {
@@ -298,17 +301,17 @@ func (r *run) play() {
 		r.kind, r.why = Unsafe, err.Error()
 	}
 	if stops := r.w.Stops(); len(stops) > 0 && !slices.Contains(r.story.moves, "stops") {
-		// Whatever else broke, this may be why.
-		r.kind, r.why = Unsafe, fmt.Sprintf("a server ended itself, though nothing is wrong with its disk: %v", stops[0])
+		// This may be the cause of any other failure.
+		r.kind, r.why = Unsafe, fmt.Sprintf("a server ended itself, though its disk works: %v", stops[0])
 	}
 	r.checkLedger()
 	counters := r.w.Counters()
 	if still := counters.Zero(r.story.moves...); r.kind == "" && len(still) > 0 {
-		r.breaks(Missed, "these counters did not move: %s", strings.Join(still, ", "))
+		r.breaks(Missed, "these counters stayed 0: %s", strings.Join(still, ", "))
 	}
 }
 
-// checkLedger holds what clients were told against what was committed.
+// checkLedger compares the clients' answers with the committed log.
 func (r *run) checkLedger() {
 	if r.over() || r.invariants.Counters().Looks == 0 {
 		return

@@ -24,8 +24,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files under testdata")
 
-// toyStage is the toy as a stage, with some flaws. It survives what needs no
-// election, but followers' reads are stale.
+// toyStage is the toy as a stage, with some flaws. It survives the stories that
+// need no election, but reads from followers are stale.
 func toyStage(flaws toy.Flaws) Stage {
 	flaws.Stale = true
 	return Stage{
@@ -37,8 +37,8 @@ func toyStage(flaws toy.Flaws) Stage {
 
 func TestTheToyIsAsDeclared(t *testing.T) { Test(t, toyStage(toy.Flaws{})) }
 
-// Each flaw breaks the story that is about it, in the story's own way.
-func TestFlawsBreakTheirStories(t *testing.T) {
+// Each flaw breaks the story about it, in the expected way.
+func TestEachFlawBreaksItsStory(t *testing.T) {
 	for _, c := range []struct {
 		flaws toy.Flaws
 		story string
@@ -64,9 +64,10 @@ func TestFlawsBreakTheirStories(t *testing.T) {
 	}
 }
 
-// The judge goes red for a survivor that breaks, a casualty that survives, and
-// one that breaks in the wrong way; and it says how to see it.
-func TestComplaints(t *testing.T) {
+// Test complains about a stage that breaks where it should survive, one that
+// survives where it should break, and one that breaks in the wrong way. It says
+// how to repeat the run.
+func TestWrongDeclarationsAreReported(t *testing.T) {
 	play := func(flaws toy.Flaws, name string) (Stage, Scenario, Result) {
 		s := toyStage(flaws)
 		story, err := Find(name)
@@ -98,7 +99,7 @@ func TestDeclarationsAreChecked(t *testing.T) {
 	require.ErrorContains(t, Stage{Name: "s", Survives: []string{"restart"}, Fails: []string{"restart"}}.check(), "twice")
 }
 
-func TestPlayRefuses(t *testing.T) {
+func TestPlayReportsErrors(t *testing.T) {
 	_, err := Play(toyStage(toy.Flaws{}), "reboot", 1, nil)
 	require.ErrorContains(t, err, "there are restart, ")
 	_, err = Play(toyStage(toy.Flaws{}), "chaos", 1, nil)
@@ -130,17 +131,17 @@ func (q quitter) Flush() error {
 	if *q.ticks < 5 {
 		return nil
 	}
-	return errors.New("I have had enough")
+	return errors.New("it gives up")
 }
 
-// A server has no reason to end itself while its disk is sound.
+// A server must not end itself while its disk works.
 func TestAServerThatGivesUpIsUnsafe(t *testing.T) {
 	s := toyStage(toy.Flaws{})
 	s.New = func(w node.World) (node.Server, error) { return quitter{ticks: new(int)}, nil }
 	result, err := Play(s, "missed-message", 1, nil)
 	require.NoError(t, err)
 	require.Equal(t, Unsafe, result.Kind)
-	require.Contains(t, result.Why, "I have had enough")
+	require.Contains(t, result.Why, "it gives up")
 }
 
 type explosive struct{}
@@ -150,8 +151,8 @@ func (explosive) Receive(uint64, []byte)                    {}
 func (explosive) Request(api.Request, func(r api.Response)) {}
 func (explosive) Flush() error                              { return nil }
 
-// A story whose case never came has not been survived.
-func TestAStoryThatMissesItsCase(t *testing.T) {
+// A story that never reached its case was not survived.
+func TestAStoryThatMissesItsCaseIsAFailure(t *testing.T) {
 	r, err := newRun(toyStage(toy.Flaws{}), Scenario{Name: "nothing", moves: []string{"crashes"}, script: func(*run) {}}, 1, nil)
 	require.NoError(t, err)
 	r.play()
@@ -173,7 +174,7 @@ func TestUnmovedCountersOfChaos(t *testing.T) {
 }
 
 // The order of a map in a server shows.
-func TestHiddenOrderIsFound(t *testing.T) {
+func TestMapOrderIsDetected(t *testing.T) {
 	twice := func(f toy.Flaws) error {
 		var traces [2][]byte
 		for i := range traces {
@@ -193,8 +194,7 @@ func TestHiddenOrderIsFound(t *testing.T) {
 	require.ErrorContains(t, err, "of the trace is")
 }
 
-// The story of a failure, as people read it: it ends with where the replicas
-// part.
+// The story of a failure ends with the point at which the replicas differ.
 func TestTheStoryOfAFailure(t *testing.T) {
 	var b bytes.Buffer
 	n := trace.NewNarrator(&b)
@@ -211,7 +211,7 @@ func TestTheStoryOfAFailure(t *testing.T) {
 	require.Empty(t, cmp.Diff(string(want), b.String()), "run the test with -update if the new text is right")
 }
 
-// liar keeps nothing, and says that it has a term and a log.
+// liar saves nothing, but claims to have a term and a log.
 type liar struct {
 	explosive
 	state node.State
@@ -222,8 +222,9 @@ func (l *liar) Tick()                     {}
 func (l *liar) Inspect(s *node.State)     { *s = l.state }
 func (l *liar) Entry(k uint64) node.Entry { return l.log[k-1] }
 
-// What a server has in its memory only is not on its disk, whatever it says.
-func TestWhatIsNotOnTheDiskIsNoticed(t *testing.T) {
+// A server's state that is only in memory is not on its disk, whatever the
+// server claims.
+func TestUnsavedStateIsDetected(t *testing.T) {
 	for name, c := range map[string]struct {
 		live liar
 		want string

@@ -14,30 +14,31 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// compactSoon lets logs be compacted after soonBytes, and snapshots travel in
+// compactSoon makes servers compact logs after soonBytes, and send snapshots in
 // several chunks.
 func compactSoon(c *node.Config, _ *rand.Rand) { c.CompactBytes, c.ChunkBytes = soonBytes, 300 }
 
-// compactAlways lets every server take a snapshot whenever it can.
+// compactAlways makes every server take a snapshot whenever it can.
 func compactAlways(c *node.Config, _ *rand.Rand) { c.CompactBytes, c.ChunkBytes = -1, 100 }
 
-// chaoticConfig draws how often logs are compacted, from always to hardly ever,
-// and in how many chunks a snapshot travels.
+// chaoticConfig draws how often logs are compacted, from always to rarely, and
+// in how many chunks a snapshot is sent.
 func chaoticConfig(c *node.Config, rng *rand.Rand) {
 	c.CompactBytes = []int64{-1, 1, 1 << 10, 4 << 10, 16 << 10}[rng.IntN(5)]
 	c.ChunkBytes = []int{1, 300, 2000, 0}[rng.IntN(4)]
 }
 
 const (
-	// soonBytes is a bound for the log that a story soon reaches.
+	// soonBytes is a bound for the log that a story reaches quickly.
 	soonBytes = 4 << 10
 
-	// overwrites is how often ten keys are written. Each is under way once only.
+	// overwrites is the number of writes to ten keys. Each key has at most one
+	// write in progress.
 	overwrites = 1500
 	together   = 10
 )
 
-// overwrite writes ten keys again and again, and holds that all of it is
+// overwrite writes ten keys repeatedly and checks that every write is
 // acknowledged. Afterwards key k<i> holds the last number that ends in i.
 func (r *run) overwrite(leader uint64, from, to int) {
 	for n := from; n < to && !r.over(); n += together {
@@ -63,8 +64,8 @@ func allDone(calls []*sim.Call) bool {
 	return true
 }
 
-// kept is how many bytes there are on a server's disk: what it keeps, and what
-// it reads when it starts.
+// kept returns the number of bytes on a server's disk, which the server reads
+// when it starts.
 func (r *run) kept(id uint64) (total int64) {
 	d := r.w.Disk(id).Clone()
 	names, err := d.List()
@@ -82,9 +83,9 @@ func (r *run) kept(id uint64) (total int64) {
 	return total
 }
 
-// boundedLog overwrites ten keys. Half of the way, and at its end, everybody's
-// disk must hold no more than the bound allows: a snapshot and its successor, a
-// journal and its successor, and what was written while these were made.
+// boundedLog overwrites ten keys. Halfway through and at the end, the data on
+// every disk must be within a bound: a snapshot and its successor, a journal
+// and its successor, and the writes made in the meantime.
 func boundedLog(r *run) {
 	const bound = 16 * soonBytes
 	leader := r.leader()
@@ -105,7 +106,7 @@ func boundedLog(r *run) {
 	if r.over() {
 		return
 	}
-	r.say("the power fails, and everybody starts again")
+	r.say("the power fails, and all servers restart")
 	r.w.PowerCut(r.w.IDs()...)
 	r.restart(r.w.IDs()...)
 	r.goOn()
@@ -118,9 +119,10 @@ func boundedLog(r *run) {
 	}
 }
 
-// laggingFollower keeps two followers away while ten keys are overwritten: one is
-// cut off, one is down. They come back to a network that loses and repeats, and
-// to writes that go on. They must be told less than half of what was written.
+// laggingFollower keeps two followers away while ten keys are overwritten: one
+// is cut off, one is down. They come back to a network that loses and repeats
+// messages, while writes continue. They must receive less than half of the
+// entries.
 func laggingFollower(r *run) {
 	leader := r.leader()
 	if r.over() {
@@ -135,7 +137,7 @@ func laggingFollower(r *run) {
 		return false
 	})
 	r.overwrite(leader, 0, 100)
-	r.say("%s is cut off and %s goes down, and much is written", node.Name(away[0]), node.Name(away[1]))
+	r.say("%s is cut off and %s goes down, while clients write a lot", node.Name(away[0]), node.Name(away[1]))
 	r.w.Isolate(away[0])
 	r.crash(away[1])
 	r.overwrite(leader, 100, overwrites)
@@ -144,7 +146,7 @@ func laggingFollower(r *run) {
 	}
 	before := r.invariants.Counters().Installed
 	clear(told)
-	r.say("both are back; messages get lost and come twice, and writes go on")
+	r.say("both are back; messages are lost and duplicated, and writes continue")
 	calm := r.w.Network()
 	rough := calm
 	rough.Loss, rough.Duplicate, rough.Reorder, rough.ReorderBy = 0.1, 0.2, 0.1, 20*time.Millisecond
@@ -163,7 +165,7 @@ func laggingFollower(r *run) {
 	}
 	for _, id := range away {
 		if told[id] > overwrites/2 {
-			r.breaks(Replayed, "%s was away while ten keys were written %d times, and had to be told %d entries", node.Name(id), overwrites-100, told[id])
+			r.breaks(Replayed, "%s was away while ten keys were written %d times, and received %d entries", node.Name(id), overwrites-100, told[id])
 		}
 	}
 	if n := r.invariants.Counters().Installed - before; r.stage.Compacts && n < len(away) && !r.over() {
@@ -175,7 +177,7 @@ func laggingFollower(r *run) {
 // snapshot: at each operation of its disk, and at each message that has to do
 // with a snapshot, until there are no more.
 func crashInSnapshot(r *run) {
-	const most = 60
+	const maxSteps = 60
 	leads := func(leader, _ uint64) uint64 { return leader }
 	follows := func(_, follower uint64) uint64 { return follower }
 	for _, c := range []struct {
@@ -189,7 +191,7 @@ func crashInSnapshot(r *run) {
 		{"a follower, at message %d of a snapshot,", follows, r.crashAtMessage},
 	} {
 		nth, reached := 1, true
-		for ; reached && nth < most && !r.over(); nth++ {
+		for ; reached && nth < maxSteps && !r.over(); nth++ {
 			reached = r.crashOnce(nth, c.what, c.victim, c.step)
 		}
 		if nth < 6 && !r.over() {
@@ -201,8 +203,8 @@ func crashInSnapshot(r *run) {
 	}
 }
 
-// crashOnce lets one follower fall behind and come back, and crashes the victim
-// at the nth step of what follows. It reports whether there was such a step.
+// crashOnce lets one follower fall behind and come back, then crashes the
+// victim at the nth step after that. It reports whether there was such a step.
 func (r *run) crashOnce(nth int, what string, victim func(leader, follower uint64) uint64, step func(uint64, int) func() bool) bool {
 	leader := r.leader()
 	if r.over() {
@@ -248,8 +250,8 @@ func (r *run) cutAtOperation(id uint64, nth int) func() bool {
 	return func() bool { return !r.w.Up(id) }
 }
 
-// crashAtMessage kills a server when the nth message with a piece of a snapshot,
-// or an answer to one, leaves anybody.
+// crashAtMessage kills a server when any server sends the nth message that has
+// a chunk of a snapshot or answers one.
 func (r *run) crashAtMessage(id uint64, nth int) func() bool {
 	seen := 0
 	r.w.Drop(func(_, _ uint64, line []byte) bool {

@@ -15,7 +15,8 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// seedsFlag is how many seeds Test plays; it exists in test binaries only.
+// seedsFlag is the number of seeds that Test plays. The flag exists only in
+// test binaries.
 var seedsFlag = func() *int {
 	if !testing.Testing() {
 		return new(int)
@@ -23,8 +24,8 @@ var seedsFlag = func() *int {
 	return flag.Int("seeds", 0, "how many seeds the scenarios are played with; 0 for the usual few")
 }()
 
-// How many seeds Test plays if nobody says: of chaos, of chaos with -short, and
-// of every other story. One is enough for a story that is exhaustive.
+// The default numbers of seeds: for chaos, for chaos with -short, and for every
+// other story. One seed is enough for an exhaustive story.
 const (
 	chaosSeeds = 20
 	someSeeds  = 6
@@ -32,9 +33,10 @@ const (
 )
 
 // Test plays all stories that a stage declares, over some seeds: more with the
-// test flag -seeds. It fails if a survivor breaks, if a casualty survives, or
-// if it breaks in another way than the story tells. It also plays each story
-// twice with one seed and compares the traces byte by byte.
+// test flag -seeds. It fails if the stage breaks where it should survive,
+// survives where it should break, or breaks in a different way than expected.
+// It also plays each story twice with one seed and compares the traces byte by
+// byte.
 func Test(t *testing.T, s Stage) {
 	t.Helper()
 	if err := s.check(); err != nil {
@@ -52,7 +54,7 @@ func Test(t *testing.T, s Stage) {
 	}
 }
 
-// check says what is wrong with a declaration.
+// check returns an error if the declaration of the stage is wrong.
 func (s Stage) check() error {
 	seen := make(map[string]bool)
 	for _, name := range slices.Concat(s.Survives, s.Fails) {
@@ -83,7 +85,7 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 		seeds = *seedsFlag
 	}
 	if story.exhaustive && testing.Short() {
-		t.Skip("it tries every place, which takes long; it is played without -short")
+		t.Skip("it tries every step, which takes long; run it without -short")
 	}
 	var mu sync.Mutex
 	var total Coverage
@@ -123,22 +125,23 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 	}
 	t.Logf("%d seeds: %v", seeds, total)
 	if zero := unmoved(s, story, survives, seeds, total); len(zero) > 0 {
-		t.Errorf("in %d seeds these never moved, so nothing is proved about them: %s", seeds, strings.Join(zero, ", "))
+		t.Errorf("in %d seeds these stayed 0, so nothing is proved about them: %s", seeds, strings.Join(zero, ", "))
 	}
 }
 
-// chaosMoves are the counters that must move over the seeds of a chaos, rareMoves
-// those that need some more seeds.
+// chaosMoves has the counters that must not be 0 over the seeds of a chaos,
+// rareMoves those that need more seeds.
 var (
 	chaosMoves = []string{"lost", "duplicated", "reordered", "cuts", "heals", "crashes", "power_cuts", "power_cuts_in_flush",
 		"restarts", "pauses", "clock_jumps", "requests", "replies", "refusals", "breaks"}
 	rareMoves = []string{"torn"}
 )
 
-// manySeeds are enough for what is rare.
+// manySeeds is the number of seeds from which rare counters must not be 0.
 const manySeeds = 50
 
-// unmoved lists what a chaos should have shown over its seeds and has not.
+// unmoved lists the counters that should not be 0 over the seeds of a chaos,
+// but are.
 func unmoved(s Stage, story Scenario, survives bool, seeds int, total Coverage) []string {
 	if story.Name != "chaos" || !survives {
 		return nil
@@ -148,7 +151,7 @@ func unmoved(s Stage, story Scenario, survives bool, seeds int, total Coverage) 
 		moves = slices.Concat(chaosMoves, rareMoves)
 	}
 	zero := total.Counters.Zero(moves...)
-	// A server that cannot be looked into shows no logs.
+	// A server that cannot be inspected shows no logs.
 	if total.Looks > 0 {
 		if total.Leaders <= seeds {
 			zero = append(zero, "changes of the leader")
@@ -169,7 +172,8 @@ func unmoved(s Stage, story Scenario, survives bool, seeds int, total Coverage) 
 	return zero
 }
 
-// unchanged lists what changes of the members should have shown and have not.
+// unchanged lists the counters of membership changes that should not be 0, but
+// are.
 func (c Coverage) unchanged(many bool) (zero []string) {
 	for _, n := range []struct {
 		name string
@@ -193,7 +197,8 @@ func (c Coverage) unchanged(many bool) (zero []string) {
 	return zero
 }
 
-// complaint compares a run with what was declared; "" if it is as it should be.
+// complaint compares a run with the declaration of the stage. It returns "" if
+// they agree.
 func complaint(s Stage, story Scenario, result Result, survives bool) string {
 	switch {
 	case survives && !result.Survived:
@@ -208,16 +213,16 @@ func complaint(s Stage, story Scenario, result Result, survives bool) string {
 	return ""
 }
 
-// ending is the last lines of a run's story.
+// ending returns the last lines of a run's story.
 func ending(s Stage, name string, seed uint64) string {
-	const most = 40
+	const shown = 40
 	var b bytes.Buffer
 	if _, err := Play(s, name, seed, trace.NewNarrator(&b).Tell); err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	if len(lines) > most {
-		lines = append([]string{fmt.Sprintf("(%d lines before)", len(lines)-most)}, lines[len(lines)-most:]...)
+	if len(lines) > shown {
+		lines = append([]string{fmt.Sprintf("(%d lines before)", len(lines)-shown)}, lines[len(lines)-shown:]...)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -237,11 +242,11 @@ func playTest(s Stage, name string, seed uint64, record *[]byte) (Result, error)
 	return result, err
 }
 
-// mostLines is how long a story may be on a screen: a Digest's limit, and a
-// table or two of which only a part would fit.
+// maxLines is the longest story on a screen: the limit of a Digest plus the
+// rest of a table or two.
 const mostLines = trace.StoryLines + 12
 
-// short says what is wrong with a story as a person reads it.
+// short returns an error if the story is too long or has no end.
 func short(s Stage, name string) error {
 	var b bytes.Buffer
 	d := trace.NewDigest(&b, trace.StoryLines)
@@ -258,8 +263,8 @@ func short(s Stage, name string) error {
 	return nil
 }
 
-// same compares the traces of two plays of one run: hidden state, a real clock
-// or the order of a map would show.
+// same compares the traces of two runs with the same seed. They differ if a
+// server uses hidden state, a real clock or the order of a map.
 func same(one, two []byte) error {
 	if bytes.Equal(one, two) {
 		return nil

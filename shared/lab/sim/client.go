@@ -14,37 +14,37 @@ import (
 	"example.com/raftsteps/shared/lab/check"
 )
 
-// Client asks servers. Its requests and the answers are lines of JSON that
-// take their time on the way, as in production.
+// Client sends requests to servers. Requests and answers are lines of JSON that
+// take time to travel, as in production.
 type Client struct {
 	// ID names the client in the history.
 	ID uint64
 
-	// Timeout is how long it waits for one answer.
+	// Timeout is how long the client waits for one answer.
 	Timeout time.Duration
 
-	// Patience is how long it goes on with one operation, all retries included.
-	// It bounds when a retry begins.
+	// Patience is how long the client works on one operation, including all
+	// retries. No retry begins after that.
 	Patience time.Duration
 
-	// Follow lets it ask another server when the one asked did not do it: the
-	// leader that was named, or the next.
+	// Follow lets the client try another server if one refuses: the leader that
+	// the answer names, or the next server.
 	Follow bool
 
-	// Retry lets it ask again when the outcome is unknown. Without Sessions a
-	// write may then be done twice.
+	// Retry lets the client repeat a request whose outcome is unknown. Without
+	// Sessions a write may then be applied twice.
 	Retry bool
 
-	// Sessions lets it open a session and number its writes in it, for servers
-	// that know how to do one only once. It asks again as with Retry.
+	// Sessions lets the client open a session and number its writes, so that
+	// servers with sessions apply each write once. It implies Retry.
 	Sessions bool
 
-	// Knows, if not nil, gives the servers that a client that follows asks, in
-	// order; else it asks all that are in use.
+	// Knows, if not nil, returns the servers that a client with Follow tries,
+	// in order. If it is nil, the client tries all machines in use.
 	Knows func() []uint64
 
-	// Quiet keeps what it asks out of the story and out of the history: it is
-	// for anyone who watches.
+	// Quiet keeps the client's requests out of the trace and the history. It is
+	// for observers.
 	Quiet bool
 
 	world    *World
@@ -53,14 +53,14 @@ type Client struct {
 	session  session
 	requests uint64
 
-	// leader is the server that a client that follows asks first; 0 if it knows
+	// leader is the server that a client with Follow tries first; 0 if it knows
 	// none.
 	leader uint64
 }
 
-// Call is one operation under way.
+// Call is one operation in progress.
 type Call struct {
-	// Request is what is asked.
+	// Request is the client's request.
 	Request api.Request
 
 	// Response is the answer once Done is set.
@@ -72,9 +72,9 @@ type Call struct {
 	deadline time.Duration
 	attempts int
 
-	// place is where it stands in the history, -1 for what is no operation.
+	// place is the call's index in the history; -1 if it is not an operation.
 	place int
-	// maybe says that an attempt was lost and may have been carried out.
+	// maybe is true if an attempt was lost, and so may have been applied.
 	maybe bool
 
 	then func()
@@ -86,17 +86,17 @@ type attempt struct {
 	id     uint64
 	server uint64
 
-	// replied says that the server has answered, over that the client waits no
-	// more.
+	// replied is true once the server has answered, over once the client has
+	// stopped waiting.
 	replied bool
 	over    bool
 
-	// breaks says that the connection breaks before the answer gets through.
+	// breaks is true if the connection will break before the answer arrives.
 	breaks bool
 }
 
-// Client returns the client with this ID, and makes it if there is none: one
-// that waits 2 s for an answer and does not ask again.
+// Client returns the client with this ID. A new client waits 2 s for an answer
+// and does not retry.
 func (w *World) Client(id uint64) *Client {
 	for _, c := range w.clients {
 		if c.ID == id {
@@ -124,9 +124,9 @@ func (c *Client) Get(server uint64, key string) (api.Response, error) {
 	return c.Do(server, api.Request{Op: kv.Get, Key: key})
 }
 
-// Do asks a server and runs the world until the answer is there or the client
-// has given up. The error is a *api.Error with the right code and Definite,
-// or what has ended the run.
+// Do sends a request to a server and runs the world until the answer arrives or
+// the client gives up. The error is an *api.Error, or the error that ended the
+// run.
 func (c *Client) Do(server uint64, q api.Request) (api.Response, error) {
 	call := c.Begin(server, q)
 	c.world.RunUntil(func() bool { return call.Done }, c.Patience+2*c.Timeout)
@@ -141,12 +141,13 @@ func (c *Client) Do(server uint64, q api.Request) (api.Response, error) {
 	return call.Response, nil
 }
 
-// Begin asks a server and returns at once. A client may have several calls
-// under way. With Follow, server 0 is the one the client takes for the leader.
+// Begin sends a request to a server and returns at once. A client may have
+// several calls in progress. With Follow, server 0 means the server that the
+// client believes to be the leader.
 func (c *Client) Begin(server uint64, q api.Request) *Call {
 	w := c.world
-	// No call begins at the moment at which another returned: what comes after
-	// must be seen to come after.
+	// No call begins at the moment at which another returned, so that their
+	// order is visible in the history.
 	w.now++
 	if server == 0 {
 		server = max(c.leader, 1)
@@ -183,7 +184,7 @@ func (w *World) try(call *Call) {
 	rng := c.random.of(2 * q.ID)
 	if chance(rng, w.network.Break) {
 		if rng.IntN(2) == 0 {
-			w.breakConnection(a, "before the request was through")
+			w.breakConnection(a, "before the request arrived")
 			return
 		}
 		a.breaks = true
@@ -202,7 +203,7 @@ func (w *World) requestArrives(e *event) {
 	}
 	w.counters.Refusals++
 	w.respond(e.attempt, api.Failed(e.attempt.id, &api.Error{
-		Code: api.Unavailable, Message: "nobody listens at " + Address(e.id), Definite: true}))
+		Code: api.Unavailable, Message: "no server is listening at " + Address(e.id), Definite: true}))
 	w.queue.free(e)
 }
 
@@ -237,7 +238,7 @@ func (w *World) handleRequest(m *machine, e *event) {
 	m.server.Request(q, reply)
 }
 
-// answer lets what a server said leave the machine.
+// answer sends a server's answer from its machine to the client.
 func (w *World) answer(m *machine, a answer) {
 	if i := slices.Index(m.open, a.attempt); i >= 0 {
 		m.open = slices.Delete(m.open, i, i+1)
@@ -247,23 +248,24 @@ func (w *World) answer(m *machine, a answer) {
 	}
 	if m.mute > 0 || a.attempt.breaks {
 		m.mute = max(0, m.mute-1)
-		w.breakConnection(a.attempt, "before the answer was through")
+		w.breakConnection(a.attempt, "before the answer arrived")
 		return
 	}
 	w.respond(a.attempt, a.response)
 }
 
-// respond sends an answer to its client.
+// respond puts an answer on its way to the client.
 func (w *World) respond(a *attempt, r api.Response) {
 	e := w.queue.add(w.now+between(a.call.client.random.of(2*a.id+1), w.network.Delay), evReply)
 	e.attempt, e.line = a, r.AppendJSON(nil)
 }
 
-// LoseAnswers lets the next n answers of a server to its clients get lost: the
-// connection breaks after the server has done what was asked.
+// LoseAnswers loses the next n answers of a server to its clients: the
+// connection breaks after the server has handled the request.
 func (w *World) LoseAnswers(server uint64, n int) { w.machine(server).mute = n }
 
-// breakConnection lets a client learn that its connection broke.
+// breakConnection schedules the moment at which a client learns that its
+// connection broke.
 func (w *World) breakConnection(a *attempt, why string) {
 	if a.over {
 		return
@@ -308,7 +310,7 @@ func (w *World) lost(a *attempt, why string) {
 	}
 }
 
-// conclude ends an attempt, and the call unless the client asks again.
+// conclude ends an attempt. It also ends the call, unless the client retries.
 func (w *World) conclude(a *attempt, r api.Response) {
 	a.over = true
 	call, c := a.call, a.call.client
@@ -316,7 +318,7 @@ func (w *World) conclude(a *attempt, r api.Response) {
 	if w.options.Sink != nil && !c.Quiet {
 		text := ""
 		if again {
-			text = "it asks again"
+			text = "it retries"
 		}
 		w.emit(trace.Event{Kind: trace.Return, Client: c.ID, Message: string(r.AppendJSON(nil)), Text: text})
 	}
@@ -325,7 +327,7 @@ func (w *World) conclude(a *attempt, r api.Response) {
 	}
 }
 
-// again decides whether a client asks again, and lets it.
+// again decides whether a client retries, and starts the retry.
 func (w *World) again(call *Call, r api.Response) bool {
 	c, e := call.client, r.Error
 	if e == nil {
@@ -357,7 +359,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 	return true
 }
 
-// knows are the servers that a client can ask.
+// knows returns the servers that a client can try.
 func (c *Client) knows() []uint64 {
 	if c.Knows != nil {
 		return c.Knows()
@@ -365,7 +367,7 @@ func (c *Client) knows() []uint64 {
 	return c.world.InUse()
 }
 
-// next is the server that a client asks after another, in a circle.
+// next returns the server that a client tries after another, round robin.
 func (c *Client) next(id uint64) uint64 {
 	ids := c.knows()
 	for _, other := range ids {
@@ -379,7 +381,7 @@ func (c *Client) next(id uint64) uint64 {
 	return ids[0]
 }
 
-// addressed is the server at an address, 0 for none.
+// addressed returns the server at an address; 0 if there is none.
 func (w *World) addressed(address string) uint64 {
 	if address == "" {
 		return 0
@@ -392,7 +394,8 @@ func (w *World) addressed(address string) uint64 {
 	return 0
 }
 
-// finish ends a call. A refusal says nothing if an attempt before it was lost.
+// finish ends a call. If an earlier attempt was lost, a refusal of the last one
+// does not settle the outcome.
 func (w *World) finish(call *Call, r api.Response) {
 	if e := r.Error; e != nil && call.maybe && e.Definite && !e.Code.FromStore() {
 		r.Error = &api.Error{Code: api.Unknown, Message: "an attempt was lost; the last one said: " + e.Message, Leader: e.Leader}

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Counters say what a run has shown. A test that never reached its case proves
-// nothing, so tests look at them.
+// Counters count what happened in a run. A test that never reached its case
+// proves nothing, so tests check the counters.
 type Counters struct {
 	// Events is how many events happened.
 	Events int `json:"events"`
 
-	// Ticks and Flushes are those of all servers.
+	// Ticks and Flushes count the calls of Tick and Flush on all servers.
 	Ticks   int `json:"ticks"`
 	Flushes int `json:"flushes"`
 
@@ -29,9 +29,9 @@ type Counters struct {
 	Cuts  int `json:"cuts"`
 	Heals int `json:"heals"`
 
-	// Crashes are killed processes, PowerCuts machines that lost their power,
-	// PowerCutsInFlush those in mid-write, Torn those that tore a write apart.
-	// Stops are servers that ended themselves.
+	// Crashes counts killed processes, PowerCuts machines that lost power,
+	// PowerCutsInFlush those that lost power during a write, Torn those that
+	// left a torn write. Stops counts servers that ended themselves.
 	Crashes          int `json:"crashes"`
 	PowerCuts        int `json:"power_cuts"`
 	PowerCutsInFlush int `json:"power_cuts_in_flush"`
@@ -39,19 +39,19 @@ type Counters struct {
 	Stops            int `json:"stops"`
 	Restarts         int `json:"restarts"`
 
-	// Retired are machines that are gone for good.
+	// Retired counts machines that were removed forever.
 	Retired int `json:"retired"`
 
-	// Replaced are disks that were emptied, or gave way to an older copy.
+	// Replaced counts disks that were emptied or replaced by an older copy.
 	Replaced int `json:"replaced"`
 
-	// Pauses and ClockJumps are what happened to time.
+	// Pauses counts paused servers, ClockJumps clocks that jumped ahead.
 	Pauses     int `json:"pauses"`
 	ClockJumps int `json:"clock_jumps"`
 
-	// Requests arrived at servers, Replies at clients. Refusals are requests
-	// to a server that was down, Breaks are connections that broke, Timeouts
-	// are requests whose client stopped waiting.
+	// Requests counts requests that arrived at servers, Replies answers that
+	// arrived at clients, Refusals requests to a server that was down, Breaks
+	// connections that broke, Timeouts requests whose client stopped waiting.
 	Requests int `json:"requests"`
 	Replies  int `json:"replies"`
 	Refusals int `json:"refusals"`
@@ -59,10 +59,11 @@ type Counters struct {
 	Timeouts int `json:"timeouts"`
 }
 
-// Counters returns what the run has shown so far.
+// Counters returns the counters of the run so far.
 func (w *World) Counters() Counters { return w.counters }
 
-// fields are the counters by their names in JSON, in the order of the struct.
+// fields returns the counters with their JSON names, in the order of the
+// struct.
 func (c *Counters) fields() []field {
 	v := reflect.ValueOf(c).Elem()
 	fields := make([]field, v.NumField())
@@ -85,8 +86,8 @@ func (c *Counters) Add(o Counters) {
 	}
 }
 
-// Zero returns those of the named counters that have not moved, and names that
-// no counter has.
+// Zero returns the named counters that are 0, and the names that belong to no
+// counter.
 func (c *Counters) Zero(names ...string) []string {
 	var zero []string
 	for _, name := range names {
@@ -98,7 +99,7 @@ func (c *Counters) Zero(names ...string) []string {
 	return zero
 }
 
-// String lists what has moved.
+// String lists the counters that are not 0.
 func (c Counters) String() string {
 	var parts []string
 	for _, f := range c.fields() {

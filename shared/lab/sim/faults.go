@@ -9,23 +9,22 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Faults say which disasters a run has, and how many. The probabilities are
-// for each message or request, the rates are in strikes per virtual second
-// over the whole cluster.
+// Faults says which faults a run has, and how many. Probabilities are per
+// message or request; rates are faults per virtual second in the whole cluster.
 type Faults struct {
-	// Loss, Duplicate, Reorder and Break are those of Network.
+	// Loss, Duplicate, Reorder and Break have the same meaning as in Network.
 	Loss      float64
 	Duplicate float64
 	Reorder   float64
 	Break     float64
 
-	// ReorderBy is how late a message can be that others overtake, or that
-	// arrives a second time. A message that outlives a term is another danger
-	// than one that is merely out of order.
+	// ReorderBy is the longest extra delay of a reordered message and of a
+	// duplicate. A message that is delayed until a later term is a different
+	// danger from one that is only out of order.
 	ReorderBy time.Duration
 
 	// Crash kills a process. PowerCut cuts a machine's power, half of the time
-	// in the middle of what its disk does next. Blackout cuts everybody's.
+	// during its next disk operation. Blackout cuts the power of all machines.
 	Crash    float64
 	PowerCut float64
 	Blackout float64
@@ -33,8 +32,8 @@ type Faults struct {
 	// Downtime is how long a server stays down.
 	Downtime [2]time.Duration
 
-	// Pause pauses a server for a while, ClockJump lets its clock
-	// jump ahead, SlowDisk makes it slow to handle what arrives.
+	// Pause pauses a server for a while, ClockJump moves its clock ahead,
+	// SlowDisk makes it handle its input slowly.
 	Pause     float64
 	ClockJump float64
 	SlowDisk  float64
@@ -44,22 +43,23 @@ type Faults struct {
 	Partition float64
 	OneWay    float64
 
-	// Skew is how much the clocks' speeds differ: 0.1 means that each runs at
-	// some speed from 0.9 to 1.1.
+	// Skew is how much the speeds of the clocks differ: 0.1 means that each
+	// clock runs at a speed between 0.9 and 1.1.
 	Skew float64
 
-	// MaxDown bounds how many servers are down or paused at once, blackouts
-	// not counted.
+	// MaxDown bounds how many servers are down or paused at once, apart from
+	// blackouts.
 	MaxDown int
 }
 
-// Swarm draws the faults of a run. Each kind exists in about half of the runs
-// only: a run without losses reaches states that no run with losses does.
+// Swarm draws the faults of a run. Each kind occurs in only about half of the
+// runs: a run without message loss reaches states that no run with message loss
+// reaches.
 func Swarm(rng *rand.Rand, servers int) Faults {
 	f := Faults{MaxDown: (servers - 1) / 2, Downtime: [2]time.Duration{50 * time.Millisecond, time.Second}}
 	some := func(p *float64, low, high float64) {
-		// The same draws whatever comes of them, and each order of magnitude
-		// as likely as the other.
+		// Draw the same number of random values in both cases. Each order of
+		// magnitude is equally likely.
 		exists, size := rng.IntN(2) == 0, rng.Float64()
 		if exists {
 			*p = low * math.Pow(high/low, size)
@@ -85,17 +85,17 @@ func Swarm(rng *rand.Rand, servers int) Faults {
 	return f
 }
 
-// nemesis is what makes the disasters.
+// nemesis injects the faults.
 type nemesis struct {
 	faults Faults
 
-	// generation counts the calls of Unleash and Calm: a disaster that was planned
-	// in an earlier one does not happen.
+	// generation counts the calls of Unleash and Calm. A fault that was
+	// scheduled in an earlier generation does not happen.
 	generation uint64
 	active     bool
 }
 
-// Unleash lets disasters happen from now on.
+// Unleash injects faults from now on.
 func (w *World) Unleash(f Faults) {
 	n := &w.nemesis
 	n.generation++
@@ -125,8 +125,8 @@ func (w *World) Unleash(f Faults) {
 	}
 }
 
-// plague lets something strike again and again, at random moments. Each strike has
-// a random stream of its own, which says when it comes and what it hits.
+// plague repeats a kind of fault at random moments. Each fault has its own
+// random stream, which decides when it happens and whom it hits.
 func (w *World) plague(name string, number uint64, rate float64, strike func(rng *rand.Rand)) {
 	rng := w.stream(name, w.nemesis.generation, number)
 	w.later(time.Duration(rng.ExpFloat64()/rate*float64(time.Second)), func() {
@@ -135,7 +135,7 @@ func (w *World) plague(name string, number uint64, rate float64, strike func(rng
 	})
 }
 
-// later calls f after a while, unless the disasters have ended by then.
+// later calls f after d, unless the generation has changed by then.
 func (w *World) later(d time.Duration, f func()) {
 	generation := w.nemesis.generation
 	w.After(d, func() {
@@ -145,8 +145,8 @@ func (w *World) later(d time.Duration, f func()) {
 	})
 }
 
-// Calm ends all disasters: links heal, clocks go right, and every server runs.
-// It is an error if one does not start.
+// Calm ends all faults: it heals the links, resets the clocks and starts every
+// server. It returns an error if a server does not start.
 func (w *World) Calm() error {
 	w.nemesis.generation++
 	w.nemesis.active = false
@@ -170,7 +170,7 @@ func (w *World) Calm() error {
 	return nil
 }
 
-// revive plans the restart of a server that went down in a disaster.
+// revive schedules the restart of a server that a fault took down.
 func (w *World) revive(m *machine) {
 	if !w.nemesis.active {
 		return
@@ -182,8 +182,8 @@ func (w *World) revive(m *machine) {
 	})
 }
 
-// leader is a server that takes itself for the leader, if one can be seen to;
-// nil otherwise. Disasters that strike leaders show more than others.
+// leader returns a server that believes it is the leader, or nil. Faults that
+// hit leaders reveal more than others.
 func (w *World) leader(rng *rand.Rand) *machine {
 	var leaders []*machine
 	for _, m := range w.machines {
@@ -202,7 +202,7 @@ func (w *World) leader(rng *rand.Rand) *machine {
 	return leaders[rng.IntN(len(leaders))]
 }
 
-// target is the leader half of the time, and anybody otherwise.
+// target returns the leader half of the time, and any server otherwise.
 func (w *World) target(rng *rand.Rand) *machine {
 	if rng.IntN(2) == 0 {
 		if m := w.leader(rng); m != nil {
@@ -264,7 +264,7 @@ func (w *World) strikeClockJump(rng *rand.Rand) {
 	w.JumpClock(w.target(rng).id, 3+rng.IntN(60))
 }
 
-// anybody is a machine in use, running or not.
+// anybody returns a random machine in use, running or not.
 func (w *World) anybody(rng *rand.Rand) uint64 {
 	ids := w.InUse()
 	return ids[rng.IntN(len(ids))]
@@ -276,8 +276,8 @@ func (w *World) strikeSlowDisk(rng *rand.Rand) {
 	w.later(between(rng, [2]time.Duration{100 * time.Millisecond, time.Second}), func() { w.SetLatency(id, DefaultLatency) })
 }
 
-// strikePartition cuts the cluster in two. Half of the time the smaller side has
-// a leader in it, if there is one.
+// strikePartition cuts the cluster in two. Half of the time the leader, if
+// there is one, is on the smaller side.
 func (w *World) strikePartition(rng *rand.Rand) {
 	ids := w.InUse()
 	if len(ids) < 2 {

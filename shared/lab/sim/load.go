@@ -9,46 +9,47 @@ import (
 	"example.com/raftsteps/shared/lab/check"
 )
 
-// Load says what many clients do at random. Every value is written once only,
-// and few clients share a key, so that the history can be judged.
+// Load describes the random requests of many clients. Every value is written
+// only once, and few clients share a key, so that the history can be checked.
 type Load struct {
-	// Clients is how many there are; each has one operation under way.
+	// Clients is the number of clients; each has one operation in progress.
 	Clients int
 
-	// Think is the range of how long a client waits between two operations.
+	// Think is the range of a client's pause between two operations.
 	Think [2]time.Duration
 
 	// Reads, Puts, Appends, Swaps and Deletes are the weights of the
 	// operations; DefaultLoad's if all are zero.
 	Reads, Puts, Appends, Swaps, Deletes int
 
-	// ReadAnywhere sends reads to any server that the client knows, not to the
-	// leader only.
+	// ReadAnywhere sends reads to any server that the client knows, not only to
+	// the leader.
 	ReadAnywhere bool
 
-	// Client, if not nil, prepares each client, such as for retries.
+	// Client, if not nil, sets the options of each client, such as Retry.
 	Client func(*Client)
 }
 
 // DefaultLoad is ten busy clients.
 var DefaultLoad = Load{Clients: 10, Think: [2]time.Duration{0, 20 * time.Millisecond}, Reads: 40, Puts: 25, Appends: 15, Swaps: 15, Deletes: 5}
 
-// Limits of what one key sees, for the judge's sake.
+// Limits on the use of one key, so that the checker can search its history.
 const (
 	// sharers is how many clients use a key at once.
 	sharers = 4
 
-	// keyLife is how many operations a key sees, keyDoubts how many of unknown
-	// outcome, before its clients turn to a new one.
+	// keyLife is the number of operations, and keyDoubts the number of
+	// operations with unknown outcome, after which clients switch to a new key.
 	keyLife   = 200
 	keyDoubts = 3
 
-	// createEvery is how often a put is a create: the first of a key, and then one
-	// that finds a value unless the key was deleted.
+	// createEvery is how often a put becomes a create: the first write of a
+	// key, and later every createEvery-th, which fails unless the key was
+	// deleted.
 	createEvery = 4
 )
 
-// Loading is a load that runs.
+// Loading is a running load.
 type Loading struct {
 	world   *World
 	load    Load
@@ -60,26 +61,26 @@ type Loading struct {
 	written uint64
 }
 
-// slot is a key and its successors.
+// slot is a key and the keys that replace it.
 type slot struct {
 	generation int
 	uses       int
 	doubts     int
 
-	// value is what was last seen under the key, for a cas that can succeed.
+	// value is the last value seen under the key, so that a cas can succeed.
 	value string
 }
 
 // firstLoader is the ID of the first client of a load.
 const firstLoader = 100
 
-// StartLoad lets clients ask at random from now on.
+// StartLoad starts clients that send random requests.
 func (w *World) StartLoad(l Load) *Loading {
 	if l.Reads+l.Puts+l.Appends+l.Swaps+l.Deletes == 0 {
 		d := DefaultLoad
 		l.Reads, l.Puts, l.Appends, l.Swaps, l.Deletes = d.Reads, d.Puts, d.Appends, d.Swaps, d.Deletes
 	}
-	// Each client uses two neighbouring keys.
+	// Each client uses two neighboring keys.
 	g := &Loading{world: w, load: l, slots: make([]slot, max(2, (2*l.Clients+sharers-1)/sharers))}
 	for i := range l.Clients {
 		c := w.Client(uint64(firstLoader + i))
@@ -92,13 +93,13 @@ func (w *World) StartLoad(l Load) *Loading {
 	return g
 }
 
-// Stop lets no new operation begin.
+// Stop prevents new operations.
 func (g *Loading) Stop() { g.stopped = true }
 
-// Idle reports whether no operation is under way.
+// Idle reports whether no operation is in progress.
 func (g *Loading) Idle() bool { return g.busy == 0 }
 
-// ask begins one operation, and plans the next for when it has returned.
+// ask begins one operation. When it returns, ask schedules the next one.
 func (g *Loading) ask(c *Client, i int) {
 	if g.stopped {
 		return
@@ -161,7 +162,7 @@ func (g *Loading) command(op, key string, s *slot) api.Request {
 	return q
 }
 
-// learn notes what an operation has shown about its key.
+// learn records what an operation has shown about its key.
 func (g *Loading) learn(call *Call, s *slot, generation int) {
 	if s.generation != generation {
 		return

@@ -12,35 +12,37 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// machine is what a server runs on. It outlives the server.
+// machine is the computer that a server runs on. It survives a crash of the
+// server.
 type machine struct {
 	id uint64
 
 	// server is nil while the machine is down.
 	server node.Server
 
-	// life counts the servers that ran here. What is meant for an earlier one
-	// is recognized by it.
+	// life counts the servers that ran here. It identifies events that were
+	// meant for an earlier one.
 	life uint64
 
-	// random decides how long its disk takes, by the moment.
+	// random draws how long the disk takes at each moment.
 	random messages
 
-	// disk keeps its bytes from one life to the next.
+	// disk keeps its content across restarts.
 	disk *disk.Sim
 
-	// peers is what the server remembers of the others, on the disk.
+	// peers is what the server remembers on its disk about the others.
 	peers *node.Peers
 
-	// ended is why the last server ended itself; nil if it did not.
+	// ended is the error with which the last server ended itself; nil if it did
+	// not.
 	ended error
 
-	// retired says that the machine is gone for good.
+	// retired is true if the machine was removed forever.
 	retired bool
 
-	// linked are the servers that this one has a link to: the members it was
-	// told of, or those that it has named since. met are those that have reached
-	// it. Both are by ID.
+	// linked has the servers that this one has a link to: the members from its
+	// configuration, or those that it has named since. met has the servers that
+	// have reached it. Both are indexed by ID.
 	linked []bool
 	met    []bool
 
@@ -48,34 +50,36 @@ type machine struct {
 	tick    time.Duration
 	stopped bool
 
-	// paused says that nothing is handled; inbox holds what has arrived.
+	// paused is true while the server handles nothing; inbox holds what has
+	// arrived.
 	paused bool
 	inbox  []*event
 
-	// awaited says that a round will come by itself.
+	// awaited is true if a round is already scheduled.
 	awaited bool
 
-	// latency is the range of how long what arrives waits for its round. It
-	// stands for a disk that is busy with the round before.
+	// latency is the range of the time from an arrival to its round. It models
+	// a disk that is busy with the previous round.
 	latency [2]time.Duration
 
 	// answers wait for the end of the Flush.
 	answers []answer
 
-	// open are the requests that were not answered yet, in order.
+	// open has the unanswered requests, in order.
 	open []*attempt
 
-	// mute is how many of the next answers are lost, connection and all.
+	// mute is how many of the next answers are lost together with their
+	// connections.
 	mute int
 }
 
-// answer is what a server said during a round.
+// answer is an answer that a server gave during a round.
 type answer struct {
 	attempt  *attempt
 	response api.Response
 }
 
-// DefaultLatency is how long what arrives waits until it is handled.
+// DefaultLatency is how long a server takes to handle an arrival.
 var DefaultLatency = [2]time.Duration{0, 300 * time.Microsecond}
 
 func (w *World) newMachine(id uint64) *machine {
@@ -111,7 +115,7 @@ func (w *World) InUse() []uint64 {
 	return ids
 }
 
-// Retire takes a machine away for good: it never runs again.
+// Retire removes a machine forever: it never runs again.
 func (w *World) Retire(id uint64) {
 	m := w.machine(id)
 	if m.retired {
@@ -119,7 +123,7 @@ func (w *World) Retire(id uint64) {
 	}
 	m.retired = true
 	w.counters.Retired++
-	w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its machine is gone for good"})
+	w.emit(trace.Event{Node: id, Kind: trace.Crash, Text: "its machine is lost forever"})
 	if m.server != nil {
 		w.down(m, false)
 	}
@@ -148,11 +152,12 @@ func (w *World) Running() []uint64 {
 	return ids
 }
 
-// Ended is why a server ended itself, nil if it did not since its last start.
+// Ended returns the error with which a server ended itself; nil if it has not
+// done so since its last start.
 func (w *World) Ended(id uint64) error { return w.machine(id).ended }
 
-// Stops are the reasons of all servers that have ended themselves in this run,
-// or did not start, in order.
+// Stops returns the errors of all servers that ended themselves or did not
+// start in this run, in order.
 func (w *World) Stops() []error { return w.stops }
 
 // start starts a server on a machine that is down.
@@ -194,14 +199,14 @@ func (w *World) start(m *machine) error {
 		watcher.Started(m.id)
 	}
 	w.stepped(m, false)
-	// Each server's ticks come at moments of their own.
+	// Each server ticks at its own moments.
 	e := w.queue.add(w.now+time.Duration(w.stream("tick", m.id, life).Int64N(int64(node.TickInterval))), evTick)
 	e.id, e.life = m.id, life
 	w.greet(m)
 	return nil
 }
 
-// stepped tells the watchers what a server has become.
+// stepped tells the watchers that a server has changed.
 func (w *World) stepped(m *machine, flushed bool) {
 	for _, watcher := range w.options.Watchers {
 		if err := watcher.Stepped(m.id, m.server, flushed); err != nil {
@@ -210,8 +215,9 @@ func (w *World) stepped(m *machine, flushed bool) {
 	}
 }
 
-// Restart starts a server again, on the disk it had, or a spare for the first
-// time. It is an error if the disk does not let it. What is retired stays down.
+// Restart starts a server again on its disk, or a spare for the first time. It
+// returns an error if the server does not start from its disk. A retired
+// machine stays down.
 func (w *World) Restart(id uint64) error {
 	m := w.machine(id)
 	if m.server != nil || m.retired {
@@ -221,8 +227,8 @@ func (w *World) Restart(id uint64) error {
 	return w.start(m)
 }
 
-// Crash ends a server as kill -9 does: its memory is gone, its machine goes on
-// and keeps what was written.
+// Crash ends a server as kill -9 does: its memory is lost, but its machine
+// keeps running and keeps everything that was written.
 func (w *World) Crash(id uint64) {
 	m := w.machine(id)
 	if m.server == nil {
@@ -234,8 +240,8 @@ func (w *World) Crash(id uint64) {
 	m.disk.Kill()
 }
 
-// PowerCut ends a machine: its memory is gone, and so is what its disk had not
-// synced, or a part of it.
+// PowerCut cuts the power of a machine: it loses its memory, and some or all of
+// the data that its disk had not synced.
 func (w *World) PowerCut(ids ...uint64) {
 	for _, id := range ids {
 		m := w.machine(id)
@@ -270,7 +276,7 @@ func (w *World) crashDisk(m *machine) {
 	w.counters.Torn += m.disk.Stats().Torn - torn
 }
 
-// end takes a server down that ended itself, or could not start.
+// end handles a server that ended itself or could not start.
 func (w *World) end(m *machine, err error) {
 	if errors.Is(err, disk.ErrPowerCut) {
 		w.counters.PowerCuts++
@@ -288,7 +294,7 @@ func (w *World) end(m *machine, err error) {
 	m.disk.Kill()
 }
 
-// down throws a server away.
+// down discards a server.
 func (w *World) down(m *machine, torn bool) {
 	m.server, m.paused, m.awaited = nil, false, false
 	for _, e := range m.inbox {
@@ -316,11 +322,12 @@ func (w *World) Pause(id uint64) {
 	w.emit(trace.Event{Node: id, Kind: trace.Pause})
 }
 
-// madeUp is how many ticks a server gets for the time that it stood still, as
-// in package host: to it, little time has passed.
+// madeUp is the largest number of ticks that a server gets for the time of its
+// pause, as in package host: to the server, little time has passed.
 const madeUp = 3
 
-// Resume lets a server go on. What has waited comes before its clock.
+// Resume ends a pause. The server handles what has arrived before its clock
+// ticks.
 func (w *World) Resume(id uint64) {
 	m := w.machine(id)
 	if m.server == nil || !m.paused {
@@ -331,7 +338,7 @@ func (w *World) Resume(id uint64) {
 	w.jump(m, madeUp)
 }
 
-// JumpClock lets a server's clock jump ahead by some ticks at once.
+// JumpClock moves a server's clock ahead by some ticks at once.
 func (w *World) JumpClock(id uint64, ticks int) {
 	m := w.machine(id)
 	if m.server == nil || m.paused {
@@ -349,8 +356,8 @@ func (w *World) jump(m *machine, ticks int) {
 	w.flush(m)
 }
 
-// SetClock lets a server's clock run at another speed: 1 is right, 1.1 is a
-// tenth too fast, 0 stops it.
+// SetClock sets the speed of a server's clock: 1 is right, 1.1 is a tenth too
+// fast, 0 stops it.
 func (w *World) SetClock(id uint64, speed float64) {
 	m := w.machine(id)
 	if m.stopped = speed <= 0; !m.stopped {
@@ -358,8 +365,8 @@ func (w *World) SetClock(id uint64, speed float64) {
 	}
 }
 
-// SetLatency says how long what arrives at a server waits until it is handled:
-// a slow disk makes for large rounds.
+// SetLatency sets how long a server takes to handle an arrival: a slow disk
+// leads to large rounds.
 func (w *World) SetLatency(id uint64, r [2]time.Duration) { w.machine(id).latency = r }
 
 // tick is one tick of a server's clock.
@@ -432,7 +439,7 @@ func (w *World) handle(m *machine) {
 	m.inbox = m.inbox[:0]
 }
 
-// flush ends a round. Answers leave only if the server could save what they
+// flush ends a round. Answers leave only if the server has saved what they
 // promise.
 func (w *World) flush(m *machine) {
 	if m.server == nil || w.err != nil {
@@ -441,7 +448,7 @@ func (w *World) flush(m *machine) {
 	w.counters.Flushes++
 	err := m.server.Flush()
 	if err == nil && m.disk.PowerIsCut() {
-		err = disk.ErrPowerCut // a server may go on after a failure, but not without power
+		err = disk.ErrPowerCut // a server may continue after a failed operation, but not without power
 	}
 	if err != nil {
 		w.end(m, err)

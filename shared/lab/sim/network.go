@@ -14,12 +14,12 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// Network says how messages travel. The probabilities are from 0 to 1 and hold
-// for each message between servers; clients have connections, which deliver
-// once and in order, or break.
+// Network says how messages travel. The probabilities, from 0 to 1, apply to
+// each message between servers. Clients have connections, which deliver each
+// line once and in order, or break.
 type Network struct {
-	// Delay is the range of how long a message takes. Messages of one link
-	// keep their order.
+	// Delay is the range of a message's travel time. Messages on one link keep
+	// their order.
 	Delay [2]time.Duration
 
 	// Loss is the probability that a message vanishes.
@@ -50,19 +50,20 @@ func (w *World) Network() Network { return w.network }
 
 // link is one direction between two servers.
 type link struct {
-	// cut says that every message is lost.
+	// cut is true if every message is lost.
 	cut bool
 
 	// extra is added to every delay.
 	extra time.Duration
 
-	// latest is when the last message in order arrives.
+	// latest is the arrival time of the last message that kept its order.
 	latest time.Duration
 
-	// random is what decides about each message.
+	// random decides what happens to each message.
 	random messages
 
-	// sent numbers the messages, delivered is the highest number that arrived.
+	// sent is the number of the last message sent, delivered the highest number
+	// that arrived.
 	sent      uint64
 	delivered uint64
 }
@@ -77,7 +78,7 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 		return
 	}
 	if to == m.id || to < 1 || to > uint64(len(w.machines)) {
-		w.fail(fmt.Errorf("%s sends a message to n%d, which is no other server", node.Name(m.id), to))
+		w.fail(fmt.Errorf("%s sends a message to n%d, which is not another server", node.Name(m.id), to))
 		return
 	}
 	w.counters.Sent++
@@ -100,22 +101,22 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 	case l.cut:
 		w.lose(m.id, to, line, "the link is cut")
 	case w.filter != nil && w.filter(m.id, to, line):
-		w.lose(m.id, to, line, "the script drops it")
+		w.lose(m.id, to, line, "the scenario drops it")
 	case lost:
-		w.lose(m.id, to, line, "bad luck")
+		w.lose(m.id, to, line, "random loss")
 	default:
 		w.transmit(m.id, to, line, l, rng)
 	}
 }
 
-// transmit puts a message on its way, perhaps late, perhaps twice.
+// transmit schedules the arrival of a message, perhaps late, perhaps twice.
 func (w *World) transmit(from, to uint64, line []byte, l *link, rng *rand.Rand) {
 	at := w.now + between(rng, w.network.Delay) + l.extra
 	switch {
 	case chance(rng, w.network.Reorder):
 		at += between(rng, [2]time.Duration{0, w.network.ReorderBy})
 	case l.extra > 0:
-		// A slow link is slow for what is sent now, not for what follows.
+		// A slow link delays only the messages that are sent now.
 	default:
 		at = max(at, l.latest+1)
 		l.latest = at
@@ -142,7 +143,7 @@ func (w *World) lose(from, to uint64, line []byte, why string) {
 }
 
 // deliver puts a message into its receiver's inbox. A link that was cut in the
-// meantime loses what is on its way.
+// meantime loses the messages in transit.
 func (w *World) deliver(e *event) {
 	m := w.machine(e.id)
 	l := w.link(e.from, e.id)
@@ -169,10 +170,10 @@ func (w *World) deliver(e *event) {
 	w.enqueue(m, e)
 }
 
-// meet does what the handshake of package wire does when a message arrives at m
-// from a machine with a disk: each of the two asks what it remembers of the
-// other. It returns why the message is lost, or "". A server that another one
-// knows with another disk ends.
+// meet models the handshake of package wire, for a message that arrives at m
+// from a machine with a disk: each server compares the other's disk with the
+// one it remembers. It returns why the message is lost, or "". A server whose
+// disk is not the one that the other remembers is ended.
 func (w *World) meet(m, from *machine, now disk.Incarnation) string {
 	if from.server != nil {
 		if known := from.peers.Known(m.id); known != 0 && known != m.peers.Own() {
@@ -195,8 +196,8 @@ func (w *World) meet(m, from *machine, now disk.Incarnation) string {
 	return err.Error()
 }
 
-// greet lets a server that starts meet all those that it can reach, as the links of
-// package wire do: they shake hands before there is a message to send.
+// greet lets a starting server meet all servers that it can reach. The links of
+// package wire do the same: the handshake comes before the first message.
 func (w *World) greet(m *machine) {
 	for _, other := range w.machines {
 		if other == m || other.server == nil || other.paused || !m.linked[other.id] || w.link(m.id, other.id).cut || w.link(other.id, m.id).cut {
@@ -212,13 +213,13 @@ func (w *World) greet(m *machine) {
 	}
 }
 
-// disown ends a server that another one knows with another disk.
+// disown ends a server that another server knows with a different disk.
 func (w *World) disown(m *machine, by uint64, known disk.Incarnation) {
 	_, changes := w.options.Ops[api.Change]
 	w.end(m, node.Disowned(m.id, by, known, m.peers.Own(), changes))
 }
 
-// traceDelivery tells that a message is handled now.
+// traceDelivery emits the event that a message is handled.
 func (w *World) traceDelivery(e *event) {
 	if w.options.Sink == nil {
 		return
@@ -233,8 +234,8 @@ func (w *World) traceDelivery(e *event) {
 	w.emit(trace.Event{Node: e.id, Kind: trace.Deliver, From: e.from, To: e.id, Message: string(e.line), Text: text})
 }
 
-// Cut loses every message from one server to another from now on, those on
-// their way included. The other direction stays as it is.
+// Cut loses every message from one server to another from now on, including
+// messages in transit. The other direction does not change.
 func (w *World) Cut(from, to uint64) {
 	if l := w.link(from, to); !l.cut {
 		l.cut = true
@@ -243,7 +244,7 @@ func (w *World) Cut(from, to uint64) {
 	}
 }
 
-// Heal lets messages from one server to another pass again.
+// Heal ends the cut from one server to another.
 func (w *World) Heal(from, to uint64) {
 	if l := w.link(from, to); l.cut {
 		l.cut = false
@@ -253,7 +254,8 @@ func (w *World) Heal(from, to uint64) {
 }
 
 // Partition cuts every link between servers of different groups, in both
-// directions, and heals all others. A server that is in no group is alone.
+// directions, and heals all others. A server in no group is cut off from all
+// others.
 func (w *World) Partition(groups ...[]uint64) {
 	side := func(id uint64) int {
 		return slices.IndexFunc(groups, func(g []uint64) bool { return slices.Contains(g, id) })
@@ -303,7 +305,7 @@ func (w *World) Isolate(id uint64) {
 	w.Partition([]uint64{id}, rest)
 }
 
-// HealAll lets all links pass again, at their usual speed.
+// HealAll ends all cuts and resets the speed of all links.
 func (w *World) HealAll() {
 	healed := false
 	for i := range w.links {
@@ -316,14 +318,14 @@ func (w *World) HealAll() {
 	}
 }
 
-// Slow lets messages from one server to another take longer by d from now on.
-// What is sent after the link is quick again overtakes them.
+// Slow delays messages from one server to another by d from now on. Messages
+// sent after the link is fast again overtake the delayed ones.
 func (w *World) Slow(from, to uint64, d time.Duration) {
 	w.link(from, to).extra = d
 }
 
-// Drop asks f about every message that is sent between servers: true loses it.
-// nil ends that. It returns who was asked before.
+// Drop loses every message between servers for which f returns true. nil ends
+// that. It returns the previous function.
 func (w *World) Drop(f func(from, to uint64, line []byte) bool) (before func(from, to uint64, line []byte) bool) {
 	before, w.filter = w.filter, f
 	return before

@@ -40,13 +40,14 @@ type event struct {
 	seq  uint64
 	kind kind
 
-	// id is the machine it happens on, life the machine's life it is meant for.
+	// id is the machine of the event, life the life of the machine that the
+	// event is for.
 	id   uint64
 	life uint64
 
-	// from, number and line are a message: its sender, and its place among all
-	// that went over the link. disk is the sender's. again says that it is a
-	// duplicate, late that a later one was quicker.
+	// from, number and line are a message: its sender, its number on the link
+	// and its content. disk is the sender's. again is true for a duplicate,
+	// late for a message that a later one has overtaken.
 	from   uint64
 	disk   disk.Incarnation
 	number uint64
@@ -54,14 +55,14 @@ type event struct {
 	again  bool
 	late   bool
 
-	// attempt is what a request or an answer belongs to.
+	// attempt is the attempt that a request or an answer belongs to.
 	attempt *attempt
 
 	f func()
 }
 
-// queue holds events in the order of their time, then of their making. It is a
-// heap with four children a node, which is shallow, and so quick.
+// queue holds events ordered by time, then by creation. It is a heap with four
+// children per node, which is shallow and therefore fast.
 type queue struct {
 	heap  []*event
 	spare []*event
@@ -71,7 +72,7 @@ type queue struct {
 func (q *queue) empty() bool   { return len(q.heap) == 0 }
 func (q *queue) first() *event { return q.heap[0] }
 
-// add makes an event.
+// add creates an event and puts it into the queue.
 func (q *queue) add(at time.Duration, k kind) *event {
 	var e *event
 	if n := len(q.spare); n > 0 {
@@ -87,7 +88,7 @@ func (q *queue) add(at time.Duration, k kind) *event {
 	return e
 }
 
-// free gives an event back once it has happened.
+// free makes an event available for reuse.
 func (q *queue) free(e *event) { q.spare = append(q.spare, e) }
 
 func (q *queue) pop() *event {

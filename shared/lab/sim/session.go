@@ -8,29 +8,29 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// session is a client's side of a session: the servers recognize a command
-// that they get twice by its number in it.
+// session is the client's side of a session. The servers recognize a duplicate
+// command by its number in the session.
 type session struct {
-	// id is 0 while there is none; since is an index before which no command of
-	// the session stands in the log.
+	// id is 0 while there is no session. No command of the session is in the
+	// log before index since.
 	id, since uint64
 
-	// drawn is how many sessions there have been. Numbers that count are easier to
-	// read in a story than random ones, and as unique.
+	// drawn is the number of sessions so far. Sequential ids are as unique as
+	// random ones and easier to read in a trace.
 	drawn uint64
 
-	// opening says that one was asked for; waiting are the calls that wait for
-	// it.
+	// opening is true while a session is being opened; waiting has the calls
+	// that wait for it.
 	opening bool
 	waiting []*Call
 
-	// seq is the last number that was given, open are those whose answers the
-	// client does not have, in order.
+	// seq is the last number used; open has the numbers without an answer, in
+	// order.
 	seq  uint64
 	open []uint64
 }
 
-// begin sends a call on its way, through a session if the client uses them.
+// begin starts a call, in a session if the client uses sessions.
 func (c *Client) begin(call *Call) {
 	if !c.Sessions || !kv.Writes(call.Request.Op) {
 		c.world.try(call)
@@ -50,7 +50,7 @@ func (c *Client) begin(call *Call) {
 	c.world.try(open)
 }
 
-// opened lets the calls go that have waited for a session.
+// opened starts the calls that waited for a session.
 func (c *Client) opened(open *Call) {
 	waiting := c.session.waiting
 	c.session = session{drawn: c.session.drawn}
@@ -69,7 +69,7 @@ func (c *Client) opened(open *Call) {
 	}
 }
 
-// stamp gives a call its place in the session, and sends it.
+// stamp gives a call its number in the session and sends it.
 func (c *Client) stamp(call *Call) {
 	s := &c.session
 	s.seq++
@@ -78,7 +78,7 @@ func (c *Client) stamp(call *Call) {
 	c.world.try(call)
 }
 
-// settled notes that a call has its answer, or will have none.
+// settled records that a call has its answer, or that it will never have one.
 func (c *Client) settled(call *Call) {
 	s, q := &c.session, call.Request
 	if q.Session == 0 || q.Session != s.id {

@@ -1,11 +1,10 @@
-// Package sim is a world for servers that exists only as a seed: a network, a
-// clock, disks, clients and disasters in virtual time.
+// Package sim simulates a world for servers from a seed: a network, a clock,
+// disks, clients and faults in virtual time.
 //
 // It drives the same node.Server that runs in production. There is one
-// goroutine, one source of randomness and one queue of events, ordered by time
-// and then by the order in which they were made. Nothing here looks at a real
-// clock or at the order of a map, so the same seed gives the same run, byte
-// for byte, however strange the run is.
+// goroutine, one source of randomness and one queue of events, ordered by time,
+// then by creation. Nothing here looks at a real clock or at the order of a
+// map, so the same seed always gives the same run, byte for byte.
 //
 //	w, err := sim.New(sim.Options{Seed: 7, Servers: 5, New: server.New, Ops: server.Ops})
 //	c := w.Client(1)
@@ -13,7 +12,7 @@
 //	w.Partition([]uint64{1, 2}, []uint64{3, 4, 5})
 //	w.RunFor(time.Second)
 //
-// A World and all that belongs to it are for one goroutine.
+// A World and everything in it may be used by one goroutine only.
 package sim
 
 import (
@@ -28,20 +27,20 @@ import (
 	"example.com/raftsteps/shared/lab/check"
 )
 
-// Options say what a world is made of.
+// Options describes a world.
 type Options struct {
-	// Seed decides everything that is left to chance.
+	// Seed determines all random choices.
 	Seed uint64
 
 	// Servers is how many servers the cluster has at first: n1 to nN.
 	Servers int
 
-	// Spare is how many further machines there are, for servers that join
-	// later: nN+1 and so on. They are down until Restart starts them, with the
-	// configuration of all and themselves as Joiners.
+	// Spare is the number of further machines, for servers that join later:
+	// nN+1 and so on. They are down until Restart starts them. Their
+	// configuration is the common one, with the machine itself in Joiners.
 	Spare int
 
-	// New makes a server, Ops is what it understands.
+	// New creates a server, Ops lists the operations that it supports.
 	New node.Factory
 	Ops api.Ops
 
@@ -49,13 +48,14 @@ type Options struct {
 	// timeouts if they are zero, and the cluster's name.
 	Config node.Config
 
-	// Disk returns the disk that a machine has at first; nil for empty ones.
+	// Disk returns the initial disk of a machine; nil means empty disks.
 	Disk func(id uint64) *disk.Sim
 
-	// Network says how the network behaves at first; DefaultNetwork if zero.
+	// Network is the initial behavior of the network; DefaultNetwork if zero.
 	Network Network
 
-	// Sink takes the events of the world and of its servers; nil for silence.
+	// Sink receives the events of the world and of its servers; nil discards
+	// them.
 	Sink trace.Sink
 
 	// Watchers are told about every step of every server.
@@ -64,8 +64,8 @@ type Options struct {
 
 // Watcher is told what happens to servers. check.Invariants is one.
 type Watcher interface {
-	// Started and Stopped say that a server came up and went down; torn, that
-	// it went down in the middle of a Flush.
+	// Started is called when a server has started, Stopped when it has gone
+	// down. torn is true if it went down during a Flush.
 	Started(id uint64)
 	Stopped(id uint64, torn bool)
 
@@ -74,8 +74,8 @@ type Watcher interface {
 	Stepped(id uint64, s node.Server, flushed bool) error
 }
 
-// Listener is a Watcher that also hears every message as a server sends it. An
-// error ends the run.
+// Listener is a Watcher that also receives every message when a server sends
+// it. An error ends the run.
 type Listener interface {
 	Sent(from, to uint64, line []byte) error
 }
@@ -136,7 +136,7 @@ func New(o Options) (*World, error) {
 	return w, nil
 }
 
-// configure fills in what a configuration lacks.
+// configure fills in the missing fields of a configuration.
 func configure(o Options) node.Config {
 	c := o.Config
 	if c.Cluster == "" {
@@ -157,19 +157,20 @@ func configure(o Options) node.Config {
 	return c
 }
 
-// Address is where a simulated server is reached.
+// Address returns the address of a simulated server.
 func Address(id uint64) string { return fmt.Sprintf("10.0.0.%d:7000", id) }
 
 // Now is the virtual time since the world began.
 func (w *World) Now() time.Duration { return w.now }
 
-// Rand is the random stream of the story that is played in the world.
+// Rand returns the random stream of the scenario that runs in the world.
 func (w *World) Rand() *rand.Rand { return w.story }
 
-// Config is what the servers were told, those that joined later aside.
+// Config returns the configuration of the servers that existed from the start.
 func (w *World) Config() node.Config { return w.config }
 
-// ConfigOf is what one server is told: one that joins later is told of itself.
+// ConfigOf returns the configuration of one server. That of a server that joins
+// later also names the server itself.
 func (w *World) ConfigOf(id uint64) node.Config {
 	c := w.config
 	if id > uint64(w.options.Servers) {
@@ -178,14 +179,14 @@ func (w *World) ConfigOf(id uint64) node.Config {
 	return c
 }
 
-// Err is what ended the run: an invariant that broke, or a server that broke
-// its contract. Nothing happens after it.
+// Err returns the error that ended the run: a violated invariant, or a server
+// that violated its contract. Nothing happens after it.
 func (w *World) Err() error { return w.err }
 
-// History is all that clients did.
+// History returns all operations of the clients.
 func (w *World) History() check.History { return w.history }
 
-// IDs are the machines there are, in order, running or not.
+// IDs returns all machines, in order, running or not.
 func (w *World) IDs() []uint64 {
 	ids := make([]uint64, len(w.machines))
 	for i, m := range w.machines {
@@ -204,7 +205,7 @@ func (w *World) fail(err error) {
 // Fail ends the run with an error, if it has not ended yet.
 func (w *World) Fail(err error) { w.fail(err) }
 
-// Step lets the next event happen. It returns false if the run has ended.
+// Step executes the next event. It returns false if the run has ended.
 func (w *World) Step() bool {
 	if w.err != nil || w.queue.empty() {
 		return false
@@ -240,13 +241,13 @@ func (w *World) happen(e *event) {
 	w.queue.free(e)
 }
 
-// RunFor lets events happen for a time.
+// RunFor executes events for a duration d.
 func (w *World) RunFor(d time.Duration) {
 	w.RunUntil(func() bool { return false }, d)
 }
 
-// RunUntil lets events happen until cond is true, for at most bound. It
-// reports whether cond became true.
+// RunUntil executes events until cond is true, for at most bound. It reports
+// whether cond became true.
 func (w *World) RunUntil(cond func() bool, bound time.Duration) bool {
 	end := w.now + bound
 	for w.err == nil && !cond() {
@@ -259,20 +260,20 @@ func (w *World) RunUntil(cond func() bool, bound time.Duration) bool {
 	return w.err == nil
 }
 
-// After calls f in the run, d from now.
+// After schedules f to be called d from now.
 func (w *World) After(d time.Duration, f func()) {
 	e := w.queue.add(w.now+d, evCall)
 	e.f = f
 }
 
-// Say lets the story-teller speak.
+// Say adds a sentence of the narrator to the trace.
 func (w *World) Say(format string, args ...any) {
 	if w.options.Sink != nil {
 		w.emit(trace.Event{Kind: trace.Note, Text: fmt.Sprintf(format, args...)})
 	}
 }
 
-// Emit adds an event to the story, now.
+// Emit adds an event to the trace, at the current time.
 func (w *World) Emit(e trace.Event) { w.emit(e) }
 
 func (w *World) emit(e trace.Event) {

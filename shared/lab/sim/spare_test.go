@@ -70,7 +70,7 @@ func TestLinks(t *testing.T) {
 	require.Len(t, worlds[3].Config.Members, 2)
 }
 
-// A machine that is gone for good is no victim of anything, and does not come
+// A retired machine is not chosen for a fault, and does not come
 // back.
 func TestRetiredMachines(t *testing.T) {
 	w, err := New(Options{Seed: 1, Servers: 3, Spare: 2, New: toy.New(toy.Flaws{Stale: true}), Ops: toy.Ops, Config: node.Config{Leader: 1}})

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// Every part of the world draws from a random stream of its own: each message of
-// each link, each life of each server, each client and each disaster. All are
-// derived from the seed. So a run in which one message is lost, by a filter or by
-// a person who asks "what if", differs from the run without that loss only in what
-// follows from it.
+// Every part of the world has its own random stream: each message of each link,
+// each life of each server, each client and each fault. All streams are derived
+// from the seed. So if one message is lost, by a filter or by a user who tries
+// "what if", the run differs only in the consequences of that loss.
 
 // stream returns the random stream of one part of the world.
 func (w *World) stream(kind string, numbers ...uint64) *rand.Rand {
@@ -29,7 +28,8 @@ func streamSeed(seed uint64, kind string, numbers ...uint64) uint64 {
 	return mix(h.Sum64())
 }
 
-// mix spreads neighbouring numbers over all 64 bits (the finalizer of SplitMix64).
+// mix spreads neighboring numbers over all 64 bits (the finalizer of
+// SplitMix64).
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -37,8 +37,8 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// messages is the random stream of one link, connection or disk. It begins again
-// with each message, request or moment, so that what happens to one does not depend
+// messages is the random stream of one link, connection or disk. It restarts
+// for each message, request or moment, so that the fate of one does not depend
 // on how many came before it.
 type messages struct {
 	seed   uint64

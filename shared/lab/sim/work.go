@@ -7,12 +7,12 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// workTime is the range of how long work alongside a server takes. Meanwhile the
-// server goes on, and may crash.
+// workTime is the range of the duration of background work. Meanwhile the
+// server continues, and may crash.
 var workTime = [2]time.Duration{time.Millisecond, 60 * time.Millisecond}
 
-// work is node.World.Work: the work is done as a whole some time later, and a
-// crash before that means that it never was.
+// work implements node.World.Work: the work happens at once, some time later.
+// After a crash before that moment it never happens.
 func (w *World) work(m *machine, life uint64, work func() error, done func(error)) {
 	w.After(between(m.random.of(uint64(w.now)), workTime), func() { w.finishWork(m, life, work, done) })
 }

@@ -14,7 +14,7 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// figure8 follows the paper's Figure 8 as far as a stage can be led.
+// figure8 follows the paper's Figure 8 as far as the stage allows.
 //
 //	(a) S1 leads and has an entry on itself and S2 only.
 //	(b) S1 crashes; S5 leads a newer term and has another entry there, alone.
@@ -23,11 +23,11 @@ import (
 //	(d) S1 crashes; S5 leads and overwrites the old entry everywhere.
 //	(e) But had S1 committed an entry of its new term at (c), S5 could not lead.
 //
-// Where a person appoints leaders, S1 writes nothing new at (c), and (d)
-// follows: the old entry must not have shown. Where servers elect them, a
+// Where the operator appoints leaders, S1 writes nothing new at (c), and (d)
+// follows: no read may have returned the old entry. Where servers elect them, a
 // leader begins its term with an entry of its own, which travels with the old
-// one, so that (e) follows: S5 must not win. That the rule itself is in the
-// code is shown by a script of the rules.
+// one, so that (e) follows: S5 must not win. A script of the rules tests the
+// commit rule itself.
 func figure8(r *run) {
 	const s1, s2, s3, s4, s5 = 1, 2, 3, 4, 5
 	_, appointed := r.stage.Ops[api.Lead]
@@ -37,7 +37,7 @@ func figure8(r *run) {
 	r.tryPut(s1, "x", "old")
 	r.wait(100 * time.Millisecond)
 
-	r.say("(b) n1 crashes; n5 leads, and has x=new on its own disk only")
+	r.say("(b) n1 crashes; n5 leads, with x=new only on its own disk")
 	r.crash(s1)
 	r.w.Partition([]uint64{s2}, []uint64{s3, s4, s5})
 	r.w.Drop(func(from, _ uint64, _ []byte) bool { return from == s5 && r.leads(s5) })
@@ -53,7 +53,7 @@ func figure8(r *run) {
 	r.crown(s1, s2, s3)
 	r.wait(500 * time.Millisecond)
 	if appointed {
-		r.old(s1, s2, s3)
+		r.noneReturnsOld(s1, s2, s3)
 		r.say("(d) n1 crashes; n5 leads, and x=new overwrites x=old")
 		r.crash(s1)
 		r.w.Partition([]uint64{s2, s3, s4, s5}, []uint64{s1})
@@ -72,16 +72,16 @@ func figure8(r *run) {
 	r.finish("old", s1)
 }
 
-// old holds that nobody shows x=old, which is committed nowhere.
-func (r *run) old(ids ...uint64) {
+// noneReturnsOld checks that no server returns x=old, which is not committed.
+func (r *run) noneReturnsOld(ids ...uint64) {
 	for _, id := range ids {
 		if response, err := r.do(id, api.Request{Op: kv.Get, Key: "x"}); err == nil && !r.over() {
-			r.breaks(Phantom, "%s shows x=%s: it took an entry of an older term for committed, because a majority has a copy", node.Name(id), response.Value)
+			r.breaks(Phantom, "%s shows x=%s: it committed an entry of an older term by counting its copies", node.Name(id), response.Value)
 		}
 	}
 }
 
-// finish brings all together.
+// finish ends the scenario: all servers run, are connected and must agree.
 func (r *run) finish(x string, down uint64) {
 	r.w.HealAll()
 	r.restart(down)
@@ -96,7 +96,7 @@ func (r *run) crash(id uint64) {
 	}
 }
 
-// leads reports whether a server leads, as it sees it.
+// leads reports whether a server believes that it is the leader.
 func (r *run) leads(id uint64) bool {
 	in, ok := r.w.Server(id).(node.Inspector)
 	if !ok {
@@ -107,8 +107,8 @@ func (r *run) leads(id uint64) bool {
 	return s.Role == node.Leader
 }
 
-// crown makes a server the leader: by appointment, in a term after all that were
-// given, or by letting nobody else's clock run.
+// crown makes a server the leader: by appointment, in a new term, or by
+// stopping the clocks of the others.
 func (r *run) crown(id uint64, voters ...uint64) {
 	if r.over() {
 		return
@@ -126,24 +126,24 @@ func (r *run) crown(id uint64, voters ...uint64) {
 	r.clocks(0, r.others(id))
 	won := func() bool { return r.leads(id) }
 	if !r.w.RunUntil(won, 500*time.Millisecond) {
-		r.forget(id)
+		r.forgetLeader(id)
 		if !r.w.RunUntil(won, leaderTime) && !r.over() {
-			r.breaks(Unavailable, "%s does not win an election in which nobody else stands", node.Name(id))
+			r.breaks(Unavailable, "%s does not win an election in which it is the only candidate", node.Name(id))
 		}
 	}
 	r.clocks(1, r.others(id))
 }
 
-// clocks sets the clocks of servers.
+// clocks sets the speed of the servers' clocks.
 func (r *run) clocks(speed float64, ids []uint64) {
 	for _, id := range ids {
 		r.w.SetClock(id, speed)
 	}
 }
 
-// forget lets the others' clocks run, with no word between any two servers, until
-// they have given up the leader that they knew: some give their vote only then.
-func (r *run) forget(id uint64) {
+// forgetLeader cuts all links and lets the clocks of the others run until they no
+// longer know a leader: in some stages servers vote only then.
+func (r *run) forgetLeader(id uint64) {
 	before := r.w.Drop(func(uint64, uint64, []byte) bool { return true })
 	r.clocks(1, r.others(id))
 	r.wait(r.w.Config().ElectionTimeout[1] + 20*time.Millisecond)
@@ -156,23 +156,24 @@ func fullDisk(r *run) {
 		r.say("the disk of %s is full", node.Name(id))
 		r.w.Disk(id).Fill(int64(r.w.Rand().IntN(60)))
 	}, func(id uint64) {
-		r.say("there is room again on the disk of %s", node.Name(id))
+		r.say("there is space again on the disk of %s", node.Name(id))
 		r.w.Disk(id).Fill(-1)
 	})
 }
 
 func failedFsync(r *run) {
 	r.brokenDisk("input/output error", func(id uint64) {
-		r.say("the next fsync of %s fails, and what it should have saved is lost", node.Name(id))
+		r.say("the next fsync of %s fails, and the unsaved data is lost", node.Name(id))
 		r.w.Disk(id).FailSync(1)
 	}, func(id uint64) {
-		// What the machine still has in memory and not on its disk goes with its
+		// Data in the machine's memory that is not on its disk is lost with its
 		// power.
 		r.w.PowerCut(id)
 	})
 }
 
-// brokenDisk breaks the disk of a follower, then of the leader, under writes.
+// brokenDisk breaks the disk of a follower, then that of the leader, while
+// clients write.
 func (r *run) brokenDisk(why string, spoil, mend func(id uint64)) {
 	leader := r.leader()
 	r.put(leader, "x", "1")
@@ -186,7 +187,7 @@ func (r *run) brokenDisk(why string, spoil, mend func(id uint64)) {
 		switch {
 		case r.over():
 		case err == nil:
-			r.breaks(Unsafe, "%s goes on with a disk that it cannot trust", node.Name(id))
+			r.breaks(Unsafe, "%s keeps running with a disk that it cannot trust", node.Name(id))
 		case !strings.Contains(err.Error(), why):
 			r.breaks(Unsafe, "%s says %q when it stops, which does not say why: %s", node.Name(id), err, why)
 		}
@@ -208,7 +209,7 @@ func (r *run) brokenDisk(why string, spoil, mend func(id uint64)) {
 // writeUntilDown writes y again and again until a server has ended, and returns
 // the number of the last write that was acknowledged.
 func (r *run) writeUntilDown(leader, id uint64) (written int) {
-	// A journal may have made room for itself ahead.
+	// A journal may have allocated space in advance.
 	const enough = 300
 	for i := 1; i <= enough && r.w.Up(id) && !r.over(); i++ {
 		_, err := r.do(leader, api.Request{Op: kv.Put, Key: "y", Value: page(i)})
@@ -216,7 +217,7 @@ func (r *run) writeUntilDown(leader, id uint64) (written int) {
 		case err == nil:
 			written = i
 		case id != leader:
-			r.breaks(Unavailable, "%s does not take a write while %s has trouble with its disk: %v", node.Name(leader), node.Name(id), err)
+			r.breaks(Unavailable, "%s does not accept a write while the disk of %s fails: %v", node.Name(leader), node.Name(id), err)
 		}
 	}
 	// The last message may still be on its way.
@@ -224,7 +225,7 @@ func (r *run) writeUntilDown(leader, id uint64) (written int) {
 	return written
 }
 
-// page is a value that takes up room.
+// page returns a large value.
 func page(number int) string { return fmt.Sprintf("%d%s", number, strings.Repeat(".", 2000)) }
 
 // crashInWrite cuts the power of the leader, or of a follower, at the first
@@ -276,8 +277,8 @@ func (r *run) recoverTwice(id uint64, nth int) {
 	r.restart(id)
 }
 
-// holds holds that all agree on a key, on what was last acknowledged or on what
-// was asked for after it and has this beginning.
+// holds checks that all servers agree on a key: on the last acknowledged value,
+// or on a later one that begins with later.
 func (r *run) holds(key, acknowledged, later string) {
 	if replicas, ok := r.same(key); ok {
 		if got := replicas[0].Value; got != acknowledged && !strings.HasPrefix(got, later) {
@@ -293,26 +294,26 @@ const (
 )
 
 func chaos(r *run) {
-	// A cluster of one has disasters too.
+	// A cluster of one server has faults too.
 	f := sim.Swarm(r.w.Rand(), max(3, len(r.w.InUse())))
 	load := sim.DefaultLoad
 	load.ReadAnywhere = true
 	load.Clients = 3 + r.w.Rand().IntN(8)
 	load.Think[1] = time.Duration(10+r.w.Rand().IntN(60)) * time.Millisecond
-	r.say("%d clients write and read, and the disasters are %+v", load.Clients, f)
+	r.say("%d clients write and read, with these faults: %+v", load.Clients, f)
 	r.w.Unleash(f)
 	_, sessions := r.stage.Ops[api.Open]
 	load.Client = func(c *sim.Client) { c.Sessions, c.Knows = sessions && c.ID%2 == 0, r.known }
 	clients := r.w.StartLoad(load)
 	if r.stage.changes() {
-		r.unrest(r.w.Now() + chaosTime)
+		r.membershipChaos(r.w.Now() + chaosTime)
 	} else {
 		r.wait(chaosTime)
 	}
 	if r.over() {
 		return
 	}
-	r.say("the disasters end; now everything that was asked must be answered")
+	r.say("the faults end; now every request must be answered")
 	if err := r.w.Calm(); err != nil {
 		r.breaks(Unsafe, "%v", err)
 	}
@@ -330,7 +331,7 @@ func chaos(r *run) {
 	r.judge()
 }
 
-// judge looks at the whole history.
+// judge checks the whole history.
 func (r *run) judge() {
 	if r.over() {
 		return

@@ -8,19 +8,19 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Members in a chaos.
+// Limits on the members in a chaos.
 const (
-	// chaosSpares is how many machines may join, mostMembers how many members
-	// there may be at once.
+	// chaosSpares is the number of spare machines, maxMembers the largest
+	// number of members at once.
 	chaosSpares = 9
-	mostMembers = 7
+	maxMembers  = 7
 )
 
-// unrest changes the members at random until a moment: servers are added and
-// removed, several at once, changes are called off, leadership is transferred, and
-// things are asked for that make no sense. Spares join with an empty disk, and
-// who was removed is switched off, sooner or later, for good.
-func (r *run) unrest(until time.Duration) {
+// membershipChaos changes the members at random until a moment: it adds and
+// removes servers, several at once, cancels changes, transfers leadership, and
+// sends invalid requests. Spare machines join with empty disks, and removed
+// servers are switched off forever after a while.
+func (r *run) membershipChaos(until time.Duration) {
 	for !r.over() && r.w.Now() < until {
 		r.wait(r.between([2]time.Duration{10 * time.Millisecond, 400 * time.Millisecond}))
 		if r.over() {
@@ -42,7 +42,7 @@ func (r *run) unrest(until time.Duration) {
 	}
 }
 
-// tell asks the leader for something, with little patience.
+// tell sends a request to the leader, with a short timeout.
 func (r *run) tell(q api.Request) *api.Error {
 	c := r.operator()
 	c.Timeout, c.Patience = 500*time.Millisecond, 500*time.Millisecond
@@ -50,11 +50,11 @@ func (r *run) tell(q api.Request) *api.Error {
 	return err
 }
 
-// changeAtRandom adds some and removes some.
+// changeAtRandom adds some servers and removes some.
 func (r *run) changeAtRandom() {
 	rng, members := r.w.Rand(), r.members()
 	add := r.joiners()
-	add = r.pick(add, rng.IntN(min(len(add), 3, max(0, mostMembers-len(members)))+1))
+	add = r.pick(add, rng.IntN(min(len(add), 3, max(0, maxMembers-len(members)))+1))
 	remove := r.pick(members, rng.IntN(min(3, len(members)+len(add)-1)+1))
 	if len(add)+len(remove) == 0 || len(remove) >= len(members)+len(add) {
 		return
@@ -70,13 +70,14 @@ func (r *run) changeAtRandom() {
 	r.tell(request(add, remove))
 }
 
-// joiners are the machines that can join: those that have never counted.
+// joiners returns the machines that can join: those that have never been
+// voters.
 func (r *run) joiners() []uint64 {
 	r.noteVoters()
 	return slices.DeleteFunc(r.w.IDs(), func(id uint64) bool { return slices.Contains(r.voted, id) })
 }
 
-// noteVoters notes who counts or has counted.
+// noteVoters records all servers that are voters.
 func (r *run) noteVoters() {
 	for _, id := range r.members() {
 		if !slices.Contains(r.voted, id) {
@@ -85,23 +86,23 @@ func (r *run) noteVoters() {
 	}
 }
 
-// nobody is a server that there is not.
-const nobody = 999
+// noServer is the ID of a server that does not exist.
+const noServer = 999
 
-// askNonsense asks for what must be refused: a server is removed, or is to lead,
-// that is no member.
+// askNonsense sends a request that must be refused: to remove a server that is
+// not a member, or to transfer leadership to it.
 func (r *run) askNonsense() {
-	q := request(nil, []uint64{nobody})
+	q := request(nil, []uint64{noServer})
 	if r.w.Rand().IntN(2) == 0 {
-		q = api.Request{Op: api.Transfer, To: nobody}
+		q = api.Request{Op: api.Transfer, To: noServer}
 	}
 	if err := r.tell(q); err == nil && !r.over() {
-		r.breaks(Unsafe, "%s is done, and there is no such server", q.AppendJSON(nil))
+		r.breaks(Unsafe, "%s succeeded, but there is no such server", q.AppendJSON(nil))
 	}
 }
 
-// switchOff takes away machines that were members and are no longer, each
-// some time after its last change.
+// switchOff removes machines that are no longer members, each some time after
+// its last change.
 func (r *run) switchOff() {
 	r.noteVoters()
 	members, changing := r.invariants.Members()
@@ -115,8 +116,8 @@ func (r *run) switchOff() {
 	}
 }
 
-// finishChange holds that a change that is under way when all faults have ended
-// is brought to its end.
+// finishChange checks that a change in progress is completed after all faults
+// have ended.
 func (r *run) finishChange() {
 	if !r.stage.changes() || r.over() {
 		return
@@ -137,19 +138,19 @@ func (r *run) finishChange() {
 	r.breaks(Unavailable, "%v after all faults have ended, a change of the members is not done, though %s: %+v", calmTime, whoRuns(r.w.Running()), all)
 }
 
-// replaceSome takes a minority of the members away for good, or nobody, and puts
-// new machines in their place, as far as there are any.
+// replaceSome removes a minority of the members forever, possibly none, and
+// replaces them by spare machines, as far as there are any.
 func (r *run) replaceSome() {
 	members, changing := r.invariants.Members()
-	most := min(2, (len(members.Now)-1)/2)
-	if r.over() || changing || most < 1 {
+	maxLost := min(2, (len(members.Now)-1)/2)
+	if r.over() || changing || maxLost < 1 {
 		return
 	}
-	lost := r.pick(members.Now, r.w.Rand().IntN(most+1))
+	lost := r.pick(members.Now, r.w.Rand().IntN(maxLost+1))
 	if len(lost) == 0 {
 		return
 	}
-	r.say("for good lost: %s", nodeNames(lost))
+	r.say("lost forever: %s", nodeNames(lost))
 	r.retire(lost...)
 	r.mustWrite("lost", "1")
 	if spares := r.pick(r.joiners(), len(lost)); len(spares) > 0 {
@@ -158,8 +159,8 @@ func (r *run) replaceSome() {
 	}
 }
 
-// known are the servers that the clients of a chaos ask: all that run or ran,
-// members or not, as long as everything is in a muddle, and the members then.
+// known returns the servers that the clients of a chaos try: during the faults
+// all machines in use, members or not; afterwards only the members.
 func (r *run) known() []uint64 {
 	if r.calm {
 		return r.members()
@@ -167,8 +168,8 @@ func (r *run) known() []uint64 {
 	return r.w.InUse()
 }
 
-// alone reports whether a server leads, and its configuration is the last of a
-// change which it is not in.
+// alone reports whether a server leads with the last configuration of a change
+// that removes it.
 func (r *run) alone(id uint64) bool {
 	s, ok := r.inspect(id)
 	return ok && s.Role == node.Leader && len(s.Config.Next) == 0 && !slices.Contains(s.Config.Now, id)

@@ -137,13 +137,13 @@ type Scenario struct {
 	script func(r *run)
 }
 
-// All returns the catalogue, in the order of the lessons.
-func All() []Scenario { return slices.Clone(catalogue) }
+// All returns the catalog, in the order of the lessons.
+func All() []Scenario { return slices.Clone(catalog) }
 
 // Find returns the story with that name. The error lists all names.
 func Find(name string) (Scenario, error) {
 	var names []string
-	for _, s := range catalogue {
+	for _, s := range catalog {
 		if s.Name == name {
 			return s, nil
 		}

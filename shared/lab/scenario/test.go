@@ -42,7 +42,7 @@ func Test(t *testing.T, s Stage) {
 	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
-	for _, story := range catalogue {
+	for _, story := range catalog {
 		survives := slices.Contains(s.Survives, story.Name)
 		if !survives && !slices.Contains(s.Fails, story.Name) {
 			continue

@@ -90,7 +90,7 @@ func (a *app) scenarios() scenario.Stage {
 	return s
 }
 
-// listScenarios lists what the stage names, in the order of the catalogue.
+// listScenarios lists what the stage names, in the order of the catalog.
 func (a *app) listScenarios() error {
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	for _, s := range scenario.All() {

@@ -9,8 +9,8 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// catalogue has all scenarios, in the order of the lessons.
-var catalogue = []Scenario{
+// catalog has all scenarios, in the order of the lessons.
+var catalog = []Scenario{
 	{
 		Name:   "restart",
 		Claim:  "an acknowledged write survives a power cut of all servers at once",

@@ -2,59 +2,66 @@ package raft
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What only this stage has: leaders that an operator appoints.
 
+var harness = &rules.Stage[*Raft, Entry, Message, stage]{
+	New: startRaft, NewEntry: newEntry, Forge: forge, Command: stageCommand,
+	Random: rules.Random[*Raft, Entry, Message, stage]{
+		Runs: 400, Own: 40, Step: stageStep, Calm: appoint,
+		MustHappen: mustHappen,
+	},
+}
+
 // stage is what the tests remember of a server for this stage.
 type stage struct{}
 
-func (s *server) startOptions(members []ID) Options {
-	return Options{
-		ID: s.id, Config: Config{Voters: members}, State: s.disk.state, Log: s.disk.log,
-		HeartbeatTicks: 3, MaxBatch: 1000, Explain: true,
+func startRaft(c *cluster, s *server) *Raft {
+	var voters []ID
+	for _, other := range c.Servers {
+		voters = append(voters, ID(other.ID))
 	}
+	o := startOptions(ID(s.ID), voters, stateOf(&s.Disk), s.Disk.Log)
+	o.MaxBatch = c.MaxBatch
+	return New(o)
 }
 
-func (c *cluster) stageOutput(*server, Output) {}
-
-func (c *cluster) checkStage(*server) {}
-
-func (c *cluster) checkStageMessage(*server, Message) {}
-
-func sameEntry(a, b Entry) bool {
-	return a.Index == b.Index && a.Term == b.Term && string(a.Command) == string(b.Command)
+// startOptions are those of a server with a state and a log on its disk.
+func startOptions(id ID, voters []ID, state State, log []Entry) Options {
+	return Options{ID: id, Config: Config{Voters: voters}, State: state, Log: log, HeartbeatTicks: 3, MaxBatch: 1000, Explain: true}
 }
 
-func kindWords(Entry) string { return "" }
+func (e Entry) Same(o Entry) bool {
+	return e.Index == o.Index && e.Term == o.Term && string(e.Command) == string(o.Command)
+}
 
-func stateWords(s State) string { return fmt.Sprintf("term %d", s.CurrentTerm) }
+func (e Entry) KindWords() string { return "" }
 
-func stageWords(Output) []string { return nil }
-
-func bodyWords(b Body) string {
-	switch m := b.(type) {
-	case AppendEntries:
-		return appendWords(m)
-	case AppendEntriesReply:
-		return replyWords(m)
+func (m Message) BodyWords() string {
+	if b, is := m.Append(); is {
+		return rules.AppendWords(b)
 	}
-	return fmt.Sprint(b)
+	if b, is := m.AppendReply(); is {
+		return b.String()
+	}
+	return fmt.Sprint(m.Body)
 }
 
 // stageCommand has the command of this stage:
 //
 //	lead n1 4    the operator appoints n1 to lead term 4
-func (s *script) stageCommand(name string, args []string) (bool, error) {
+func stageCommand(s *script, name string, args []string) (bool, error) {
 	if name != "lead" || len(args) != 2 {
 		return false, nil
 	}
-	server, err := s.named(args[0])
+	server, err := s.Named(args[0])
 	if err != nil {
 		return true, err
 	}
@@ -62,9 +69,9 @@ func (s *script) stageCommand(name string, args []string) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	s.input(server, func(r *Raft) {
+	s.Input(server, func(r *Raft) {
 		if err := r.Lead(Term(term)); err != nil {
-			s.print(fmt.Sprintf(effect+"%v does not lead term %d: %v", server.id, term, err))
+			s.Print(fmt.Sprintf(rules.Effect+"%v does not lead term %d: %v", server.ID, term, err))
 		}
 	})
 	return true, nil
@@ -76,58 +83,47 @@ var mustHappen = []string{
 	Refused.Code, Truncated.Code, FellBack.Code, Committed.Code, LearnedCommit.Code,
 }
 
-func randomOptions(o Options, _ *rand.Rand) Options { return o }
-
 // stageStep is this stage's own kind of random step: an appointment, now and then.
-func (w *world) stageStep(*server) {
-	if w.rand.IntN(4) == 0 {
-		w.appoint()
+func stageStep(w *world, _ *server) {
+	if w.Rand.IntN(4) == 0 {
+		appoint(w)
 	}
 }
 
 // appoint is what an operator does who does it right: of a majority, the server
 // whose log is the most up to date leads, in a term that is new, and the server that led
 // before is stopped first and comes back as a follower.
-func (w *world) appoint() {
+func appoint(w *world) {
 	var best *server
-	asked, term := 0, Term(0)
-	for _, i := range w.rand.Perm(len(w.servers)) {
-		s := w.servers[i]
-		term = max(term, s.disk.state.CurrentTerm)
-		if s.raft == nil || s.held || 2*asked > len(w.servers) {
+	asked, term := 0, uint64(0)
+	for _, i := range w.Rand.Perm(len(w.Servers)) {
+		s := w.Servers[i]
+		term = max(term, s.Disk.State.CurrentTerm)
+		if s.Raft == nil || s.Held || 2*asked > len(w.Servers) {
 			continue
 		}
 		asked++
-		if best == nil || later(s.disk.last(), best.disk.last()) {
+		if best == nil || later(s.Disk.Last(), best.Disk.Last()) {
 			best = s
 		}
 	}
-	if 2*asked <= len(w.servers) {
+	if 2*asked <= len(w.Servers) {
 		return
 	}
-	for _, s := range w.servers {
-		if s != best && s.raft != nil && s.raft.role == Leader {
-			w.crash(s)
-			w.start(s)
+	for _, s := range w.Servers {
+		if s != best && s.Leads() {
+			w.Crash(s)
+			w.Start(s)
 		}
 	}
-	w.input(best, func(r *Raft) { _ = r.Lead(term + 1) })
+	w.Input(best, func(r *Raft) { _ = r.Lead(Term(term + 1)) })
 }
 
 // later reports whether a log that ends in p is more up to date than one that ends
 // in q.
-func later(p, q Position) bool {
+func later(p, q rules.Position) bool {
 	return p.Term > q.Term || p.Term == q.Term && p.Index > q.Index
 }
-
-// stageCalm is what somebody must do so that the cluster goes on: appoint a leader.
-func (w *world) stageCalm() { w.appoint() }
-
-// waits reports whether a client still waits for an answer.
-func (s *server) waits() bool { return false }
-
-// config is who decides what is committed.
-func (c *cluster) config() Config { return Config{Voters: c.members()} }
 
 // quorum reports whether has is true of enough servers to decide. The checks count
 // for themselves.

@@ -39,8 +39,7 @@ func TestAppointmentIsSavedBeforeItIsSaid(t *testing.T) {
 	require.Len(t, out.to(2), 1)
 	require.Len(t, out.to(3), 1)
 
-	s := &server{id: 1, disk: disk{state: *out.State}}
-	require.ErrorIs(t, New(s.startOptions([]ID{1, 2, 3})).Lead(5), ErrTermIsOver)
+	require.ErrorIs(t, New(startOptions(1, []ID{1, 2, 3}, *out.State, nil)).Lead(5), ErrTermIsOver)
 }
 
 // An appointed leader takes its log as it is. It appends nothing by itself, and

@@ -768,7 +768,7 @@ func TestExploreWritesScripts(t *testing.T) {
 		require.NoError(t, err)
 		require.NotNil(t, result.Violation, "there is no way to %q within %v", b.goal, b)
 		text := scriptOf(b, result.Violation)
-		played := play(t, text)
+		played := harness.Play(t, text)
 		t.Logf("%s\n%s", result.Violation.Story, played)
 		for _, step := range result.Violation.Path {
 			for _, why := range step.Effect.Why() {

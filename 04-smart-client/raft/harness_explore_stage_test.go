@@ -94,7 +94,7 @@ func (p *model) termFor(w explore.World[*machine, past], id int) Term {
 	term, behind, led := Term(1), 0, false
 	for _, other := range w.Servers {
 		led = led || other.raft.role == Leader
-		if !later(other.disk.last(), s.disk.last()) {
+		if !later(other.disk.last().shared(), s.disk.last().shared()) {
 			behind++
 		}
 		term = max(term, other.disk.state.CurrentTerm+1)

@@ -2,158 +2,109 @@ package raft
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What only this stage has: votes and reads.
 
+var harness = &rules.Stage[*Raft, Entry, Message, stage]{
+	New: startRaft, NewEntry: newEntry, Forge: forge, Output: stageOutput, Words: stageWords,
+	Check: checkStage, CheckMessage: checkStageMessage, Command: stageCommand,
+	Random: rules.Random[*Raft, Entry, Message, stage]{
+		Runs: 400, Own: 40, MustHappen: mustHappen,
+		Step:  func(w *world, s *server) { read(w.Cluster, s) },
+		Waits: (*server).ReadsWait,
+	},
+}
+
 // stage is what the tests remember of a server for this stage.
-type stage struct {
-	// random are the numbers that the server draws next; then it draws 0.
-	random []uint64
+type stage struct{}
 
-	// reads are those that wait: for each, how much was committed when it began.
-	reads map[ReadID]Index
+func startRaft(c *cluster, s *server) *Raft {
+	var voters []ID
+	for _, other := range c.Servers {
+		voters = append(voters, ID(other.ID))
+	}
+	o := startOptions(ID(s.ID), voters, stateOf(&s.Disk), s.Disk.Log)
+	o.MaxBatch, o.Random = c.MaxBatch, s.Draw
+	if c.Random != nil {
+		o.Random = c.Random
+	}
+	return New(o)
 }
 
-// The names of this stage's invariants.
-const (
-	oneVote          = "One Vote"
-	candidateVotes   = "Candidate"
-	linearizableRead = "Linearizable Read"
-)
-
-func (s *server) startOptions(members []ID) Options {
-	s.stage.reads = map[ReadID]Index{}
+// startOptions are those of a server with a state and a log on its disk.
+func startOptions(id ID, voters []ID, state State, log []Entry) Options {
 	return Options{
-		ID: s.id, Config: Config{Voters: members}, State: s.disk.state, Log: s.disk.log,
+		ID: id, Config: Config{Voters: voters}, State: state, Log: log,
 		HeartbeatTicks: 3, ElectionTicks: [2]int{10, 19}, MaxBatch: 1000,
-		Random: s.draw, Explain: true,
+		Random: func(uint64) uint64 { return 0 }, Explain: true,
 	}
-}
-
-func (s *server) draw(n uint64) uint64 {
-	if len(s.stage.random) == 0 {
-		return 0
-	}
-	x := s.stage.random[0]
-	s.stage.random = s.stage.random[1:]
-	return x % n
 }
 
 // read starts a read on a server.
-func (c *cluster) read(s *server) {
-	c.input(s, func(r *Raft) { s.stage.reads[r.Read()] = Index(len(c.ghost.committed)) })
+func read(c *cluster, s *server) {
+	c.Input(s, func(r *Raft) { c.ReadBegins(s, uint64(r.Read())) })
 }
 
-// stageOutput: a read sees all that was committed when it began.
-func (c *cluster) stageOutput(s *server, out Output) {
-	for _, answer := range out.Reads {
-		for id, least := range s.stage.reads {
-			if id > answer.ID {
-				continue
-			}
-			if answer.Index < least {
-				c.broken(linearizableRead, "%v answers read %d at %d, and when it began %d was committed", s.id, id, answer.Index, least)
-			}
-			delete(s.stage.reads, id)
-			c.counts["read answered"]++
-		}
+func stageOutput(c *cluster, s *server, out output) {
+	for _, answer := range out.Stage.(Output).Reads {
+		c.ReadsAnswered(s, uint64(answer.ID), uint64(answer.Index))
 	}
 }
 
-// checkStage: a vote, once on disk, holds for the whole term. A candidate has
-// its own vote, and no vote that was not given.
-func (c *cluster) checkStage(s *server) {
-	r, d := s.raft, s.disk.state
-	c.checkVote(s, d.CurrentTerm, d.VotedFor)
-	if r.role != Candidate {
-		return
-	}
-	if r.votedFor != s.id || !slices.Contains(r.votes, s.id) {
-		c.broken(candidateVotes, "%v starts an election in term %d without its own vote", s.id, r.currentTerm)
-	}
-	for i, of := range r.votes {
-		if c.ghost.votes[vote{of, r.currentTerm}] != s.id || slices.Contains(r.votes[:i], of) {
-			c.broken(candidateVotes, "%v counts a vote of %v in term %d that it did not get", s.id, of, r.currentTerm)
-		}
-	}
-}
+func checkStage(c *cluster, s *server) { c.CheckVotes(s, sharedIDs(s.Raft.votes)) }
 
-// checkStageMessage: a server that asks for a vote or gives one has it on disk, and
-// gives one in a term at most, crash or no crash. A server that has moved to a
-// newer term cannot give the old vote again.
-func (c *cluster) checkStageMessage(s *server, m Message) {
-	to := s.id
+func checkStageMessage(c *cluster, s *server, m Message) {
 	switch b := m.Body.(type) {
 	case RequestVote:
+		c.CheckGiven(s, uint64(m.Term), s.ID)
 	case RequestVoteReply:
-		if to = m.To; !b.Granted {
-			return
+		if b.Granted {
+			c.CheckGiven(s, uint64(m.Term), rules.ID(m.To))
 		}
-	default:
-		return
-	}
-	if d := s.disk.state; d.CurrentTerm == m.Term && d.VotedFor != to {
-		c.broken(savedFirst, "%v gives its vote in term %d to %v, and its disk says %v", s.id, m.Term, to, d.VotedFor)
-	}
-	c.checkVote(s, m.Term, to)
-}
-
-func (c *cluster) checkVote(s *server, term Term, to ID) {
-	before, given := c.ghost.votes[vote{s.id, term}]
-	if given && before != to {
-		c.broken(oneVote, "%v gave its vote in term %d to %v, and now it is %v's", s.id, term, before, to)
-	}
-	if to != 0 {
-		c.ghost.votes[vote{s.id, term}] = to
 	}
 }
 
-func sameEntry(a, b Entry) bool {
-	return a.Index == b.Index && a.Term == b.Term && a.Kind == b.Kind && string(a.Command) == string(b.Command)
+func (e Entry) Same(o Entry) bool {
+	return e.Index == o.Index && e.Term == o.Term && e.Kind == o.Kind && string(e.Command) == string(o.Command)
 }
 
-func kindWords(e Entry) string { return string(e.Kind) }
+func (e Entry) KindWords() string { return string(e.Kind) }
 
-func stateWords(s State) string {
-	if s.VotedFor == 0 {
-		return fmt.Sprintf("term %d", s.CurrentTerm)
-	}
-	return fmt.Sprintf("term %d and its vote for %v", s.CurrentTerm, s.VotedFor)
-}
-
-func stageWords(out Output) (does []string) {
-	for _, answer := range out.Reads {
+func stageWords(out output) (does []string) {
+	for _, answer := range out.Stage.(Output).Reads {
 		does = append(does, fmt.Sprintf("answers reads up to %d at index %d", answer.ID, answer.Index))
 	}
 	return does
 }
 
-func bodyWords(b Body) string {
-	switch m := b.(type) {
+func (m Message) BodyWords() string {
+	switch b := m.Body.(type) {
 	case AppendEntries:
-		return appendWords(m) + roundWords(m.Round)
+		body, _ := m.Append()
+		return rules.AppendWords(body) + roundWords(b.Round)
 	case AppendEntriesReply:
-		return replyWords(m) + roundWords(m.Round)
+		body, _ := m.AppendReply()
+		return body.String() + roundWords(b.Round)
 	case RequestVote:
-		return fmt.Sprintf("my log ends in %d@%d", m.LastLogTerm, m.LastLogIndex)
+		return fmt.Sprintf("my log ends in %d@%d", b.LastLogTerm, b.LastLogIndex)
 	case RequestVoteReply:
-		if m.Granted {
+		if b.Granted {
 			return "yes"
 		}
 		return "no"
 	case ReadIndex:
-		return fmt.Sprintf("where may reads up to %d be answered?", m.ID)
+		return fmt.Sprintf("where may reads up to %d be answered?", b.ID)
 	case ReadIndexReply:
-		return fmt.Sprintf("reads up to %d at index %d", m.ID, m.Index)
+		return fmt.Sprintf("reads up to %d at index %d", b.ID, b.Index)
 	}
-	return fmt.Sprint(b)
+	return fmt.Sprint(m.Body)
 }
 
 func roundWords(round uint64) string {
@@ -168,44 +119,44 @@ func roundWords(round uint64) string {
 //	campaign n1     time passes on n1 until it starts an election
 //	random n1 4 0   the numbers that n1 draws next; otherwise it draws 0
 //	read n1         a client wants to read from n1
-func (s *script) stageCommand(name string, args []string) (bool, error) {
+func stageCommand(s *script, name string, args []string) (bool, error) {
 	if name != "campaign" && name != "random" && name != "read" {
 		return false, nil
 	}
-	server, err := s.named(first(args))
+	server, err := s.Named(rules.First(args))
 	if err != nil {
 		return true, err
 	}
-	if server.raft == nil && name != "random" {
-		return true, fmt.Errorf("%v is down", server.id)
+	if server.Raft == nil && name != "random" {
+		return true, fmt.Errorf("%v is down", server.ID)
 	}
 	switch name {
 	case "campaign":
-		return true, s.campaign(server)
+		return true, campaign(s.Cluster, server)
 	case "read":
-		s.read(server)
+		read(s.Cluster, server)
 	case "random":
 		for _, arg := range args[1:] {
 			x, err := strconv.ParseUint(arg, 10, 64)
 			if err != nil {
 				return true, err
 			}
-			server.stage.random = append(server.stage.random, x)
+			server.Draws = append(server.Draws, x)
 		}
 	}
 	return true, nil
 }
 
 // campaign lets time pass on a server until it starts an election.
-func (c *cluster) campaign(s *server) error {
-	r, before := s.raft, s.raft.currentTerm
+func campaign(c *cluster, s *server) error {
+	r, before := s.Raft, s.Raft.currentTerm
 	for range r.options.ElectionTicks[1] + 1 {
-		c.input(s, (*Raft).Tick)
+		c.Input(s, (*Raft).Tick)
 		if r.currentTerm != before {
 			return nil
 		}
 	}
-	return fmt.Errorf("%v does not start an election", s.id)
+	return fmt.Errorf("%v does not start an election", s.ID)
 }
 
 // mustHappen is what random runs must come to in this stage.
@@ -213,24 +164,6 @@ var mustHappen = []string{
 	NewerTerm.Code, OlderTerm.Code, SteppedDown.Code, TimedOut.Code, Voted.Code, AlreadyVoted.Code, OldLog.Code, Elected.Code,
 	Refused.Code, Truncated.Code, FellBack.Code, Committed.Code, LearnedCommit.Code, ReadConfirmed.Code, "read answered",
 }
-
-func randomOptions(o Options, r *rand.Rand) Options {
-	o.Random = r.Uint64N
-	return o
-}
-
-// stageStep is this stage's own kind of random step: a read.
-func (w *world) stageStep(s *server) { w.read(s) }
-
-// stageCalm is what somebody must do so that the cluster continues by itself:
-// nothing.
-func (w *world) stageCalm() {}
-
-// waits reports whether a client still waits for an answer.
-func (s *server) waits() bool { return len(s.stage.reads) > 0 }
-
-// config is who decides what is committed.
-func (c *cluster) config() Config { return Config{Voters: c.members()} }
 
 // quorum reports whether has is true of enough servers to decide. The checks count
 // for themselves.

@@ -45,8 +45,7 @@ func TestGrantVote(t *testing.T) {
 		{0, Position{2, 2}, false}, {0, Position{2, 4}, true}, {0, Position{3, 1}, true}, {0, Position{1, 9}, false},
 		{2, Position{2, 2}, false}, {3, Position{9, 9}, false}, {0, Position{0, 0}, false},
 	} {
-		s := &server{id: 1, disk: disk{state: State{CurrentTerm: 4, VotedFor: c.votedFor}, log: entries(1, 1, 2)}}
-		r := New(s.startOptions([]ID{1, 2, 3}))
+		r := New(startOptions(1, []ID{1, 2, 3}, State{CurrentTerm: 4, VotedFor: c.votedFor}, entries(1, 1, 2)))
 		r.Step(from(r, 2, RequestVote{LastLogIndex: c.theirs.Index, LastLogTerm: c.theirs.Term}))
 		out := r.Take()
 		require.Equal(t, c.want, out.granted(t), "%+v", c)
@@ -82,8 +81,7 @@ func TestOneVoteInATerm(t *testing.T) {
 	r.Step(from(r, 2, RequestVote{}))
 	out := r.Take()
 	require.True(t, out.granted(t))
-	s := &server{id: 1, disk: disk{state: *out.State}}
-	for _, r := range []*Raft{r, New(s.startOptions([]ID{1, 2, 3}))} {
+	for _, r := range []*Raft{r, New(startOptions(1, []ID{1, 2, 3}, *out.State, nil))} {
 		r.Step(from(r, 3, RequestVote{LastLogIndex: 9, LastLogTerm: 4}))
 		require.False(t, takeAll(r).granted(t))
 		r.Step(from(r, 2, RequestVote{}))
@@ -159,8 +157,7 @@ func TestStartElection(t *testing.T) {
 
 // "If election timeout elapses: start new election" (Figure 2, candidates; §5.2).
 func TestCandidateStartsNewElection(t *testing.T) {
-	s := &server{id: 1, disk: disk{state: State{CurrentTerm: 3}}}
-	r := New(s.startOptions([]ID{1, 2, 3, 4, 5}))
+	r := New(startOptions(1, []ID{1, 2, 3, 4, 5}, State{CurrentTerm: 3}, nil))
 	stand(r)
 	takeAll(r)
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
@@ -193,8 +190,7 @@ func TestMajorityOfVotesMakesALeader(t *testing.T) {
 		for i := range c.servers {
 			members = append(members, ID(i+1))
 		}
-		s := &server{id: 1}
-		r := New(s.startOptions(members))
+		r := New(startOptions(1, members, State{}, nil))
 		stand(r)
 		takeAll(r)
 		for _, id := range c.votes {
@@ -261,7 +257,7 @@ func TestCandidateRevertsToFollower(t *testing.T) {
 func TestTimeoutsAreRandom(t *testing.T) {
 	seen := map[int]bool{}
 	draw := uint64(0)
-	o := (&server{id: 1}).startOptions([]ID{1, 2, 3})
+	o := startOptions(1, []ID{1, 2, 3}, State{}, nil)
 	o.Random = func(n uint64) uint64 { draw++; return draw * 7 % n }
 	r := New(o)
 	for range 200 {

@@ -3,25 +3,29 @@ package raft
 import (
 	"cmp"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What only this stage has: votes, reads and snapshots.
 
+var harness = &rules.Stage[*Raft, Entry, Message, stage]{
+	New: startRaft, NewEntry: newEntry, Forge: forge, Fill: fill, Output: stageOutput, Words: stageWords,
+	Check: checkStage, CheckMessage: checkStageMessage, Command: stageCommand,
+	Random: rules.Random[*Raft, Entry, Message, stage]{
+		Runs: 1500, Own: 150, MustHappen: mustHappen,
+		Step: stageStep, Repair: repair, Waits: (*server).ReadsWait,
+	},
+}
+
 // stage is what the tests remember of a server for this stage.
 type stage struct {
-	// random are the numbers that the server draws next; then it draws 0.
-	random []uint64
-
-	// reads are those that wait: for each, how much was committed when it began.
-	reads map[ReadID]Index
-
 	// pieces is in how many pieces the snapshot travels; 0 is 2.
 	pieces int
 
@@ -43,93 +47,88 @@ type stage struct {
 
 // The names of this stage's invariants.
 const (
-	oneVote          = "One Vote"
-	candidateVotes   = "Candidate"
-	linearizableRead = "Linearizable Read"
-	snapshotTrue     = "Snapshot"
+	snapshotTrue = "Snapshot"
 )
 
-func (s *server) startOptions(members []ID) Options {
-	s.stage.reads = map[ReadID]Index{}
-	s.stage.frozen, s.stage.placed, s.stage.incoming = nil, false, nil
-	return Options{
-		ID: s.id, Config: Config{Voters: members}, State: s.disk.state, Log: s.disk.log,
-		Base: s.disk.base, Snapshot: s.disk.covered(),
-		HeartbeatTicks: 3, ElectionTicks: [2]int{10, 19}, MaxBatch: 1000,
-		Random: s.draw, Explain: true,
+func startRaft(c *cluster, s *server) *Raft {
+	s.Stage.frozen, s.Stage.placed, s.Stage.incoming = nil, false, nil
+	var voters []ID
+	for _, other := range c.Servers {
+		voters = append(voters, ID(other.ID))
 	}
+	o := startOptions(ID(s.ID), voters, stateOf(&s.Disk), s.Disk.Log)
+	o.Base, o.Snapshot = ownPosition(s.Disk.Base), ownPosition(s.Disk.Covered())
+	o.MaxBatch, o.Random = c.MaxBatch, s.Draw
+	if c.Random != nil {
+		o.Random = c.Random
+	}
+	return New(o)
 }
 
-func (s *server) draw(n uint64) uint64 {
-	if len(s.stage.random) == 0 {
-		return 0
+func ownPosition(p rules.Position) Position { return Position{Term(p.Term), Index(p.Index)} }
+
+// startOptions are those of a server with a state and a log on its disk.
+func startOptions(id ID, voters []ID, state State, log []Entry) Options {
+	return Options{
+		ID: id, Config: Config{Voters: voters}, State: state, Log: log,
+		HeartbeatTicks: 3, ElectionTicks: [2]int{10, 19}, MaxBatch: 1000,
+		Random: func(uint64) uint64 { return 0 }, Explain: true,
 	}
-	x := s.stage.random[0]
-	s.stage.random = s.stage.random[1:]
-	return x % n
 }
 
 // read starts a read on a server.
-func (c *cluster) read(s *server) {
-	c.input(s, func(r *Raft) { s.stage.reads[r.Read()] = Index(len(c.ghost.committed)) })
-}
-
-// covered is the last entry that the snapshot on the disk covers.
-func (d *disk) covered() Position {
-	if len(d.snapshot) == 0 {
-		return Position{}
-	}
-	return place(d.snapshot[len(d.snapshot)-1])
+func read(c *cluster, s *server) {
+	c.Input(s, func(r *Raft) { c.ReadBegins(s, uint64(r.Read())) })
 }
 
 // freeze begins a snapshot of a server's state machine as it is after an entry.
-func (s *server) freeze(at Index) {
-	s.stage.frozen = slices.Clip(s.applied[:at])
+func freeze(s *server, at Index) {
+	s.Stage.frozen = slices.Clip(s.Applied[:at])
 }
 
-// place gives a snapshot that is written its name, unless a leader's was faster.
+// placeSnapshot gives a snapshot that is written its name, unless a leader's was faster.
 // The log stays as it is.
-func (c *cluster) place(s *server) {
-	if Index(len(s.stage.frozen)) <= s.raft.snapshot.Index {
-		s.stage.frozen = nil
+func placeSnapshot(c *cluster, s *server) {
+	if Index(len(s.Stage.frozen)) <= s.Raft.snapshot.Index {
+		s.Stage.frozen = nil
 		return
 	}
-	c.counts["snapshot taken"]++
-	s.stage.placed = true
-	s.disk.snapshot = s.stage.frozen
-	s.disk.whole = s.disk.join()
-	c.checkDisk(s)
+	c.Counts["snapshot taken"]++
+	s.Stage.placed = true
+	s.Disk.Snapshot = s.Stage.frozen
+	s.Disk.Changed()
+	c.CheckDisk(s)
 }
 
 // compact puts the log behind base in place of the whole one, and tells the
 // rules.
-func (c *cluster) compact(s *server, base Index) {
-	at := Index(len(s.stage.frozen))
-	s.stage.frozen, s.stage.placed = nil, false
-	s.disk.log = slices.Clone(s.disk.log[base-s.disk.base.Index:])
-	s.disk.base = s.raft.Position(base)
-	s.disk.whole = s.disk.join()
-	c.input(s, func(r *Raft) { r.Compact(at, base) })
+func compact(c *cluster, s *server, base Index) {
+	at := Index(len(s.Stage.frozen))
+	s.Stage.frozen, s.Stage.placed = nil, false
+	s.Disk.Log = slices.Clone(s.Disk.Log[uint64(base)-s.Disk.Base.Index:])
+	s.Disk.Base = s.Raft.Position(base).shared()
+	s.Disk.Changed()
+	c.Input(s, func(r *Raft) { r.Compact(at, base) })
 }
 
 // file returns the bytes of a server's snapshot. No two servers write the same.
-func (s *server) file() string {
-	content := s.applied[:s.raft.snapshot.Index]
-	return fmt.Sprintf("%v: %s end of %v", s.id, entriesWords(content), s.id)
+func file(s *server) string {
+	content := s.Applied[:s.Raft.snapshot.Index]
+	return fmt.Sprintf("%v: %s end of %v", s.ID, rules.EntriesWords(content), s.ID)
 }
 
 // fill puts a piece of the snapshot into a message that is to bring one. It
 // reports false if there is a newer snapshot by now.
-func (s *server) fill(m *Message) bool {
+func fill(_ *cluster, s *server, m *Message) bool {
 	b, is := m.Body.(InstallSnapshot)
 	if !is {
 		return true
 	}
-	if b.LastIncluded != s.raft.snapshot {
+	if b.LastIncluded != s.Raft.snapshot {
 		return false
 	}
-	file := s.file()
-	pieces := cmp.Or(s.stage.pieces, 2)
+	file := file(s)
+	pieces := cmp.Or(s.Stage.pieces, 2)
 	size := (len(file) + pieces - 1) / pieces
 	from := int(b.Offset)
 	to := min(from+size, len(file))
@@ -140,134 +139,84 @@ func (s *server) fill(m *Message) bool {
 
 // store keeps a piece of a leader's snapshot, and takes the whole over with the
 // last one.
-func (c *cluster) store(s *server, m InstallSnapshot) {
+func store(c *cluster, s *server, m InstallSnapshot) {
 	if m.Offset == 0 {
-		s.stage.incoming = []byte{}
+		s.Stage.incoming = []byte{}
 	}
-	if s.stage.incoming == nil {
-		s.raft.Discard()
+	if s.Stage.incoming == nil {
+		s.Raft.Discard()
 		return
 	}
-	s.stage.incoming = append(s.stage.incoming[:min(int(m.Offset), len(s.stage.incoming))], m.Data...)
+	s.Stage.incoming = append(s.Stage.incoming[:min(int(m.Offset), len(s.Stage.incoming))], m.Data...)
 	if m.Done {
-		c.install(s, m.LastIncluded)
+		install(c, s, m.LastIncluded)
 	}
 }
 
 // install checks a snapshot that is complete and takes it over.
-func (c *cluster) install(s *server, at Position) {
-	file := string(s.stage.incoming)
-	s.stage.incoming = nil
-	if at.Index <= s.raft.commitIndex || s.stage.placed || s.stage.damaged {
-		c.counts["snapshot discarded"]++
-		s.stage.damaged = false
-		s.raft.Discard()
+func install(c *cluster, s *server, at Position) {
+	file := string(s.Stage.incoming)
+	s.Stage.incoming = nil
+	if at.Index <= s.Raft.commitIndex || s.Stage.placed || s.Stage.damaged {
+		c.Counts["snapshot discarded"]++
+		s.Stage.damaged = false
+		s.Raft.Discard()
 		return
 	}
 	var content []Entry
-	for i := range min(at.Index, Index(len(c.ghost.committed))) {
-		content = append(content, c.ghost.committed[i].entry)
+	for i := range min(at.Index, Index(len(c.Ghost.Committed))) {
+		content = append(content, c.Ghost.Committed[i].Entry)
 	}
 	first, _, _ := strings.Cut(file, ":")
-	if want := fmt.Sprintf("%s: %s end of %s", first, entriesWords(content), first); file != want || len(content) < int(at.Index) || place(content[at.Index-1]) != at {
-		c.broken(snapshotTrue, "%v takes over a snapshot that ends in %v and is %q; it should be %q", s.id, at, file, want)
-		s.raft.Discard()
+	if want := fmt.Sprintf("%s: %s end of %s", first, rules.EntriesWords(content), first); file != want || len(content) < int(at.Index) || content[at.Index-1].Place() != at.shared() {
+		c.Broken(snapshotTrue, "%v takes over a snapshot that ends in %v and is %q; it should be %q", s.ID, at, file, want)
+		s.Raft.Discard()
 		return
 	}
-	if r := s.raft; at.Index < r.log.lastIndex() && r.log.term(at.Index) == at.Term {
-		c.counts["log kept behind a snapshot"]++
+	if r := s.Raft; at.Index < r.log.lastIndex() && r.log.term(at.Index) == at.Term {
+		c.Counts["log kept behind a snapshot"]++
 	} else if len(r.log.entries) > 1 {
-		c.counts["log dropped for a snapshot"]++
+		c.Counts["log dropped for a snapshot"]++
 	}
-	if s.stage.unlucky {
-		s.stage.unlucky, s.powerFails = false, 0
+	if s.Stage.unlucky {
+		s.Stage.unlucky, s.PowerFails = false, 0
 	}
-	s.disk.snapshot, s.applied = content, content
-	s.disk.whole = s.disk.join()
-	s.raft.Restore(at)
+	s.Disk.Snapshot, s.Applied = content, content
+	s.Disk.Changed()
+	s.Raft.Restore(at)
 }
 
-// stageOutput: a read sees all that was committed when it began.
-func (c *cluster) stageOutput(s *server, out Output) {
+func stageOutput(c *cluster, s *server, all output) {
+	out := all.Stage.(Output)
 	for _, chunk := range out.Chunks {
-		c.store(s, chunk)
+		store(c, s, chunk)
 	}
 	for _, answer := range out.Reads {
-		for id, least := range s.stage.reads {
-			if id > answer.ID {
-				continue
-			}
-			if answer.Index < least {
-				c.broken(linearizableRead, "%v answers read %d at %d, and when it began %d was committed", s.id, id, answer.Index, least)
-			}
-			delete(s.stage.reads, id)
-			c.counts["read answered"]++
-		}
+		c.ReadsAnswered(s, uint64(answer.ID), uint64(answer.Index))
 	}
 }
 
-// checkStage: a vote, once on disk, holds for the whole term. A candidate has
-// its own vote, and no vote that was not given.
-func (c *cluster) checkStage(s *server) {
-	r, d := s.raft, s.disk.state
-	c.checkVote(s, d.CurrentTerm, d.VotedFor)
-	if r.role != Candidate {
-		return
-	}
-	if r.votedFor != s.id || !slices.Contains(r.votes, s.id) {
-		c.broken(candidateVotes, "%v starts an election in term %d without its own vote", s.id, r.currentTerm)
-	}
-	for i, of := range r.votes {
-		if c.ghost.votes[vote{of, r.currentTerm}] != s.id || slices.Contains(r.votes[:i], of) {
-			c.broken(candidateVotes, "%v counts a vote of %v in term %d that it did not get", s.id, of, r.currentTerm)
-		}
-	}
-}
+func checkStage(c *cluster, s *server) { c.CheckVotes(s, sharedIDs(s.Raft.votes)) }
 
-// checkStageMessage: a server that asks for a vote or gives one has it on disk, and
-// gives one in a term at most, crash or no crash. A server that has moved to a
-// newer term cannot give the old vote again.
-func (c *cluster) checkStageMessage(s *server, m Message) {
-	to := s.id
+func checkStageMessage(c *cluster, s *server, m Message) {
 	switch b := m.Body.(type) {
 	case RequestVote:
+		c.CheckGiven(s, uint64(m.Term), s.ID)
 	case RequestVoteReply:
-		if to = m.To; !b.Granted {
-			return
+		if b.Granted {
+			c.CheckGiven(s, uint64(m.Term), rules.ID(m.To))
 		}
-	default:
-		return
-	}
-	if d := s.disk.state; d.CurrentTerm == m.Term && d.VotedFor != to {
-		c.broken(savedFirst, "%v gives its vote in term %d to %v, and its disk says %v", s.id, m.Term, to, d.VotedFor)
-	}
-	c.checkVote(s, m.Term, to)
-}
-
-func (c *cluster) checkVote(s *server, term Term, to ID) {
-	before, given := c.ghost.votes[vote{s.id, term}]
-	if given && before != to {
-		c.broken(oneVote, "%v gave its vote in term %d to %v, and now it is %v's", s.id, term, before, to)
-	}
-	if to != 0 {
-		c.ghost.votes[vote{s.id, term}] = to
 	}
 }
 
-func sameEntry(a, b Entry) bool {
-	return a.Index == b.Index && a.Term == b.Term && a.Kind == b.Kind && string(a.Command) == string(b.Command)
+func (e Entry) Same(o Entry) bool {
+	return e.Index == o.Index && e.Term == o.Term && e.Kind == o.Kind && string(e.Command) == string(o.Command)
 }
 
-func kindWords(e Entry) string { return string(e.Kind) }
+func (e Entry) KindWords() string { return string(e.Kind) }
 
-func stateWords(s State) string {
-	if s.VotedFor == 0 {
-		return fmt.Sprintf("term %d", s.CurrentTerm)
-	}
-	return fmt.Sprintf("term %d and its vote for %v", s.CurrentTerm, s.VotedFor)
-}
-
-func stageWords(out Output) (does []string) {
+func stageWords(all output) (does []string) {
+	out := all.Stage.(Output)
 	for _, chunk := range out.Chunks {
 		does = append(does, fmt.Sprintf("stores the piece from byte %d on", chunk.Offset))
 	}
@@ -277,36 +226,38 @@ func stageWords(out Output) (does []string) {
 	return does
 }
 
-func bodyWords(b Body) string {
-	switch m := b.(type) {
+func (m Message) BodyWords() string {
+	switch b := m.Body.(type) {
 	case AppendEntries:
-		return appendWords(m) + roundWords(m.Round)
+		body, _ := m.Append()
+		return rules.AppendWords(body) + roundWords(b.Round)
 	case AppendEntriesReply:
-		return replyWords(m) + roundWords(m.Round)
+		body, _ := m.AppendReply()
+		return body.String() + roundWords(b.Round)
 	case RequestVote:
-		return fmt.Sprintf("my log ends in %d@%d", m.LastLogTerm, m.LastLogIndex)
+		return fmt.Sprintf("my log ends in %d@%d", b.LastLogTerm, b.LastLogIndex)
 	case RequestVoteReply:
-		if m.Granted {
+		if b.Granted {
 			return "yes"
 		}
 		return "no"
 	case ReadIndex:
-		return fmt.Sprintf("where may reads up to %d be answered?", m.ID)
+		return fmt.Sprintf("where may reads up to %d be answered?", b.ID)
 	case ReadIndexReply:
-		return fmt.Sprintf("reads up to %d at index %d", m.ID, m.Index)
+		return fmt.Sprintf("reads up to %d at index %d", b.ID, b.Index)
 	case InstallSnapshot:
 		last := ""
-		if m.Done {
+		if b.Done {
 			last = ", the last"
 		}
-		return fmt.Sprintf("my snapshot up to %v, from byte %d on%s", m.LastIncluded, m.Offset, last)
+		return fmt.Sprintf("my snapshot up to %v, from byte %d on%s", b.LastIncluded, b.Offset, last)
 	case InstallSnapshotReply:
-		if m.LastIncluded == (Position{}) {
+		if b.LastIncluded == (Position{}) {
 			return "your term is over"
 		}
-		return fmt.Sprintf("of your snapshot up to %v I lack what is from byte %d on", m.LastIncluded, m.Offset)
+		return fmt.Sprintf("of your snapshot up to %v I lack what is from byte %d on", b.LastIncluded, b.Offset)
 	}
-	return fmt.Sprint(b)
+	return fmt.Sprint(m.Body)
 }
 
 func roundWords(round uint64) string {
@@ -325,72 +276,72 @@ func roundWords(round uint64) string {
 //	compact n1 1    n1 puts a log that begins after entry 1 in its place
 //	pieces n1 3     the snapshot of n1 travels in 3 pieces; otherwise in 2
 //	damage n1       the next snapshot that n1 receives is damaged
-func (s *script) stageCommand(name string, args []string) (bool, error) {
+func stageCommand(s *script, name string, args []string) (bool, error) {
 	if !slices.Contains([]string{"campaign", "random", "read", "snapshot", "compact", "pieces", "damage"}, name) {
 		return false, nil
 	}
-	server, err := s.named(first(args))
+	server, err := s.Named(rules.First(args))
 	if err != nil {
 		return true, err
 	}
-	if server.raft == nil && name != "random" {
-		return true, fmt.Errorf("%v is down", server.id)
+	if server.Raft == nil && name != "random" {
+		return true, fmt.Errorf("%v is down", server.ID)
 	}
 	switch name {
 	case "snapshot", "compact", "pieces":
-		return true, s.snapshotCommand(server, name, args[1:])
+		return true, snapshotCommand(s, server, name, args[1:])
 	case "damage":
-		server.stage.damaged = true
+		server.Stage.damaged = true
 	case "campaign":
-		return true, s.campaign(server)
+		return true, campaign(s.Cluster, server)
 	case "read":
-		s.read(server)
+		read(s.Cluster, server)
 	case "random":
 		for _, arg := range args[1:] {
 			x, err := strconv.ParseUint(arg, 10, 64)
 			if err != nil {
 				return true, err
 			}
-			server.stage.random = append(server.stage.random, x)
+			server.Draws = append(server.Draws, x)
 		}
 	}
 	return true, nil
 }
 
-func (s *script) snapshotCommand(server *server, name string, args []string) error {
-	n, err := strconv.Atoi(first(args))
+func snapshotCommand(s *script, server *server, name string, args []string) error {
+	n, err := strconv.Atoi(rules.First(args))
 	if err != nil {
 		return err
 	}
-	r, index := server.raft, Index(n)
+	r, index := server.Raft, Index(n)
 	switch name {
 	case "pieces":
-		server.stage.pieces = n
+		server.Stage.pieces = n
 	case "snapshot":
 		if index <= r.snapshot.Index || index > r.lastApplied {
-			return fmt.Errorf("%v has a snapshot up to %v and has applied %d", server.id, r.snapshot, r.lastApplied)
+			return fmt.Errorf("%v has a snapshot up to %v and has applied %d", server.ID, r.snapshot, r.lastApplied)
 		}
-		server.freeze(index)
-		s.place(server)
+		freeze(server, index)
+		placeSnapshot(s.Cluster, server)
 	case "compact":
-		if !server.stage.placed || index < r.log.base() || index > Index(len(server.stage.frozen)) {
-			return fmt.Errorf("%v has no snapshot that covers what is before its log from %d on", server.id, index)
+		if !server.Stage.placed || index < r.log.base() || index > Index(len(server.Stage.frozen)) {
+			return fmt.Errorf("%v has no snapshot that covers what is before its log from %d on", server.ID, index)
 		}
-		s.compact(server, index)
+		compact(s.Cluster, server, index)
 	}
 	return nil
 }
 
 // campaign lets time pass on a server until it starts an election.
-func (c *cluster) campaign(s *server) error {
-	r, before := s.raft, s.raft.currentTerm
+func campaign(c *cluster, s *server) error {
+	r, before := s.Raft, s.Raft.currentTerm
 	for range r.options.ElectionTicks[1] + 1 {
-		c.input(s, (*Raft).Tick)
+		c.Input(s, (*Raft).Tick)
 		if r.currentTerm != before {
 			return nil
 		}
 	}
-	return fmt.Errorf("%v does not start an election", s.id)
+	return fmt.Errorf("%v does not start an election", s.ID)
 }
 
 // mustHappen is what random runs must come to in this stage.
@@ -401,52 +352,38 @@ var mustHappen = []string{
 	"log kept behind a snapshot", "log dropped for a snapshot", "snapshot ahead of its log",
 }
 
-func randomOptions(o Options, r *rand.Rand) Options {
-	o.Random = r.Uint64N
-	return o
-}
-
 // stageStep is this stage's own kind of random step: a read, or one or more steps
 // of a snapshot, which takes its time.
-func (w *world) stageStep(s *server) {
-	if s.raft == nil || s.held || w.rand.IntN(4) == 0 {
-		w.read(s)
+func stageStep(w *world, s *server) {
+	if s.Raft == nil || s.Held || w.Rand.IntN(4) == 0 {
+		read(w.Cluster, s)
 		return
 	}
-	s.stage.pieces, s.stage.damaged, s.stage.unlucky = 1+w.rand.IntN(5), w.rand.IntN(10) == 0, w.rand.IntN(10) == 0
-	for range 1 + w.rand.IntN(3) {
-		w.snapshotStep(s)
+	s.Stage.pieces, s.Stage.damaged, s.Stage.unlucky = 1+w.Rand.IntN(5), w.Rand.IntN(10) == 0, w.Rand.IntN(10) == 0
+	for range 1 + w.Rand.IntN(3) {
+		snapshotStep(w, s)
 	}
 }
 
-func (w *world) snapshotStep(s *server) {
-	switch r := s.raft; {
-	case s.stage.placed:
-		from, to := r.log.base(), Index(len(s.stage.frozen))
-		w.compact(s, to-Index(w.rand.IntN(int(to-from)+1)*w.rand.IntN(2)))
-	case s.stage.frozen != nil:
-		w.place(s)
-	case r.lastApplied > r.snapshot.Index && (w.rand.IntN(4) == 0 || !r.Sending()):
-		s.freeze(r.lastApplied)
+func snapshotStep(w *world, s *server) {
+	switch r := s.Raft; {
+	case s.Stage.placed:
+		from, to := r.log.base(), Index(len(s.Stage.frozen))
+		compact(w.Cluster, s, to-Index(w.Rand.IntN(int(to-from)+1)*w.Rand.IntN(2)))
+	case s.Stage.frozen != nil:
+		placeSnapshot(w.Cluster, s)
+	case r.lastApplied > r.snapshot.Index && (w.Rand.IntN(4) == 0 || !r.Sending()):
+		freeze(s, r.lastApplied)
 	}
 }
 
-// endSnapshot leads a snapshot that is under way to its end.
-func (w *world) endSnapshot(s *server) {
-	for s.stage.frozen != nil {
-		w.snapshotStep(s)
+// repair leads a snapshot that is under way to its end.
+func repair(w *world, s *server) {
+	s.Stage.damaged, s.Stage.unlucky = false, false
+	for s.Stage.frozen != nil {
+		snapshotStep(w, s)
 	}
 }
-
-// stageCalm is what somebody must do so that the cluster continues by itself:
-// nothing.
-func (w *world) stageCalm() {}
-
-// waits reports whether a client still waits for an answer.
-func (s *server) waits() bool { return len(s.stage.reads) > 0 }
-
-// config is who decides what is committed.
-func (c *cluster) config() Config { return Config{Voters: c.members()} }
 
 // quorum reports whether has is true of enough servers to decide. The checks count
 // for themselves.

@@ -180,7 +180,7 @@ func TestFollowerAsksTheLeader(t *testing.T) {
 
 // An answer counts once, and only for reads that were asked in this life.
 func TestStrangeAnswersToReads(t *testing.T) {
-	o := (&server{id: 1}).startOptions([]ID{1, 2, 3})
+	o := startOptions(1, []ID{1, 2, 3}, State{}, nil)
 	o.Random = func(n uint64) uint64 { return 1000 % n }
 	r := New(o)
 	r.Step(Message{From: 2, To: 1, Term: 3, Body: AppendEntries{}})

@@ -479,8 +479,7 @@ func TestLeaderCommitsWhatAMajorityHas(t *testing.T) {
 
 // leaderOfFive returns n1 as the leader of five servers.
 func leaderOfFive(t *testing.T, term Term, terms ...Term) *Raft {
-	s := &server{id: 1, disk: disk{state: State{CurrentTerm: term - 1}, log: entries(terms...)}, powerFails: -1}
-	r := New(s.startOptions([]ID{1, 2, 3, 4, 5}))
+	r := New(startOptions(1, []ID{1, 2, 3, 4, 5}, State{CurrentTerm: term - 1}, entries(terms...)))
 	lead(t, r)
 	takeAll(r)
 	return r
@@ -489,8 +488,7 @@ func leaderOfFive(t *testing.T, term Term, terms ...Term) *Raft {
 // The leader's own entry counts once it is on its own disk: in the output after
 // the one that saves it, since carrying out an output includes its save.
 func TestLeaderCountsItselfAfterTheSave(t *testing.T) {
-	s := &server{id: 1, disk: disk{state: State{CurrentTerm: 1}}, powerFails: -1}
-	r := New(s.startOptions([]ID{1}))
+	r := New(startOptions(1, []ID{1}, State{CurrentTerm: 1}, nil))
 	lead1(t, r)
 	takeAll(r)
 

@@ -9,14 +9,13 @@ import (
 // bootAt returns n1 of three servers, whose disk has a snapshot and a log that
 // begins after base.
 func bootAt(term Term, base, snapshot Position, terms ...Term) *Raft {
-	s := &server{id: 1, disk: disk{state: State{CurrentTerm: term}, base: base}, powerFails: -1}
-	for i := range snapshot.Index {
-		s.disk.snapshot = append(s.disk.snapshot, Entry{Index: i + 1, Term: snapshot.Term})
-	}
+	var log []Entry
 	for i, t := range terms {
-		s.disk.log = append(s.disk.log, Entry{Index: base.Index + Index(i+1), Term: t})
+		log = append(log, Entry{Index: base.Index + Index(i+1), Term: t})
 	}
-	return New(s.startOptions([]ID{1, 2, 3}))
+	o := startOptions(1, []ID{1, 2, 3}, State{CurrentTerm: term}, log)
+	o.Base, o.Snapshot = base, snapshot
+	return New(o)
 }
 
 // leaderAt returns n1 as the leader of term 5, whose log begins after 2@3; it

@@ -34,7 +34,7 @@ func BenchmarkReplication(b *testing.B) {
 func trio(b testing.TB, explain bool) []*Raft {
 	var servers []*Raft
 	for id := range ID(3) {
-		o := (&server{id: id + 1}).startOptions([]ID{1, 2, 3})
+		o := startOptions(id+1, []ID{1, 2, 3}, State{}, nil)
 		o.Explain, o.MaxBatch = explain, 1<<20
 		servers = append(servers, New(o))
 	}

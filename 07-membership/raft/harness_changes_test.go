@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What the tests have of changes of the members: invariants, words, commands of
@@ -13,37 +15,48 @@ import (
 // configs returns the configurations that a server starts with: the one at the
 // beginning of its log, and the one at the end of its snapshot. A server that is
 // to join knows none.
-func (s *server) configs(members []ID) (config, covers Config) {
-	if !s.stage.joins {
-		config.Voters = members
+func configs(c *cluster, s *server) (config, covers Config) {
+	if !s.Stage.joins {
+		config.Voters = firstMembers(c)
 	}
 	covers = config
-	if s.disk.base.Index > 0 {
-		config = s.disk.config
+	if s.Disk.Base.Index > 0 {
+		config = s.Disk.Config.(Config)
 	}
-	if len(s.disk.snapshot) > 0 {
-		covers = s.disk.covers
+	if len(s.Disk.Snapshot) > 0 {
+		covers = s.Disk.Covers.(Config)
 	}
 	return config, covers
 }
 
+// firstMembers returns the servers of the first configuration.
+func firstMembers(c *cluster) []ID {
+	var ids []ID
+	for _, s := range c.Servers {
+		if !s.Stage.joins {
+			ids = append(ids, ID(s.ID))
+		}
+	}
+	return ids
+}
+
 // configAt returns the configuration that is in force behind some entries.
-func (c *cluster) configAt(entries []Entry) Config {
+func configAt(c *cluster, entries []Entry) Config {
 	for _, e := range slices.Backward(entries) {
 		if e.Config != nil {
 			return *e.Config
 		}
 	}
-	return Config{Voters: c.members()}
+	return Config{Voters: firstMembers(c)}
 }
 
-func (c *cluster) committedConfig(at Index) Config {
-	for _, k := range slices.Backward(c.ghost.committed[:at]) {
-		if k.entry.Config != nil {
-			return *k.entry.Config
+func committedConfig(c *cluster, at Index) Config {
+	for _, k := range slices.Backward(c.Ghost.Committed[:at]) {
+		if k.Entry.Config != nil {
+			return *k.Entry.Config
 		}
 	}
-	return Config{Voters: c.members()}
+	return Config{Voters: firstMembers(c)}
 }
 
 func sameConfig(a, b *Config) bool {
@@ -68,10 +81,10 @@ type changes struct {
 // else that of the snapshot (Configuration). At most one is not committed, and
 // each follows from the one before it (Configuration Step), so that any two
 // quorums of neighbours share a server (Configuration Overlap).
-func (c *cluster) checkConfig(s *server) {
-	r, seen := s.raft, &s.stage.changes
+func checkConfig(c *cluster, s *server) {
+	r, seen := s.Raft, &s.Stage.changes
 	if r.removed && !seen.removed {
-		c.counts["told of its removal"]++
+		c.Counts["told of its removal"]++
 	}
 	seen.removed = r.removed
 	base := r.Position(r.log.base())
@@ -80,11 +93,11 @@ func (c *cluster) checkConfig(s *server) {
 	}
 	in := r.config()
 	if in.Index < seen.newest {
-		c.counts["change rolled back"]++
+		c.Counts["change rolled back"]++
 	}
 	seen.base, seen.last, seen.newest = base, r.last(), in.Index
 	want := in
-	before, has := s.newestConfig(r.log.base())
+	before, has := newestConfig(s, r.log.base())
 	configs := []Config{}
 	if has {
 		want, configs = before, append(configs, before)
@@ -95,42 +108,42 @@ func (c *cluster) checkConfig(s *server) {
 			continue
 		}
 		want, has, configs = *e.Config, true, append(configs, *e.Config)
-		if i := int(e.Index) - 1; i >= len(c.ghost.committed) || !sameEntry(c.ghost.committed[i].entry, e) {
+		if i := int(e.Index) - 1; i >= len(c.Ghost.Committed) || !c.Ghost.Committed[i].Entry.Same(e) {
 			open++
 		}
 	}
-	if !has && !(s.stage.joins && len(in.Voters) == 0) {
-		want = Config{Voters: c.members()}
+	if !has && !(s.Stage.joins && len(in.Voters) == 0) {
+		want = Config{Voters: firstMembers(c)}
 	}
 	if !sameConfig(&in, &want) {
-		c.broken(configTrue, "%v goes by %s, and its log says %s", s.id, configWords(in), configWords(want))
+		c.Broken(configTrue, "%v goes by %s, and its log says %s", s.ID, configWords(in), configWords(want))
 	}
 	if open > 1 {
-		c.broken(configStep, "the log of %v has %d configurations that are not committed", s.id, open)
+		c.Broken(configStep, "the log of %v has %d configurations that are not committed", s.ID, open)
 	}
 	for i := 1; i < len(configs); i++ {
-		c.checkStep(configs[i-1], configs[i])
+		checkStep(c, configs[i-1], configs[i])
 	}
-	c.checkKnown(s)
+	checkKnown(c, s)
 }
 
 // checkKnown: a server whose vote counts knows the voters, so none refuses its
 // vote because it does not.
-func (c *cluster) checkKnown(s *server) {
-	in := s.raft.config()
+func checkKnown(c *cluster, s *server) {
+	in := s.Raft.config()
 	for _, id := range in.Members() {
-		voter := c.server(id)
-		knows := !voter.stage.joins || slices.ContainsFunc(voter.disk.all(), func(e Entry) bool { return e.Config != nil })
+		voter := c.Server(rules.ID(id))
+		knows := !voter.Stage.joins || slices.ContainsFunc(voter.Disk.All(), func(e Entry) bool { return e.Config != nil })
 		if in.IsVoter(id) && !knows {
-			c.broken(votersKnown, "%v goes by %s, and %v knows no voters", s.id, configWords(in), id)
+			c.Broken(votersKnown, "%v goes by %s, and %v knows no voters", s.ID, configWords(in), id)
 		}
 	}
 }
 
 // newestConfig returns the configuration that the entries before a server's log
 // leave, if one of them has any.
-func (s *server) newestConfig(base Index) (Config, bool) {
-	for _, e := range slices.Backward(s.disk.snapshot[:min(int(base), len(s.disk.snapshot))]) {
+func newestConfig(s *server, base Index) (Config, bool) {
+	for _, e := range slices.Backward(s.Disk.Snapshot[:min(int(base), len(s.Disk.Snapshot))]) {
 		if e.Config != nil {
 			return *e.Config, true
 		}
@@ -139,15 +152,15 @@ func (s *server) newestConfig(base Index) (Config, bool) {
 }
 
 // checkStep looks at two configurations that follow each other.
-func (c *cluster) checkStep(a, b Config) {
+func checkStep(c *cluster, a, b Config) {
 	if !follows(a, b) {
-		c.broken(configStep, "%s follows %s", configWords(b), configWords(a))
+		c.Broken(configStep, "%s follows %s", configWords(b), configWords(a))
 	}
 	key := configWords(a) + configWords(b)
-	if !c.ghost.neighbours[key] && !overlap(a, b) {
-		c.broken(configOverlap, "%s and %s can decide without each other", configWords(a), configWords(b))
+	if !c.Ghost.Neighbours[key] && !overlap(a, b) {
+		c.Broken(configOverlap, "%s and %s can decide without each other", configWords(a), configWords(b))
 	}
-	c.ghost.neighbours[key] = true
+	c.Ghost.Neighbours[key] = true
 }
 
 // follows reports whether one configuration may follow the other.
@@ -182,25 +195,25 @@ func overlap(a, b Config) bool {
 // checkAppended: a leader appends a configuration when the one before is
 // committed, and an entry of its own term. A server that is elected has the votes of a
 // quorum.
-func (c *cluster) checkAppended(s *server, out Output) {
-	r := s.raft
+func checkAppended(c *cluster, s *server, out Output) {
+	r := s.Raft
 	for _, e := range out.Append {
-		if e.Config == nil || e.Term != r.currentTerm || c.ghost.leaders[e.Term] != s.id {
+		if e.Config == nil || e.Term != r.currentTerm || c.Ghost.Leaders[uint64(e.Term)] != s.ID {
 			continue
 		}
 		before := r.log.config(e.Index - 1)
 		if before.Index > r.commitIndex || r.log.term(r.commitIndex) != e.Term {
-			c.broken(configStep, "%v appends %s to %s when %v is committed", s.id, entryWords(e), configWords(before), r.Position(r.commitIndex))
+			c.Broken(configStep, "%v appends %s to %s when %v is committed", s.ID, rules.EntryWords(e), configWords(before), r.Position(r.commitIndex))
 		}
 	}
 	for _, why := range out.Reasons {
 		if why.Rule == Elected && why.Term == r.currentTerm && !quorum(r.config(), func(id ID) bool { return slices.Contains(why.Votes, id) }) {
-			c.broken(candidateVotes, "%v is elected in %s by %v", s.id, configWords(r.config()), why.Votes)
+			c.Broken(candidateVotes, "%v is elected in %s by %v", s.ID, configWords(r.config()), why.Votes)
 		}
 	}
 	for _, m := range out.Messages {
-		if _, is := m.Body.(TimeoutNow); is && !r.config().IsVoter(s.id) {
-			c.counts["leader left"]++
+		if _, is := m.Body.(TimeoutNow); is && !r.config().IsVoter(ID(s.ID)) {
+			c.Counts["leader left"]++
 		}
 	}
 }
@@ -208,45 +221,45 @@ func (c *cluster) checkAppended(s *server, out Output) {
 // change asks a server to change the voters, or to call a change off. It may take
 // that on if it leads and knows what is committed, its last configuration among
 // it, and no other change is under way.
-func (c *cluster) change(s *server, next []ID) {
-	c.input(s, func(r *Raft) {
+func change(c *cluster, s *server, next []ID) {
+	c.Input(s, func(r *Raft) {
 		now := r.config()
 		known := r.role == Leader && now.Index <= r.commitIndex && r.log.term(r.commitIndex) == r.currentTerm
 		idle := len(now.Next) == 0 || !now.Joint && slices.Equal(next, now.Voters)
 		index, term, err := r.Change(next, nil)
 		switch {
 		case err == nil && !(known && idle):
-			c.broken(configStep, "%v begins a change by entry %d when %v is committed, and it goes by %s", s.id, index, r.Position(r.commitIndex), configWords(now))
+			c.Broken(configStep, "%v begins a change by entry %d when %v is committed, and it goes by %s", s.ID, index, r.Position(r.commitIndex), configWords(now))
 		case err == nil && term != r.currentTerm:
-			c.broken(configStep, "%v leads term %d and changes the members in term %d", s.id, r.currentTerm, term)
+			c.Broken(configStep, "%v leads term %d and changes the members in term %d", s.ID, r.currentTerm, term)
 		case err != nil:
-			c.counts["change refused"]++
-			c.say(func() string { return fmt.Sprintf(effect+"%v does not change the members: %v", s.id, err) })
+			c.Counts["change refused"]++
+			c.Say(func() string { return fmt.Sprintf(rules.Effect+"%v does not change the members: %v", s.ID, err) })
 		}
 	})
 }
 
 // transfer asks a leader to transfer its leadership.
-func (c *cluster) transfer(s *server, to ID) {
-	c.input(s, func(r *Raft) {
+func transfer(c *cluster, s *server, to ID) {
+	c.Input(s, func(r *Raft) {
 		if err := r.Transfer(to); err != nil {
-			c.say(func() string { return fmt.Sprintf(effect+"%v does not transfer its leadership: %v", s.id, err) })
+			c.Say(func() string { return fmt.Sprintf(rules.Effect+"%v does not transfer its leadership: %v", s.ID, err) })
 			return
 		}
-		c.counts["transfer begun"]++
+		c.Counts["transfer begun"]++
 	})
 }
 
 // ask lets time pass on a server until it asks who would vote for it.
-func (c *cluster) ask(s *server) error {
-	before := c.counts[Asks.Code]
-	for range s.raft.options.ElectionTicks[1] + 1 {
-		c.input(s, (*Raft).Tick)
-		if c.counts[Asks.Code] != before {
+func ask(c *cluster, s *server) error {
+	before := c.Counts[Asks.Code]
+	for range s.Raft.options.ElectionTicks[1] + 1 {
+		c.Input(s, (*Raft).Tick)
+		if c.Counts[Asks.Code] != before {
 			return nil
 		}
 	}
-	return fmt.Errorf("%v does not ask for votes", s.id)
+	return fmt.Errorf("%v does not ask for votes", s.ID)
 }
 
 // silence lets a server have heard nothing for an election timeout: a leader of
@@ -312,60 +325,60 @@ func voteWords(m RequestVoteReply) string {
 //	transfer n1 n2      n1 should transfer its leadership to n2
 //	silence n1 [n2]     n1 has heard nothing from its leader, or a leader from anybody, or from n2, for an election timeout
 //	members             shows by which configuration each server goes
-func (s *script) changeCommand(name string, args []string) (bool, error) {
+func changeCommand(s *script, name string, args []string) (bool, error) {
 	if !slices.Contains([]string{"first", "change", "transfer", "silence", "members"}, name) {
 		return false, nil
 	}
 	var named []*server
 	var ids []ID
 	for _, arg := range args {
-		server, err := s.named(arg)
+		server, err := s.Named(arg)
 		if err != nil {
 			return true, err
 		}
-		named, ids = append(named, server), append(ids, server.id)
+		named, ids = append(named, server), append(ids, ID(server.ID))
 	}
 	switch {
 	case name == "first":
-		for _, server := range s.servers {
-			server.stage.joins = !slices.Contains(ids, server.id)
+		for _, server := range s.Servers {
+			server.Stage.joins = !slices.Contains(ids, ID(server.ID))
 		}
-		for _, server := range s.servers {
-			s.start(server)
+		for _, server := range s.Servers {
+			s.Start(server)
 		}
 	case name == "members":
-		for _, server := range s.servers {
-			s.print(effect + s.membersWords(server))
+		for _, server := range s.Servers {
+			s.Print(rules.Effect + membersWords(s, server))
 		}
-	case len(named) == 0 || named[0].raft == nil:
+	case len(named) == 0 || named[0].Raft == nil:
 		return true, fmt.Errorf("no server is up that could do that")
 	case name == "change":
-		s.change(named[0], ids[1:])
+		change(s.Cluster, named[0], ids[1:])
 	case name == "transfer" && len(ids) == 2:
-		s.transfer(named[0], ids[1])
+		transfer(s.Cluster, named[0], ids[1])
 	case name == "silence":
-		named[0].raft.silence(ids[1:]...)
+		named[0].Raft.silence(ids[1:]...)
 	default:
 		return true, fmt.Errorf("%s %s is not understood", name, strings.Join(args, " "))
 	}
 	return true, nil
 }
 
-func (s *script) membersWords(server *server) string {
-	if server.raft == nil {
-		return fmt.Sprintf("%v  is down", server.id)
+func membersWords(s *script, server *server) string {
+	if server.Raft == nil {
+		return fmt.Sprintf("%v  is down", server.ID)
 	}
-	c := server.raft.config()
-	words := fmt.Sprintf("%v  %s", server.id, configWords(c))
+	c := server.Raft.config()
+	words := fmt.Sprintf("%v  %s", server.ID, configWords(c))
 	switch {
 	case len(c.Voters) == 0:
-		words = fmt.Sprintf("%v  knows of no members", server.id)
-	case c.Index > server.raft.commitIndex:
+		words = fmt.Sprintf("%v  knows of no members", server.ID)
+	case c.Index > server.Raft.commitIndex:
 		words += fmt.Sprintf(", by entry %d, which it does not know to be committed", c.Index)
 	case c.Index > 0:
 		words += fmt.Sprintf(", by entry %d", c.Index)
 	}
-	if server.raft.removed {
+	if server.Raft.removed {
 		words += "; a leader has said that it is no member"
 	}
 	return words
@@ -374,48 +387,49 @@ func (s *script) membersWords(server *server) string {
 // changeStep is a random step about the members: a change, its end, or a transfer
 // of leadership, usually at a leader. Or somebody starts an election that nobody needs
 // and who does not ask first, so that logs part.
-func (w *world) changeStep(s *server) {
-	for _, l := range w.servers {
-		if l.raft != nil && l.raft.role == Leader && w.rand.IntN(4) > 0 {
+func changeStep(w *world, s *server) {
+	for _, l := range w.Servers {
+		if l.Leads() && w.Rand.IntN(4) > 0 {
 			s = l
 		}
 	}
-	if s.raft == nil {
+	if s.Raft == nil {
 		return
 	}
-	switch x := w.rand.IntN(10); {
+	switch x := w.Rand.IntN(10); {
 	case x < 3:
-		w.transfer(s, w.servers[w.rand.IntN(len(w.servers))].id)
+		transfer(w.Cluster, s, ID(w.Servers[w.Rand.IntN(len(w.Servers))].ID))
 	case x < 4:
-		w.change(s, s.raft.config().Voters)
+		change(w.Cluster, s, s.Raft.config().Voters)
 	case x < 5:
-		w.timeoutNow(w.servers[w.rand.IntN(len(w.servers))])
+		timeoutNow(w.Cluster, w.Servers[w.Rand.IntN(len(w.Servers))])
 	default:
 		var next []ID
-		for _, other := range w.servers {
-			if w.rand.IntN(2) == 0 {
-				next = append(next, other.id)
+		for _, other := range w.Servers {
+			if w.Rand.IntN(2) == 0 {
+				next = append(next, ID(other.ID))
 			}
 		}
 		if len(next) > 0 {
-			w.change(s, next)
+			change(w.Cluster, s, next)
 		}
 	}
 }
 
-// addJoiners says that the servers behind the first n may join later.
-func (w *world) addJoiners(n int) {
-	for _, s := range w.servers[n:] {
-		s.stage.joins = true
+// addJoiners draws whether the members change, and says that the servers behind the first n may join later.
+func addJoiners(w *world, n int) {
+	w.Changes = w.Rand.IntN(3) > 0
+	for _, s := range w.Servers[n:] {
+		s.Stage.joins = true
 	}
 }
 
 // deciding returns the members, as the newest leader sees them; nobody if there is
 // none, or if a change is under way.
-func (w *world) deciding() (members []*server) {
+func deciding(w *world) (members []*server) {
 	var leader *Raft
-	for _, s := range w.servers {
-		if r := s.raft; r.role == Leader && (leader == nil || r.currentTerm > leader.currentTerm) {
+	for _, s := range w.Servers {
+		if r := s.Raft; r.role == Leader && (leader == nil || r.currentTerm > leader.currentTerm) {
 			leader = r
 		}
 	}
@@ -423,7 +437,7 @@ func (w *world) deciding() (members []*server) {
 		return nil
 	}
 	for _, id := range leader.config().Voters {
-		members = append(members, w.server(id))
+		members = append(members, w.Server(rules.ID(id)))
 	}
 	return members
 }
@@ -431,27 +445,27 @@ func (w *world) deciding() (members []*server) {
 // nobodyDisturbs goes on for a while after all is well: the leader stays, though
 // servers are there that are no members any longer. Those that could ask it have
 // heard of it.
-func (w *world) nobodyDisturbs() {
-	before := w.deciding()
+func nobodyDisturbs(w *world) {
+	before := deciding(w)
 	var leader *Raft
 	for _, s := range before {
-		if s.raft.role == Leader {
-			leader = s.raft
+		if s.Raft.role == Leader {
+			leader = s.Raft
 		}
 	}
 	term := leader.currentTerm
 	for range 100 {
-		for _, s := range w.servers {
-			w.input(s, (*Raft).Tick)
+		for _, s := range w.Servers {
+			w.Input(s, (*Raft).Tick)
 		}
-		w.settle()
+		w.Settle()
 	}
 	if leader.role != Leader || leader.currentTerm != term {
-		w.broken("Undisturbed", "%v led term %d undisturbed, and no longer does", leader.options.ID, term)
+		w.Broken("Undisturbed", "%v led term %d undisturbed, and no longer does", leader.options.ID, term)
 	}
-	for _, s := range w.servers {
-		if r := s.raft; !slices.Contains(before, s) && r.mayCampaign() && slices.Contains(r.config().Members(), leader.options.ID) {
-			w.broken("Undisturbed", "%v is no member, and goes on asking", s.id)
+	for _, s := range w.Servers {
+		if r := s.Raft; !slices.Contains(before, s) && r.mayCampaign() && slices.Contains(r.config().Members(), leader.options.ID) {
+			w.Broken("Undisturbed", "%v is no member, and goes on asking", s.ID)
 		}
 	}
 }

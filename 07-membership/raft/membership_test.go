@@ -23,8 +23,7 @@ func conf(index Index, term Term, c Config) Entry {
 // bootOf returns a server that finds a term and a log on its disk, and goes by a
 // configuration that stands in no entry.
 func bootOf(id ID, first Config, term Term, log ...Entry) *Raft {
-	s := &server{id: id, disk: disk{state: State{CurrentTerm: term}, log: log}, powerFails: -1}
-	o := s.startOptions(nil)
+	o := startOptions(id, nil, State{CurrentTerm: term}, log)
 	o.Config = first
 	return New(o)
 }
@@ -156,7 +155,8 @@ func TestTheConfigurationOutlivesItsEntry(t *testing.T) {
 		require.Equal(t, want, got, "at %d", base)
 
 		position, rest := r.Saved()
-		o := (&server{id: 1, disk: disk{base: position, log: rest}}).startOptions(nil)
+		o := startOptions(1, nil, State{}, rest)
+		o.Base = position
 		o.Config, o.Snapshot, o.SnapshotConfig = r.Config(Index(base)), Position{1, 6}, r.Config(6)
 		again := New(o)
 		inForce(t, again, final, "after a restart from %d", base)
@@ -208,7 +208,8 @@ func TestConfigurationsAfterARestart(t *testing.T) {
 		"it agrees, and more":  {[]Entry{{Index: 3, Term: 1}, conf(4, 2, jointly), conf(5, 2, final)}, final, false},
 		"no configuration yet": {[]Entry{{Index: 3, Term: 1}, {Index: 4, Term: 2}}, learning, false},
 	} {
-		o := (&server{id: 1, disk: disk{base: Position{1, 2}, log: c.log}}).startOptions(nil)
+		o := startOptions(1, nil, State{}, c.log)
+		o.Base = Position{1, 2}
 		o.Config, o.Snapshot, o.SnapshotConfig = first, Position{2, 4}, second
 		r := New(o)
 		inForce(t, r, c.want, what)
@@ -751,7 +752,8 @@ func TestARemovedServerIsTold(t *testing.T) {
 	stale := bootOf(3, three, 8, append(entries(1, 2, 2, 2), conf(5, 2, learning))...)
 	stale.Step(out.Messages[0])
 	require.True(t, stale.Status().Removed, "its log is longer, but what it has there was never committed")
-	o := (&server{id: 3, disk: disk{base: Position{3, 7}}}).startOptions(nil)
+	o := startOptions(3, nil, State{}, nil)
+	o.Base = Position{3, 7}
 	o.Config, o.Snapshot, o.SnapshotConfig = three, Position{3, 7}, three
 	later := New(o)
 	later.Step(out.Messages[0])
@@ -779,8 +781,7 @@ func TestPreVoteChangesNeitherTermNorVote(t *testing.T) {
 		last     Position
 		want     bool
 	}{{0, Position{2, 2}, true}, {2, Position{2, 2}, true}, {3, Position{2, 2}, true}, {0, Position{2, 1}, false}, {3, Position{1, 9}, false}} {
-		s := &server{id: 1, disk: disk{state: State{CurrentTerm: 4, VotedFor: c.votedFor}, log: entries(1, 2)}}
-		r := New(s.startOptions([]ID{1, 2, 3}))
+		r := New(startOptions(1, []ID{1, 2, 3}, State{CurrentTerm: 4, VotedFor: c.votedFor}, entries(1, 2)))
 		r.Tick()
 		before, elapsed := r.Status(), r.elapsed
 		r.Step(from(r, 2, RequestVote{PreVote: true, LastLogIndex: c.last.Index, LastLogTerm: c.last.Term}))

@@ -16,8 +16,7 @@ var three = Config{Voters: []ID{1, 2, 3}}
 
 // boot returns n1 of three servers, which finds a term and a log on its disk.
 func boot(term Term, terms ...Term) *Raft {
-	s := &server{id: 1, disk: disk{state: State{CurrentTerm: term}, log: entries(terms...)}, powerFails: -1}
-	return New(s.startOptions([]ID{1, 2, 3}))
+	return New(startOptions(1, []ID{1, 2, 3}, State{CurrentTerm: term}, entries(terms...)))
 }
 
 // entries returns a log with entries of these terms.
@@ -80,8 +79,7 @@ func TestServersBeginAsFollowers(t *testing.T) {
 	r := leader(t, 4, 1, 2)
 	state, log := r.Status().State, r.log.entries[1:]
 
-	s := &server{id: 1, disk: disk{state: state, log: log}}
-	again := New(s.startOptions([]ID{1, 2, 3}))
+	again := New(startOptions(1, []ID{1, 2, 3}, state, log))
 	require.Equal(t, Follower, again.Status().Role)
 	require.Zero(t, again.Status().Leader)
 }

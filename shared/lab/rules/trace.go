@@ -1,4 +1,4 @@
-package raft
+package rules
 
 import (
 	"fmt"
@@ -8,23 +8,25 @@ import (
 // The words of the trace: what the scripts show. An entry is its term@index and
 // its command, as in "2@5 x".
 
-func entryWords(e Entry) string {
-	return strings.TrimSpace(fmt.Sprintf("%v %s%s", place(e), e.Command, kindWords(e)))
+// EntryWords shows an entry.
+func EntryWords[E Entry[E]](e E) string {
+	return strings.TrimSpace(fmt.Sprintf("%v %s%s", e.Place(), e.Payload(), e.KindWords()))
 }
 
-func entriesWords(entries []Entry) string {
+// EntriesWords shows entries.
+func EntriesWords[E Entry[E]](entries []E) string {
 	var words []string
 	for _, e := range entries {
-		words = append(words, entryWords(e))
+		words = append(words, EntryWords(e))
 	}
 	return "[" + strings.Join(words, ", ") + "]"
 }
 
 // words tells what a server does with an output, in the order in which it does
 // it. After limit records of the save the power fails.
-func words(id ID, out Output, limit int) string {
+func (c *Cluster[R, E, M, S]) words(id ID, out Output[E, M], limit int) string {
 	var does []string
-	does = append(does, sendWords(out.Early)...)
+	does = append(does, sendWords[E](out.Early)...)
 	does = append(does, saveWords(out)...)
 	switch {
 	case limit == 0:
@@ -32,11 +34,13 @@ func words(id ID, out Output, limit int) string {
 	case limit > 0:
 		does = append(does, fmt.Sprintf("but the power fails, when the first %d of that are on the disk", limit))
 	default:
-		does = append(does, sendWords(out.Messages)...)
+		does = append(does, sendWords[E](out.Messages)...)
 		if out.Committed != nil {
-			does = append(does, "applies "+entriesWords(out.Committed))
+			does = append(does, "applies "+EntriesWords(out.Committed))
 		}
-		does = append(does, stageWords(out)...)
+		if c.stage.Words != nil {
+			does = append(does, c.stage.Words(out)...)
+		}
 	}
 	if len(does) == 0 {
 		return ""
@@ -44,9 +48,9 @@ func words(id ID, out Output, limit int) string {
 	return fmt.Sprintf("%v %s", id, strings.Join(does, ", "))
 }
 
-func saveWords(out Output) (does []string) {
+func saveWords[E Entry[E], M any](out Output[E, M]) (does []string) {
 	if out.State != nil {
-		does = append(does, "saves "+stateWords(*out.State))
+		does = append(does, "saves "+out.State.String())
 	}
 	if out.Rewrite {
 		return []string{"puts its log in place of the old one"}
@@ -55,39 +59,43 @@ func saveWords(out Output) (does []string) {
 		does = append(does, fmt.Sprintf("removes entries from %d on", out.Truncate))
 	}
 	if len(out.Append) > 0 {
-		does = append(does, "saves "+entriesWords(out.Append))
+		does = append(does, "saves "+EntriesWords(out.Append))
 	}
 	return does
 }
 
 // sendWords puts messages of one kind into one phrase.
-func sendWords(messages []Message) (does []string) {
+func sendWords[E any, M Message[E]](messages []M) (does []string) {
 	last := ""
 	for _, m := range messages {
-		if kind := kindOf(m); kind != last {
+		head := m.Head()
+		if kind := head.Kind(); kind != last {
 			does, last = append(does, fmt.Sprintf("sends %s to", kind)), kind
 		}
-		does[len(does)-1] += " " + m.To.String()
+		does[len(does)-1] += " " + head.To.String()
 	}
 	return does
 }
 
-// kindOf returns the name of a message's type.
-func kindOf(m Message) string { return strings.TrimPrefix(fmt.Sprintf("%T", m.Body), "raft.") }
+// Kind returns the name of a message's type.
+func (h Head) Kind() string { return strings.TrimPrefix(fmt.Sprintf("%T", h.Body), "raft.") }
 
-func describe(m Message) string {
-	return fmt.Sprintf("%v → %v  %s, term %d: %s", m.From, m.To, kindOf(m), m.Term, bodyWords(m.Body))
+// Describe shows a message.
+func Describe[E any, M Message[E]](m M) string {
+	h := m.Head()
+	return fmt.Sprintf("%v → %v  %s, term %d: %s", h.From, h.To, h.Kind(), h.Term, m.BodyWords())
 }
 
-func appendWords(m AppendEntries) string {
+// AppendWords shows an AppendEntries.
+func AppendWords[E Entry[E]](m Append[E]) string {
 	entries := "no entries"
 	if len(m.Entries) > 0 {
-		entries = entriesWords(m.Entries)
+		entries = EntriesWords(m.Entries)
 	}
-	return fmt.Sprintf("%s after %d@%d, commit %d", entries, m.PrevLogTerm, m.PrevLogIndex, m.LeaderCommit)
+	return fmt.Sprintf("%s after %v, commit %d", entries, m.Prev, m.Commit)
 }
 
-func replyWords(m AppendEntriesReply) string {
+func (m AppendReply) String() string {
 	switch {
 	case m.Success:
 		return fmt.Sprintf("I have your entries up to %d", m.MatchIndex)

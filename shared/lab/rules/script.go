@@ -1,4 +1,4 @@
-package raft
+package rules
 
 import (
 	"flag"
@@ -51,11 +51,13 @@ import (
 //
 // Messages are chosen by sender and receiver (n1->n2, n1->, ->n2), by type
 // (RequestVote), and by place (first, last); all is the same as nothing.
-// stageCommand has the commands that only this stage knows.
+// A stage has commands of its own: see stageCommand in its raft/harness_stage_test.go.
 
 var update = flag.Bool("update", false, "write again what the scripts cause; commit it only if you understand each changed line")
 
-func TestScripts(t *testing.T) {
+// TestScripts plays the scripts of a stage.
+func (g *Stage[R, E, M, S]) TestScripts(t *testing.T) {
+	t.Helper()
 	paths, err := filepath.Glob("testdata/scripts/*.txt")
 	require.NoError(t, err)
 	require.NotEmpty(t, paths)
@@ -64,7 +66,7 @@ func TestScripts(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, "-", " "), func(t *testing.T) {
 			want, err := os.ReadFile(path)
 			require.NoError(t, err)
-			got := play(t, string(want))
+			got := g.Play(t, string(want))
 			if *update {
 				require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 				return
@@ -74,10 +76,10 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// script is a script that is being played.
-type script struct {
-	*cluster
-	t testing.TB
+// Script is a script that is being played.
+type Script[R Raft[E, M], E Entry[E], M Message[E], S any] struct {
+	*Cluster[R, E, M, S]
+	stage *Stage[R, E, M, S]
 
 	// out is the text of the script as it should be.
 	out strings.Builder
@@ -86,19 +88,17 @@ type script struct {
 	quiet bool
 
 	// late are messages that the network keeps back.
-	late []Message
-
-	// batch is the size limit of an AppendEntries, if not 0.
-	batch int
+	late []M
 
 	// breaks are the invariants that the script says it breaks, broke those that
 	// it did.
 	breaks, broke []string
 }
 
-// play plays a script and returns it with what it causes.
-func play(t testing.TB, text string) string {
-	s := &script{t: t}
+// Play plays a script and returns it with what it causes.
+func (g *Stage[R, E, M, S]) Play(t testing.TB, text string) string {
+	t.Helper()
+	s := &Script[R, E, M, S]{stage: g}
 	claimed := false
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		switch {
@@ -120,23 +120,23 @@ func play(t testing.TB, text string) string {
 	return s.out.String()
 }
 
-// print writes a line of the trace.
-func (s *script) print(line string) {
+// Print writes a line of the trace.
+func (s *Script[R, E, M, S]) Print(line string) {
 	if !s.quiet {
 		s.out.WriteString(line + "\n")
 	}
 }
 
 // report notes a broken invariant, once.
-func (s *script) report(name, format string, args ...any) {
+func (s *Script[R, E, M, S]) report(name, format string, args ...any) {
 	if !slices.Contains(s.broke, name) {
 		s.broke, s.quiet = append(s.broke, name), false
-		s.print(fmt.Sprintf(effect+"BROKEN %s: %s", name, fmt.Sprintf(format, args...)))
+		s.Print(fmt.Sprintf(Effect+"BROKEN %s: %s", name, fmt.Sprintf(format, args...)))
 	}
 }
 
 // command carries out a line of the script.
-func (s *script) command(words []string) error {
+func (s *Script[R, E, M, S]) command(words []string) error {
 	if len(words) == 0 {
 		return fmt.Errorf("there is no command")
 	}
@@ -144,7 +144,7 @@ func (s *script) command(words []string) error {
 	if name == "cluster" {
 		return s.setUp(args)
 	}
-	if s.cluster == nil {
+	if s.Cluster == nil {
 		return fmt.Errorf("the first command must be cluster")
 	}
 	if name == "breaks" {
@@ -162,42 +162,36 @@ func (s *script) command(words []string) error {
 }
 
 // setUp makes the cluster.
-func (s *script) setUp(args []string) error {
-	n, err := strconv.Atoi(first(args))
+func (s *Script[R, E, M, S]) setUp(args []string) error {
+	n, err := strconv.Atoi(First(args))
 	if err != nil {
 		return fmt.Errorf("how many servers? %w", err)
 	}
-	s.cluster = newCluster(n)
-	s.tell, s.broken = s.print, s.report
-	s.options = func(_ *server, o Options) Options {
-		if s.batch != 0 {
-			o.MaxBatch = s.batch
-		}
-		return o
-	}
+	s.Cluster = newCluster(s.stage, n)
+	s.tell, s.Broken = s.Print, s.report
 	for _, arg := range args[1:] {
 		value, is := strings.CutPrefix(arg, "batch=")
 		if !is {
 			return fmt.Errorf("%s is not understood", arg)
 		}
-		if s.batch, err = strconv.Atoi(value); err != nil {
+		if s.MaxBatch, err = strconv.Atoi(value); err != nil {
 			return err
 		}
 	}
-	for _, server := range s.servers {
-		s.start(server)
+	for _, server := range s.Servers {
+		s.Start(server)
 	}
 	return nil
 }
 
 // world has the commands about the network as a whole.
-func (s *script) world(name string, args []string) (bool, error) {
+func (s *Script[R, E, M, S]) world(name string, args []string) (bool, error) {
 	if len(args) > 0 && (name == "stabilize" || name == "heal") {
 		return true, fmt.Errorf("%s is about all servers", name)
 	}
 	switch name {
 	case "stabilize":
-		s.settle()
+		s.Settle()
 	case "partition":
 		side, n := map[ID]int{}, 0
 		for _, arg := range args {
@@ -205,11 +199,11 @@ func (s *script) world(name string, args []string) (bool, error) {
 				n++
 				continue
 			}
-			server, err := s.named(arg)
+			server, err := s.Named(arg)
 			if err != nil {
 				return true, err
 			}
-			side[server.id] = n
+			side[server.ID] = n
 		}
 		s.cut = func(from, to ID) bool { return side[from] != side[to] }
 	case "heal":
@@ -223,21 +217,22 @@ func (s *script) world(name string, args []string) (bool, error) {
 }
 
 // forge puts an AppendEntries of our own making into the network.
-func (s *script) forge(args []string) error {
+func (s *Script[R, E, M, S]) forge(args []string) error {
 	var from, to ID
-	var m AppendEntries
-	if _, err := fmt.Sscanf(strings.Join(args, " "), "n%d->n%d after=%d@%d commit=%d", &from, &to, &m.PrevLogTerm, &m.PrevLogIndex, &m.LeaderCommit); err != nil {
+	var m Append[E]
+	if _, err := fmt.Sscanf(strings.Join(args, " "), "n%d->n%d after=%d@%d commit=%d", &from, &to, &m.Prev.Term, &m.Prev.Index, &m.Commit); err != nil {
 		return err
 	}
-	s.network = append(s.network, Message{From: from, To: to, Term: s.server(from).raft.currentTerm, Body: m})
+	head := Head{From: from, To: to, Term: s.Server(from).Raft.View().State.CurrentTerm}
+	s.Network = append(s.Network, s.stage.Forge(head, m))
 	return nil
 }
 
 // serverCommand has the commands about servers.
-func (s *script) serverCommand(name string, args []string) (bool, error) {
+func (s *Script[R, E, M, S]) serverCommand(name string, args []string) (bool, error) {
 	if do := s.eachServer(name); do != nil {
 		for _, arg := range args {
-			server, err := s.named(arg)
+			server, err := s.Named(arg)
 			if err != nil {
 				return true, err
 			}
@@ -247,17 +242,20 @@ func (s *script) serverCommand(name string, args []string) (bool, error) {
 	}
 	do := s.oneServer(name)
 	if do == nil {
-		return s.stageCommand(name, args)
+		if s.stage.Command == nil {
+			return false, nil
+		}
+		return s.stage.Command(s, name, args)
 	}
-	if name == "tick" && first(args) == "all" {
-		for _, server := range s.servers {
+	if name == "tick" && First(args) == "all" {
+		for _, server := range s.Servers {
 			if err := do(server, args[1:]); err != nil {
 				return true, err
 			}
 		}
 		return true, nil
 	}
-	server, err := s.named(first(args))
+	server, err := s.Named(First(args))
 	if err != nil {
 		return true, err
 	}
@@ -265,52 +263,52 @@ func (s *script) serverCommand(name string, args []string) (bool, error) {
 }
 
 // eachServer has the commands that take a list of servers.
-func (s *script) eachServer(name string) func(*server) {
+func (s *Script[R, E, M, S]) eachServer(name string) func(*Server[R, E, M, S]) {
 	switch name {
 	case "crash":
-		return s.crash
+		return s.Crash
 	case "restart":
-		return func(server *server) { s.crash(server); s.start(server) }
+		return func(server *Server[R, E, M, S]) { s.Crash(server); s.Start(server) }
 	case "backup":
-		return func(server *server) {
-			server.copy = server.disk
-			server.copy.log = slices.Clone(server.disk.log)
+		return func(server *Server[R, E, M, S]) {
+			server.backup = server.Disk
+			server.backup.Log = slices.Clone(server.Disk.Log)
 		}
 	case "restore":
-		return func(server *server) { s.crash(server); s.replaceDisk(server, server.copy) }
+		return func(server *Server[R, E, M, S]) { s.Crash(server); s.replaceDisk(server, server.backup) }
 	case "wipe":
-		return func(server *server) { s.crash(server); s.replaceDisk(server, disk{}) }
+		return func(server *Server[R, E, M, S]) { s.Crash(server); s.replaceDisk(server, Disk[E]{}) }
 	case "hold":
-		return func(server *server) { server.held = true }
+		return func(server *Server[R, E, M, S]) { server.Held = true }
 	case "release":
-		return func(server *server) { server.held = false; s.flush(server) }
+		return func(server *Server[R, E, M, S]) { server.Held = false; s.flush(server) }
 	}
 	return nil
 }
 
 // oneServer has the commands that take a server and something else.
-func (s *script) oneServer(name string) func(*server, []string) error {
+func (s *Script[R, E, M, S]) oneServer(name string) func(*Server[R, E, M, S], []string) error {
 	switch name {
 	case "given":
 		return s.given
 	case "propose":
-		return func(server *server, args []string) error {
+		return func(server *Server[R, E, M, S], args []string) error {
 			for _, command := range args {
 				s.propose(server, command)
 			}
 			return nil
 		}
 	case "tick":
-		return func(server *server, args []string) error {
-			n, err := strconv.Atoi(first(args))
+		return func(server *Server[R, E, M, S], args []string) error {
+			n, err := strconv.Atoi(First(args))
 			for range n {
-				s.input(server, (*Raft).Tick)
+				s.Input(server, R.Tick)
 			}
 			return err
 		}
 	case "powercut":
-		return func(server *server, args []string) (err error) {
-			server.powerFails, err = strconv.Atoi(first(args))
+		return func(server *Server[R, E, M, S], args []string) (err error) {
+			server.PowerFails, err = strconv.Atoi(First(args))
 			return err
 		}
 	}
@@ -318,17 +316,17 @@ func (s *script) oneServer(name string) func(*server, []string) error {
 }
 
 // propose gives a server a command of a client.
-func (s *script) propose(server *server, command string) {
-	s.input(server, func(r *Raft) {
-		if _, _, err := r.Propose([]byte(command)); err != nil {
-			s.print(fmt.Sprintf(effect+"%v does not take %s: %v", server.id, command, err))
+func (s *Script[R, E, M, S]) propose(server *Server[R, E, M, S], command string) {
+	s.Input(server, func(r R) {
+		if err := r.ProposeCommand([]byte(command)); err != nil {
+			s.Print(fmt.Sprintf(Effect+"%v does not take %s: %v", server.ID, command, err))
 		}
 	})
 }
 
 // given writes a server's disk and starts the server.
-func (s *script) given(server *server, args []string) error {
-	var d disk
+func (s *Script[R, E, M, S]) given(server *Server[R, E, M, S], args []string) error {
+	var d Disk[E]
 	for _, arg := range args {
 		value, isTerm := strings.CutPrefix(arg, "term=")
 		value, command, _ := strings.Cut(value, ":")
@@ -336,26 +334,26 @@ func (s *script) given(server *server, args []string) error {
 		if err != nil {
 			return err
 		}
-		d.state.CurrentTerm = max(d.state.CurrentTerm, Term(term))
+		d.State.CurrentTerm = max(d.State.CurrentTerm, term)
 		if !isTerm {
-			d.log = append(d.log, Entry{Index: Index(len(d.log) + 1), Term: Term(term), Command: []byte(command)})
+			d.Log = append(d.Log, s.stage.NewEntry(Position{term, uint64(len(d.Log) + 1)}, []byte(command)))
 		}
 	}
-	server.disk = d
-	s.start(server)
+	server.Disk = d
+	s.Start(server)
 	return nil
 }
 
 // messageCommand has the commands about chosen messages.
-func (s *script) messageCommand(name string, args []string) (bool, error) {
-	from := &s.network
+func (s *Script[R, E, M, S]) messageCommand(name string, args []string) (bool, error) {
+	from := &s.Network
 	if name == "late" {
 		from = &s.late
 	}
 	if !slices.Contains([]string{"deliver", "drop", "duplicate", "delay", "late"}, name) {
 		return false, nil
 	}
-	chosen, rest, err := choose(*from, args)
+	chosen, rest, err := choose[E](*from, args)
 	if err != nil {
 		return true, err
 	}
@@ -365,11 +363,11 @@ func (s *script) messageCommand(name string, args []string) (bool, error) {
 	for _, m := range chosen {
 		switch name {
 		case "deliver", "late":
-			s.arrive(m)
+			s.Arrive(m)
 		case "drop":
-			s.print(describe(m) + " is lost")
+			s.Print(Describe[E](m) + " is lost")
 		case "duplicate":
-			s.network = append(s.network, m)
+			s.Network = append(s.Network, m)
 		case "delay":
 			s.late = append(s.late, m)
 		}
@@ -378,7 +376,7 @@ func (s *script) messageCommand(name string, args []string) (bool, error) {
 }
 
 // choose splits messages into those that the words choose, and the others.
-func choose(messages []Message, words []string) (chosen, rest []Message, err error) {
+func choose[E any, M Message[E]](messages []M, words []string) (chosen, rest []M, err error) {
 	var which, kind, from, to string
 	for _, word := range words {
 		a, b, arrow := strings.Cut(word, "->")
@@ -393,7 +391,8 @@ func choose(messages []Message, words []string) (chosen, rest []Message, err err
 	}
 	var places []int
 	for i, m := range messages {
-		if (from == "" || m.From.String() == from) && (to == "" || m.To.String() == to) && (kind == "" || kindOf(m) == kind) {
+		h := m.Head()
+		if (from == "" || h.From.String() == from) && (to == "" || h.To.String() == to) && (kind == "" || h.Kind() == kind) {
 			places = append(places, i)
 		}
 	}
@@ -417,25 +416,25 @@ func choose(messages []Message, words []string) (chosen, rest []Message, err err
 }
 
 // show has the commands that change nothing.
-func (s *script) show(name string, args []string) (bool, error) {
+func (s *Script[R, E, M, S]) show(name string, args []string) (bool, error) {
 	switch name {
 	case "status":
-		for _, server := range s.servers {
-			if len(args) == 0 || slices.Contains(args, server.id.String()) {
-				s.print(effect + statusWords(server))
+		for _, server := range s.Servers {
+			if len(args) == 0 || slices.Contains(args, server.ID.String()) {
+				s.Print(Effect + server.statusWords())
 			}
 		}
 	case "log":
-		for _, server := range s.servers {
-			s.print(effect + logWords(server))
+		for _, server := range s.Servers {
+			s.Print(Effect + server.logWords())
 		}
 	case "network":
-		chosen, _, err := choose(s.network, args)
+		chosen, _, err := choose[E](s.Network, args)
 		if err != nil {
-			s.print(effect + err.Error())
+			s.Print(Effect + err.Error())
 		}
 		for _, m := range chosen {
-			s.print(describe(m))
+			s.Print(Describe[E](m))
 		}
 	default:
 		return false, nil
@@ -443,50 +442,55 @@ func (s *script) show(name string, args []string) (bool, error) {
 	return true, nil
 }
 
-func statusWords(s *server) string {
-	if s.raft == nil {
-		return fmt.Sprintf("%v  is down; its disk has %s, log ends in %v", s.id, stateWords(s.disk.state), s.disk.last())
+func (s *Server[R, E, M, S]) statusWords() string {
+	v, up := s.view()
+	if !up {
+		return fmt.Sprintf("%v  is down; its disk has %v, log ends in %v", s.ID, s.Disk.State, s.Disk.Last())
 	}
-	r := s.raft
-	of := ""
-	if r.role == Follower && r.leader != 0 {
-		of = " of " + r.leader.String()
+	of, snapshot := "", ""
+	if v.Role == "follower" && v.Leader != 0 {
+		of = " of " + v.Leader.String()
 	}
-	return fmt.Sprintf("%v  %s%s, %s, log ends in %v, commit %d", s.id, r.role, of, stateWords(r.Status().State), r.last(), r.commitIndex)
+	if v.Snapshot.Index > 0 {
+		snapshot = fmt.Sprintf(", snapshot up to %v", v.Snapshot)
+	}
+	return fmt.Sprintf("%v  %s%s, %v, log ends in %v, commit %d%s", s.ID, v.Role, of, v.State, v.Last, v.Commit, snapshot)
 }
 
 // logWords shows a log as the figures of the paper do: the terms of the entries.
 // A bar follows the last that the server knows to be committed.
-func logWords(s *server) string {
-	commit := Index(0)
-	if s.raft != nil {
-		commit = s.raft.commitIndex
+func (s *Server[R, E, M, S]) logWords() string {
+	v, _ := s.view()
+	words := []string{s.ID.String() + " "}
+	if s.Disk.Base.Index > 0 {
+		words = append(words, fmt.Sprintf("…%v", s.Disk.Base))
 	}
-	words := []string{s.id.String() + " "}
-	for _, e := range s.disk.log {
-		if e.Index == commit+1 {
+	for _, e := range s.Disk.Log {
+		at := e.Place()
+		if at.Index == v.Commit+1 {
 			words = append(words, "|")
 		}
-		word := fmt.Sprint(e.Term)
-		if len(e.Command) > 0 {
-			word += ":" + string(e.Command)
+		word := fmt.Sprint(at.Term)
+		if command := e.Payload(); len(command) > 0 {
+			word += ":" + string(command)
 		}
 		words = append(words, word)
 	}
 	return strings.Join(words, " ")
 }
 
-// named returns a server by its name.
-func (s *script) named(name string) (*server, error) {
-	for _, server := range s.servers {
-		if server.id.String() == name {
+// Named returns a server by its name.
+func (s *Script[R, E, M, S]) Named(name string) (*Server[R, E, M, S], error) {
+	for _, server := range s.Servers {
+		if server.ID.String() == name {
 			return server, nil
 		}
 	}
 	return nil, fmt.Errorf("there is no server %q", name)
 }
 
-func first(args []string) string {
+// First returns the first argument, or nothing.
+func First(args []string) string {
 	if len(args) == 0 {
 		return ""
 	}

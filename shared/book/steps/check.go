@@ -34,6 +34,8 @@ And for each stage by itself:
   - In shared, core imports only core; lab only core and lab; run only core, lab
     and run; book only core and book.
   - The ladder in the top README, go.work and the folders agree.
+  - Every README links to the glossary, and its first mention of a section of
+    the paper or the thesis is a link.
 
 Every finding is a line that says what to do. The exit code is 1 if there is one.
 `
@@ -93,7 +95,7 @@ func (r *Repo) Check() ([]Finding, error) {
 		return nil, err
 	}
 	k := &checker{repo: r, stages: stages, mods: make(map[string]goMod)}
-	steps := []func() error{k.workspace, k.ladder, k.shared}
+	steps := []func() error{k.workspace, k.ladder, k.shared, k.links}
 	for i, s := range stages {
 		steps = append(steps, func() error { return k.stage(s) })
 		if i > 0 {

@@ -19,6 +19,26 @@ func TestCheckFindsNothingWhereAllIsInOrder(t *testing.T) {
 	require.Equal(t, "2 stages: each is what its README says\n", stdout)
 }
 
+// With a glossary, every README must link to it and to the sections it names.
+func TestCheckFindsMissingLinks(t *testing.T) {
+	repo := write(t, map[string]string{
+		glossary:             "# Glossary\n",
+		"README.md":          strings.Replace(tree()["README.md"], "The end.", "The [glossary]("+glossary+"), [§5.1][paper].", 1),
+		"02-naive/README.md": "# 02\n\n```text\n§5.2\n```\n\n[Section §5.3](x), §5.3 and §5.4.1; §5.4.1\n",
+	})
+	findings, err := repo.Check()
+	require.NoError(t, err)
+	var got []string
+	for _, f := range findings {
+		got = append(got, f.String())
+	}
+	require.Equal(t, []string{
+		"02-naive/README.md: it does not link to the glossary: add a link to shared/book/glossary.md",
+		"02-naive/README.md:7: it names §5.4.1 here first: make it a link to the paper or the thesis",
+		"03-log/README.md: it does not link to the glossary: add a link to shared/book/glossary.md",
+	}, got)
+}
+
 // Each fault, alone, is found where it is, and nothing else is.
 func TestCheckFinds(t *testing.T) {
 	long := "package raft\n\n// Long is long.\nfunc (r *Raft) Long() {\n" + strings.Repeat("\tx()\n", 39) + "}\n"

@@ -35,20 +35,9 @@ type section struct {
 // and reads its tables. What is inside a fence is neither heading nor table.
 func sections(text string) []section {
 	all := []section{{}}
-	fence, inTable := "", false
-	for n, line := range strings.Split(text, "\n") {
+	inTable := false
+	for n, line := range prose(text) {
 		trimmed := strings.TrimSpace(line)
-		if mark := fenceMark(trimmed); mark != "" && (fence == "" || strings.HasPrefix(mark, fence) && mark == trimmed) {
-			if fence == "" {
-				fence = mark
-			} else {
-				fence = ""
-			}
-			continue
-		}
-		if fence != "" {
-			continue
-		}
 		if strings.HasPrefix(line, "# ") || strings.HasPrefix(line, "## ") {
 			all = append(all, section{title: strings.TrimSpace(strings.TrimLeft(line, "#"))})
 		}
@@ -66,6 +55,26 @@ func sections(text string) []section {
 		}
 	}
 	return all
+}
+
+// prose returns the lines of a text. Fences and what is inside them are empty.
+func prose(text string) []string {
+	lines := strings.Split(text, "\n")
+	fence := ""
+	for n, line := range lines {
+		trimmed := strings.TrimSpace(line)
+		mark := fenceMark(trimmed)
+		switch {
+		case mark == "" && fence == "":
+			continue
+		case fence == "":
+			fence = mark
+		case strings.HasPrefix(mark, fence) && mark == trimmed:
+			fence = ""
+		}
+		lines[n] = ""
+	}
+	return lines
 }
 
 // fenceMark returns the marks a fence's line begins with, or "".

@@ -1,17 +1,17 @@
 // Package bench is the load generator behind the command bench.
 //
 // It is a closed loop: each client asks, waits for the answer and asks again.
-// So a slow server is asked less often, and latency and throughput hang
-// together: clients = throughput × mean latency (Little's law). Compare two
-// servers at the same number of clients only.
+// So a slow server gets fewer requests, and latency and throughput are related:
+// clients = throughput × mean latency (Little's law). Compare two servers only
+// at the same number of clients.
 //
 //	o := bench.Defaults()
 //	o.Dial = func() (bench.Client, error) { return client.New(endpoints), nil }
 //	report, err := bench.Run(ctx, o)
 //
-// Generator and server often share one machine. What the generator burns, the
-// server lacks, so one operation costs it one look at the clock, a random
-// number and two uncontended atomic writes: no lock, no allocation, no
+// Generator and server often share one machine. The generator takes processor
+// time from the server, so one operation costs it only one look at the clock, a
+// random number and two uncontended atomic writes: no lock, no allocation, no
 // formatting. Keys and values are made before the clock starts. What an
 // operation costs beyond that is the Client's.
 //
@@ -37,69 +37,69 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// Client is what the generator asks. Do is called by several goroutines at
-// once where Options.Conns is set, else by one. Errors of Do should be
-// *api.Error; any other counts as api.Unknown.
+// Client is a connection to the servers. Several goroutines call Do at once if
+// Options.Conns is set, otherwise only one. Errors of Do should be *api.Error;
+// any other counts as api.Unknown.
 type Client interface {
 	Do(ctx context.Context, r api.Request) (api.Response, error)
 	Close() error
 }
 
-// Options says what to run. Each field that a person sets is a flag of the
-// command, named in its comment.
+// Options describes a run. The comment of a field names its command-line flag.
 type Options struct {
 	// Dial returns a new client. It is called Clients times, or Conns times if
 	// that is set, and need not connect before the first Do.
 	Dial func() (Client, error)
 
-	// Clients is how many operations are under way at once (--clients).
+	// Clients is the number of operations in progress at once (--clients).
 	Clients int
 
-	// Conns is how many connections the clients share (--conns). 0 gives each
-	// client one of its own.
+	// Conns is the number of connections that the clients share (--conns). 0
+	// gives each client its own.
 	Conns int
 
-	// Duration is how long to measure (--duration).
+	// Duration is the measured time (--duration).
 	Duration time.Duration
 
-	// Warmup is how long to run before that, uncounted (--warmup).
+	// Warmup is the time before that, which is not measured (--warmup).
 	Warmup time.Duration
 
-	// Timeout is how long to wait for one operation (--timeout). An operation
-	// may be given up to a twentieth more.
+	// Timeout is how long to wait for one operation (--timeout). The wait may
+	// be up to a twentieth longer.
 	Timeout time.Duration
 
 	// ValueSize is the length of the values written, in bytes (--value-size).
 	ValueSize int
 
-	// Keys is the number of different keys; each operation draws one (--keys).
+	// Keys is the number of different keys; each operation uses a random one
+	// (--keys).
 	Keys int
 
 	// Mix is what to do, in parts: "put=90,get=10", or "put" (--mix). It may
-	// name put, create, get, append, cas and delete. cas expects the value that put
-	// writes. A value that append has made too long is deleted by the client
-	// that was told so.
+	// name put, create, get, append, cas and delete. cas expects the value that
+	// put writes. If append fails because the value is too long, the client
+	// deletes the key.
 	Mix string
 
 	// Verify appends tokens and reads them back instead of running Mix
-	// (--verify). ValueSize, Keys and Mix then mean nothing.
+	// (--verify). ValueSize, Keys and Mix are then ignored.
 	Verify bool
 
 	// Fill writes every key once before the clients start (--fill).
 	Fill bool
 
-	// Seed starts the random choice of keys and operations (--seed).
+	// Seed is the seed of the random choice of keys and operations (--seed).
 	Seed uint64
 
-	// Progress takes a line each second while the clients run; nil for none.
+	// Progress receives a line each second while the clients run; nil for none.
 	Progress io.Writer
 
-	// Enough is closed at a second interrupt: the reading of a run with Verify
-	// whose load was interrupted ends too. nil if there is no such thing.
+	// Enough, if not nil, is closed at a second interrupt. If the first
+	// interrupt ended the load, this one ends the reading of Verify.
 	Enough <-chan struct{}
 }
 
-// Defaults returns the options of a run that says no more.
+// Defaults returns the default options.
 func Defaults() Options {
 	return Options{
 		Clients:   64,
@@ -113,14 +113,14 @@ func Defaults() Options {
 	}
 }
 
-// Bounds of the options: far above what makes sense, low enough that a slip of
-// the finger does not eat the machine.
+// Bounds of the options: far above useful values, but low enough that a typing
+// error does not exhaust the machine.
 const (
 	maxClients = 10_000
 	maxKeys    = 10_000_000
 )
 
-// Check says what is wrong with the options, by the name of the flag.
+// Check returns an error that names the flag if an option is wrong.
 func (o Options) Check() error {
 	_, err := parseMix(o.Mix)
 	switch {
@@ -129,7 +129,7 @@ func (o Options) Check() error {
 	case o.Clients < 1 || o.Clients > maxClients:
 		return fmt.Errorf("--clients is %d; want 1 to %d", o.Clients, maxClients)
 	case o.Conns < 0 || o.Conns > o.Clients:
-		return fmt.Errorf("--conns is %d; want 0 (each client its own) to %d, the number of clients", o.Conns, o.Clients)
+		return fmt.Errorf("--conns is %d; want 0 (one connection per client) to %d, the number of clients", o.Conns, o.Clients)
 	case o.Duration <= 0:
 		return fmt.Errorf("--duration is %v; want more than 0", o.Duration)
 	case o.Warmup < 0:
@@ -146,22 +146,23 @@ func (o Options) Check() error {
 	return err
 }
 
-// source decides what one client asks. It is used by one goroutine.
+// source generates the requests of one client. It is used by one goroutine.
 type source interface {
 	// next returns the next request.
 	next() api.Request
 
-	// answered takes what became of it; err is nil if it was done.
+	// answered receives the result of the last request; err is nil if it was
+	// done.
 	answered(response api.Response, err *api.Error)
 }
 
-// Run runs the load until Duration is over or ctx is done, whichever is first;
-// operations under way are then waited for, so that may take Timeout longer.
-// The report holds what was measured until then. An error means that nothing
-// was measured: a bad option, or no server at the other end.
+// Run runs the load until Duration has passed or ctx is done. It then waits for
+// the operations in progress, for Timeout at most. The report describes the
+// time until then. An error means that nothing was measured: an option is
+// wrong, or no server answers.
 //
-// If ctx ends only after the load, it ends the reading of Verify. One that has
-// ended the load lets the reading go on, until Enough is closed.
+// If ctx ends the load, the reading of Verify continues until Enough is closed.
+// If ctx ends after the load, it ends the reading.
 //
 // Run starts goroutines and returns after all of them have ended.
 func Run(ctx context.Context, o Options) (Report, error) {
@@ -203,7 +204,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return report, nil
 }
 
-// prepare makes one source per client, and the judge of a run with Verify.
+// prepare returns one source per client, and the judge of a run with Verify.
 func prepare(o Options) ([]source, *judge) {
 	if o.Verify {
 		j := newJudge(o.Clients)
@@ -230,13 +231,13 @@ func dialAll(o Options) ([]Client, error) {
 
 func closeAll(clients []Client) {
 	for _, c := range clients {
-		// Nothing is under way any longer that an error of Close could be about.
+		// No operation is in progress, so an error of Close does not matter.
 		_ = c.Close()
 	}
 }
 
-// probe asks once, so that a run against no server ends at once and not after
-// its whole duration. Any answer will do, a refusal included.
+// probe sends one request, so that a run without a server ends at once and not
+// after its whole duration. Any answer is enough, even a refusal.
 func probe(ctx context.Context, o Options, c Client) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -251,7 +252,7 @@ func probe(ctx context.Context, o Options, c Client) error {
 	return nil
 }
 
-// apiError is err as the *api.Error that it should be.
+// apiError converts err to an *api.Error.
 func apiError(err error) *api.Error {
 	var e *api.Error
 	if errors.As(err, &e) {
@@ -260,25 +261,25 @@ func apiError(err error) *api.Error {
 	return &api.Error{Code: api.Unknown, Message: err.Error()}
 }
 
-// pause is how long a client rests after an error, so that a server that is
-// down is not asked in a tight loop. It is short beside an election.
+// pause is how long a client waits after an error, so that it does not retry in
+// a tight loop. It is short compared with an election.
 const pause = 10 * time.Millisecond
 
-// run is one run under way.
+// run is one run in progress.
 type run struct {
 	o     Options
 	start time.Time
 
-	// from and to are the measured time, counted from start. An operation
-	// counts if it starts in it; none starts after to, which becomes now when
-	// the run is ended early.
+	// from and to bound the measured time, counted from start. An operation
+	// counts if it starts in this interval. No operation starts after to, which
+	// is set to the present when the run ends early.
 	from        time.Duration
 	to          atomic.Int64
 	interrupted bool
 
-	// gap and recorders are written by the clients, all else only by the
-	// goroutine of Run. total is what was taken out of the recorders so far,
-	// shown the time up to which the progress was printed.
+	// The clients write gap and recorders; only the goroutine of Run writes the
+	// other fields. total is what was collected from the recorders so far,
+	// shown the time up to which progress was printed.
 	gap       gap
 	recorders []recorder
 	total     *tally
@@ -331,7 +332,7 @@ func (r *run) note(rec *recorder, began, ended time.Duration, err *api.Error) {
 	}
 }
 
-// watch prints the progress and returns when time is up or ctx is done.
+// watch prints the progress and returns when the run has ended or ctx is done.
 func (r *run) watch(ctx context.Context) {
 	if r.o.Warmup > 0 {
 		r.say("warming up for %v", r.o.Warmup)
@@ -341,7 +342,7 @@ func (r *run) watch(ctx context.Context) {
 		if !sleepUntil(ctx, r.start.Add(at)) {
 			r.interrupted = true
 			r.to.Store(int64(time.Since(r.start)))
-			r.say("interrupted; waiting for the operations under way, %v at most", r.o.Timeout)
+			r.say("interrupted; waiting for the operations in progress, %v at most", r.o.Timeout)
 			return
 		}
 		if at > r.from && r.o.Progress != nil {
@@ -353,7 +354,7 @@ func (r *run) watch(ctx context.Context) {
 	}
 }
 
-// progress prints what happened since the last line.
+// progress prints the results since the last line.
 func (r *run) progress(at time.Duration) {
 	t := r.collect()
 	length := at - r.shown
@@ -363,13 +364,13 @@ func (r *run) progress(at time.Duration) {
 
 func (r *run) say(format string, args ...any) {
 	if r.o.Progress != nil {
-		// Progress is a courtesy: a terminal that went away ends no run.
+		// Progress is optional: an error of the terminal does not end the run.
 		_, _ = fmt.Fprintf(r.o.Progress, format+"\n", args...)
 	}
 }
 
-// collect empties all recorders. It returns what was in them and adds that to
-// the total.
+// collect empties all recorders. It returns their content and adds it to the
+// total.
 func (r *run) collect() *tally {
 	sum, empty := newTally(), newTally()
 	for i := range r.recorders {

@@ -24,10 +24,10 @@ type world struct {
 	store *kv.Store
 	start time.Time
 
-	// takes is how long the server needs for an operation.
+	// takes is how long an operation takes on the server.
 	takes time.Duration
 
-	// fails gives the error at a time since the start; nil for none.
+	// fails returns the error at a time since the start; nil for none.
 	fails func(at time.Duration, r api.Request) *api.Error
 
 	mu     sync.Mutex
@@ -75,7 +75,8 @@ func (w *world) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	return response, nil
 }
 
-// options returns those of a run of ten measured seconds, without warm-up.
+// options returns the options of a run of ten measured seconds, without a
+// warm-up.
 func options(w *world) bench.Options {
 	o := bench.Defaults()
 	o.Dial = w.dial
@@ -86,7 +87,7 @@ func options(w *world) bench.Options {
 	return o
 }
 
-func TestAClosedLoopAsksAgainWhenItIsAnswered(t *testing.T) {
+func TestAClosedLoopWaitsForEachAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(10 * time.Millisecond)
 		o := options(w)
@@ -110,13 +111,14 @@ func TestAClosedLoopAsksAgainWhenItIsAnswered(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(progress.String()), "\n")
 		require.Len(t, lines, 1+10)
 		require.Equal(t, "warming up for 1s", lines[0])
-		// At each full second the line and the clients' answers fall together.
+		// At each full second, the line and the clients' answers happen at the
+		// same moment.
 		require.Regexp(t, `^   1 s  (39[6-9]|40[0-4]) ops/s  p99 10\.0 ms  0 errors$`, lines[1])
 		require.Regexp(t, `^  10 s  (39[6-9]|40[0-4]) ops/s  p99 10\.0 ms  0 errors$`, lines[10])
 	})
 }
 
-func TestAnOutageIsCountedByCodeAndSeenAsAGap(t *testing.T) {
+func TestAnOutageIsCountedByCodeAndShownAsAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(time.Millisecond)
 		w.fails = func(at time.Duration, r api.Request) *api.Error {
@@ -132,7 +134,7 @@ func TestAnOutageIsCountedByCodeAndSeenAsAGap(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, report.Err(), "some operations failed, the run did not")
 
-		// A client that failed rests for 10 ms, then needs 1 ms more.
+		// A client that failed waits for 10 ms, then needs 1 ms more.
 		require.InDelta(t, 0.5, report.Gap.Seconds, 0.015)
 		require.InDelta(t, 3.0, report.Gap.Began, 0.015)
 		require.Len(t, report.Errors, 2)
@@ -143,7 +145,7 @@ func TestAnOutageIsCountedByCodeAndSeenAsAGap(t *testing.T) {
 	})
 }
 
-func TestAnAnswerThatNothingWasFoundIsAnAnswer(t *testing.T) {
+func TestNotFoundCountsAsAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(10 * time.Millisecond)
 		o := options(w)
@@ -173,7 +175,7 @@ func TestTheFirstInterruptEndsTheRunAndKeepsTheReport(t *testing.T) {
 		require.Equal(t, int64(4*66), report.Ops, "what was under way is waited for and counted")
 		require.Empty(t, report.Errors, "the interrupt breaks no operation")
 		require.Equal(t, 30*time.Millisecond+66*30*time.Millisecond, time.Since(began))
-		require.Contains(t, progress.String(), "interrupted; waiting for the operations under way")
+		require.Contains(t, progress.String(), "interrupted; waiting for the operations in progress")
 		require.Contains(t, report.String(), "interrupted)")
 	})
 }
@@ -195,7 +197,7 @@ func TestAnInterruptInTheWarmUpMeasuresNothing(t *testing.T) {
 	})
 }
 
-func TestAnOperationIsGivenItsTimeoutAndNoMoreThanATwentiethOnTop(t *testing.T) {
+func TestAnOperationTimesOutAtMostATwentiethLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
 		var mu sync.Mutex
@@ -281,7 +283,7 @@ func TestNoServerEndsTheRunAtOnce(t *testing.T) {
 	})
 }
 
-func TestARunWithoutOneAnswerIsAnError(t *testing.T) {
+func TestARunWithoutAnAnswerIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(time.Millisecond)
 		w.fails = func(_ time.Duration, r api.Request) *api.Error {
@@ -292,12 +294,12 @@ func TestARunWithoutOneAnswerIsAnError(t *testing.T) {
 		var e *api.Error
 		require.ErrorAs(t, report.Err(), &e)
 		require.Equal(t, api.NotLeader, e.Code)
-		require.ErrorContains(t, report.Err(), "not_leader: not one operation was answered: n1 leads")
+		require.ErrorContains(t, report.Err(), "not_leader: no operation was answered: n1 leads")
 	})
 }
 
-// A value may be 128 KiB. With tenth-long values a key is full after ten
-// appends, and the run must still go on.
+// A value may have 128 KiB. With values of a tenth of that, a key is full after
+// ten appends, and the run must continue.
 func TestAValueThatIsFullIsDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5 * time.Millisecond)
@@ -335,7 +337,7 @@ func TestFillWritesEveryKeyBeforeTheClockStarts(t *testing.T) {
 	})
 }
 
-func TestFillEndsWithTheFirstKeyThatCannotBeWritten(t *testing.T) {
+func TestFillStopsAtTheFirstKeyThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(time.Millisecond)
 		w.fails = func(at time.Duration, r api.Request) *api.Error {
@@ -351,15 +353,15 @@ func TestFillEndsWithTheFirstKeyThatCannotBeWritten(t *testing.T) {
 
 func TestOptionsAreCheckedByTheNameOfTheFlag(t *testing.T) {
 	for want, change := range map[string]func(*bench.Options){
-		"--clients is 0":                                  func(o *bench.Options) { o.Clients = 0 },
-		"--clients is 10001; want 1 to 100":               func(o *bench.Options) { o.Clients = 10_001 },
-		"--conns is 5; want 0 (each client its own) to 4": func(o *bench.Options) { o.Conns = 5 },
-		"--conns is -1":                                   func(o *bench.Options) { o.Conns = -1 },
-		"--duration is 0s":                                func(o *bench.Options) { o.Duration = 0 },
-		"--warmup is -1s":                                 func(o *bench.Options) { o.Warmup = -time.Second },
-		"--timeout is 0s":                                 func(o *bench.Options) { o.Timeout = 0 },
-		"--value-size is 131073":                          func(o *bench.Options) { o.ValueSize = kv.MaxValue + 1 },
-		"--keys is 0":                                     func(o *bench.Options) { o.Keys = 0 },
+		"--clients is 0":                                        func(o *bench.Options) { o.Clients = 0 },
+		"--clients is 10001; want 1 to 100":                     func(o *bench.Options) { o.Clients = 10_001 },
+		"--conns is 5; want 0 (one connection per client) to 4": func(o *bench.Options) { o.Conns = 5 },
+		"--conns is -1":                                         func(o *bench.Options) { o.Conns = -1 },
+		"--duration is 0s":                                      func(o *bench.Options) { o.Duration = 0 },
+		"--warmup is -1s":                                       func(o *bench.Options) { o.Warmup = -time.Second },
+		"--timeout is 0s":                                       func(o *bench.Options) { o.Timeout = 0 },
+		"--value-size is 131073":                                func(o *bench.Options) { o.ValueSize = kv.MaxValue + 1 },
+		"--keys is 0":                                           func(o *bench.Options) { o.Keys = 0 },
 		`unknown operation "sort"; write for example "put=90,get=10"`: func(o *bench.Options) { o.Mix = "put=1,sort=2" },
 		`unknown operation ""`:                    func(o *bench.Options) { o.Mix = "" },
 		"--mix names put twice":                   func(o *bench.Options) { o.Mix = "put,get,put" },
@@ -401,7 +403,7 @@ func TestTheMixIsKeptAndTheSeedRepeatsIt(t *testing.T) {
 	require.NotEmpty(t, cmp.Diff(first, run(2)))
 }
 
-func TestAReportReadsWell(t *testing.T) {
+func TestTheTextOfAReport(t *testing.T) {
 	report := bench.Report{
 		Clients: 64, Conns: 4, Mix: "put=90,get=10", ValueSize: 64, Keys: 10_000,
 		Seconds: 10, Ops: 812_340, OpsPerSecond: 81_234,

@@ -12,12 +12,12 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// fillPatience is how long a key may take to be written: a cluster that looks
-// for a leader does not end the filling.
+// fillPatience is how long the write of a key may take, so that an election
+// does not end the filling.
 const fillPatience = 30 * time.Second
 
-// fill writes every key once, before the clock starts: with it the store has
-// its size from the beginning, and a get finds something.
+// fill writes every key once, before the clock starts: the store then has its
+// full size from the beginning, and a get finds a value.
 func (r *run) fill(ctx context.Context, clients []Client) error {
 	value := randomText(r.o.Seed, r.o.ValueSize)
 	var next, done atomic.Int64
@@ -50,14 +50,14 @@ func (r *run) fill(ctx context.Context, clients []Client) error {
 	began := time.Now()
 	err := g.Wait()
 	close(ended)
-	_ = watch.Wait() // it returns nil
+	_ = watch.Wait() // always nil
 	if err == nil {
 		r.say("filled %d keys in %.1f s", r.o.Keys, time.Since(began).Seconds())
 	}
 	return err
 }
 
-// put writes one key, again and again as long as that may help.
+// put writes one key and retries while a retry may help.
 func (r *run) put(ctx context.Context, c Client, key, value string) error {
 	for began := time.Now(); ; time.Sleep(pause) {
 		short, cancel := context.WithTimeout(ctx, r.o.Timeout)

@@ -11,13 +11,13 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// share is one operation of a mix and how many parts of the whole it has.
+// share is one operation of a mix and its number of parts.
 type share struct {
 	op    string
 	parts int
 }
 
-// parseMix reads "put=90,get=10", or "put", which is all of it.
+// parseMix parses "put=90,get=10", or "put" for puts only.
 func parseMix(text string) ([]share, error) {
 	var mix []share
 	seen := make(map[string]bool)
@@ -47,18 +47,18 @@ func parseMix(text string) ([]share, error) {
 	return mix, nil
 }
 
-// mixSource draws operations and keys at random. What all clients share (keys,
-// value, wheel) is only read.
+// mixSource draws operations and keys at random. The clients share keys, value
+// and wheel, which are never modified.
 type mixSource struct {
 	random *rand.PCG
 	keys   []string
 	value  string
 
-	// wheel holds each operation as often as it has parts.
+	// wheel has each operation as often as its number of parts.
 	wheel []string
 
-	// key is that of the request under way. full is the key whose value has
-	// become too long, to be deleted next, or "".
+	// key is the key of the request in progress. full is the key whose value
+	// has become too long, which is deleted next, or "".
 	key  string
 	full string
 }
@@ -83,11 +83,11 @@ func newMixSources(o Options) []source {
 	return sources
 }
 
-// keyName is the i-th key. The prefix keeps the load apart from what a person
-// has put into the same store.
+// keyName is the i-th key. The prefix separates the load from other data in the
+// same store.
 func keyName(i int) string { return "bench-" + strconv.Itoa(i) }
 
-// randomText makes n letters and digits.
+// randomText returns n random letters and digits.
 func randomText(seed uint64, n int) string {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -98,8 +98,8 @@ func randomText(seed uint64, n int) string {
 	return string(b)
 }
 
-// below draws a number in [0, n). The high half of the product is uniform but
-// for a part in 2^64/n, which no load notices.
+// below draws a number in [0, n). The high half of the product is uniform up to
+// an error of n in 2^64, which is negligible.
 func (s *mixSource) below(n int) int {
 	high, _ := bits.Mul64(s.random.Uint64(), uint64(n))
 	return int(high)

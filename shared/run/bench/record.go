@@ -12,11 +12,10 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// tally is what was counted over some time. It belongs to one goroutine at a
-// time.
+// tally is the result of some period of a run. One goroutine at a time owns it.
 type tally struct {
-	// latency holds the nanoseconds of the operations that were answered, to
-	// one part in a hundred; longest is exact.
+	// latency is the histogram of the latencies of answered operations, in
+	// nanoseconds, with an error of one percent; longest is exact.
 	latency *hdrhistogram.Histogram
 	longest time.Duration
 
@@ -36,12 +35,12 @@ type Ended struct {
 }
 
 // longestTracked is where the histogram ends. Longer latencies count as this
-// long; tally.longest still knows.
+// long; tally.longest has the true value.
 const longestTracked = time.Hour
 
 func newTally() *tally {
 	return &tally{
-		// From a microsecond on, two digits: 25 KiB, so that the histograms of
+		// Two digits, from a microsecond on: 25 KiB, so that the histograms of
 		// many clients stay in the processor's cache.
 		latency: hdrhistogram.New(int64(time.Microsecond), int64(longestTracked), 2),
 		ended:   make(map[api.Code]Ended),
@@ -69,7 +68,7 @@ func (t *tally) note(latency time.Duration, err *api.Error) {
 		t.ok++
 	}
 	t.longest = max(t.longest, latency)
-	// A latency is never negative nor, after min, out of range.
+	// A latency is never negative and, after min, never out of range.
 	_ = t.latency.RecordValue(int64(min(latency, longestTracked)))
 }
 
@@ -104,13 +103,13 @@ func (t *tally) percentile(p float64) time.Duration {
 	return min(time.Duration(t.latency.ValueAtPercentile(p)), t.longest)
 }
 
-// recorder is the tally of one client, which writes it after each operation
-// and which the goroutine of Run wants to read once a second.
+// recorder has the tally of one client. The client writes it after each
+// operation, and the goroutine of Run reads it once a second.
 //
-// Neither waits for the other, thanks to a slot. The client takes its tally
-// out of the slot, writes, and puts it back. The reader exchanges the tally in
-// the slot for an empty one; should the slot be empty, the client is writing
-// at this very instant, and the reader looks again.
+// Neither waits for the other, thanks to a slot. The client takes its tally out
+// of the slot, writes, and puts it back. The reader exchanges the tally in the
+// slot for an empty one; if the slot is empty, the client is writing at that
+// moment, and the reader tries again.
 type recorder struct {
 	slot atomic.Pointer[tally]
 
@@ -125,7 +124,7 @@ func (r *recorder) note(latency time.Duration, err *api.Error) {
 	r.slot.Store(t)
 }
 
-// exchange returns the recorder's tally and leaves it empty instead.
+// exchange returns the recorder's tally and replaces it by an empty one.
 func (r *recorder) exchange(empty *tally) *tally {
 	for {
 		if t := r.slot.Load(); t != nil && r.slot.CompareAndSwap(t, empty) {
@@ -135,7 +134,7 @@ func (r *recorder) exchange(empty *tally) *tally {
 	}
 }
 
-// gap finds the longest time in which no client was answered. Safe for
+// gap finds the longest time without an answer to any client. It is safe for
 // concurrent use.
 type gap struct {
 	// last is when the latest success was seen, in nanoseconds.
@@ -147,13 +146,12 @@ type gap struct {
 }
 
 // fine is the resolution of a gap. Successes that follow each other faster are
-// not looked at one by one, which keeps the clients from fighting over a cache
-// line at full load.
+// skipped, so that the clients do not compete for a cache line at full load.
 const fine = 100 * time.Microsecond
 
 func (g *gap) open(at time.Duration) { g.last.Store(int64(at)) }
 
-// success notes that an operation was answered at this time.
+// success records that an operation was answered at this time.
 func (g *gap) success(at time.Duration) {
 	last := g.last.Load()
 	if at-time.Duration(last) < fine || !g.last.CompareAndSwap(last, int64(at)) {
@@ -170,8 +168,8 @@ func (g *gap) success(at time.Duration) {
 
 func units(d time.Duration) uint64 { return uint64(min(d/fine, math.MaxUint32)) }
 
-// longestUntil returns the longest gap of a run that ended at the time given,
-// and when it began.
+// longestUntil returns the longest gap of a run that ended at end, and when the
+// gap began.
 func (g *gap) longestUntil(end time.Duration) (length, began time.Duration) {
 	g.success(end)
 	packed := g.longest.Load()
@@ -179,9 +177,9 @@ func (g *gap) longestUntil(end time.Duration) (length, began time.Duration) {
 	return length, time.Duration(packed&math.MaxUint32)*fine - length
 }
 
-// patience hands out the context of each operation of one client. A context
-// with a timer for each would cost more than all the rest of an operation, so
-// operations that start within a twentieth of the timeout share one.
+// patience returns the context of each operation of one client. A timer for
+// each operation would cost more than the rest of the operation, so operations
+// that start within a twentieth of the timeout share one context.
 type patience struct {
 	timeout time.Duration
 	made    time.Duration

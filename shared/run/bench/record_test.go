@@ -10,8 +10,8 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// The client writes as fast as it can while the reader takes its tally away
-// again and again: nothing may be lost or counted twice. Run with -race.
+// The client writes as fast as it can while the reader keeps taking its tally:
+// nothing may be lost or counted twice. Run with -race.
 func TestNothingIsLostBetweenClientAndReader(t *testing.T) {
 	const notes = 20_000
 	var r recorder
@@ -89,9 +89,9 @@ func TestTheLongestGap(t *testing.T) {
 	}
 }
 
-// What the generator does for one operation, without the client's Do, must not
-// allocate: the server on the same machine would pay for it.
-func TestAnOperationCostsTheGeneratorNoMemory(t *testing.T) {
+// Apart from the client's Do, the generator must not allocate for an operation:
+// that would slow down a server on the same machine.
+func TestAnOperationAllocatesNothing(t *testing.T) {
 	o := Defaults()
 	o.Warmup = 0
 	o.Mix = "put=50,get=30,append=10,cas=5,delete=5"

@@ -13,8 +13,8 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// Report is what a run gave. It marshals to JSON, and String is the same for
-// people.
+// Report is the result of a run. It marshals to JSON; String formats it as
+// text.
 type Report struct {
 	// Clients, Conns, Mix, ValueSize and Keys say what was run. Conns is 0 if
 	// each client had a connection of its own. Mix is "verify" in a run with
@@ -25,21 +25,21 @@ type Report struct {
 	ValueSize int    `json:"value_size"`
 	Keys      int    `json:"keys"`
 
-	// Seconds is how long was measured. Interrupted says that this is less
-	// than was asked for.
+	// Seconds is the measured time. Interrupted is true if that is less than
+	// Options.Duration.
 	Seconds     float64 `json:"seconds"`
 	Interrupted bool    `json:"interrupted,omitempty"`
 
-	// Ops is the number of operations that were answered, OpsPerSecond the
-	// same by the second.
+	// Ops is the number of operations that were answered, OpsPerSecond that
+	// number per second.
 	Ops          int64   `json:"ops"`
 	OpsPerSecond float64 `json:"ops_per_second"`
 
-	// Latency is of the operations that were answered.
+	// Latency is the latency of the operations that were answered.
 	Latency Latency `json:"latency_us"`
 
-	// Answers counts, among Ops, those that changed or found nothing: codes
-	// not_found, mismatch, exists and too_large.
+	// Answers counts the operations among Ops that changed or found nothing:
+	// codes not_found, mismatch, exists and too_large.
 	Answers map[api.Code]Ended `json:"answers"`
 
 	// Errors counts the operations that were not answered, by code.
@@ -52,8 +52,8 @@ type Report struct {
 	Verify *Verification `json:"verify,omitempty"`
 }
 
-// Latency is a distribution of times, in microseconds, to one part in a
-// hundred; Max is exact.
+// Latency is a distribution of times, in microseconds, with an error of one
+// percent; Max is exact.
 type Latency struct {
 	P50  float64 `json:"p50"`
 	P99  float64 `json:"p99"`
@@ -68,7 +68,7 @@ type Gap struct {
 	Began   float64 `json:"began"`
 }
 
-// report makes the report once all clients have ended.
+// report returns the report after all clients have ended.
 func (r *run) report() Report {
 	r.collect()
 	to := time.Duration(r.to.Load())
@@ -110,14 +110,13 @@ func (r *run) report() Report {
 	return report
 }
 
-// ErrInterrupted is what Report.Err wraps if not all was looked at that Verify
-// should.
+// ErrInterrupted is what Report.Err wraps if Verify was interrupted.
 var ErrInterrupted = errors.New("interrupted")
 
-// Err is nil for a run that a caller should call a success. It is an error if
-// Verify found a violation, was interrupted or got no answer any longer, and if not
-// one operation was answered. Where servers did not answer, it is an *api.Error,
-// with the most frequent code.
+// Err returns nil if the run succeeded. It returns an error if Verify found a
+// violation, was interrupted or got no more answers, or if no operation was
+// answered. If the servers did not answer, the error is an *api.Error with the
+// most frequent code.
 func (r Report) Err() error {
 	if r.Verify != nil && r.Verify.Broken > 0 {
 		return fmt.Errorf("the server broke its promise: %s", count(r.Verify.Broken, "violation"))
@@ -133,10 +132,10 @@ func (r Report) Err() error {
 		return nil
 	}
 	code := slices.MaxFunc(codes(r.Errors), func(a, b api.Code) int { return cmp.Compare(r.Errors[a].Count, r.Errors[b].Count) })
-	return &api.Error{Code: code, Message: "not one operation was answered: " + r.Errors[code].Example, Definite: code != api.Unknown}
+	return &api.Error{Code: code, Message: "no operation was answered: " + r.Errors[code].Example, Definite: code != api.Unknown}
 }
 
-// String returns the report for people, several lines.
+// String returns the report as text of several lines.
 func (r Report) String() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -173,7 +172,7 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// load says in a phrase what was run.
+// load describes the load in a phrase.
 func (r Report) load() string {
 	s := count(int64(r.Clients), "client")
 	if r.Conns > 0 {
@@ -189,10 +188,10 @@ func codes(m map[api.Code]Ended) []api.Code { return slices.Sorted(maps.Keys(m))
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// us writes a time given in microseconds with three digits.
+// us formats a time in microseconds with three digits.
 func us(v float64) string { return latency(time.Duration(v * float64(time.Microsecond))) }
 
-// latency writes a time with three digits.
+// latency formats a time with three digits.
 func latency(d time.Duration) string {
 	unit, name := time.Microsecond, "µs"
 	switch {
@@ -212,7 +211,7 @@ func latency(d time.Duration) string {
 	return strconv.FormatFloat(v, 'f', digits, 64) + " " + name
 }
 
-// rate writes operations by the second.
+// rate formats operations per second.
 func rate(n int64, d time.Duration) string {
 	if d <= 0 {
 		return "0"
@@ -220,7 +219,7 @@ func rate(n int64, d time.Duration) string {
 	return strconv.FormatFloat(float64(n)/d.Seconds(), 'f', 0, 64)
 }
 
-// count writes "1 error", "2 errors".
+// count formats a number and a noun: "1 error", "2 errors".
 func count(n int64, noun string) string {
 	if n != 1 {
 		noun += "s"

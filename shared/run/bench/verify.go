@@ -18,60 +18,60 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// A run with Verify holds the server to its word. Each client appends tokens
-// that exist only once ("3.17;" is the 18th of client 3) to keys that nobody
-// else writes, one token after the other, and keeps what it was told of each.
-// At the end it reads its keys:
+// A run with Verify checks the promises of the servers. Each client appends
+// tokens that exist only once ("3.17;" is the 18th of client 3) to keys that no
+// other client writes, one token after the other, and remembers the answer to
+// each. At the end it reads its keys:
 //
 //   - an acknowledged token is there exactly once,
-//   - one of unknown fate at most once,
-//   - one that was definitely refused not at all,
+//   - a token with an unknown outcome at most once,
+//   - a token that was definitely refused not at all,
 //   - acknowledged tokens stand in the order in which they were sent, because
 //     each was sent after the one before it was acknowledged,
 //   - the answer to an append ends with its token,
-//   - and nothing else is there.
+//   - and there is nothing else.
 //
-// A token of unknown fate that arrives after the reading is not seen.
+// A token with an unknown outcome that arrives after the reading is not seen.
 //
 // The reading can be interrupted, and it ends when the servers answer no read for
 // long. What was not looked for by then is counted, and nothing is said of it: no
 // promise is known to be broken, but what was not checked has not passed.
 
-// tokensPerKey bounds the values, which come back whole with each answer.
+// tokensPerKey bounds the values, because each answer contains the whole value.
 const tokensPerKey = 64
 
-// readBackLimit is how long the reading waits for a server that answers no
-// read at all, such as one that is just being restarted.
+// readBackLimit is how long the reading waits for a server that does not
+// answer, such as one that is restarting.
 const readBackLimit = 30 * time.Second
 
-// shownViolations is how many a report names; it counts them all.
+// shownViolations is how many violations a report shows; it counts all.
 const shownViolations = 20
 
 // Verification is what a run with Options.Verify found.
 type Verification struct {
-	// Acknowledged, Refused and Unknown count the tokens by what the clients
-	// were told. UnknownFound counts those of Unknown that were there.
+	// Acknowledged, Refused and Unknown count the tokens by their answers.
+	// UnknownFound counts the unknown tokens that were found.
 	Acknowledged int64 `json:"acknowledged"`
 	Refused      int64 `json:"refused"`
 	Unknown      int64 `json:"unknown"`
 	UnknownFound int64 `json:"unknown_found"`
 
-	// Unchecked counts the tokens that were not looked for, because the reading
-	// was interrupted or, if Unread says so, the servers did not answer.
+	// Unchecked counts the tokens that were not checked, because the reading
+	// was interrupted or, if Unread is set, because the servers did not answer.
 	Unchecked int64  `json:"unchecked,omitempty"`
 	Unread    string `json:"unread,omitempty"`
 
-	// Broken is the number of violations, Violations the first of them.
+	// Broken is the number of violations; Violations has the first of them.
 	Broken     int64       `json:"broken"`
 	Violations []Violation `json:"violations"`
 }
 
 // Violation is one broken promise.
 type Violation struct {
-	// Kind is lost, twice, refused, order, answer or foreign.
+	// Kind is lost, twice, refused, order, answer or unexpected.
 	Kind string `json:"kind"`
 
-	// Key is where it was seen.
+	// Key is the key of the violation.
 	Key string `json:"key"`
 
 	// Text is a sentence for people.
@@ -83,7 +83,7 @@ func (v *Verification) print(line func(name, format string, args ...any)) {
 	if v.Unchecked > 0 {
 		found = "%d of them were found"
 	}
-	line("verify", "%d tokens acknowledged, %d refused, %d of unknown fate ("+found+")", v.Acknowledged, v.Refused, v.Unknown, v.UnknownFound)
+	line("verify", "%d tokens acknowledged, %d refused, %d with unknown outcome ("+found+")", v.Acknowledged, v.Refused, v.Unknown, v.UnknownFound)
 	switch {
 	case v.Unchecked > 0:
 		why := "interrupted"
@@ -105,10 +105,10 @@ func (v *Verification) print(line func(name, format string, args ...any)) {
 	}
 }
 
-// sent is how many tokens there are.
+// sent returns the number of tokens.
 func (v *Verification) sent() int64 { return v.Acknowledged + v.Refused + v.Unknown }
 
-// fate is what a client was told of a token.
+// fate is the answer that a client got for a token.
 type fate byte
 
 const (
@@ -125,7 +125,7 @@ type judge struct {
 	lastRead atomic.Int64
 }
 
-// newJudge names the run at random, so that its keys are new to the store.
+// newJudge gives the run a random name, so that its keys are new.
 func newJudge(clients int) *judge {
 	var name [6]byte
 	rand.Read(name[:]) // never fails
@@ -157,10 +157,10 @@ type tokenSource struct {
 	key   string
 	token string
 
-	// fates has one element for each token sent so far.
+	// fates has the answers for the tokens sent so far.
 	fates []fate
 
-	// found are the violations of this client.
+	// found has the violations of this client.
 	found Verification
 }
 
@@ -211,8 +211,8 @@ func (v *Verification) broken(kind, key, format string, args ...any) {
 	}
 }
 
-// readBack reads all keys, each client its own, and judges them, until ctx is
-// done or enough is closed. The clients must have ended.
+// readBack reads and checks all keys, each client its own, until ctx is done or
+// enough is closed. The clients must have ended.
 func (j *judge) readBack(ctx context.Context, enough <-chan struct{}, clients []Client, timeout time.Duration) *Verification {
 	j.lastRead.Store(time.Now().UnixNano())
 	ctx, cancel := context.WithCancel(ctx)
@@ -245,7 +245,7 @@ func (j *judge) readBack(ctx context.Context, enough <-chan struct{}, clients []
 	return sum
 }
 
-// readClient reads and judges the keys of one client.
+// readClient reads and checks the keys of one client.
 func (j *judge) readClient(ctx context.Context, c Client, s *tokenSource, timeout time.Duration) {
 	for n := 0; n < len(s.fates); n += tokensPerKey {
 		key := s.keyOf(n)
@@ -263,8 +263,8 @@ func (j *judge) readClient(ctx context.Context, c Client, s *tokenSource, timeou
 	}
 }
 
-// read reads one key, again and again until there is an answer, ctx is done, or
-// the server has been silent for too long.
+// read reads one key and retries until there is an answer, ctx is done, or the
+// server has been silent for too long.
 func (j *judge) read(ctx context.Context, c Client, key string, timeout time.Duration) (string, error) {
 	for ctx.Err() == nil {
 		short, cancel := context.WithTimeout(ctx, timeout)
@@ -285,7 +285,7 @@ func (j *judge) read(ctx context.Context, c Client, key string, timeout time.Dur
 	return "", ctx.Err()
 }
 
-// check judges one key. Its tokens are those from first on.
+// check checks one key. Its tokens are those from first on.
 func (s *tokenSource) check(key string, first int, value string) {
 	fates := s.fates[first:min(first+tokensPerKey, len(s.fates))]
 	times := make([]int, len(fates))
@@ -295,7 +295,7 @@ func (s *tokenSource) check(key string, first int, value string) {
 		value = rest
 		n := s.number(text) - first
 		if !whole || n < 0 || n >= len(fates) {
-			s.found.broken("foreign", key, "holds %q, which this client has not sent to it", tail(text))
+			s.found.broken("unexpected", key, "holds %q, which this client has not sent to it", tail(text))
 			continue
 		}
 		times[n]++
@@ -312,7 +312,7 @@ func (s *tokenSource) check(key string, first int, value string) {
 	}
 }
 
-// judge compares a token's fate with how often it is there.
+// judge compares the answer for a token with how often the token was found.
 func (s *tokenSource) judge(key, token string, f fate, times int) {
 	switch {
 	case f == acknowledged && times == 0:
@@ -340,7 +340,7 @@ func (s *tokenSource) number(text string) int {
 	return i
 }
 
-// add puts the findings of one client to the sum.
+// add adds the findings of one client.
 func (v *Verification) add(s *tokenSource) {
 	for _, f := range s.fates {
 		switch f {

@@ -17,7 +17,7 @@ import (
 	"example.com/raftsteps/shared/run/bench"
 )
 
-// verify runs clients that append tokens for two virtual seconds.
+// verify runs clients that append tokens for two seconds of virtual time.
 func verify(t *testing.T, do doFunc) (report bench.Report) {
 	synctest.Test(t, func(t *testing.T) {
 		o := bench.Defaults()
@@ -118,7 +118,7 @@ func TestEveryLieIsFound(t *testing.T) {
 			apply()
 			return api.Response{Length: 1, HasLength: true}
 		},
-		"foreign": func(r *api.Request, apply func() api.Response) api.Response {
+		"unexpected": func(r *api.Request, apply func() api.Response) api.Response {
 			r.Value = "9.9;" + r.Value
 			return apply()
 		},
@@ -149,7 +149,7 @@ func TestATokenWithoutItsEndIsForeign(t *testing.T) {
 	}))
 	// It merges with the token behind it, which is then lost too.
 	require.Greater(t, report.Verify.Broken, int64(1))
-	require.Contains(t, report.String(), "foreign")
+	require.Contains(t, report.String(), "unexpected")
 	require.Contains(t, report.String(), "lost")
 }
 

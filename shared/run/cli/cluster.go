@@ -107,7 +107,7 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 		Out:     a.stdout,
 		Color:   wantsColor(a.stdout),
 		Up:      func() string { return a.clusterHints(folder) },
-		Hard:    a.signals.cleanUp(),
+		Kill:    a.signals.cleanUp(),
 	})
 }
 

@@ -212,7 +212,7 @@ func (d *Demo) start(n int) error {
 		defer folder.Close()
 		ended <- cluster.Run(ctx, cluster.Options{
 			Single: d.app.stage.New == nil, Folder: folder, Changes: d.app.needs().Changes, Command: d.process(executable, folder), Program: d.app.program(), Out: io.Discard,
-			Up: func() string { close(up); return "" }, Hard: d.app.signals.cleanUp(),
+			Up: func() string { close(up); return "" }, Kill: d.app.signals.cleanUp(),
 		})
 	}()
 	d.end, d.ended, d.file = cancel, ended, folder.File

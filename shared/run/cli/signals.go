@@ -18,12 +18,12 @@ type signals struct {
 	// ctx ends at the first signal.
 	ctx context.Context
 
-	// hard is closed at the second.
-	hard chan struct{}
+	// second is closed at the second signal.
+	second chan struct{}
 
 	mu sync.Mutex
 
-	// cleansUp is true while a command must see hard before the process ends.
+	// cleansUp is true while a command must see second closed before the process ends.
 	cleansUp bool
 
 	// interrupt, if set, takes ^C in place of ctx: the shell ends a command with
@@ -34,7 +34,7 @@ type signals struct {
 // watchSignals takes over ^C, SIGTERM and SIGHUP until the process ends.
 func watchSignals() *signals {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &signals{ctx: ctx, hard: make(chan struct{})}
+	s := &signals{ctx: ctx, second: make(chan struct{})}
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -61,10 +61,10 @@ func (s *signals) take(sig os.Signal, cancel context.CancelFunc) {
 		return
 	}
 	select {
-	case <-s.hard:
+	case <-s.second:
 		os.Exit(exitInterrupted)
 	default:
-		close(s.hard)
+		close(s.second)
 	}
 	if !s.cleansUp {
 		os.Exit(exitInterrupted)
@@ -81,7 +81,7 @@ func (s *signals) cleanUp() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cleansUp = true
-	return s.hard
+	return s.second
 }
 
 // onInterrupt gives ^C to f, until it is called with nil.

@@ -54,7 +54,7 @@ func (a *app) supervise(ctx context.Context, address string) error {
 		Out:     a.stdout,
 		Color:   wantsColor(a.stdout),
 		Up:      func() string { return a.serveHints(reachable(address)) },
-		Hard:    a.signals.cleanUp(),
+		Kill:    a.signals.cleanUp(),
 	})
 }
 

@@ -10,41 +10,41 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// What a supervisor can be asked to do.
+// The commands of a supervisor.
 const (
-	// Ping does nothing but prove that the supervisor lives.
+	// Ping does nothing. Its answer shows that the supervisor is running.
 	Ping = "ping"
 
-	// List says how the servers are.
+	// List returns the states of the servers.
 	List = "list"
 
-	// Kill ends servers as a power cut would: SIGKILL, nothing is finished.
+	// Kill kills servers with SIGKILL, without a clean shutdown.
 	Kill = "kill"
 
-	// Pause pauses servers, with their connections open: SIGSTOP.
+	// Pause pauses servers with SIGSTOP. Their connections stay open.
 	Pause = "pause"
 
-	// Resume lets them go on.
+	// Resume continues paused servers.
 	Resume = "resume"
 
-	// Restart ends servers in order, if they run, and starts them again.
+	// Restart stops servers cleanly if they are running, and starts them again.
 	Restart = "restart"
 
-	// Start starts a server that the cluster has not had yet: IDs has its number,
-	// Address where it should listen, "" for its place in the row of the members.
-	// It is no member by that. From then on it is one of the cluster's servers,
-	// also when the cluster is run again.
+	// Start starts a new server: IDs has its number, Address its address; ""
+	// means the address that follows from those of the members. This does not
+	// make it a member. The server stays one of the cluster's servers when the
+	// cluster is run again.
 	Start = "start"
 
 	// Cut loses all messages between each server of IDs and each of Others.
 	Cut = "cut"
 
-	// Heal ends cuts: between IDs and Others, or all if both are empty.
+	// Heal ends cuts: those between IDs and Others, or all if both are empty.
 	Heal = "heal"
 )
 
-// The states of a server's process. A server that nobody ended has a state of
-// its own words: "ended by itself: …".
+// The states of a server's process. The state of a server that ended by itself
+// says how: "ended by itself: …".
 const (
 	Running = "running"
 	Paused  = "paused"
@@ -52,12 +52,12 @@ const (
 	Stopped = "stopped"
 )
 
-// Command is what a supervisor is asked to do.
+// Command is a command for a supervisor.
 type Command struct {
 	// Do is one of the constants above.
 	Do string `json:"do"`
 
-	// IDs are the servers it is about.
+	// IDs are the servers that the command applies to.
 	IDs []uint64 `json:"ids,omitempty"`
 
 	// Others are the other ends of the links, for Cut and Heal.
@@ -67,23 +67,24 @@ type Command struct {
 	Address string `json:"address,omitempty"`
 }
 
-// Server is how a supervisor sees a server.
+// Server is a supervisor's view of a server.
 type Server struct {
 	// ID is the server's.
 	ID uint64 `json:"id"`
 
-	// State is Running, Paused, Killed, Stopped, or how it ended by itself.
+	// State is Running, Paused, Killed, Stopped, or how the server ended by
+	// itself.
 	State string `json:"state"`
 
 	// Cut are the servers to which its link is cut.
 	Cut []uint64 `json:"cut,omitempty"`
 }
 
-// carryOut does what one command says. It goes on after a server with which it
-// failed; the error then names all that failed.
+// carryOut executes one command. If it fails for one server, it continues with
+// the others; the error names all servers for which it failed.
 func (s *supervisor) carryOut(c Command) ([]Server, error) {
 	if c.Do == Ping {
-		// It does not wait for a command that is under way.
+		// It does not wait for another command.
 		return nil, nil
 	}
 	s.mu.Lock()
@@ -129,7 +130,7 @@ func (s *supervisor) list(ids []uint64) []Server {
 	return out
 }
 
-// each does the same to several servers.
+// each calls do for several servers.
 func (s *supervisor) each(ids []uint64, do func(*server) error) ([]Server, error) {
 	var errs []error
 	for _, id := range ids {
@@ -144,7 +145,7 @@ func (s *supervisor) each(ids []uint64, do func(*server) error) ([]Server, error
 	return s.list(ids), joinErrors(errs)
 }
 
-// alive refuses a server that does not run.
+// alive returns an error if a server is not running.
 func (s *supervisor) alive(sv *server) error {
 	if sv.process.running() {
 		return nil
@@ -197,11 +198,11 @@ func (s *supervisor) resume(sv *server) error {
 func (s *supervisor) restart(sv *server) error {
 	name := s.name(sv.member.ID)
 	if err := s.checkData(sv); err != nil {
-		return err // if it runs, it is better off so
+		return err // a running server should stay running
 	}
 	if sv.process.running() {
 		sv.process.requestStop()
-		if !sv.process.stop(time.After(s.o.StopTime), s.o.Hard) {
+		if !sv.process.stop(time.After(s.o.StopTime), s.o.Kill) {
 			s.out.say("%s did not stop in time and was killed", name)
 		}
 	}
@@ -215,7 +216,7 @@ func (s *supervisor) restart(sv *server) error {
 	return nil
 }
 
-// relink cuts links or heals them.
+// relink cuts or heals links.
 func (s *supervisor) relink(c Command, cut bool) ([]Server, error) {
 	all := len(c.IDs)+len(c.Others) == 0
 	lines := make(map[*server][]string)
@@ -242,7 +243,8 @@ func (s *supervisor) relink(c Command, cut bool) ([]Server, error) {
 	return s.list(nil), joinErrors(errs)
 }
 
-// setCut notes the state of a link and returns the line that tells the server.
+// setCut records the state of a link and returns the line that tells the
+// server.
 func (sv *server) setCut(other uint64, cut bool) string {
 	if cut {
 		sv.cuts[other] = true

@@ -22,9 +22,9 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// Limits of what a cluster.json may say.
+// Limits of cluster.json.
 const (
-	// MaxServers is how many members one file may have.
+	// MaxServers is the largest number of members in one file.
 	MaxServers = api.MaxMembers
 
 	// MaxTimeout is the longest timeout.
@@ -33,15 +33,16 @@ const (
 	// minSecret is the shortest secret, in bytes.
 	minSecret = 16
 
-	// minDistinct is how many different characters a secret has at least. Of 16
-	// hexadecimal digits drawn at random, fewer than one in a million secrets has less.
+	// minDistinct is the smallest number of different characters in a secret.
+	// Of random secrets of 16 hexadecimal digits, fewer than one in a million
+	// has less.
 	minDistinct = 5
 
 	// maxName is the longest name of a cluster, in bytes.
 	maxName = 128
 
-	// MinCompact and MaxCompact are the range of compact_bytes: a journal that is replaced at every turn, and
-	// one that no disk holds.
+	// MinCompact and MaxCompact are the range of compact_bytes: from a journal
+	// that is compacted all the time to one larger than any disk.
 	MinCompact = 4 << 10
 	MaxCompact = 1 << 40
 
@@ -56,13 +57,13 @@ const (
 	maxFile = 1 << 20
 )
 
-// The timeouts of a cluster whose file names none.
+// The default timeouts.
 var (
 	defaultElectionTimeout = [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}
 	defaultHeartbeat       = 50 * time.Millisecond
 )
 
-// File is what a cluster.json says.
+// File is the content of a cluster.json.
 //
 //	{
 //	  "cluster": "02-naive-replication-6e2c51",
@@ -91,15 +92,15 @@ var (
 // An address is where the other servers and the clients reach a server. One that
 // listens elsewhere has "listen" as well, such as "0.0.0.0:7021".
 type File struct {
-	// Config is what the servers agree on.
+	// Config is the configuration that all servers share.
 	Config node.Config
 
-	// DataDir is the folder of the servers' data, as the file names it: a
-	// relative one starts at the folder of the file. "" means the same as ".".
+	// DataDir is the folder of the servers' data, as in the file: a relative
+	// path is relative to the folder of the file. "" means the same as ".".
 	DataDir string
 }
 
-// Data is the folder of the servers' data, for a file that stands at path.
+// Data returns the folder of the servers' data, for a file at path.
 func (f File) Data(path string) string {
 	if filepath.IsAbs(f.DataDir) {
 		return filepath.Clean(f.DataDir)
@@ -107,9 +108,9 @@ func (f File) Data(path string) string {
 	return filepath.Join(filepath.Dir(path), f.DataDir)
 }
 
-// New makes up a cluster of n servers on this machine. Server i listens on the
-// port base+i. The secret is new. leader is the server that leads, or 0 where
-// the servers choose one themselves.
+// New returns the configuration of a new cluster of n servers on this machine.
+// Server i listens on the port base+i. The secret is new. leader is the
+// appointed leader, or 0 if the servers elect one.
 func New(stage string, n, base int, leader uint64) (File, error) {
 	switch {
 	case n < 1 || n > MaxServers:
@@ -138,9 +139,9 @@ func randomHex(bytes int) string {
 	return hex.EncodeToString(b)
 }
 
-// Load reads a cluster.json. It refuses what is not JSON, an unknown field, a
-// field that appears twice or has the wrong type, and what Check refuses. The
-// error names the file, the place and what to do.
+// Load reads a cluster.json. It returns an error for text that is not JSON, for
+// an unknown or duplicate field, for a wrong type, and for the errors of Check.
+// The error names the file, the place and what to do.
 func Load(path string) (File, error) {
 	text, err := readFile(path)
 	if err != nil {
@@ -156,8 +157,8 @@ func Load(path string) (File, error) {
 	return f, nil
 }
 
-// missing is the path of a file that is not there. It is fs.ErrNotExist, in
-// better words.
+// missing is the error for a file that does not exist. It is an fs.ErrNotExist
+// with a clearer message.
 type missing string
 
 func (m missing) Error() string        { return "there is no file " + string(m) }
@@ -184,8 +185,8 @@ func readFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// Exposed says so if others than its owner can read or change a cluster.json; ""
-// if they cannot, or if there is no such file.
+// Exposed returns a warning if users other than its owner can read or change a
+// cluster.json; "" if they cannot, or if there is no such file.
 func Exposed(path string) string {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm()&0o077 == 0 || runtime.GOOS == "windows" {
@@ -230,7 +231,7 @@ func decode(text []byte) (File, error) {
 		case "leader":
 			c.Leader = d.Uint()
 			if !d.Failed() && c.Leader == 0 {
-				d.Fail("0 is no server; leave the field out if nobody is appointed")
+				d.Fail("0 is not a server; leave the field out if no leader is appointed")
 			}
 		case "election_timeout_ms":
 			c.ElectionTimeout = decodeRange(&d)
@@ -261,7 +262,7 @@ func decodeBytes(d *strict.Decoder, low, high uint64) int64 {
 	return int64(n)
 }
 
-// decodeMember reads a server. Where it listens goes to c.
+// decodeMember reads a server. Its listen address goes to c.
 func decodeMember(d *strict.Decoder, c *node.Config) node.Member {
 	var m node.Member
 	var listen string
@@ -337,8 +338,8 @@ func decodeMilliseconds(d *strict.Decoder) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// Check says what is wrong with a configuration, or nil. It puts the members
-// and the joiners in the order of their IDs.
+// Check returns an error if the configuration is wrong. It sorts the members
+// and the joiners by ID.
 func (f *File) Check() error {
 	c := &f.Config
 	switch {
@@ -353,7 +354,7 @@ func (f *File) Check() error {
 	case distinct(c.Secret) < minDistinct:
 		return fmt.Errorf(`field "secret" has only %d different characters, so it can be guessed; draw one at random, such as with: openssl rand -hex 32`, distinct(c.Secret))
 	case node.Ticks(c.Heartbeat) >= node.Ticks(c.ElectionTimeout[0]) && c.ElectionTimeout[0] <= c.ElectionTimeout[1]:
-		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d, in steps of %d ms: or followers stand against a leader that lives`,
+		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d, in steps of %d ms: otherwise followers start elections against a working leader`,
 			c.Heartbeat.Milliseconds(), c.ElectionTimeout[0].Milliseconds(), node.TickInterval.Milliseconds())
 	case c.ElectionTimeout[0] > c.ElectionTimeout[1]:
 		return fmt.Errorf(`field "election_timeout_ms": the lowest, %d, is above the highest, %d; write [%[2]d, %[1]d]`,
@@ -371,7 +372,7 @@ func (f *File) Check() error {
 	return nil
 }
 
-// distinct is how many different characters a text has.
+// distinct returns the number of different characters in a text.
 func distinct(text string) int {
 	seen := make(map[rune]bool)
 	for _, r := range text {
@@ -436,9 +437,9 @@ func list(servers []node.Member) string {
 	return strings.Join(names, ", ")
 }
 
-// Needs are what a stage has to do with its configuration.
+// Needs says which optional fields a stage uses.
 type Needs struct {
-	// Appointed is true if the stage's leader is named in the configuration.
+	// Appointed is true if the configuration names the stage's leader.
 	Appointed bool
 
 	// Compacts is true if the configuration may say when to compact the log.
@@ -451,11 +452,12 @@ type Needs struct {
 	HTTP bool
 }
 
-// CheckStage compares the file with what a stage needs.
+// CheckStage returns an error if the file lacks a field that the stage needs,
+// or has one that it does not use.
 func (f File) CheckStage(n Needs) error {
 	switch {
 	case n.Appointed && f.Config.Leader == 0:
-		return errors.New(`field "leader" is missing: in this stage nobody is elected, so name the id of the server that leads`)
+		return errors.New(`field "leader" is missing: this stage has no elections, so name the id of the leader`)
 	case !n.Appointed && f.Config.Leader != 0:
 		return errors.New(`field "leader": in this stage the servers elect their leader; leave the field out`)
 	case !n.Compacts && f.Config.CompactBytes != 0:
@@ -468,8 +470,8 @@ func (f File) CheckStage(n Needs) error {
 	return nil
 }
 
-// Save writes the file whole or not at all, indented, readable by its owner
-// only: it holds the secret.
+// Save writes the file atomically, indented, and readable only by its owner,
+// because it has the secret.
 func (f File) Save(path string) error {
 	text, err := json.MarshalIndent(f.onDisk(), "", "  ")
 	if err != nil {
@@ -478,7 +480,7 @@ func (f File) Save(path string) error {
 	return writeFile(path, append(text, '\n'))
 }
 
-// fileOnDisk gives the fields their names and their order.
+// fileOnDisk defines the names and the order of the fields.
 type fileOnDisk struct {
 	Cluster         string         `json:"cluster"`
 	Secret          string         `json:"secret"`
@@ -526,11 +528,11 @@ func (f File) onDisk() fileOnDisk {
 	return out
 }
 
-// tempMark follows the name of a file that is being written.
+// tempMark is the suffix of a file that is being written.
 const tempMark = ".tmp"
 
-// writeFile writes a file with mode 0600 so that a crash leaves the old one or
-// the new one: write next to it, sync, rename, sync the folder.
+// writeFile writes a file with mode 0600 so that a crash leaves the old or the
+// new file: write a temporary file, sync it, rename it, sync the folder.
 func writeFile(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, filepath.Base(path)+tempMark)
@@ -559,8 +561,8 @@ func writeFile(path string, text []byte) (err error) {
 	return syncFolder(dir)
 }
 
-// syncFolder makes a rename last. A system that cannot sync a folder says so
-// in a way that differs from one to the next, so that error is not ours.
+// syncFolder makes a rename durable. Systems that cannot sync a folder report
+// this in different ways, so the error is ignored.
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -62,7 +62,7 @@ func TestLoadReadsEveryFieldAndSortsTheMembers(t *testing.T) {
 	require.Equal(t, filepath.Join(filepath.Dir(path), "data"), got.Data(path))
 }
 
-// A server may listen elsewhere than where it is reached.
+// A server's listen address may differ from its public address.
 func TestListen(t *testing.T) {
 	got, err := Load(writeConfig(t, members(`{"id":1,"address":"h:1"},{"listen":"0.0.0.0:7021","id":2,"address":"h:2"}`)))
 	require.NoError(t, err)
@@ -85,12 +85,12 @@ func TestLoadHasDefaults(t *testing.T) {
 	require.Zero(t, got.Config.Leader)
 }
 
-// member makes a configuration out of a list of members.
+// members returns a configuration with a list of members.
 func members(list string) string {
 	return `{"cluster":"c","secret":"0123456789abcdef","members":[` + list + `]}`
 }
 
-// with makes a configuration with some more fields.
+// with returns a configuration with additional fields.
 func with(fields string) string {
 	return `{"cluster":"c","secret":"0123456789abcdef","members":[{"id":1,"address":"h:1"}],` + fields + `}`
 }
@@ -151,7 +151,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"joiner twice", with(`"joiners":[{"id":2,"address":"h:2"},{"id":2,"address":"h:3"}]`), `field "joiners[1].id": the id 2 is taken by joiners[0]`},
 		{"address of a member", with(`"joiners":[{"id":2,"address":"h:1"}]`), `field "joiners[0].address": the address h:1 is taken by n1; each server has its own`},
 		{"leader is a joiner", with(`"leader":2,"joiners":[{"id":2,"address":"h:2"}]`), `field "leader" is 2, which is not a member; the members are n1 (h:1)`},
-		{"leader 0", with(`"leader":0`), `field "leader": 0 is no server`},
+		{"leader 0", with(`"leader":0`), `field "leader": 0 is not a server`},
 		{"leader no member", with(`"leader":7`), `field "leader" is 7, which is not a member; the members are n1 (h:1)`},
 		{"low above high", with(`"election_timeout_ms":[300,150]`), `field "election_timeout_ms": the lowest, 300, is above the highest, 150; write [150, 300]`},
 		{"one timeout", with(`"election_timeout_ms":[300]`), `field "election_timeout_ms": 1 numbers; it is [lowest, highest]`},
@@ -172,7 +172,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 	}
 }
 
-func TestLoadRefusesWhatIsNoFile(t *testing.T) {
+func TestLoadRefusesFoldersAndPipes(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Load(filepath.Join(dir, "missing.json"))
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -189,7 +189,7 @@ func TestLoadRefusesWhatIsNoFile(t *testing.T) {
 	require.ErrorContains(t, err, "a configuration has at most 1048576")
 }
 
-// A stage takes the fields that it has a use for, and no others.
+// A stage accepts only the fields that it uses.
 func TestCheckStage(t *testing.T) {
 	appointed, compacts := File{Config: node.Config{Leader: 1}}, File{Config: node.Config{CompactBytes: 1 << 20}}
 	named := File{Config: node.Config{HTTPHosts: []string{"kv"}}}
@@ -252,7 +252,7 @@ func TestSaveAndLoadAgree(t *testing.T) {
 	require.Len(t, entries, 1, "no temporary file stays behind")
 }
 
-func TestNewMakesEachClusterItsOwn(t *testing.T) {
+func TestNewGivesEachClusterItsOwnNameAndSecret(t *testing.T) {
 	a, err := New("05-x", 3, 7050, 0)
 	require.NoError(t, err)
 	b, err := New("05-x", 3, 7050, 0)

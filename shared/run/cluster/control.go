@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// The control channel is a TCP connection on the loopback: one line of JSON
-// there, one back. A unix socket would need no token, but its path must be
-// short and not every file system can hold one. The token stands in a file
-// that only the owner can read.
+// The control channel is a TCP connection on the loopback: one line of JSON as
+// the request, one as the answer. A unix socket would need no token, but its
+// path must be short and not every file system supports one. The token is in a
+// file that only the owner can read.
 
 // Bounds of the control channel.
 const (
@@ -31,7 +31,7 @@ const (
 // ErrNotRunning means that no cluster runs on a data folder.
 var ErrNotRunning = errors.New("no cluster is running")
 
-// controlFile is what control.json says.
+// controlFile is the content of control.json.
 type controlFile struct {
 	PID     int    `json:"pid"`
 	Address string `json:"address"`
@@ -92,7 +92,7 @@ func (c *control) serve() error {
 			return nil
 		}
 		if err != nil {
-			// Too many open files, most likely; the next try may find one.
+			// Too many files are open, most likely; the next try may succeed.
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
@@ -109,7 +109,7 @@ func (c *control) serve() error {
 	}
 }
 
-// maxControlConns is how many commands may be under way at once.
+// maxControlConns is the largest number of commands in progress at once.
 const maxControlConns = 64
 
 func (c *control) track(conn net.Conn) bool {
@@ -129,14 +129,14 @@ func (c *control) untrack(conn net.Conn) {
 	delete(c.conns, conn)
 }
 
-// close ends the channel: what is under way is answered, then the file is
-// removed.
+// close ends the channel: it answers the commands in progress, then removes the
+// file.
 func (c *control) close() {
 	os.Remove(c.path)
 	c.listener.Close()
 	c.mu.Lock()
 	for conn := range c.conns {
-		// Anyone who has not asked yet will not be waited for.
+		// Do not wait for connections without a request.
 		conn.SetReadDeadline(time.Now())
 	}
 	c.conns = nil
@@ -156,7 +156,7 @@ func (c *control) answer(conn net.Conn) {
 	d.DisallowUnknownFields()
 	switch err := d.Decode(&q); {
 	case err != nil:
-		a.Error = "a command that is not understood"
+		a.Error = "the command is not valid JSON"
 	case subtle.ConstantTimeCompare([]byte(q.Token), []byte(c.token)) != 1:
 		a.Error = "a wrong token"
 	default:
@@ -173,15 +173,15 @@ func (c *control) answer(conn net.Conn) {
 	conn.Write(append(text, '\n'))
 }
 
-// Remote reaches the supervisor of a cluster that runs.
+// Remote is a connection to the supervisor of a running cluster.
 type Remote struct {
 	pid     int
 	address string
 	token   string
 }
 
-// Connect finds the supervisor of the cluster that runs on a data folder. The
-// error is ErrNotRunning if there is none.
+// Connect finds the supervisor of the cluster in a data folder. The error is
+// ErrNotRunning if there is none.
 func Connect(dir string) (*Remote, error) {
 	text, err := os.ReadFile(filepath.Join(dir, controlName))
 	if err != nil {
@@ -194,16 +194,17 @@ func Connect(dir string) (*Remote, error) {
 	r := &Remote{pid: f.PID, address: f.Address, token: f.Token}
 	ctx, cancel := context.WithTimeout(context.Background(), controlDialTime)
 	defer cancel()
-	// A supervisor that was killed leaves its file behind, and its port may be
-	// somebody else's by now. Only an answer proves that it lives.
+	// A supervisor that was killed leaves its file behind, and another program
+	// may use its port now. Only an answer shows that the supervisor is
+	// running.
 	if _, err := r.exchange(ctx, Command{Do: Ping}); err != nil {
 		return nil, ErrNotRunning
 	}
 	return r, nil
 }
 
-// Do asks the supervisor to carry out a command and waits until it has. The
-// servers it returns are those that the command was about.
+// Do sends a command to the supervisor and waits until it was executed. It
+// returns the servers that the command applied to.
 func (r *Remote) Do(ctx context.Context, c Command) ([]Server, error) {
 	a, err := r.exchange(ctx, c)
 	switch {
@@ -223,7 +224,7 @@ func (r *Remote) exchange(ctx context.Context, c Command) (answer, error) {
 		return a, err
 	}
 	defer conn.Close()
-	// The end of ctx ends the reading and the writing.
+	// The end of ctx ends the read and the write.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	line, err := json.Marshal(question{Token: r.token, Command: c})
 	if err != nil {

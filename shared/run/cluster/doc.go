@@ -5,11 +5,11 @@
 // ([Open]) holds it, belongs to one stage and one cluster, and is used by one
 // supervisor at a time.
 //
-// A supervisor ([Run]) starts each server as a process of its own, shows what
-// they print behind their names, and ends them all when it is told to. A
-// server that dies stays dead until somebody restarts it: that is the lesson.
-// From another terminal, [Connect] reaches the supervisor to kill, pause,
-// resume and restart servers and to cut the links between them.
+// A supervisor ([Run]) starts each server as a process of its own, shows their
+// output with their names, and ends them all on request. A server that crashes
+// stays down until an operator restarts it: that is the lesson. From another
+// terminal, [Connect] reaches the supervisor to kill, pause, resume and restart
+// servers and to cut the links between them.
 //
 // Servers never outlive their supervisor, however it ends: each holds the
 // reading end of a pipe, and stops when the other end is gone.

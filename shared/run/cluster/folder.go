@@ -16,7 +16,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// The files in a data folder, next to one folder a server (n1, n2, …).
+// The files in a data folder, next to one folder per server (n1, n2, …).
 const (
 	// ConfigName is the cluster's configuration.
 	ConfigName = "cluster.json"
@@ -24,20 +24,21 @@ const (
 	// stageName holds the name of the stage that the data belongs to.
 	stageName = "stage"
 
-	// controlName says how to reach the supervisor that runs.
+	// controlName has the address of the running supervisor.
 	controlName = "control.json"
 
 	// lockName is locked while a supervisor runs.
 	lockName = "lock"
 
-	// startedName lists the servers that have had data in the folder, one a line.
+	// startedName lists the servers that have had data in the folder, one per
+	// line.
 	startedName = "started"
 )
 
-// defaultServers is the size of a cluster when nobody says otherwise.
+// defaultServers is the default size of a cluster.
 const defaultServers = 5
 
-// Folder is a data folder that this process holds.
+// Folder is a data folder that this process has locked.
 type Folder struct {
 	// Dir is the folder.
 	Dir string
@@ -52,48 +53,47 @@ type Folder struct {
 	lock *lock
 }
 
-// ConfigPath is where the folder's cluster.json stands.
+// ConfigPath returns the path of the folder's cluster.json.
 func (f *Folder) ConfigPath() string { return filepath.Join(f.Dir, ConfigName) }
 
-// Close gives the folder free.
+// Close unlocks the folder.
 func (f *Folder) Close() error { return f.lock.release() }
 
-// OpenOptions say which data folder to hold, and for which cluster.
+// OpenOptions describes the data folder to open and its cluster.
 type OpenOptions struct {
 	// Stage is the name of the stage; data of another one is refused.
 	Stage string
 
-	// Dir is the folder, which is made if it is missing.
+	// Dir is the folder, which is created if it is missing.
 	Dir string
 
 	// Config is the cluster.json to use; "" for the one in the folder, which is
-	// made up if there is none.
+	// created if there is none.
 	Config string
 
-	// Servers is how many the cluster should have; 0 for as many as it has,
-	// five if it is new.
+	// Servers is the number of servers; 0 keeps the number of an existing
+	// cluster, or means five for a new one.
 	Servers int
 
-	// BasePort is the base of the ports of a cluster that is made up. PortGiven
-	// is true if a person asked for it: then a cluster that is there already
-	// must have it.
+	// BasePort is the base of the ports of a new cluster. PortGiven is true if
+	// the user asked for it: then an existing cluster must have it.
 	BasePort  int
 	PortGiven bool
 
-	// CompactBytes is what a cluster that is made up has of it; 0 for the default.
-	// A cluster that is there already must have it.
+	// CompactBytes is the compact_bytes of a new cluster; 0 for the default. An
+	// existing cluster must have the same value.
 	CompactBytes int64
 
-	// Needs are what the stage needs of the configuration.
+	// Needs says which optional fields of the configuration the stage uses.
 	Needs Needs
 
-	// Fresh throws the data away first.
+	// Fresh deletes the data first.
 	Fresh bool
 }
 
-// Open takes hold of a data folder until Close. It fails if a cluster runs on
-// it, if it holds the data of another stage or another cluster, or if the
-// configuration is bad; nothing was changed then.
+// Open locks a data folder until Close. It fails if a cluster is running in it,
+// if it has the data of another stage or cluster, or if the configuration is
+// wrong; then it has changed nothing.
 func Open(o OpenOptions) (*Folder, error) {
 	var given *File
 	if o.Config != "" {
@@ -136,8 +136,8 @@ func Open(o OpenOptions) (*Folder, error) {
 	return folder, nil
 }
 
-// OpenSingle takes hold of the folder of a server without others, which keeps
-// nothing in it but the way for commands to reach it.
+// OpenSingle locks the folder of a single server. The folder has only the file
+// through which commands reach the server.
 func OpenSingle(dir string, m node.Member) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder for commands: %w", err)
@@ -152,8 +152,8 @@ func OpenSingle(dir string, m node.Member) (*Folder, error) {
 	return &Folder{Dir: dir, File: File{Config: node.Config{Members: []node.Member{m}}}, lock: l}, nil
 }
 
-// fill brings the folder's configuration into being, or into agreement with
-// the one given.
+// fill creates the folder's configuration, or makes it agree with the given
+// one.
 func (f *Folder) fill(o OpenOptions, given *File) error {
 	if o.Fresh {
 		if err := f.clear(given == nil || !sameFile(o.Config, f.ConfigPath())); err != nil {
@@ -192,8 +192,8 @@ func (f *Folder) settle(o OpenOptions, given *File) error {
 	return f.File.Check()
 }
 
-// keepJoiners keeps the servers that were started on this folder, of which a
-// file that a person wrote need not know.
+// keepJoiners keeps the servers that were started in this folder, which a
+// user's file need not contain.
 func (f *Folder) keepJoiners(present File) {
 	for _, m := range present.Config.Joiners {
 		if f.File.Config.Address(m.ID) == "" {
@@ -202,7 +202,7 @@ func (f *Folder) keepJoiners(present File) {
 	}
 }
 
-// keep goes on with the cluster that is there.
+// keep continues with the existing cluster.
 func (f *Folder) keep(o OpenOptions, present File) error {
 	if err := present.CheckStage(o.Needs); err != nil {
 		return fmt.Errorf("%s: %w", f.ConfigPath(), err)
@@ -227,8 +227,8 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 	return nil
 }
 
-// create makes up a new cluster. It refuses a folder with the data of another
-// one: its servers would not start with a new name, and the old is forgotten.
+// create creates a new cluster. It refuses a folder with the data of another
+// cluster, whose servers would not start under a new name.
 func (f *Folder) create(o OpenOptions) error {
 	entries, err := os.ReadDir(f.Dir)
 	if err != nil {
@@ -260,9 +260,8 @@ func (f *Folder) create(o OpenOptions) error {
 	return nil
 }
 
-// Join adds a joiner to the configuration, for good: it outlives a crash. It
-// refuses a server that is there already, one whose address is taken, and one
-// that has data here.
+// Join adds a joiner to the configuration durably. It refuses a server that
+// exists already, one whose address is taken, and one that has data here.
 func (f *Folder) Join(m node.Member) error {
 	if err := f.CheckJoin(m); err != nil {
 		return err
@@ -279,7 +278,7 @@ func (f *Folder) Join(m node.Member) error {
 	return nil
 }
 
-// CheckJoin says why Join would refuse a server, or nil.
+// CheckJoin returns the error with which Join would refuse a server, or nil.
 func (f *Folder) CheckJoin(m node.Member) error {
 	data := filepath.Join(f.Dir, node.Name(m.ID))
 	_, err := os.Stat(data)
@@ -297,8 +296,7 @@ func (f *Folder) CheckJoin(m node.Member) error {
 	return nil
 }
 
-// Unjoin takes back what Join did for a server that did not come up, its data
-// included.
+// Unjoin undoes Join for a server that did not start, and removes its data.
 func (f *Folder) Unjoin(id uint64) error {
 	changed := f.File
 	changed.Config.Joiners = slices.DeleteFunc(slices.Clone(f.File.Config.Joiners), func(m node.Member) bool { return m.ID == id })
@@ -309,9 +307,9 @@ func (f *Folder) Unjoin(id uint64) error {
 	return errors.Join(forgetStarted(f.Dir, id), os.RemoveAll(filepath.Join(f.Dir, node.Name(id))))
 }
 
-// AddressFor is where a new server would listen in a cluster that was made up:
-// n4 three ports above n1. The error asks for an address where the members do
-// not follow that pattern.
+// AddressFor returns the address of a new server in a generated cluster: n4
+// listens three ports above n1. If the members do not follow that pattern, the
+// error asks for an address.
 func (f File) AddressFor(id uint64) (string, error) {
 	pattern := ""
 	for _, m := range f.Config.Members {
@@ -337,7 +335,7 @@ func (f File) AddressFor(id uint64) (string, error) {
 // serverFolder matches the folders of servers' data.
 var serverFolder = regexp.MustCompile(`^n[1-9][0-9]*$`)
 
-// clear removes what a cluster has left in the folder, and nothing else.
+// clear removes the files of a cluster from the folder, and nothing else.
 func (f *Folder) clear(config bool) error {
 	entries, err := os.ReadDir(f.Dir)
 	if err != nil {
@@ -364,8 +362,9 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(one, two)
 }
 
-// CheckOwn refuses a folder that is somebody else's: one that is not empty, that
-// no cluster has used, and that does not hold the configuration which names it.
+// CheckOwn refuses a folder that is not a data folder: one that is not empty,
+// that no cluster has used, and that does not have the configuration that names
+// it.
 func CheckOwn(dir, config string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -381,14 +380,14 @@ func CheckOwn(dir, config string) error {
 	}
 	for _, e := range entries {
 		if !isOurs(e) {
-			return fmt.Errorf("%s is not a data folder: it holds %s, which no cluster has made; name another folder with --data", dir, e.Name())
+			return fmt.Errorf("%s is not a data folder: it holds %s, which is not a file of a cluster; name another folder with --data", dir, e.Name())
 		}
 	}
 	return nil
 }
 
-// isOurs reports whether an entry of a folder looks like one that a cluster
-// makes. Each of its names alone may be somebody else's.
+// isOurs reports whether an entry of a folder looks like a file of a cluster.
+// One such name alone proves nothing.
 func isOurs(e fs.DirEntry) bool {
 	if e.IsDir() {
 		return serverFolder.MatchString(e.Name())

@@ -191,7 +191,7 @@ func TestOpenRefusesAFolderThatIsAFile(t *testing.T) {
 
 // A folder with somebody else's files is left alone, whatever its names are.
 func TestOpenRefusesAFolderThatIsNotOurs(t *testing.T) {
-	foreign := func(names ...string) string {
+	otherFiles := func(names ...string) string {
 		dir := t.TempDir()
 		for _, name := range names {
 			if serverFolder.MatchString(name) {
@@ -204,11 +204,11 @@ func TestOpenRefusesAFolderThatIsNotOurs(t *testing.T) {
 	}
 	for _, names := range [][]string{{"hosts"}, {"hosts", "n1"}, {"hosts", ConfigName}, {"hosts", "lock"}, {"hosts", controlName}, {".hidden"}} {
 		for _, fresh := range []bool{false, true} {
-			dir := foreign(names...)
+			dir := otherFiles(names...)
 			before, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			_, err = open(t, OpenOptions{Dir: dir, Fresh: fresh})
-			require.EqualError(t, err, dir+" is not a data folder: it holds "+names[0]+", which no cluster has made; name another folder with --data")
+			require.EqualError(t, err, dir+" is not a data folder: it holds "+names[0]+", which is not a file of a cluster; name another folder with --data")
 			after, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			require.Equal(t, len(before), len(after), "nothing was changed")
@@ -216,7 +216,7 @@ func TestOpenRefusesAFolderThatIsNotOurs(t *testing.T) {
 	}
 
 	// What a start has left behind that did not succeed is ours.
-	_, err := open(t, OpenOptions{Dir: foreign("lock", "cluster.json.tmp123")})
+	_, err := open(t, OpenOptions{Dir: otherFiles("lock", "cluster.json.tmp123")})
 	require.NoError(t, err)
 	// So is a folder that a cluster has used, whatever else lies there.
 	dir := leave(t, OpenOptions{})
@@ -225,7 +225,7 @@ func TestOpenRefusesAFolderThatIsNotOurs(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	// And one whose configuration says that the data is there.
-	config := filepath.Join(foreign("notes"), "given.json")
+	config := filepath.Join(otherFiles("notes"), "given.json")
 	file, err := New("02-test", 1, 7020, 0)
 	require.NoError(t, err)
 	require.NoError(t, file.Save(config))

@@ -9,15 +9,15 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// lock says that a supervisor uses a data folder. The system lets go of it
-// when the process ends, in whatever way. The file is nil where there are no locks.
+// lock marks a data folder as used by a supervisor. The system releases it when
+// the process ends in any way. The file is nil on systems without file locks.
 type lock struct {
 	file *os.File
 }
 
-// acquire locks a data folder, or says who has it.
+// acquire locks a data folder. Its error names the process that holds the lock.
 func acquire(dir string) (*lock, error) {
-	// Where the system has no locks of files, a supervisor that answers is the
+	// On a system without file locks, a supervisor that answers counts as the
 	// lock.
 	if r, err := Connect(dir); err == nil {
 		return nil, running(dir, fmt.Sprintf("process %d", r.pid))
@@ -42,8 +42,8 @@ func running(dir, holder string) error {
 	return fmt.Errorf("%w on %s (%s); stop it with ^C in its terminal, or start another with --data and --base-port", errRunning, dir, holder)
 }
 
-// release unlocks the folder. The file stays: to remove it could take the lock
-// away from somebody who has just opened it.
+// release unlocks the folder. The file stays: another process may just have
+// opened it, and removing it would break that lock.
 func (l *lock) release() error {
 	if l.file == nil {
 		return nil

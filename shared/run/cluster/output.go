@@ -12,24 +12,25 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Bounds of what is shown.
+// Limits of the output.
 const (
 	// maxLine is the longest line that is shown in one piece, in bytes.
 	maxLine = 16 << 10
 
-	// maxQueue is how many lines may wait for a terminal that does not take
-	// them, because somebody holds it with ^S.
+	// maxQueue is how many lines may wait for a terminal that is stopped with
+	// ^S.
 	maxQueue = 4096
 
-	// mostSettles is how many times the time of silence settle waits at most.
-	mostSettles = 10
+	// maxSettles is how many times the time of silence settle waits at most.
+	maxSettles = 10
 
-	// drainTime is how long the end waits for such a terminal.
+	// drainTime is how long close waits for such a terminal.
 	drainTime = time.Second
 )
 
-// output shows the lines of all servers, each behind its name. It never blocks
-// a server: lines that the terminal does not take are dropped and counted.
+// output shows the lines of all servers, with the server's name in front. It
+// never blocks a server: if the terminal is too slow, lines are dropped and
+// counted.
 type output struct {
 	w     io.Writer
 	color bool
@@ -37,7 +38,7 @@ type output struct {
 	// single is true if there is one server, whose lines need no name.
 	single bool
 
-	// width is how long the longest name is.
+	// width is the length of the longest name.
 	width atomic.Int32
 
 	mu      sync.Mutex
@@ -56,7 +57,7 @@ func newOutput(w io.Writer, color bool, servers ...node.Member) *output {
 	return o
 }
 
-// widen makes room for the name of one more server. One goroutine at a time
+// widen makes room for the name of a new server. Only one goroutine at a time
 // may call it.
 func (o *output) widen(m node.Member) {
 	o.width.Store(max(o.width.Load(), int32(len(node.Name(m.ID)))))
@@ -70,8 +71,7 @@ func (o *output) run() {
 	}
 }
 
-// close ends run once everything was written, or the terminal has had its
-// time.
+// close ends run once everything was written or drainTime has passed.
 func (o *output) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -83,9 +83,9 @@ func (o *output) close() {
 	}
 }
 
-// settle waits until nothing was shown for a time, but not forever.
+// settle waits until no line was shown for silence, but not forever.
 func (o *output) settle(ctx context.Context, silence time.Duration) {
-	for range mostSettles {
+	for range maxSettles {
 		o.mu.Lock()
 		wait := time.Until(o.last.Add(silence))
 		o.mu.Unlock()
@@ -125,7 +125,7 @@ func (o *output) put(text string) {
 	}
 	o.last = time.Now()
 	if o.dropped > 0 {
-		text = fmt.Sprintf("%s%d lines were dropped: the terminal did not take them\n%s", o.prefix("--", bold), o.dropped, text)
+		text = fmt.Sprintf("%s%d lines were dropped: the terminal was too slow\n%s", o.prefix("--", bold), o.dropped, text)
 	}
 	select {
 	case o.lines <- text:
@@ -135,7 +135,7 @@ func (o *output) put(text string) {
 	}
 }
 
-// The colours of terminals.
+// The colors of terminals.
 const (
 	bold  = "\x1b[1m"
 	reset = "\x1b[0m"
@@ -185,7 +185,7 @@ func (w *lineWriter) add(b []byte) {
 	}
 }
 
-// flush gives out a last line that has no end.
+// flush writes a last line that has no newline.
 func (w *lineWriter) flush() {
 	if len(w.rest) > 0 {
 		w.emit(string(w.rest))

@@ -100,7 +100,7 @@ func TestATerminalThatIsHeldLosesLinesAndIsTold(t *testing.T) {
 	o.server(1, "back")
 	o.close()
 	text := w.b.String()
-	require.Regexp(t, `-- \| (9|10) lines were dropped: the terminal did not take them\nn1 \| back\n$`, text)
+	require.Regexp(t, `-- \| (9|10) lines were dropped: the terminal was too slow\nn1 \| back\n$`, text)
 	require.GreaterOrEqual(t, strings.Count(text, "n1 | x\n"), maxQueue)
 }
 

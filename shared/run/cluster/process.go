@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// What a server prints on its standard output to tell its supervisor something.
-// Everything else that it prints is for people.
+// Messages of a server to its supervisor on its standard output. All other
+// output is for the user.
 const (
-	// Ready: the server listens.
+	// Ready: the server is listening.
 	Ready = "@ready"
 
-	// Done: the server has carried out one line of its standard input.
+	// Done: the server has executed one line of its standard input.
 	Done = "@done"
 )
 
@@ -26,11 +26,11 @@ const (
 	// CutLine: lose all messages from and to this server.
 	CutLine = "cut"
 
-	// HealLine: lose them no longer.
+	// HealLine: end that.
 	HealLine = "heal"
 )
 
-// Bounds of waiting for a server.
+// How long to wait for a server.
 const (
 	// readyTime is how long a server may take to listen.
 	readyTime = 15 * time.Second
@@ -39,7 +39,7 @@ const (
 	ackTime = 2 * time.Second
 )
 
-// process is one life of one server.
+// process is one process of a server, from its start to its end.
 type process struct {
 	cmd *exec.Cmd
 
@@ -51,24 +51,24 @@ type process struct {
 	ready chan struct{}
 	done  chan struct{}
 
-	// acks has an element for every line that was carried out. owed is how many
-	// are still to come; it belongs to the caller of send.
+	// acks has an element for every executed line. owed is the number of
+	// missing acks; only the caller of send uses it.
 	acks chan struct{}
 	owed int
 
 	mu sync.Mutex
 
-	// asked says how a person ended it, "" if nobody did.
+	// asked says how a command ended the process; "" if none did.
 	asked string
 
-	// ended says how it ended, once done is closed.
+	// ended says how the process ended. It is set before done is closed.
 	ended string
 
 	// last is the last line it printed.
 	last string
 }
 
-// startProcess starts a server. show gets what it prints for people. The
+// startProcess starts a server. show receives its output for the user. The
 // caller must run wait in a goroutine.
 func startProcess(cmd *exec.Cmd, show func(line string)) (*process, error) {
 	r, w, err := os.Pipe()
@@ -95,8 +95,7 @@ func startProcess(cmd *exec.Cmd, show func(line string)) (*process, error) {
 	return p, nil
 }
 
-// protocol takes the lines of the standard output. It is called by one
-// goroutine.
+// protocol handles the lines of the standard output. One goroutine calls it.
 func (p *process) protocol(show func(string)) func(string) {
 	shown := p.remember(show)
 	listens := false
@@ -125,7 +124,7 @@ func (p *process) remember(show func(string)) func(string) {
 	}
 }
 
-// wait returns when the process has ended and everything it printed was shown.
+// wait returns when the process has ended and all its output was shown.
 func (p *process) wait() {
 	err := p.cmd.Wait()
 	for _, w := range []io.Writer{p.cmd.Stdout, p.cmd.Stderr} {
@@ -141,7 +140,7 @@ func (p *process) wait() {
 	close(p.done)
 }
 
-// ask notes that a person ends the process, unless it has ended.
+// ask records that a command ends the process, unless it has already ended.
 func (p *process) ask(how string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,7 +149,7 @@ func (p *process) ask(how string) {
 	}
 }
 
-// state says in words how the process is.
+// state returns the state of the process.
 func (p *process) state() (asked, ended, last string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -177,21 +176,21 @@ func (p *process) kill(how string) {
 	<-p.done
 }
 
-// requestStop asks the process to stop in order.
+// requestStop asks the process for a clean stop.
 func (p *process) requestStop() {
 	p.ask(Stopped)
 	p.input.Close()
 	terminate(p.cmd.Process)
 }
 
-// stop ends the process in order within a bound, else at once. It reports
-// whether it went in order.
-func (p *process) stop(bound <-chan time.Time, hard <-chan struct{}) bool {
+// stop stops the process cleanly within a bound, and kills it otherwise. It
+// reports whether the stop was clean.
+func (p *process) stop(bound <-chan time.Time, killNow <-chan struct{}) bool {
 	select {
 	case <-p.done:
 		return true
 	case <-bound:
-	case <-hard:
+	case <-killNow:
 	}
 	p.kill(Stopped)
 	return false
@@ -217,8 +216,8 @@ func (p *process) waitReady(ctx context.Context) error {
 	}
 }
 
-// send writes lines to the server and waits until it has carried them out. A
-// server that is paused does so when it goes on. One send at a time.
+// send writes lines to the server and waits until it has executed them. A
+// paused server does so when it resumes. Only one send may run at a time.
 func (p *process) send(lines []string, still bool) error {
 	p.input.SetWriteDeadline(time.Now().Add(ackTime))
 	if _, err := io.WriteString(p.input, strings.Join(lines, "\n")+"\n"); err != nil {

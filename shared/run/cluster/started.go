@@ -15,8 +15,8 @@ import (
 // journalName is the file that a server with data has.
 const journalName = "journal"
 
-// CheckStarted refuses a server that has had data in a data folder, and has none
-// there now: with an empty folder it would have forgotten what it promised. changes
+// CheckStarted refuses a server that had data in a data folder and has none
+// there now: with an empty folder it would have forgotten its promises. changes
 // is true if the members of the cluster can change.
 func CheckStarted(dir string, id uint64, changes bool) error {
 	started, err := readStarted(dir)
@@ -25,18 +25,18 @@ func CheckStarted(dir string, id uint64, changes bool) error {
 	}
 	journal := filepath.Join(dir, node.Name(id), journalName)
 	if _, err := os.Stat(journal); !errors.Is(err, fs.ErrNotExist) {
-		return nil // what is wrong with it, the server says
+		return nil // the server reports what is wrong with it
 	}
 	return fmt.Errorf("%s has lost its data: there is no %s any longer; %s", node.Name(id), journal, node.DiskAdvice(id, changes))
 }
 
-// NoteStarted writes down that a server has data in a data folder.
+// NoteStarted records that a server has data in a data folder.
 func NoteStarted(dir string, id uint64) error {
 	started, err := readStarted(dir)
 	if err != nil || slices.Contains(started, node.Name(id)) {
 		return err
 	}
-	// Servers that start at once add their lines at once: each is one write.
+	// Servers may start concurrently, so each line is added with one write.
 	f, err := os.OpenFile(filepath.Join(dir, startedName), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func readStarted(dir string) ([]string, error) {
 	return strings.Fields(string(text)), nil
 }
 
-// forgetStarted takes back what NoteStarted wrote.
+// forgetStarted undoes NoteStarted.
 func forgetStarted(dir string, id uint64) error {
 	started, err := readStarted(dir)
 	if err != nil || !slices.Contains(started, node.Name(id)) {

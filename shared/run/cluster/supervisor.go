@@ -18,59 +18,60 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// defaultStopTime is how long servers may take to stop in order.
+// defaultStopTime is how long servers may take for a clean stop.
 const defaultStopTime = 6 * time.Second
 
-// Options say which cluster to run, and how.
+// Options describes the cluster to run.
 type Options struct {
 	// Folder is the data folder, held by the caller.
 	Folder *Folder
 
 	// Command makes the command that is server id, with the links to the
-	// servers in cuts lost from the start. The server must keep to the protocol
-	// of its standard input and output: print Ready when it listens, carry out
+	// servers in cuts lost from the start. The server must follow the protocol
+	// of its standard input and output: print Ready when it listens, execute
 	// CutLine and HealLine and print Done for each, stop when its input ends.
 	Command func(id uint64, cuts []uint64) *exec.Cmd
 
-	// Single is true if the folder is that of a server without others, which has
-	// no name.
+	// Single is true if the folder belongs to a single server, which has no
+	// name.
 	Single bool
 
 	// Changes is true if the members can change, so that new servers may be
 	// started.
 	Changes bool
 
-	// Program is what a person types before a command, and Flags what must come
-	// behind it, for hints: "kv" and " --data DIR".
+	// Program comes before a command in hints, Flags after it: "kv" and "
+	// --data DIR".
 	Program string
 	Flags   string
 
-	// Out gets what the servers and the supervisor have to say.
+	// Out receives the output of the servers and the supervisor.
 	Out io.Writer
 
-	// Color is true if Out understands colours.
+	// Color is true if Out supports colors.
 	Color bool
 
-	// Up makes the text that is shown when all servers listen; nil for none.
+	// Up returns the text that is shown when all servers listen; nil for none.
 	Up func() string
 
 	// Settle is how long the servers must have been silent before Up is shown,
-	// so that it stands at the end; 0 for not at all.
+	// so that it comes after their first lines.
 	Settle time.Duration
 
-	// Hard, once closed, ends the servers at once and not in order.
-	Hard <-chan struct{}
+	// Kill, once closed, makes Run kill the servers instead of stopping them
+	// cleanly.
+	Kill <-chan struct{}
 
-	// StopTime is how long servers may take to stop in order; 0 for 8 s.
+	// StopTime is how long servers may take for a clean stop; 0 for 6 s.
 	StopTime time.Duration
 }
 
-// Run starts the servers of a cluster, keeps them until ctx is done, and ends
-// them. No server is left when it returns. It returns nil if it ended because
-// ctx was done, and an error if the cluster could not be started: a port in
-// use, a server that does not come up.
+// Run starts the servers of a cluster, supervises them until ctx is done, and
+// ends them. No server is running when it returns. It returns nil if it ended
+// because ctx was done, and an error if the cluster could not be started: a
+// port is in use, or a server does not start.
 //
-// It listens on a port of its own for the commands of Connect.
+// It also listens on its own port for the commands of Remote.
 func Run(ctx context.Context, o Options) error {
 	s := newSupervisor(ctx, o)
 	if err := s.checkPorts(); err != nil {
@@ -86,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 	if err == nil {
 		s.out.settle(ctx, o.Settle)
 		if o.Up != nil {
-			s.mu.Lock() // a command may change what Up tells of
+			s.mu.Lock() // a command may change what Up describes
 			text := o.Up()
 			s.mu.Unlock()
 			s.out.plain(text)
@@ -110,17 +111,17 @@ type supervisor struct {
 	ctx   context.Context
 	group errgroup.Group
 
-	// mu is held by anyone who changes the servers: one command at a time.
+	// mu is held while the servers change: one command at a time.
 	mu      sync.Mutex
 	servers []*server
 	ending  bool
 }
 
-// server is one server, member or not, through all its lives.
+// server is one server, member or not, across restarts.
 type server struct {
 	member node.Member
 
-	// process is its last life; nil before the first.
+	// process is its latest process; nil before the first.
 	process *process
 
 	// paused is true while it is paused.
@@ -146,7 +147,7 @@ func newSupervisor(ctx context.Context, o Options) *supervisor {
 
 func newServer(m node.Member) *server { return &server{member: m, cuts: make(map[uint64]bool)} }
 
-// checkPorts tells a person about a port in use before anything was started.
+// checkPorts reports a port in use before any server is started.
 func (s *supervisor) checkPorts() error {
 	for _, sv := range s.servers {
 		at := node.Member{ID: sv.member.ID, Address: s.o.Folder.File.Config.ListenAddress(sv.member.ID)}
@@ -155,7 +156,7 @@ func (s *supervisor) checkPorts() error {
 		case errors.Is(err, syscall.EADDRINUSE) && s.o.Folder.Created:
 			return fmt.Errorf("%w, or take other ports with --fresh --base-port", ListenError(at, err))
 		case errors.Is(err, syscall.EADDRINUSE):
-			// There is data that --fresh would throw away.
+			// --fresh would delete data here.
 			return fmt.Errorf("%w, or start another cluster with --data and --base-port", ListenError(at, err))
 		case err != nil:
 			return ListenError(at, err)
@@ -191,7 +192,7 @@ func (s *supervisor) startAll(ctx context.Context) error {
 	var lost []error
 	for _, sv := range s.servers {
 		if err := s.checkData(sv); err != nil {
-			// The others may do without it.
+			// The others may continue without it.
 			lost = append(lost, err)
 			s.out.say("%v; it is not started", err)
 			continue
@@ -211,7 +212,8 @@ func (s *supervisor) startAll(ctx context.Context) error {
 			if ctx.Err() != nil || s.o.Folder.Created {
 				return err
 			}
-			// It may have a damaged disk. The others have data, and may do without it.
+			// Its disk may be damaged. The others have data and may continue
+			// without it.
 			lost = append(lost, err)
 			s.out.say("%s did not come up; its lines say why, and the other servers continue", s.name(sv.member.ID))
 		}
@@ -227,7 +229,7 @@ func (s *supervisor) checkData(sv *server) error {
 	return CheckStarted(s.o.Folder.File.Data(s.o.Folder.ConfigPath()), sv.member.ID, s.o.Changes)
 }
 
-// start begins a new life of a server.
+// start starts a new process of a server.
 func (s *supervisor) start(sv *server) error {
 	var cuts []uint64
 	for id := range sv.cuts {
@@ -255,7 +257,7 @@ func (s *supervisor) waitReady(ctx context.Context, sv *server) error {
 	return nil
 }
 
-// report tells that a server which was up has ended although nobody asked.
+// report reports that a running server has ended without a command.
 func (s *supervisor) report(id uint64, p *process) {
 	select {
 	case <-p.ready:
@@ -267,7 +269,7 @@ func (s *supervisor) report(id uint64, p *process) {
 	}
 }
 
-// name is what a person calls a server.
+// name returns the name of a server in messages.
 func (s *supervisor) name(id uint64) string {
 	if s.o.Single {
 		return "the server"
@@ -275,7 +277,7 @@ func (s *supervisor) name(id uint64) string {
 	return node.Name(id)
 }
 
-// restartLine is what a person types to bring a server back.
+// restartLine returns the command that restarts a server.
 func (s *supervisor) restartLine(id uint64) string {
 	if s.o.Single {
 		return fmt.Sprintf("%s restart%s", s.o.Program, s.o.Flags)
@@ -283,7 +285,7 @@ func (s *supervisor) restartLine(id uint64) string {
 	return fmt.Sprintf("%s restart %d%s", s.o.Program, id, s.o.Flags)
 }
 
-// stopAll ends all servers, and returns when none is left.
+// stopAll stops all servers and returns when none is running.
 func (s *supervisor) stopAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +306,7 @@ func (s *supervisor) stopAll() {
 	timer := time.AfterFunc(s.o.StopTime, func() { close(bound) })
 	defer timer.Stop()
 	for _, sv := range live {
-		if !sv.process.stop(bound, s.o.Hard) {
+		if !sv.process.stop(bound, s.o.Kill) {
 			s.out.say("%s did not stop in time and was killed", s.name(sv.member.ID))
 		}
 	}
@@ -350,7 +352,7 @@ func (sv *server) status() Server {
 	return out
 }
 
-// joinErrors makes one line of several errors.
+// joinErrors combines several errors into one line.
 func joinErrors(errs []error) error {
 	if len(errs) == 0 {
 		return nil

@@ -144,13 +144,13 @@ func (b *buffer) String() string {
 
 // runningCluster is a cluster under test.
 type runningCluster struct {
-	t      *testing.T
-	dir    string
-	out    *buffer
-	cancel context.CancelFunc
-	hard   chan struct{}
-	result chan error
-	remote *Remote
+	t       *testing.T
+	dir     string
+	out     *buffer
+	cancel  context.CancelFunc
+	killNow chan struct{}
+	result  chan error
+	remote  *Remote
 }
 
 // freePorts are ports for servers that come and go, until the test ends.
@@ -185,7 +185,7 @@ func startCluster(t *testing.T, roles string, change func(*Options)) *runningClu
 	f, err := open(t, OpenOptions{Dir: dir, Config: config})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &runningCluster{t: t, dir: dir, out: &buffer{}, cancel: cancel, hard: make(chan struct{}), result: make(chan error, 1)}
+	c := &runningCluster{t: t, dir: dir, out: &buffer{}, cancel: cancel, killNow: make(chan struct{}), result: make(chan error, 1)}
 	up := make(chan struct{})
 	o := Options{
 		Folder:  f,
@@ -193,7 +193,7 @@ func startCluster(t *testing.T, roles string, change func(*Options)) *runningClu
 		Program: "kv",
 		Out:     c.out,
 		Up:      func() string { close(up); return "all are up\n" },
-		Hard:    c.hard,
+		Kill:    c.killNow,
 	}
 	if change != nil {
 		change(&o)
@@ -443,7 +443,7 @@ func TestAnAddressOfAnotherMachine(t *testing.T) {
 	require.ErrorContains(t, err, "n1 cannot listen on 192.0.2.1:7021: that is not an address of this machine")
 }
 
-func TestTheLastStopIsHard(t *testing.T) {
+func TestTheLastStopKills(t *testing.T) {
 	t.Run("after a bound", func(t *testing.T) {
 		c := startCluster(t, "good n2:deaf", func(o *Options) { o.StopTime = time.Millisecond })
 		require.NoError(t, c.stop())
@@ -451,7 +451,7 @@ func TestTheLastStopIsHard(t *testing.T) {
 	})
 	t.Run("after the second ^C", func(t *testing.T) {
 		c := startCluster(t, "deaf", func(o *Options) { o.StopTime = time.Hour })
-		close(c.hard)
+		close(c.killNow)
 		require.NoError(t, c.stop())
 	})
 	require.Empty(t, children(t, os.Getpid()))

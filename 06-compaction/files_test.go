@@ -25,6 +25,7 @@ import (
 // A process may open few files, and idle clients would have them all: those
 // beyond the limit are told so, and there is still one for the next snapshot.
 func TestIdleClientsLeaveFilesForTheSnapshot(t *testing.T) {
+	t.Parallel()
 	ports, err := freeport.Reserve()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, ports.Close()) })
@@ -74,7 +75,7 @@ func TestIdleClientsLeaveFilesForTheSnapshot(t *testing.T) {
 	for range idle - places + 1 {
 		require.True(t, <-refused)
 	}
-	value := strings.Repeat("v", 1000)
+	value := strings.Repeat("v", 60_000)
 	require.Eventually(t, func() bool {
 		require.Contains(t, ask(`{"op":"put","key":"x","value":"`+value+`"}`), `"ok":true`)
 		return strings.Contains(ask(`{"op":"status"}`), `"snapshot":`)

@@ -101,7 +101,7 @@ func (p *processes) do(what string, ids ...uint64) {
 // A client and its session outlive the servers: all are killed while it writes,
 // and each of its appends is there once. The session is in the log, and the log
 // on disk.
-func TestSessionsOutliveAPowerCut(t *testing.T) {
+func TestSessionsSurviveAPowerCut(t *testing.T) {
 	const appends = 20
 	p := startProcesses(t)
 	c := client.New(p.endpoints)

@@ -186,7 +186,7 @@ func (l *load) goesOn(after string) {
 // real disks, while clients write: a leader that is killed, three times; one
 // that is paused and comes back; and kill -9 for all five at once. Every
 // append that was acknowledged is there once.
-func TestDisasters(t *testing.T) {
+func TestCrashesAndPauses(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)
 	p.leader()

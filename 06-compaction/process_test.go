@@ -194,7 +194,7 @@ func (l *load) goesOn(after string) {
 // real disks, while clients write: a leader that is killed, three times; one
 // that is paused and comes back; and kill -9 for all five at once. Every
 // append that was acknowledged is there once.
-func TestDisasters(t *testing.T) {
+func TestCrashesAndPauses(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)
 	p.leader()
@@ -234,7 +234,7 @@ func (l *load) judge() {
 // A follower that was killed, and is away for longer than any log remembers, comes
 // back by a snapshot while writes go on; so does one that stood still. All five
 // are then killed, and come back from their snapshots and the entries after them.
-func TestAwayForLongerThanTheLogRemembers(t *testing.T) {
+func TestAwayForLongerThanTheLogReachesBack(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)
 	first := p.leader()

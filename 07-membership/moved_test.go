@@ -40,7 +40,7 @@ func runServer(t *testing.T, c node.Config, id uint64, d disk.Disk, ln net.Liste
 
 // A cluster of one whose server has moved to another address grows all the same,
 // and is then told where it is.
-func TestAClusterOfOneThatMovedGrows(t *testing.T) {
+func TestAMovedClusterOfOneGrows(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patient)
 	defer cancel()

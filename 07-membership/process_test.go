@@ -377,7 +377,7 @@ func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 // The lead is handed round, a server takes another's place in one step, and all
 // are killed at once in the middle of a change: the change is finished when they
 // are back, and a second run of the cluster finds everybody.
-func TestHandOverReplaceAndPowerCut(t *testing.T) {
+func TestTransferReplaceAndPowerCut(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)
 	p.leader()

@@ -13,7 +13,7 @@ import (
 // A first member that was removed and starts with an empty folder reads in
 // cluster.json that it is a member. It meets those that are, and they remember its
 // disk: it ends, and neither votes nor disturbs.
-func TestARemovedFirstMemberDoesNotBeginAnew(t *testing.T) {
+func TestARemovedFirstMemberDoesNotStartANewCluster(t *testing.T) {
 	w, err := sim.New(sim.Options{Seed: 1, Servers: 3, Spare: 1, New: scenarios.New, Ops: scenarios.Ops})
 	require.NoError(t, err)
 	require.NoError(t, w.Restart(4))

@@ -80,7 +80,7 @@ func (c counted) Do(ctx context.Context, r api.Request) (api.Response, error) {
 
 // The same under load, and seen by the one who should see it: what was
 // acknowledged before the failure is lost, and nothing else is wrong.
-func TestVerifySeesThatTheMachineFailed(t *testing.T) {
+func TestVerifyFailsIfTheMachineFailed(t *testing.T) {
 	m := startMachine(t)
 	var done atomic.Int64
 	o := bench.Defaults()

@@ -169,7 +169,7 @@ func TestCommands(t *testing.T) {
 	require.Equal(t, "1", value)
 }
 
-func TestTextOfAllKindsComesBackAsItWas(t *testing.T) {
+func TestTextIsReturnedUnchanged(t *testing.T) {
 	ctx := testContext(t)
 	c := open(t, startServer(t))
 	for _, value := range []string{"", `"\`, "a\nb\tc\x00\x7f", "größe 數 😀 \uFFFD \u2028", strings.Repeat("\x01", kv.MaxValue)} {
@@ -204,7 +204,7 @@ func TestAnOperationThatTheServerDoesNotKnowIsRefusedByTheServer(t *testing.T) {
 	requireError(t, err, api.BadRequest, `unknown op "sort"`)
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestNoServerIsListening(t *testing.T) {
 	ln := listen(t)
 	require.NoError(t, ln.Close())
 	c := open(t, ln.Addr().String())
@@ -266,7 +266,7 @@ func TestTheConnectionEndsAfterTheRequestWasSent(t *testing.T) {
 
 // A server that stops says so without an id: that is about every request it
 // has not answered, and it has begun none of them.
-func TestAServerThatStopsSaysThatNothingHappened(t *testing.T) {
+func TestAStoppingServerAnswersUnavailable(t *testing.T) {
 	f := startFake(t, func(_ int64, conn *fakeConn) {
 		if _, ok := conn.request(); ok {
 			conn.say(`{"ok":false,"error":{"code":"unavailable","message":"the server is stopping","definite":true}}` + "\n")
@@ -276,7 +276,7 @@ func TestAServerThatStopsSaysThatNothingHappened(t *testing.T) {
 	requireError(t, c.Put(testContext(t), "x", "1"), api.Unavailable, "the server is stopping")
 }
 
-func TestALostReadDidNoHarm(t *testing.T) {
+func TestALostReadIsDefinite(t *testing.T) {
 	f := startFake(t, func(_ int64, conn *fakeConn) { conn.request() })
 	c := open(t, f.address)
 	_, err := c.Get(testContext(t), "x")
@@ -332,7 +332,7 @@ func TestALateAnswer(t *testing.T) {
 	require.EqualValues(t, 1, f.accepted.Load())
 }
 
-func TestAContextThatIsOverSendsNothing(t *testing.T) {
+func TestADoneContextSendsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := startFake(t, func(_ int64, conn *fakeConn) {
 		if _, sent := conn.request(); sent {
@@ -467,7 +467,7 @@ func TestUnknownMeansAtMostOnce(t *testing.T) {
 	require.Greater(t, f.accepted.Load(), int64(10))
 }
 
-func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+func TestCloseEndsRequestsInProgress(t *testing.T) {
 	ctx := testContext(t)
 	arrived := make(chan struct{})
 	f := startFake(t, func(_ int64, conn *fakeConn) {

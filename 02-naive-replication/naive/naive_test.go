@@ -27,7 +27,7 @@ func TestLeaderSendsToAllFollowersAndAppliesNothingYet(t *testing.T) {
 	}
 }
 
-func TestLeaderAppliesOnceAMajorityCountedWithItselfHasIt(t *testing.T) {
+func TestLeaderAppliesACommandThatAMajorityHas(t *testing.T) {
 	n := five(1)
 	seq, _ := n.Propose([]byte("x"))
 	n.Take()
@@ -42,7 +42,7 @@ func TestLeaderAppliesOnceAMajorityCountedWithItselfHasIt(t *testing.T) {
 	require.Empty(t, n.Take().Apply, "it is applied once")
 }
 
-func TestLeaderGivesUpAfterItsPatience(t *testing.T) {
+func TestLeaderGivesUpAfterATimeout(t *testing.T) {
 	n := five(1)
 	seq, _ := n.Propose([]byte("x"))
 	answer(n, 3, seq)
@@ -58,7 +58,7 @@ func TestLeaderGivesUpAfterItsPatience(t *testing.T) {
 	require.Empty(t, n.Take().Apply, "what was given up stays so")
 }
 
-func TestFollowerAppliesOnArrivalInWhateverOrder(t *testing.T) {
+func TestFollowerAppliesCommandsInOrderOfArrival(t *testing.T) {
 	n := five(2)
 	n.Step(Message{From: 1, To: 2, Body: Replicate{Seq: 8, Command: []byte("b")}})
 	n.Step(Message{From: 1, To: 2, Body: Replicate{Seq: 7, Command: []byte("a")}})
@@ -71,7 +71,7 @@ func TestFollowerAppliesOnArrivalInWhateverOrder(t *testing.T) {
 	}, out.Messages)
 }
 
-func TestFollowerTakesNoProposalsAndNoOrdersFromOthers(t *testing.T) {
+func TestFollowerRefusesProposalsAndOtherLeaders(t *testing.T) {
 	n := five(2)
 	_, err := n.Propose([]byte("x"))
 	require.ErrorIs(t, err, ErrNotLeader)

@@ -9,7 +9,7 @@ import (
 )
 
 // A message that no correct server sends changes nothing, and the log says so once.
-func TestAMessageThatNobodyShouldSendIsRefused(t *testing.T) {
+func TestAnUnexpectedMessageIsRefused(t *testing.T) {
 	for text, c := range map[string]struct{ to, from uint64 }{
 		"n3 gives an order, but n1 leads":       {2, 3},
 		"it comes from n2, which is no other":   {2, 2},

@@ -92,7 +92,7 @@ func TestStatus(t *testing.T) {
 	require.Equal(t, []string{`{"id":1,"ok":true,"data":{"id":3,"role":"follower","leader":1,"keys":0}}`}, *ask(t, s, `{"id":1,"op":"status"}`))
 }
 
-func TestMessageThatMakesNoSenseIsDroppedAndSaidSo(t *testing.T) {
+func TestAnInvalidMessageIsDroppedAndLogged(t *testing.T) {
 	for _, text := range []string{
 		``,
 		`{}`,

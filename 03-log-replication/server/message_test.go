@@ -28,7 +28,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	}
 }
 
-func TestMessageAsItStandsInTheComment(t *testing.T) {
+func TestMessagesMatchTheComment(t *testing.T) {
 	m := raft.Message{Term: 3, Body: raft.AppendEntries{PrevLogIndex: 4, PrevLogTerm: 2, LeaderCommit: 4, Entries: []raft.Entry{
 		{Index: 5, Term: 3, Command: text(`{"op":"put","key":"x","value":"1"}`)},
 	}}}
@@ -39,7 +39,7 @@ func TestMessageAsItStandsInTheComment(t *testing.T) {
 }
 
 // What a correct server does not send must not reach the rules.
-func TestMessageThatMakesNoSenseIsRefused(t *testing.T) {
+func TestAnInvalidMessageIsRefused(t *testing.T) {
 	for text, why := range map[string]string{
 		``:           "object",
 		`{}`:         "no body",

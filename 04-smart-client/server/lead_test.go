@@ -29,7 +29,7 @@ func success(a raft.AppendEntries) raft.AppendEntriesReply {
 	return raft.AppendEntriesReply{Success: true, MatchIndex: a.PrevLogIndex + raft.Index(len(a.Entries))}
 }
 
-func TestTheFirstLeaderLeadsOnlyOnce(t *testing.T) {
+func TestTheConfiguredLeaderLeadsOnlyTheFirstTerm(t *testing.T) {
 	w := lead(t, 3)
 	require.EqualValues(t, 1, w.status().CurrentTerm)
 	w.disk.CrashWorst()
@@ -54,7 +54,7 @@ func TestAnAppointment(t *testing.T) {
 
 // A leader that is deposed and appointed again before it could answer anybody
 // must not forget those who wait, although new commands take their places.
-func TestAnAppointmentForgetsNobody(t *testing.T) {
+func TestAnAppointmentKeepsTheClients(t *testing.T) {
 	w := lead(t, 3)
 	first, second := w.put("x", "1"), w.put("y", "2")
 	w.flush()

@@ -49,7 +49,7 @@ func TestASecondLeaderIsRefused(t *testing.T) {
 }
 
 // A command that the state machine cannot apply does not enter the log.
-func TestACommandThatIsNoneIsRefused(t *testing.T) {
+func TestAnInvalidCommandIsRefused(t *testing.T) {
 	for _, command := range []string{`{"op":"poison"}`, `{}`, `7`, `{"op":"put","value":"1"}`} {
 		w := start(t, 3, disk.NewSim("d"))
 		w.forget()
@@ -76,7 +76,7 @@ func TestACommandThatCannotBeAppliedStopsTheServer(t *testing.T) {
 }
 
 // An answer to what was never sent counts for nothing.
-func TestAnAnswerToWhatWasNeverSentIsRefused(t *testing.T) {
+func TestAnAnswerWithoutARequestIsRefused(t *testing.T) {
 	w := lead(t, 3)
 	before := w.status()
 	for _, reply := range []raft.AppendEntriesReply{
@@ -117,7 +117,7 @@ func TestATermThatIsTooHighIsRefused(t *testing.T) {
 
 // Three messages lead a server far ahead, and not out of the reach of the others:
 // as long as it hears terms that it does not accept, its limit grows.
-func TestNoTermIsOutOfReach(t *testing.T) {
+func TestADistantTermCanBeReached(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	for range 3 {
 		w.receive(2, w.status().CurrentTerm+maxTermJump, raft.AppendEntriesReply{})
@@ -142,7 +142,7 @@ func TestNoTermIsOutOfReach(t *testing.T) {
 }
 
 // A peer that sends nonsense does not fill the log, and neither do many of them.
-func TestRefusalsAreLoggedOnceInAWhile(t *testing.T) {
+func TestRefusalsAreLoggedRarely(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	w.forget()
 	for range 5 {

@@ -27,7 +27,7 @@ func TestASessionNumbersItsCommands(t *testing.T) {
 }
 
 // Ack names the last command before which all have ended.
-func TestAcksMoveOn(t *testing.T) {
+func TestAcksAdvance(t *testing.T) {
 	s := newSession(9, 4)
 	for range 4 {
 		begin(t, s)
@@ -109,7 +109,7 @@ func TestPausesBetweenTries(t *testing.T) {
 }
 
 // Only the first redirect is followed without a pause.
-func TestOnlyTheFirstRedirectIsFree(t *testing.T) {
+func TestOnlyTheFirstRedirectIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New([]string{"a:1", "b:1"})
 		defer c.Close()

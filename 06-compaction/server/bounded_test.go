@@ -74,7 +74,7 @@ func (w *world) startAgain(after string) int64 {
 }
 
 // A restart knows the latest value of each key, wherever it stands.
-func TestOverwritesAreThereAfterARestart(t *testing.T) {
+func TestOverwritesSurviveARestart(t *testing.T) {
 	w := lead(t, 1)
 	most := int64(0)
 	w.overwrite(0, 995, 16<<10, &most)

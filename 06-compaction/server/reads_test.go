@@ -108,7 +108,7 @@ func TestAnUnknownConsistencyIsRefused(t *testing.T) {
 
 // A follower asks the leader for the index, and answers when it has applied
 // that much.
-func TestAFollowersRead(t *testing.T) {
+func TestAReadFromAFollower(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	a := w.ask(`{"op":"get","key":"k1"}`)
 	w.flush()
@@ -132,7 +132,7 @@ func TestAFollowersRead(t *testing.T) {
 }
 
 // A read that a deposed leader has begun goes to the new one.
-func TestAReadOutlivesTheLeader(t *testing.T) {
+func TestAReadSurvivesTheLeader(t *testing.T) {
 	w := lead(t, 3)
 	a := w.ask(get)
 	w.flush()
@@ -160,7 +160,7 @@ func TestAServerAloneReadsAtOnce(t *testing.T) {
 }
 
 // A server that is cut off holds on to no clients.
-func TestAReadThatNoLeaderConfirmsIsGivenUp(t *testing.T) {
+func TestAReadWithoutConfirmationTimesOut(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	a := w.ask(get)
 	w.flush()
@@ -175,7 +175,7 @@ func TestAReadThatNoLeaderConfirmsIsGivenUp(t *testing.T) {
 }
 
 // An answer in a round that never began could confirm every later read.
-func TestAnAnswerInAFalseRoundIsRefused(t *testing.T) {
+func TestAnAnswerForAWrongRoundIsRefused(t *testing.T) {
 	w := lead(t, 3)
 	w.receive(3, w.status().CurrentTerm, raft.AppendEntriesReply{Success: true, Round: 1 << 60})
 	w.loud("it answers what n1 has never sent")

@@ -172,7 +172,7 @@ func entries(from raft.Index, term raft.Term, n int) []raft.Entry {
 	return all
 }
 
-func TestOneSyncHoweverManyWritesWait(t *testing.T) {
+func TestManyWritesShareOneSync(t *testing.T) {
 	w := lead(t, 3)
 	syncs := w.disk.Stats().Syncs
 	var answers []*answer
@@ -222,7 +222,7 @@ func TestNothingIsAnsweredBeforeTheSync(t *testing.T) {
 }
 
 // After a sync that failed nothing leaves any longer, whatever comes in.
-func TestAFailedSyncIsTheEnd(t *testing.T) {
+func TestAFailedSyncStopsTheServer(t *testing.T) {
 	w := lead(t, 1)
 	w.disk.FailSync(1)
 	a := w.put("x", "1")
@@ -239,7 +239,7 @@ func TestAFailedSyncIsTheEnd(t *testing.T) {
 	require.Empty(t, f.sent)
 }
 
-func TestAFullDiskIsTheEnd(t *testing.T) {
+func TestAFullDiskStopsTheServer(t *testing.T) {
 	w := lead(t, 1)
 	w.disk.Fill(0)
 	var err error
@@ -295,7 +295,7 @@ func TestAFollowerSaysWhoLeads(t *testing.T) {
 }
 
 // The operator sees who leads, once for each change.
-func TestStandingsAreLogged(t *testing.T) {
+func TestLeaderChangesAreLogged(t *testing.T) {
 	w := lead(t, 3)
 	w.receive(2, 90, raft.AppendEntriesReply{})
 	w.flush()
@@ -357,7 +357,7 @@ func TestTheLogComesInPages(t *testing.T) {
 	require.Contains(t, string(w.ask(`{"op":"log","from":99}`).responses[0].Data), `"entries":[]`)
 }
 
-func TestGarbageFromAPeerIsDroppedAndSaidSo(t *testing.T) {
+func TestGarbageFromAPeerIsDroppedAndLogged(t *testing.T) {
 	w := lead(t, 3)
 	before := w.status()
 	garbage := []string{``, `{}`, `[]`, `null`, "\xff", `{"term":1}`, `{"op":"put","key":"x","value":"1"}`, `{"term":1,"appendEntries":{"entries":[{}]}}`, strings.Repeat("[", 1000)}
@@ -393,7 +393,7 @@ func TestTheJournalOfAnotherServerIsRefused(t *testing.T) {
 
 // A server that ran for a second knows how long its journal was. It does not start
 // with one whose end is lost.
-func TestAJournalThatIsCutOffIsRefused(t *testing.T) {
+func TestATruncatedJournalIsRefused(t *testing.T) {
 	w := lead(t, 3)
 	w.put("x", "1")
 	w.commit()

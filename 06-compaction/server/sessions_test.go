@@ -48,7 +48,7 @@ func add(value string, session, seq, ack uint64) command {
 	return command{Command: kv.Command{Op: kv.Append, Key: "x", Value: value}, session: session, since: session, seq: seq, ack: ack}
 }
 
-func TestCommandThatComesTwiceIsDoneOnce(t *testing.T) {
+func TestADuplicateCommandIsAppliedOnce(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
 	first := l.do(add("a", s, 1, 0))
@@ -69,7 +69,7 @@ func TestRefusalsAreRememberedToo(t *testing.T) {
 
 // A create that comes twice has made the key: the second time is not told that the
 // key exists.
-func TestACreateThatComesTwiceIsDoneOnce(t *testing.T) {
+func TestADuplicateCreateIsAppliedOnce(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
 	create := command{Command: kv.Command{Op: kv.Create, Key: "x", Value: "1"}, session: s, since: s, seq: 1}
@@ -79,7 +79,7 @@ func TestACreateThatComesTwiceIsDoneOnce(t *testing.T) {
 	require.Equal(t, api.Exists, l.do(create).Error.Code)
 }
 
-func TestCommandsOutsideASessionAreDoneAsOftenAsTheyCome(t *testing.T) {
+func TestDuplicateCommandsOutsideASessionAreRepeated(t *testing.T) {
 	l := &log{machine: newMachine()}
 	l.do(add("a", 0, 0, 0))
 	require.EqualValues(t, 2, l.do(add("a", 0, 0, 0)).Length)
@@ -94,7 +94,7 @@ func TestCommandsOfASessionMayOvertakeEachOther(t *testing.T) {
 	require.Equal(t, "ba", l.store.Get("x").Value)
 }
 
-func TestAcknowledgedAnswerIsForgottenAndTheCommandNotDoneAgain(t *testing.T) {
+func TestAnAcknowledgedAnswerIsForgottenAndItsCommandNotRepeated(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
 	l.do(add("a", s, 1, 0))
@@ -124,7 +124,7 @@ func TestTheFirstCommandBeginsTheSession(t *testing.T) {
 	require.Len(t, l.sessions, 1)
 }
 
-func TestOldestSessionMakesRoom(t *testing.T) {
+func TestTheOldestSessionIsEvicted(t *testing.T) {
 	l := &log{machine: newMachine()}
 	first, second := l.begin(), l.begin()
 	for range maxSessions - 2 {
@@ -140,7 +140,7 @@ func TestOldestSessionMakesRoom(t *testing.T) {
 // A session that has ended cannot begin again: the results of its commands are
 // gone, so one that comes again would happen twice. It does not matter how much
 // later it comes.
-func TestASessionThatHasEndedDoesNotBeginAgain(t *testing.T) {
+func TestAnEndedSessionIsNotReopened(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s, unused := l.open(), l.open()
 	l.do(add("a", s, 1, 0))
@@ -158,7 +158,7 @@ func TestASessionThatHasEndedDoesNotBeginAgain(t *testing.T) {
 }
 
 // The index of a session's last use decides, not that of its first.
-func TestASessionInUseLongAfterItsBeginningDoesNotBeginAgain(t *testing.T) {
+func TestAnOldSessionInUseIsNotReopened(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
 	for seq := range uint64(maxSessions) {
@@ -212,7 +212,7 @@ func swap(session, seq, ack uint64) command {
 
 // A refusal that is remembered says what it said the first time, and that is no
 // more than the beginning of what it found.
-func TestAMismatchIsRememberedInShort(t *testing.T) {
+func TestAMismatchIsStoredWithoutItsValue(t *testing.T) {
 	l := &log{machine: newMachine()}
 	s := l.open()
 	l.do(command{Command: kv.Command{Op: kv.Put, Key: "x", Value: "a" + longest[:kv.MaxValue-2]}})
@@ -274,7 +274,7 @@ func TestSessionsAreTheSameOnAllServers(t *testing.T) {
 	}
 }
 
-func TestRequestMustSayWhereInItsSessionItIs(t *testing.T) {
+func TestARequestMustHaveItsNumberInTheSession(t *testing.T) {
 	for _, r := range []api.Request{
 		{Session: 1}, {Since: 1}, {Seq: 1}, {Ack: 1}, {Session: 1, Seq: 1}, {Session: 1, Since: 1}, {Since: 1, Seq: 1},
 		{Session: 1, Since: 1, Seq: 1, Ack: 1}, {Session: 1, Since: 1, Seq: 2, Ack: 5},

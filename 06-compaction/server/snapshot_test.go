@@ -82,7 +82,7 @@ func TestASnapshotIsTakenWhenTheJournalHasGrown(t *testing.T) {
 }
 
 // The journal that replaces the old one holds the vote.
-func TestTheVoteOutlivesASnapshot(t *testing.T) {
+func TestTheVoteSurvivesASnapshot(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)
 	w.work()
@@ -108,7 +108,7 @@ func TestTheJournalStaysBounded(t *testing.T) {
 }
 
 // A log request for entries that are gone says which, and where the log begins.
-func TestEntriesThatAreGoneAreNamed(t *testing.T) {
+func TestMissingEntriesAreNamed(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)
 	w.work()
@@ -150,7 +150,7 @@ func TestASnapshotEndsUnderLoad(t *testing.T) {
 // A leader waits with its next snapshot for a follower that is being sent the
 // present one, but not forever: that one may not help it, and the next may
 // be better.
-func TestALeaderDoesNotWaitForEverWithASnapshot(t *testing.T) {
+func TestALeaderWaitsForASnapshotOnlyForATime(t *testing.T) {
 	w := lead(t, 3)
 	for len(w.works) == 0 {
 		w.put("k", strings.Repeat("v", 100))
@@ -325,7 +325,7 @@ func TestASnapshotThatFailsIsTakenLater(t *testing.T) {
 }
 
 // A full disk is said once, however often the snapshot fails.
-func TestASnapshotThatFailsAgainAndAgainIsSaidOnce(t *testing.T) {
+func TestARepeatedSnapshotFailureIsLoggedOnce(t *testing.T) {
 	w := lead(t, 1)
 	w.fill(100)
 	w.forget()
@@ -430,7 +430,7 @@ func startScarce(t *testing.T) (*world, *scarce) {
 
 // A leader's snapshot that cannot be kept does no harm, and is taken when it comes
 // again later. The leader is asked for it no more often than it asks by itself.
-func TestASnapshotThatCannotBeKeptIsTakenLater(t *testing.T) {
+func TestASnapshotThatCannotBeSavedIsTakenLater(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
 	all := chunks(content, at, 8<<10)
 	for from := range len(all) {
@@ -629,7 +629,7 @@ func TestNoSnapshotIsTakenWhileOneIsSent(t *testing.T) {
 
 // A leader's snapshot may come while an older one of the server's own is being
 // written. That one is discarded then, and must not take the name.
-func TestALeadersSnapshotIsFasterThanTheOwn(t *testing.T) {
+func TestALeadersSnapshotArrivesBeforeTheServersOwn(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
 	w := compacting(t)
 	for _, c := range chunks(content, at, 8<<10) {
@@ -643,7 +643,7 @@ func TestALeadersSnapshotIsFasterThanTheOwn(t *testing.T) {
 
 // While the server's own snapshot gets its name, a leader's is not taken over: it
 // comes again.
-func TestALeadersSnapshotWaitsForTheOwn(t *testing.T) {
+func TestALeadersSnapshotWaitsForTheServersOwn(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
 	w := compacting(t)
 	works := w.works
@@ -683,7 +683,7 @@ func (w *world) holds(content []byte, at raft.Position) {
 }
 
 // What came is checked as a whole before a word of it is believed.
-func TestADamagedSnapshotFromALeaderIsBegunAgain(t *testing.T) {
+func TestADamagedSnapshotFromALeaderIsSentAgain(t *testing.T) {
 	content, at := snapshotOf(t, "a", 50)
 	all := chunks(content, at, 8<<10)
 	w := start(t, 3, disk.NewSim("d"))
@@ -751,7 +751,7 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 
 // A snapshot is the state of one moment, sessions included, however long it takes
 // to write it and whatever is done meanwhile.
-func TestASnapshotIsOfOneMoment(t *testing.T) {
+func TestASnapshotIsConsistent(t *testing.T) {
 	m := newMachine()
 	do := func(m *machine, index uint64, op string, session, seq, ack uint64) {
 		m.apply(index, command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: session, since: 5, seq: seq, ack: ack})
@@ -888,7 +888,7 @@ func TestLeftoversAreRemovedAtStart(t *testing.T) {
 }
 
 // A request for a piece of a snapshot that is not there is refused.
-func TestAPieceThatIsNotThereIsRefused(t *testing.T) {
+func TestAMissingPieceIsRefused(t *testing.T) {
 	w := lead(t, 3)
 	for range 300 {
 		w.put("x", "1")

@@ -322,7 +322,7 @@ func counting(asked *atomic.Int64, enough func(), handle handler) handler {
 	}
 }
 
-func TestNoFloodWhileThereIsNoLeader(t *testing.T) {
+func TestRetriesAreRareWithoutALeader(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	var asked atomic.Int64
 	f := startFake(t, counting(&asked, cancel, names(nobody)))
@@ -397,7 +397,7 @@ func TestNoAnswerInTime(t *testing.T) {
 }
 
 // The heart of the stage: the same command, at the same place of the session.
-func TestALostWriteIsSentAgainAsTheSame(t *testing.T) {
+func TestALostWriteIsRetriedWithTheSameNumber(t *testing.T) {
 	ctx := testContext(t)
 	var lost atomic.Bool
 	loses := func(conn *fakeConn, r api.Request) bool {
@@ -427,7 +427,7 @@ func TestALostWriteIsSentAgainAsTheSame(t *testing.T) {
 
 // A leader that was deposed does not know what becomes of the command. In a
 // session it can be sent again.
-func TestAnUnknownOutcomeIsNotTheEnd(t *testing.T) {
+func TestAnUnknownOutcomeIsRetried(t *testing.T) {
 	ctx := testContext(t)
 	var deposed atomic.Bool
 	f := startFake(t, func(conn *fakeConn, r api.Request) bool {
@@ -547,7 +547,7 @@ func TestManyGoroutinesShareOneSession(t *testing.T) {
 // A server that takes requests and does nothing, as one that was stopped,
 // costs one attempt's time and no more: the next one is asked, and from then
 // on at once.
-func TestAServerThatStandsStill(t *testing.T) {
+func TestAPausedServer(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	still, leader := startFake(t, silent), startFake(t, leads)
@@ -559,7 +559,7 @@ func TestAServerThatStandsStill(t *testing.T) {
 	require.Len(t, leader.requests(kv.Put), 5)
 }
 
-func TestAReadPassesOverAServerThatStandsStill(t *testing.T) {
+func TestAReadPassesOverAPausedServer(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	still, other := startFake(t, silent), startFake(t, leads)
@@ -585,7 +585,7 @@ func TestAStatusIsThatOfTheFirstServer(t *testing.T) {
 	require.Empty(t, second.requests(""))
 }
 
-func TestARefusalForGoodIsHandedOn(t *testing.T) {
+func TestAFinalRefusalIsReturned(t *testing.T) {
 	ctx := testContext(t)
 	for _, code := range []api.Code{api.NotFound, api.Mismatch, api.Exists, api.TooLarge, api.BadRequest} {
 		f := startFake(t, func(conn *fakeConn, r api.Request) bool {

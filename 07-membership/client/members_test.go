@@ -68,7 +68,7 @@ func TestAClientLearnsTheMembers(t *testing.T) {
 
 // A request under way learns of members too, from servers that were removed and
 // follow nobody if need be.
-func TestARequestUnderWayLearnsTheMembers(t *testing.T) {
+func TestARequestInProgressLearnsTheMembers(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	var begun atomic.Bool
@@ -99,7 +99,7 @@ func TestAClientAsksWhenTheLeaderHasChanged(t *testing.T) {
 
 // What a server says that follows nobody, or that is older than what is known,
 // is not taken: it may have been removed.
-func TestAClientDoesNotListenToTheRemoved(t *testing.T) {
+func TestAClientIgnoresRemovedServers(t *testing.T) {
 	t.Parallel()
 	one, two := startFake(t, leads), startFake(t, leads)
 	c := open(t, one.address)
@@ -130,7 +130,7 @@ func TestAChangeIsNotRepeated(t *testing.T) {
 
 // A server that is paused is not waited for, and is no reason to doubt: what
 // the members are changes nothing.
-func TestMembersOfAServerThatStandsStill(t *testing.T) {
+func TestMembersFromAPausedServer(t *testing.T) {
 	t.Parallel()
 	stands := startFake(t, silent)
 	c := open(t, stands.address, startFake(t, says(leads, 5, true)).address)
@@ -149,7 +149,7 @@ func TestMembersOfAServerThatStandsStill(t *testing.T) {
 
 // A server that does not answer is not sent a change: it could keep the change
 // for all its time, and nobody would know whether it was done.
-func TestAChangePassesAServerThatStandsStill(t *testing.T) {
+func TestAChangePassesOverAPausedServer(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	stands := startFake(t, silent)

@@ -277,7 +277,7 @@ func TestRestart(t *testing.T) {
 
 // A replica that was away for longer than the log remembers gets the state. Who
 // watches it is told that entries are missing, and does not wait forever.
-func TestReplicaThatWasAway(t *testing.T) {
+func TestAReplicaCatchesUp(t *testing.T) {
 	inBubble(t, 3, 4<<10, func(t *testing.T, g *group) {
 		away := g.follower()
 		next := status(g, away).Last + 1

@@ -105,7 +105,7 @@ func TestAnotherMachineThanTheStore(t *testing.T) {
 }
 
 // What could not be sent, saved or read again is refused before it is in a log.
-func TestWhatIsNoCommand(t *testing.T) {
+func TestInvalidCommands(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
 	last := w.status().Last
 	for _, c := range []struct {
@@ -139,7 +139,7 @@ func TestOpsOfTheLibrary(t *testing.T) {
 }
 
 // The command was carried out, so it must not look as if it was not.
-func TestAResultThatIsNoJSON(t *testing.T) {
+func TestAResultThatIsNotJSON(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
 	w.refused(w.propose(`"loop"`), api.Unknown, "cannot be written")
 	require.Len(t, w.diary().commands, 1)
@@ -198,7 +198,7 @@ func TestASnapshotOfAnotherMachineIsRefused(t *testing.T) {
 }
 
 // A snapshot that nobody could read again must not replace the log.
-func TestALineThatIsNoLineIsInNoSnapshot(t *testing.T) {
+func TestASnapshotRejectsAnInvalidLine(t *testing.T) {
 	for wrong, words := range map[string]string{
 		"{\n}":                                   "a line break",
 		`{"a"`:                                   "it is not a JSON value: \"{\\\"a\\\"\"",

@@ -31,7 +31,7 @@ func (w *world) asks() bool {
 	return asked
 }
 
-func TestWhoHasNotJoinedAsksNobody(t *testing.T) {
+func TestANewServerStartsNoElection(t *testing.T) {
 	require.False(t, joiner(t).asks())
 	require.True(t, start(t, 3, disk.NewSim("d")).asks())
 }
@@ -39,7 +39,7 @@ func TestWhoHasNotJoinedAsksNobody(t *testing.T) {
 // A server asks until a leader says that its removal is committed; what a leader
 // says that may know less than it does changes nothing (thesis §4.2.2). Entries
 // make it a member again.
-func TestWhoWasRemovedAsksNobody(t *testing.T) {
+func TestARemovedServerStartsNoElection(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	require.True(t, w.asks())
 	w.receive(2, 1, raft.AppendEntries{Entries: entries(1, 1, 3)})
@@ -170,7 +170,7 @@ func TestALeaderWhoseAddressIsNotKnownYet(t *testing.T) {
 
 // A voter whose folder was emptied gives no vote, or a server that lacks what it
 // had acknowledged would be elected and remove it from the others.
-func TestAVoterWithAnEmptyFolderElectsNobody(t *testing.T) {
+func TestAVoterWithAnEmptyFolderDoesNotVote(t *testing.T) {
 	c := newCluster(t, 3)
 	c.start(1, 2, 3, 4)
 	c.run()
@@ -236,7 +236,7 @@ func TestNextVoters(t *testing.T) {
 
 // The world hears of each address that changes, and of no other. A server that is
 // to go is in reach until it is gone.
-func TestWhomAServerMayTalkTo(t *testing.T) {
+func TestConnectFollowsTheMembers(t *testing.T) {
 	var told [][]node.Member
 	w := startWith(t, func(world node.World) (node.Server, error) {
 		world.Connect = func(members []node.Member) { told = append(told, members) }
@@ -263,7 +263,7 @@ func TestWhomAServerMayTalkTo(t *testing.T) {
 }
 
 // A configuration that no leader proposes is refused where it is read.
-func TestAConfigurationThatMakesNoSense(t *testing.T) {
+func TestAnInvalidConfiguration(t *testing.T) {
 	for _, text := range []string{
 		`{"voters":[1,1],"addresses":{}}`,
 		`{"voters":[2,1],"addresses":{}}`,

@@ -112,7 +112,7 @@ func joiner(t *testing.T) *world {
 
 // Who was started to join knows nobody to ask, and says so at once. As soon as a
 // leader is heard of it can ask that one.
-func TestWhoHasNotJoinedAnswersAtOnce(t *testing.T) {
+func TestANewServerAnswersAtOnce(t *testing.T) {
 	w := joiner(t)
 	for _, text := range []string{get, getFresh, getStale, `{"op":"put","key":"x","value":"1"}`} {
 		w.refused(w.ask(text), api.NotLeader, "n1 is not a member of a cluster yet; add it to one, or ask a member")
@@ -134,7 +134,7 @@ func TestAnUnknownConsistencyIsRefused(t *testing.T) {
 
 // A follower asks the leader for the index, and answers when it has applied
 // that much.
-func TestAFollowersRead(t *testing.T) {
+func TestAReadFromAFollower(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	a := w.ask(`{"op":"get","key":"k1"}`)
 	w.flush()
@@ -158,7 +158,7 @@ func TestAFollowersRead(t *testing.T) {
 }
 
 // A read that a deposed leader has begun goes to the new one.
-func TestAReadOutlivesTheLeader(t *testing.T) {
+func TestAReadSurvivesTheLeader(t *testing.T) {
 	w := lead(t, 3)
 	a := w.ask(get)
 	w.flush()
@@ -186,7 +186,7 @@ func TestAServerAloneReadsAtOnce(t *testing.T) {
 }
 
 // A server that is cut off holds on to no clients.
-func TestAReadThatNoLeaderConfirmsIsGivenUp(t *testing.T) {
+func TestAReadWithoutConfirmationTimesOut(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	a := w.ask(get)
 	w.flush()
@@ -201,7 +201,7 @@ func TestAReadThatNoLeaderConfirmsIsGivenUp(t *testing.T) {
 }
 
 // An answer in a round that never began could confirm every later read.
-func TestAnAnswerInAFalseRoundIsRefused(t *testing.T) {
+func TestAnAnswerForAWrongRoundIsRefused(t *testing.T) {
 	w := lead(t, 3)
 	w.receive(3, w.status().CurrentTerm, raft.AppendEntriesReply{Success: true, Round: 1 << 60})
 	w.loud("it answers what n1 has never sent")

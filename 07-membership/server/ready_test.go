@@ -71,7 +71,7 @@ func TestALeaderIsReadyOnceItsFirstEntryIsCommitted(t *testing.T) {
 }
 
 // A snapshot counts as what it has applied, and is not all that it must have.
-func TestASnapshotMayNotBeEnough(t *testing.T) {
+func TestASnapshotAloneMayNotMakeAServerReady(t *testing.T) {
 	w := start(t, 3, disk.NewSim("d"))
 	w.receive(2, 5, raft.AppendEntries{Entries: entries(1, 5, 5), LeaderCommit: 5})
 	w.flush()

@@ -28,7 +28,7 @@ func shells(t *testing.T, test func(t *testing.T, shell string)) {
 }
 
 // Everything that the package comment promises, in one README that is true.
-func TestReadmeThatIsTrue(t *testing.T) {
+func TestReadmeWithRightOutput(t *testing.T) {
 	t.Setenv("KV_ENDPOINTS", "somewhere else")
 	shells(t, func(t *testing.T, shell string) {
 		r := repository(t, `# A stage
@@ -230,7 +230,7 @@ connection 1
 }
 
 // Everything that is not as the README says is said, with the place.
-func TestReadmeThatIsFalse(t *testing.T) {
+func TestReadmeWithWrongOutput(t *testing.T) {
 	t.Parallel()
 	const serve = "'''console\n# first terminal\n$ go run ./00-fake serve\n… listening on …\n'''\n"
 	tests := map[string]struct {

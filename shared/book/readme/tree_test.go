@@ -11,7 +11,7 @@ import (
 
 // The reader's own programs and files are neither seen nor changed, whether git
 // knows the repository or not.
-func TestReaderKeepsWhatIsTheirs(t *testing.T) {
+func TestReaderKeepsTheFilesOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, git := range map[string]bool{"with git": true, "without git": false} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestCheckFindsNothingWhereAllIsInOrder(t *testing.T) {
+func TestCheckAcceptsAGoodRepository(t *testing.T) {
 	repo := write(t, nil)
 	findings, err := repo.Check()
 	require.NoError(t, err)

@@ -60,7 +60,7 @@ func TestDecodeRefusesTransfers(t *testing.T) {
 
 // The fields of a change are no fields of anything else, and a server whose
 // members never change knows none of the operations.
-func TestChangesAreNotForEverybody(t *testing.T) {
+func TestChangesNeedAStageWithMembers(t *testing.T) {
 	_, err := all().Decode([]byte(`{"op":"get","key":"x","add":[],"remove":[],"to":1}`))
 	require.ErrorContains(t, err, "get does not take the field add, remove, to")
 	_, err = Commands().Decode([]byte(`{"op":"change","remove":[1]}`))

@@ -14,7 +14,7 @@ func seal(text string) []byte {
 	return line
 }
 
-func TestSealIsWhatItSays(t *testing.T) {
+func TestSealFormat(t *testing.T) {
 	sum := crc32.Checksum([]byte("abc"), crc32.MakeTable(crc32.Castagnoli))
 	require.Equal(t, fmt.Sprintf("%08x abc", sum), string(seal("abc")))
 }
@@ -27,7 +27,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-func TestAnyChangedByteIsSeen(t *testing.T) {
+func TestAnyChangedByteIsDetected(t *testing.T) {
 	line := seal(`{"key":"x","value":"1"}`)
 	for i := range line {
 		for _, mask := range []byte{1, 0x20, 0x80, 0xff} {

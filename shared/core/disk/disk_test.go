@@ -305,7 +305,7 @@ func TestFree(t *testing.T) {
 }
 
 // A pipe can be written to and cannot be synced.
-func TestFailedSyncOfARealFileSticks(t *testing.T) {
+func TestFailedSyncOfARealFileIsPermanent(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
@@ -323,7 +323,7 @@ func TestFailedSyncOfARealFileSticks(t *testing.T) {
 	require.Equal(t, err, f.Sync())
 }
 
-func TestFailedSyncOfARealFolderSticks(t *testing.T) {
+func TestFailedSyncOfARealFolderIsPermanent(t *testing.T) {
 	d, err := OpenFolder(t.TempDir(), Options{})
 	require.NoError(t, err)
 	require.NoError(t, d.dir.Close(), "a closed folder cannot be synced")
@@ -465,7 +465,7 @@ func TestSameSeedSameCrash(t *testing.T) {
 	require.Equal(t, run(), run())
 }
 
-func TestSyncThatFailsLosesWhatItShouldHaveSaved(t *testing.T) {
+func TestAFailedSyncLosesTheUnsyncedData(t *testing.T) {
 	d := NewSim("n1")
 	f, err := d.Create("a")
 	require.NoError(t, err)
@@ -508,7 +508,7 @@ func TestSyncsFailByChance(t *testing.T) {
 	require.InDelta(t, 50, failed, 20)
 }
 
-func TestFullDiskTakesAPart(t *testing.T) {
+func TestAFullDiskWritesAPart(t *testing.T) {
 	d := NewSim("n1")
 	f, err := d.Create("a")
 	require.NoError(t, err)
@@ -554,7 +554,7 @@ func TestPowerIsCutBeforeAnOperation(t *testing.T) {
 	}
 }
 
-func TestHookSeesAndStopsOperations(t *testing.T) {
+func TestTheHookCanStopOperations(t *testing.T) {
 	d := NewSim("n1")
 	var kinds []OpKind
 	d.Hook = func(op Op) error {
@@ -596,7 +596,7 @@ func TestCloneSharesNothing(t *testing.T) {
 	require.Equal(t, "two", get(t, d, "a"))
 }
 
-func TestWithoutSyncNothingIsCertain(t *testing.T) {
+func TestUnsyncedDataMayBeLost(t *testing.T) {
 	d := NewSim("n1")
 	d.NoSync = true
 	f, err := Replace(d, "a", []byte("one"))
@@ -656,7 +656,7 @@ func writeAt(t *testing.T, f File, s string, off int64) {
 
 // A folder notices when somebody else deletes, moves or replaces a file that it
 // uses, and is not misled by the changes of its own users.
-func TestCheckNoticesWhatIsLost(t *testing.T) {
+func TestCheckDetectsMissingData(t *testing.T) {
 	under := func(d *Folder, name string) string { return filepath.Join(d.Path(), name) }
 	for name, c := range map[string]struct {
 		lose func(t *testing.T, d *Folder) error

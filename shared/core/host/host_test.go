@@ -232,7 +232,7 @@ func TestServerComesBack(t *testing.T) {
 
 // A server of another cluster, or with another secret, gets no message through;
 // its clients are served all the same.
-func TestStrangersAreKeptOut(t *testing.T) {
+func TestConnectionsWithoutAProofAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(c *node.Config)
 		why    string

@@ -218,7 +218,7 @@ func TestTicksAreMadeUpFor(t *testing.T) {
 
 // A server that stood still for long lives through a few ticks at most, and
 // what waited in the inbox comes before them.
-func TestTicksAfterAStandstill(t *testing.T) {
+func TestTicksAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
 		still := true
@@ -295,7 +295,7 @@ func TestFlushFails(t *testing.T) {
 
 // A server whose file is deleted stops within a second, and what it saved in the
 // round that notices it is not answered.
-func TestAFileThatIsGoneStopsTheServer(t *testing.T) {
+func TestAMissingFileStopsTheServer(t *testing.T) {
 	d, err := disk.OpenFolder(t.TempDir(), disk.Options{})
 	require.NoError(t, err)
 	defer d.Close()
@@ -325,7 +325,7 @@ func TestAFileThatIsGoneStopsTheServer(t *testing.T) {
 
 // A sync that is longer than the election timeout is said, and not every time. One
 // of work alongside the server is not: it keeps no heartbeat waiting.
-func TestASlowDiskIsSaid(t *testing.T) {
+func TestASlowDiskIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		w := newWorld(nil)
@@ -595,7 +595,7 @@ func BenchmarkRound(b *testing.B) {
 }
 
 // After a cut nothing passes that was on its way, in either direction.
-func TestACutDropsWhatIsOnItsWay(t *testing.T) {
+func TestACutDropsMessagesInTransit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
 		w.start(t)

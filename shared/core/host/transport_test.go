@@ -314,7 +314,7 @@ func TestConnectInTheFactory(t *testing.T) {
 }
 
 // That a peer is elsewhere is said once, however often it connects.
-func TestAPeerElsewhereIsToldOnce(t *testing.T) {
+func TestAMovedPeerIsReportedOnce(t *testing.T) {
 	var log lines
 	tr := newTCP(wire.Identity{ID: 1}, wire.Limits{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
 	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})

@@ -112,7 +112,7 @@ func TestEveryRoute(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotThere(t *testing.T) {
+func TestUnknownPaths(t *testing.T) {
 	h := newBackend().handler()
 	for _, target := range []string{"GET /", "GET /v1", "GET //v1/kv/x", "GET /v1//kv/x", "GET /v1/status/", "GET /v1/./status", "POST /v1/change", "GET /v2/kv/x"} {
 		method, path, _ := strings.Cut(target, " ")
@@ -271,7 +271,7 @@ func errorOf(t *testing.T, body []byte) *api.Error {
 }
 
 // A stage without sessions, consistency and log refuses them by name.
-func TestAStageThatHasLess(t *testing.T) {
+func TestAStageWithFewerFeatures(t *testing.T) {
 	h := New(Options{Ops: api.Commands(), Ask: newBackend().ask})
 	for target, why := range map[string]string{
 		"/v1/kv/x?consistency=stale": "takes no consistency",
@@ -309,7 +309,7 @@ type brokenBody struct{}
 
 func (brokenBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestABodyThatDoesNotEnd(t *testing.T) {
+func TestAnEndlessBodyIsRefused(t *testing.T) {
 	b := newBackend()
 	for _, target := range []string{"PUT /v1/kv/x", "POST /v1/command"} {
 		method, path, _ := strings.Cut(target, " ")

@@ -62,7 +62,7 @@ func say(t *testing.T, c net.Conn, text string) string {
 	return strings.TrimRight(line, "\r\n")
 }
 
-func TestOnePortTwoLanguages(t *testing.T) {
+func TestOnePortServesJSONAndHTTP(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{})
 	require.Equal(t, `{"id":1,"ok":true}`, say(t, p.dial(), `{"id":1,"op":"put","key":"x","value":"1"}`+"\n"))

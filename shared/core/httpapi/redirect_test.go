@@ -89,7 +89,7 @@ func TestARedirectLeadsToTheSameKey(t *testing.T) {
 
 // How a client resolves the Location by RFC 3986, and again as those do that
 // decode first, is the Location.
-func TestALocationStaysWhatItIs(t *testing.T) {
+func TestALocationKeepsTheKey(t *testing.T) {
 	h := (&backend{fails: &api.Error{Code: api.NotLeader, Leader: "10.0.0.2:7052", Definite: true}}).handler()
 	for _, key := range specialKeys {
 		for _, method := range []string{"GET", "PUT", "DELETE"} {

@@ -31,7 +31,7 @@ func withHeaders(h http.Handler, target, body string, headers ...string) *httpte
 }
 
 // What the server does not do is refused by name, and nothing is written.
-func TestWhatIsNotSupportedIsRefused(t *testing.T) {
+func TestUnsupportedRequestsAreRefused(t *testing.T) {
 	b := newBackend()
 	h := b.handler()
 	for _, c := range []struct {
@@ -96,7 +96,7 @@ func TestWhatIsNotSupportedIsRefused(t *testing.T) {
 }
 
 // If-None-Match: * sets a key that has no value, and no other.
-func TestAPutThatOnlyCreates(t *testing.T) {
+func TestAPutWithIfNoneMatch(t *testing.T) {
 	b := newBackend()
 	h := b.handler()
 	require.Equal(t, 200, withHeaders(h, "PUT /v1/kv/x", "1", "If-None-Match: *").Code)

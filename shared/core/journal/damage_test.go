@@ -284,7 +284,7 @@ func TestDamageSaysWhatToDo(t *testing.T) {
 	require.ErrorContains(t, err, "its checksum is right, so it was written like this, by another version of this program or through an error in it")
 }
 
-func TestTornEndIsSaid(t *testing.T) {
+func TestATornEndIsReported(t *testing.T) {
 	text := tenRecords(t, true)
 	_, r, err := Open(onDisk(t, text[:len(text)-5]), "journal", header)
 	require.NoError(t, err)
@@ -295,7 +295,7 @@ func TestTornEndIsSaid(t *testing.T) {
 }
 
 // A line of which only the line break is missing is whole: its checksum says so.
-func TestLineThatLacksItsLineBreak(t *testing.T) {
+func TestLineWithoutALineBreak(t *testing.T) {
 	whole := tenRecords(t, true)
 	for _, end := range []string{"", "\t", "\t\t\t", "\x00\x00"} {
 		d := onDisk(t, append(slices.Clone(whole[:len(whole)-1]), end...))

@@ -75,7 +75,7 @@ func TestAnOldJournalGetsAnIncarnation(t *testing.T) {
 	}
 }
 
-func TestAnIncarnationThatIsNoneIsRefused(t *testing.T) {
+func TestAnInvalidIncarnationIsRefused(t *testing.T) {
 	d := onDisk(t, []byte(line(`{"journal":{"version":1,"stage":"s","cluster":"c","id":2,"incarnation":"12","lines":1},"synced":0}`)))
 	_, err := Read(d, "journal")
 	require.ErrorContains(t, err, "an incarnation has 16 hexadecimal digits")

@@ -23,7 +23,7 @@ func decodeEntry(t *testing.T, text string) Entry {
 	return e
 }
 
-func TestLifeWithoutTrouble(t *testing.T) {
+func TestAJournalWithoutFaults(t *testing.T) {
 	for seed := range uint64(20) {
 		require.NoError(t, newLife(t, seed).live())
 	}
@@ -54,7 +54,7 @@ func TestRoundIsOneWriteAndOneSync(t *testing.T) {
 	}
 }
 
-func TestStateThatIsThereAlreadyCostsNothing(t *testing.T) {
+func TestAnUnchangedStateIsNotWritten(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
 	j.SetState(State{Term: 2, Vote: 1})

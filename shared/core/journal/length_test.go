@@ -60,7 +60,7 @@ func requireLost(t *testing.T, d *disk.Sim, has, saved int) {
 
 // A journal that ends before the noted length is refused, wherever it is cut off:
 // between two lines no checksum shows it. Records of the last second may be lost.
-func TestAJournalThatIsCutOffIsRefused(t *testing.T) {
+func TestATruncatedJournalIsRefused(t *testing.T) {
 	whole, noted := lived(t)
 	text := trimmed(fileOf(t, whole))
 	for end := bytes.IndexByte(text, '\n') + 1; end < len(text); end += stride {
@@ -100,7 +100,7 @@ func TestAStoppedJournalIsRefusedIfAnyLineIsMissing(t *testing.T) {
 	requireLost(t, d, before, len(text))
 }
 
-func TestAJournalThatIsGoneIsRefused(t *testing.T) {
+func TestAMissingJournalIsRefused(t *testing.T) {
 	d, noted := lived(t)
 	require.NoError(t, d.Remove("journal"))
 	_, _, err := Open(d, "journal", header)
@@ -161,7 +161,7 @@ func TestAJournalWithoutAUsableLengthOpens(t *testing.T) {
 
 // A torn note does not hide the previous one, and the length of a journal is the
 // newest note that is whole.
-func TestATornNoteLeavesTheOneBefore(t *testing.T) {
+func TestATornNoteKeepsThePreviousOne(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
 	var sizes []uint64

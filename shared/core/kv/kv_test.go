@@ -175,7 +175,7 @@ func TestApplyIsAtomic(t *testing.T) {
 	require.Equal(t, workers*each, strings.Count(log, "<"))
 }
 
-func TestEachStops(t *testing.T) {
+func TestEachStopsEarly(t *testing.T) {
 	s := NewStore()
 	for _, k := range []string{"a", "b", "c"} {
 		s.Apply(Command{Op: Put, Key: k})

@@ -21,7 +21,7 @@ func contents(each func(func(key, value string) bool)) map[string]string {
 }
 
 // A store with views being taken all the time is the same as one without.
-func TestViewShowsOneMomentAndChangesNothing(t *testing.T) {
+func TestAViewIsConsistentAndReadOnly(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	s, plain := NewStore(), NewStore()
 	var view *View
@@ -63,7 +63,7 @@ func TestChangesMoveIntoTheMapOnceTheViewIsClosed(t *testing.T) {
 	require.Equal(t, Result{Value: "new"}, s.Get("7"))
 }
 
-func TestViewIsReadBesideWriters(t *testing.T) {
+func TestAViewIsReadWhileOthersWrite(t *testing.T) {
 	s := NewStore()
 	for i := range 1000 {
 		s.Apply(Command{Op: Put, Key: fmt.Sprint(i), Value: "old"})
@@ -87,7 +87,7 @@ func TestViewIsReadBesideWriters(t *testing.T) {
 	require.NoError(t, g.Wait())
 }
 
-func TestHashIsOfTheContent(t *testing.T) {
+func TestTheHashDependsOnTheContentOnly(t *testing.T) {
 	fill := func(keys ...string) *Store {
 		s := NewStore()
 		for _, key := range keys {

@@ -52,7 +52,7 @@ func replace(t testing.TB, d disk.Disk, content []byte) {
 	require.NoError(t, f.Close())
 }
 
-func TestWhatIsWrittenIsRead(t *testing.T) {
+func TestWrittenRecordsAreRead(t *testing.T) {
 	for _, n := range []int{0, 1, 10, 20_000} {
 		d := disk.NewSim("n1")
 		write(t, d, lines(n)...)
@@ -128,7 +128,7 @@ func TestAPartIsNoSnapshot(t *testing.T) {
 	}
 }
 
-func TestReadSaysWhatItCannotDo(t *testing.T) {
+func TestReadReportsUnsupportedFiles(t *testing.T) {
 	d := disk.NewSim("n1")
 	_, _, err := read(d)
 	require.ErrorIs(t, err, fs.ErrNotExist)

@@ -60,7 +60,7 @@ func decodeWithEncodingJSON(text string) (v any, err error) {
 	return v, nil
 }
 
-func TestWhatIsAccepted(t *testing.T) {
+func TestAcceptedText(t *testing.T) {
 	for _, text := range []string{
 		`{}`, `[]`, `""`, `0`, `-0`, `1`, `-12.5e+3`, `1E9`, `true`, `false`, `null`,
 		" \t\r\n{ \"a\" : [ 1 , 2 ] , \"b\" : { } } \n",
@@ -77,7 +77,7 @@ func TestWhatIsAccepted(t *testing.T) {
 	}
 }
 
-func TestWhatIsRefused(t *testing.T) {
+func TestRefusedText(t *testing.T) {
 	deep := strings.Repeat("[", MaxDepth+1)
 	for _, c := range []struct{ text, want string }{
 		{``, `want a JSON value, found the end of the text (at byte 0)`},
@@ -175,7 +175,7 @@ func TestErrorNamesAFieldShortly(t *testing.T) {
 }
 
 // The first error stays, and after it nothing is read any longer.
-func TestErrorSticks(t *testing.T) {
+func TestTheFirstErrorIsKept(t *testing.T) {
 	d := NewDecoder([]byte(`{"a":x,"b":"c"}`))
 	var fields []string
 	d.Object(func(field []byte) {

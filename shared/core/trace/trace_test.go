@@ -92,7 +92,7 @@ func golden(t *testing.T, name string, got []byte) {
 	require.Empty(t, cmp.Diff(string(want), string(got)), "run the test with -update if the new text is right")
 }
 
-func TestNarratorKeepsQuietAboutHeartbeats(t *testing.T) {
+func TestNarratorSkipsHeartbeats(t *testing.T) {
 	beat := Event{Node: 2, Kind: Deliver, From: 1, To: 2, Message: `{"appendEntries":{"entries":[]}}`}
 	var b bytes.Buffer
 	n := NewNarrator(&b)

@@ -169,7 +169,7 @@ func TestBadInput(t *testing.T) {
 
 // A client may close its side and still get its answers: this is what a pipe
 // into nc does.
-func TestClientThatSendsNoMore(t *testing.T) {
+func TestClientThatClosesItsSendingSide(t *testing.T) {
 	r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, listen(t))
 	c := r.dial()
 	c.send(put1 + get2 + `{"id":3,"op":"put","key":"half","value":"1"}`)

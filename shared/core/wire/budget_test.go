@@ -279,7 +279,7 @@ func TestAFloodCannotKeepPeersOut(t *testing.T) {
 
 // However fast they come, there are as many newcomers as there may be: each one
 // more is a file that the server lacks elsewhere.
-func TestNewcomersAreBounded(t *testing.T) {
+func TestUnidentifiedConnectionsAreBounded(t *testing.T) {
 	const newcomers, all = 8, 100
 	s := member1(&received{}, &logged{})
 	s.Limits = Limits{Conns: 1, Newcomers: newcomers}
@@ -299,7 +299,7 @@ func TestNewcomersAreBounded(t *testing.T) {
 }
 
 // A client that speaks HTTP is told in HTTP that there is no place for it.
-func TestNoPlaceForHTTP(t *testing.T) {
+func TestHTTPConnectionsAreBounded(t *testing.T) {
 	s := member1(&received{}, &logged{})
 	s.Limits = Limits{Conns: 1}
 	s.HTTP = http.NewServeMux()
@@ -329,7 +329,7 @@ func TestFilesAreKeptForDiskAndPeers(t *testing.T) {
 	}
 }
 
-func TestNewsComeOnceInASecond(t *testing.T) {
+func TestRepeatedNewsIsLoggedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n news
 		var said []int

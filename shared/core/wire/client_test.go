@@ -107,7 +107,7 @@ func TestDoMatchesAnswersByID(t *testing.T) {
 }
 
 // Requests that are made at the same time leave with one write.
-func TestRequestsOfManyLeaveTogether(t *testing.T) {
+func TestRequestsOfManyClientsShareOneWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mine, theirs := net.Pipe()
 		p := newPipes()
@@ -219,7 +219,7 @@ var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
 	},
 }
 
-func TestDoSaysWhatIsKnown(t *testing.T) {
+func TestDoReportsTheOutcome(t *testing.T) {
 	for name, f := range lostAnswers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

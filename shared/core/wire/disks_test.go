@@ -159,7 +159,7 @@ func TestBothSidesLearnOfALostDisk(t *testing.T) {
 
 // A peer is told why it is refused, by name, and asks no more often than a peer
 // whose cluster is another one.
-func TestARefusedDiskIsToldWhy(t *testing.T) {
+func TestARefusedDiskLearnsTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := member1(&received{}, &logged{})
 		s.Peers.Self.Disks = &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}
@@ -241,7 +241,7 @@ func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
 }
 
 // More than two take turns in any order.
-func TestThreeThatTakeTurns(t *testing.T) {
+func TestThreeIncarnationsTakeTurns(t *testing.T) {
 	l := &lives{now: 1}
 	require.False(t, l.see(2))
 	require.False(t, l.see(3))

@@ -421,7 +421,7 @@ func TestPeerLine(t *testing.T) {
 
 // Clients, however many, cannot keep peers out: beyond the limit of clients
 // there is room for anyone who says hello first.
-func TestPeersFindRoom(t *testing.T) {
+func TestPeersAreAcceptedWhenClientsFillTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
 		s := member1(&got, &logged{})
@@ -720,7 +720,7 @@ func TestLinkThatIsRefused(t *testing.T) {
 
 // Anyone who answers at the peer's address must prove who it is, too; until then
 // it gets no message.
-func TestLinkTrustsNobody(t *testing.T) {
+func TestLinkVerifiesThePeersProof(t *testing.T) {
 	for name, f := range map[string]func(h hello) string{
 		"another secret": func(h hello) string {
 			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("acceptor", "another", challenge{nonce: h.nonce}))
@@ -784,7 +784,7 @@ func TestLinkToAPeerThatReadsNothing(t *testing.T) {
 
 // Anyone who knows the secret is a peer, even if nobody has named it before: the
 // members may have changed without this server.
-func TestPeerThatNobodyNamed(t *testing.T) {
+func TestAnUnknownPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
 		r := serve(t, member1(&got, &logged{}), newPipes())

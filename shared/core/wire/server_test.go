@@ -253,7 +253,7 @@ func TestHalfALineAndSilence(t *testing.T) {
 }
 
 // Lines that arrive in pieces, each in good time, may go on forever.
-func TestSlowLinesAreNotSummedUp(t *testing.T) {
+func TestTheTimeLimitIsPerLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, newPipes())
 		c := r.dial()
@@ -452,7 +452,7 @@ func (f *flaky) Accept() (net.Conn, error) {
 	return f.pipes.Accept()
 }
 
-func TestAcceptFailuresPass(t *testing.T) {
+func TestServeRecoversFromAcceptErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newFlaky(10)
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, ln)

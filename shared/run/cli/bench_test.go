@@ -21,7 +21,7 @@ import (
 
 // The load of bench --verify ends with the first ^C, and what it then looks at
 // with the next.
-func TestInterruptEndsWhatVerifyLooksAt(t *testing.T) {
+func TestInterruptEndsTheReadingOfVerify(t *testing.T) {
 	address, read := forgetful(t)
 	for duration, interrupts := range map[string]int{"500ms": 1, "1h": 2} {
 		t.Run(duration, func(t *testing.T) {

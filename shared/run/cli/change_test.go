@@ -372,7 +372,7 @@ func TestChangeIsRefused(t *testing.T) {
 }
 
 // A change that is called off while somebody waits for it has not happened.
-func TestChangeIsCalledOff(t *testing.T) {
+func TestChangeIsCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.look = func(f *fake, n int) {
@@ -397,7 +397,7 @@ func TestNoWait(t *testing.T) {
 }
 
 // A wait that ends before the change says that the change goes on.
-func TestTheWaitIsOver(t *testing.T) {
+func TestTheWaitForAChangeTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.match[4] = 1
@@ -427,7 +427,7 @@ func TestTheWaitIsOver(t *testing.T) {
 }
 
 // The leader is gone while the change is under way; the next one finishes it.
-func TestLeaderDiesDuringAChange(t *testing.T) {
+func TestLeaderCrashesDuringAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.match[4] = 7
@@ -521,7 +521,7 @@ func TestATransferIsTriedOnce(t *testing.T) {
 
 // A server that is paused, and is the first of those that one asks, is no
 // reason to wait: it may be the very one that is to go.
-func TestAServerThatStandsStillHoldsNoChangeUp(t *testing.T) {
+func TestAPausedServerDoesNotBlockAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.still, f.look = 1, func(f *fake, n int) {
@@ -746,7 +746,7 @@ func TestMissingVoters(t *testing.T) {
 	require.Empty(t, view{}.missing(states))
 }
 
-func TestServersThatComeBack(t *testing.T) {
+func TestHintsForStoppedServers(t *testing.T) {
 	a := &app{inShell: true}
 	killed := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Killed} }
 	paused := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Paused} }
@@ -759,7 +759,7 @@ func TestServersThatComeBack(t *testing.T) {
 
 // A leader that has removed itself is not to be stopped before it has handed
 // its leadership, so the command waits for that.
-func TestRemovedLeaderHandsTheLeadOn(t *testing.T) {
+func TestRemovedLeaderTransfersLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		f.keeps = true
@@ -823,7 +823,7 @@ func TestNodeWithAnAddress(t *testing.T) {
 }
 
 // What a server that was just started is to the cluster decides what is advised.
-func TestWhatToDoAfterStart(t *testing.T) {
+func TestHintsAfterStart(t *testing.T) {
 	f, s := newFake(t)
 	advice := func(id uint64) string {
 		a := &app{stage: s, inShell: true, flags: flags{timeout: time.Minute, basePort: 7970, data: (&app{stage: s}).defaultData()}}

@@ -205,7 +205,7 @@ func TestTheBasePortMovesWithTheVariable(t *testing.T) {
 }
 
 // Anyone who is told how to get a majority back is told all of it.
-func TestWhatBringsAMajorityBack(t *testing.T) {
+func TestHintsToRestoreAMajority(t *testing.T) {
 	_, s := startCluster(t, "94-members", 3, 0)
 	require.Zero(t, run(t, s, "kill", "1", "3").code)
 	got := run(t, s, "get", "x")
@@ -334,7 +334,7 @@ func newForTestIn(w node.World, f disk.File) (node.Server, error) {
 
 // A configuration that others can read gets a warning: it holds the secret. So
 // does one that is given to a cluster.
-func TestAnExposedConfigurationIsWarnedOf(t *testing.T) {
+func TestAReadableSecretIsReported(t *testing.T) {
 	s := stages["92-cluster"]
 	config := configFor(t, 1, 1)
 	b := start(t, s, "node", "--id", "1", "--config", config)
@@ -350,7 +350,7 @@ func TestAnExposedConfigurationIsWarnedOf(t *testing.T) {
 
 // A trace goes to a file that only its owner can read. A pipe that nobody reads
 // is refused at once.
-func TestWhereATraceMayGo(t *testing.T) {
+func TestFilesForATrace(t *testing.T) {
 	dir := t.TempDir()
 	file, err := createTrace(filepath.Join(dir, "trace"), os.O_APPEND)
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ func noDemoLeft(t *testing.T) {
 	require.Empty(t, entries)
 }
 
-func TestADemoIsATrueStory(t *testing.T) {
+func TestADemoFollowsItsStory(t *testing.T) {
 	for _, name := range []string{"91-single", "92-cluster"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
@@ -63,7 +63,7 @@ func demoOf(t *testing.T, story func(*Demo) error) result {
 	return got
 }
 
-func TestAFalseStoryIsAnError(t *testing.T) {
+func TestADemoThatFailsIsAnError(t *testing.T) {
 	t.Run("the wrong exit code", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
 			d.Start(1)
@@ -98,7 +98,7 @@ func TestAFalseStoryIsAnError(t *testing.T) {
 	})
 }
 
-func TestACommandBesideAStory(t *testing.T) {
+func TestADemoRunsACommandAlongsideIt(t *testing.T) {
 	bench := []string{"bench", "--mix", "put", "--keys", "1", "--clients", "1", "--duration", "1h", "--warmup", "0s"}
 	t.Run("a ^C ends it", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
@@ -135,7 +135,7 @@ func TestACommandBesideAStory(t *testing.T) {
 	})
 }
 
-func TestInterruptEndsADemoClean(t *testing.T) {
+func TestInterruptEndsADemoCleanly(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv(stageVariable, "91-single")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -157,7 +157,7 @@ func TestInterruptEndsADemoClean(t *testing.T) {
 
 // The servers live until the command alongside the story has ended: a bench reads back
 // what was promised.
-func TestInterruptEndsTheCommandBesideAStoryFirst(t *testing.T) {
+func TestInterruptEndsTheCommandAlongsideADemoFirst(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv(stageVariable, "91-single")
 	ctx, cancel := context.WithCancel(context.Background())

@@ -48,7 +48,7 @@ func syncsOf(t *testing.T, address string) int {
 
 // The real process syncs each write before it acknowledges it, unless the
 // configuration turns that off. Then it says so.
-func TestAServerSyncsUnlessItIsToldNotTo(t *testing.T) {
+func TestFsyncIsOnByDefault(t *testing.T) {
 	const off = "fsync is off, so writes are acknowledged before they are on the disk"
 	for _, fsync := range []bool{true, false} {
 		address, _, _, out := diskProgram(t, fsync)

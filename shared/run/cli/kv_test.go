@@ -78,7 +78,7 @@ func TestEachExitCode(t *testing.T) {
 	}
 }
 
-func TestWhatTheCommandsPrint(t *testing.T) {
+func TestOutputOfTheCommands(t *testing.T) {
 	s := stages["91-single"]
 	t.Setenv(endpointsVariable, startSingle(t, s))
 	for _, step := range []struct {
@@ -134,7 +134,7 @@ func TestPutReadsStandardInput(t *testing.T) {
 	require.Equal(t, longest+"\n", run(t, s, "get", "x").out, "nothing was changed")
 }
 
-func TestWhatNoServerCanBeAsked(t *testing.T) {
+func TestInvalidRequestsAreRefusedBeforeSending(t *testing.T) {
 	s := stages["91-single"]
 	t.Setenv(endpointsVariable, freeAddress(t))
 	for _, tt := range []struct {

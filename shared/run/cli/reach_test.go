@@ -99,7 +99,7 @@ var arguments = map[string]string{
 
 // Every command talks to the servers that --endpoints or KV_ENDPOINTS names, or
 // says that it does not.
-func TestEveryCommandAsksWhomItIsTold(t *testing.T) {
+func TestEveryCommandUsesItsEndpoints(t *testing.T) {
 	const others = "127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003"
 	s, d := everyCommand(t)
 	for _, cmd := range (&app{stage: s}).root().Commands() {
@@ -175,7 +175,7 @@ func TestEveryCommandWritesJSON(t *testing.T) {
 
 // A guess does no harm: of what changes something, only another name for it is
 // answered with it.
-func TestNoGuessActs(t *testing.T) {
+func TestSuggestionsAreHarmlessCommands(t *testing.T) {
 	s, _ := everyCommand(t)
 	for _, cmd := range (&app{stage: s}).root().Commands() {
 		name := cmd.Name()
@@ -205,7 +205,7 @@ func TestVersion(t *testing.T) {
 }
 
 // The cluster in the folder can be named as well as meant.
-func TestACommandOnTheFolderTakesTheEndpointsOfItsCluster(t *testing.T) {
+func TestAFolderCommandAcceptsEndpointsOfItsCluster(t *testing.T) {
 	s, _ := everyCommand(t)
 	for _, endpoints := range []string{"n1", "127.0.0.1:7961,127.0.0.1:7963"} {
 		got := run(t, s, "kill", "2", "--endpoints", endpoints)

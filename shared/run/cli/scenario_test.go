@@ -34,13 +34,13 @@ func TestScenarioTellsItsStory(t *testing.T) {
 	require.Greater(t, len(run(t, s, "scenario", "missed-message", "--seed", "7", "-v").out), len(got.out))
 }
 
-func TestScenarioThatFaresOtherwiseIsAnError(t *testing.T) {
+func TestScenarioThatContradictsItsDeclarationIsAnError(t *testing.T) {
 	got := run(t, storied([]string{"missed-message"}, nil), "scenario", "missed-message")
 	require.Equal(t, 1, got.code)
 	require.Regexp(t, `^error: 92-cluster should survive missed-message and does not: .*; play it again with: go run ./92-cluster scenario missed-message --seed 1\n$`, got.errors)
 }
 
-func TestScenarioAllPrintsALineARun(t *testing.T) {
+func TestScenarioAllPrintsOneLinePerRun(t *testing.T) {
 	s := storied(nil, []string{"restart", "missed-message"})
 	got := run(t, s, "scenario", "--all")
 	require.Zero(t, got.code, got.errors)

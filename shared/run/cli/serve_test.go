@@ -64,7 +64,7 @@ func TestAServerThatFailsIsAnError(t *testing.T) {
 
 // A server without others is broken and brought back from another terminal, as
 // those of a cluster are.
-func TestASingleServerIsBrokenAndBroughtBack(t *testing.T) {
+func TestASingleServerIsKilledAndRestarted(t *testing.T) {
 	s := stages["91-single"]
 	t.Chdir(t.TempDir())
 	t.Setenv(stageVariable, s.Name)

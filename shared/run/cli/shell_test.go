@@ -67,7 +67,7 @@ func TestShellAsksAnotherServerWhenTold(t *testing.T) {
 	require.Equal(t, result{0, "ok\nok\n1\n2\n", ""}, got)
 }
 
-func TestShellHasOnlyWhatAsksAndBreaks(t *testing.T) {
+func TestShellHasOnlyClientAndFaultCommands(t *testing.T) {
 	s := stages["92-cluster"]
 	t.Chdir(t.TempDir())
 	got := runWith(t, s, "help\n", "shell")

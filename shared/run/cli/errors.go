@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -185,7 +187,7 @@ func (a *app) hint(e *api.Error) string {
 	case e.Code == api.NotLeader && a.stage.Appointed && a.knows(api.Lead):
 		return "appoint a leader with: " + a.clusterLine("lead", "SERVER")
 	case e.Code == api.Unavailable:
-		return a.unavailableHint(e.Message)
+		return a.unavailableHint()
 	case e.Code == api.Busy:
 		return "try again later"
 	}
@@ -198,22 +200,32 @@ func (a *app) knows(op string) bool {
 	return known
 }
 
-// unavailableHint says how to bring a server back, or to start the first. It
-// knows which one the message is about by its address.
-func (a *app) unavailableHint(message string) string {
+// unavailableHint says how to bring servers back, or to start the first.
+func (a *app) unavailableHint() string {
 	ctx := context.Background()
 	states := a.processes(ctx)
+	asked, _ := a.targets()
 	if _, known := a.stage.Ops[api.Members]; known && states != nil {
-		// The message may be about a server that was removed, and that nobody
-		// needs.
-		if v, err := a.askMembers(ctx); err == nil && len(v.missing(states)) > 0 {
-			return a.comeBack(v.missing(states)...)
+		// Some of those that were asked may have been removed: nobody needs them.
+		if v, err := a.askMembers(ctx); err == nil {
+			if missing := v.missing(states); len(missing) > 0 {
+				return a.comeBack(missing...)
+			}
+			asked = nil
 		}
 	}
-	for address, s := range states {
-		if strings.Contains(message, address) && s.State != cluster.Running {
-			return a.comeBack(s)
+	var away []cluster.Server
+	for _, address := range asked {
+		if s, known := states[address]; known && s.State != cluster.Running {
+			away = append(away, s)
 		}
+		if a.stage.Appointed && len(away) > 0 {
+			break // the leader comes first, and nothing replaces it
+		}
+	}
+	if len(away) > 0 {
+		slices.SortFunc(away, func(a, b cluster.Server) int { return cmp.Compare(a.ID, b.ID) })
+		return a.comeBack(away...)
 	}
 	if states != nil && a.stage.Appointed && a.knows(api.Lead) {
 		return fmt.Sprintf("see how the servers are: %s; if none of them leads, appoint one with: %s", a.clusterLine("status"), a.clusterLine("lead", "SERVER"))

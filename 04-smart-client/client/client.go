@@ -13,6 +13,7 @@
 //
 // A server that cannot help is not the end of a request. The client goes to the
 // next one, waits a little longer each time, and gives up when the context does.
+// Package route makes these decisions; this package has the connections.
 //
 // # Why asking twice is safe
 //
@@ -45,30 +46,31 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
-	"sync/atomic"
 
+	"example.com/raftsteps/04-smart-client/client/route"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // Client asks a cluster. It is safe for use by many goroutines.
 type Client struct {
 	mu sync.Mutex
 
-	// servers are the endpoints, and the leaders that they have named.
-	servers []*connection
+	// servers are the connections, by address.
+	servers map[string]*connection
 
-	// reader and leader are the servers that reads and writes go to next; nil if
-	// no server was named.
-	reader atomic.Pointer[connection]
-	leader atomic.Pointer[connection]
+	// route decides what to do next; nil if no server was named.
+	route node.Route
 
-	// session is the one in use, nil before the first write; opening holds a
-	// token while a goroutine opens one.
-	session atomic.Pointer[session]
-	opening chan struct{}
+	// calls are those under way, each with the channel for its steps. begun is the
+	// number of the last.
+	calls map[uint64]chan node.Step
+	begun uint64
 
 	// life ends when the client is closed.
 	life context.Context
@@ -78,15 +80,10 @@ type Client struct {
 // New returns a client of the servers at the endpoints (host:port). It does not
 // connect yet, so it cannot fail.
 func New(endpoints []string) *Client {
-	c := &Client{opening: make(chan struct{}, 1)}
+	c := &Client{servers: make(map[string]*connection), calls: make(map[uint64]chan node.Step)}
 	c.life, c.end = context.WithCancel(context.Background())
-	for _, address := range endpoints {
-		c.connectionTo(address)
-	}
 	if len(endpoints) > 0 {
-		// The clients of a cluster spread their reads.
-		c.reader.Store(c.servers[rand.IntN(len(c.servers))])
-		c.leader.Store(c.servers[0])
+		c.route = route.New(endpoints, rand.Uint64N)
 	}
 	return c
 }
@@ -96,7 +93,7 @@ func New(endpoints []string) *Client {
 func (c *Client) Close() error {
 	c.end()
 	c.mu.Lock()
-	servers := c.servers
+	servers := slices.Collect(maps.Values(c.servers))
 	c.mu.Unlock()
 	var err error
 	for _, s := range servers {
@@ -113,16 +110,10 @@ func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := check(r); err != nil {
 		return api.Response{}, err
 	}
-	switch {
-	case c.leader.Load() == nil:
+	if c.route == nil {
 		return api.Response{}, &api.Error{Code: api.BadRequest, Message: "no server was named", Definite: true}
-	case r.Op == kv.Get:
-		return c.read(ctx, r)
-	case kv.Writes(r.Op):
-		return c.write(ctx, r)
-	default:
-		return c.first().do(ctx, r)
 	}
+	return c.carry(ctx, r)
 }
 
 // Get returns the value of key. A key without a value is the error not_found.

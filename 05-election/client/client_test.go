@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"example.com/raftsteps/05-election/client/route"
 	"example.com/raftsteps/05-election/server"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/freeport"
@@ -537,7 +538,7 @@ func TestManyGoroutinesShareOneSession(t *testing.T) {
 	require.Len(t, f.requests(api.Open), 1)
 	seqs := make(map[uint64]bool)
 	for _, r := range f.requests(kv.Put) {
-		require.LessOrEqual(t, r.Seq-r.Ack, uint64(window))
+		require.LessOrEqual(t, r.Seq-r.Ack, uint64(route.Window))
 		seqs[r.Seq] = true
 	}
 	require.Len(t, seqs, goroutines*rounds, "each command has its own place")
@@ -563,7 +564,7 @@ func TestAReadPassesOverAPausedServer(t *testing.T) {
 	ctx := testContext(t)
 	still, other := startFake(t, silent), startFake(t, leads)
 	c := open(t, still.address, other.address)
-	c.reader.Store(c.servers[0])
+	c.route = route.New([]string{still.address, other.address}, func(uint64) uint64 { return 0 })
 	for range 5 {
 		_, err := c.Get(ctx, "x")
 		require.NoError(t, err)
@@ -628,7 +629,7 @@ func TestCloseEndsEverything(t *testing.T) {
 			f := startFake(t, handle)
 			c := New([]string{f.address, deadAddress(t)})
 			var g errgroup.Group
-			for i := range 2 * window {
+			for i := range 2 * route.Window {
 				g.Go(func() error {
 					ops := []string{kv.Put, kv.Get, kv.Append}
 					_, err := c.Do(context.Background(), api.Request{Op: ops[i%3], Key: "x", Value: "1"})

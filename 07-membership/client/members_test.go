@@ -32,38 +32,30 @@ func says(handle handler, config uint64, led bool, members ...*fake) handler {
 	}
 }
 
-// knows reports whether a client would ask a server.
-func (c *Client) knows(address string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.servers {
-		if s.address == address {
-			return true
-		}
-	}
-	return false
-}
-
 // A client learns of members that nobody named to it, and outlives all that it
-// was given.
+// was given. Another leader is the sign that they may have changed.
 func TestAClientLearnsTheMembers(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	var gone atomic.Bool
 	late := startFake(t, leads)
-	first := startFake(t, func(conn *fakeConn, r api.Request) bool {
+	second := startFake(t, func(conn *fakeConn, r api.Request) bool {
 		return !gone.Load() && says(leads, 9, true, late)(conn, r)
 	})
+	first := startFake(t, func(conn *fakeConn, r api.Request) bool {
+		return !gone.Load() && names(&second.address)(conn, r)
+	})
 	c := open(t, first.address)
-	c.learned.Store(0) // it has not asked for long
-	require.NoError(t, c.Put(ctx, "x", "1"))
-	require.Eventually(t, func() bool { return c.knows(late.address) }, patient, time.Millisecond)
-	gone.Store(true)
+	require.NoError(t, c.Put(ctx, "x", "1")) // follows the word of the first
 	require.NoError(t, c.Put(ctx, "x", "2"))
+	require.Eventually(t, func() bool {
+		_, err := c.Get(ctx, "x")
+		require.NoError(t, err)
+		return len(late.requests(kv.Get)) > 0 // reads go to members only
+	}, patient, time.Millisecond)
+	gone.Store(true)
+	require.NoError(t, c.Put(ctx, "x", "3"))
 	require.Len(t, late.requests(kv.Put), 1)
-	_, err := c.Get(ctx, "x")
-	require.NoError(t, err)
-	require.Len(t, late.requests(kv.Get), 1, "reads go to members only")
 }
 
 // A request under way learns of members too, from servers that were removed and
@@ -81,37 +73,6 @@ func TestARequestInProgressLearnsTheMembers(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, func() { begun.Store(true) })
 	require.NoError(t, c.Put(ctx, "x", "1"))
 	require.Len(t, late.requests(kv.Put), 1)
-}
-
-// Another leader is the sign that the members may have changed, so the client
-// asks at once.
-func TestAClientAsksWhenTheLeaderHasChanged(t *testing.T) {
-	t.Parallel()
-	ctx := testContext(t)
-	third := startFake(t, leads)
-	second := startFake(t, says(leads, 9, true, third))
-	first := startFake(t, names(&second.address))
-	c := open(t, first.address)
-	require.NoError(t, c.Put(ctx, "x", "1")) // follows the word of the first
-	require.NoError(t, c.Put(ctx, "x", "2"))
-	require.Eventually(t, func() bool { return c.knows(third.address) }, patient, time.Millisecond)
-}
-
-// What a server says that follows nobody, or that is older than what is known,
-// is not taken: it may have been removed.
-func TestAClientIgnoresRemovedServers(t *testing.T) {
-	t.Parallel()
-	one, two := startFake(t, leads), startFake(t, leads)
-	c := open(t, one.address)
-	c.adopt(at(9, two.address))
-	require.Equal(t, two.address, c.first().address)
-	c.adopt(at(8, one.address))
-	require.Equal(t, two.address, c.first().address)
-}
-
-// at is a configuration of one member, at an index.
-func at(index uint64, address string) api.Membership {
-	return api.Membership{Leader: 1, Config: index, Members: []api.MemberStatus{{Member: api.Member{ID: 1, Address: address}}}}
 }
 
 // A change is not sent again once it may have been begun.

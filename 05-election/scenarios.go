@@ -1,6 +1,7 @@
 package main
 
 import (
+	"example.com/raftsteps/05-election/client/route"
 	"example.com/raftsteps/05-election/server"
 	"example.com/raftsteps/shared/lab/scenario"
 )
@@ -8,9 +9,10 @@ import (
 // scenarios are what this stage can be put through: what it survives, and what
 // breaks it.
 var scenarios = scenario.Stage{
-	Name: "05-election",
-	New:  server.New,
-	Ops:  server.Ops,
+	Name:  "05-election",
+	New:   server.New,
+	Ops:   server.Ops,
+	Route: route.New,
 	Survives: []string{
 		"minority-down",
 		"restart",

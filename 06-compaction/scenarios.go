@@ -1,6 +1,7 @@
 package main
 
 import (
+	"example.com/raftsteps/06-compaction/client/route"
 	"example.com/raftsteps/06-compaction/server"
 	"example.com/raftsteps/shared/lab/scenario"
 )
@@ -8,9 +9,10 @@ import (
 // scenarios are what this stage can be put through: what it survives, and what
 // breaks it.
 var scenarios = scenario.Stage{
-	Name: "06-compaction",
-	New:  server.New,
-	Ops:  server.Ops,
+	Name:  "06-compaction",
+	New:   server.New,
+	Ops:   server.Ops,
+	Route: route.New,
 	Survives: []string{
 		"minority-down",
 		"restart",

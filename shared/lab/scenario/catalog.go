@@ -384,8 +384,7 @@ func lostReply(r *run) {
 		return
 	}
 	c := r.asker()
-	c.Retry = true
-	_, c.Sessions = r.stage.Ops[api.Open]
+	c.Retry, c.Routed = true, true
 	if _, err := c.Append(leader, "x", "a"); err != nil {
 		r.breaks(Unavailable, "%s does not take an append: %v", node.Name(leader), err)
 		return

@@ -302,8 +302,7 @@ func chaos(r *run) {
 	load.Think[1] = time.Duration(10+r.w.Rand().IntN(60)) * time.Millisecond
 	r.say("%d clients write and read, with these faults: %+v", load.Clients, f)
 	r.w.Unleash(f)
-	_, sessions := r.stage.Ops[api.Open]
-	load.Client = func(c *sim.Client) { c.Sessions, c.Knows = sessions && c.ID%2 == 0, r.known }
+	load.Client = func(c *sim.Client) { c.Routed, c.Knows = c.ID%2 == 0, r.known }
 	clients := r.w.StartLoad(load)
 	if r.stage.changes() {
 		r.membershipChaos(r.w.Now() + chaosTime)

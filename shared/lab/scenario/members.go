@@ -245,8 +245,7 @@ func (r *run) underLoad(story func()) {
 	}
 	load := sim.DefaultLoad
 	load.Clients, load.Think = 4, [2]time.Duration{5 * time.Millisecond, 60 * time.Millisecond}
-	_, sessions := r.stage.Ops[api.Open]
-	load.Client = func(c *sim.Client) { c.Sessions = sessions && c.ID%2 == 0 }
+	load.Client = func(c *sim.Client) { c.Routed = c.ID%2 == 0 }
 	clients := r.w.StartLoad(load)
 	story()
 	clients.Stop()

@@ -38,6 +38,10 @@ type Stage struct {
 	New node.Factory
 	Ops api.Ops
 
+	// Route makes the decisions of the stage's client; nil if this client asks one
+	// server once.
+	Route node.RouteOf
+
 	// Appointed is true if the operator appoints the leader: the configuration
 	// names n1 as the first.
 	Appointed bool
@@ -266,7 +270,7 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 	}
 	servers, spare := story.crowd(s, seed)
 	w, err := sim.New(sim.Options{
-		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Config: config, Sink: sink,
+		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Route: s.Route, Config: config, Sink: sink,
 		Watchers: []sim.Watcher{r.invariants, disks, r.wire},
 	})
 	if err != nil {

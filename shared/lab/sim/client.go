@@ -32,12 +32,13 @@ type Client struct {
 	Follow bool
 
 	// Retry lets the client repeat a request whose outcome is unknown. Without
-	// Sessions a write may then be applied twice.
+	// a session, a write may then be applied twice.
 	Retry bool
 
-	// Sessions lets the client open a session and number its writes, so that
-	// servers with sessions apply each write once. It implies Retry.
-	Sessions bool
+	// Routed lets the client of the stage decide (Options.Route), if the stage has
+	// one. It does not use Timeout, Follow and Retry, and Knows only for the
+	// endpoints.
+	Routed bool
 
 	// Knows, if not nil, returns the servers that a client with Follow tries,
 	// in order. If it is nil, the client tries all machines in use.
@@ -50,8 +51,13 @@ type Client struct {
 	world    *World
 	rng      *rand.Rand
 	random   messages
-	session  session
 	requests uint64
+
+	// route makes the decisions of a client with Routed; nil before its first
+	// request. calls are those in progress, and begun is the number of the last.
+	route node.Route
+	calls map[uint64]*Call
+	begun uint64
 
 	// leader is the server that a client with Follow tries first; 0 if it knows
 	// none.
@@ -77,6 +83,8 @@ type Call struct {
 	// maybe is true if an attempt was lost, and so may have been applied.
 	maybe bool
 
+	routed
+
 	then func()
 }
 
@@ -85,6 +93,9 @@ type attempt struct {
 	call   *Call
 	id     uint64
 	server uint64
+
+	// timeout is how long the client waits for the answer.
+	timeout time.Duration
 
 	// replied is true once the server has answered, over once the client has
 	// stopped waiting.
@@ -157,7 +168,11 @@ func (c *Client) Begin(server uint64, q api.Request) *Call {
 		call.place = len(w.history)
 		w.history = append(w.history, check.Operation{Client: c.ID, Server: server, Request: q, Invoke: w.now})
 	}
-	c.begin(call)
+	if c.Routed && w.options.Route != nil {
+		c.beginRouted(call)
+	} else {
+		w.try(call)
+	}
 	return call
 }
 
@@ -166,10 +181,13 @@ func (w *World) try(call *Call) {
 	c := call.client
 	c.requests++
 	call.attempts++
-	if call.place >= 0 {
+	q := call.Request
+	if call.number != 0 {
+		q = call.step.Request
+	}
+	if call.place >= 0 && q.Op == call.Request.Op {
 		w.history[call.place].Attempts, w.history[call.place].Server = call.attempts, call.server
 	}
-	q := call.Request
 	q.ID = c.requests
 	line := q.AppendJSON(nil)
 	if w.options.Sink != nil && !c.Quiet {
@@ -179,8 +197,8 @@ func (w *World) try(call *Call) {
 		}
 		w.emit(trace.Event{Kind: trace.Invoke, Client: c.ID, To: call.server, Message: string(line), Text: text})
 	}
-	a := &attempt{call: call, id: q.ID, server: call.server}
-	w.queue.add(w.now+c.Timeout, evTimeout).attempt = a
+	a := &attempt{call: call, id: q.ID, server: call.server, timeout: call.timeout()}
+	w.queue.add(w.now+a.timeout, evTimeout).attempt = a
 	rng := c.random.of(2 * q.ID)
 	if chance(rng, w.network.Break) {
 		if rng.IntN(2) == 0 {
@@ -300,7 +318,7 @@ func (w *World) connectionBreaks(e *event) {
 func (w *World) attemptTimesOut(e *event) {
 	if !e.attempt.over {
 		w.counters.Timeouts++
-		w.lost(e.attempt, fmt.Sprintf("no answer of %s within %v", node.Name(e.attempt.server), e.attempt.call.client.Timeout))
+		w.lost(e.attempt, fmt.Sprintf("no answer of %s within %v", node.Name(e.attempt.server), e.attempt.timeout))
 	}
 }
 
@@ -314,7 +332,16 @@ func (w *World) lost(a *attempt, why string) {
 func (w *World) conclude(a *attempt, r api.Response) {
 	a.over = true
 	call, c := a.call, a.call.client
-	again := w.again(call, r)
+	var steps []node.Step
+	again := false
+	if call.number == 0 {
+		again = w.again(call, r)
+	} else {
+		steps = c.judge(call, r)
+		again = slices.ContainsFunc(steps, func(s node.Step) bool {
+			return s.Call == call.number && !s.Ended && s.Request.Op == call.step.Request.Op
+		})
+	}
 	if w.options.Sink != nil && !c.Quiet {
 		text := ""
 		if again {
@@ -322,7 +349,10 @@ func (w *World) conclude(a *attempt, r api.Response) {
 		}
 		w.emit(trace.Event{Kind: trace.Return, Client: c.ID, Message: string(r.AppendJSON(nil)), Text: text})
 	}
-	if !again {
+	switch {
+	case call.number != 0:
+		w.carry(c, steps)
+	case !again:
 		w.finish(call, r)
 	}
 }
@@ -343,7 +373,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 		return false
 	}
 	if unknown {
-		willing = c.Retry || c.Sessions || c.Follow && call.Request.Op == kv.Get
+		willing = c.Retry || c.Follow && call.Request.Op == kv.Get
 	}
 	if !willing || w.now >= call.deadline {
 		return false
@@ -405,7 +435,6 @@ func (w *World) finish(call *Call, r api.Response) {
 		o := &w.history[call.place]
 		o.Return, o.Done, o.Response = w.now, true, r
 	}
-	call.client.settled(call)
 	if call.then != nil {
 		call.then()
 	}

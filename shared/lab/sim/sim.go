@@ -44,6 +44,9 @@ type Options struct {
 	New node.Factory
 	Ops api.Ops
 
+	// Route makes the decisions of clients that are Routed; nil if there are none.
+	Route node.RouteOf
+
 	// Config is the configuration. Members and Joiners are filled in; so are the
 	// timeouts if they are zero, and the cluster's name.
 	Config node.Config

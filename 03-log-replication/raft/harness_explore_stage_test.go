@@ -2,48 +2,79 @@ package raft
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
+	"testing"
 
 	"example.com/raftsteps/shared/lab/explore"
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What only this stage has to explore: an operator who appoints leaders.
 
+type (
+	bounds  = rules.Bounds[stageBounds]
+	rung    = rules.Rung[stageBounds]
+	machine = rules.Machine[*Raft, machineStage, Entry]
+	past    = rules.Past[Entry]
+	model   = rules.Model[*Raft, Entry, Message, machineStage, stageBounds]
+	doing   = rules.Doing[*Raft, Entry, Message, machineStage, stageBounds]
+	writer  = rules.ScriptWriter[*Raft, Entry, Message, machineStage, stageBounds]
+	worlds  = explore.World[*machine, past]
+)
+
+func TestExplore(t *testing.T) { explorer.TestExplore(t) }
+
+// The search folds states that differ only in the servers' names.
+func TestExploreFoldsOnlyNames(t *testing.T) { explorer.TestFolding(t) }
+
+// The shortest way to each of the goals becomes a script that plays the same.
+func TestExploreWritesScripts(t *testing.T) { explorer.TestScripts(t, harness.Play) }
+
+// A copy of a server has all of it, and shares nothing with it.
+func TestExploreForgetsNothing(t *testing.T) { explorer.TestForgetsNothing(t) }
+
+func init() { explorer.Flags() }
+
+var explorer = &rules.Explorer[*Raft, Entry, Message, machineStage, stageBounds]{
+	Ladder: ladder, Goals: goals, Counters: counters,
+	Names: reflect.TypeFor[ID](), Bodies: []any{AppendEntries{}, AppendEntriesReply{}},
+	Boot: bootMachine, Inputs: stageInputs, Input: stageInput, Tell: tellStage, Step: writeStage,
+}
+
 // ladder are the searches of every test run.
 var ladder = []rung{
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true},
-		must: []string{"leaders", "leaders stopped", "commits", "commits learned", "truncations", "refused probes", "fallbacks", "stale messages", "restarts", "power cuts in a save", explore.Lost}},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 3, log: 2, torn: true},
-		must: []string{"commits", "truncations", "refused probes", "restarts", "power cuts in a save"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 2},
-		must: []string{"commits", "truncations", "refused probes"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 2, Torn: true},
+		Must: []string{"leaders", "leaders stopped", "commits", "commits learned", "truncations", "refused probes", "fallbacks", "stale messages", "restarts", "power cuts in a save", explore.Lost}},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 3, Log: 2, Torn: true},
+		Must: []string{"commits", "truncations", "refused probes", "restarts", "power cuts in a save"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, Terms: 2, Log: 2},
+		Must: []string{"commits", "truncations", "refused probes"}, Long: true},
 	// Figure 8: an entry of term 1, copied in term 3, overwritten in term 4.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 4, log: 1, single: true},
-		must: []string{"commits", "truncations"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 5, InFlight: 1}, terms: 2, log: 1},
-		must: []string{"commits", "truncations"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2, Restarts: 1, Duplicates: 1}, terms: 2, log: 1},
-		must: []string{"commits", "truncations", "restarts", explore.Duplicated}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 1, grouped: 2, torn: true},
-		must: []string{"commits", "truncations", "power cuts in a save"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 4, Log: 1, Single: true},
+		Must: []string{"commits", "truncations"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 5, InFlight: 1}, Terms: 2, Log: 1},
+		Must: []string{"commits", "truncations"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2, Restarts: 1, Duplicates: 1}, Terms: 2, Log: 1},
+		Must: []string{"commits", "truncations", "restarts", explore.Duplicated}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 1, Grouped: 2, Torn: true},
+		Must: []string{"commits", "truncations", "power cuts in a save"}, Long: true},
 }
 
 // goals are events to which the explorer writes scripts.
 var goals = []bounds{
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, goal: "truncations"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, single: true, goal: "commits learned"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true, goal: "power cuts in a save"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 1, grouped: 2, goal: "commits"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Goal: "truncations"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Single: true, Goal: "commits learned"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 2, Torn: true, Goal: "power cuts in a save"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, Terms: 2, Log: 1, Grouped: 2, Goal: "commits"},
 }
 
-// exploreBodies are this stage's own messages, exploreLeaves fields that are not
-// part of the state.
-var (
-	exploreBodies []any
-	exploreLeaves []string
-)
-
-var exploreStageCounters = []counter{
-	{Appointed.Code, "leaders"}, {TwoLeaders.Code, "rivals met"}, {"depose", "leaders stopped"},
+// counters say which decision moves which counter.
+var counters = []rules.Counter{
+	{Code: Committed.Code, Name: "commits"}, {Code: LearnedCommit.Code, Name: "commits learned"}, {Code: Truncated.Code, Name: "truncations"},
+	{Code: Refused.Code, Name: "refused probes"}, {Code: FellBack.Code, Name: "fallbacks"}, {Code: OlderTerm.Code, Name: "stale messages"},
+	{Code: SteppedDown.Code, Name: "steps down"}, {Code: "restart", Name: "restarts"}, {Code: "power cut", Name: "power cuts in a save"},
+	{Code: Appointed.Code, Name: "leaders"}, {Code: TwoLeaders.Code, Name: "rivals met"}, {Code: "depose", Name: "leaders stopped"},
 }
 
 // stageBounds say what kind of operator there is.
@@ -69,28 +100,66 @@ func (b stageBounds) String() string { return string(b.operator) }
 
 type machineStage struct{}
 
-func (m *machine) cloneStage(*machine) {}
+// Clone copies a server for the search.
+func (r *Raft) Clone() *Raft {
+	c := *r
+	c.log.entries = slices.Clone(r.log.entries)
+	if r.progress != nil {
+		c.progress = make(map[ID]*progress)
+		for id, p := range r.progress {
+			q := *p
+			c.progress[id] = &q
+		}
+	}
+	if s := r.out.State; s != nil {
+		state := *s
+		c.out.State = &state
+	}
+	c.out.Early, c.out.Append = slices.Clone(r.out.Early), slices.Clone(r.out.Append)
+	c.out.Messages, c.out.Committed = slices.Clone(r.out.Messages), slices.Clone(r.out.Committed)
+	c.out.Reasons = nil
+	return &c
+}
 
-func (p *model) stageOptions(o Options, _ uint64) Options { return o }
+// Heartbeat lets the time for a heartbeat come.
+func (r *Raft) Heartbeat() {
+	r.elapsed = r.options.HeartbeatTicks - 1
+	r.Tick()
+}
 
-// config is who decides what is committed.
-func (p *model) config(past) Config { return Config{Voters: p.members} }
+func (r *Raft) TakeReasons() []rules.Reason {
+	reasons := sharedReasons(r.out.Reasons)
+	r.out.Reasons = nil
+	return reasons
+}
+
+func (r *Raft) MayPropose() bool { return true }
+
+func bootMachine(p *model, id rules.ID, d rules.Disk[Entry], _ uint64) *machine {
+	var voters []ID
+	for _, member := range p.Members {
+		voters = append(voters, ID(member))
+	}
+	o := startOptions(ID(id), voters, stateOf(&d), d.Log)
+	o.MaxBatch = p.MaxBatch()
+	return &machine{Raft: New(o)}
+}
 
 // The inputs of this stage.
 const (
 	// inputLead is an appointment; its argument is the term.
-	inputLead = stageKinds + iota
+	inputLead = rules.StageKinds + iota
 
 	// inputDepose stops a leader, which starts again as a follower.
 	inputDepose
 )
 
-func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past], id int) []explore.Input {
-	r := w.Servers[id-1].raft
-	if r.role == Leader && p.stage.operator == careful {
+func stageInputs(p *model, in []explore.Input, w worlds, id int) []explore.Input {
+	r := w.Servers[id-1].Raft
+	if r.role == Leader && p.Stage.operator == careful {
 		return append(in, explore.Input{Kind: inputDepose})
 	}
-	if term := p.termFor(w, id); term <= p.terms {
+	if term := termFor(p, w, id); term <= p.Terms {
 		in = append(in, explore.Input{Kind: inputLead, Arg: uint16(term)})
 	}
 	return in
@@ -98,58 +167,46 @@ func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past],
 
 // termFor returns the term in which the operator may appoint a server now; a
 // term beyond the bounds if he may not.
-func (p *model) termFor(w explore.World[*machine, past], id int) Term {
+func termFor(p *model, w worlds, id int) uint64 {
 	s := w.Servers[id-1]
-	if p.stage.operator == forgetful {
-		return s.raft.currentTerm + 1
+	if p.Stage.operator == forgetful {
+		return uint64(s.Raft.currentTerm) + 1
 	}
-	term, behind, led := Term(1), 0, false
+	term, behind, led := uint64(1), 0, false
 	for _, other := range w.Servers {
-		led = led || other.raft.role == Leader
-		if !later(other.disk.last().shared(), s.disk.last().shared()) {
+		led = led || other.Raft.role == Leader
+		if !later(other.Disk.Last(), s.Disk.Last()) {
 			behind++
 		}
-		term = max(term, other.disk.state.CurrentTerm+1)
+		term = max(term, other.Disk.State.CurrentTerm+1)
 	}
-	if p.stage.operator == careful && (led || 2*behind <= len(w.Servers)) {
-		return p.terms + 1
+	if p.Stage.operator == careful && (led || 2*behind <= len(w.Servers)) {
+		return p.Terms + 1
 	}
 	return term
 }
 
-func (p *model) stageInput(do *doing, in explore.Input) {
+func stageInput(do *doing, in explore.Input) {
 	switch in.Kind {
 	case inputLead:
-		err := do.now.raft.Lead(Term(in.Arg))
-		p.check(&do.e.Err, err == nil, ownCheck, "%v is to lead term %d: %v", do.now.raft.options.ID, in.Arg, err)
+		err := do.Now.Raft.Lead(Term(in.Arg))
+		do.Ensure(err == nil, rules.OwnCheck, "%v is to lead term %d: %v", do.Now.Raft.options.ID, in.Arg, err)
 	case inputDepose:
-		p.happened(&do.e, "depose")
-		do.now = p.boot(do.now.raft.options.ID, do.now.disk, do.now.life+1)
-		do.restarted = true
+		do.StartAgain("depose")
 	}
 }
 
-func (p *model) tellStage(id ID, in explore.Input) string {
+func tellStage(id rules.ID, in explore.Input) string {
 	if in.Kind == inputDepose {
 		return fmt.Sprintf("the operator stops %v, which starts again", id)
 	}
 	return fmt.Sprintf("the operator appoints %v to lead term %d", id, in.Arg)
 }
 
-func (do *doing) stageOutput(Output) {}
-
-func (p *model) checkStageChange(*error, *machine, *machine) {}
-
-func (do *doing) checkStageMessage(Message) {}
-
-func (p *model) checkStageWorld(*error, explore.World[*machine, past], *machine) {}
-
-func (w *scriptWriter) stageStep(id ID, in explore.Input) {
+func writeStage(w *writer, id rules.ID, in explore.Input) {
 	if in.Kind == inputDepose {
-		w.line("> restart %v", id)
+		w.Line("> restart %v", id)
 	} else {
-		w.line("> lead %v %d", id, in.Arg)
+		w.Line("> lead %v %d", id, in.Arg)
 	}
 }
-
-func (w *scriptWriter) stageRestart(ID, uint64) {}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"example.com/raftsteps/shared/lab/explore"
+	"example.com/raftsteps/shared/lab/rules"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,16 +18,15 @@ func TestExploreOperatorsWhoDoItWrong(t *testing.T) {
 		steps    int
 	}{
 		// Two servers are given the same term; neither knows of the other.
-		{forgetful, electionSafety, "both lead term 1", 2},
+		{forgetful, rules.ElectionSafety, "both lead term 1", 2},
 		// Two of three have an entry, so it is committed; the third is given the
 		// next term.
-		{careless, leaderCompleteness, "leads term 2 without 1@1, which was committed in term 1", 7},
+		{careless, rules.LeaderCompleteness, "leads term 2 without 1@1, which was committed in term 1", 7},
 		// It puts another entry instead of one that was acknowledged.
-		{careless, stateMachineSafety, "n3 commits 2@1 x where 1@1 x was committed in term 1", 12},
+		{careless, rules.StateMachineSafety, "n3 commits 2@1 x where 1@1 x was committed in term 1", 12},
 	} {
-		b := bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, only: []string{c.only}, stage: stageBounds{c.operator}}
-		result, err := explore.Search(newModel(t, b), b.Bounds)
-		require.NoError(t, err)
+		b := bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 1, Only: []string{c.only}, Stage: stageBounds{c.operator}}
+		result := explorer.Search(t, b)
 		require.NotNil(t, result.Violation, "with %s, %s holds", c.operator, c.only)
 		t.Logf("%v, %s\n%s", b, c.only, result.Violation.Story)
 		require.ErrorContains(t, result.Violation.Err, c.says)

@@ -2,102 +2,155 @@ package raft
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
+	"testing"
 
 	"example.com/raftsteps/shared/lab/explore"
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What only this stage has to explore: elections and reads.
 
+type (
+	bounds  = rules.Bounds[stageBounds]
+	rung    = rules.Rung[stageBounds]
+	machine = rules.Machine[*Raft, machineStage, Entry]
+	past    = rules.Past[Entry]
+	model   = rules.Model[*Raft, Entry, Message, machineStage, stageBounds]
+	doing   = rules.Doing[*Raft, Entry, Message, machineStage, stageBounds]
+	writer  = rules.ScriptWriter[*Raft, Entry, Message, machineStage, stageBounds]
+	worlds  = explore.World[*machine, past]
+)
+
+func TestExplore(t *testing.T) { explorer.TestExplore(t) }
+
+// The search folds states that differ only in the servers' names.
+func TestExploreFoldsOnlyNames(t *testing.T) { explorer.TestFolding(t) }
+
+// The shortest way to each of the goals becomes a script that plays the same.
+func TestExploreWritesScripts(t *testing.T) { explorer.TestScripts(t, harness.Play) }
+
+// A copy of a server has all of it, and shares nothing with it.
+func TestExploreForgetsNothing(t *testing.T) { explorer.TestForgetsNothing(t) }
+
+func init() { explorer.Flags() }
+
+var explorer = &rules.Explorer[*Raft, Entry, Message, machineStage, stageBounds]{
+	Ladder: ladder, Goals: goals, Counters: counters,
+	Names: reflect.TypeFor[ID](), Bodies: []any{AppendEntries{}, AppendEntriesReply{}, RequestVote{}, RequestVoteReply{}, ReadIndex{}, ReadIndexReply{}},
+	Leave: []string{"Raft.timeout", "reads.age", "Options.ElectionTicks", "Options.Random"},
+	Boot:  bootMachine, Inputs: stageInputs, Input: stageInput, Tell: tellStage, Step: writeStage,
+	Output: exploreOutput, CheckMessage: exploreMessage, CheckServer: exploreServer, Restart: writeRestart,
+}
+
 // ladder are the searches of every test run.
 var ladder = []rung{
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true},
-		must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 2, Torn: true},
+		Must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
 			"truncations", "refused probes", "fallbacks", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 3, log: 2, torn: true},
-		must: []string{"leaders", "commits", "truncations", "restarts", "power cuts in a save"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 2},
-		must: []string{"leaders", "commits", "truncations", "refused probes"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 3, Log: 2, Torn: true},
+		Must: []string{"leaders", "commits", "truncations", "restarts", "power cuts in a save"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, Terms: 2, Log: 2},
+		Must: []string{"leaders", "commits", "truncations", "refused probes"}, Long: true},
 	// A vote that arrives twice makes two leaders of five servers, not of three.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 5, InFlight: 2, Duplicates: 1}, terms: 1, log: 1},
-		must: []string{"leaders", "commits", explore.Duplicated}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 5, InFlight: 2, Duplicates: 1}, Terms: 1, Log: 1},
+		Must: []string{"leaders", "commits", explore.Duplicated}, Long: true},
 	// Figure 8: an entry of term 1, copied in term 3, overwritten in term 4.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 4, log: 2, single: true},
-		must: []string{"leaders", "commits", "truncations", "votes refused: old log"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2, Restarts: 1, Duplicates: 1}, terms: 2, log: 1},
-		must: []string{"leaders", "commits", "truncations", "restarts", explore.Duplicated}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, terms: 2, log: 2},
-		must: []string{"leaders", "commits", "truncations", "reads", "reads confirmed", "reads answered"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 4, Log: 2, Single: true},
+		Must: []string{"leaders", "commits", "truncations", "votes refused: old log"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 2, Restarts: 1, Duplicates: 1}, Terms: 2, Log: 1},
+		Must: []string{"leaders", "commits", "truncations", "restarts", explore.Duplicated}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, Terms: 2, Log: 2},
+		Must: []string{"leaders", "commits", "truncations", "reads", "reads confirmed", "reads answered"}, Long: true},
 	// A read may be asked again, and a server forgets that it asked.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1, Reads: 2}, terms: 2, log: 1},
-		must: []string{"leaders", "commits", "restarts", "reads", "reads confirmed", "reads answered"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 1, grouped: 2, torn: true},
-		must: []string{"leaders", "commits", "truncations", "power cuts in a save"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1, Reads: 2}, Terms: 2, Log: 1},
+		Must: []string{"leaders", "commits", "restarts", "reads", "reads confirmed", "reads answered"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 1, Grouped: 2, Torn: true},
+		Must: []string{"leaders", "commits", "truncations", "power cuts in a save"}, Long: true},
 }
 
 // goals are events to which the explorer writes scripts.
 var goals = []bounds{
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, goal: "truncations"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, single: true, goal: "commits learned"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true, goal: "power cuts in a save"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 1, grouped: 2, goal: "commits"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, terms: 2, log: 1, goal: "reads answered"},
-	{Bounds: explore.Bounds{Servers: 5, InFlight: 2}, terms: 2, log: 1, goal: "leaders"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Goal: "truncations"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 3, Single: true, Goal: "commits learned"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 2, Torn: true, Goal: "power cuts in a save"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, Terms: 2, Log: 1, Grouped: 2, Goal: "commits"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, Terms: 2, Log: 1, Goal: "reads answered"},
+	{Bounds: explore.Bounds{Servers: 5, InFlight: 2}, Terms: 2, Log: 1, Goal: "leaders"},
 }
 
-// exploreBodies are this stage's own messages.
-var exploreBodies = []any{RequestVote{}, RequestVoteReply{}, ReadIndex{}, ReadIndexReply{}}
-
-// exploreLeaves are fields that are not part of the state: clocks, and what never
-// changes.
-var exploreLeaves = []string{"Raft.timeout", "reads.age", "Options.ElectionTicks", "Options.Random"}
-
-var exploreStageCounters = []counter{
-	{TimedOut.Code, "elections"}, {Elected.Code, "leaders"}, {Voted.Code, "votes"},
-	{AlreadyVoted.Code, "votes refused: given already"}, {OldLog.Code, "votes refused: old log"},
-	{ReadConfirmed.Code, "reads confirmed"}, {"read", "reads"}, {"answer", "reads answered"},
+// counters say which decision moves which counter.
+var counters = []rules.Counter{
+	{Code: Committed.Code, Name: "commits"}, {Code: LearnedCommit.Code, Name: "commits learned"}, {Code: Truncated.Code, Name: "truncations"},
+	{Code: Refused.Code, Name: "refused probes"}, {Code: FellBack.Code, Name: "fallbacks"}, {Code: OlderTerm.Code, Name: "stale messages"},
+	{Code: SteppedDown.Code, Name: "steps down"}, {Code: "restart", Name: "restarts"}, {Code: "power cut", Name: "power cuts in a save"},
+	{Code: TimedOut.Code, Name: "elections"}, {Code: Elected.Code, Name: "leaders"}, {Code: Voted.Code, Name: "votes"},
+	{Code: AlreadyVoted.Code, Name: "votes refused: given already"}, {Code: OldLog.Code, Name: "votes refused: old log"},
+	{Code: ReadConfirmed.Code, Name: "reads confirmed"}, {Code: "read", Name: "reads"}, {Code: "answer", Name: "reads answered"},
 }
 
 // stageBounds: this stage needs none of its own.
 type stageBounds struct{}
 
-// machineStage are the reads that wait: for each, how much was committed when
-// it began.
-type machineStage struct {
-	reads []waitingRead
-}
+type machineStage struct{}
 
-type waitingRead struct {
-	id    ReadID
-	least Index
-}
-
-func (m *machine) cloneStage(of *machine) {
-	r := m.raft
-	r.votes = slices.Clone(r.votes)
-	r.reads.pending = slices.Clone(r.reads.pending)
-	r.out.Reads = slices.Clone(r.out.Reads)
-	m.stage.reads = slices.Clone(of.stage.reads)
-}
-
-// stageOptions: timeouts are inputs, so nothing is random but where the numbers
-// of reads begin; they must be new in each life.
-func (p *model) stageOptions(o Options, life uint64) Options {
-	first := uint64(0)
-	if p.Reads > 0 {
-		first = life << 8
+// Clone copies a server for the search.
+func (r *Raft) Clone() *Raft {
+	c := *r
+	c.log.entries = slices.Clone(r.log.entries)
+	if r.progress != nil {
+		c.progress = make(map[ID]*progress)
+		for id, p := range r.progress {
+			q := *p
+			c.progress[id] = &q
+		}
 	}
-	o.ElectionTicks = [2]int{10, 19}
-	o.Random = func(uint64) uint64 { return first }
-	return o
+	if s := r.out.State; s != nil {
+		state := *s
+		c.out.State = &state
+	}
+	c.out.Early, c.out.Append = slices.Clone(r.out.Early), slices.Clone(r.out.Append)
+	c.out.Messages, c.out.Committed = slices.Clone(r.out.Messages), slices.Clone(r.out.Committed)
+	c.out.Reasons = nil
+	c.votes = slices.Clone(r.votes)
+	c.reads.pending = slices.Clone(r.reads.pending)
+	c.out.Reads = slices.Clone(r.out.Reads)
+	return &c
 }
 
-// config is who decides what is committed.
-func (p *model) config(past) Config { return Config{Voters: p.members} }
+// Heartbeat lets the time for a heartbeat come.
+func (r *Raft) Heartbeat() {
+	r.elapsed = r.options.HeartbeatTicks - 1
+	r.Tick()
+}
+
+func (r *Raft) TakeReasons() []rules.Reason {
+	reasons := sharedReasons(r.out.Reasons)
+	r.out.Reasons = nil
+	return reasons
+}
+
+func (r *Raft) MayPropose() bool { return true }
+
+// bootMachine: timeouts are inputs, so nothing is random but where the numbers of
+// reads begin; they must be new in each life.
+func bootMachine(p *model, id rules.ID, d rules.Disk[Entry], life uint64) *machine {
+	var voters []ID
+	for _, member := range p.Members {
+		voters = append(voters, ID(member))
+	}
+	o := startOptions(ID(id), voters, stateOf(&d), d.Log)
+	o.MaxBatch = p.MaxBatch()
+	if p.Reads > 0 {
+		o.Random = func(uint64) uint64 { return life << 8 }
+	}
+	return &machine{Raft: New(o)}
+}
 
 // The inputs of this stage.
 const (
-	inputTimeout = stageKinds + iota
+	inputTimeout = rules.StageKinds + iota
 
 	// inputRead is a client's; its argument is how much is committed by then.
 	inputRead
@@ -107,13 +160,13 @@ const (
 	inputRetry
 )
 
-func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past], id int) []explore.Input {
-	r := w.Servers[id-1].raft
-	if r.role != Leader && r.currentTerm < p.terms {
+func stageInputs(p *model, in []explore.Input, w worlds, id int) []explore.Input {
+	r := w.Servers[id-1].Raft
+	if r.role != Leader && uint64(r.currentTerm) < p.Terms {
 		in = append(in, explore.Input{Kind: inputTimeout})
 	}
 	if p.Reads > 0 {
-		in = append(in, explore.Input{Kind: inputRead, Arg: uint16(len(w.History.committed))})
+		in = append(in, explore.Input{Kind: inputRead, Arg: uint16(len(w.History.Committed))})
 	}
 	if r.role != Leader && r.reads.asked != r.reads.done {
 		in = append(in, explore.Input{Kind: inputRetry})
@@ -121,25 +174,25 @@ func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past],
 	return in
 }
 
-func (p *model) stageInput(do *doing, in explore.Input) {
-	r := do.now.raft
+func stageInput(do *doing, in explore.Input) {
+	r := do.Now.Raft
 	r.reads.age = 0
 	switch in.Kind {
 	case inputTimeout:
 		r.elapsed = r.timeout - 1
 		r.Tick()
 	case inputRead:
-		do.e.Spends = explore.Read
-		p.happened(&do.e, "read")
-		do.now.stage.reads = append(do.now.stage.reads, waitingRead{r.Read(), Index(in.Arg)})
+		do.SpendsRead()
+		do.Happened("read")
+		do.ReadBegins(uint64(r.Read()), uint64(in.Arg))
 	case inputRetry:
-		do.e.Spends = explore.Read
+		do.SpendsRead()
 		r.elapsed, r.reads.age = 0, r.options.HeartbeatTicks-1
 		r.Tick()
 	}
 }
 
-func (p *model) tellStage(id ID, in explore.Input) string {
+func tellStage(id rules.ID, in explore.Input) string {
 	switch in.Kind {
 	case inputTimeout:
 		return fmt.Sprintf("the election timeout of %v passes", id)
@@ -149,72 +202,40 @@ func (p *model) tellStage(id ID, in explore.Input) string {
 	return fmt.Sprintf("%v has waited long for its reads, and asks again", id)
 }
 
-// stageOutput: a read sees all that was committed when it began.
-func (do *doing) stageOutput(out Output) {
-	s := &do.now.stage
-	for _, answer := range out.Reads {
-		s.reads = slices.DeleteFunc(s.reads, func(q waitingRead) bool {
-			if q.id > answer.ID {
-				return false
-			}
-			do.happened(&do.e, "answer")
-			do.check(&do.e.Err, answer.Index >= q.least, linearizableRead, "%v answers a read at %d, and when it began %d was committed", do.now.raft.options.ID, answer.Index, q.least)
-			return true
-		})
+func exploreOutput(do *doing, out output) {
+	for _, answer := range out.Stage.(Output).Reads {
+		do.ReadsAnswered(uint64(answer.ID), uint64(answer.Index))
 	}
 }
 
-// checkStageChange: a vote on the disk holds for its whole term.
-func (p *model) checkStageChange(err *error, a, b *machine) {
-	was, is := a.disk.state, b.disk.state
-	p.check(err, was.CurrentTerm != is.CurrentTerm || was.VotedFor == 0 || was.VotedFor == is.VotedFor, oneVote,
-		"%v gave its vote in term %d to %v, and now it is %v's", b.raft.options.ID, is.CurrentTerm, was.VotedFor, is.VotedFor)
-}
-
-// checkStageMessage: a server that asks for a vote or gives one has it on disk, unless
-// its disk is in a newer term and cannot give it again.
-func (do *doing) checkStageMessage(m Message) {
-	to := m.From
+func exploreMessage(do *doing, m Message) {
 	switch b := m.Body.(type) {
 	case RequestVote:
+		do.CheckGiven(rules.ID(m.From), uint64(m.Term), rules.ID(m.From))
 	case RequestVoteReply:
-		if to = m.To; !b.Granted {
-			return
-		}
-	default:
-		return
-	}
-	d := do.now.disk.state
-	do.check(&do.e.Err, d.CurrentTerm != m.Term || d.VotedFor == to, savedFirst, "%v gives its vote in term %d to %v, and its disk says %v", m.From, m.Term, to, d.VotedFor)
-}
-
-// checkStageWorld: a candidate counts no vote that it did not get.
-func (p *model) checkStageWorld(err *error, w explore.World[*machine, past], a *machine) {
-	r := a.raft
-	if r.role == Candidate {
-		p.check(err, r.votedFor == r.options.ID && slices.Contains(r.votes, r.options.ID), candidateVotes, "%v starts an election in term %d without its own vote", r.options.ID, r.currentTerm)
-		for _, of := range r.votes {
-			d := w.Servers[of-1].disk.state
-			// Its own vote may still be on the way to its disk.
-			got := of == r.options.ID || d.CurrentTerm > r.currentTerm || d.CurrentTerm == r.currentTerm && d.VotedFor == r.options.ID
-			p.check(err, got, candidateVotes, "%v counts a vote of %v in term %d that it did not get", r.options.ID, of, r.currentTerm)
+		if b.Granted {
+			do.CheckGiven(rules.ID(m.From), uint64(m.Term), rules.ID(m.To))
 		}
 	}
 }
 
-func (w *scriptWriter) stageStep(id ID, in explore.Input) {
+func exploreServer(p *model, err *error, w worlds, a *machine) {
+	p.CheckVotes(err, w, a, sharedIDs(a.Raft.votes))
+}
+
+func writeStage(w *writer, id rules.ID, in explore.Input) {
 	switch in.Kind {
 	case inputTimeout:
-		w.line("> campaign %v", id)
+		w.Line("> campaign %v", id)
 	case inputRead:
-		w.line("> read %v", id)
+		w.Line("> read %v", id)
 	case inputRetry:
-		w.line("> tick %v 3", id)
+		w.Line("> tick %v 3", id)
 	}
 }
 
-func (w *scriptWriter) stageRestart(id ID, life uint64) {
+func writeRestart(w *writer, id rules.ID, life uint64) {
 	if w.Reads > 0 {
-		w.line("- random %v %d 0", id, life<<8)
+		w.Line("- random %v %d 0", id, life<<8)
 	}
 }

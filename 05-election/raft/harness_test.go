@@ -48,17 +48,26 @@ func (r *Raft) NextFor(id rules.ID) (match, next uint64) {
 
 func (r *Raft) NextOutput() (output, bool) {
 	out := r.Take()
+	return sharedOutput(out), !out.Empty()
+}
+
+func sharedOutput(out Output) output {
 	o := output{
-		Early: out.Early, Truncate: uint64(out.Truncate), Append: out.Append, Messages: out.Messages, Committed: out.Committed, Stage: out,
+		Early: out.Early, Truncate: uint64(out.Truncate), Append: out.Append, Messages: out.Messages, Committed: out.Committed,
+		Reasons: sharedReasons(out.Reasons), Stage: out,
 	}
 	if out.State != nil {
 		state := sharedState(*out.State)
 		o.State = &state
 	}
-	for _, why := range out.Reasons {
-		o.Reasons = append(o.Reasons, rules.Reason{Code: why.Rule.Code, Section: why.Rule.Section, Words: why})
+	return o
+}
+
+func sharedReasons(reasons []Reason) (shared []rules.Reason) {
+	for _, why := range reasons {
+		shared = append(shared, rules.Reason{Code: why.Rule.Code, Section: why.Rule.Section, Words: why})
 	}
-	return o, !out.Empty()
+	return shared
 }
 
 func (r *Raft) ProposeCommand(command []byte) error {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // The tests in this package that are named after a sentence of the paper quote
@@ -208,7 +210,7 @@ func TestInputsTogetherSaveWhatTheySaveOneByOne(t *testing.T) {
 		"a tail gives way and nothing is new": {{5, Position{1, 1}, []Term{5}}, {6, Position{5, 2}, nil}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			saved := disk{state: State{CurrentTerm: 4}, log: entries(1, 1, 3, 3)}
+			saved := rules.Disk[Entry]{State: rules.State{CurrentTerm: 4}, Log: entries(1, 1, 3, 3)}
 			one, all := saved, saved
 			a, b := boot(4, 1, 1, 3, 3), boot(4, 1, 1, 3, 3)
 			for _, in := range inputs {
@@ -218,12 +220,12 @@ func TestInputsTogetherSaveWhatTheySaveOneByOne(t *testing.T) {
 				}
 				m := Message{From: 2, To: 1, Term: in.term, Body: body}
 				a.Step(m)
-				one.save(a.Take(), -1)
+				rules.Save(&one, a, sharedOutput(a.Take()), -1)
 				b.Step(m)
 			}
-			all.save(b.Take(), -1)
+			rules.Save(&all, b, sharedOutput(b.Take()), -1)
 			require.Equal(t, one, all)
-			require.Equal(t, a.log.entries[1:], all.log)
+			require.Equal(t, a.log.entries[1:], all.Log)
 		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // bootAt returns n1 of three servers, whose disk has a snapshot and a log that
@@ -223,17 +225,17 @@ func TestRestoreKeepsWhatFollows(t *testing.T) {
 // truncations of the same round are in it.
 func TestRewriteSavesAll(t *testing.T) {
 	r := boot(5, 1, 1, 2, 2)
-	saved := disk{state: State{CurrentTerm: 5}, log: entries(1, 1, 2, 2)}
+	saved := rules.Disk[Entry]{State: rules.State{CurrentTerm: 5}, Log: entries(1, 1, 2, 2)}
 	r.Step(from(r, 2, AppendEntries{PrevLogIndex: 1, PrevLogTerm: 1, Entries: []Entry{{Index: 2, Term: 5}, {Index: 3, Term: 5}}}))
 	r.Step(Message{From: 3, To: 1, Term: 6, Body: chunk(Position{5, 2}, 0)})
 	r.Restore(Position{5, 2})
 	out := r.Take()
 	require.Zero(t, out.Truncate)
 	require.Empty(t, out.Append)
-	saved.save(r, out, -1)
-	require.Equal(t, Position{5, 2}, saved.base)
-	require.Equal(t, []Entry{{Index: 3, Term: 5}}, saved.log)
-	require.Equal(t, State{CurrentTerm: 6}, saved.state)
+	rules.Save(&saved, r, sharedOutput(out), -1)
+	require.Equal(t, Position{5, 2}.shared(), saved.Base)
+	require.Equal(t, []Entry{{Index: 3, Term: 5}}, saved.Log)
+	require.Equal(t, rules.State{CurrentTerm: 6}, saved.State)
 }
 
 // What a snapshot covers is not applied again, neither after it was taken over nor

@@ -208,7 +208,7 @@ func checkAppended(c *cluster, s *server, out Output) {
 	}
 	for _, why := range out.Reasons {
 		if why.Rule == Elected && why.Term == r.currentTerm && !quorum(r.config(), func(id ID) bool { return slices.Contains(why.Votes, id) }) {
-			c.Broken(candidateVotes, "%v is elected in %s by %v", s.ID, configWords(r.config()), why.Votes)
+			c.Broken(rules.CandidateVotes, "%v is elected in %s by %v", s.ID, configWords(r.config()), why.Votes)
 		}
 	}
 	for _, m := range out.Messages {

@@ -1,12 +1,14 @@
 package raft
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"slices"
 	"strings"
 
 	"example.com/raftsteps/shared/lab/explore"
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What the explorer has of changes of the members, and of how leaders come and go
@@ -69,7 +71,7 @@ func (b changeBounds) String() string {
 }
 
 func init() {
-	b := &chosen.stage.changeBounds
+	b := &explorer.Chosen.Stage.changeBounds
 	flag.IntVar(&b.voters, "explore.voters", 0, "explore: how many servers are members at first; 0 is all")
 	flag.IntVar((*int)(&b.changes), "explore.changes", 0, "explore: 1 replaces one server by another, 2 tries all changes")
 	flag.IntVar((*int)(&b.under), "explore.under", 0, "explore: how far a change is from the start: 1 has begun, 2 is joint")
@@ -78,66 +80,69 @@ func init() {
 	flag.BoolVar(&b.alone, "explore.alone", false, "explore: leaders lose their majority")
 }
 
+func votersOf(b bounds) int { return cmp.Or(b.Stage.voters, b.Servers) }
+
+// namesShow: a snapshot has the names of servers in it, so they cannot be folded.
+func namesShow(b stageBounds) bool { return b.pieces > 0 && b.voters > 0 }
+
+func firstVoters(p *model) []ID {
+	var ids []ID
+	for _, id := range p.Members {
+		ids = append(ids, ID(id))
+	}
+	return ids
+}
+
 // given are the entries that a server has at the start, and of which all but a
 // joint configuration are committed.
-func (p *model) given(id ID) []Entry {
-	last := ID(p.Servers)
-	next := append(slices.Clone(p.members[:len(p.members)-1]), last)
+func given(p *model, id ID) []Entry {
+	first, last := firstVoters(p), ID(p.Servers)
+	next := append(slices.Clone(first[:len(first)-1]), last)
 	log := []Entry{
 		{Index: 1, Term: 1, Kind: NoOp},
-		{Index: 2, Term: 1, Kind: ConfigEntry, Config: &Config{Voters: p.members, Next: next, Index: 2}},
+		{Index: 2, Term: 1, Kind: ConfigEntry, Config: &Config{Voters: first, Next: next, Index: 2}},
 	}
 	switch {
-	case p.stage.under == notBegun || p.stage.under == begun && id == last:
+	case p.Stage.under == notBegun || p.Stage.under == begun && id == last:
 		return nil
-	case p.stage.under == joint && (id == 1 || id == last):
-		return append(log, Entry{Index: 3, Term: 1, Kind: ConfigEntry, Config: &Config{Voters: p.members, Next: next, Joint: true, Index: 3}})
+	case p.Stage.under == joint && (id == 1 || id == last):
+		return append(log, Entry{Index: 3, Term: 1, Kind: ConfigEntry, Config: &Config{Voters: first, Next: next, Joint: true, Index: 3}})
 	}
 	return log
 }
 
-func (p *model) givenHistory() (g past) {
-	for _, e := range p.given(p.members[len(p.members)-1]) {
-		g.committed = append(g.committed, committed{e, 1})
+func givenCommitted(p *model) []Entry { return given(p, ID(len(p.Members))) }
+
+func givenDisk(p *model, id rules.ID) rules.Disk[Entry] {
+	if p.Stage.under == notBegun {
+		return rules.Disk[Entry]{}
 	}
-	return g
+	return rules.Disk[Entry]{State: rules.State{CurrentTerm: 1}, Log: given(p, ID(id))}
 }
 
-func (p *model) givenDisk(id ID) disk {
-	if p.stage.under == notBegun {
-		return disk{}
+// configsOf returns the configurations that a server starts with.
+func configsOf(p *model, id ID, d rules.Disk[Entry]) (config, covers Config) {
+	if int(id) <= len(p.Members) {
+		config = Config{Voters: firstVoters(p)}
 	}
-	return disk{state: State{CurrentTerm: 1}, log: p.given(id)}
-}
-
-// first is the configuration that a server knows without a log.
-func (p *model) first(id ID) Config {
-	if slices.Contains(p.members, id) {
-		return Config{Voters: p.members}
+	covers = config
+	if d.Base.Index > 0 {
+		config = d.Config.(Config)
 	}
-	return Config{}
-}
-
-// configs returns the configurations that a server starts with.
-func (p *model) configs(id ID, d disk) (config, covers Config) {
-	config, covers = p.first(id), p.first(id)
-	if d.base.Index > 0 {
-		config = d.config
-	}
-	if len(d.snapshot) > 0 {
-		covers = d.covers
+	if len(d.Snapshot) > 0 {
+		covers = d.Covers.(Config)
 	}
 	return config, covers
 }
 
-// doubts is the note of a step in which a server has not heard from its leader for
-// long. Whether it has, decides about requests for votes.
-const doubts = "it has not heard from its leader for long"
-
-func (m *machine) mayDoubt(arrived Message) bool {
+// mayDoubt: whether a server has not heard from its leader for long, decides about
+// requests for votes.
+func mayDoubt(m *machine, arrived Message) bool {
 	request, is := arrived.Body.(RequestVote)
-	return is && !request.Transfer && m.raft.leader != 0 && m.raft.role != Leader
+	return is && !request.Transfer && m.Raft.leader != 0 && m.Raft.role != Leader
 }
+
+func exploreArrive(r *Raft, arg uint16) { r.elapsed = int(arg) * r.options.ElectionTicks[0] }
 
 // The inputs about changes.
 const (
@@ -156,18 +161,18 @@ const (
 	inputAlone
 )
 
-func (p *model) changeInputs(in []explore.Input, r *Raft) []explore.Input {
+func changeInputs(p *model, in []explore.Input, r *Raft) []explore.Input {
 	if r.role != Leader {
 		return in
 	}
-	if now := r.config(); p.stage.changes != noChange && r.log.lastIndex() < p.log {
+	if now := r.config(); p.Stage.changes != noChange && uint64(r.log.lastIndex()) < p.Log {
 		for mask := 1; mask < 1<<p.Servers; mask++ {
-			if p.wanted(now, unmask(mask)) {
+			if wanted(p, now, unmask(mask)) {
 				in = append(in, explore.Input{Kind: inputChange, Arg: uint16(mask)})
 			}
 		}
 	}
-	for id := ID(1); p.stage.transfers && int(id) <= p.Servers; id++ {
+	for id := ID(1); p.Stage.transfers && int(id) <= p.Servers; id++ {
 		if id != r.options.ID && r.successor != id {
 			in = append(in, explore.Input{Kind: inputTransfer, Arg: uint16(id)})
 		}
@@ -175,7 +180,7 @@ func (p *model) changeInputs(in []explore.Input, r *Raft) []explore.Input {
 	if r.successor != 0 {
 		in = append(in, explore.Input{Kind: inputGiveUp, Arg: uint16(r.successor)})
 	}
-	if p.stage.alone {
+	if p.Stage.alone {
 		in = append(in, explore.Input{Kind: inputAlone})
 	}
 	return in
@@ -183,14 +188,14 @@ func (p *model) changeInputs(in []explore.Input, r *Raft) []explore.Input {
 
 // wanted reports whether a change is among those that are tried, and not already
 // under way.
-func (p *model) wanted(now Config, next []ID) bool {
+func wanted(p *model, now Config, next []ID) bool {
 	same := slices.Equal(now.Voters, next)
 	if same && len(now.Next) == 0 || slices.Equal(now.Next, next) {
 		return false
 	}
 	stays := func(id ID) bool { return slices.Contains(now.Voters, id) }
 	news := slices.DeleteFunc(slices.Clone(next), stays)
-	return p.stage.changes == allChanges || same || len(next) == len(now.Voters) && len(news) == 1
+	return p.Stage.changes == allChanges || same || len(next) == len(now.Voters) && len(news) == 1
 }
 
 func unmask(mask int) (ids []ID) {
@@ -209,12 +214,12 @@ func mask(ids []ID) (m byte) {
 	return m
 }
 
-// timeout lets a server that has heard of no leader ask who would vote for it, or
+// passTimeout lets a server that has heard of no leader ask who would vote for it, or
 // start an election at once.
-func (do *doing) timeout() {
-	r := do.now.raft
+func passTimeout(do *doing) {
+	r := do.Now.Raft
 	switch {
-	case do.stage.asks:
+	case do.Model.Stage.asks:
 		r.elapsed = r.timeout - 1
 		r.Tick()
 	case r.role == Candidate:
@@ -225,44 +230,38 @@ func (do *doing) timeout() {
 	}
 }
 
-func (do *doing) changeInput(in explore.Input) {
-	r := do.now.raft
+func changeInput(do *doing, in explore.Input) {
+	r := do.Now.Raft
 	switch in.Kind {
 	case inputChange:
-		do.change(unmask(int(in.Arg)))
+		changeVoters(do, unmask(int(in.Arg)))
 	case inputTransfer:
 		_ = r.Transfer(ID(in.Arg))
 	case inputGiveUp:
 		r.silence(r.successor)
-		do.beat()
-		do.happened(&do.e, "given up")
+		r.Heartbeat()
+		do.Happened("given up")
 	case inputAlone:
 		r.silence()
-		do.beat()
+		r.Heartbeat()
 	}
 }
 
-func (do *doing) beat() {
-	r := do.now.raft
-	r.elapsed = r.options.HeartbeatTicks - 1
-	r.Tick()
-}
-
-// change asks a leader to change the voters; see cluster.change.
-func (do *doing) change(next []ID) {
-	r := do.now.raft
+// changeVoters asks a leader to change the voters; see change.
+func changeVoters(do *doing, next []ID) {
+	r := do.Now.Raft
 	now := r.config()
 	known := now.Index <= r.commitIndex && r.log.term(r.commitIndex) == r.currentTerm
 	idle := len(now.Next) == 0 || !now.Joint && slices.Equal(next, now.Voters)
 	_, _, err := r.Change(next, nil)
-	do.check(&do.e.Err, err != nil || known && idle, configStep, "%v begins a change when %v is committed, and it goes by %s", r.options.ID, r.Position(r.commitIndex), configWords(now))
+	do.Ensure(err != nil || known && idle, configStep, "%v begins a change when %v is committed, and it goes by %s", r.options.ID, r.Position(r.commitIndex), configWords(now))
 }
 
 // checkConfigs: in force is the newest configuration in the log. A leader appends
 // one when the one before is committed, and an entry of its own term. Any two
 // quorums of neighbours share a server.
-func (p *model) checkConfigs(err *error, a, b *machine) {
-	was, is := a.raft, b.raft
+func checkConfigs(p *model, err *error, a, b *machine) {
+	was, is := a.Raft, b.Raft
 	id := is.options.ID
 	newest := *is.log.entries[0].Config
 	for _, e := range is.log.entries[1:] {
@@ -272,81 +271,81 @@ func (p *model) checkConfigs(err *error, a, b *machine) {
 		before := newest
 		newest = *e.Config
 		if len(before.Voters) == 0 {
-			before = Config{Voters: p.members} // it joined, and does not know them
+			before = Config{Voters: firstVoters(p)} // it joined, and does not know them
 		}
-		p.check(err, follows(before, newest), configStep, "%s follows %s in the log of %v", configWords(newest), configWords(before), id)
-		p.check(err, overlap(before, newest), configOverlap, "%s and %s can decide without each other", configWords(newest), configWords(before))
+		p.Ensure(err, follows(before, newest), configStep, "%s follows %s in the log of %v", configWords(newest), configWords(before), id)
+		p.Ensure(err, overlap(before, newest), configOverlap, "%s and %s can decide without each other", configWords(newest), configWords(before))
 		if e.Index > was.log.lastIndex() && is.role == Leader && e.Term == is.currentTerm {
 			ready := before.Index <= is.commitIndex && is.log.term(is.commitIndex) == e.Term
-			p.check(err, ready, configStep, "%v appends %s when %v is committed", id, entryWords(e), is.Position(is.commitIndex))
+			p.Ensure(err, ready, configStep, "%v appends %s when %v is committed", id, rules.EntryWords(e), is.Position(is.commitIndex))
 		}
 	}
 	in := is.config()
-	p.check(err, sameConfig(&in, &newest), configTrue, "%v goes by %s, and its log says %s", id, configWords(in), configWords(newest))
-	whole := whole(&b.disk, is)
+	p.Ensure(err, sameConfig(&in, &newest), configTrue, "%v goes by %s, and its log says %s", id, configWords(in), configWords(newest))
+	whole := rules.Whole(&b.Disk, is)
 	for _, e := range slices.Backward(whole[:is.log.base()]) {
 		if e.Config != nil {
-			p.check(err, sameConfig(e.Config, is.log.entries[0].Config), configTrue, "the log of %v begins with %s, and it is %s", id, configWords(*is.log.entries[0].Config), entryWords(e))
+			p.Ensure(err, sameConfig(e.Config, is.log.entries[0].Config), configTrue, "the log of %v begins with %s, and it is %s", id, configWords(*is.log.entries[0].Config), rules.EntryWords(e))
 			break
 		}
 	}
 }
 
-// checkElected: a server that is elected has the votes of a quorum.
-func (do *doing) checkElected() {
-	r := do.before.raft
-	for _, why := range do.reasons {
-		if why.Rule == Elected {
+// checkElection: a server that is elected has the votes of a quorum.
+func checkElection(do *doing) {
+	r := do.Before.Raft
+	for _, reason := range do.Reasons {
+		if why := reason.Words.(Reason); why.Rule == Elected {
 			elected := quorum(r.config(), func(id ID) bool { return slices.Contains(why.Votes, id) })
-			do.check(&do.e.Err, elected, candidateVotes, "%v is elected in %s by %v", r.options.ID, configWords(r.config()), why.Votes)
+			do.Ensure(elected, rules.CandidateVotes, "%v is elected in %s by %v", r.options.ID, configWords(r.config()), why.Votes)
 		}
 	}
 }
 
 // checkDecided: a configuration that is committed is on the disks of a quorum.
-func (p *model) checkDecided(err *error, w explore.World[*machine, past]) {
-	for _, c := range w.History.committed {
-		if c.entry.Config != nil {
-			has := func(id ID) bool { return w.Servers[id-1].disk.holds(c.entry) }
-			p.check(err, quorum(*c.entry.Config, has), commitRule, "%s is committed, and on too few disks", entryWords(c.entry))
+func checkDecided(p *model, err *error, w worlds) {
+	for _, c := range w.History.Committed {
+		if c.Entry.Config != nil {
+			has := func(id ID) bool { return w.Servers[id-1].Disk.Holds(c.Entry) }
+			p.Ensure(err, quorum(*c.Entry.Config, has), rules.CommitRule, "%s is committed, and on too few disks", rules.EntryWords(c.Entry))
 		}
 	}
 }
 
-// checkKnown: a server whose vote counts knows the voters, so none refuses its vote
+// checkAllKnown: a server whose vote counts knows the voters, so none refuses its vote
 // because it does not.
-func (p *model) checkKnown(err *error, w explore.World[*machine, past], a *machine) {
-	c := a.raft.config()
+func checkAllKnown(p *model, err *error, w worlds, a *machine) {
+	c := a.Raft.config()
 	for _, voter := range w.Servers {
-		id := voter.raft.options.ID
-		knows := !c.IsVoter(id) || len(voter.raft.config().Voters) > 0
-		p.check(err, knows, votersKnown, "%v goes by %s, and %v knows no voters", a.raft.options.ID, configWords(c), id)
+		id := voter.Raft.options.ID
+		knows := !c.IsVoter(id) || len(voter.Raft.config().Voters) > 0
+		p.Ensure(err, knows, votersKnown, "%v goes by %s, and %v knows no voters", a.Raft.options.ID, configWords(c), id)
 	}
 }
 
 // checkOpen: at most one configuration in a log is not committed.
-func (p *model) checkOpen(err *error, g past, a *machine) {
+func checkOpen(p *model, err *error, g past, a *machine) {
 	open := 0
-	for _, e := range a.raft.log.entries[1:] {
-		if e.Config != nil && (int(e.Index) > len(g.committed) || !sameEntry(g.committed[e.Index-1].entry, e)) {
+	for _, e := range a.Raft.log.entries[1:] {
+		if e.Config != nil && (int(e.Index) > len(g.Committed) || !g.Committed[e.Index-1].Entry.Same(e)) {
 			open++
 		}
 	}
-	p.check(err, open <= 1, configStep, "the log of %v has %d configurations that are not committed", a.raft.options.ID, open)
+	p.Ensure(err, open <= 1, configStep, "the log of %v has %d configurations that are not committed", a.Raft.options.ID, open)
 }
 
 // countChanges moves the counters that no reason moves.
-func (do *doing) countChanges() {
-	was, is := do.before.raft, do.now.raft
+func countChanges(do *doing) {
+	was, is := do.Before.Raft, do.Now.Raft
 	if is.config().Index < was.config().Index {
-		do.happened(&do.e, "rolled back")
+		do.Happened("rolled back")
 	}
 	if is.role == Leader && !is.config().IsVoter(is.options.ID) {
-		do.happened(&do.e, "outside")
+		do.Happened("outside")
 	}
 }
 
-func (p *model) tellChange(id ID, in explore.Input) string {
+func tellChange(id rules.ID, in explore.Input) string {
 	switch in.Kind {
 	case inputChange:
 		return fmt.Sprintf("%v changes the members to %v", id, unmask(int(in.Arg)))
@@ -358,17 +357,17 @@ func (p *model) tellChange(id ID, in explore.Input) string {
 	return fmt.Sprintf("%v has not heard from anybody for long", id)
 }
 
-func (w *scriptWriter) stageBegin() {
-	if w.bounds.stage.voters > 0 {
-		w.line("- first %s", names(w.members()))
+func writeBegin(w *writer) {
+	if w.Stage.voters > 0 {
+		w.Line("- first %s", names(membersOf(w)))
 	}
-	if w.bounds.stage.under != notBegun {
-		w.line("# Here a change is to be under way.")
+	if w.Stage.under != notBegun {
+		w.Line("# Here a change is to be under way.")
 	}
 }
 
-func (w *scriptWriter) members() (ids []ID) {
-	for id := range w.bounds.stage.voters {
+func membersOf(w *writer) (ids []ID) {
+	for id := range w.Stage.voters {
 		ids = append(ids, ID(id+1))
 	}
 	return ids
@@ -376,25 +375,25 @@ func (w *scriptWriter) members() (ids []ID) {
 
 func names(ids []ID) string { return strings.Trim(fmt.Sprint(ids), "[]") }
 
-func (w *scriptWriter) timeout() string {
-	if w.bounds.stage.asks {
+func timeoutCommand(w *writer) string {
+	if w.Stage.asks {
 		return "ask"
 	}
 	return "timeoutnow"
 }
 
-func (w *scriptWriter) changeStep(id ID, in explore.Input) {
+func writeChange(w *writer, id rules.ID, in explore.Input) {
 	switch in.Kind {
 	case inputChange:
-		w.line("> change %v %s", id, names(unmask(int(in.Arg))))
+		w.Line("> change %v %s", id, names(unmask(int(in.Arg))))
 	case inputTransfer:
-		w.line("> transfer %v %v", id, ID(in.Arg))
+		w.Line("> transfer %v %v", id, ID(in.Arg))
 	case inputGiveUp:
-		w.line("> silence %v %v", id, ID(in.Arg))
-		w.line("> tick %v 3", id)
+		w.Line("> silence %v %v", id, ID(in.Arg))
+		w.Line("> tick %v 3", id)
 	case inputAlone:
-		w.line("> silence %v", id)
-		w.line("> tick %v 3", id)
+		w.Line("> silence %v", id)
+		w.Line("> tick %v 3", id)
 	}
 }
 

@@ -3,82 +3,131 @@ package raft
 import (
 	"flag"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
+	"testing"
 
 	"example.com/raftsteps/shared/lab/explore"
+	"example.com/raftsteps/shared/lab/rules"
 )
 
 // What only this stage has to explore: elections, reads and snapshots. Changes of
 // the members stand in harness_explore_changes_test.go.
 
+type (
+	bounds  = rules.Bounds[stageBounds]
+	rung    = rules.Rung[stageBounds]
+	machine = rules.Machine[*Raft, machineStage, Entry]
+	past    = rules.Past[Entry]
+	model   = rules.Model[*Raft, Entry, Message, machineStage, stageBounds]
+	doing   = rules.Doing[*Raft, Entry, Message, machineStage, stageBounds]
+	writer  = rules.ScriptWriter[*Raft, Entry, Message, machineStage, stageBounds]
+	worlds  = explore.World[*machine, past]
+)
+
+func TestExplore(t *testing.T) { explorer.TestExplore(t) }
+
+// The search folds states that differ only in the servers' names.
+func TestExploreFoldsOnlyNames(t *testing.T) { explorer.TestFolding(t) }
+
+// The shortest way to each of the goals becomes a script that plays the same.
+func TestExploreWritesScripts(t *testing.T) { explorer.TestScripts(t, harness.Play) }
+
+// A copy of a server has all of it, and shares nothing with it.
+func TestExploreForgetsNothing(t *testing.T) { explorer.TestForgetsNothing(t) }
+
+func init() { explorer.Flags() }
+
+var explorer = &rules.Explorer[*Raft, Entry, Message, machineStage, stageBounds]{
+	Ladder: ladder, Goals: goals, Counters: counters,
+	Names: reflect.TypeFor[ID](), Bodies: []any{AppendEntries{}, AppendEntriesReply{}, RequestVote{}, RequestVoteReply{}, ReadIndex{}, ReadIndexReply{}, InstallSnapshot{}, InstallSnapshotReply{}, TimeoutNow{}, Config{}},
+	Leave: []string{"Raft.timeout", "reads.age", "Options.ElectionTicks", "Options.Random", "Options.Base", "Options.Snapshot", "Options.SnapshotConfig", "progress.silent", "Config.Addresses"}, Unchanging: []string{"InstallSnapshot.Data", "Entry.Config", "Disk.Config", "Disk.Covers"},
+	Boot: bootMachine, Inputs: stageInputs, Input: stageInput, Tell: tellStage, Step: writeStage,
+	Fill: exploreFill, Output: exploreOutput, Done: exploreDone, CheckMessage: exploreMessage, CheckServer: exploreServer, Restart: writeRestart,
+	CloneStage: cloneStage, Walk: walkBounds, Folds: folds,
+	Arrive: exploreArrive, MayDoubt: mayDoubt, CheckChange: checkConfigs, CheckWorld: checkDecided, Decides: exploreDecides,
+	Voters: votersOf, Given: givenDisk, Committed: givenCommitted, Named: namesShow, Begin: writeBegin,
+}
+
 // ladder are the searches of every test run. What the rules had before changes of
 // the members is searched further in the stages before this one.
 var ladder = []rung{
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 1, torn: true},
-		must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 1, Torn: true},
+		Must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
 			"truncations", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 1, log: 2, stage: stageBounds{pieces: 2}},
-		must: []string{"commits", "fallbacks", "compactions", "snapshots sent", "snapshots taken over", "logs kept behind a snapshot", "logs dropped for a snapshot"}},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 2, Stage: stageBounds{pieces: 2}},
+		Must: []string{"commits", "fallbacks", "compactions", "snapshots sent", "snapshots taken over", "logs kept behind a snapshot", "logs dropped for a snapshot"}},
 	// How leaders come and go.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, stage: stageBounds{changeBounds: changeBounds{asks: true, alone: true, transfers: true}}},
-		must: []string{"pre-votes", "pre-votes granted", "calls for an election ignored", "majorities lost", "handed over", "transfers given up", "leaders", "truncations"}},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{changeBounds: changeBounds{alone: true, transfers: true}}},
-		must: []string{"majorities lost", "handed over", "transfers given up", "leaders", "truncations"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 1, Stage: stageBounds{changeBounds: changeBounds{asks: true, alone: true, transfers: true}}},
+		Must: []string{"pre-votes", "pre-votes granted", "calls for an election ignored", "majorities lost", "handed over", "transfers given up", "leaders", "truncations"}},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{changeBounds: changeBounds{alone: true, transfers: true}}},
+		Must: []string{"majorities lost", "handed over", "transfers given up", "leaders", "truncations"}, Long: true},
 	// Any change of two voters, from its beginning.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{changeBounds: changeBounds{voters: 2, changes: allChanges}}},
-		must: []string{"changes", "joint", "called off", "leaders", "votes refused: no voters known"}},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 3, Stage: stageBounds{changeBounds: changeBounds{voters: 2, changes: allChanges}}},
+		Must: []string{"changes", "joint", "called off", "leaders", "votes refused: no voters known"}},
 	// The server that joins is sent a snapshot.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{pieces: 1, changeBounds: changeBounds{voters: 2, under: begun}}},
-		must: []string{"snapshots taken over", "joint"}},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 3, Stage: stageBounds{pieces: 1, changeBounds: changeBounds{voters: 2, under: begun}}},
+		Must: []string{"snapshots taken over", "joint"}},
 	// From {1, 2} to {1, 3}, under three leaders.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 3, log: 5, stage: stageBounds{changeBounds: changeBounds{voters: 2, under: begun}}},
-		must: []string{"joint", "changed", "leaders", "leaders outside"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 3, Log: 5, Stage: stageBounds{changeBounds: changeBounds{voters: 2, under: begun}}},
+		Must: []string{"joint", "changed", "leaders", "leaders outside"}, Long: true},
 	// From {1, 2, 3} to {1, 2, 4}, each half of it under a new leader.
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 4, InFlight: 1}, terms: 2, log: 4, stage: stageBounds{changeBounds: changeBounds{voters: 3, changes: replacements, under: begun}}},
-		must: []string{"joint", "changed", "called off", "leaders", "leaders outside", "fallbacks"}, long: true},
-	{bounds: bounds{Bounds: explore.Bounds{Servers: 4, InFlight: 1}, terms: 2, log: 4, stage: stageBounds{changeBounds: changeBounds{voters: 3, changes: replacements, under: joint}}},
-		must: []string{"rolled back", "truncations", "leaders"}, long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 4, InFlight: 1}, Terms: 2, Log: 4, Stage: stageBounds{changeBounds: changeBounds{voters: 3, changes: replacements, under: begun}}},
+		Must: []string{"joint", "changed", "called off", "leaders", "leaders outside", "fallbacks"}, Long: true},
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 4, InFlight: 1}, Terms: 2, Log: 4, Stage: stageBounds{changeBounds: changeBounds{voters: 3, changes: replacements, under: joint}}},
+		Must: []string{"rolled back", "truncations", "leaders"}, Long: true},
 }
 
 // goals are events to which the explorer writes scripts.
 var goals = []bounds{
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, goal: "truncations"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, single: true, goal: "commits learned"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 2, log: 2, torn: true, goal: "power cuts in a save"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, terms: 2, log: 1, grouped: 2, goal: "commits"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, terms: 2, log: 1, goal: "reads answered"},
-	{Bounds: explore.Bounds{Servers: 5, InFlight: 2}, terms: 2, log: 1, goal: "leaders"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 1, log: 1, stage: stageBounds{pieces: 2}, goal: "snapshots taken over"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 1, log: 2, stage: stageBounds{pieces: 2, apart: true}, goal: "logs kept behind a snapshot"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{pieces: 2}, goal: "logs dropped for a snapshot"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, terms: 1, log: 1, torn: true, stage: stageBounds{pieces: 2}, goal: "snapshots ahead of their logs"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{changeBounds: changeBounds{asks: true}}, goal: "commits learned"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 1, stage: stageBounds{changeBounds: changeBounds{asks: true, transfers: true}}, goal: "calls for an election ignored"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{changeBounds: changeBounds{transfers: true}}, goal: "handed over"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{changeBounds: changeBounds{transfers: true}}, goal: "transfers given up"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{changeBounds: changeBounds{alone: true}}, goal: "majorities lost"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 4, stage: stageBounds{changeBounds: changeBounds{voters: 1, changes: replacements}}, goal: "changed"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 3, stage: stageBounds{changeBounds: changeBounds{voters: 2, changes: allChanges}}, goal: "called off"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, terms: 2, log: 2, stage: stageBounds{changeBounds: changeBounds{changes: allChanges}}, goal: "rolled back"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Goal: "truncations"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 3, Single: true, Goal: "commits learned"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 2, Torn: true, Goal: "power cuts in a save"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, Terms: 2, Log: 1, Grouped: 2, Goal: "commits"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, Terms: 2, Log: 1, Goal: "reads answered"},
+	{Bounds: explore.Bounds{Servers: 5, InFlight: 2}, Terms: 2, Log: 1, Goal: "leaders"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 1, Stage: stageBounds{pieces: 2}, Goal: "snapshots taken over"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 2, Stage: stageBounds{pieces: 2, apart: true}, Goal: "logs kept behind a snapshot"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{pieces: 2}, Goal: "logs dropped for a snapshot"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 1, Log: 1, Torn: true, Stage: stageBounds{pieces: 2}, Goal: "snapshots ahead of their logs"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{changeBounds: changeBounds{asks: true}}, Goal: "commits learned"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 1, Stage: stageBounds{changeBounds: changeBounds{asks: true, transfers: true}}, Goal: "calls for an election ignored"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{changeBounds: changeBounds{transfers: true}}, Goal: "handed over"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{changeBounds: changeBounds{transfers: true}}, Goal: "transfers given up"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{changeBounds: changeBounds{alone: true}}, Goal: "majorities lost"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 4, Stage: stageBounds{changeBounds: changeBounds{voters: 1, changes: replacements}}, Goal: "changed"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 3, Stage: stageBounds{changeBounds: changeBounds{voters: 2, changes: allChanges}}, Goal: "called off"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{changeBounds: changeBounds{changes: allChanges}}, Goal: "rolled back"},
 }
 
-// exploreBodies are this stage's own messages.
-var exploreBodies = []any{RequestVote{}, RequestVoteReply{}, ReadIndex{}, ReadIndexReply{}, InstallSnapshot{}, InstallSnapshotReply{}, TimeoutNow{}}
+// folds are bounds at which folding the servers' names is tested.
+var folds = []bounds{
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 1, Stage: stageBounds{pieces: 2}},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 3, Stage: stageBounds{changeBounds: changeBounds{voters: 1, changes: replacements}}},
+}
 
-// exploreLeaves are fields that are not part of the state: clocks, and what never
-// changes.
-var exploreLeaves = []string{"Raft.timeout", "reads.age", "Options.ElectionTicks", "Options.Random", "Options.Base", "Options.Snapshot", "disk.whole", "progress.silent", "Config.Addresses"}
+func walkBounds(b *bounds, seed uint64) {
+	b.Stage.pieces = 1 + int(seed%3)
+	if seed%2 == 1 {
+		b.Servers, b.Bounds.Named, b.Log = 4, true, 20
+		b.Stage.changeBounds = changeBounds{voters: 3, changes: allChanges, transfers: true, alone: true, asks: seed%4 == 1}
+	}
+}
 
-var exploreStageCounters = []counter{
-	{TimedOut.Code, "elections"}, {Elected.Code, "leaders"}, {Voted.Code, "votes"},
-	{AlreadyVoted.Code, "votes refused: given already"}, {OldLog.Code, "votes refused: old log"}, {KnowsNoVoters.Code, "votes refused: no voters known"},
-	{ReadConfirmed.Code, "reads confirmed"}, {"read", "reads"}, {"answer", "reads answered"},
-	{Compacted.Code, "compactions"}, {SentSnapshot.Code, "snapshots sent"}, {Restored.Code, "snapshots taken over"},
-	{Asks.Code, "pre-votes"}, {WouldVote.Code, "pre-votes granted"}, {LeaderLives.Code, "calls for an election ignored"}, {LostMajority.Code, "majorities lost"},
-	{Learning.Code, "changes"}, {Jointly.Code, "joint"}, {Final.Code, "changed"}, {CalledOff.Code, "called off"}, {HandsOver.Code, "handed over"},
-	{"rolled back", "rolled back"}, {"given up", "transfers given up"}, {"outside", "leaders outside"},
-	{"kept", "logs kept behind a snapshot"}, {"dropped", "logs dropped for a snapshot"}, {"ahead", "snapshots ahead of their logs"},
+// counters say which decision moves which counter.
+var counters = []rules.Counter{
+	{Code: Committed.Code, Name: "commits"}, {Code: LearnedCommit.Code, Name: "commits learned"}, {Code: Truncated.Code, Name: "truncations"},
+	{Code: Refused.Code, Name: "refused probes"}, {Code: FellBack.Code, Name: "fallbacks"}, {Code: OlderTerm.Code, Name: "stale messages"},
+	{Code: SteppedDown.Code, Name: "steps down"}, {Code: "restart", Name: "restarts"}, {Code: "power cut", Name: "power cuts in a save"},
+	{Code: TimedOut.Code, Name: "elections"}, {Code: Elected.Code, Name: "leaders"}, {Code: Voted.Code, Name: "votes"},
+	{Code: AlreadyVoted.Code, Name: "votes refused: given already"}, {Code: OldLog.Code, Name: "votes refused: old log"}, {Code: KnowsNoVoters.Code, Name: "votes refused: no voters known"},
+	{Code: ReadConfirmed.Code, Name: "reads confirmed"}, {Code: "read", Name: "reads"}, {Code: "answer", Name: "reads answered"},
+	{Code: Compacted.Code, Name: "compactions"}, {Code: SentSnapshot.Code, Name: "snapshots sent"}, {Code: Restored.Code, Name: "snapshots taken over"},
+	{Code: Asks.Code, Name: "pre-votes"}, {Code: WouldVote.Code, Name: "pre-votes granted"}, {Code: LeaderLives.Code, Name: "calls for an election ignored"}, {Code: LostMajority.Code, Name: "majorities lost"},
+	{Code: Learning.Code, Name: "changes"}, {Code: Jointly.Code, Name: "joint"}, {Code: Final.Code, Name: "changed"}, {Code: CalledOff.Code, Name: "called off"}, {Code: HandsOver.Code, Name: "handed over"},
+	{Code: "rolled back", Name: "rolled back"}, {Code: "given up", Name: "transfers given up"}, {Code: "outside", Name: "leaders outside"},
+	{Code: "kept", Name: "logs kept behind a snapshot"}, {Code: "dropped", Name: "logs dropped for a snapshot"}, {Code: "ahead", Name: "snapshots ahead of their logs"},
 }
 
 // stageBounds are those of snapshots.
@@ -106,15 +155,12 @@ func (b stageBounds) String() string {
 }
 
 func init() {
-	flag.IntVar(&chosen.stage.pieces, "explore.pieces", 0, "explore: in how many pieces a snapshot travels; 0 takes none")
-	flag.BoolVar(&chosen.stage.apart, "explore.apart", false, "explore: a snapshot and the log that goes with it are two steps")
+	flag.IntVar(&explorer.Chosen.Stage.pieces, "explore.pieces", 0, "explore: in how many pieces a snapshot travels; 0 takes none")
+	flag.BoolVar(&explorer.Chosen.Stage.apart, "explore.apart", false, "explore: a snapshot and the log that goes with it are two steps")
 }
 
 // machineStage is what this stage's tests remember of a server.
 type machineStage struct {
-	// reads are those that wait: for each, how much was committed when it began.
-	reads []waitingRead
-
 	// applied is the state machine: the entries it has received.
 	applied []Entry
 
@@ -126,45 +172,77 @@ type machineStage struct {
 	incoming []byte
 }
 
-type waitingRead struct {
-	id    ReadID
-	least Index
-}
-
-func (m *machine) cloneStage(of *machine) {
-	r := m.raft
-	r.votes = slices.Clone(r.votes)
-	r.reads.pending = slices.Clone(r.reads.pending)
-	r.out.Reads, r.out.Chunks = slices.Clone(r.out.Reads), slices.Clone(r.out.Chunks)
-	m.stage.reads, m.stage.applied = slices.Clone(of.stage.reads), slices.Clone(of.stage.applied)
-	m.stage.incoming = slices.Clone(of.stage.incoming)
-}
-
-// stageOptions: timeouts are inputs, so nothing is random but where the numbers
-// of reads begin; they must be new in each life.
-func (p *model) stageOptions(o Options, life uint64) Options {
-	first := uint64(0)
-	if p.Reads > 0 {
-		first = life << 8
-	}
-	o.ElectionTicks = [2]int{10, 19}
-	o.Random = func(uint64) uint64 { return first }
-	return o
-}
-
-// config is who decides what is committed: the newest configuration that is.
-func (p *model) config(g past) Config {
-	for _, k := range slices.Backward(g.committed) {
-		if k.entry.Config != nil {
-			return *k.entry.Config
+// Clone copies a server for the search.
+func (r *Raft) Clone() *Raft {
+	c := *r
+	c.log.entries = slices.Clone(r.log.entries)
+	c.log.configs = slices.Clone(r.log.configs)
+	if r.progress != nil {
+		c.progress = make(map[ID]*progress)
+		for id, p := range r.progress {
+			q := *p
+			c.progress[id] = &q
 		}
 	}
-	return Config{Voters: p.members}
+	if s := r.out.State; s != nil {
+		state := *s
+		c.out.State = &state
+	}
+	c.out.Early, c.out.Append = slices.Clone(r.out.Early), slices.Clone(r.out.Append)
+	c.out.Messages, c.out.Committed = slices.Clone(r.out.Messages), slices.Clone(r.out.Committed)
+	c.out.Reasons = nil
+	c.votes = slices.Clone(r.votes)
+	c.reads.pending = slices.Clone(r.reads.pending)
+	c.out.Reads = slices.Clone(r.out.Reads)
+	c.out.Chunks = slices.Clone(r.out.Chunks)
+	return &c
+}
+
+// Heartbeat lets the time for a heartbeat come.
+func (r *Raft) Heartbeat() {
+	r.elapsed = r.options.HeartbeatTicks - 1
+	r.Tick()
+}
+
+func (r *Raft) TakeReasons() []rules.Reason {
+	reasons := sharedReasons(r.out.Reasons)
+	r.out.Reasons = nil
+	return reasons
+}
+
+func (r *Raft) MayPropose() bool { return r.successor == 0 }
+
+func cloneStage(now *machine) {
+	now.Stage.applied, now.Stage.incoming = slices.Clone(now.Stage.applied), slices.Clone(now.Stage.incoming)
+}
+
+// bootMachine: timeouts are inputs, so nothing is random but where the numbers of
+// reads begin; they must be new in each life.
+func bootMachine(p *model, id rules.ID, d rules.Disk[Entry], life uint64) *machine {
+	o := startOptions(ID(id), nil, stateOf(&d), d.Log)
+	o.Config, o.SnapshotConfig = configsOf(p, ID(id), d)
+	o.Base, o.Snapshot, o.MaxBatch = ownPosition(d.Base), ownPosition(d.Covered()), p.MaxBatch()
+	if p.Reads > 0 {
+		o.Random = func(uint64) uint64 { return life << 8 }
+	}
+	return &machine{Raft: New(o), Stage: machineStage{applied: slices.Clone(d.Snapshot)}}
+}
+
+// exploreDecides asks the newest configuration that is committed.
+func exploreDecides(p *model, g past, has func(rules.ID) bool) bool {
+	config := Config{Voters: firstVoters(p)}
+	for _, k := range slices.Backward(g.Committed) {
+		if k.Entry.Config != nil {
+			config = *k.Entry.Config
+			break
+		}
+	}
+	return quorum(config, func(id ID) bool { return has(rules.ID(id)) })
 }
 
 // The inputs of this stage.
 const (
-	inputTimeout = stageKinds + iota
+	inputTimeout = rules.StageKinds + iota
 
 	// inputRead is a client's; its argument is how much is committed by then.
 	inputRead
@@ -184,29 +262,29 @@ const (
 	changeKinds
 )
 
-func (p *model) stageInputs(in []explore.Input, w explore.World[*machine, past], id int) []explore.Input {
-	r := w.Servers[id-1].raft
-	if r.role != Leader && r.currentTerm < p.terms && (p.stage.asks || r.mayCampaign()) {
+func stageInputs(p *model, in []explore.Input, w worlds, id int) []explore.Input {
+	r := w.Servers[id-1].Raft
+	if r.role != Leader && uint64(r.currentTerm) < p.Terms && (p.Stage.asks || r.mayCampaign()) {
 		in = append(in, explore.Input{Kind: inputTimeout})
 	}
 	if p.Reads > 0 {
-		in = append(in, explore.Input{Kind: inputRead, Arg: uint16(len(w.History.committed))})
+		in = append(in, explore.Input{Kind: inputRead, Arg: uint16(len(w.History.Committed))})
 	}
 	if r.role != Leader && r.reads.asked != r.reads.done {
 		in = append(in, explore.Input{Kind: inputRetry})
 	}
-	in = p.changeInputs(in, r)
-	return p.snapshotInputs(in, w.Servers[id-1])
+	in = changeInputs(p, in, r)
+	return snapshotInputs(p, in, w.Servers[id-1])
 }
 
 // snapshotInputs: a snapshot may be taken at each entry that was applied, and the
 // log cut at each that it covers, when nothing waits to be saved.
-func (p *model) snapshotInputs(in []explore.Input, s *machine) []explore.Input {
-	r := s.raft
+func snapshotInputs(p *model, in []explore.Input, s *machine) []explore.Input {
+	r := s.Raft
 	switch {
-	case p.stage.pieces == 0 || s.gathered > 0 || r.out.Rewrite:
-	case s.stage.placed:
-		for base := r.log.base(); base <= s.disk.covered().Index; base++ {
+	case p.Stage.pieces == 0 || s.Gathers() || r.out.Rewrite:
+	case s.Stage.placed:
+		for base := r.log.base(); uint64(base) <= s.Disk.Covered().Index; base++ {
 			in = append(in, explore.Input{Kind: inputCompact, Arg: uint16(base)})
 		}
 	default:
@@ -220,47 +298,47 @@ func (p *model) snapshotInputs(in []explore.Input, s *machine) []explore.Input {
 	return in
 }
 
-func (p *model) stageInput(do *doing, in explore.Input) {
-	r := do.now.raft
+func stageInput(do *doing, in explore.Input) {
+	r := do.Now.Raft
 	r.reads.age = 0
 	switch in.Kind {
 	case inputTimeout:
-		do.timeout()
+		passTimeout(do)
 	case inputRead:
-		do.e.Spends = explore.Read
-		p.happened(&do.e, "read")
-		do.now.stage.reads = append(do.now.stage.reads, waitingRead{r.Read(), Index(in.Arg)})
+		do.SpendsRead()
+		do.Happened("read")
+		do.ReadBegins(uint64(r.Read()), uint64(in.Arg))
 	case inputRetry:
-		do.e.Spends = explore.Read
+		do.SpendsRead()
 		r.elapsed, r.reads.age = 0, r.options.HeartbeatTicks-1
 		r.Tick()
 	case inputSnapshot:
-		do.now.stage.placed = true
-		do.now.disk.snapshot, do.now.disk.covers = slices.Clone(do.now.stage.applied[:in.Arg]), r.Config(Index(in.Arg))
-		do.now.disk.whole = do.now.disk.join()
-		if !do.model.stage.apart {
-			do.compact(Index(in.Arg))
+		do.Now.Stage.placed = true
+		do.Now.Disk.Snapshot, do.Now.Disk.Covers = slices.Clone(do.Now.Stage.applied[:in.Arg]), r.Config(Index(in.Arg))
+		do.Now.Disk.Changed()
+		if !do.Model.Stage.apart {
+			compactNow(do, Index(in.Arg))
 		}
 	case inputCompact:
-		do.compact(Index(in.Arg))
+		compactNow(do, Index(in.Arg))
 	default:
-		do.changeInput(in)
+		changeInput(do, in)
 	}
 }
 
-func (do *doing) compact(base Index) {
-	r, d := do.now.raft, &do.now.disk
-	if do.torn {
-		do.cut(Output{Rewrite: true})
+func compactNow(do *doing, base Index) {
+	r, d := do.Now.Raft, &do.Now.Disk
+	if do.Torn {
+		do.Cut(output{Rewrite: true})
 	}
-	do.now.stage.placed = false
-	d.log = slices.Clone(d.log[base-d.base.Index:])
-	d.base, d.config = r.Position(base), r.Config(base)
-	d.whole = d.join()
-	r.Compact(d.covered().Index, base)
+	do.Now.Stage.placed = false
+	d.Log = slices.Clone(d.Log[uint64(base)-d.Base.Index:])
+	d.Base, d.Config = r.Position(base).shared(), r.Config(base)
+	d.Changed()
+	r.Compact(Index(d.Covered().Index), base)
 }
 
-func (p *model) tellStage(id ID, in explore.Input) string {
+func tellStage(id rules.ID, in explore.Input) string {
 	switch in.Kind {
 	case inputTimeout:
 		return fmt.Sprintf("the election timeout of %v passes", id)
@@ -273,26 +351,26 @@ func (p *model) tellStage(id ID, in explore.Input) string {
 	case inputRetry:
 		return fmt.Sprintf("%v has waited long for its reads, and asks again", id)
 	}
-	return p.tellChange(id, in)
+	return tellChange(id, in)
 }
 
-// fill puts a piece of the snapshot into a message that is to bring one. The file
+// exploreFill puts a piece of the snapshot into a message that is to bring one. The file
 // of a leader begins and ends with its term, so that no two are the same.
-func (do *doing) fill(m *Message) bool {
+func exploreFill(do *doing, m *Message) bool {
 	b, is := m.Body.(InstallSnapshot)
 	if !is {
 		return true
 	}
-	s := do.now
-	if b.LastIncluded != s.raft.snapshot {
+	s := do.Now
+	if b.LastIncluded != s.Raft.snapshot {
 		return false
 	}
-	file := packConfig([]byte{byte(m.Term)}, s.raft.Config(b.LastIncluded.Index))
-	for _, e := range s.stage.applied[:b.LastIncluded.Index] {
+	file := packConfig([]byte{byte(m.Term)}, s.Raft.Config(b.LastIncluded.Index))
+	for _, e := range s.Stage.applied[:b.LastIncluded.Index] {
 		file = packEntry(file, e)
 	}
 	file = append(file, byte(m.Term))
-	size := (len(file) + do.stage.pieces - 1) / do.stage.pieces
+	size := (len(file) + do.Model.Stage.pieces - 1) / do.Model.Stage.pieces
 	from := int(b.Offset)
 	to := min(from+size, len(file))
 	b.Data, b.Done = file[from:to:to], to == len(file)
@@ -300,149 +378,119 @@ func (do *doing) fill(m *Message) bool {
 	return true
 }
 
-// store keeps a piece of a leader's snapshot, and takes the whole over with the
+// storePiece keeps a piece of a leader's snapshot, and takes the whole over with the
 // last one.
-func (do *doing) store(m InstallSnapshot) {
-	s := &do.now.stage
+func storePiece(do *doing, m InstallSnapshot) {
+	s := &do.Now.Stage
 	if m.Offset == 0 {
 		s.coming, s.incoming = true, nil
 	}
 	if !s.coming {
-		do.now.raft.Discard()
+		do.Now.Raft.Discard()
 		return
 	}
 	s.incoming = append(s.incoming[:min(int(m.Offset), len(s.incoming))], m.Data...)
 	if m.Done {
 		file := s.incoming
 		s.coming, s.incoming = false, nil
-		do.install(file, m.LastIncluded)
+		installNow(do, file, m.LastIncluded)
 	}
 }
 
-// install takes over a snapshot that is complete. That it is what was committed,
-// checkStageWorld says.
-func (do *doing) install(file []byte, at Position) {
-	s, r := do.now, do.now.raft
-	if at.Index <= r.commitIndex || s.stage.placed {
+// installNow takes over a snapshot that is complete. That it is what was committed,
+// exploreServer says.
+func installNow(do *doing, file []byte, at Position) {
+	s, r := do.Now, do.Now.Raft
+	if at.Index <= r.commitIndex || s.Stage.placed {
 		r.Discard()
 		return
 	}
 	n := len(file) - 1
 	config, content := unpack(file[1:n])
-	do.check(&do.e.Err, len(content) == int(at.Index) && file[0] == file[n], snapshotTrue, "%v takes over a snapshot up to %v that is %v", r.options.ID, at, file)
+	do.Ensure(len(content) == int(at.Index) && file[0] == file[n], snapshotTrue, "%v takes over a snapshot up to %v that is %v", r.options.ID, at, file)
 	if at.Index < r.log.lastIndex() && r.log.term(at.Index) == at.Term {
-		do.happened(&do.e, "kept")
+		do.Happened("kept")
 	} else if len(r.log.entries) > 1 {
-		do.happened(&do.e, "dropped")
+		do.Happened("dropped")
 	}
-	s.disk.snapshot, s.disk.covers, s.stage.applied = content, config, slices.Clone(content)
-	s.disk.whole = s.disk.join()
+	s.Disk.Snapshot, s.Disk.Covers, s.Stage.applied = content, config, slices.Clone(content)
+	s.Disk.Changed()
 	r.Restore(at, config)
 }
 
-// forgetPatience: for how long others were silent is an input. How often a piece was sent does not matter from the second time
+// exploreDone: for how long others were silent is an input. How often a piece was sent does not matter from the second time
 // on, but for when the next snapshot is taken.
-func (do *doing) forgetPatience() {
-	for _, p := range do.now.raft.progress {
+func exploreDone(do *doing) {
+	checkElection(do)
+	countChanges(do)
+	for _, p := range do.Now.Raft.progress {
 		p.delivery.sent, p.silent = min(p.delivery.sent, 2), 0
 	}
 }
 
-// stageOutput: the state machine receives each entry once, in order. A read sees
-// all that was committed when it began.
-func (do *doing) stageOutput(out Output) {
-	s := &do.now.stage
+// exploreOutput: the state machine receives each entry once, in order.
+func exploreOutput(do *doing, out output) {
+	s := &do.Now.Stage
 	for _, e := range out.Committed {
-		do.check(&do.e.Err, int(e.Index) == len(s.applied)+1, stateMachineSafety, "%v applies %v after %d others", do.now.raft.options.ID, place(e), len(s.applied))
+		do.Ensure(int(e.Index) == len(s.applied)+1, rules.StateMachineSafety, "%v applies %v after %d others", do.Now.Raft.options.ID, e.Place(), len(s.applied))
 		s.applied = append(s.applied, e)
 	}
-	for _, chunk := range out.Chunks {
-		do.store(chunk)
+	for _, chunk := range out.Stage.(Output).Chunks {
+		storePiece(do, chunk)
 	}
-	for _, answer := range out.Reads {
-		s.reads = slices.DeleteFunc(s.reads, func(q waitingRead) bool {
-			if q.id > answer.ID {
-				return false
-			}
-			do.happened(&do.e, "answer")
-			do.check(&do.e.Err, answer.Index >= q.least, linearizableRead, "%v answers a read at %d, and when it began %d was committed", do.now.raft.options.ID, answer.Index, q.least)
-			return true
-		})
+	for _, answer := range out.Stage.(Output).Reads {
+		do.ReadsAnswered(uint64(answer.ID), uint64(answer.Index))
 	}
 }
 
-// checkStageChange: a vote on the disk holds for its whole term.
-func (p *model) checkStageChange(err *error, a, b *machine) {
-	was, is := a.disk.state, b.disk.state
-	p.check(err, was.CurrentTerm != is.CurrentTerm || was.VotedFor == 0 || was.VotedFor == is.VotedFor, oneVote,
-		"%v gave its vote in term %d to %v, and now it is %v's", b.raft.options.ID, is.CurrentTerm, was.VotedFor, is.VotedFor)
-	p.checkConfigs(err, a, b)
-}
-
-// checkStageMessage: a server that asks for a vote or gives one has it on disk, unless
-// its disk is in a newer term and cannot give it again.
-func (do *doing) checkStageMessage(m Message) {
-	to := m.From
+func exploreMessage(do *doing, m Message) {
 	switch b := m.Body.(type) {
 	case RequestVote:
-		if b.PreVote {
-			return
+		if !b.PreVote {
+			do.CheckGiven(rules.ID(m.From), uint64(m.Term), rules.ID(m.From))
 		}
 	case RequestVoteReply:
-		if to = m.To; !b.Granted || b.PreVote {
-			return
-		}
-	default:
-		return
-	}
-	d := do.now.disk.state
-	do.check(&do.e.Err, d.CurrentTerm != m.Term || d.VotedFor == to, savedFirst, "%v gives its vote in term %d to %v, and its disk says %v", m.From, m.Term, to, d.VotedFor)
-}
-
-// checkStageWorld: snapshots and state machines hold what was committed. A
-// candidate counts no vote that it did not get.
-func (p *model) checkStageWorld(err *error, w explore.World[*machine, past], a *machine) {
-	r := a.raft
-	p.checkOpen(err, w.History, a)
-	p.checkKnown(err, w, a)
-	for i, c := range w.History.committed {
-		p.check(err, i >= len(a.disk.snapshot) || sameEntry(a.disk.snapshot[i], c.entry), snapshotTrue, "the snapshot of %v does not hold %v", r.options.ID, place(c.entry))
-		p.check(err, i >= len(a.stage.applied) || sameEntry(a.stage.applied[i], c.entry), stateMachineSafety, "the state machine of %v does not hold %v", r.options.ID, place(c.entry))
-	}
-	p.check(err, len(a.disk.snapshot) <= len(w.History.committed), snapshotTrue, "the snapshot of %v covers %v, which is not committed", r.options.ID, a.disk.covered())
-	if r.role == Candidate {
-		p.check(err, r.votedFor == r.options.ID && slices.Contains(r.votes, r.options.ID), candidateVotes, "%v starts an election in term %d without its own vote", r.options.ID, r.currentTerm)
-		for _, of := range r.votes {
-			d := w.Servers[of-1].disk.state
-			// Its own vote may still be on the way to its disk.
-			got := of == r.options.ID || d.CurrentTerm > r.currentTerm || d.CurrentTerm == r.currentTerm && d.VotedFor == r.options.ID
-			p.check(err, got, candidateVotes, "%v counts a vote of %v in term %d that it did not get", r.options.ID, of, r.currentTerm)
+		if b.Granted && !b.PreVote {
+			do.CheckGiven(rules.ID(m.From), uint64(m.Term), rules.ID(m.To))
 		}
 	}
 }
 
-func (w *scriptWriter) stageStep(id ID, in explore.Input) {
+// exploreServer: snapshots and state machines hold what was committed.
+func exploreServer(p *model, err *error, w worlds, a *machine) {
+	r := a.Raft
+	for i, c := range w.History.Committed {
+		p.Ensure(err, i >= len(a.Disk.Snapshot) || a.Disk.Snapshot[i].Same(c.Entry), snapshotTrue, "the snapshot of %v does not hold %v", r.options.ID, c.Entry.Place())
+		p.Ensure(err, i >= len(a.Stage.applied) || a.Stage.applied[i].Same(c.Entry), rules.StateMachineSafety, "the state machine of %v does not hold %v", r.options.ID, c.Entry.Place())
+	}
+	p.Ensure(err, len(a.Disk.Snapshot) <= len(w.History.Committed), snapshotTrue, "the snapshot of %v covers %v, which is not committed", r.options.ID, a.Disk.Covered())
+	p.CheckVotes(err, w, a, sharedIDs(r.votes))
+	checkOpen(p, err, w.History, a)
+	checkAllKnown(p, err, w, a)
+}
+
+func writeStage(w *writer, id rules.ID, in explore.Input) {
 	switch in.Kind {
 	case inputTimeout:
-		w.line("> %s %v", w.timeout(), id)
+		w.Line("> %s %v", timeoutCommand(w), id)
 	case inputRead:
-		w.line("> read %v", id)
+		w.Line("> read %v", id)
 	case inputRetry:
-		w.line("> tick %v 3", id)
+		w.Line("> tick %v 3", id)
 	case inputSnapshot:
-		w.line("> snapshot %v %d", id, in.Arg)
-		if !w.bounds.stage.apart {
-			w.line("> compact %v %d", id, in.Arg)
+		w.Line("> snapshot %v %d", id, in.Arg)
+		if !w.Stage.apart {
+			w.Line("> compact %v %d", id, in.Arg)
 		}
 	case inputCompact:
-		w.line("> compact %v %d", id, in.Arg)
+		w.Line("> compact %v %d", id, in.Arg)
 	default:
-		w.changeStep(id, in)
+		writeChange(w, id, in)
 	}
 }
 
-func (w *scriptWriter) stageRestart(id ID, life uint64) {
+func writeRestart(w *writer, id rules.ID, life uint64) {
 	if w.Reads > 0 {
-		w.line("- random %v %d 0", id, life<<8)
+		w.Line("- random %v %d 0", id, life<<8)
 	}
 }

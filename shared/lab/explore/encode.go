@@ -29,11 +29,11 @@ type Encoder struct {
 }
 
 // Encoding says how an Encoder encodes a value. Fields are named as
-// "Type.field".
+// "Type.field", without the arguments of a generic type.
 type Encoding struct {
-	// Names is the type of servers' names, an unsigned integer that is 0 for
+	// Names are the types of servers' names, unsigned integers that are 0 for
 	// nobody.
-	Names reflect.Type
+	Names []reflect.Type
 
 	// Leave are fields that are not part of the state: clocks, functions, and
 	// what never changes.
@@ -107,7 +107,7 @@ func (e *Encoder) learn(t reflect.Type) error {
 }
 
 func (e *Encoder) plan(t reflect.Type) (plan, error) {
-	if t == e.encoding.Names {
+	if slices.Contains(e.encoding.Names, t) {
 		return func(w *writer, v reflect.Value) { w.number(w.rename(v.Uint())) }, nil
 	}
 	switch t.Kind() {
@@ -145,7 +145,7 @@ func (e *Encoder) planStruct(t reflect.Type) (plan, error) {
 	var fields []field
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name := t.Name() + "." + f.Name
+		name := fieldName(t, f)
 		e.met[name] = true
 		if slices.Contains(e.encoding.Leave, name) {
 			continue
@@ -166,11 +166,16 @@ func (e *Encoder) planStruct(t reflect.Type) (plan, error) {
 	}, nil
 }
 
+func fieldName(t reflect.Type, f reflect.StructField) string {
+	name, _, _ := strings.Cut(t.Name(), "[")
+	return name + "." + f.Name
+}
+
 func (e *Encoder) planList(t reflect.Type) (plan, error) {
 	if err := e.learn(t.Elem()); err != nil {
 		return nil, err
 	}
-	if t.Kind() == reflect.Slice && t.Elem() == e.encoding.Names {
+	if t.Kind() == reflect.Slice && slices.Contains(e.encoding.Names, t.Elem()) {
 		return (*writer).names, nil
 	}
 	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
@@ -306,7 +311,7 @@ func (s *sharing) compare(path string, a, b reflect.Value) {
 	switch a.Kind() {
 	case reflect.Struct:
 		for i := range a.NumField() {
-			name := a.Type().Name() + "." + a.Type().Field(i).Name
+			name := fieldName(a.Type(), a.Type().Field(i))
 			if !slices.Contains(s.leave, name) {
 				s.compare(strings.TrimPrefix(path+" "+name, " "), a.Field(i), b.Field(i))
 			}

@@ -35,7 +35,7 @@ func newThing() *thing {
 }
 
 func thingEncoder(t *testing.T) *Encoder {
-	e, err := NewEncoder(Encoding{Names: reflect.TypeFor[id](), Leave: []string{"thing.clock"}, Unordered: []string{"thing.bag"}}, &thing{}, grant{}, ask{})
+	e, err := NewEncoder(Encoding{Names: []reflect.Type{reflect.TypeFor[id]()}, Leave: []string{"thing.clock"}, Unordered: []string{"thing.bag"}}, &thing{}, grant{}, ask{})
 	require.NoError(t, err)
 	return e
 }
@@ -88,11 +88,11 @@ func TestNamesAreSwappedEverywhere(t *testing.T) {
 
 func TestWhatCannotBeEncodedIsRefused(t *testing.T) {
 	type odd struct{ call func() }
-	_, err := NewEncoder(Encoding{Names: reflect.TypeFor[id]()}, odd{})
+	_, err := NewEncoder(Encoding{Names: []reflect.Type{reflect.TypeFor[id]()}}, odd{})
 	require.EqualError(t, err, "in the field odd.call: a value of type func() cannot be encoded")
-	_, err = NewEncoder(Encoding{Names: reflect.TypeFor[id](), Leave: []string{"odd.call"}}, odd{})
+	_, err = NewEncoder(Encoding{Names: []reflect.Type{reflect.TypeFor[id]()}, Leave: []string{"odd.call"}}, odd{})
 	require.NoError(t, err)
-	_, err = NewEncoder(Encoding{Names: reflect.TypeFor[id](), Unordered: []string{"thing.watch"}}, thing{})
+	_, err = NewEncoder(Encoding{Names: []reflect.Type{reflect.TypeFor[id]()}, Unordered: []string{"thing.watch"}}, thing{})
 	require.EqualError(t, err, "the encoding names the field thing.watch, but no value holds a field of that name")
 }
 

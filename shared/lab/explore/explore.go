@@ -106,6 +106,10 @@ type Effect[S, M any] struct {
 	// input, such as where the server crashed. It may be empty.
 	Note string
 
+	// Variant says the same to a program: it is the protocol's, and 0 for the
+	// ordinary effect.
+	Variant int
+
 	// Why returns the server's reasons, a sentence each. It is called for the
 	// story only, and may be nil.
 	Why func() []string
@@ -113,6 +117,11 @@ type Effect[S, M any] struct {
 	// Err says which invariant the step itself breaks, or is nil.
 	Err error
 }
+
+// Panic is the error of a step in which the protocol panicked.
+type Panic struct{ Value any }
+
+func (p Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
 // World is a state as the protocol's checks see it. It is valid until the check
 // returns, and must not be changed.

@@ -69,7 +69,7 @@ type election struct {
 }
 
 func newElection(t testing.TB, n int, mistake string) *election {
-	e, err := NewEncoder(Encoding{Names: reflect.TypeFor[id](), Leave: []string{"server.Clock"}}, &server{}, message{}, ask{}, grant{}, leaders{})
+	e, err := NewEncoder(Encoding{Names: []reflect.Type{reflect.TypeFor[id]()}, Leave: []string{"server.Clock"}}, &server{}, message{}, ask{}, grant{}, leaders{})
 	require.NoError(t, err)
 	return &election{n: n, mistake: mistake, encoder: e}
 }

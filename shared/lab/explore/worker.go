@@ -264,7 +264,7 @@ func (w *worker[S, M, G]) carryOut(server uint32, t taken) (es []Effect[S, M]) {
 	s := w.search.servers.at(server).value
 	defer func() {
 		if p := recover(); p != nil {
-			es = []Effect[S, M]{{Server: s, Err: fmt.Errorf("panic: %v", p)}}
+			es = []Effect[S, M]{{Server: s, Err: Panic{p}}}
 		}
 	}()
 	return w.search.protocol.Do(s, t.input, m)

@@ -2,9 +2,9 @@ package main
 
 import "example.com/raftsteps/shared/run/cli"
 
-// demo tells the story of this stage.
+// demo shows what this stage adds and what it still cannot survive.
 func demo(d *cli.Demo) error {
-	d.Say("The server of the stage before, and a client for it. Its exit code says how a command ended.")
+	d.Say("The server of the previous stage, and a client for it. Its exit code says how a command ended.")
 	d.Start(1)
 	d.Run("put", "x", "1")
 	d.Run("append", "x", "2")
@@ -15,10 +15,10 @@ func demo(d *cli.Demo) error {
 	d.Say("Now the server is paused, as in a long garbage collection. A write is sent, and no answer comes.")
 	d.Pause(1)
 	d.Fails(6, "put", "x", "3", "--timeout", "300ms")
-	d.Say("6 means unknown: it may have happened, or not, or may yet happen. Here it happens after the client gave up:")
+	d.Say("6 means unknown: the write may have happened, or not, or may yet happen. Here it happens after the client gave up:")
 	d.Resume(1)
 	d.Until("3\n", "get", "x")
-	d.Say("So a client that asks again after a 6 may do it twice.")
+	d.Say("So a client that retries after a 6 may apply the append twice.")
 	d.Pause(1)
 	d.Fails(6, "append", "x", "4", "--timeout", "300ms")
 	d.Resume(1)
@@ -26,10 +26,10 @@ func demo(d *cli.Demo) error {
 	d.Run("append", "x", "4")
 	d.Run("get", "x")
 	d.Shows("344\n")
-	d.Say("5 is a promise: it did not happen. Nobody was there to be asked.")
+	d.Say("5 is a promise: it did not happen, because there was no server to ask.")
 	d.Kill(1)
 	d.Fails(5, "put", "x", "5")
-	d.Say("What it cannot survive: the server's machine. What was written went with it.")
+	d.Say("It cannot survive the loss of the server's machine. The data is lost with it.")
 	d.Restart(1)
 	d.Fails(3, "get", "x")
 	d.Say("The next stage has five servers.")

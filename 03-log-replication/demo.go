@@ -2,19 +2,19 @@ package main
 
 import "example.com/raftsteps/shared/run/cli"
 
-// demo tells the story of this stage.
+// demo shows what this stage adds and what it still cannot survive.
 func demo(d *cli.Demo) error {
-	d.Say("Five servers, and each writes the commands into a log on disk before it says that it has them.")
+	d.Say("Five servers, and each writes commands to a log on disk before it acknowledges them.")
 	d.Start(5)
 	d.Run("put", "x", "1")
 	d.Run("append", "x", "2")
 	d.Until("append x+=2", "log", "4")
-	d.Say("A server that was away has missed something. It says so, and gets what it lacks:")
+	d.Say("A server that was away has missed entries. It says so, and gets the missing entries:")
 	d.Kill(4)
 	d.Run("append", "x", "3")
 	d.Restart(4)
 	d.Until("123\n", "get", "x", "--endpoints", "n4")
-	d.Say("All five die at once. What was acknowledged is on a majority of disks, and so it is there again, once somebody leads.")
+	d.Say("All five die at once. All acknowledged entries are on a majority of disks, so they are there again once there is a leader.")
 	d.Kill(1, 2, 3, 4, 5)
 	d.Restart(1, 2, 3, 4, 5)
 	d.Fails(1, "append", "x", "4")
@@ -22,7 +22,7 @@ func demo(d *cli.Demo) error {
 	d.Run("append", "x", "4")
 	d.Run("get", "x", "--endpoints", "n1")
 	d.Shows("1234\n")
-	d.Say("What it cannot survive. A dead leader waits for a person, who must find a server that has all:")
+	d.Say("It cannot survive the loss of its leader without an operator, who must find a server that has all entries:")
 	d.Until("append x+=4", "log", "2")
 	d.Kill(1)
 	d.Fails(5, "append", "x", "5")
@@ -31,7 +31,7 @@ func demo(d *cli.Demo) error {
 	d.Run("get", "x", "--endpoints", "n2")
 	d.Shows("12345\n")
 	d.Until("append x+=5", "log", "4")
-	d.Say("And the person may be wrong. Two servers are down and miss a write; then one of them is appointed:")
+	d.Say("And the operator may be wrong. Two servers are down and miss a write; then one of them is appointed:")
 	d.Restart(1)
 	d.Kill(4, 5)
 	d.Run("put", "x", "acknowledged", "--endpoints", "n2")
@@ -41,8 +41,8 @@ func demo(d *cli.Demo) error {
 	d.Run("append", "x", "6", "--endpoints", "n4")
 	d.Run("get", "x", "--endpoints", "n4")
 	d.Shows("123456\n")
-	d.Say("The write that was acknowledged is gone: only votes can prevent that. And a retry still happens twice:")
+	d.Say("The acknowledged write is lost: only votes can prevent that. And a retry is still applied twice:")
 	d.Scenario("lost-reply", 1)
-	d.Say("A client that can ask again without harm is the next stage.")
+	d.Say("The next stage adds a client that can retry safely.")
 	return d.Err()
 }

@@ -1,4 +1,5 @@
-// Stage 03 is five servers with a log on disk, and a leader that a person appoints.
+// Stage 03 is five servers with a log on disk, and a leader that the operator
+// appoints.
 package main
 
 import (

@@ -21,7 +21,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// patient is a time that no test needs: anyone who waits for it has failed.
+// patient is longer than any test needs: a wait this long is a failure.
 const patient = time.Minute
 
 // processes are five servers, each a process of its own.
@@ -61,7 +61,7 @@ func startProcesses(t *testing.T) *processes {
 	return p
 }
 
-// writeConfig makes up a configuration with free ports.
+// writeConfig creates a configuration with free ports.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
 	ports, err := freeport.Reserve()
 	require.NoError(t, err)

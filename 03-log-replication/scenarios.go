@@ -5,8 +5,8 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
-// scenarios are what this stage can be put through: what it survives, and what
-// breaks it.
+// scenarios lists the scenarios that this stage survives and those that it does
+// not.
 var scenarios = scenario.Stage{
 	Name: "03-log-replication",
 	New:  server.New,
@@ -32,6 +32,6 @@ var scenarios = scenario.Stage{
 		"stale-read",
 	},
 
-	// A person appoints the leader.
+	// The operator appoints the leader.
 	Appointed: true,
 }

@@ -9,7 +9,7 @@ import (
 
 var stage = cli.Stage{
 	Name:      "04-smart-client",
-	About:     "A replicated key-value store with a client that copes.",
+	About:     "A replicated key-value store with a client that retries safely.",
 	Ops:       server.Ops,
 	New:       server.New,
 	Appointed: true,

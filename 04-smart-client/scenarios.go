@@ -6,8 +6,8 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
-// scenarios are what this stage can be put through: what it survives, and what
-// breaks it.
+// scenarios lists the scenarios that this stage survives and those that it does
+// not.
 var scenarios = scenario.Stage{
 	Name:  "04-smart-client",
 	New:   server.New,
@@ -34,6 +34,6 @@ var scenarios = scenario.Stage{
 		"stale-read",
 	},
 
-	// A person appoints the leader.
+	// The operator appoints the leader.
 	Appointed: true,
 }

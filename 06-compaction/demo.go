@@ -2,9 +2,9 @@ package main
 
 import "example.com/raftsteps/shared/run/cli"
 
-// demo tells the story of this stage.
+// demo shows what this stage adds and what it still cannot survive.
 func demo(d *cli.Demo) error {
-	d.Say("Five servers. Each writes down the state of its store whenever its journal has grown by 64 KiB, and forgets the log up to there.")
+	d.Say("Five servers. Each writes a snapshot of its store whenever its journal has grown by 64 KiB, and deletes the log up to there.")
 	d.Compact(64 << 10)
 	d.Start(5)
 	d.Run("put", "x", "1")
@@ -16,17 +16,17 @@ func demo(d *cli.Demo) error {
 	d.Restart(1, 2, 3, 4, 5)
 	d.Run("get", "x")
 	d.Shows("1\n")
-	d.Say("n5 goes away, and misses more than any log remembers. When it is back it is sent a snapshot.")
+	d.Say("n5 goes down, and misses more entries than the logs still have. When it is back, the leader sends it a snapshot.")
 	d.Kill(5)
 	d.Run("bench", "--mix", "put", "--keys", "10", "--duration", "1s", "--warmup", "0s")
 	d.Run("put", "x", "2")
 	d.Restart(5)
 	d.Until("2\n", "get", "x", "--endpoints", "n5", "--consistency", "stale")
-	d.Say("What it cannot survive: a machine that is gone for good stays a member. Two are lost, and the third ends it.")
+	d.Say("It cannot survive the permanent loss of machines, because a lost machine stays a member. Two are lost, and the third loss stops the cluster.")
 	d.Kill(1, 2)
 	d.Run("put", "x", "3")
 	d.Kill(3)
 	d.Stuck("put", "x", "4", "--timeout", "1s")
-	d.Say("Nothing here can put a new machine in the place of an old one: the next stage.")
+	d.Say("Nothing here can replace a lost machine by a new one: that is the next stage.")
 	return d.Err()
 }

@@ -1,4 +1,4 @@
-// Stage 06 is five servers whose log forgets what a snapshot holds.
+// Stage 06 is five servers that compact their logs by snapshots.
 package main
 
 import (

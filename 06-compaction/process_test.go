@@ -26,7 +26,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// patient is a time that no test needs: anyone who waits for it has failed.
+// patient is longer than any test needs: a wait this long is a failure.
 const patient = time.Minute
 
 // processes are five servers, each a process of its own.
@@ -142,7 +142,7 @@ func (p *processes) leader() (id uint64) {
 	return id
 }
 
-// load appends tokens until it is ended, and judges what became of them.
+// load appends tokens until it is ended, and then checks them.
 type load struct {
 	t      *testing.T
 	done   atomic.Int64
@@ -190,10 +190,10 @@ func (l *load) goesOn(after string) {
 	require.Eventually(l.t, func() bool { return l.done.Load() >= enough }, patient, time.Millisecond, "after %s", after)
 }
 
-// The servers live through what the README promises, with real processes and
-// real disks, while clients write: a leader that is killed, three times; one
-// that is paused and comes back; and kill -9 for all five at once. Every
-// append that was acknowledged is there once.
+// The servers survive what the README promises, with real processes and real
+// disks, while clients write: a leader that is killed, three times; one that is
+// paused and resumes; and kill -9 for all five at once. Every acknowledged
+// append is there exactly once.
 func TestCrashesAndPauses(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)

@@ -2,26 +2,26 @@ package main
 
 import "example.com/raftsteps/shared/run/cli"
 
-// demo tells the story of this stage.
+// demo shows what this stage adds and what it still cannot survive.
 func demo(d *cli.Demo) error {
-	d.Say("Three servers, and three more that know nothing, have no vote, and wait.")
+	d.Say("Three members, and three more servers that have empty logs, have no vote, and wait.")
 	d.Start(3)
 	d.Join(4, 5, 6)
 	d.Run("status")
 	d.Shows("new")
-	d.Say("Four clients append without a pause, and remember what they were promised. Then the machine of n1 is gone for good. n4 takes its place, in one change: it gets the log first, and votes when it has caught up.")
+	d.Say("Four clients append without a pause, and remember every acknowledgment. Then the machine of n1 is lost forever. n4 replaces it in one change: it gets the log first, and votes when it has caught up.")
 	d.Meanwhile("bench", "--verify", "--clients", "4", "--duration", "1h", "--warmup", "0s", "--timeout", "30s")
 	d.Kill(1)
 	d.Run("change", "--add", "4", "--remove", "1")
 	d.Shows("the members are n2, n3, n4\n")
-	d.Say("n2 is to make place for n5, which has no power yet: the change waits for it. In the middle of that the leader dies, and it is n2 itself.")
+	d.Say("n5 should replace n2, but n5 is not running yet: the change waits for it. During the change the leader dies, and the leader is n2 itself.")
 	d.Run("transfer", "2")
 	d.Kill(5)
 	d.Run("change", "--add", "5", "--remove", "2", "--no-wait")
 	d.Run("members")
 	d.Shows("learner")
 	d.Kill(2)
-	d.Say("The next leader has the change in its log, and goes on with it.")
+	d.Say("The next leader has the change in its log, and continues it.")
 	d.Restart(5)
 	d.Until("No change is under way.", "members")
 	d.Shows("n5")
@@ -33,7 +33,7 @@ func demo(d *cli.Demo) error {
 	d.Say("None of the first three is left. Was a promise broken?")
 	d.Interrupt()
 	d.Shows("every promise was kept")
-	d.Say("What it cannot survive is a majority that fails at once: to take the lost ones off the list is a change too, and a change needs a majority.")
+	d.Say("It cannot survive the loss of a majority at once: to remove the lost servers is a change too, and a change needs a majority.")
 	d.Kill(4, 5)
 	d.Stuck("put", "x", "1", "--timeout", "1s")
 	d.Stuck("remove", "4", "5", "--timeout", "1s")

@@ -22,8 +22,9 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// A process may open few files, and idle clients would have them all: those
-// beyond the limit are told so, and there is still one for the next snapshot.
+// A process may open only a few files, and idle clients could use them all.
+// Clients beyond the limit are refused, so that the next snapshot can still
+// open a file.
 func TestIdleClientsLeaveFilesForTheSnapshot(t *testing.T) {
 	t.Parallel()
 	ports, err := freeport.Reserve()

@@ -87,8 +87,9 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// While its disk is paused, a server takes of 1 GiB that 20 clients send what
-// its budget names, and no more. When the disk goes on, all of it is answered.
+// While its disk is paused, a server reads only as much as its budget allows,
+// although 20 clients send 1 GiB. When the disk resumes, all requests are
+// answered.
 func TestAStalledDiskHoldsClientsBack(t *testing.T) {
 	const clients, puts = 20, 400
 	d := newStalled()

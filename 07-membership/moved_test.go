@@ -38,8 +38,8 @@ func runServer(t *testing.T, c node.Config, id uint64, d disk.Disk, ln net.Liste
 	return stop
 }
 
-// A cluster of one whose server has moved to another address grows all the same,
-// and is then told where it is.
+// A cluster of one server that has moved to another address can still grow, and
+// then learns the new address.
 func TestAMovedClusterOfOneGrows(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patient)

@@ -29,10 +29,10 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// patient is a time that no test needs: anyone who waits for it has failed.
+// patient is longer than any test needs: a wait this long is a failure.
 const patient = time.Minute
 
-// processes are servers, each a process of its own: three at first.
+// processes are servers, each in its own process: three at first.
 type processes struct {
 	t         *testing.T
 	data      string
@@ -70,7 +70,7 @@ func startProcesses(t *testing.T) *processes {
 	return p
 }
 
-// writeConfig makes up a configuration with free ports.
+// writeConfig creates a configuration with free ports.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
 	ports, err := freeport.Reserve()
 	require.NoError(t, err)
@@ -108,7 +108,7 @@ func (p *processes) do(what string, ids ...uint64) {
 	require.NoError(p.t, err)
 }
 
-// run runs a command as a person would, and returns what it prints.
+// run runs a command as a user would, and returns its output.
 func (p *processes) run(args ...string) string {
 	p.t.Helper()
 	code, out, errs := p.try(args...)
@@ -123,7 +123,8 @@ func (p *processes) try(args ...string) (code int, out, errs string) {
 }
 
 // until runs a command until it is done. A leader that is deposed meanwhile, as
-// can happen on a busy machine, cannot say whether it is; the members can.
+// can happen on a busy machine, cannot say whether it is done; the member list
+// can.
 func (p *processes) until(done func(members) bool, args ...string) {
 	p.t.Helper()
 	for {
@@ -138,14 +139,14 @@ func (p *processes) until(done func(members) bool, args ...string) {
 	}
 }
 
-// start starts a new server and returns how one adds it.
+// start starts a new server and returns the argument that adds it.
 func (p *processes) start(id uint64) string {
 	p.t.Helper()
 	p.run("start", fmt.Sprint(id))
 	return fmt.Sprint(id)
 }
 
-// members is what the leader says of them.
+// members is the leader's view of the members.
 type members struct {
 	Leader  uint64
 	Role    string
@@ -156,7 +157,8 @@ type members struct {
 	}
 }
 
-// await waits until a leader says something of the members, and returns it.
+// await waits until a leader's view of the members satisfies a condition, and
+// returns it.
 func (p *processes) await(what func(members) bool) (m members) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool {
@@ -167,8 +169,7 @@ func (p *processes) await(what func(members) bool) (m members) {
 	return m
 }
 
-// has reports whether a server is a member, of the present or of the voters to
-// come.
+// has reports whether a server is a present or a future voter.
 func (m members) has(id uint64) bool {
 	for _, x := range m.Members {
 		if x.ID == id {
@@ -189,7 +190,7 @@ func (p *processes) settled(n int) members {
 // writers is how many clients write at once, each with connections of its own.
 const writers = 8
 
-// load appends tokens until it is ended, and judges what became of them.
+// load appends tokens until it is ended, and then checks them.
 type load struct {
 	t      *testing.T
 	dialed atomic.Int64
@@ -201,7 +202,7 @@ type load struct {
 	report bench.Report
 }
 
-// counted counts the appends of one client that were acknowledged.
+// counted counts the acknowledged appends of one client.
 type counted struct {
 	*client.Client
 	load *load
@@ -242,7 +243,7 @@ func startLoad(t *testing.T, endpoints []string) *load {
 	return l
 }
 
-// goesOn waits until each client has had some more acknowledged.
+// goesOn waits until each client has more acknowledged appends.
 func (l *load) goesOn(after string) {
 	l.t.Helper()
 	for i := range l.done {
@@ -251,8 +252,8 @@ func (l *load) goesOn(after string) {
 	}
 }
 
-// readers are clients that read and write the same few keys, and write down
-// what they saw and when.
+// readers are clients that read and write the same few keys, and record their
+// results with the times.
 type readers struct {
 	t       *testing.T
 	begin   time.Time
@@ -277,8 +278,8 @@ func startReaders(t *testing.T, endpoints []string) *readers {
 	return h
 }
 
-// work reads, sets and compares until ctx ends, with pauses, so that the history
-// is not too long to be judged.
+// work reads, sets and compares until ctx ends, with pauses, so that the
+// history is short enough to be checked.
 func (h *readers) work(ctx context.Context, id uint64, c *client.Client) error {
 	rng := rand.New(rand.NewPCG(id, id))
 	key, last := "", ""
@@ -313,8 +314,7 @@ func (h *readers) work(ctx context.Context, id uint64, c *client.Client) error {
 	return c.Close()
 }
 
-// judge ends the readers. What they saw is what one server alone could have
-// answered, one request after the other.
+// judge ends the readers and checks that their history is linearizable.
 func (h *readers) judge() {
 	h.t.Helper()
 	h.end()
@@ -325,7 +325,8 @@ func (h *readers) judge() {
 	h.t.Logf("%+v of readers", h.history.Counts())
 }
 
-// judge ends the load. Every append that was acknowledged is there, and once.
+// judge ends the load and checks that every acknowledged append is there
+// exactly once.
 func (l *load) judge() {
 	l.t.Helper()
 	l.end()
@@ -337,11 +338,11 @@ func (l *load) judge() {
 	l.t.Logf("%d appends acknowledged; at most %v without one", l.report.Verify.Acknowledged, time.Duration(l.gap.Load()).Round(time.Millisecond))
 }
 
-// A cluster of three becomes one of which none of its first members is part,
-// with real processes and real disks, while clients write that know of the
-// first three only. In the middle of the change that adds two servers the
-// leader is killed, and the change goes on without it. Each server that was
-// removed is killed as soon as every client writes without it.
+// All members of a cluster of three are replaced, with real processes and real
+// disks, while clients write that know only the first three. During the change
+// that adds two servers the leader is killed, and the change continues without
+// it. Each server that was removed is killed as soon as every client writes
+// without it.
 func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)
@@ -374,9 +375,9 @@ func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 	l.judge()
 }
 
-// The lead is handed round, a server takes another's place in one step, and all
-// are killed at once in the middle of a change: the change is finished when they
-// are back, and a second run of the cluster finds everybody.
+// Leadership is transferred to every server, a server is replaced in one step,
+// and all are killed at once during a change: the change is finished when they
+// are back, and a second run of the cluster finds all servers.
 func TestTransferReplaceAndPowerCut(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)

@@ -10,9 +10,9 @@ import (
 	"example.com/raftsteps/shared/lab/sim"
 )
 
-// A first member that was removed and starts with an empty folder reads in
-// cluster.json that it is a member. It meets those that are, and they remember its
-// disk: it ends, and neither votes nor disturbs.
+// A removed server that starts with an empty folder reads in cluster.json that
+// it is a member. The real members remember its old disk, so it ends, and
+// neither votes nor disturbs them.
 func TestARemovedFirstMemberDoesNotStartANewCluster(t *testing.T) {
 	w, err := sim.New(sim.Options{Seed: 1, Servers: 3, Spare: 1, New: scenarios.New, Ops: scenarios.Ops})
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 // check refuses what the server would refuse, and text that JSON cannot carry.
 func check(r api.Request) error {
 	if r.Op != kv.Get && !kv.Writes(r.Op) {
-		return nil // not a command; the server knows what it takes
+		return nil // not a command; the server checks it
 	}
 	if e := api.CheckCommand(r.Command()); e != nil {
 		return e
@@ -21,9 +21,9 @@ func check(r api.Request) error {
 	return nil
 }
 
-// explain turns the error of a request into the one that the caller gets: it
-// is an *api.Error in any case, and a read whose answer was lost is a definite
-// failure, for there is nothing that it could have changed.
+// explain turns the error of a request into the one that the caller gets: it is
+// always an *api.Error, and a read without an answer is a definite failure,
+// because a read changes nothing.
 func explain(r api.Request, err error) error {
 	var e *api.Error
 	if !errors.As(err, &e) {

@@ -21,7 +21,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// patient is a time that no test needs: anyone who waits for it has failed.
+// patient is longer than any test needs: a wait this long is a failure.
 const patient = 20 * time.Second
 
 func testContext(t *testing.T) context.Context {

@@ -77,8 +77,8 @@ type Client struct {
 	end  context.CancelFunc
 }
 
-// New returns a client of the servers at the endpoints (host:port). It does not
-// connect yet, so it cannot fail.
+// New returns a client for the servers at the endpoints (host:port). It does
+// not connect yet, so it cannot fail.
 func New(endpoints []string) *Client {
 	c := &Client{servers: make(map[string]*connection), calls: make(map[uint64]chan node.Step)}
 	c.life, c.end = context.WithCancel(context.Background())
@@ -88,8 +88,8 @@ func New(endpoints []string) *Client {
 	return c
 }
 
-// Close ends the client. Requests under way end with an error, later ones are
-// refused. No goroutine of the client is left when it returns.
+// Close ends the client. Requests in progress end with an error, later ones are
+// refused. All goroutines of the client have ended when it returns.
 func (c *Client) Close() error {
 	c.end()
 	c.mu.Lock()
@@ -104,7 +104,7 @@ func (c *Client) Close() error {
 
 // Do carries out one request: a read at any server, a command at the leader.
 // Anything else goes to the first of the endpoints, once. It sets the ID and
-// the session itself. The error is an *api.Error, and so is nil only if the
+// the session itself. The error is an *api.Error; it is nil only if the
 // operation was done.
 func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := check(r); err != nil {
@@ -128,8 +128,8 @@ func (c *Client) Put(ctx context.Context, key, value string) error {
 	return err
 }
 
-// Create sets the value of key if it has none. It is the error exists if it has
-// one.
+// Create sets the value of key if it has none. If it has one, the error is
+// exists.
 func (c *Client) Create(ctx context.Context, key, value string) error {
 	_, err := c.Do(ctx, api.Request{Op: kv.Create, Key: key, Value: value})
 	return err
@@ -142,8 +142,8 @@ func (c *Client) Append(ctx context.Context, key, value string) (int, error) {
 	return int(response.Length), err
 }
 
-// Cas sets the value of key if it is old. It is the error mismatch if the key
-// has another value, and not_found if it has none.
+// Cas sets the value of key if it is old. If the key has another value, the
+// error is mismatch; if it has none, not_found.
 func (c *Client) Cas(ctx context.Context, key, old, value string) error {
 	_, err := c.Do(ctx, api.Request{Op: kv.Cas, Key: key, Old: old, Value: value})
 	return err

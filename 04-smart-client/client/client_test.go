@@ -25,7 +25,7 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// patient is a time that no test needs: anyone who waits for it has failed.
+// patient is longer than any test needs: a wait this long is a failure.
 const patient = 30 * time.Second
 
 func testContext(t *testing.T) context.Context {
@@ -41,7 +41,7 @@ func open(t *testing.T, endpoints ...string) *Client {
 	return c
 }
 
-// fake is a server that does what the test wants. It notes what it was asked.
+// fake is a server that a test controls. It records its requests.
 type fake struct {
 	address string
 
@@ -127,7 +127,7 @@ func (c *fakeConn) answer(r api.Request, a api.Response) bool {
 	return err == nil
 }
 
-// leads does what it is asked, and opens sessions since index 7.
+// leads handles requests as a leader, and opens sessions since index 7.
 func leads(conn *fakeConn, r api.Request) bool {
 	if r.Op == api.Open {
 		return conn.answer(r, api.Response{Index: 7})
@@ -142,7 +142,7 @@ func names(leader *string) handler {
 	}
 }
 
-// nobody is the leader that a follower names that knows none.
+// nobody is the leader that a follower names if it knows none.
 var nobody = new(string)
 
 // Many requests share one connection to a server, and the answers come in any
@@ -183,10 +183,10 @@ func TestRequestsShareAConnection(t *testing.T) {
 	require.EqualValues(t, 1, f.accepted.Load(), "all over one connection")
 }
 
-// silent takes requests and answers none.
+// silent accepts requests and answers none.
 func silent(*fakeConn, api.Request) bool { return true }
 
-// deadAddress returns an address at which nobody listens.
+// deadAddress returns an address at which no server listens.
 func deadAddress(t *testing.T) string {
 	ports, err := freeport.Reserve()
 	require.NoError(t, err)
@@ -207,7 +207,8 @@ func requireError(t *testing.T, err error, code api.Code, words ...string) {
 	}
 }
 
-// What the servers would refuse, or could not even see, is not sent.
+// The client does not send requests that the servers would refuse, or text that
+// JSON cannot carry.
 func TestABadRequestIsNotSent(t *testing.T) {
 	ctx := testContext(t)
 	f := startFake(t, leads)
@@ -226,8 +227,8 @@ func TestABadRequestIsNotSent(t *testing.T) {
 	require.NoError(t, none.Close())
 }
 
-// The leader need not be among the endpoints. Who has found it goes straight
-// to it from then on.
+// The leader need not be among the endpoints. Once the client has found it, it
+// sends writes directly to it.
 func TestARedirectIsFollowed(t *testing.T) {
 	ctx := testContext(t)
 	leader := startFake(t, leads)
@@ -253,8 +254,9 @@ func TestDeadServersArePassedOver(t *testing.T) {
 	}
 }
 
-// A follower may be wrong about the leader, for as long as it is cut off: the
-// one it names is dead, or as wrong as it is. The real one must be found.
+// While a follower is cut off, it may be wrong about the leader: the server
+// that it names is dead, or no leader either. The client must find the real
+// leader.
 func TestTheLeaderIsFoundAlthoughFollowersAreWrong(t *testing.T) {
 	ctx := testContext(t)
 	dead := deadAddress(t)
@@ -304,7 +306,7 @@ const (
 	leastTime = 235 * time.Millisecond
 )
 
-// triesTake gives up a write after that many tries, and says how long they took.
+// triesTake ends a write after that many tries and returns how long they took.
 func triesTake(ctx context.Context, t *testing.T, c *Client, asked *atomic.Int64) time.Duration {
 	start := time.Now()
 	requireError(t, c.Put(ctx, "x", "1"), api.Unavailable, "no leader answered")
@@ -333,8 +335,8 @@ func TestRetriesAreRareWithoutALeader(t *testing.T) {
 	require.NotEmpty(t, g.requests(""))
 }
 
-// Two servers that each take the other for the leader: the first redirect is
-// free, the others are not.
+// Two servers each name the other as the leader: only the first redirect is
+// followed without a wait.
 func TestPingPongDoesNotSpin(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	var asked atomic.Int64
@@ -358,8 +360,7 @@ func TestDeadlineBeforeAnythingWasSent(t *testing.T) {
 	requireError(t, err, api.Unavailable)
 }
 
-// The first try is lost; all that the servers say later cannot make it certain
-// again.
+// The first try is lost; no later answer can make the outcome certain again.
 func TestDeadlineAfterOneTryWasSent(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	var puts atomic.Int64
@@ -379,8 +380,8 @@ func TestDeadlineAfterOneTryWasSent(t *testing.T) {
 	require.Len(t, f.requests(kv.Put), 3, "it has tried again")
 }
 
-// A server that answers nothing: the write may be under way there, a read has
-// done nothing in any case.
+// A server that never answers may still apply the write; a read changes nothing
+// in any case.
 func TestNoAnswerInTime(t *testing.T) {
 	for op, code := range map[string]api.Code{kv.Put: api.Unknown, kv.Get: api.Unavailable} {
 		ctx, cancel := context.WithCancel(testContext(t))
@@ -396,7 +397,7 @@ func TestNoAnswerInTime(t *testing.T) {
 	}
 }
 
-// The heart of the stage: the same command, at the same place of the session.
+// The retry is the same command with the same number in the session.
 func TestALostWriteIsRetriedWithTheSameNumber(t *testing.T) {
 	ctx := testContext(t)
 	var lost atomic.Bool
@@ -425,8 +426,8 @@ func TestALostWriteIsRetriedWithTheSameNumber(t *testing.T) {
 	require.NotContains(t, sessions, uint64(0))
 }
 
-// A leader that was deposed does not know what becomes of the command. In a
-// session it can be sent again.
+// A deposed leader does not know the outcome of the command. In a session the
+// client can retry it.
 func TestAnUnknownOutcomeIsRetried(t *testing.T) {
 	ctx := testContext(t)
 	var deposed atomic.Bool
@@ -440,7 +441,7 @@ func TestAnUnknownOutcomeIsRetried(t *testing.T) {
 	require.Len(t, f.requests(kv.Put), 2)
 }
 
-// forgetful opens sessions since index 1, 2, 3 … and knows the latest one only,
+// forgetful opens sessions since index 1, 2, 3 … and knows only the latest one,
 // until the test makes it forget that too.
 type forgetful struct {
 	mu     sync.Mutex
@@ -486,7 +487,7 @@ func TestAForgottenSessionIsReplaced(t *testing.T) {
 }
 
 // In a new session the servers would not recognize the command. If it may have
-// been done before, it must not be sent there.
+// been applied before, it must not be sent there.
 func TestAForgottenSessionAfterALostAnswer(t *testing.T) {
 	ctx := testContext(t)
 	s := &forgetful{}
@@ -499,7 +500,7 @@ func TestAForgottenSessionAfterALostAnswer(t *testing.T) {
 	require.NoError(t, c.Put(ctx, "x", "3"), "the next one is a new command")
 }
 
-// A server that has no room says nothing of an earlier try.
+// A server with a full store says nothing about an earlier try.
 func TestAFullStore(t *testing.T) {
 	ctx := testContext(t)
 	var lose atomic.Bool
@@ -544,9 +545,9 @@ func TestManyGoroutinesShareOneSession(t *testing.T) {
 	require.Len(t, seqs, goroutines*rounds, "each command has its own place")
 }
 
-// A server that takes requests and does nothing, as one that was stopped,
-// costs one attempt's time and no more: the next one is asked, and from then
-// on at once.
+// A server that accepts requests and never answers, such as a paused one, costs
+// only the time of one attempt: the client then tries the next server, and
+// later requests go there at once.
 func TestAPausedServer(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
@@ -572,7 +573,7 @@ func TestAReadPassesOverAPausedServer(t *testing.T) {
 	require.Len(t, still.requests(""), 1)
 }
 
-// What is no command is one server's own business, and is asked once.
+// A request that is not a command concerns one server, and is sent once.
 func TestAStatusIsThatOfTheFirstServer(t *testing.T) {
 	ctx := testContext(t)
 	first, second := startFake(t, func(conn *fakeConn, r api.Request) bool {
@@ -599,7 +600,8 @@ func TestAFinalRefusalIsReturned(t *testing.T) {
 	}
 }
 
-// A server that is busy is asked again, itself: it is the one that can.
+// The client asks a busy server again, because only that server can handle the
+// request.
 func TestABusyServerIsAskedAgain(t *testing.T) {
 	ctx := testContext(t)
 	var asked atomic.Int64
@@ -615,7 +617,7 @@ func TestABusyServerIsAskedAgain(t *testing.T) {
 	require.Empty(t, other.requests(""))
 }
 
-// Close ends what is under way: writes on their way, one that waits for a
+// Close ends everything in progress: writes in flight, a write that waits for a
 // session, reads, and pauses between tries.
 func TestCloseEndsEverything(t *testing.T) {
 	before := goroutines(t)

@@ -21,8 +21,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// cable stands between a server and all that connect to it: clients, and its
-// peers. It can be cut; anyone who was connected then has to connect again.
+// cable is a proxy between a server and its clients and peers. When it is cut,
+// all connections break.
 type cable struct {
 	ln net.Listener
 	to string
@@ -96,7 +96,7 @@ func (c *cable) end() error {
 	return err
 }
 
-// cluster is n real servers in this process, each behind a cable.
+// cluster is n real servers in this process, each with a cable in front of it.
 type cluster struct {
 	cables    []*cable
 	endpoints []string
@@ -193,9 +193,8 @@ func TestTheFirstWriteOfAClientIsOneEntry(t *testing.T) {
 	}
 }
 
-// Every connection of the cluster is cut again and again while many goroutines
-// append, each a text that exists only once. Every append succeeds, and each
-// text is there once.
+// All connections of the cluster are cut repeatedly while many goroutines
+// append unique texts. Every append succeeds, and each text is there once.
 func TestEveryAppendHappensOnceWhileConnectionsAreCut(t *testing.T) {
 	const goroutines, rounds = 16, 25
 	ctx := testContext(t)

@@ -9,8 +9,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// connection is the way to one server. It connects at the first request, and
-// again when the connection broke.
+// connection is a connection to one server. It connects at the first request,
+// and again after the connection broke.
 type connection struct {
 	address string
 
@@ -44,7 +44,7 @@ func (c *connection) do(ctx context.Context, r api.Request) (api.Response, error
 
 // close ends the connection, once life has ended.
 func (c *connection) close() error {
-	c.dialing <- struct{}{} // anyone who was connecting has given up or is done
+	c.dialing <- struct{}{} // no other goroutine is connecting now
 	defer func() { <-c.dialing }()
 	if conn := c.conn.Load(); conn != nil {
 		return conn.Close()
@@ -53,8 +53,7 @@ func (c *connection) close() error {
 }
 
 // connect returns the connection in use, after it has made a new one if there
-// is none or it broke. It is called before a request is sent, never in the
-// middle of one.
+// is none or it broke. It is called only before a request is sent.
 func (c *connection) connect(ctx context.Context) (*wire.Conn, error) {
 	if conn := c.conn.Load(); usable(conn) {
 		return conn, nil

@@ -20,8 +20,8 @@ func (c *Client) askAlongside(s node.Step) {
 	})
 }
 
-// Members returns what a server knows of the members: the leader if it can be
-// reached.
+// Members returns the members as one server knows them: the leader, if it can
+// be reached.
 func (c *Client) Members(ctx context.Context) (api.Membership, error) {
 	response, err := c.Do(ctx, api.Request{Op: api.Members})
 	if err != nil {
@@ -30,15 +30,15 @@ func (c *Client) Members(ctx context.Context) (api.Membership, error) {
 	return api.DecodeMembership(response.Data)
 }
 
-// Change begins a change of the members: some come, some go, all at once. It
-// returns when a majority knows of the change, which then continues by itself;
-// Members tells how far it is.
+// Change begins a membership change, which adds and removes servers at once. It
+// returns when a majority has the change, which then continues by itself;
+// Members shows its progress.
 func (c *Client) Change(ctx context.Context, add []api.Member, remove []uint64) error {
 	_, err := c.Do(ctx, api.Request{Op: api.Change, Add: add, Remove: remove})
 	return err
 }
 
-// Transfer moves the leadership to a member, and returns when that leads.
+// Transfer transfers leadership to a member and returns when that member leads.
 func (c *Client) Transfer(ctx context.Context, to uint64) error {
 	_, err := c.Do(ctx, api.Request{Op: api.Transfer, To: to})
 	return err

@@ -14,7 +14,8 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// says makes a handler answer who the members are, and the rest as before.
+// says makes a handler answer requests for the members; it handles other
+// requests as before.
 func says(handle handler, config uint64, led bool, members ...*fake) handler {
 	return func(conn *fakeConn, r api.Request) bool {
 		if r.Op != api.Members {
@@ -32,8 +33,9 @@ func says(handle handler, config uint64, led bool, members ...*fake) handler {
 	}
 }
 
-// A client learns of members that nobody named to it, and outlives all that it
-// was given. Another leader is the sign that they may have changed.
+// A client learns about members that are not among its endpoints, and survives
+// the loss of all endpoints. Another leader is the sign that they may have
+// changed.
 func TestAClientLearnsTheMembers(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
@@ -58,8 +60,8 @@ func TestAClientLearnsTheMembers(t *testing.T) {
 	require.Len(t, late.requests(kv.Put), 1)
 }
 
-// A request under way learns of members too, from servers that were removed and
-// follow nobody if need be.
+// A request in progress also learns about members, if necessary from removed
+// servers that have no leader.
 func TestARequestInProgressLearnsTheMembers(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
@@ -75,7 +77,7 @@ func TestARequestInProgressLearnsTheMembers(t *testing.T) {
 	require.Len(t, late.requests(kv.Put), 1)
 }
 
-// A change is not sent again once it may have been begun.
+// A change is not repeated if it may have begun.
 func TestAChangeIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
@@ -89,8 +91,8 @@ func TestAChangeIsNotRepeated(t *testing.T) {
 	require.Empty(t, other.requests(api.Change))
 }
 
-// A server that is paused is not waited for, and is no reason to doubt: what
-// the members are changes nothing.
+// The client does not wait for a paused server, and the outcome is not unknown,
+// because a request for the members changes nothing.
 func TestMembersFromAPausedServer(t *testing.T) {
 	t.Parallel()
 	stands := startFake(t, silent)
@@ -108,8 +110,8 @@ func TestMembersFromAPausedServer(t *testing.T) {
 	require.True(t, e.Definite)
 }
 
-// A server that does not answer is not sent a change: it could keep the change
-// for all its time, and nobody would know whether it was done.
+// The client does not send a change to a server that does not answer, because
+// the outcome would stay unknown.
 func TestAChangePassesOverAPausedServer(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
@@ -133,7 +135,8 @@ func TestAChangePassesOverAPausedServer(t *testing.T) {
 	require.True(t, e.Definite)
 }
 
-// A follower sends it on to the leader, with all that it asks for.
+// A follower redirects the client to the leader, and the change arrives there
+// unmodified.
 func TestAChangeGoesToTheLeader(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)

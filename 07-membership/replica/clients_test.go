@@ -14,7 +14,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Three replicas speak TCP, and two of them let clients in.
+// Three replicas use TCP, and two of them accept clients.
 func TestClients(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

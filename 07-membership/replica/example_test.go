@@ -13,8 +13,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// bank is what is replicated: accounts that nobody can overdraw. It remembers
-// the transfers it has made, so that one that is sent twice is made once.
+// bank is the state machine: accounts that cannot be overdrawn. It remembers
+// its transfers, so that a duplicate is made only once.
 type bank struct {
 	Balance map[string]int
 	Made    map[string]string
@@ -45,8 +45,8 @@ func (b *bank) Apply(_ uint64, command []byte) any {
 	return b.Made[t.Name]
 }
 
-// A state this small is frozen by writing it down. A larger one would have a
-// line for each account.
+// A small state is simply written into one line. A larger one would have one
+// line per account.
 func (b *bank) Snapshot() server.View {
 	text, err := json.Marshal(b)
 	return view{text, err}
@@ -66,8 +66,8 @@ func (v view) Save(line func(add func(b []byte) []byte)) error {
 
 func (v view) Close() {}
 
-// Three servers in one process keep a bank. In earnest each would run on a
-// machine of its own, with the addresses in Members and no Transport.
+// Three servers in one process replicate a bank. In production each server
+// would run on its own machine, with the addresses in Members and no Transport.
 func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "bank")
@@ -90,7 +90,7 @@ func Example() {
 		replicas[m.ID] = r
 	}
 
-	// The server that leads takes commands. If another leads by now, or the answer is
+	// The leader accepts commands. If the leader has changed, or the answer was
 	// lost, the same transfer can be sent again.
 	transfers := []string{
 		`{"name":"rent","from":"ann","to":"bob","amount":70}`,
@@ -110,7 +110,7 @@ func Example() {
 		}
 	}
 
-	// Every replica can be asked, and none gives an old answer.
+	// Every replica can be read, and none returns a stale value.
 	for _, m := range config.Members {
 		err := replicas[m.ID].Read(ctx, func(b *bank) { fmt.Println(b.Balance) })
 		if err != nil {

@@ -10,24 +10,24 @@ import (
 	"example.com/raftsteps/shared/core/journal"
 )
 
-// Entry is a committed entry of the log: it stays where it is, and every replica
+// Entry is a committed entry of the log: it never changes, and every replica
 // has it or will have it.
 type Entry struct {
-	// Index is its place, from 1 on, without gaps.
+	// Index is its index, which starts at 1 and has no gaps.
 	Index uint64
 
-	// Term is that of the leader that made it.
+	// Term is the term of the leader that created it.
 	Term uint64
 
-	// Kind is what the entry is for: Command, NoOp or Configuration.
+	// Kind is the kind of the entry: Command, NoOp or Configuration.
 	Kind Kind
 
-	// Command is what was proposed; in a Configuration the members; nil in a
+	// Command is the proposed command; the members in a Configuration; nil in a
 	// NoOp.
 	Command []byte
 }
 
-// Kind is what an entry is for.
+// Kind is the kind of an entry.
 type Kind string
 
 // The kinds of entries. Only a Command goes to the state machine.
@@ -37,8 +37,8 @@ const (
 	Configuration Kind = "config"
 )
 
-// ErrCompacted says that an entry is not in the log of this replica any longer:
-// what it did is in the state machine.
+// ErrCompacted means that an entry is no longer in the log of this replica,
+// because a snapshot covers it.
 var ErrCompacted = errors.New("the log no longer holds it")
 
 // Log returns the entries from one index to another, both included, as far as
@@ -65,10 +65,11 @@ func (r *Replica[M]) Log(ctx context.Context, from, to uint64) ([]Entry, error) 
 }
 
 // Watch returns the entries from an index on, in their order and each once, as
-// this replica learns that they are committed. It goes on over changes of the
-// leader, and waits for more until the loop ends it. An error comes last: that
-// of ctx, api.Unavailable when the replica stops, or ErrCompacted if the watch
-// is behind what the log still holds; then the state machine must be looked at.
+// this replica learns that they are committed. It continues when the leader
+// changes, and waits for more entries until the loop ends. An error comes last:
+// that of ctx, api.Unavailable when the replica stops, or ErrCompacted if the
+// watch is behind what the log still holds; then the state machine must be
+// looked at.
 func (r *Replica[M]) Watch(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for next := from; ; {
@@ -91,7 +92,7 @@ func (r *Replica[M]) Watch(ctx context.Context, from uint64) iter.Seq2[Entry, er
 }
 
 // entries returns committed entries from an index on, as many as the server
-// gives at once.
+// returns at once.
 func (r *Replica[M]) entries(ctx context.Context, from uint64) ([]Entry, error) {
 	if from == 0 {
 		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: "the log has no entry 0; it starts at 1"}

@@ -8,9 +8,9 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Network carries messages between replicas of one process, without sockets.
-// It is for tests, and shows all that another transport has to do. Its zero
-// value is ready; it is safe for concurrent use.
+// Network carries messages between replicas of one process, without sockets. It
+// is for tests, and an example of a transport. Its zero value is ready to use;
+// it is safe for concurrent use.
 type Network struct {
 	mu    sync.Mutex
 	ports map[uint64]*port
@@ -32,8 +32,8 @@ type mail struct {
 	line []byte
 }
 
-// Transport returns the transport of a replica, for Options. A replica that is
-// started again gets another; what its last one did not receive is lost.
+// Transport returns the transport of a replica, for Options. A restarted
+// replica needs a new one; messages that the old one did not receive are lost.
 func (n *Network) Transport(id uint64) host.Transport {
 	p := &port{network: n, id: id, arrived: make(chan mail, inbox)}
 	n.mu.Lock()
@@ -57,7 +57,8 @@ func (p *port) Run(ctx context.Context, receive func(from uint64, line []byte)) 
 	}
 }
 
-// Connect is host.Transport.Connect. Here all reach all.
+// Connect is host.Transport.Connect. It does nothing: all replicas are
+// connected.
 func (p *port) Connect([]node.Member) {}
 
 // Send is host.Transport.Send.

@@ -8,7 +8,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// observed is a server that tells a progress how far it is.
+// observed is a server that reports its progress.
 type observed struct {
 	*server.Server
 	progress *progress
@@ -23,8 +23,8 @@ func (o observed) Flush() error {
 	return err
 }
 
-// progress is how far a server is, and who waits for more. Its zero value is
-// that of a server that has done nothing.
+// progress is the progress of a server and the goroutines that wait for more.
+// Its zero value is that of a new server.
 type progress struct {
 	mu      sync.Mutex
 	applied uint64
@@ -44,7 +44,7 @@ func (p *progress) set(applied, leader uint64) {
 	p.applied, p.leader = applied, leader
 }
 
-// get returns how far the server is, and what is closed when that changes.
+// get returns the progress, and a channel that is closed when it changes.
 func (p *progress) get() (applied, leader uint64, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -54,7 +54,7 @@ func (p *progress) get() (applied, leader uint64, changed <-chan struct{}) {
 	return p.applied, p.leader, p.changed
 }
 
-// wait waits until the server is as far as enough wants.
+// wait waits until enough returns true for the server's progress.
 func (r *Replica[M]) wait(ctx context.Context, enough func(applied, leader uint64) bool) error {
 	for {
 		applied, leader, changed := r.progress.get()

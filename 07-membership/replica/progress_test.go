@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Who waits is woken by whatever changes, and by nothing else.
+// A waiter wakes up at every change, and only then.
 func TestProgress(t *testing.T) {
 	var p progress
 	woken := func(c <-chan struct{}) bool {

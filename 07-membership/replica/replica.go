@@ -1,6 +1,6 @@
 // Package replica puts one server of a cluster into a Go program: the last
-// stage as a library. What is replicated is any server.Machine; a bank, a queue
-// of jobs, a configuration.
+// stage as a library. It replicates any server.Machine: a bank, a queue of
+// jobs, a configuration.
 //
 //	r, err := replica.Start(replica.Options[*bank]{ID: 1, Config: config, Machine: newBank, Dir: "data/n1"})
 //	…
@@ -53,30 +53,30 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// Options are what a replica needs to know. M is the state machine.
+// Options configures a replica. M is the state machine.
 type Options[M server.Machine] struct {
 	// ID is the replica's own. It must be among the members of Config, or, if it
 	// will be added to a running cluster, among the joiners.
 	ID uint64
 
-	// Config is what all replicas agree on before they start: the name of the
-	// cluster, the secret with which they know each other, members, timeouts,
-	// CompactBytes. Over TCP there must be a secret: without one no replica
-	// trusts another. Timeouts that are 0 have defaults; they are counted in
-	// steps of node.TickInterval. Once a replica has data, its own list of the
-	// members counts, not this one. Leader and Fsync mean nothing here: leaders
-	// are elected, and what is written is synced.
+	// Config is the configuration that all replicas share before they start:
+	// the name of the cluster, the secret with which they know each other,
+	// members, timeouts, CompactBytes. Over TCP there must be a secret: without
+	// one no replica trusts another. Timeouts that are 0 have defaults; they
+	// are counted in steps of node.TickInterval. Once a replica has data, its
+	// own list of the members counts, not this one. Leader and Fsync mean
+	// nothing here: leaders are elected, and what is written is synced.
 	Config node.Config
 
-	// Machine returns a machine that has applied nothing. It is called at the
-	// start, and again when a snapshot comes from a leader.
+	// Machine returns a new state machine. It is called at the start, and again
+	// when the leader sends a snapshot.
 	Machine func() M
 
 	// Dir is the folder in which the replica keeps its log and its snapshot; it
-	// is made if it is not there. It belongs to this ID and this kind of machine
-	// forever: a new replica gets a new ID and a new Dir. A replica that comes back
-	// with an empty one has forgotten what it promised: the others refuse it, and
-	// it stops.
+	// is created if it does not exist. It belongs to this ID and this kind of
+	// machine forever: a new replica gets a new ID and a new Dir. A replica
+	// that restarts with an empty folder has forgotten its promises: the others
+	// refuse it, and it stops.
 	Dir string
 
 	// Disk, if not nil, is used instead of Dir, and is not closed. It must be safe
@@ -87,19 +87,20 @@ type Options[M server.Machine] struct {
 	// addresses of the members.
 	Transport host.Transport
 
-	// Listener takes the connections of TCP; nil is the replica's own address.
+	// Listener accepts the TCP connections; nil means the replica's own
+	// address.
 	Listener net.Listener
 
-	// Clients is true if other programs may connect to the replica's address, and
-	// send it server.LibraryOps as lines of JSON. Nothing keeps strangers from
-	// doing so. A Transport does not change where they connect.
+	// Clients is true if other programs may connect to the replica's address,
+	// and send it server.LibraryOps as lines of JSON. There is no access
+	// control. A Transport does not change where they connect.
 	Clients bool
 
-	// Log takes what an operator should know; nil is nobody.
+	// Log receives messages for the operator; nil discards them.
 	Log *slog.Logger
 }
 
-// The timeouts of a Config that has none.
+// The default timeouts.
 const (
 	defaultHeartbeat   = 50 * time.Millisecond
 	minElectionTimeout = 150 * time.Millisecond
@@ -111,19 +112,20 @@ type Replica[M server.Machine] struct {
 	host   *host.Host
 	server *server.Server
 
-	// life ends with Close, and when the server has stopped by itself.
+	// life ends at Close, and when the server has stopped by itself.
 	life context.Context
 	end  context.CancelFunc
 
-	// ended is closed when nothing of the server is left, and err is set by then.
+	// ended is closed when the server has ended completely; err is set before
+	// that.
 	ended chan struct{}
 	err   error
 
 	progress progress
 }
 
-// Start starts a replica with what its folder holds. It returns before there is
-// a leader; see Leader.
+// Start starts a replica from its folder. It returns before there is a leader;
+// see Leader.
 func Start[M server.Machine](o Options[M]) (*Replica[M], error) {
 	config, err := check(o)
 	if err != nil {
@@ -163,8 +165,8 @@ func Start[M server.Machine](o Options[M]) (*Replica[M], error) {
 	return r, nil
 }
 
-// check says what is wrong with the options, or returns the configuration with
-// all that it needs.
+// check returns an error if the options are wrong; otherwise it returns the
+// complete configuration.
 func check[M server.Machine](o Options[M]) (node.Config, error) {
 	c := o.Config
 	c.Members, c.Joiners = inOrder(c.Members), inOrder(c.Joiners)
@@ -207,28 +209,28 @@ func inOrder(members []node.Member) []node.Member {
 	return slices.SortedFunc(slices.Values(members), func(a, b node.Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// Close stops the replica: it takes no more requests, lets those that wait be
-// answered for some seconds at most, and ends all its goroutines. What was
-// committed is on its disk; Start with the same folder goes on from there. The
-// error is what stopped the replica before, such as a disk that failed. Close
-// may be called more than once.
+// Close stops the replica: it accepts no more requests, waits a few seconds for
+// pending answers, and ends all its goroutines. What was committed is on its
+// disk; Start with the same folder continues from there. The error is the one
+// that stopped the replica earlier, such as a failed disk. Close may be called
+// more than once.
 func (r *Replica[M]) Close() error {
 	r.end()
 	<-r.ended
 	return r.err
 }
 
-// Done is closed when the replica has stopped: by Close, or because it could not
-// go on. Close then returns why.
+// Done is closed when the replica has stopped: by Close, or because of an
+// error. Close then returns why.
 func (r *Replica[M]) Done() <-chan struct{} { return r.ended }
 
 // Addr returns the address on which the replica listens; nil if it does not.
 func (r *Replica[M]) Addr() net.Addr { return r.host.Addr() }
 
-// Propose gives a command to the cluster and waits until it has been applied
-// here. The command is a JSON value on one line, of at most 1 MiB, nested at
-// most four deep, with at most 32 fields in an object. It returns what Apply
-// returned, as JSON, and the command's index in the log.
+// Propose proposes a command and waits until it has been applied here. The
+// command is a JSON value on one line, of at most 1 MiB, nested at most four
+// deep, with at most 32 fields in an object. It returns what Apply returned, as
+// JSON, and the command's index in the log.
 //
 // At a replica that does not lead the error has the code api.NotLeader, and the
 // address of the leader if that is known. An error that is not Definite, such
@@ -239,11 +241,11 @@ func (r *Replica[M]) Propose(ctx context.Context, command []byte) (result []byte
 	return a.Data, a.Index, err
 }
 
-// Read calls f with the state machine, at a moment at which that holds all that
-// was acknowledged, by whichever replica, before Read was called
-// (linearizable). It runs on the goroutine that applies commands: f must not
-// wait, nor change the machine, nor keep what Apply may change. Once Read has
-// returned, f is no longer called.
+// Read calls f with the state machine, at a moment when it contains every write
+// that any replica acknowledged before Read was called (linearizable). It runs
+// on the goroutine that applies commands: f must not wait, nor change the
+// machine, nor keep what Apply may change. Once Read has returned, f is no
+// longer called.
 func (r *Replica[M]) Read(ctx context.Context, f func(machine M)) error {
 	_, err := r.look(ctx, api.Request{Op: api.Barrier}, func(api.Response) {
 		// It is what Options.Machine has made.
@@ -252,8 +254,8 @@ func (r *Replica[M]) Read(ctx context.Context, f func(machine M)) error {
 	return err
 }
 
-// Leader waits until this replica knows a leader, itself perhaps, and returns
-// its ID. It may have lost its leadership by then.
+// Leader waits until this replica knows a leader, which may be itself, and
+// returns its ID. That server may have lost its leadership by then.
 func (r *Replica[M]) Leader(ctx context.Context) (uint64, error) {
 	var leader uint64
 	err := r.wait(ctx, func(_, known uint64) bool {
@@ -263,7 +265,7 @@ func (r *Replica[M]) Leader(ctx context.Context) (uint64, error) {
 	return leader, err
 }
 
-// look asks for something that changes nothing.
+// look sends a request that changes nothing.
 func (r *Replica[M]) look(ctx context.Context, q api.Request, then func(api.Response)) (api.Response, error) {
 	a, err := r.host.DoThen(ctx, q, then)
 	if err != nil && ctx.Err() != nil {

@@ -92,7 +92,7 @@ func (g *group) start(id uint64) *member {
 	return m
 }
 
-// stop takes a replica away; nobody hears from it any longer.
+// stop removes a replica; the others receive nothing from it any longer.
 func (g *group) stop(id uint64) {
 	g.t.Helper()
 	m := g.members[id]
@@ -118,7 +118,7 @@ func (g *group) leader() (leader *member) {
 	return leader
 }
 
-// until waits, in virtual time, for what comes by itself.
+// until waits, in virtual time, until a condition is true.
 func (g *group) until(what string, is func() bool) {
 	g.t.Helper()
 	for end := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
@@ -126,7 +126,7 @@ func (g *group) until(what string, is func() bool) {
 	}
 }
 
-// follower returns one of those that do not lead.
+// follower returns one of the followers.
 func (g *group) follower() *member {
 	leader := g.leader()
 	for _, m := range g.members {
@@ -156,8 +156,8 @@ func (g *group) balance(m *member, account string) (balance int) {
 	return balance
 }
 
-// A replica whose folder was emptied is refused by the others, and stops; they go
-// on. With its old folder it is one of them again.
+// A replica with an emptied folder is refused by the others and stops; they
+// continue. With its old folder it is a member again.
 func TestAnEmptiedFolder(t *testing.T) {
 	inBubble(t, 3, 0, func(t *testing.T, g *group) {
 		g.send(cent(1))
@@ -193,8 +193,8 @@ func cent(i int) transfer {
 	return transfer{Name: fmt.Sprint("cent", i), From: "ann", To: "bob", Amount: 1}
 }
 
-// collect takes commands from a watch, and checks that they come in order and
-// without a gap.
+// collect receives commands from a watch, and checks that they are in order and
+// without gaps.
 func collect(t *testing.T, watch iter.Seq2[replica.Entry, error], from uint64, commands int) (names []string) {
 	for e, err := range watch {
 		require.NoError(t, err)
@@ -212,8 +212,8 @@ func collect(t *testing.T, watch iter.Seq2[replica.Entry, error], from uint64, c
 	return names
 }
 
-// The leader is killed in the middle of many transfers. Each is made once, on
-// all replicas, and those who watch see each of them, whichever server leads.
+// The leader is killed during many transfers. Each transfer is made once on all
+// replicas, and every watcher sees each of them.
 func TestLeaderIsKilled(t *testing.T) {
 	inBubble(t, 3, 0, func(t *testing.T, g *group) {
 		leader := g.leader()
@@ -252,8 +252,8 @@ func status(g *group, m *member) api.ServerStatus {
 	return s
 }
 
-// All replicas stop, and go on from what is in their folders: a snapshot and the
-// entries after it.
+// All replicas stop and restart from their folders: a snapshot and the entries
+// after it.
 func TestRestart(t *testing.T) {
 	inBubble(t, 3, 4<<10, func(t *testing.T, g *group) {
 		for i := range 90 {
@@ -275,8 +275,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// A replica that was away for longer than the log remembers gets the state. Who
-// watches it is told that entries are missing, and does not wait forever.
+// A replica that missed more entries than the log still has gets a snapshot. A
+// watch on it ends with an error, because entries are missing.
 func TestAReplicaCatchesUp(t *testing.T) {
 	inBubble(t, 3, 4<<10, func(t *testing.T, g *group) {
 		away := g.follower()
@@ -382,8 +382,7 @@ func TestProposeRefuses(t *testing.T) {
 	})
 }
 
-// A ctx that ends leaves what was begun unknown, and what changes nothing just
-// ends.
+// When ctx ends, the outcome of a command is unknown; a read just ends.
 func TestCtxEnds(t *testing.T) {
 	inBubble(t, 3, 0, func(t *testing.T, g *group) {
 		leader := g.leader()
@@ -411,7 +410,7 @@ func TestCtxEnds(t *testing.T) {
 	})
 }
 
-// A replica that stops has an answer for everyone who waits.
+// A replica that stops answers every pending request.
 func TestClose(t *testing.T) {
 	inBubble(t, 3, 0, func(t *testing.T, g *group) {
 		leader := g.leader()
@@ -457,8 +456,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// Servers come and go: the one that joins gets all there is, and the one that
-// leads can be the one that goes.
+// Servers are added and removed: a new server gets the whole state, and the
+// leader can be removed.
 func TestMembersChange(t *testing.T) {
 	inBubble(t, 3, 4<<10, func(t *testing.T, g *group) {
 		for i := range 50 {
@@ -506,8 +505,8 @@ func TestMembersChange(t *testing.T) {
 	})
 }
 
-// What a replica saved cannot be trusted once a sync has failed. It stops, and
-// Close says why.
+// After a failed sync, a replica cannot trust its saved data. It stops, and
+// Close returns the reason.
 func TestDiskFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fail atomic.Bool

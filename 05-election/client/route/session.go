@@ -6,8 +6,8 @@ import (
 )
 
 // maxID bounds the numbers of sessions: JavaScript holds numbers below it
-// exactly. A new session gets the number of another among ten thousand with a
-// probability of one in a trillion.
+// exactly. With ten thousand sessions, a new one gets the number of another
+// with a probability of one in a trillion.
 const maxID = 1 << 53
 
 // Window is how far the commands of a session may run ahead of the oldest one
@@ -15,17 +15,17 @@ const maxID = 1 << 53
 const Window = 512
 
 // session numbers the commands of this client, so that the servers recognize
-// one that they are sent twice.
+// duplicates.
 type session struct {
-	// id is its number, drawn at random; since is an index before which no command
-	// of the session stands in the log.
+	// id is a random number; no command of the session is in the log before
+	// index since.
 	id, since uint64
 
 	// next is the number of the next command.
 	next uint64
 
-	// ack is such that all commands up to it have ended; ended are those beyond
-	// it that have.
+	// all commands up to ack have ended; ended has the later ones that have
+	// ended too.
 	ack   uint64
 	ended map[uint64]bool
 }
@@ -45,7 +45,7 @@ func (s *session) begin(q *api.Request) bool {
 	return true
 }
 
-// end says that the client will not ask about that command again.
+// end records that the client will not retry that command.
 func (s *session) end(seq uint64) {
 	s.ended[seq] = true
 	for s.ended[s.ack+1] {

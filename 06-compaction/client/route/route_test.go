@@ -168,8 +168,8 @@ func TestAcksAdvance(t *testing.T) {
 	require.Empty(t, s.ended, "nothing is kept of what ended")
 }
 
-// The window bounds the commands from the oldest without an answer on, for the
-// servers must keep the answers of all of them.
+// The window bounds the commands since the oldest one without an answer,
+// because the servers must keep the answers of all of them.
 func TestTheWindowBoundsTheCommandsInFlight(t *testing.T) {
 	r := opened()
 	for call := range uint64(Window) {
@@ -182,7 +182,7 @@ func TestTheWindowBoundsTheCommandsInFlight(t *testing.T) {
 	require.Equal(t, []string{"1000 ends: index 0", "1 asks a after 0s: put 1/5/514 ack 3"}, tell(r.Answered(1000, api.Response{}, nil)))
 }
 
-// The pauses grow, stay apart by chance, and are never long.
+// The pauses grow, are random, and are bounded.
 func TestPausesBetweenTries(t *testing.T) {
 	for _, most := range []bool{false, true} {
 		r := New([]string{"a"}, func(n uint64) uint64 {

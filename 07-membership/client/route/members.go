@@ -101,7 +101,7 @@ func (r *Route) forget(id uint64) []node.Step {
 // stay behind them, as a last resort.
 func (r *Route) adopt(m api.Membership) {
 	if m.Config < r.config || len(m.Members) == 0 {
-		return // it is older than what is known
+		return // it is older than the known configuration
 	}
 	r.config = m.Config
 	var addresses []string

@@ -15,18 +15,19 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// How the client goes from server to server.
+// How the client moves from server to server.
 const (
-	// attemptTimeout is how long one server may take before another is asked.
+	// attemptTimeout is how long the client waits for one server before it
+	// tries another.
 	attemptTimeout = time.Second
 
 	// minPause and maxPause bound the wait after a server that could not help,
-	// so that a cluster in trouble is not flooded as well.
+	// so that retries do not overload a cluster that already has a problem.
 	minPause = 5 * time.Millisecond
 	maxPause = 80 * time.Millisecond
 
-	// maxHops is how many redirects are followed in a row. Servers that are out
-	// of date may send a client round in a circle that the leader is not in.
+	// maxHops is how many redirects are followed in a row. Servers with old
+	// information may redirect a client in a circle without the leader.
 	maxHops = 2
 )
 
@@ -87,8 +88,8 @@ type call struct {
 	// at is the server that is asked.
 	at string
 
-	// turn is the last server that was asked because it was its turn, and hops
-	// counts the redirects that were followed since.
+	// turn is the last server that was chosen by rotation; hops counts the
+	// redirects since then.
 	turn string
 	hops int
 
@@ -96,7 +97,8 @@ type call struct {
 	// the next try.
 	pause, wait time.Duration
 
-	// sent is set once a try had no known end: the command may have been done.
+	// sent is set once the outcome of a try was unknown: the command may have
+	// been done.
 	sent bool
 
 	// last is the error of the last try.
@@ -110,7 +112,7 @@ func New(endpoints []string, draw func(n uint64) uint64) node.Route {
 	for _, address := range endpoints {
 		r.know(address)
 	}
-	// The clients of a cluster spread their reads.
+	// Start at a random server, so that the clients spread their reads.
 	r.reader, r.leader = r.servers[draw(uint64(len(r.servers)))], r.servers[0]
 	return r
 }
@@ -233,7 +235,7 @@ func (r *Route) end(c *call, response api.Response, e *api.Error) []node.Step {
 	return r.admit([]node.Step{{Call: c.id, Ended: true, Response: response, Err: e}})
 }
 
-// start sets the server to be asked first.
+// start sets the first server to try.
 func (c *call) start(at string) { c.at, c.turn, c.hops = at, at, 0 }
 
 // ask is the step that asks the next server.
@@ -272,8 +274,8 @@ func (r *Route) move(c *call, e *api.Error) {
 	}
 }
 
-// late is the error of a request that has timed out. If any try may have
-// reached a server, its outcome is unknown, whatever the last server said.
+// late returns the error of a request that has timed out. If any try may have
+// reached a server, the outcome is unknown, whatever the last server said.
 func (c *call) late(how string) *api.Error {
 	message := fmt.Sprintf("no server carried it out %s; the last error was: %s", how, c.last.Message)
 	if c.sent {

@@ -1,8 +1,8 @@
 // Package linediff compares two texts line by line.
 //
-// It looks for the difference a person would show, which is not always the
-// shortest one. Lines that stand exactly once in both texts are anchors: they
-// are matched first, as many as keep their order (Bram Cohen's patience diff).
+// It looks for the most readable difference, which is not always the shortest
+// one. Lines that occur exactly once in both texts are anchors: they are
+// matched first, as many as keep their order (Bram Cohen's patience diff).
 // Between anchors the shortest edit is taken (Myers, "An O(ND) Difference
 // Algorithm and Its Variations", 1986). At last a change that may stand at
 // several places, as a function added between two that end alike, is moved to
@@ -19,26 +19,26 @@ type Op byte
 
 // The operations.
 const (
-	// Equal: the line stands in both texts.
+	// Equal: the line is in both texts.
 	Equal Op = ' '
 
-	// Delete: the line stands in the old text only.
+	// Delete: the line is only in the old text.
 	Delete Op = '-'
 
-	// Insert: the line stands in the new text only.
+	// Insert: the line is only in the new text.
 	Insert Op = '+'
 )
 
 // Line is one line of a difference.
 type Line struct {
-	// Op says in which of the texts the line stands.
+	// Op says which of the texts have the line.
 	Op Op
 
 	// Old and New are the line's indexes, from 0. Old is meaningless for an
 	// Insert, New for a Delete.
 	Old, New int
 
-	// Text is the line; where both texts have it, they have the same.
+	// Text is the line.
 	Text string
 }
 
@@ -49,7 +49,7 @@ func Diff(old, new []string) []Line {
 	d := &differ{
 		old: make([]int, len(old)),
 		new: make([]int, len(new)),
-		// One more than there are lines, and never marked: the end.
+		// One more element than there are lines; the last one is never marked.
 		deleted:  make([]bool, len(old)+1),
 		inserted: make([]bool, len(new)+1),
 	}
@@ -60,18 +60,18 @@ func Diff(old, new []string) []Line {
 	return d.lines(old, new)
 }
 
-// differ is a comparison under way.
+// differ is the state of a comparison.
 type differ struct {
 	// old and new are the texts, each line replaced by a number: equal lines
 	// have equal numbers.
 	old, new []int
 
-	// deleted and inserted mark the lines without a partner. The lines that
-	// are not marked are as many in old as in new, and equal pair by pair.
+	// deleted and inserted mark the lines without a partner. Both texts have
+	// the same number of unmarked lines, which are equal pair by pair.
 	deleted, inserted []bool
 }
 
-// number replaces lines by numbers.
+// number replaces each line by a number.
 func (d *differ) number(old, new []string) {
 	numbers := make(map[string]int)
 	for _, side := range []struct {
@@ -113,7 +113,7 @@ func (d *differ) patience(i, j, k, l int) {
 	d.patience(i, j, k, l)
 }
 
-// mark says that nothing in old[i:j] and new[k:l] is common.
+// mark marks all lines of old[i:j] and new[k:l].
 func (d *differ) mark(i, j, k, l int) {
 	for ; i < j; i++ {
 		d.deleted[i] = true
@@ -129,7 +129,7 @@ type pair struct{ old, new int }
 // anchors returns the longest sequence of lines that are unique in old[i:j] and
 // in new[k:l] and have the same order in both.
 func (d *differ) anchors(i, j, k, l int) []pair {
-	// Where a line stands: its index, or many.
+	// The place of a line: its index, or many.
 	const many = -1
 	place := func(lines []int, from, to int) map[int]int {
 		at := make(map[int]int, to-from)
@@ -185,8 +185,7 @@ func increasing(unique []pair) []pair {
 
 // mostEdits bounds the search for a shortest edit between two anchors: its time
 // and space grow with the square of the edits. Texts that differ more have so
-// little in common that a person is better served by all of the old followed by
-// all of the new.
+// little in common that the old text followed by the new one is more readable.
 const mostEdits = 2000
 
 // myers marks a shortest edit from old[i:j] to new[k:l].
@@ -252,8 +251,8 @@ func (d *differ) backtrack(reached [][]int32, i, k, slot int) {
 	}
 }
 
-// gaps returns the places of the marked runs, each as the number of lines that
-// are not marked above it. These numbers mean the same in both texts.
+// gaps returns the places of the marked runs. A place is the number of unmarked
+// lines above the run, which has the same meaning in both texts.
 func gaps(marked []bool) map[int]bool {
 	at, kept := make(map[int]bool), 0
 	for _, m := range marked {
@@ -266,10 +265,10 @@ func gaps(marked []bool) map[int]bool {
 	return at
 }
 
-// slide moves runs of marked lines to where they read best. A run may move up
-// by one line if the line above it equals its last one, and down likewise: the
-// text without the run stays the same. A run that replaces lines of the other
-// text (others holds the places of those) stays next to them.
+// slide moves runs of marked lines to the most readable place. A run may move
+// up by one line if the line above it equals its last one, and down likewise:
+// the text without the run stays the same. A run that replaces lines of the
+// other text stays next to them; others has the places of those lines.
 func slide(marked []bool, text []string, others map[int]bool) {
 	kept := 0
 	for from := 0; from < len(text); from++ {
@@ -292,7 +291,7 @@ func slide(marked []bool, text []string, others map[int]bool) {
 		for n := range to - from {
 			marked[best+n] = true
 		}
-		// Lines that the run moved past count as kept now.
+		// The lines that the run moved past are now unmarked.
 		next := max(to, best+to-from)
 		kept += next - to
 		from = next - 1
@@ -319,13 +318,13 @@ func bestPlace(marked []bool, text []string, from, to int) int {
 	}
 }
 
-// cost says how badly a change text[from:to] reads: best is one that begins and
-// ends where a paragraph does, at little indentation.
+// cost measures how hard it is to read a change text[from:to]: best is one that
+// begins and ends at the borders of a paragraph, with little indentation.
 func cost(text []string, from, to int) int {
 	return split(text, from) + split(text, to)
 }
 
-// split is the cost of a border above text[at].
+// split returns the cost of a border above text[at].
 func split(text []string, at int) int {
 	if at == 0 || at == len(text) {
 		return 0
@@ -344,20 +343,20 @@ func split(text []string, at int) int {
 	return cost
 }
 
-// indent is the width of a line's leading white space; of a blank line, 0.
+// indent returns the width of a line's leading white space; 0 for a blank line.
 func indent(line string) int {
 	return len(line) - len(strings.TrimLeft(line, " \t"))
 }
 
 func blank(line string) bool { return strings.TrimSpace(line) == "" }
 
-// closes says whether a line begins with a closing bracket.
+// closes reports whether a line begins with a closing bracket.
 func closes(line string) bool {
 	line = strings.TrimSpace(line)
 	return line != "" && strings.ContainsRune(")]}", rune(line[0]))
 }
 
-// lines puts the difference together.
+// lines builds the difference.
 func (d *differ) lines(old, new []string) []Line {
 	out := make([]Line, 0, max(len(old), len(new)))
 	for i, k := 0, 0; i < len(old) || k < len(new); {
@@ -376,9 +375,8 @@ func (d *differ) lines(old, new []string) []Line {
 	return out
 }
 
-// Hunks cuts a difference into the parts that hold changes, each with up to
-// context lines that are Equal around its changes. Changes closer than that
-// share a hunk.
+// Hunks splits a difference into the parts with changes, each with up to
+// context Equal lines around its changes. Changes that are closer share a hunk.
 func Hunks(lines []Line, context int) [][]Line {
 	var hunks [][]Line
 	from, to := -1, 0

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// playCurl is curl, as far as READMEs use it:
+// playCurl implements curl, as far as READMEs use it:
 //
 //	curl [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL
 //
@@ -47,8 +47,8 @@ func playCurl(args []string) int {
 	return 0
 }
 
-// curlRequest makes the request that the arguments ask for, and says whether to
-// show the headers of the answer and whether to follow redirects.
+// curlRequest returns the request for the arguments, whether to show the
+// headers of the answer, and whether to follow redirects.
 func curlRequest(args []string) (r *http.Request, show, follow bool, err error) {
 	var method, data, address string
 	hasData := false

@@ -4,7 +4,7 @@ package readme
 
 import "syscall"
 
-// Elsewhere there are no such groups, and Test skips.
+// Other systems have no process groups, and Test skips.
 func ownGroup() *syscall.SysProcAttr { return nil }
 
 type groupSignal int

@@ -4,11 +4,11 @@ package readme
 
 import "syscall"
 
-// ownGroup makes a process the head of a group, so that a signal reaches it and
-// all that it starts.
+// ownGroup makes a process the leader of a process group, so that a signal
+// reaches it and all processes that it starts.
 func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// groupSignal is a signal to all of a group.
+// groupSignal is a signal to a process group.
 type groupSignal = syscall.Signal
 
 // What is sent.
@@ -19,6 +19,6 @@ const (
 	killGroup      = syscall.SIGKILL
 )
 
-// signalGroup sends a signal to a group. That nobody is left to get it is no
-// fault.
+// signalGroup sends a signal to a group. It ignores the error for an empty
+// group.
 func signalGroup(pid int, how groupSignal) { _ = syscall.Kill(-pid, how) }

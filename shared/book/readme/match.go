@@ -8,15 +8,15 @@ import (
 )
 
 var (
-	// notice is what only an interactive shell says about jobs.
+	// notice matches the message of an interactive shell about a job.
 	notice = regexp.MustCompile(`^\[[0-9]+\][+-]?\s`)
 
-	// report is what a shell that is not interactive says about them.
+	// report matches the message of a shell that is not interactive.
 	report = regexp.MustCompile(`^(\S+: line [0-9]+: +[0-9]+ (Terminated|Killed|Interrupt|Hangup|Done)|(Terminated|Killed)$)`)
 )
 
-// matchLine says whether a line is what the README shows, where an ellipsis
-// stands for any text. Space at the ends of lines does not count.
+// matchLine reports whether a line matches the README, in which an ellipsis
+// matches any text. Space at the ends of lines is ignored.
 func matchLine(want, got string) bool {
 	want, got = strings.TrimRight(want, " \t"), strings.TrimRight(got, " \t")
 	parts := strings.Split(want, ellipsis)
@@ -42,22 +42,21 @@ func matchLine(want, got string) bool {
 	return true
 }
 
-// anything says whether a line of the README stands for any number of lines.
+// anything reports whether a line of the README matches any number of lines.
 func anything(want string) bool { return strings.TrimSpace(want) == ellipsis }
 
-// prefix returns the length of the shortest beginning of got that is what the
-// README shows.
+// prefix returns the length of the shortest prefix of got that matches the
+// README.
 func prefix(want, got []string) (int, bool) {
 	at := ends(want, got)
 	i := slices.Index(at, true)
 	return i, i >= 0
 }
 
-// match says whether all of got is what the README shows.
+// match reports whether all of got matches the README.
 func match(want, got []string) bool { return ends(want, got)[len(got)] }
 
-// hopeless says that got is not even the beginning of what the README shows:
-// whatever follows, it will not match.
+// hopeless reports whether got cannot match the README, whatever follows.
 func hopeless(want, got []string) bool {
 	for n := range len(want) + 1 {
 		if match(want[:n], got) {
@@ -67,7 +66,7 @@ func hopeless(want, got []string) bool {
 	return true
 }
 
-// ends says for each beginning of got whether it is what the README shows.
+// ends says for each prefix of got whether it matches the README.
 func ends(want, got []string) []bool {
 	at := make([]bool, len(got)+1)
 	at[0] = true
@@ -93,15 +92,15 @@ func ends(want, got []string) []bool {
 	return at
 }
 
-// passReports skips what a shell reports about jobs, which may stand anywhere.
+// passReports skips the shell's messages about jobs, which may be anywhere.
 func passReports(at []bool, got []string) {
 	for i, g := range got {
 		at[i+1] = at[i+1] || at[i] && report.MatchString(g)
 	}
 }
 
-// rewrite returns got as the README should show it: what it shows already stays
-// where it still matches, ellipses included, and the rest is as in got.
+// rewrite returns got as the README should show it: lines of the README that
+// still match stay, ellipses included, and the rest comes from got.
 func rewrite(want, got []string) []string {
 	got = slices.DeleteFunc(slices.Clone(got), report.MatchString)
 	table := align(want, got)
@@ -119,19 +118,20 @@ func rewrite(want, got []string) []string {
 	return out
 }
 
-// move is the best way to go on with making a text out of what the README shows.
+// move is the next step of the best way to turn the README's lines into the new
+// text.
 type move struct {
-	// cost is that of all that follows. A line that stays costs nothing; one
-	// that is replaced, taken out or put in costs much; one that an ellipsis
-	// swallows costs a little, so that it does not swallow what could stand
-	// there as before.
+	// cost is the cost of this and all later steps. A kept line costs nothing;
+	// a replaced, removed or inserted line costs much; a line matched by an
+	// ellipsis costs a little, so that lines that could be kept are not matched
+	// by an ellipsis.
 	cost int
 
-	// want and got are how many lines it uses up of each.
+	// want and got are the numbers of lines that the step consumes.
 	want, got int
 
-	// keeps says that the README's line stays, swallows that an ellipsis
-	// stands for the line of the text.
+	// keeps is true if the README's line stays, swallows if an ellipsis matches
+	// the line of the text.
 	keeps, swallows bool
 }
 
@@ -155,7 +155,8 @@ func align(want, got []string) [][]move {
 	return table
 }
 
-// cheapest picks the best move at one place; the places behind it are done.
+// cheapest returns the best move at one place; the later places are already
+// done.
 func cheapest(want, got []string, table [][]move, i, j int) move {
 	var moves []move
 	if i < len(want) && (anything(want[i]) || notice.MatchString(want[i])) {

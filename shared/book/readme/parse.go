@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// ellipsis stands for what differs from run to run.
+// ellipsis replaces output that differs from run to run.
 const ellipsis = "…"
 
-// kind is what the reader or the program does next.
+// kind is the next action of the reader or the program.
 type kind int
 
 const (
@@ -25,15 +25,15 @@ const (
 	endInput
 )
 
-// step is a part of what stands below a command.
+// step is a part of the lines below a command.
 type step struct {
 	kind kind
 
 	// line is the number of the first line in the README, from 1.
 	line int
 
-	// lines are what is expected, or the one line that is typed. Of the steps
-	// of a command that expect something there are never two in a row.
+	// lines are the expected output, or the one line that is typed. Two steps
+	// that expect output never follow each other.
 	lines []string
 }
 
@@ -43,36 +43,36 @@ type command struct {
 	// line is the number of the command's line in the README.
 	line int
 
-	// text is what the reader types, over several lines perhaps.
+	// text is what the reader types, which may have several lines.
 	text string
 
-	// talks says that the reader types something into the program.
+	// talks is true if the reader types into the program.
 	talks bool
 
-	// job says that the command starts something in the background.
+	// job is true if the command starts a background process.
 	job bool
 
-	// status says that the README shows the command's exit code.
+	// status is true if the README shows the command's exit code.
 	status bool
 }
 
-// nc says whether a command is a conversation with a server: nc, or a stage's
-// talk.
+// nc reports whether a command is a conversation with a server: nc, or a
+// stage's talk.
 func (c *command) nc() bool {
 	words := strings.Fields(c.text)
 	talks := len(words) > 0 && words[0] == "nc" || slices.Contains(words, "talk")
 	return talks && !strings.ContainsAny(c.text, "<|&;")
 }
 
-// part is a command, or the rest of one that still runs, with its steps within
-// one block.
+// part is a command, or the rest of one that is still running, with its steps
+// in one block.
 type part struct {
 	*command
 
-	// begins says that the command is started here.
+	// begins is true if the command starts here.
 	begins bool
 
-	// last says that the part is the last one of its block.
+	// last is true if the part is the last one of its block.
 	last bool
 
 	steps []step
@@ -80,7 +80,7 @@ type part struct {
 
 // block is one fenced block.
 type block struct {
-	// line is the number of the line of the fence.
+	// line is the line number of the fence.
 	line int
 
 	// terminal is the comment that names the block's terminal, or "".
@@ -99,7 +99,7 @@ var (
 	exitLine  = regexp.MustCompile(`^exit status [0-9]+$`)
 )
 
-// parse reads the blocks that are to be run.
+// parse returns the blocks to run.
 func parse(text string) ([]block, error) {
 	p := &parser{running: make(map[string]*command)}
 	lines := strings.Split(text, "\n")
@@ -132,8 +132,8 @@ func parse(text string) ([]block, error) {
 	return p.blocks, nil
 }
 
-// labeled refuses a block that does not say where to type it, in a README that
-// has more than one terminal.
+// labeled refuses a block that does not name its terminal, in a README with
+// more than one terminal.
 func labeled(blocks []block) error {
 	named := slices.ContainsFunc(blocks, func(b block) bool { return b.terminal != "" })
 	for _, b := range blocks {
@@ -144,16 +144,16 @@ func labeled(blocks []block) error {
 	return nil
 }
 
-// parser knows what was read before.
+// parser is the state of the parser.
 type parser struct {
 	blocks []block
 
-	// running are the last commands of the terminals that have a name.
+	// running has the last command of each terminal with a name.
 	running map[string]*command
 }
 
-// block reads one block; lines are those between the fences, and first is the
-// number of the line of the fence.
+// block parses one block; lines are the lines between the fences, and first is
+// the line number of the fence.
 func (p *parser) block(first int, lines []string) (block, error) {
 	b := block{line: first}
 	n := 0
@@ -177,7 +177,7 @@ func (p *parser) block(first int, lines []string) (block, error) {
 			continue
 		}
 		if now == nil {
-			return b, fmt.Errorf("line %d: %q stands above the first command of the block; a command begins with \"$ \", and a block's first line may name a terminal, as in \"# first terminal\"", number, line)
+			return b, fmt.Errorf("line %d: %q is above the first command of the block; a command begins with \"$ \", and a block's first line may name a terminal, as in \"# first terminal\"", number, line)
 		}
 		if err := now.add(line, number); err != nil {
 			return b, err
@@ -191,8 +191,8 @@ func (p *parser) block(first int, lines []string) (block, error) {
 	return b, p.close(&b)
 }
 
-// close looks at a block as a whole: which exit codes are shown, and whether
-// what may run on can be waited for.
+// close checks a block as a whole: which exit codes are shown, and whether the
+// test can wait for a command that keeps running.
 func (p *parser) close(b *block) error {
 	before := p.before(b.terminal)
 	for i := range b.parts {
@@ -213,7 +213,7 @@ func (p *parser) close(b *block) error {
 	return nil
 }
 
-// before is the last command that was read of a terminal.
+// before returns the last command of a terminal so far.
 func (p *parser) before(terminal string) *command {
 	for i := len(p.blocks) - 1; i >= 0; i-- {
 		if p.blocks[i].terminal == terminal {
@@ -224,8 +224,8 @@ func (p *parser) before(terminal string) *command {
 	return nil
 }
 
-// continued returns the lines that belong to a command after its first one,
-// without what stands for the shell's prompt.
+// continued returns the further lines of a command after its first one, without
+// the shell's prompt.
 func continued(text string, below []string) []string {
 	var rest []string
 	end := ""
@@ -246,7 +246,7 @@ func continued(text string, below []string) []string {
 	return rest
 }
 
-// add takes in a line below a command.
+// add adds a line below a command.
 func (p *part) add(line string, number int) error {
 	s := step{line: number, lines: []string{line}}
 	switch {
@@ -274,7 +274,7 @@ func (p *part) add(line string, number int) error {
 	return nil
 }
 
-// shown says whether the README shows any output of the command so far.
+// shown reports whether the README shows any output of the command so far.
 func (p *part) shown() bool {
 	if !p.begins {
 		return true
@@ -287,7 +287,7 @@ func (p *part) shown() bool {
 	return false
 }
 
-// concrete says whether any of the lines is more than an ellipsis.
+// concrete reports whether any of the lines is more than an ellipsis.
 func concrete(lines []string) bool {
 	for _, l := range lines {
 		if strings.TrimSpace(l) != ellipsis {

@@ -1,5 +1,5 @@
 // Package readme runs the commands of a README as a reader would, and compares
-// what they print with what the README says they print.
+// their output with the README.
 //
 // A stage has one test for it, in the folder of its README:
 //
@@ -134,15 +134,15 @@ import (
 )
 
 var (
-	update = flag.Bool("update", false, "write what the commands of a README print into it")
-	most   = flag.Duration("readme.wait", time.Minute, "how long a command of a README may take to print what it should")
+	update = flag.Bool("update", false, "write the output of its commands into the README")
+	most   = flag.Duration("readme.wait", time.Minute, "how long to wait for the expected output of a command of a README")
 )
 
-// Test runs the commands of a README and compares what they print with what it
-// says. file is the README's path; its folder is a stage's or the repository's.
-// The test fails at the first command that does something else, and says which
-// one, what was expected and what came. No process that a command started
-// outlives the test.
+// Test runs the commands of a README and compares their output with the README.
+// file is the README's path; its folder is a stage's or the repository's. The
+// test fails at the first command with different output, and shows the command,
+// the expected output and the actual output. It ends all processes that the
+// commands started.
 func Test(t *testing.T, file string) {
 	t.Helper()
 	if inside() {
@@ -155,7 +155,7 @@ func Test(t *testing.T, file string) {
 	if err != nil {
 		shell = "/bin/sh"
 	}
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update, labels: true}
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -170,22 +170,22 @@ type runner struct {
 	// shell is the program for the terminals.
 	shell string
 
-	// most is how long to wait for output.
+	// most is the longest wait for output.
 	most time.Duration
 
-	// closing is how long what was started may take to end, once it is told to.
+	// closing is how long a process may take to end after it was told to.
 	closing time.Duration
 
-	// update says to rewrite the README.
+	// update is true to rewrite the README.
 	update bool
 
-	// labels says that every block names its terminal if one does.
+	// labels is true if every block must name its terminal if one does.
 	labels bool
 
-	// lines are the README's.
+	// lines are the lines of the README.
 	lines []string
 
-	// edits are what to rewrite, in order.
+	// edits are the changes to the README, in order.
 	edits []edit
 
 	world     *world
@@ -203,25 +203,25 @@ type edit struct {
 type terminal struct {
 	*session
 
-	// running is the command that was not seen to end yet.
+	// running is the command that has not ended yet.
 	running *command
 
-	// rest are the lines that the README shows and that were not compared
-	// yet; they begin at line of the README. carry says that an ellipsis is
-	// still open: lines may come before them.
+	// rest has the lines of the README that were not compared yet; they begin
+	// at line of the README. carry is true if an ellipsis before them is still
+	// open.
 	rest  []string
 	line  int
 	carry bool
 
-	// jobs says that something was started in the background: it may print at
-	// any time.
+	// jobs is true if there are background processes, which may print at any
+	// time.
 	jobs bool
 
-	// interrupted and inputEnded say that the reader pressed that key.
+	// interrupted and inputEnded are true once the reader has pressed ^C or ^D.
 	interrupted, inputEnded bool
 }
 
-// run does everything; it is Test without the flags.
+// run is Test without the flags.
 func (r *runner) run(ctx context.Context) (err error) {
 	file, err := filepath.Abs(r.file)
 	if err != nil {
@@ -267,8 +267,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 	return r.blocks(blocks, talks)
 }
 
-// blocks runs all blocks. talks is the number of commands that are talked to,
-// by terminal.
+// blocks runs all blocks. talks is the number of commands with typed input, by
+// terminal.
 func (r *runner) blocks(blocks []block, talks map[string]int) error {
 	for _, b := range blocks {
 		if err := r.block(b, talks[b.terminal]); err != nil {
@@ -290,7 +290,7 @@ func (r *runner) sorted() []*terminal {
 	return slices.SortedFunc(maps.Values(r.terminals), func(a, b *terminal) int { return cmp.Compare(a.name, b.name) })
 }
 
-// join is errors.Join, with the first one on top.
+// join is errors.Join, but keeps the first error at the top.
 func join(first, second error) error {
 	switch {
 	case second == nil:
@@ -309,7 +309,7 @@ func (r *runner) close(failed bool) error {
 		if err != nil && term.running != nil {
 			err = fmt.Errorf("%s:%d: $ %s: %w", r.file, term.running.line, term.running.text, err)
 		}
-		// After a failure, what else goes wrong tells nothing.
+		// After a failure, further errors mean nothing.
 		if !failed {
 			all = join(all, err)
 		}
@@ -317,8 +317,8 @@ func (r *runner) close(failed bool) error {
 	return all
 }
 
-// block runs one block. talks is the number of commands of its terminal that
-// are talked to.
+// block runs one block. talks is the number of commands of its terminal with
+// typed input.
 func (r *runner) block(b block, talks int) error {
 	term := r.terminals[b.terminal]
 	if term == nil {
@@ -342,15 +342,15 @@ func (r *runner) block(b block, talks int) error {
 	return nil
 }
 
-// stays says whether a command may go on running behind its block: as the last
-// one of a terminal with a name, if the block shows what it prints, and the
-// reader has not told it to end. Where something runs in the background, what is
-// shown may be of that.
+// stays reports whether a command may keep running after its block: it must be
+// the last one of a terminal with a name, the block must show some of its
+// output, and the reader must not have ended it. With background processes, the
+// shown output may be theirs.
 func (p part) stays(term *terminal) bool {
 	return p.last && term.name != "" && !term.jobs && len(p.steps) > 0 && !term.interrupted && !term.inputEnded
 }
 
-// part starts a command, or goes on with one, and takes its steps.
+// part starts or continues a command, and takes its steps.
 func (r *runner) part(term *terminal, p part) error {
 	if p.begins {
 		if err := r.finish(term); err != nil {
@@ -373,9 +373,8 @@ func (r *runner) part(term *terminal, p part) error {
 	return nil
 }
 
-// step takes one step. What the last step expects may be what the command
-// prints up to its end; a key and a line that is typed come once all above them
-// is there.
+// step takes one step. The output of the last step may come up to the end of
+// the command. A key or a line is typed once all output above it is there.
 func (r *runner) step(term *terminal, p part, s step, last bool) error {
 	c := p.command
 	if s.kind == expect {
@@ -402,12 +401,12 @@ func (r *runner) step(term *terminal, p part, s step, last bool) error {
 	return nil
 }
 
-// expect notes what must come next.
+// expect records the next expected output.
 func (term *terminal) expect(s step) {
 	term.rest, term.line = s.lines, s.line
 }
 
-// want is the pattern for what must come next.
+// want returns the pattern for the next output.
 func (term *terminal) want() []string {
 	if term.carry {
 		return append([]string{ellipsis}, term.rest...)
@@ -415,8 +414,8 @@ func (term *terminal) want() []string {
 	return term.rest
 }
 
-// shown waits until the running command has printed what is expected, and takes
-// it.
+// shown waits until the running command has printed the expected output, and
+// takes that output.
 func (r *runner) shown(term *terminal) error {
 	find := func(o output) (int, bool) { return prefix(term.want(), r.documented(o.lines)) }
 	never := func(o output) bool { return hopeless(term.want(), r.documented(o.lines)) }
@@ -427,7 +426,7 @@ func (r *runner) shown(term *terminal) error {
 			why := fmt.Sprintf("it did not print this within %v", r.most)
 			switch {
 			case o.ended:
-				why = "it ended, and had not printed this"
+				why = "it ended without printing this"
 			case never(o):
 				why = "it printed something else"
 			}
@@ -442,15 +441,15 @@ func (r *runner) shown(term *terminal) error {
 	return nil
 }
 
-// finish waits for the end of the running command, if there is one, and compares
-// what it printed with what is left.
+// finish waits for the end of the running command, if there is one, and
+// compares the rest of its output.
 func (r *runner) finish(term *terminal) error {
 	c := term.running
 	if c == nil {
 		return nil
 	}
 	if c.talks && !term.inputEnded && !term.interrupted {
-		// The reader leaves the conversation, once the answers are there.
+		// The reader ends the conversation once the answers are there.
 		if c.nc() {
 			if err := r.shown(term); err != nil {
 				return err
@@ -464,12 +463,12 @@ func (r *runner) finish(term *terminal) error {
 	o := term.wait(r.most, func(output) bool { return false })
 	switch {
 	case !o.ended:
-		return r.fault(c, &o, "it still runs after %v; a command that goes on needs a block with a terminal of its own (\"# first terminal\"), or ^C below it", r.most)
+		return r.fault(c, &o, "it is still running after %v; a command that keeps running needs a block with its own terminal (\"# first terminal\"), or ^C below it", r.most)
 	case o.status < 0:
 		return r.fault(c, &o, "it ended the shell")
 	}
 	if o.status != 0 && !c.status && !term.interrupted {
-		return r.fault(c, &o, "it ended with exit code %d, and the README does not show that; if that is meant, show it with $ echo $? below it", o.status)
+		return r.fault(c, &o, "it ended with exit code %d, but the README does not show that; if it is intended, show it with $ echo $? below it", o.status)
 	}
 	if err := r.compare(term, o); err != nil {
 		return err
@@ -478,9 +477,8 @@ func (r *runner) finish(term *terminal) error {
 	return nil
 }
 
-// compare compares what a command that has ended printed with what is left of
-// what the README shows. If there are jobs in the background, what they print
-// may come later.
+// compare compares the output of an ended command with the rest of the README's
+// lines. Output of background processes may come later.
 func (r *runner) compare(term *terminal, o output) error {
 	least := len(o.lines)
 	find := func(o output) int {
@@ -509,8 +507,7 @@ func (r *runner) compare(term *terminal, o output) error {
 	return nil
 }
 
-// documented gives output as the README would show it: with the documented
-// ports.
+// documented returns output with the documented ports, as in the README.
 func (r *runner) documented(lines []string) []string {
 	out := make([]string, len(lines))
 	for i, l := range lines {
@@ -519,8 +516,8 @@ func (r *runner) documented(lines []string) []string {
 	return out
 }
 
-// fault says what went wrong with a command, what was expected next, and what
-// came.
+// fault returns an error with the command, the expected output and the actual
+// output.
 func (r *runner) fault(c *command, got *output, format string, args ...any) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%d: %s\n    $ %s\n", r.file, c.line, fmt.Sprintf(format, args...), strings.ReplaceAll(c.text, "\n", "\n    > "))
@@ -533,7 +530,7 @@ func (r *runner) fault(c *command, got *output, format string, args ...any) erro
 		}
 	}
 	indent(&b, "got", r.documented(got.lines))
-	return fmt.Errorf("%s\n(go test -run README -update writes what comes into the README)", strings.TrimRight(b.String(), "\n"))
+	return fmt.Errorf("%s\n(go test -run README -update writes the actual output into the README)", strings.TrimRight(b.String(), "\n"))
 }
 
 // indent prints lines below a title.
@@ -548,11 +545,12 @@ func indent(b *strings.Builder, title string, lines []string) {
 	}
 }
 
-// edit notes what to write in the place of what was expected.
+// edit records what to write instead of the expected output.
 func (r *runner) edit(term *terminal, o output) {
 	line := term.line
 	if line == 0 {
-		// Nothing was expected so far: the new lines go below the command.
+		// There is no expected output yet: insert the new lines below the
+		// command.
 		line = term.running.line + strings.Count(term.running.text, "\n") + 1
 	}
 	fresh := rewrite(term.want(), r.documented(o.lines))
@@ -562,7 +560,7 @@ func (r *runner) edit(term *terminal, o output) {
 	r.edits = append(r.edits, edit{line: line, old: term.rest, new: fresh})
 }
 
-// rewrite carries out the edits.
+// rewrite makes the edits.
 func (r *runner) rewrite(file string) error {
 	if len(r.edits) == 0 {
 		return nil

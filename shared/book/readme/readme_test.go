@@ -256,7 +256,7 @@ func TestReadmeWithWrongOutput(t *testing.T) {
 		},
 		"a failure that is not shown": {
 			text: "'''console\n$ echo a; false\na\n$ echo b\nb\n'''\n",
-			want: []string{"README.md:2: it ended with exit code 1, and the README does not show that; if that is meant, show it with $ echo $? below it"},
+			want: []string{"README.md:2: it ended with exit code 1, but the README does not show that; if it is intended, show it with $ echo $? below it"},
 		},
 		"a failure that an ellipsis hides": {
 			text: "'''console\n$ go run ./00-fake fail 3\n…\n'''\n",
@@ -269,7 +269,7 @@ func TestReadmeWithWrongOutput(t *testing.T) {
 		"a command that does not end": {
 			text: "'''console\n$ go run ./00-fake serve\n… listening on …\n'''\n",
 			most: 2 * time.Second,
-			want: []string{"README.md:2: it still runs after 2s", `block with a terminal of its own ("# first terminal"), or ^C`},
+			want: []string{"README.md:2: it is still running after 2s", `block with its own terminal ("# first terminal"), or ^C`},
 		},
 		"a server that never says what it should": {
 			text: strings.Replace(serve, "listening on …", "listening on …\nready", 1),
@@ -282,7 +282,7 @@ func TestReadmeWithWrongOutput(t *testing.T) {
 		},
 		"a server that says nothing and ends": {
 			text: "'''console\n# first terminal\n$ go run ./00-fake\nready\n'''\n",
-			want: []string{"README.md:3: it ended, and had not printed this", "expected:\n    ready\ngot: nothing"},
+			want: []string{"README.md:3: it ended without printing this", "expected:\n    ready\ngot: nothing"},
 		},
 		"a job that prints something else": {
 			text: "'''console\n$ (echo a; echo c) &\na\nb\n'''\n",
@@ -326,7 +326,7 @@ func TestReadmeWithWrongOutput(t *testing.T) {
 		"an open fence":       {text: "'''console\n$ true\n", want: []string{"line 1: the fence is never closed"}},
 		"an indented block":   {text: " '''console\n $ true\n '''\n", want: []string{"line 1: the block is indented"}},
 		"an empty block":      {text: "'''console\n'''\n", want: []string{"line 1: the block holds no command"}},
-		"output without one":  {text: "'''console\na\n$ true\n'''\n", want: []string{`line 2: "a" stands above the first command of the block`}},
+		"output without one":  {text: "'''console\na\n$ true\n'''\n", want: []string{`line 2: "a" is above the first command of the block`}},
 		"^C without output":   {text: "'''console\n$ sleep 9\n…\n^C\n'''\n", want: []string{"line 4: ^C right after the command"}},
 		"an ellipsis to wait": {text: strings.Replace(serve, "… listening on …", "…", 1), want: []string{"line 4: an ellipsis alone waits for nothing"}},
 	}

@@ -16,10 +16,9 @@ import (
 	"time"
 )
 
-// driver is what the shell of a terminal carries out: it reads the names of
-// scripts and of their inputs, and runs each script in itself, so that what a
-// script sets is there for the next one. $? is what the script before it left.
-// ^C is for the running program, not for the shell.
+// driver is the script of a terminal's shell: it reads the names of scripts and
+// of their inputs, and sources each script, so that variables and $? are kept
+// for the next one. ^C goes to the running program, not to the shell.
 const driver = `trap : INT
 status=0
 while IFS= read -r readme_script <&3 && IFS= read -r readme_input <&3; do
@@ -30,43 +29,41 @@ while IFS= read -r readme_script <&3 && IFS= read -r readme_input <&3; do
 done
 `
 
-// session is a terminal: a shell that runs commands one after the other.
+// session is a terminal: a shell that runs one command after the other.
 type session struct {
 	// name is the terminal's; "" for the one of the blocks that name none.
 	name string
 
 	cmd *exec.Cmd
 
-	// mark stands in the output where a command ends.
+	// mark marks the end of a command in the output.
 	mark string
 
-	// control is where the shell reads what to run.
+	// control is the pipe from which the shell reads its commands.
 	control io.WriteCloser
 
-	// inputs are the ends to write to of the inputs of the commands that are
-	// talked to, in their order; used counts those that are in use.
+	// inputs are the write ends of the inputs of the commands with typed input,
+	// in order; used is the number of those in use.
 	inputs []*os.File
 	used   int
 
-	// scripts is the folder for scripts, and count how many there are.
+	// scripts is the folder for scripts; count is their number.
 	scripts string
 	count   int
 
 	mu sync.Mutex
 
-	// out is what was printed since the present command began and was not
-	// looked at yet.
+	// out is the output since the present command began that was not taken yet.
 	out []byte
 
-	// gone says that the shell and all that it started have ended.
+	// gone is true once the shell and all its processes have ended.
 	gone bool
 
-	// changed is sent to when out or gone change.
+	// changed receives a value when out or gone changes.
 	changed chan struct{}
 }
 
-// newSession starts a shell. talks is the number of commands that will be
-// talked to.
+// newSession starts a shell. talks is the number of commands with typed input.
 func newSession(w *world, shell string, env []string, name string, talks int) (*session, error) {
 	s := &session{name: name, mark: rand.Text(), changed: make(chan struct{}, 1)}
 	var err error
@@ -103,7 +100,7 @@ func newSession(w *world, shell string, env []string, name string, talks int) (*
 	return s, nil
 }
 
-// read gathers what is printed, until nobody is left who could print.
+// read collects output until all writers have ended.
 func (s *session) read(output io.ReadCloser) {
 	defer output.Close()
 	buffer := make([]byte, 1<<16)
@@ -149,12 +146,12 @@ func (s *session) enter(line string) error {
 // endInput presses ^D.
 func (s *session) endInput() error { return s.inputs[s.used-1].Close() }
 
-// output is the state of the present command: the whole lines that it printed
-// and that were not taken yet, and once it has ended, its exit code.
+// output is the state of the present command: the complete lines that were not
+// taken yet, and its exit code once it has ended.
 type output struct {
 	lines []string
 
-	// ended says that no more will come.
+	// ended is true if no more output will follow.
 	ended bool
 
 	// status is the exit code, or -1 if the shell itself has ended.
@@ -180,8 +177,8 @@ func (s *session) look() output {
 	return o
 }
 
-// split cuts a text into lines; a last one that has no end counts if nothing can
-// follow.
+// split splits a text into lines; a last line without a newline counts if the
+// text has ended.
 func split(text string, ended bool) []string {
 	text, complete := strings.CutSuffix(text, "\n")
 	if text == "" && !complete {
@@ -194,14 +191,14 @@ func split(text string, ended bool) []string {
 	return lines
 }
 
-// take forgets lines of the present command that were looked at.
+// take removes compared lines of the present command.
 func (s *session) take(lines int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for range lines {
 		i := bytes.IndexByte(s.out, '\n')
 		if mark := bytes.IndexByte(s.out, '\036'); mark >= 0 && (i < 0 || mark < i) {
-			// A last line without an end.
+			// A last line without a newline.
 			s.out = s.out[mark:]
 			return
 		}
@@ -213,8 +210,7 @@ func (s *session) take(lines int) {
 	}
 }
 
-// next forgets that the present command has ended, so that another one can
-// follow. What was printed and not taken stays.
+// next prepares for the next command. Output that was not taken stays.
 func (s *session) next() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,8 +222,8 @@ func (s *session) next() {
 	s.out = slices.Concat(before, after)
 }
 
-// wait waits until ready says yes to what the present command has printed, or
-// the command has ended, or time is up; it returns what there is then.
+// wait waits until ready returns true for the output of the present command,
+// the command has ended, or the time is up. It returns the output.
 func (s *session) wait(most time.Duration, ready func(output) bool) output {
 	timeout := time.NewTimer(most)
 	defer timeout.Stop()
@@ -244,9 +240,10 @@ func (s *session) wait(most time.Duration, ready func(output) bool) output {
 	}
 }
 
-// close ends the shell and everything it started: with ^C if a command still
-// runs, else by closing its input, and by force in the end. closing is how long
-// each of them may take. An error says that force was needed.
+// close ends the shell and its processes: with ^C if a command is still
+// running, otherwise by closing its input, and by SIGKILL if that fails.
+// closing is how long each step may take. An error means that SIGKILL was
+// needed.
 func (s *session) close(running bool, closing time.Duration) error {
 	var err error
 	if running {
@@ -261,15 +258,15 @@ func (s *session) close(running bool, closing time.Duration) error {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- s.cmd.Wait() }()
-	// What was started with & hears of no ^C.
+	// Processes started with & receive no ^C.
 	if !s.left(time.Second) {
 		signalGroup(s.cmd.Process.Pid, terminateGroup)
-		// One that is paused hears it only once it goes on.
+		// A paused process receives the signal only when it continues.
 		signalGroup(s.cmd.Process.Pid, continueGroup)
 		if !s.left(closing) {
 			signalGroup(s.cmd.Process.Pid, killGroup)
 			if !s.left(closing) {
-				err = errors.Join(err, errors.New("a process that was started still runs"))
+				err = errors.Join(err, errors.New("a started process is still running"))
 			}
 		}
 	}
@@ -277,7 +274,7 @@ func (s *session) close(running bool, closing time.Duration) error {
 	return err
 }
 
-// left waits until everything has ended, and says whether it has.
+// left waits until all processes have ended, and reports whether they have.
 func (s *session) left(most time.Duration) bool {
 	timeout := time.NewTimer(most)
 	defer timeout.Stop()

@@ -15,19 +15,19 @@ import (
 	"time"
 )
 
-// roleVariable makes a test binary play another program; worldVariable names
+// roleVariable makes a test binary act as another program; worldVariable names
 // the file that describes the world.
 const (
 	roleVariable  = "RAFTSTEPS_README_ROLE"
 	worldVariable = "RAFTSTEPS_README_WORLD"
 )
 
-// roles are what a test binary can play: the programs that have a stand-in, and
-// a stage's program that the reader has built.
+// roles has the programs that a test binary can act as: the programs with a
+// stand-in, and a stage's program that the reader has built.
 var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "curl": playCurl, "stage": playStage}
 
 // init turns the test binary into another program if it was started as one. It
-// comes before everything else, since a test needs no TestMain for it that way.
+// is an init function so that a test needs no TestMain.
 func init() {
 	play, ok := roles[os.Getenv(roleVariable)]
 	if !ok {
@@ -37,11 +37,11 @@ func init() {
 	os.Exit(play(os.Args[1:]))
 }
 
-// reading are the go commands that do not write into the repository.
+// reading has the go commands that do not write into the repository.
 var reading = []string{"run", "test", "vet", "list", "doc", "env", "version"}
 
-// playGo is the go command: it runs what was built, and leaves the rest to the
-// real one.
+// playGo implements the go command: it runs the prebuilt programs, and calls
+// the real go command for the rest.
 func playGo(args []string) int {
 	w, err := readWorld()
 	if err != nil {
@@ -73,14 +73,14 @@ func playGo(args []string) int {
 	return pass(cmd)
 }
 
-// stage finds the stage that an argument names.
+// stage returns the stage that an argument names.
 func (w *world) stage(arg string) (stage, bool) {
 	s, ok := w.Stages[strings.TrimSuffix(strings.TrimPrefix(arg, "./"), "/")]
 	return s, ok
 }
 
-// playGoRun runs a program as go run does: ^C is the program's affair, and
-// what is told of its end is a line, and never its exit code. (After ^C the real
+// playGoRun runs a program as go run does: the program handles ^C, and a
+// failure is reported in a line, not by the same exit code. (After ^C the real
 // one ends with 1, whatever the program says.)
 func playGoRun(cmd *exec.Cmd) int {
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
@@ -92,7 +92,7 @@ func playGoRun(cmd *exec.Cmd) int {
 	return 0
 }
 
-// pass runs a program in the place of this one.
+// pass runs a program instead of this one.
 func pass(cmd *exec.Cmd) int {
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -108,8 +108,8 @@ func pass(cmd *exec.Cmd) int {
 	return 1
 }
 
-// playGoBuild hands out the program of a stage, if one is asked for: as a script,
-// since the program needs to be told its ports.
+// playGoBuild writes the program of a stage, if the arguments name one: as a
+// script, because the program needs its ports.
 func (w *world) playGoBuild(args []string) (bool, error) {
 	out := ""
 	if len(args) == 3 && args[0] == "-o" {
@@ -144,9 +144,9 @@ func playStage(args []string) int {
 	return 126
 }
 
-// playNC is nc, as far as READMEs use it: nc [-N] [-v] HOST PORT. Like OpenBSD's
-// it goes on at the end of its input until the server closes, unless -N is
-// given.
+// playNC implements nc, as far as READMEs use it: nc [-N] [-v] HOST PORT. Like
+// OpenBSD's nc, it continues after the end of its input until the server closes
+// the connection, unless -N is given.
 func playNC(args []string) int {
 	shut := false
 	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool {

@@ -12,9 +12,8 @@ import (
 	"strings"
 )
 
-// copyTree copies the repository into the folder that commands are run in. A
-// command can change only the copy. What the reader has built or left behind is
-// not copied, so no command meets it.
+// copyTree copies the repository into the folder in which commands run. A
+// command can change only the copy. The reader's own files are not copied.
 func (w *world) copyTree(ctx context.Context) error {
 	for _, dir := range []string{w.current(), filepath.Join(w.dir, "home")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -33,12 +32,12 @@ func (w *world) copyTree(ctx context.Context) error {
 	return nil
 }
 
-// tracked lists the files of the repository: those that git knows, or without
-// git, those in the places that a repository of stages has.
+// tracked lists the files of the repository: those that git tracks or, without
+// git, those in the usual places.
 func tracked(ctx context.Context, root string) ([]string, error) {
 	git := exec.CommandContext(ctx, "git", "-C", root, "ls-files", "-z")
 	for _, v := range os.Environ() {
-		// A hook of git says which repository it runs for.
+		// A git hook sets variables that name its repository.
 		if !strings.HasPrefix(v, "GIT_") {
 			git.Env = append(git.Env, v)
 		}
@@ -52,8 +51,8 @@ func tracked(ctx context.Context, root string) ([]string, error) {
 // workModule is a line of go.work that names a module's folder.
 var workModule = regexp.MustCompile(`(?m)^(?:use)?\s+\./([\w.-]+)\s*$`)
 
-// untracked lists the files of a repository that git does not know: of the top
-// only those with a known name, and all in the modules of go.work.
+// untracked lists the files of a repository without git: at the top only those
+// with a known name, and all files in the modules of go.work.
 func untracked(root string) ([]string, error) {
 	work, err := os.ReadFile(filepath.Join(root, "go.work"))
 	if err != nil {
@@ -81,8 +80,8 @@ func untracked(root string) ([]string, error) {
 	return files, nil
 }
 
-// copyFile copies one file. A file that is not there was deleted, and git has not
-// been told yet.
+// copyFile copies one file. A missing file was deleted, but git still tracks
+// it.
 func copyFile(from, to string) error {
 	info, err := os.Stat(from)
 	if errors.Is(err, fs.ErrNotExist) {

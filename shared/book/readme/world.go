@@ -16,7 +16,7 @@ import (
 	"example.com/raftsteps/shared/core/freeport"
 )
 
-// world is what the commands of one README meet: a folder that looks like the
+// world is the environment of the commands of one README: a copy of the
 // repository, stand-ins for programs, free ports.
 type world struct {
 	// Root is the repository.
@@ -25,10 +25,10 @@ type world struct {
 	// Go is the real go command. It keeps its caches below Home.
 	Go, Home string
 
-	// Stages are those that the README names.
+	// Stages has the stages that the README names.
 	Stages map[string]stage
 
-	// dir is the temporary folder that holds all of it.
+	// dir is the temporary folder of the world.
 	dir string
 
 	// block holds the free ports.
@@ -40,11 +40,11 @@ type world struct {
 
 // stage is a stage's program.
 type stage struct {
-	// Run is the program as go run would build it: below a folder by which a
-	// program can tell that it was.
+	// Run is the program as go run would build it, in a folder whose name shows
+	// that.
 	Run string
 
-	// Built is the same program as go build would leave it.
+	// Built is the same program as go build would write it.
 	Built string
 
 	// BasePort is what replaces its documented port 70N0.
@@ -53,14 +53,14 @@ type stage struct {
 
 var stageName = regexp.MustCompile(`\b[0-9]{2}-[a-z0-9-]+\b`)
 
-// newWorld makes a world for the README in a folder, with the stages that its
+// newWorld creates a world for the README in a folder, with the stages that its
 // commands name.
 func newWorld(ctx context.Context, readmeDir string, commands string) (*world, error) {
 	dir, err := os.MkdirTemp("", "readme-")
 	if err != nil {
 		return nil, err
 	}
-	// /tmp may be a link; programs print where it leads.
+	// /tmp may be a link; programs print its target.
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 	return w, errors.Join(w.reserve(), w.copyTree(ctx), w.standIns(), w.build(ctx))
 }
 
-// close removes what is left on the disk.
+// close removes the files of the world.
 func (w *world) close() error {
 	if w.block != nil {
 		w.block.Close()

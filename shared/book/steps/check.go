@@ -40,12 +40,12 @@ And for each stage by itself:
 Every finding is a line that says what to do. The exit code is 1 if there is one.
 `
 
-// Finding is a fault that Check found.
+// Finding is an error that Check found.
 type Finding struct {
 	// Path is the file, relative to the root of the repository.
 	Path string
 
-	// Line is where in the file, from 1, or 0.
+	// Line is the line in the file, from 1, or 0.
 	Line int
 
 	// Text says what is wrong and what to do.
@@ -87,8 +87,8 @@ func check(_ context.Context, c *call) error {
 	return nil
 }
 
-// Check looks for everything that the command check tells about. The findings
-// come stage by stage. An error means that something could not be read.
+// Check makes all checks of the command check. The findings are ordered by
+// stage. An error means that a file could not be read.
 func (r *Repo) Check() ([]Finding, error) {
 	stages, err := r.Stages()
 	if err != nil {
@@ -110,7 +110,7 @@ func (r *Repo) Check() ([]Finding, error) {
 	return k.findings, nil
 }
 
-// checker gathers findings.
+// checker collects findings.
 type checker struct {
 	repo     *Repo
 	stages   []Stage
@@ -125,10 +125,10 @@ func (k *checker) found(path string, line int, format string, args ...any) {
 	k.findings = append(k.findings, Finding{path, line, fmt.Sprintf(format, args...)})
 }
 
-// in is the path of a stage's file in the repository.
+// in returns the path of a stage's file in the repository.
 func in(s Stage, path string) string { return s.Name + "/" + path }
 
-// pair compares a stage with the one before it.
+// pair compares a stage with the previous one.
 func (k *checker) pair(from, to Stage) error {
 	a, _ := strconv.Atoi(from.Number())
 	b, _ := strconv.Atoi(to.Number())
@@ -201,7 +201,7 @@ func (k *checker) table(from, to Stage, changes []Change) error {
 	return nil
 }
 
-// whiteSpace finds changes that change nothing a reader cares for.
+// whiteSpace finds changes of white space only.
 func (k *checker) whiteSpace(from, to Stage, c Change) {
 	for _, run := range runs(c.Lines) {
 		var old, now []string
@@ -228,9 +228,8 @@ func runs(lines []linediff.Line) [][]linediff.Line {
 	return linediff.Hunks(lines, 0)
 }
 
-// squeeze is what remains of lines without white space, and without the marks
-// of comments that begin lines, so that a comment that is only broken differently
-// stays the same.
+// squeeze removes white space and leading comment marks from lines, so that a
+// comment with different line breaks compares equal.
 func squeeze(lines []string) string {
 	var b strings.Builder
 	comment := false
@@ -265,7 +264,7 @@ func realigned(old, now []string) string {
 	return ""
 }
 
-// trailing cuts a line of code from the comment behind it.
+// trailing splits a line into its code and the comment after it.
 func trailing(line string) (code, comment string, ok bool) {
 	code, comment, ok = strings.Cut(line, " //")
 	code = strings.TrimRight(code, " \t")

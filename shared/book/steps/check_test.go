@@ -128,12 +128,12 @@ func TestCheckFinds(t *testing.T) {
 		"a function that moved to another file": {
 			with(cut(t, "03-log/raft/log.go", "type Log struct{}\n", "type Log struct{}\n\n// Step steps.\nfunc Step() {\n\tappendEntries()\n}\n"),
 				map[string]string{"03-log/raft/raft.go": "package raft\n"}),
-			[]string{"03-log/raft/log.go:7: func Step stood in raft/raft.go in 02-naive: leave it there, or move it there too"},
+			[]string{"03-log/raft/log.go:7: func Step was in raft/raft.go in 02-naive: leave it there, or move it there too"},
 		},
 		"a function that moved within its file": {
 			with(diffTable("| `server/server.go` | order |\n"), map[string]string{
 				"03-log/server/server.go": "package server\n\nimport (\n\t\"example.com/raftsteps/03-log/raft\"\n\t\"example.com/raftsteps/shared/core/kv\"\n)\n\n// Stop stops.\nfunc Stop() {\n\traft.Stop()\n}\n\n// Run runs.\nfunc Run() {\n\traft.Step()\n\tkv.Do()\n}\n"}),
-			[]string{"03-log/server/server.go:14: func Run stands elsewhere in the file than in 02-naive: keep the order of what was there"},
+			[]string{"03-log/server/server.go:14: func Run is at another place in the file than in 02-naive: keep the order of the earlier stage"},
 		},
 		"a blank line": {
 			cut(t, "03-log/raft/raft.go", "// Step", "\n// Step"),
@@ -278,7 +278,7 @@ func TestCheckFinds(t *testing.T) {
 		},
 		"a package outside the wings": {
 			map[string]string{"shared/sim/sim.go": "package sim\n"},
-			[]string{"shared/sim/sim.go: it stands in none of the wings of shared: move it into core, lab, run or book"},
+			[]string{"shared/sim/sim.go: it is in none of the wings of shared: move it into core, lab, run or book"},
 		},
 		"a rule that does not fit on a screen": {
 			both("raft/long.go", long),

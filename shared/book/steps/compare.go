@@ -14,21 +14,21 @@ import (
 
 // Change is a file that differs between two stages.
 type Change struct {
-	// Path is the file's, relative to the stages' folders.
+	// Path is the path of the file, relative to the stages' folders.
 	Path string
 
 	// Old and New are the file in the earlier and the later stage; nil if it
-	// is not there.
+	// does not exist there.
 	Old, New *File
 
 	// Lines is the difference, or nil if one side is not text.
 	Lines []linediff.Line
 }
 
-// Added says whether the file is new.
+// Added reports whether the file is new.
 func (c Change) Added() bool { return c.Old == nil }
 
-// Removed says whether the file is gone.
+// Removed reports whether the file was removed.
 func (c Change) Removed() bool { return c.New == nil }
 
 // file returns the side that exists, the later one if both do.
@@ -39,7 +39,7 @@ func (c Change) file() File {
 	return *c.Old
 }
 
-// Count returns the number of lines that are new and gone.
+// Count returns the numbers of added and removed lines.
 func (c Change) Count() (added, removed int) {
 	for _, l := range c.Lines {
 		switch l.Op {
@@ -53,8 +53,8 @@ func (c Change) Count() (added, removed int) {
 }
 
 // Compare returns the files that differ between two stages, with the earlier
-// one's import path replaced by the later one's. They come in the order in which
-// to read them: from the inner ring outwards, tests last.
+// one's import path replaced by the later one's. They are in reading order:
+// from the inner ring outward, tests last.
 func Compare(from, to Stage) ([]Change, error) {
 	old, err := from.FilesAs(to)
 	if err != nil {
@@ -93,7 +93,7 @@ func Compare(from, to Stage) ([]Change, error) {
 	return changes, nil
 }
 
-// byReading orders paths from the rules outwards, tests behind all code.
+// byReading orders paths from the rules outward, with tests after all code.
 func byReading(a, b string) int {
 	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
 }
@@ -125,14 +125,14 @@ func place(path string) int {
 	return at
 }
 
-// binary says whether data is not text.
+// binary reports whether data is not text.
 func binary(data []byte) bool { return bytes.IndexByte(data, 0) >= 0 }
 
-// noNewline is how a unified diff says that a file's last line has no end.
+// noNewline is the mark of a unified diff for a last line without a newline.
 const noNewline = "\n\\ No newline at end of file"
 
-// lines cuts a text into lines without their ends. A last line that has no end
-// carries a mark, which makes it differ from one that has.
+// lines splits a text into lines without their newlines. A last line without a
+// newline gets a mark, so that it differs from one with a newline.
 func lines(data []byte) []string {
 	if len(data) == 0 {
 		return nil

@@ -109,7 +109,7 @@ func diff(_ context.Context, c *call) error {
 	})
 }
 
-// pair reads the stages, and what else was typed, from the arguments.
+// pair parses the stages and the further arguments.
 func (r *Repo) pair(args []string) (from, to Stage, narrow []string, err error) {
 	if from, err = r.Stage(args[0]); err != nil {
 		return from, to, nil, err
@@ -123,7 +123,7 @@ func (r *Repo) pair(args []string) (from, to Stage, narrow []string, err error) 
 			return from, to, nil, err
 		}
 	}
-	// One stage only: the step up to it.
+	// With one stage, compare it with the previous one.
 	stages, err := r.Stages()
 	if err != nil {
 		return from, to, nil, err
@@ -135,7 +135,7 @@ func (r *Repo) pair(args []string) (from, to Stage, narrow []string, err error) 
 	return stages[at-1], from, args[1:], nil
 }
 
-// named refuses what was typed and names no file of either stage.
+// named refuses arguments that name no file of either stage.
 func named(from, to Stage, narrow []string) error {
 	old, err := from.Files()
 	if err != nil {
@@ -154,15 +154,15 @@ func named(from, to Stage, narrow []string) error {
 	return nil
 }
 
-// stageLike is what a person types who means a stage, and not a file.
+// stageLike matches an argument that means a stage, not a file.
 var stageLike = regexp.MustCompile(`^(\./)?[0-9]`)
 
-// aside says whether a file is not shown unless asked for.
+// aside reports whether a file is shown only on request.
 func aside(f File) bool {
 	return f.Path == "README.md" || f.Path == "go.sum" || f.Testdata()
 }
 
-// matches says whether a path is one of those typed: a file, a folder, or a
+// matches reports whether a path matches an argument: a file, a folder, or a
 // pattern.
 func matches(typed []string, file string) bool {
 	return slices.ContainsFunc(typed, func(t string) bool {
@@ -185,7 +185,7 @@ type printer struct {
 	context int
 }
 
-// The colours of a difference.
+// The colors of a difference.
 const (
 	bold  = "\x1b[1m"
 	red   = "\x1b[31m"
@@ -194,7 +194,7 @@ const (
 	reset = "\x1b[0m"
 )
 
-// line prints a line in a colour.
+// line prints a line in a color.
 func (p *printer) line(colour, text string) {
 	if p.colour && colour != "" {
 		text = colour + text + reset
@@ -203,8 +203,8 @@ func (p *printer) line(colour, text string) {
 	p.WriteByte('\n')
 }
 
-// reason is what the README says about a file; a row for the file itself goes
-// before one for its folder.
+// reason returns the README's reason for a file; a row for the file has
+// priority over one for its folder.
 func (p *printer) reason(file string) string {
 	reason := ""
 	for _, n := range p.why {
@@ -218,7 +218,7 @@ func (p *printer) reason(file string) string {
 	return reason
 }
 
-// files prints every difference whole, as unified diffs.
+// files prints all differences as unified diffs.
 func (p *printer) files(changes []Change) {
 	for i, c := range changes {
 		if i > 0 {
@@ -246,8 +246,8 @@ func (p *printer) files(changes []Change) {
 	}
 }
 
-// hunk prints a part of a difference. Its head names the declaration that it
-// begins in.
+// hunk prints a part of a difference. Its header names the declaration in which
+// it begins.
 func (p *printer) hunk(all, hunk []linediff.Line) {
 	first := hunk[0]
 	var olds, news int
@@ -269,7 +269,7 @@ func (p *printer) hunk(all, hunk []linediff.Line) {
 	p.line("", head)
 	for _, l := range hunk {
 		colour := map[linediff.Op]string{linediff.Delete: red, linediff.Insert: green}[l.Op]
-		// A last line without an end carries a line that says so.
+		// A last line without a newline is followed by the mark.
 		for i, text := range strings.SplitN(l.Text, "\n", 2) {
 			if i == 0 {
 				text = string(l.Op) + text
@@ -279,8 +279,8 @@ func (p *printer) hunk(all, hunk []linediff.Line) {
 	}
 }
 
-// span is a range of lines as a unified diff writes it: where it begins, from 1,
-// and its length if that is not 1. An empty one begins at the line before.
+// span formats a range of lines for a unified diff: its first line, from 1, and
+// its length if that is not 1. An empty range begins at the previous line.
 func span(from, length int) string {
 	switch length {
 	case 0:
@@ -291,8 +291,8 @@ func span(from, length int) string {
 	return fmt.Sprintf("%d,%d", from+1, length)
 }
 
-// declaration is the nearest line above a hunk that begins a declaration: one
-// that is not indented and begins with a letter.
+// declaration returns the nearest line above a hunk that begins a declaration:
+// it is not indented and begins with a letter.
 func declaration(all []linediff.Line, first linediff.Line) string {
 	in := ""
 	for _, l := range all {
@@ -309,7 +309,7 @@ func declaration(all []linediff.Line, first linediff.Line) string {
 	return in
 }
 
-// stat prints one line a file.
+// stat prints one line per file.
 func (p *printer) stat(changes []Change) {
 	width, most := 0, 1
 	for _, c := range changes {
@@ -343,10 +343,10 @@ func (p *printer) stat(changes []Change) {
 		p.from.Name, p.to.Name, len(changes), total.newFiles, total.gone, total.added, total.removed))
 }
 
-// barWidth is how long the longest bar is.
+// barWidth is the length of the longest bar.
 const barWidth = 20
 
-// bar is the length of a bar; what is not nothing is seen.
+// bar returns the length of a bar; only 0 has an empty bar.
 func bar(n, most int) int {
 	return min(cmp.Or(n*barWidth/most, min(n, 1)), barWidth)
 }

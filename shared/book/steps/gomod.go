@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// goMod is what go.mod says, as the go command prints it.
+// goMod is the content of go.mod, as the go command prints it.
 type goMod struct {
 	Module    struct{ Path string }
 	Go        string
@@ -55,7 +55,7 @@ func (m goMod) excludes() []string {
 	return out
 }
 
-// work is what go.work says.
+// work is the content of go.work.
 type work struct {
 	// uses are its folders, as it names them: "./shared".
 	uses []string
@@ -75,7 +75,7 @@ func goWork(root string) (work, error) {
 	return out, nil
 }
 
-// goJSON runs the go command in a folder and decodes what it prints.
+// goJSON runs the go command in a folder and decodes its output.
 func goJSON(dir string, into any, args ...string) error {
 	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
@@ -91,10 +91,10 @@ func goJSON(dir string, into any, args ...string) error {
 	return nil
 }
 
-// goMod says in what two stages' go.mod differ, or "". The module's own path
-// does not count. Nor do modules that are needed indirectly or by tests only:
-// those follow from what is imported, and teach nothing. But where both stages
-// need a module, they need the same version of it.
+// goMod describes how the go.mod files of two stages differ, or returns "". The
+// module's own path does not count. Modules that are required indirectly or
+// only by tests do not count either: they follow from the imports. But if both
+// stages require a module, they must require the same version.
 func (k *checker) goMod(from, to Stage) (string, error) {
 	a, err := k.mod(from.Dir)
 	if err != nil {
@@ -155,7 +155,7 @@ func (s Stage) needs(mod goMod) ([]string, error) {
 		}
 		set, tree, err := parse(path, f.Data)
 		if err != nil {
-			// The stage's own check says so.
+			// The stage's own check reports it.
 			continue
 		}
 		for to := range imported(set, tree) {

@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// mostLines is how long a function of the rules may be, from its first line to
-// its last: what fits on a screen.
-const mostLines = 40
+// maxLines is the length limit of a function of the rules, from its first line
+// to its last: it must fit on a screen.
+const maxLines = 40
 
-// stage checks the rules that hold for a stage by itself.
+// stage checks the rules for a single stage.
 func (k *checker) stage(s Stage) error {
 	files, err := s.Files()
 	if err != nil {
@@ -47,7 +47,7 @@ func (k *checker) stage(s Stage) error {
 	return nil
 }
 
-// rules says whether a file belongs to the inner ring.
+// rules reports whether a file belongs to the inner ring.
 func rules(path string) bool {
 	return strings.HasPrefix(path, "raft/") || strings.HasPrefix(path, "naive/")
 }
@@ -58,8 +58,7 @@ func parse(path string, data []byte) (*token.FileSet, *ast.File, error) {
 	return set, tree, err
 }
 
-// imports checks what a file of a stage imports. What else a test needs is
-// its own affair.
+// imports checks the imports of a file of a stage. Tests may import more.
 func (k *checker) imports(s Stage, f File, set *token.FileSet, tree *ast.File) {
 	for path, line := range imported(set, tree) {
 		shared, inShared := strings.CutPrefix(path, k.repo.Module+"/shared/")
@@ -87,19 +86,19 @@ func imported(set *token.FileSet, tree *ast.File) func(func(string, int) bool) {
 	}
 }
 
-// standard says whether an import path is one of the standard library: those
-// have no dot in their first element.
+// standard reports whether an import path is in the standard library: such
+// paths have no dot in their first element.
 func standard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".")
 }
 
-// within says whether a path is that of a folder or of one below it.
+// within reports whether a path is a folder or below it.
 func within(path, folder string) bool {
 	return path == folder || strings.HasPrefix(path, folder+"/")
 }
 
-// otherStage says whether an import path is that of a stage, and not of own.
+// otherStage reports whether an import path is in another stage than own.
 func (k *checker) otherStage(path string, own Stage) bool {
 	below, ok := strings.CutPrefix(path, k.repo.Module+"/")
 	name, _, _ := strings.Cut(below, "/")
@@ -114,14 +113,14 @@ func (k *checker) lengths(path string, set *token.FileSet, tree *ast.File) {
 			continue
 		}
 		first, last := set.Position(f.Pos()).Line, set.Position(f.End()).Line
-		if n := last - first + 1; n > mostLines {
-			k.found(path, first, "%s %s is %d lines long: a rule fits on a screen, %d lines", receiver(f), f.Name.Name, n, mostLines)
+		if n := last - first + 1; n > maxLines {
+			k.found(path, first, "%s %s is %d lines long: a rule fits on a screen, %d lines", receiver(f), f.Name.Name, n, maxLines)
 		}
 	}
 }
 
-// wings are the folders of shared that packages stand in, each with the wings
-// that its packages import. Imports point down only.
+// wings has the folders of shared that contain packages, each with the wings
+// that its packages may import. Imports point down only.
 var wings = map[string][]string{
 	"core": {"core"},
 	"lab":  {"core", "lab"},
@@ -143,11 +142,11 @@ func (k *checker) wing(path string, line int, to string) {
 	}
 }
 
-// outsideWings names the Go files of shared that stand in no wing.
+// outsideWings finds the Go files of shared that are in no wing.
 func (k *checker) outsideWings(path string) {
 	wing, _, below := strings.Cut(strings.TrimPrefix(path, "shared/"), "/")
 	if _, ok := wings[wing]; !ok || !below {
-		k.found(path, 0, "it stands in none of the wings of shared: move it into core, lab, run or book")
+		k.found(path, 0, "it is in none of the wings of shared: move it into core, lab, run or book")
 	}
 }
 

@@ -64,7 +64,7 @@ func list(_ context.Context, c *call) error {
 	return nil
 }
 
-// textWidth is how wide text is set.
+// textWidth is the width of the text.
 const textWidth = 100
 
 // wrap breaks a text into lines; all but the first are indented.
@@ -94,11 +94,11 @@ type Ring struct {
 	// the tests of all rings.
 	Name string
 
-	// Lines are those that hold code.
+	// Lines is the number of lines with code.
 	Lines int
 }
 
-// Rings counts a stage's lines of code, from the inner ring outwards, tests
+// Rings counts a stage's lines of code, from the inner ring outward, tests
 // last.
 func (s Stage) Rings() ([]Ring, error) {
 	files, err := s.Files()
@@ -137,7 +137,7 @@ func (s Stage) Rings() ([]Ring, error) {
 	return rings, nil
 }
 
-// ringText is the rings on one line.
+// ringText formats the rings on one line.
 func ringText(rings []Ring) string {
 	var parts []string
 	total := 0
@@ -150,14 +150,13 @@ func ringText(rings []Ring) string {
 	return fmt.Sprintf("%d: %s", total, strings.Join(parts, ", "))
 }
 
-// codeLines counts the lines of Go source on which something stands that is no
-// comment.
+// codeLines counts the lines of Go source that contain more than a comment.
 func codeLines(source []byte) int {
 	set := token.NewFileSet()
 	file := set.AddFile("", set.Base(), len(source))
 	var s scanner.Scanner
-	// What does not parse is counted as far as it makes sense; the compiler
-	// complains about the rest.
+	// A file with syntax errors is counted as far as possible; the compiler
+	// reports the errors.
 	s.Init(file, source, func(token.Position, string) {}, 0)
 	lines := make(map[int]bool)
 	for {

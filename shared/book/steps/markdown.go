@@ -22,17 +22,17 @@ func (r row) cell(i int) string {
 	return ""
 }
 
-// section is what stands under a heading of the second level.
+// section is the text under a heading of the second level.
 type section struct {
-	// title is the heading's text; "" for what stands above the first.
+	// title is the heading's text; "" for the text above the first heading.
 	title string
 
-	// rows are those of its tables, without heads and rules.
+	// rows has the rows of its tables, without headers and rules.
 	rows []row
 }
 
-// sections cuts a markdown text at its headings of the first and second level
-// and reads its tables. What is inside a fence is neither heading nor table.
+// sections splits a markdown text at its headings of the first and second level
+// and reads its tables. It ignores fenced blocks.
 func sections(text string) []section {
 	all := []section{{}}
 	inTable := false
@@ -57,7 +57,7 @@ func sections(text string) []section {
 	return all
 }
 
-// prose returns the lines of a text. Fences and what is inside them are empty.
+// prose returns the lines of a text, with empty lines instead of fenced blocks.
 func prose(text string) []string {
 	lines := strings.Split(text, "\n")
 	fence := ""
@@ -87,8 +87,8 @@ func fenceMark(line string) string {
 	return ""
 }
 
-// cells cuts a table's line at its bars, but not at those that are escaped or
-// in backticks.
+// cells splits a table's line at its bars, except at escaped bars and bars in
+// backticks.
 func cells(line string) []string {
 	var out []string
 	var cell strings.Builder
@@ -123,7 +123,7 @@ func cells(line string) []string {
 
 var inBackticks = regexp.MustCompile("`([^`]+)`")
 
-// names returns what stands in backticks in a cell.
+// names returns the words in backticks in a cell.
 func names(cell string) []string {
 	var out []string
 	for _, m := range inBackticks.FindAllStringSubmatch(cell, -1) {
@@ -147,7 +147,7 @@ type Rung struct {
 	Lacks string
 }
 
-// Ladder reads the ladder out of the top README.
+// Ladder reads the ladder from the top README.
 func (r *Repo) Ladder() ([]Rung, error) {
 	text, err := README(r.Root)
 	if err != nil {
@@ -158,7 +158,7 @@ func (r *Repo) Ladder() ([]Rung, error) {
 		for _, row := range s.rows {
 			in := names(row.cell(0))
 			if len(in) == 1 && stageName.MatchString(in[0]) {
-				rungs = append(rungs, Rung{row.line, in[0], plain(row.cell(1)), plain(row.cell(2))})
+				rungs = append(rungs, Rung{row.line, in[0], withoutMarkdown(row.cell(1)), withoutMarkdown(row.cell(2))})
 			}
 		}
 		if len(rungs) > 0 {
@@ -170,8 +170,8 @@ func (r *Repo) Ladder() ([]Rung, error) {
 
 var links = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 
-// plain is a cell without markdown, for a terminal.
-func plain(cell string) string {
+// withoutMarkdown returns a cell without markdown, for a terminal.
+func withoutMarkdown(cell string) string {
 	cell = links.ReplaceAllString(cell, "$1")
 	return strings.NewReplacer("`", "", "**", "").Replace(cell)
 }
@@ -184,11 +184,11 @@ type Named struct {
 	// Path is a file, or a folder if it ends in a slash.
 	Path string
 
-	// Why is what the README says about it.
+	// Why is the README's reason.
 	Why string
 }
 
-// covers says whether the row names a file.
+// covers reports whether the row names a file.
 func (n Named) covers(file string) bool {
 	return n.Path == file || strings.HasSuffix(n.Path, "/") && strings.HasPrefix(file, n.Path)
 }
@@ -217,7 +217,7 @@ func (s Stage) DiffTable() ([]Named, bool, error) {
 		var table []Named
 		for _, row := range section.rows {
 			for _, name := range names(row.cell(0)) {
-				table = append(table, Named{row.line, strings.TrimPrefix(name, "./"), plain(row.cell(1))})
+				table = append(table, Named{row.line, strings.TrimPrefix(name, "./"), withoutMarkdown(row.cell(1))})
 			}
 		}
 		return table, true, nil

@@ -11,12 +11,11 @@ import (
 	"strings"
 )
 
-// alike is how much of two files must be common to call one a copy of the
-// other.
+// alike is the similarity from which one file counts as a copy of another.
 const alike = 0.6
 
-// movedFiles finds files that are gone from one place and turn up, more or less,
-// in another. It returns the paths, in the earlier stage, of those it found.
+// movedFiles finds files that disappear in one place and appear, almost
+// unchanged, in another. It returns their paths in the earlier stage.
 func (k *checker) movedFiles(from, to Stage, changes []Change) map[string]bool {
 	moved := make(map[string]bool)
 	for _, gone := range changes {
@@ -41,18 +40,18 @@ func (k *checker) movedFiles(from, to Stage, changes []Change) map[string]bool {
 	return moved
 }
 
-// source says whether a file can move in a way that hides a lesson.
+// source reports whether a moved file would make a diff hard to read.
 func source(f File) bool {
 	return !f.Testdata() && f.Path != "README.md" && f.Path != "go.sum" && !binary(f.Data)
 }
 
-// fewLines is how many lines a file must have to be alike another one by chance
-// no more: what all small tests of a package share is not a copy.
+// fewLines is the number of lines below which similar files are not copies: all
+// small tests of a package have common lines.
 const fewLines = 12
 
-// similarity is the share of lines that two texts have in common, from 0 to 1,
-// wherever they stand. Lines with next to nothing on them do not count: every
-// Go file has those. Two small files are either the same or not alike.
+// similarity returns the share of common lines of two texts, from 0 to 1, in
+// any order. Almost empty lines do not count: every Go file has them. Two small
+// files are either equal or not similar.
 func similarity(a, b []byte) float64 {
 	if bytes.Equal(a, b) {
 		return 1
@@ -75,7 +74,7 @@ func similarity(a, b []byte) float64 {
 	return float64(2*common) / float64(len(x)+len(y))
 }
 
-// telling returns the lines of a text that say something.
+// telling returns the lines of a text that are not almost empty.
 func telling(text []byte) []string {
 	var out []string
 	for _, line := range lines(text) {
@@ -88,17 +87,17 @@ func telling(text []byte) []string {
 
 // declared is a declaration at the top of a file.
 type declared struct {
-	// name tells it from all others of its package: "func (Raft) Step".
+	// name is unique in its package: "func (Raft) Step".
 	name string
 
-	// file is where it stands, line where in it.
+	// file and line are its place.
 	file string
 	line int
 }
 
-// movedDeclarations finds functions, types, variables and constants that stand
-// in another file of their folder than before, or in another order. Files in
-// moved are known to have moved as a whole.
+// movedDeclarations finds functions, types, variables and constants that are in
+// another file of their folder than before, or in another order. Files in moved
+// have moved as a whole.
 func (k *checker) movedDeclarations(from, to Stage, changes []Change, moved map[string]bool) {
 	old, now := make(map[string][]declared), make(map[string][]declared)
 	for _, c := range changes {
@@ -125,14 +124,14 @@ func (k *checker) movedDeclarations(from, to Stage, changes []Change, moved map[
 			switch {
 			case !ok:
 			case before.file != d.file:
-				k.found(in(to, d.file), d.line, "%s stood in %s in %s: leave it there, or move it there too", d.name, before.file, from.Name)
+				k.found(in(to, d.file), d.line, "%s was in %s in %s: leave it there, or move it there too", d.name, before.file, from.Name)
 			default:
 				stayed[d.file] = append(stayed[d.file], kept{before.line, d})
 			}
 		}
 		for _, file := range slices.Sorted(maps.Keys(stayed)) {
 			for _, d := range outOfOrder(stayed[file]) {
-				k.found(in(to, file), d.line, "%s stands elsewhere in the file than in %s: keep the order of what was there", d.name, from.Name)
+				k.found(in(to, file), d.line, "%s is at another place in the file than in %s: keep the order of the earlier stage", d.name, from.Name)
 			}
 		}
 	}
@@ -150,8 +149,8 @@ type kept struct {
 // outOfOrder returns the fewest declarations without which the others have kept
 // their order.
 func outOfOrder(all []kept) []declared {
-	// best[i] is the longest run in order that ends with all[i], before[i] the
-	// one in front of it.
+	// best[i] is the length of the longest ordered run that ends with all[i];
+	// before[i] is the previous element of that run.
 	best, before := make([]int, len(all)), make([]int, len(all))
 	last := -1
 	for i := range all {
@@ -178,8 +177,8 @@ func outOfOrder(all []kept) []declared {
 	return out
 }
 
-// declarations lists what a file declares; of a file that does not parse,
-// nothing: the compiler complains about it.
+// declarations lists the declarations of a file. It returns none for a file
+// with syntax errors, which the compiler reports.
 func declarations(f File) []declared {
 	set := token.NewFileSet()
 	tree, err := parser.ParseFile(set, f.Path, f.Data, parser.SkipObjectResolution)

@@ -16,10 +16,10 @@ import (
 
 // Repo is a work tree of the project.
 type Repo struct {
-	// Root is the folder that holds go.work.
+	// Root is the folder of go.work.
 	Root string
 
-	// Module is what all module paths begin with: "example.com/raftsteps".
+	// Module is the prefix of all module paths: "example.com/raftsteps".
 	Module string
 }
 

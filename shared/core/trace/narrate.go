@@ -15,7 +15,7 @@ import (
 // Its Tell is a Sink, and like every Sink it is called by one goroutine at a
 // time.
 type Narrator struct {
-	// Color switches ANSI colours on.
+	// Color switches ANSI colors on.
 	Color bool
 
 	// Verbose makes it write everything: sends, saves, repetitions, and requests
@@ -44,7 +44,7 @@ func NewNarrator(w io.Writer) *Narrator {
 // Err returns the first error of the writer, or nil.
 func (n *Narrator) Err() error { return n.err }
 
-// Colours, by what they mean.
+// Colors, by what they mean.
 const (
 	dim   = "2"
 	bold  = "1"
@@ -52,12 +52,12 @@ const (
 	green = "32"
 )
 
-// nodeColours distinguish the servers.
-var nodeColours = []string{"36", "33", "35", "34", "32", "96", "93", "95"}
+// nodeColors distinguish the servers.
+var nodeColors = []string{"36", "33", "35", "34", "32", "96", "93", "95"}
 
 // Tell writes one event, if it is worth a line.
 func (n *Narrator) Tell(e Event) {
-	text, colour := n.sentence(e)
+	text, color := n.sentence(e)
 	if text == "" || n.repeats(e, text) {
 		return
 	}
@@ -69,7 +69,7 @@ func (n *Narrator) Tell(e Event) {
 		n.write(text)
 		return
 	}
-	line := fmt.Sprintf("%s  %s  %s", clock(e.At), n.paint(fmt.Sprintf("%-3s", who), nodeColour(e.Node)), n.paint(text, colour))
+	line := fmt.Sprintf("%s  %s  %s", clock(e.At), n.paint(fmt.Sprintf("%-3s", who), nodeColour(e.Node)), n.paint(text, color))
 	n.write(line)
 }
 
@@ -94,14 +94,14 @@ func nodeColour(id uint64) string {
 	if id == 0 {
 		return ""
 	}
-	return nodeColours[(id-1)%uint64(len(nodeColours))]
+	return nodeColors[(id-1)%uint64(len(nodeColors))]
 }
 
-func (n *Narrator) paint(text, colour string) string {
-	if !n.Color || colour == "" || text == "" {
+func (n *Narrator) paint(text, color string) string {
+	if !n.Color || color == "" || text == "" {
 		return text
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
 // repeats reports whether a message or a decision was written before in the same
@@ -127,7 +127,7 @@ func (n *Narrator) repeats(e Event, text string) bool {
 
 // sentence returns what happened, and in which color; "" if it is not worth a
 // line.
-func (n *Narrator) sentence(e Event) (text, colour string) {
+func (n *Narrator) sentence(e Event) (text, color string) {
 	switch e.Kind {
 	case Start, Stop, Crash, Pause, Resume:
 		return because(lifeWords[e.Kind], e.Text), bold
@@ -190,7 +190,7 @@ func linkSentence(e Event) string {
 	return because(fmt.Sprintf("the link n%d → n%d %s", e.From, e.To, what), e.Text)
 }
 
-func (n *Narrator) messageSentence(e Event) (text, colour string) {
+func (n *Narrator) messageSentence(e Event) (text, color string) {
 	message := Brief(e.Message)
 	switch e.Kind {
 	case Send:
@@ -210,7 +210,7 @@ func (n *Narrator) messageSentence(e Event) (text, colour string) {
 	return fmt.Sprintf("gets from n%d: %s", e.From, message), dim
 }
 
-func (n *Narrator) clientSentence(e Event) (text, colour string) {
+func (n *Narrator) clientSentence(e Event) (text, color string) {
 	message := Brief(e.Message)
 	switch e.Kind {
 	case Invoke:

@@ -203,8 +203,8 @@ type watched struct {
 	id uint64
 	up bool
 
-	// fresh is set until the first look at an incarnation.
-	fresh bool
+	// restarted is set until the first check after a start.
+	restarted bool
 
 	// now and before are the states at the last two checks.
 	now, before node.State
@@ -298,7 +298,7 @@ func (c *Invariants) Counters() InvariantCounters {
 // Started tells the checker that a server has started from its disk.
 func (c *Invariants) Started(id uint64) {
 	w := c.server(id)
-	w.up, w.fresh, w.dirty = true, true, 1
+	w.up, w.restarted, w.dirty = true, true, 1
 }
 
 // Stopped tells the checker that a server went down. torn means that it went
@@ -356,7 +356,7 @@ func (c *Invariants) Look(id uint64, in node.Inspector, flushed bool) error {
 		}
 	}
 	c.count(w)
-	w.fresh = false
+	w.restarted = false
 	if flushed {
 		return c.flushed(w)
 	}
@@ -364,7 +364,7 @@ func (c *Invariants) Look(id uint64, in node.Inspector, flushed bool) error {
 }
 
 func (c *Invariants) count(w *watched) {
-	if !w.fresh && w.now.SnapIndex != w.before.SnapIndex {
+	if !w.restarted && w.now.SnapIndex != w.before.SnapIndex {
 		c.counters.Snapshots++
 		if w.now.SnapIndex > w.before.Commit {
 			c.counters.Installed++
@@ -373,18 +373,18 @@ func (c *Invariants) count(w *watched) {
 			}
 		}
 	}
-	if len(w.now.Config.Next) > 0 && (w.fresh || len(w.before.Config.Next) == 0) {
+	if len(w.now.Config.Next) > 0 && (w.restarted || len(w.before.Config.Next) == 0) {
 		c.counters.Joint++
 	}
 }
 
-// fullLook is how many looks may pass until a log is read as a whole again. In
-// between it is read from its end down to the first entry that is as it was.
+// fullLook is the number of checks after which a whole log is read again.
+// Between them, a log is read from its end back to the first unchanged entry.
 const fullLook = 256
 
-// readLog brings the memory of a log up to date, and checks what is new.
+// readLog updates the remembered log, and checks the new entries.
 func (c *Invariants) readLog(w *watched, in node.Inspector) error {
-	if w.fresh {
+	if w.restarted {
 		w.log, w.configs, w.unjudged = cachedLog{}, w.configs[:0], 0
 	}
 	if err := c.compact(w); err != nil {
@@ -410,7 +410,8 @@ func (c *Invariants) readLog(w *watched, in node.Inspector) error {
 	return nil
 }
 
-// compact follows a snapshot: the log's memory begins where the log does.
+// compact follows a snapshot: it drops the remembered entries that the log no
+// longer has.
 func (c *Invariants) compact(w *watched) error {
 	start := w.now.SnapIndex
 	if start == w.log.start {
@@ -437,8 +438,9 @@ func (c *Invariants) compact(w *watched) error {
 	return nil
 }
 
-// firstChange returns the first index at which the log is no longer as it was
-// remembered, one past the shorter of the two if none differs.
+// firstChange returns the first index at which the log differs from the
+// remembered one. If none differs, it returns the index after the shorter of
+// the two.
 func (c *Invariants) firstChange(w *watched, in node.Inspector) uint64 {
 	end := min(w.log.last(), w.now.Last)
 	full := w.looks%fullLook == 0 || w.now.Role != w.before.Role
@@ -458,8 +460,8 @@ func (c *Invariants) firstChange(w *watched, in node.Inspector) uint64 {
 	return w.log.start + 1
 }
 
-// same compares an entry with its memory. deep looks at every byte, even of a
-// slice that is the same.
+// same compares an entry with the remembered one. deep compares every byte,
+// even if the slice is the same.
 func (c *Invariants) same(l *link, e node.Entry, deep bool) bool {
 	if l.term != e.Term || len(l.data) != len(e.Data) {
 		return false
@@ -470,7 +472,7 @@ func (c *Invariants) same(l *link, e node.Entry, deep bool) bool {
 	return len(e.Data) == 0 || &l.data[0] == &e.Data[0] || bytes.Equal(l.data, e.Data)
 }
 
-// extend appends an entry to the memory of a log.
+// extend appends an entry to the remembered log.
 func (c *Invariants) extend(w *watched, e node.Entry) *link {
 	chain := w.log.chain
 	if n := len(w.log.links); n > 0 {
@@ -481,7 +483,7 @@ func (c *Invariants) extend(w *watched, e node.Entry) *link {
 	return &w.log.links[len(w.log.links)-1]
 }
 
-// mix folds a number into a sum (the finalizer of splitmix64).
+// mix adds a number to a hash (the finalizer of splitmix64).
 func mix(sum, v uint64) uint64 {
 	x := sum*0x9e3779b97f4a7c15 + v + 1
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -489,8 +491,8 @@ func mix(sum, v uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Stepped checks a server if it can be looked into. It makes Invariants a
-// watcher of the simulator.
+// Stepped checks a server that can be inspected. It makes Invariants a watcher
+// of the simulator.
 func (c *Invariants) Stepped(id uint64, s node.Server, flushed bool) error {
 	if in, ok := s.(node.Inspector); ok {
 		return c.Look(id, in, flushed)

@@ -12,9 +12,9 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// AgainstLog judges a history by the log that the servers have committed. No
-// search is needed, since the log is the order: it is exact, however many
-// operations are unknown, and takes time in proportion to their number.
+// AgainstLog compares a history with the committed log. It needs no search,
+// because the log is the order: it is exact, however many operations are
+// unknown, and its time is proportional to their number.
 //
 //	I22  no command happens twice: two entries of one session and number count
 //	     once
@@ -23,9 +23,8 @@ import (
 //	I24  what was acknowledged stands in the log, in the order in which clients
 //	     saw it, with the result that they were told; what was refused does not
 //
-// reads says whether the stage's reads are linearizable; if not, I23 is left
-// out. log holds the committed entries from index 1 on. The error is a
-// *Violation.
+// reads is true if the stage's reads are linearizable; if not, I23 is left out.
+// log holds the committed entries from index 1 on. The error is a *Violation.
 func AgainstLog(h History, log []node.Entry, reads bool) error {
 	l := newLedger(h, log)
 	for _, check := range []func() error{l.checkOnce, l.checkAnswers, func() error { return l.checkOrder(reads) }} {
@@ -46,9 +45,9 @@ func (c *Invariants) Committed() []node.Entry {
 	return log
 }
 
-// DecodeCommand reads the command of the store that a log entry carries, and
-// the session and number it has there. It skips whatever else a stage puts into
-// its entries, and reports false for an entry that is no command.
+// DecodeCommand returns the store's command in a log entry, with its session
+// and number. It ignores the other fields of an entry, and returns false for an
+// entry without a command.
 func DecodeCommand(data []byte) (c kv.Command, session, seq uint64, ok bool) {
 	d := strict.NewDecoder(data)
 	d.Object(func(field []byte) {
@@ -185,21 +184,21 @@ func (l *ledger) checkOrder(reads bool) error {
 	ends := newFrontier(order)
 	low := lowest(order)
 	for i, o := range order {
-		floor := ends.before(o.Invoke)
+		from := ends.before(o.Invoke)
 		if k := o.index(); k != 0 {
-			if k <= floor {
-				return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before that request began", o.Client, words(o.Request), k, floor)
+			if k <= from {
+				return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before that request began", o.Client, words(o.Request), k, from)
 			}
 			ends.seen(o.Return, k)
 		}
 		if !reads || o.Request.Op != kv.Get || o.Outcome() != Happened {
 			continue
 		}
-		ceiling := low.after(i, o.Return)
-		at, ok := l.readAt(o, floor, ceiling)
+		to := low.after(i, o.Return)
+		at, ok := l.readAt(o, from, to)
 		if !ok {
 			return violated("I23", "Reads", "client %d read %s and was told %s by %s; no index from %d on has that",
-				o.Client, o.Request.Key, answer(o), node.Name(o.Server), floor)
+				o.Client, o.Request.Key, answer(o), node.Name(o.Server), from)
 		}
 		ends.seen(o.Return, at)
 	}
@@ -264,15 +263,15 @@ func (f *frontier) before(at time.Duration) uint64 {
 	return f.highest
 }
 
-// floors finds the lowest index written by operations that began after a
+// lowestLater finds the lowest index written by operations that began after a
 // moment.
-type floors struct {
+type lowestLater struct {
 	order  History
 	lowest []uint64
 }
 
-func lowest(order History) floors {
-	f := floors{order, make([]uint64, len(order)+1)}
+func lowest(order History) lowestLater {
+	f := lowestLater{order, make([]uint64, len(order)+1)}
 	f.lowest[len(order)] = math.MaxUint64
 	for i := len(order) - 1; i >= 0; i-- {
 		f.lowest[i] = f.lowest[i+1]
@@ -286,7 +285,7 @@ func lowest(order History) floors {
 // after returns the highest index that an operation can have seen if it
 // returned at a moment. The search starts at i, a place in the order not after
 // that moment.
-func (f floors) after(i int, at time.Duration) uint64 {
+func (f lowestLater) after(i int, at time.Duration) uint64 {
 	rest := f.order[i:]
 	j, _ := slices.BinarySearchFunc(rest, at, func(o Operation, at time.Duration) int {
 		if o.Invoke <= at {

@@ -298,7 +298,7 @@ func isQuorum(v node.Voters, ids []uint64) bool {
 // last step: the one before the step, and those that it appended in it.
 func (w *watched) inForce() []node.Voters {
 	all := []node.Voters{w.now.Config}
-	if w.fresh {
+	if w.restarted {
 		return all
 	}
 	for i, f := range w.configs {
@@ -360,11 +360,11 @@ func (c *Invariants) countLeader(w *watched) {
 	c.counters.LeadersRemoved++
 }
 
-// checkStanding: a server without a configuration does not start an election,
+// checkMayBeCandidate: a server without a configuration does not start an election,
 // nor does one that knows that it is no voter of the committed configuration.
 // Before it knows that, the server that leaves may be the only one that can
 // win.
-func (c *Invariants) checkStanding(w *watched) error {
+func (c *Invariants) checkMayBeCandidate(w *watched) error {
 	f := w.configOf()
 	if !c.first.known() || votesIn(f.voters, w.id) || f.known() && f.index > w.now.Commit {
 		return nil

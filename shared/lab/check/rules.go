@@ -13,11 +13,11 @@ import (
 func (c *Invariants) checkMonotone(w *watched, _ node.Inspector) error {
 	name := node.Name(w.id)
 	switch {
-	case w.fresh && w.now.Term < w.savedTerm:
+	case w.restarted && w.now.Term < w.savedTerm:
 		return violated("I3", "Monotone", "%s had saved term %d and came back in term %d", name, w.savedTerm, w.now.Term)
-	case w.fresh && w.now.SnapIndex < w.savedSnap:
+	case w.restarted && w.now.SnapIndex < w.savedSnap:
 		return violated("I3", "Monotone", "%s had saved a snapshot up to entry %d and came back with one up to %d", name, w.savedSnap, w.now.SnapIndex)
-	case w.fresh:
+	case w.restarted:
 		return nil
 	}
 	for _, f := range [...]struct {
@@ -39,7 +39,7 @@ func (c *Invariants) checkMonotone(w *watched, _ node.Inspector) error {
 // checkRecovered: a server that restarts has the vote and the log that it had
 // saved.
 func (c *Invariants) checkRecovered(w *watched, _ node.Inspector) error {
-	if !w.fresh || w.torn {
+	if !w.restarted || w.torn {
 		return nil
 	}
 	name := node.Name(w.id)
@@ -104,7 +104,7 @@ func (c *Invariants) checkNewEntry(w *watched, k uint64, e node.Entry) error {
 	}
 	if leader := c.leaders[e.Term]; leader != 0 && leader != w.id {
 		l := c.server(leader)
-		if l.up && !l.fresh && l.now.Role == node.Leader && l.now.Term == e.Term && k > l.now.Last {
+		if l.up && !l.restarted && l.now.Role == node.Leader && l.now.Term == e.Term && k > l.now.Last {
 			return violated("I14", "The leader has the last entry of its term", "%s has an entry %d of term %d; n%d, which leads that term, ends at %d",
 				name, k, e.Term, leader, l.now.Last)
 		}
@@ -148,7 +148,7 @@ func (c *Invariants) checkLeader(w *watched, _ node.Inspector) error {
 // configuration is joint. An appointed leader was not a candidate and needs no
 // votes.
 func (c *Invariants) checkElected(w *watched) error {
-	if !c.first.known() && (w.fresh || w.before.Role != node.Candidate) {
+	if !c.first.known() && (w.restarted || w.before.Role != node.Candidate) {
 		return nil
 	}
 	gave := func(s *watched) bool { return s == w || s.torn || c.keepsVote(s, w) }
@@ -173,7 +173,7 @@ func (c *Invariants) checkCandidate(w *watched, _ node.Inspector) error {
 			return violated("I17", "Candidate", "%s counts a vote of n%d in term %d that n%d has not saved", name, voter, w.now.Term, voter)
 		}
 	}
-	return c.checkStanding(w)
+	return c.checkMayBeCandidate(w)
 }
 
 // keepsVote reports whether a voter can never vote for another server in a
@@ -228,7 +228,7 @@ func (c *Invariants) checkCommitRule(w *watched, _ node.Inspector) error {
 // led reports whether a server led its term in its last step. It may have
 // committed an entry and transferred its leadership.
 func (w *watched) led() bool {
-	return w.now.Role == node.Leader || !w.fresh && w.before.Role == node.Leader && w.before.Term == w.now.Term
+	return w.now.Role == node.Leader || !w.restarted && w.before.Role == node.Leader && w.before.Term == w.now.Term
 }
 
 // holds reports whether a log has entry k with this hash.
@@ -269,7 +269,7 @@ func (c *Invariants) quorumOf(v node.Voters, f func(*watched) bool) bool {
 // the first to commit one.
 func (c *Invariants) checkCommitted(w *watched, _ node.Inspector) error {
 	from := w.before.Commit
-	if w.fresh {
+	if w.restarted {
 		from = w.log.start
 	}
 	for k := max(from, w.log.start) + 1; k <= w.now.Commit; k++ {
@@ -321,7 +321,7 @@ func (c *Invariants) diedCommitting(w *watched, k, chain uint64) uint64 {
 func (c *Invariants) checkHash(w *watched, in node.Inspector) error {
 	h, ok := in.(node.Hasher)
 	k := w.now.Applied
-	if !ok || k == 0 || (!w.fresh && k == w.before.Applied) {
+	if !ok || k == 0 || (!w.restarted && k == w.before.Applied) {
 		return nil
 	}
 	hash := h.StateHash()
@@ -370,11 +370,11 @@ func (c *Invariants) checkUpToDate(w *watched, _ node.Inspector) error {
 	if err := c.upToDate(w); err != nil {
 		return err
 	}
-	if w.fresh || w.now.Commit == w.before.Commit {
+	if w.restarted || w.now.Commit == w.before.Commit {
 		return nil
 	}
 	for _, other := range c.servers {
-		if other != w && other.up && !other.fresh {
+		if other != w && other.up && !other.restarted {
 			if err := c.upToDate(other); err != nil {
 				return err
 			}
@@ -479,7 +479,7 @@ func (c *Invariants) Sent(from, to uint64, line []byte) error {
 		term, digits = 10*term+uint64(digits[0]-'0'), digits[1:]
 	}
 	w := c.server(from)
-	if !w.up || w.fresh {
+	if !w.up || w.restarted {
 		return nil
 	}
 	if term > w.now.Term {

@@ -129,10 +129,10 @@ func laggingFollower(r *run) {
 		return
 	}
 	away := r.pick(r.others(leader), 2)
-	told := make(map[uint64]int)
+	received := make(map[uint64]int)
 	r.w.Drop(func(_, to uint64, line []byte) bool {
 		if bytes.Contains(line, []byte(`"appendEntries"`)) {
-			told[to] += bytes.Count(line, []byte(`{"index":`))
+			received[to] += bytes.Count(line, []byte(`{"index":`))
 		}
 		return false
 	})
@@ -145,7 +145,7 @@ func laggingFollower(r *run) {
 		return
 	}
 	before := r.invariants.Counters().Installed
-	clear(told)
+	clear(received)
 	r.say("both are back; messages are lost and duplicated, and writes continue")
 	calm := r.w.Network()
 	rough := calm
@@ -164,8 +164,8 @@ func laggingFollower(r *run) {
 		r.agree(fmt.Sprintf("on%d", i), fmt.Sprint(50+i))
 	}
 	for _, id := range away {
-		if told[id] > overwrites/2 {
-			r.breaks(Replayed, "%s was away while ten keys were written %d times, and received %d entries", node.Name(id), overwrites-100, told[id])
+		if received[id] > overwrites/2 {
+			r.breaks(Replayed, "%s was away while ten keys were written %d times, and received %d entries", node.Name(id), overwrites-100, received[id])
 		}
 	}
 	if n := r.invariants.Counters().Installed - before; r.stage.Compacts && n < len(away) && !r.over() {

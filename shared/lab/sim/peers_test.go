@@ -12,7 +12,7 @@ import (
 	"example.com/raftsteps/shared/core/toy"
 )
 
-// keeper is a talker with a disk.
+// keeper is a talker that has a disk.
 type keeper struct {
 	talker
 	own disk.Incarnation
@@ -20,8 +20,8 @@ type keeper struct {
 
 func (k keeper) Incarnation() disk.Incarnation { return k.own }
 
-// keepers is a world of three servers with disks and a spare machine, and what they
-// have heard.
+// keepers returns a world of three servers with disks and a spare machine, and
+// the messages that they received.
 func keepers(t *testing.T, to map[uint64]uint64) (*World, map[string]int) {
 	heard := make(map[string]int)
 	w, err := New(Options{Seed: 1, Servers: 3, Spare: 1, Ops: toy.Ops, New: func(w node.World) (node.Server, error) {
@@ -35,9 +35,9 @@ func keepers(t *testing.T, to map[uint64]uint64) (*World, map[string]int) {
 	return w, heard
 }
 
-// A server whose disk was replaced ends when it meets one that knows it with
-// another disk, whichever of the two speaks first; the other goes on, and nothing
-// that the first one said is delivered to it.
+// A server whose disk was replaced ends when it meets a server that knows its
+// old disk, whichever sends first. The other server continues, and no message
+// of the first one is delivered to it.
 func TestAWipedServerIsDisowned(t *testing.T) {
 	for _, speaker := range []uint64{1, 3} {
 		to := map[uint64]uint64{3: 1}
@@ -70,7 +70,7 @@ func TestAWipedServerIsDisowned(t *testing.T) {
 	}
 }
 
-// A server that starts meets the others before there is a message to send.
+// A starting server meets the others before it sends a message.
 func TestAWipedServerIsDisownedWhenItStarts(t *testing.T) {
 	w, _ := keepers(t, nil)
 	w.Crash(3)
@@ -79,7 +79,7 @@ func TestAWipedServerIsDisownedWhenItStarts(t *testing.T) {
 	require.ErrorContains(t, w.Ended(3), "n3 has lost its disk: n1 knows it with incarnation")
 }
 
-// One that has never met the server cannot tell.
+// A server that has never met it cannot detect the new disk.
 func TestAStrangerTakesAnyDisk(t *testing.T) {
 	to := map[uint64]uint64{}
 	w, heard := keepers(t, to)
@@ -95,7 +95,8 @@ func TestAStrangerTakesAnyDisk(t *testing.T) {
 	require.Empty(t, w.Stops())
 }
 
-// A power cut while a peer is written down is one of the machine, not an error.
+// A power cut during the write of a peer is a crash of the machine, not an
+// error.
 func TestAPowerCutWhileAPeerIsMet(t *testing.T) {
 	to := map[uint64]uint64{4: 1}
 	w, heard := keepers(t, to)

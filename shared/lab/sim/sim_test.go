@@ -37,7 +37,7 @@ func value(t *testing.T, c *Client, server uint64, key string) string {
 	return r.Value
 }
 
-func TestAWriteReachesAll(t *testing.T) {
+func TestAWriteReachesAllServers(t *testing.T) {
 	w := world(t, 1, toy.Flaws{Stale: true}, nil)
 	c := w.Client(1)
 	r, err := c.Put(1, "x", "1")
@@ -55,7 +55,7 @@ func TestAWriteReachesAll(t *testing.T) {
 	require.Less(t, first.Return, w.History()[1].Invoke, "what follows begins later")
 }
 
-// chaosTrace is a run with everything in it, as a trace file.
+// chaosTrace returns the trace file of a run with all faults.
 func chaosTrace(t testing.TB, seed uint64, flaws toy.Flaws) string {
 	var b bytes.Buffer
 	file := trace.NewWriter(&b)
@@ -65,7 +65,7 @@ func chaosTrace(t testing.TB, seed uint64, flaws toy.Flaws) string {
 	return b.String()
 }
 
-// everything is all faults at once.
+// everything has all faults at once.
 var everything = Faults{
 	Loss: 0.05, Duplicate: 0.05, Reorder: 0.1, ReorderBy: 50 * time.Millisecond, Break: 0.01, Crash: 1, PowerCut: 4, Blackout: 0.3,
 	Downtime: [2]time.Duration{50 * time.Millisecond, 300 * time.Millisecond},
@@ -94,9 +94,9 @@ func TestSameSeedSameRunByteForByte(t *testing.T) {
 	}
 }
 
-// The comparison must bite: a server that sends in the order of a map gives
-// another run each time.
-func TestAMapsOrderShowsInTheTrace(t *testing.T) {
+// The comparison must detect differences: a server that sends in map order
+// gives a different run each time.
+func TestMapOrderChangesTheTrace(t *testing.T) {
 	first := chaosTrace(t, 1, toy.Flaws{Disordered: true})
 	for range 10 {
 		if chaosTrace(t, 1, toy.Flaws{Disordered: true}) != first {
@@ -116,7 +116,7 @@ func firstDifference(a, b string) string {
 	return fmt.Sprintf("%d and %d lines", len(la), len(lb))
 }
 
-// A toy that is right survives everything.
+// A toy without flaws survives all faults.
 func TestChaosJudgesTheToy(t *testing.T) {
 	var all Counters
 	creates := make(map[api.Code]int)
@@ -139,7 +139,7 @@ func TestChaosJudgesTheToy(t *testing.T) {
 	require.Greater(t, creates[api.Exists], 10)
 }
 
-// A swarm has some faults in some runs, and all of them in some run.
+// A swarm has some faults in each run, and every fault in some run.
 func TestSwarmDrawsDifferentFaults(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var with, without int
@@ -181,7 +181,7 @@ func TestChaosFindsTheFlaws(t *testing.T) {
 	}
 }
 
-func TestGarbledLinesHarmNobody(t *testing.T) {
+func TestInvalidLinesAreHarmless(t *testing.T) {
 	w := world(t, 3, toy.Flaws{Garbled: true}, nil)
 	chaos(t, w, time.Second)
 	require.NoError(t, check.Linearizable(w.History(), check.LinearLimit))
@@ -292,9 +292,9 @@ func TestCutsAndPartitions(t *testing.T) {
 	require.Equal(t, "3", value(t, c, 5, "x"), "unknown was the right answer")
 }
 
-// What is on its way when a link is cut is lost too, and does not come when the
-// link is healed later.
-func TestACutLosesWhatIsOnItsWay(t *testing.T) {
+// A cut also loses messages in transit, and they do not arrive when the link is
+// healed later.
+func TestACutLosesMessagesInTransit(t *testing.T) {
 	var arrived, lost []string
 	w := world(t, 1, toy.Flaws{Stale: true}, func(e trace.Event) {
 		switch {
@@ -333,7 +333,7 @@ func TestASlowLinkIsOvertaken(t *testing.T) {
 	require.Contains(t, texts, "overtaken by a later one")
 }
 
-func TestDropDecidesMessageByMessage(t *testing.T) {
+func TestDropIsAskedForEachMessage(t *testing.T) {
 	w := world(t, 1, toy.Flaws{Stale: true}, nil)
 	w.Drop(func(from, to uint64, line []byte) bool { return to == 4 })
 	_, err := w.Client(1).Put(1, "x", "1")
@@ -352,7 +352,7 @@ func TestLostAnswers(t *testing.T) {
 	require.Equal(t, api.Unknown, unknown.Code)
 	require.False(t, unknown.Definite)
 
-	// A client that asks again without a mark has its append done twice.
+	// Without sessions, a retried append is applied twice.
 	w.LoseAnswers(1, 1)
 	again := w.Client(2)
 	again.Retry = true
@@ -378,7 +378,8 @@ func TestAClientFollows(t *testing.T) {
 	require.Equal(t, 2, o.Attempts)
 	require.Equal(t, uint64(1), o.Server)
 
-	// Nobody is left who could lead: it tries all, and says what it knows.
+	// No server can lead any longer: the client tries all, and returns what it
+	// knows.
 	w.Crash(1)
 	c.Patience = time.Second
 	before := w.Now()
@@ -388,7 +389,7 @@ func TestAClientFollows(t *testing.T) {
 	require.Greater(t, w.Now()-before, time.Second)
 }
 
-// A refusal after an attempt that was lost must not say that it did not happen.
+// A refusal after a lost attempt must not be definite.
 func TestARefusalAfterALostAttemptIsUnknown(t *testing.T) {
 	w := world(t, 1, toy.Flaws{}, nil)
 	c := w.Client(1)
@@ -490,8 +491,8 @@ func TestQueueIsOrdered(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// What this world costs: virtual seconds per second, with a server that does
-// next to nothing and with all faults on.
+// The cost of the world: virtual seconds per second, with a trivial server and
+// with all faults.
 func BenchmarkWorld(b *testing.B) {
 	for _, c := range []struct {
 		name  string

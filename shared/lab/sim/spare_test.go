@@ -13,7 +13,7 @@ import (
 	"example.com/raftsteps/shared/core/toy"
 )
 
-// talker sends to whom it is told, at each tick, and notes what arrives.
+// talker sends to configured servers at each tick, and records what arrives.
 type talker struct {
 	counter
 	world node.World
@@ -31,8 +31,8 @@ func (t talker) Receive(from uint64, _ []byte) {
 	t.heard[fmt.Sprintf("%d→%d", from, t.world.ID)]++
 }
 
-// A server can send to those that it was told of, to those that it names, and to
-// those that have reached it; and to nobody else.
+// A server can send to the members of its configuration, to servers that it
+// names, and to servers that have reached it, but to no other.
 func TestLinks(t *testing.T) {
 	to, heard, worlds := make(map[uint64]uint64), make(map[string]int), make(map[uint64]node.World)
 	w, err := New(Options{Seed: 1, Servers: 2, Spare: 2, Ops: toy.Ops, New: func(w node.World) (node.Server, error) {
@@ -61,7 +61,7 @@ func TestLinks(t *testing.T) {
 	sees(2, 3, true)
 	sees(2, 1, true)
 
-	// A new life knows no more than it was told.
+	// After a restart, a server knows only its configuration.
 	w.Crash(2)
 	require.NoError(t, w.Restart(2))
 	sees(2, 3, false)
@@ -89,7 +89,7 @@ func TestRetiredMachines(t *testing.T) {
 	require.NoError(t, w.Err())
 	require.Equal(t, []uint64{1, 2, 4}, w.Running())
 
-	// A client that looks for the leader asks those that are there.
+	// A client that searches for the leader asks only machines in use.
 	c := w.Client(1)
 	c.Follow, c.Patience = true, time.Second
 	require.Equal(t, uint64(4), c.next(2))
@@ -102,7 +102,7 @@ func TestRetiredMachines(t *testing.T) {
 	require.Nil(t, call.Response.Error)
 }
 
-// What makes no sense is not asked again.
+// The client does not repeat an invalid request.
 func TestARefusalIsFinal(t *testing.T) {
 	asked := 0
 	ops := api.Ops{api.Cancel: {}}
@@ -125,12 +125,12 @@ func (r refuser) Request(q api.Request, reply func(api.Response)) {
 	reply(api.Failed(q.ID, &api.Error{Code: api.Refused, Message: "no change is under way", Definite: true}))
 }
 
-// A machine that is given another disk starts on that one, and the watchers hear of
-// it.
+// A machine with a replaced disk starts from that disk, and the watchers are
+// told.
 func TestReplacedDisks(t *testing.T) {
 	w := world(t, 1, toy.Flaws{}, nil)
-	told := &replacements{}
-	w.options.Watchers = append(w.options.Watchers, told)
+	replaced := &replacements{}
+	w.options.Watchers = append(w.options.Watchers, replaced)
 	_, err := w.Client(1).Put(1, "x", "1")
 	require.NoError(t, err)
 	w.RunFor(time.Second)
@@ -146,11 +146,11 @@ func TestReplacedDisks(t *testing.T) {
 		w.RunFor(time.Second)
 		require.Greater(t, d.Stats().Ops, before)
 	}
-	require.Equal(t, []uint64{2, 2}, told.of)
+	require.Equal(t, []uint64{2, 2}, replaced.of)
 	require.Equal(t, 2, w.Counters().Replaced)
 }
 
-// replacements notes whose disks were replaced.
+// replacements records the machines whose disks were replaced.
 type replacements struct{ of []uint64 }
 
 func (r *replacements) Started(uint64)                          {}

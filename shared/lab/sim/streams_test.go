@@ -37,8 +37,8 @@ func TestEachMessageHasAStreamOfItsOwn(t *testing.T) {
 	require.Greater(t, len(seen), 9_990, "neighbouring messages differ")
 }
 
-// chatter sends its tick to all others. What arrives changes nothing about it, so
-// only the world's randomness can spread from one message to another.
+// chatter sends its tick to all others. Messages do not change its state, so
+// only the world's randomness could let one message affect another.
 type chatter struct {
 	node.Server
 	world node.World
@@ -58,8 +58,8 @@ func (c *chatter) Receive(uint64, []byte) {}
 
 func (c *chatter) Flush() error { return nil }
 
-// chat returns what a world under faults has shown: when disasters struck, and when
-// which message arrived. lose loses the message of that number from n1 to n2; 0 loses
+// chat returns the times of the faults and of the arrivals in a world with
+// faults. lose is the number of the message from n1 to n2 to lose; 0 loses
 // none.
 func chat(t *testing.T, lose int) (strikes, arrivals []string) {
 	w, err := New(Options{
@@ -88,8 +88,8 @@ func chat(t *testing.T, lose int) (strikes, arrivals []string) {
 	return strikes, arrivals
 }
 
-// "What if this message had been lost?" The answer differs from the run only in what
-// follows from the loss: here that is its own arrival.
+// "What if this message had been lost?" The new run differs only in the
+// consequences of the loss: here that is the message's own arrival.
 func TestALostMessageChangesNothingElse(t *testing.T) {
 	strikes, arrivals := chat(t, 0)
 	require.NotEmpty(t, strikes)
@@ -108,8 +108,8 @@ func TestALostMessageChangesNothingElse(t *testing.T) {
 	}
 }
 
-// draws returns what the parts of a new world draw next, after the busy one has
-// drawn before.
+// draws returns the next random value of each part of a new world, after the
+// busy part has drawn many.
 func draws(t *testing.T, busy string) map[string]uint64 {
 	parts := make(map[string]func() uint64)
 	w, err := New(Options{Seed: 5, Servers: 3, Ops: toy.Ops, New: func(world node.World) (node.Server, error) {
@@ -135,7 +135,7 @@ func draws(t *testing.T, busy string) map[string]uint64 {
 	return drawn
 }
 
-// delay is how long a client's next request takes to its server.
+// delay returns the travel time of a client's next request.
 func delay(c *Client) time.Duration {
 	c.Begin(1, api.Request{Op: kv.Get, Key: "x"})
 	for _, e := range c.world.queue.heap {
@@ -146,7 +146,8 @@ func delay(c *Client) time.Duration {
 	return 0
 }
 
-// One part that draws more than in another run changes nothing about the others.
+// If one part draws more random values, the other parts draw the same as
+// before.
 func TestEachPartHasAStreamOfItsOwn(t *testing.T) {
 	want := draws(t, "")
 	for busy := range want {

@@ -23,16 +23,16 @@ says how much was checked, and the exit code is 130.`,
 		Args: a.takes(0, 0),
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Clients, "clients", o.Clients, "how many operations are under way at once")
-	f.IntVar(&o.Conns, "conns", o.Conns, "how many connections the clients share; 0 gives each its own")
+	f.IntVar(&o.Clients, "clients", o.Clients, "the number of operations in progress at once")
+	f.IntVar(&o.Conns, "conns", o.Conns, "the number of connections that the clients share; 0 gives each its own")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "how long to measure")
-	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "how long to run before that")
+	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "how long to run before measuring")
 	f.IntVar(&o.ValueSize, "value-size", o.ValueSize, "the length of the values, in bytes")
-	f.IntVar(&o.Keys, "keys", o.Keys, "how many different keys there are")
-	f.StringVar(&o.Mix, "mix", o.Mix, "what to do, in parts: put=90,get=10")
-	f.Uint64Var(&o.Seed, "seed", o.Seed, "starts the choice of keys and operations")
-	f.BoolVar(&o.Verify, "verify", o.Verify, "append tokens and look for each at the end")
-	f.BoolVar(&o.Fill, "fill", o.Fill, "write every key once before")
+	f.IntVar(&o.Keys, "keys", o.Keys, "the number of different keys")
+	f.StringVar(&o.Mix, "mix", o.Mix, "the mix of operations, in parts: put=90,get=10")
+	f.Uint64Var(&o.Seed, "seed", o.Seed, "the seed of the random keys and operations")
+	f.BoolVar(&o.Verify, "verify", o.Verify, "append tokens and check each at the end")
+	f.BoolVar(&o.Fill, "fill", o.Fill, "write every key once before the load")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.bench(cmd, o) }
 	return cmd
 }

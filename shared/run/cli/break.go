@@ -19,8 +19,8 @@ import (
 
 const whichServers = "\n\nSERVER is a number (2 or n2), several with blanks or commas between, leader, or all."
 
-// breakCommands are those that act on the cluster that runs on the data
-// folder, from another terminal.
+// breakCommands returns the commands that break the running cluster in the data
+// folder from another terminal.
 func (a *app) breakCommands() []*cobra.Command {
 	onServers := func(do, short, long string) *cobra.Command {
 		return &cobra.Command{
@@ -37,18 +37,18 @@ func (a *app) breakCommands() []*cobra.Command {
 		}
 	}
 	return []*cobra.Command{
-		onServers(cluster.Kill, "End servers as a power cut would", "Ends servers at once with SIGKILL: nothing is finished, nothing is said. They stay dead until restart."),
+		onServers(cluster.Kill, "Kill servers", "Kills servers with SIGKILL, without a clean shutdown. They stay down until restart."),
 		onServers(cluster.Pause, "Pause servers", "Pauses servers (SIGSTOP). Their connections stay open, but nothing is read, answered or sent until resume."),
-		onServers(cluster.Resume, "Let paused servers go on", "Lets servers that were paused go on (SIGCONT)."),
-		onServers(cluster.Restart, "Start servers again", "Starts servers again. One that runs is stopped in order first."),
+		onServers(cluster.Resume, "Continue paused servers", "Continues servers (SIGCONT) after pause."),
+		onServers(cluster.Restart, "Start servers again", "Starts servers again. A running server is first stopped cleanly."),
 		a.linkCommand(cluster.Cut, "Cut the links between servers",
 			"Loses all messages between each server of A and each of B, in both directions; without B, between those of A and all others.\nClients still reach the servers. A restart does not heal a cut."),
 		a.linkCommand(cluster.Heal, "Heal the links between servers",
-			"Heals what cut has cut: between A and B, between A and all others, or everywhere."),
+			"Heals links that cut has cut: between A and B, between A and all others, or all links."),
 	}
 }
 
-// linkCommand makes cut or heal.
+// linkCommand returns the command cut or heal.
 func (a *app) linkCommand(do, short, long string) *cobra.Command {
 	use, least := do+" A [B]", 1
 	if do == cluster.Heal {
@@ -128,14 +128,14 @@ func (a *app) serverIDs(ctx context.Context, list string) ([]uint64, error) {
 				add(m.id)
 			}
 		default:
-			return nil, usagef("%q is no server; servers are numbers (2 or n2), leader, or all", word)
+			return nil, usagef("%q is not a server; servers are numbers (2 or n2), leader, or all", word)
 		}
 	}
 	return ids, nil
 }
 
-// carryOut asks the supervisor to do something and shows how the servers are
-// then.
+// carryOut sends a command to the supervisor and shows the states of the
+// servers afterward.
 func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 	if err := cluster.CheckStage(a.flags.data, a.stage.Name); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 	return errors.Join(a.showStates(servers), err)
 }
 
-// showStates shows how servers are as processes.
+// showStates shows the states of the servers' processes.
 func (a *app) showStates(servers []cluster.Server) error {
 	if a.flags.output == "json" {
 		text, err := json.Marshal(servers)
@@ -178,7 +178,7 @@ func (a *app) showStates(servers []cluster.Server) error {
 	return nil
 }
 
-// startServerCommand starts a server that the cluster has not had yet.
+// startServerCommand returns the command start, which starts a new server.
 func (a *app) startServerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "start SERVER [ADDRESS]", Short: "Start a new server next to those that are running", GroupID: groupMembers,
@@ -210,13 +210,14 @@ It listens on ADDRESS, or on the port that follows from its number. It is no mem
 	}
 }
 
-// startTime is how long the cluster may take to say what it knows of a server
-// that was just started.
+// startTime is how long to wait for the cluster's view of a server that was
+// just started.
 const startTime = 500 * time.Millisecond
 
-// afterStart says where a server listens that was just started, and what to do
-// next. The cluster may know of it already: who adds it first and starts it then
-// has done no wrong. If nobody answers in time, it is taken for unknown.
+// afterStart returns the address of a server that was just started, and the
+// next command. The cluster may know the server already: an operator may add it
+// first and then start it. If no server answers in time, afterStart assumes
+// that it is unknown.
 func (a *app) afterStart(ctx context.Context, id uint64, address string) string {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -226,7 +227,7 @@ func (a *app) afterStart(ctx context.Context, id uint64, address string) string 
 	add := a.clusterLine("add", fmt.Sprintf("%d=%s", id, address))
 	switch {
 	case named && m.Address != address && isLearner(m) && v.Phase == api.Learning:
-		return fmt.Sprintf("%s, but the change under way adds it at %s; call that off with: %s; and add it where it is: %s", listens, m.Address, a.clusterLine("cancel"), add)
+		return fmt.Sprintf("%s, but the change under way adds it at %s; cancel that with: %s; and add it where it is: %s", listens, m.Address, a.clusterLine("cancel"), add)
 	case named && m.Address != address:
 		return fmt.Sprintf("%s, but the members know %s at %s; see it with: %s", listens, node.Name(id), m.Address, a.hintMembers())
 	case named && isLearner(m):
@@ -234,38 +235,37 @@ func (a *app) afterStart(ctx context.Context, id uint64, address string) string 
 	case named:
 		return fmt.Sprintf("%s and is a member already; see it with: %s", listens, a.hintMembers())
 	case err == nil && v.Phase != api.Stable:
-		return fmt.Sprintf("%s and is no member yet; another change is under way: when %s says that it is done, make it one with: %s", listens, a.hintMembers(), add)
+		return fmt.Sprintf("%s and is not a member yet; another change is under way: when %s says that it is done, make it one with: %s", listens, a.hintMembers(), add)
 	}
-	return fmt.Sprintf("%s and is no member yet; make it one with: %s", listens, add)
+	return fmt.Sprintf("%s and is not a member yet; make it one with: %s", listens, add)
 }
 
 // serverID reads the number of one server.
 func serverID(word string) (uint64, error) {
 	match := serverName.FindStringSubmatch(word)
 	if match == nil {
-		return 0, usagef("%q is no server; a server is a number (2 or n2)", word)
+		return 0, usagef("%q is not a server; a server is a number (2 or n2)", word)
 	}
 	id, err := strconv.ParseUint(match[1], 10, 64)
 	if err != nil || id > api.MaxID {
-		return 0, usagef("%q is no server; the numbers go from 1 to 2^53", word)
+		return 0, usagef("%q is not a server; the numbers go from 1 to 2^53", word)
 	}
 	return id, nil
 }
 
-// completeServers offers the servers of the cluster on the tab key, and the word
-// for the one that leads.
+// completeServers completes the servers of the cluster and the word leader.
 func (a *app) completeServers(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	names, directive := a.completeNames(cmd, args, word)
 	return append(names, "leader"), directive
 }
 
-// completeAllServers also offers the word for all of them.
+// completeAllServers also completes the word all.
 func (a *app) completeAllServers(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	names, directive := a.completeServers(cmd, args, word)
 	return append(names, "all"), directive
 }
 
-// completeNames offers the servers of the cluster.
+// completeNames completes the names of the servers.
 func (a *app) completeNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	var words []string
 	if members, err := a.members(); err == nil {

@@ -16,11 +16,12 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// changeTime is how long a command waits for the end of a change unless
-// --timeout says otherwise: a new server may have much to read.
+// changeTime is how long a command waits for the end of a change by default: a
+// new server may have to receive a long log.
 const changeTime = time.Minute
 
-// memberCommands are those about the members, where these can change.
+// memberCommands returns the commands for the members, in stages whose members
+// can change.
 func (a *app) memberCommands() []*cobra.Command {
 	var out []*cobra.Command
 	if a.knows(api.Members) {
@@ -50,7 +51,7 @@ off as long as the new servers do not vote.`
 func (a *app) addCommand() *cobra.Command {
 	var noWait bool
 	cmd := &cobra.Command{
-		Use: "add SERVER=ADDRESS...", Short: "Make new servers members", GroupID: groupMembers,
+		Use: "add SERVER=ADDRESS...", Short: "Add new servers to the members", GroupID: groupMembers,
 		Long: `Adds servers to the cluster, several at once if you like: 4=127.0.0.1:7074 or n4=127.0.0.1:7074. A server must run at its
 address, with nothing in its folder; start starts one. It gets the log first, and votes when it has caught up. Of a server
 that start has started the number is enough.` + changeHelp,
@@ -71,7 +72,7 @@ that start has started the number is enough.` + changeHelp,
 func (a *app) removeCommand() *cobra.Command {
 	var noWait bool
 	cmd := &cobra.Command{
-		Use: "remove SERVER...", Short: "Let members leave", GroupID: groupMembers,
+		Use: "remove SERVER...", Short: "Remove members", GroupID: groupMembers,
 		Long: `Removes servers from the cluster, several at once if you like. A server that was removed keeps running and takes no part; stop
 it when the command is done. Its number is not used again.` + changeHelp + `
 
@@ -95,7 +96,7 @@ func (a *app) changeCommand() *cobra.Command {
 	var add, remove []string
 	cmd := &cobra.Command{
 		Use: "change --add SERVER=ADDRESS --remove SERVER", Short: "Add and remove servers in one step", GroupID: groupMembers,
-		Long: `Adds servers and removes others in one change: there is no moment at which only one of both is done. Both flags may be
+		Long: `Adds servers and removes others in one change: the cluster never does only a part of it. Both flags may be
 given several times, or name several servers with commas between.` + changeHelp,
 		Args:                  a.takes(0, 0),
 		DisableFlagsInUseLine: true,
@@ -128,7 +129,7 @@ func noWaitFlag(cmd *cobra.Command, to *bool) {
 
 func (a *app) cancelCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "cancel", Short: "Call off the change that is under way", GroupID: groupMembers,
+		Use: "cancel", Short: "Cancel the change in progress", GroupID: groupMembers,
 		Long: `Calls off a change of the members: they stay who they were. That is possible as long as the new servers get the log and do
 not vote; a little later the change is done anyway.`,
 		Args: a.takes(0, 0),
@@ -162,7 +163,7 @@ waits; use it before you stop the machine of the leader. SERVER is a number (2 o
 			r, err := a.askLeader(cmd.Context(), api.Request{Op: api.Transfer, To: id})
 			if isUnknown(err) {
 				if v, viewErr := a.askMembers(cmd.Context()); viewErr == nil && v.leads() && v.ID == id {
-					err = nil // the answer was lost, and here it is
+					err = nil // the answer was lost, but the view shows the result
 				}
 			}
 			if err != nil || a.flags.output == "json" {
@@ -174,19 +175,19 @@ waits; use it before you stop the machine of the leader. SERVER is a number (2 o
 	}
 }
 
-// leavers reads the servers to remove.
+// leavers parses the servers to remove.
 func (a *app) leavers(ctx context.Context, words []string) ([]uint64, error) {
 	list := strings.Join(words, ",")
 	switch {
 	case list == "":
 		return nil, nil
 	case slices.Contains(strings.Split(list, ","), "all"):
-		return nil, usagef("a cluster without members is none: name the servers to remove")
+		return nil, usagef("name the servers to remove")
 	}
 	return a.serverIDs(ctx, list)
 }
 
-// newMembers reads SERVER=ADDRESS. Where the address is missing, it is that of
+// newMembers parses SERVER=ADDRESS. If the address is missing, it is the one of
 // a server that was started to join.
 func (a *app) newMembers(words []string) ([]api.Member, error) {
 	var out []api.Member
@@ -195,7 +196,7 @@ func (a *app) newMembers(words []string) ([]api.Member, error) {
 			number, address, given := strings.Cut(part, "=")
 			id, err := serverID(number)
 			if err != nil {
-				return nil, usagef("%q is no server to add; write number=address, such as 4=127.0.0.1:7074", part)
+				return nil, usagef("%q is not a server to add; write number=address, such as 4=127.0.0.1:7074", part)
 			}
 			if !given {
 				if address, err = a.joinerAddress(id); err != nil {
@@ -211,10 +212,10 @@ func (a *app) newMembers(words []string) ([]api.Member, error) {
 	return out, nil
 }
 
-// joinerAddress is where a server listens that was started to join.
+// joinerAddress returns the address of a server that was started to join.
 func (a *app) joinerAddress(id uint64) (string, error) {
 	if a.elsewhere() {
-		// The folder of that cluster is not known here.
+		// The data folder of that cluster is unknown.
 		return "", usagef("where does %s listen? write %d=HOST:PORT", node.Name(id), id)
 	}
 	file, _, err := a.clusterFile()
@@ -236,7 +237,7 @@ func (a *app) joinerAddress(id uint64) (string, error) {
 	return "", usagef("where does %s listen? %s; or start it first with: %s", node.Name(id), write, a.clusterLine("start", fmt.Sprint(id)))
 }
 
-// completeJoiners offers the servers that were started later.
+// completeJoiners completes the servers that were started later.
 func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	var words []string
 	if file, found, err := a.clusterFile(); err == nil && found {
@@ -247,9 +248,9 @@ func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra
 	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
-// askLeader sends one request to the leader, and looks for it until the time is
-// over. What may have been done is not sent again. So the leader is looked for
-// before: another server that is paused would keep the request forever.
+// askLeader sends one request to the leader, and searches for the leader until
+// ctx ends. It does not repeat a request that may have been done. So it finds
+// the leader first: a paused server would keep the request forever.
 func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
 	defer cancel()
@@ -262,7 +263,8 @@ func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error
 		}
 		switch {
 		case r.Op == api.Transfer && e.Code == api.Unavailable && answer.Error != nil:
-			// The leader has tried, and took no writes meanwhile: not again.
+			// The leader has tried and accepted no writes meanwhile, so do not
+			// try again.
 			return answer, err
 		case e.Code != api.NotLeader && e.Code != api.Busy && e.Code != api.Unavailable:
 			return answer, err
@@ -276,8 +278,8 @@ func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error
 	}
 }
 
-// askAt sends a request once, to one server, or as the stage's client does it if
-// no address is known.
+// askAt sends a request once to one server, or through the stage's client if no
+// address is known.
 func (a *app) askAt(ctx context.Context, address string, r api.Request) (api.Response, error) {
 	if address == "" {
 		client, done, err := a.client()
@@ -310,8 +312,9 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// leaderAddress is where the leader listens, "" if nobody says that it leads. One
-// that has answered is there, wherever the cluster believes it to be.
+// leaderAddress returns the address of the leader, "" if no server says that it
+// leads. If the leader has answered, it is the address that answered, whatever
+// the configuration says.
 func (a *app) leaderAddress(ctx context.Context) string {
 	v, err := a.askMembers(ctx)
 	if err != nil {
@@ -329,7 +332,7 @@ func isUnknown(err error) bool {
 	return errors.As(err, &e) && !e.Definite
 }
 
-// whatIs adds to an error that leaves the outcome open how the members are now.
+// whatIs adds the present members to an error with an unknown outcome.
 func (a *app) whatIs(ctx context.Context, err error) error {
 	if !isUnknown(err) {
 		return err
@@ -338,10 +341,10 @@ func (a *app) whatIs(ctx context.Context, err error) error {
 	if v, viewErr := a.askMembers(context.WithoutCancel(ctx)); viewErr == nil {
 		now = fmt.Sprintf("now %s; %s", v.brief(), now)
 	}
-	return &endError{code: exitUnknown, message: fmt.Sprintf("%s; %s", plain(err), now)}
+	return &endError{code: exitUnknown, message: fmt.Sprintf("%s; %s", withoutOutcome(err), now)}
 }
 
-// brief says how the members are.
+// brief describes the members.
 func (v view) brief() string {
 	text := "the members are " + v.names(isVoter)
 	switch {
@@ -356,8 +359,9 @@ func (v view) brief() string {
 	return text
 }
 
-// plain is an error without what it means for commands of the store.
-func plain(err error) string {
+// withoutOutcome returns the text of an error without its meaning for commands
+// of the store.
+func withoutOutcome(err error) string {
 	var e *api.Error
 	if errors.As(err, &e) {
 		return e.Message
@@ -365,7 +369,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// change asks for a change of the members and waits for its end.
+// change begins a membership change and waits for its end.
 func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	if err := r.CheckChange(); err != nil {
 		return usagef("%v", err)
@@ -403,7 +407,7 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	return nil
 }
 
-// begun reports whether a change of unknown outcome is under way, or done.
+// begun reports whether a change whose answer was lost is in progress or done.
 func (w *waiter) begun(ctx context.Context) bool {
 	v, err := w.app.askMembers(context.WithoutCancel(ctx))
 	if err != nil {
@@ -417,7 +421,8 @@ func (w *waiter) begun(ctx context.Context) bool {
 	return v.agrees(w.change, counts)
 }
 
-// agrees reports whether a change leads to the servers that count.
+// agrees reports whether a change results in the servers for which counts is
+// true.
 func (v view) agrees(r api.Request, counts func(api.MemberStatus) bool) bool {
 	for _, add := range r.Add {
 		if m, found := v.find(add.ID); !found || !counts(m) || m.Address != add.Address {
@@ -430,7 +435,7 @@ func (v view) agrees(r api.Request, counts func(api.MemberStatus) bool) bool {
 	})
 }
 
-// endError is an end that a person has to be told about in words of its own.
+// endError is an error with its own exit code and message.
 type endError struct {
 	code    int
 	message string
@@ -438,52 +443,52 @@ type endError struct {
 
 func (e *endError) Error() string { return e.message }
 
-// waiter waits for the end of a change, and tells how far it is.
+// waiter waits for the end of a change and shows its progress.
 type waiter struct {
 	app    *app
 	change api.Request
 
-	// index is the place of the change's first entry; 0 if its answer was lost.
+	// index is the index of the change's first entry; 0 if its answer was lost.
 	index uint64
 
 	// accepted is true once an entry of the change is known to be committed:
 	// until then another leader may drop it.
 	accepted bool
 
-	// said is what was told last, topic what it was about, and at when that was.
+	// said is the last line shown, topic its topic, and at its time.
 	said, topic string
 	at          time.Time
 
-	// leader is where the leader listens that was found last; "" for none.
+	// leader is the address of the last leader found; "" if there was none.
 	leader string
 
-	// trouble is what is wrong with the new servers that say nothing, by their
-	// IDs, and probed when that was looked into.
+	// trouble says what is wrong with new servers that receive no entries, by
+	// ID; probed is the time of the last check.
 	trouble map[uint64]string
 	probed  time.Time
 
-	// refusals are why new servers would refuse the leader, by their IDs. Each is
-	// asked that once, for it leaves a line in its log.
+	// refusals says why new servers would refuse the leader, by ID. Each server
+	// is asked only once, because the request leaves a line in its log.
 	refusals map[uint64]string
 
-	// silent is since when new servers have nothing of the log.
+	// silent is the time since when new servers have had no entries.
 	silent time.Time
 }
 
-// How often things are looked at while a change is under way.
+// Intervals while a change is in progress.
 const (
-	// pollPause is the pause between two looks at the members.
+	// pollPause is the pause between two requests for the members.
 	pollPause = 100 * time.Millisecond
 
 	// tellPause is the shortest pause between two lines about one phase.
 	tellPause = time.Second
 
-	// probePause is how long a new server may say nothing before it is asked
-	// itself, and how often it is asked.
+	// probePause is how long a new server may have no entries before it is
+	// asked directly, and how often it is asked.
 	probePause = 500 * time.Millisecond
 )
 
-// wait returns how the members are when the change is done.
+// wait returns the members when the change is done.
 func (w *waiter) wait(ctx context.Context) (view, error) {
 	phase := ""
 	for {
@@ -492,18 +497,18 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 		case ctx.Err() != nil:
 			return v, w.leave(ctx, phase)
 		case (err != nil || !v.leads()) && !w.accepted:
-			w.tell("leader", "no leader answers at the moment; the next one may go on with the change, or not know of it")
+			w.tell("leader", "no leader answers at the moment; the next one may continue the change or drop it")
 		case err != nil || !v.leads():
-			w.tell("leader", "no leader answers at the moment; the change goes on when there is one")
+			w.tell("leader", "no leader answers at the moment; the change continues when there is one")
 		case v.Config < w.index:
-			// It leads no longer, and does not know it yet.
+			// It is no longer the leader, but does not know it yet.
 		case v.Phase == api.Stable && v.Committed && v.agrees(w.change, isVoter):
 			if m, _ := v.find(v.ID); m.Voter {
 				return v, nil
 			}
 			w.tell("done", "done; the leader is no longer a member and transfers its leadership")
 		case v.Phase == api.Stable && v.Committed:
-			end := "called off"
+			end := "canceled"
 			if !w.accepted {
 				end = "dropped by a new leader"
 			}
@@ -518,8 +523,8 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 	}
 }
 
-// look asks the leader who the members are, and only if that fails everybody:
-// a server that does not answer would cost each look a second.
+// look asks the leader for the members, and all servers only if that fails: a
+// server that does not answer costs a second each time.
 func (w *waiter) look(ctx context.Context) (view, error) {
 	if w.leader != "" {
 		if v, err := w.app.askView(ctx, w.leader); err == nil && v.leads() {
@@ -532,7 +537,7 @@ func (w *waiter) look(ctx context.Context) (view, error) {
 	return v, err
 }
 
-// leave says what it means that the wait ends before the change.
+// leave returns the error for a wait that ends before the change.
 func (w *waiter) leave(ctx context.Context, phase string) error {
 	why := "timed out"
 	if errors.Is(ctx.Err(), context.Canceled) {
@@ -544,13 +549,13 @@ func (w *waiter) leave(ctx context.Context, phase string) error {
 	}
 	text := fmt.Sprintf("%s; %s; see it with: %s", why, what, w.app.hintMembers())
 	if phase != api.Joint && w.accepted {
-		text += "; call it off with: " + w.app.clusterLine("cancel")
+		text += "; cancel it with: " + w.app.clusterLine("cancel")
 	}
 	return &endError{code: exitUnknown, message: text}
 }
 
-// tell writes a line about a topic for people, unless it says nothing new or comes
-// too soon after another line about the same topic.
+// tell shows a line about a topic, unless it says nothing new or comes too soon
+// after the last line about the topic.
 func (w *waiter) tell(topic, text string) {
 	if text == "" || text == w.said || topic == w.topic && time.Since(w.at) < tellPause {
 		return
@@ -559,7 +564,7 @@ func (w *waiter) tell(topic, text string) {
 	fmt.Fprintf(w.app.stderr, "%s\n", oneLine(text))
 }
 
-// progress says how far the change is.
+// progress describes the progress of the change.
 func (w *waiter) progress(ctx context.Context, v view) string {
 	if v.Phase == api.Joint {
 		return fmt.Sprintf("the old and the new members decide together: %s and %s", v.names(isVoter), v.names(isNext))
@@ -587,7 +592,7 @@ func (w *waiter) progress(ctx context.Context, v view) string {
 	return "the new servers get the log: " + strings.Join(parts, "; ")
 }
 
-// probe looks into why new servers have nothing of the log.
+// probe finds out why new servers have no entries.
 func (w *waiter) probe(ctx context.Context, v view, silent []api.MemberStatus) {
 	now := time.Now()
 	if len(silent) == 0 {
@@ -604,14 +609,14 @@ func (w *waiter) probe(ctx context.Context, v view, silent []api.MemberStatus) {
 	}
 }
 
-// diagnose asks a new server itself, which has nothing of the log.
+// diagnose asks a new server that has no entries.
 func (w *waiter) diagnose(ctx context.Context, v view, m api.MemberStatus) string {
 	name := node.Name(m.ID)
 	own, err := w.app.askView(ctx, m.Address)
 	var e *api.Error
 	switch {
 	case errors.As(err, &e) && e.Code == api.BadRequest:
-		return fmt.Sprintf("what runs at %s is no server of this stage: %s", m.Address, e.Message)
+		return fmt.Sprintf("the program at %s is not a server of this stage: %s", m.Address, e.Message)
 	case err != nil:
 		return fmt.Sprintf("%s has not answered yet: is it running at %s? (%s)", name, m.Address, w.app.reason(err))
 	case own.ID != m.ID:
@@ -632,8 +637,8 @@ func (w *waiter) diagnose(ctx context.Context, v view, m api.MemberStatus) strin
 	return fmt.Sprintf("%s runs at %s and has none of the log yet", name, m.Address)
 }
 
-// refusal is why a server would refuse the leader as a peer; "" if it would
-// not, or if that cannot be found out from here.
+// refusal returns why a server would refuse the leader as a peer; "" if it
+// would not, or if that is unknown here.
 func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	file, found, err := a.clusterFile()
 	leader, known := v.find(v.Leader)
@@ -653,7 +658,7 @@ func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	return ""
 }
 
-// shares reports whether two views have a server in common apart from one, at its
+// shares reports whether two views have another server in common, at the same
 // address.
 func (v view) shares(w view, besides uint64) bool {
 	return slices.ContainsFunc(v.Members, func(m api.MemberStatus) bool {

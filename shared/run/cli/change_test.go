@@ -255,7 +255,7 @@ func TestMembers(t *testing.T) {
 		`n2      127.0.0.1:7972  leader    yes                            all 500 entries`,
 		`n3      127.0.0.1:7973  follower  yes                            499 of 500 entries`,
 		`n4      127.0.0.1:7974  learner   not until it has caught up     12 of 500 entries`,
-		`A change to n2, n3, n4 is under way: n4 gets the log, and votes once it has caught up; call it off with: ` +
+		`A change to n2, n3, n4 is under way: n4 gets the log, and votes once it has caught up; cancel it with: ` +
 			s.program(t) + ` cancel; entry 500, which says so, is not committed yet.`, ``}, "\n"), run(t, s, "members").out)
 
 	f.phase, f.committed = api.Joint, true
@@ -382,7 +382,7 @@ func TestChangeIsCanceled(t *testing.T) {
 		}
 		got := run(t, s, "add", "4="+address(4))
 		require.Equal(t, exitRefused, got.code)
-		require.Contains(t, got.errors, "error: the change was called off: the members are n1, n2, n3 (refused)\n")
+		require.Contains(t, got.errors, "error: the change was canceled: the members are n1, n2, n3 (refused)\n")
 	})
 }
 
@@ -404,7 +404,7 @@ func TestTheWaitForAChangeTimesOut(t *testing.T) {
 		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
 		require.Equal(t, exitUnknown, got.code)
 		require.Contains(t, got.errors, "error: timed out; the change was accepted and will continue; see it with: "+s.program(t)+
-			" members; call it off with: "+s.program(t)+" cancel\n")
+			" members; cancel it with: "+s.program(t)+" cancel\n")
 		require.Len(t, f.asked, 1)
 
 		f, s = newFake(t)
@@ -449,7 +449,7 @@ func TestLeaderCrashesDuringAChange(t *testing.T) {
 		}
 		got := run(t, s, "add", "4="+address(4))
 		require.Equal(t, 0, got.code, got.errors)
-		require.Contains(t, got.errors, "no leader answers at the moment; the change goes on when there is one\n")
+		require.Contains(t, got.errors, "no leader answers at the moment; the change continues when there is one\n")
 		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
 	})
 }
@@ -549,7 +549,7 @@ func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
 		require.Equal(t, exitUnknown, got.code)
 		require.Equal(t, "the answer was lost, but the change is under way\n"+
-			"no leader answers at the moment; the next one may go on with the change, or not know of it\n"+
+			"no leader answers at the moment; the next one may continue the change or drop it\n"+
 			"error: timed out; the change is in the log of a server and may still be done or dropped; see it with: "+s.program(t)+" members\n", got.errors)
 
 		f, s = newFake(t)
@@ -607,20 +607,20 @@ func TestChangeUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"add"}, "add takes SERVER=ADDRESS..., and got 0"},
-		{[]string{"add", "x=127.0.0.1:1"}, `"x=127.0.0.1:1" is no server to add; write number=address, such as 4=127.0.0.1:7074`},
-		{[]string{"add", "0=127.0.0.1:1"}, `"0=127.0.0.1:1" is no server to add`},
+		{[]string{"add", "x=127.0.0.1:1"}, `"x=127.0.0.1:1" is not a server to add; write number=address, such as 4=127.0.0.1:7074`},
+		{[]string{"add", "0=127.0.0.1:1"}, `"0=127.0.0.1:1" is not a server to add`},
 		{[]string{"add", "4=7074"}, `4=7074: "7074" is not host:port`},
 		{[]string{"add", "4"}, "where does n4 listen? write 4=HOST:PORT; or start it first with: " + s.program(t) + " start 4"},
 		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is added twice"},
 		{[]string{"remove"}, "remove takes SERVER..., and got 0"},
-		{[]string{"remove", "x"}, `"x" is no server`},
-		{[]string{"remove", "1,all"}, `a cluster without members is none: name the servers to remove`},
+		{[]string{"remove", "x"}, `"x" is not a server`},
+		{[]string{"remove", "1,all"}, `name the servers to remove`},
 		{[]string{"change"}, "change needs --add or --remove; see"},
 		{[]string{"change", "--add", "4=h:4", "--remove", "4"}, "n4 is both to be added and to be removed"},
 		{[]string{"transfer"}, "transfer takes SERVER, and got 0"},
-		{[]string{"transfer", "all"}, `"all" is no server; a server is a number (2 or n2)`},
+		{[]string{"transfer", "all"}, `"all" is not a server; a server is a number (2 or n2)`},
 		{[]string{"transfer", "9999999999999999"}, `the numbers go from 1 to 2^53`},
-		{[]string{"start", "x"}, `"x" is no server`},
+		{[]string{"start", "x"}, `"x" is not a server`},
 		{[]string{"start", "4", "here"}, `"here" is not host:port`},
 	} {
 		got := run(t, s, c.args...)
@@ -831,22 +831,22 @@ func TestHintsAfterStart(t *testing.T) {
 		require.Contains(t, text, fmt.Sprintf("n%d listens on %s", id, address(id)))
 		return strings.TrimPrefix(text, fmt.Sprintf("n%d listens on %s", id, address(id)))
 	}
-	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5))
+	require.Equal(t, " and is not a member yet; make it one with: add 5=127.0.0.1:7975", advice(5))
 	require.Equal(t, " and is a member already; see it with: members", advice(3))
 
 	f.phase, f.next = api.Learning, []uint64{1, 2, 5}
 	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
 	require.Equal(t, " and is a member already; see it with: members", advice(3))
-	require.Equal(t, " and is no member yet; another change is under way: when members says that it is done, make it one with: add 4=127.0.0.1:7974", advice(4))
+	require.Equal(t, " and is not a member yet; another change is under way: when members says that it is done, make it one with: add 4=127.0.0.1:7974", advice(4))
 	f.addresses[5] = "127.0.0.1:9"
-	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; call that off with: cancel; and add it where it is: add 5=127.0.0.1:7975", advice(5))
+	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; cancel that with: cancel; and add it where it is: add 5=127.0.0.1:7975", advice(5))
 	f.phase = api.Joint
 	require.Equal(t, ", but the members know n5 at 127.0.0.1:9; see it with: members", advice(5))
 	f.addresses[5] = address(5)
 	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
 
 	f.dead = map[uint64]bool{1: true, 2: true, 3: true, 4: true, 5: true}
-	require.Equal(t, " and is no member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "nobody says more")
+	require.Equal(t, " and is not a member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "nobody says more")
 }
 
 // hangs never answers, and waits for the end of its context.
@@ -897,7 +897,7 @@ func TestStartAServer(t *testing.T) {
 	require.Contains(t, b.out.String(), " start 2 --data data\n")
 	free := freeAddress(t)
 	got := run(t, s, "start", "n2", free, "--data", "data")
-	require.Equal(t, result{0, "n2 running\n", fmt.Sprintf("n2 listens on %s and is no member yet; make it one with: %s add 2=%[1]s --data data\n",
+	require.Equal(t, result{0, "n2 running\n", fmt.Sprintf("n2 listens on %s and is not a member yet; make it one with: %s add 2=%[1]s --data data\n",
 		free, s.program(t))}, got)
 	require.Contains(t, run(t, s, "status", "--data", "data").out, "n2      "+free)
 	require.Equal(t, "n1 running, cut off from n2\nn2 running, cut off from n1\n", run(t, s, "cut", "2", "1", "--data", "data").out)

@@ -1,7 +1,7 @@
-// Package cli is the command line that all stages share, so that a stage's
-// main.go is a page: it fills in a [Stage] and calls [Main].
+// Package cli is the command line of all stages, so that a stage's main.go fits
+// on a page: it fills in a [Stage] and calls [Main].
 //
-// What a stage has decides which commands there are. A single server
+// The features of a stage decide which commands there are. A single server
 // (Stage.Serve) starts without a command, as a process that kill, pause, resume
 // and restart reach from another terminal. A client (Stage.Dial) brings get,
 // put and their like, the shell, status and bench. Servers of a cluster
@@ -26,33 +26,32 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
-// Stage is what a stage's program is made of. Fields that do not apply are
-// nil.
+// Stage describes a stage's program. Fields that do not apply are nil.
 type Stage struct {
 	// Name is the stage's folder, such as "02-naive-replication". Its two
-	// digits say which ports are its own: 7020 and up.
+	// digits determine its ports: 7020 and up.
 	Name string
 
-	// About says in one sentence what the program is, for the help.
+	// About describes the program in one sentence, for the help.
 	About string
 
-	// Ops are the operations that its servers know. There is a command for each
-	// that a person can ask for.
+	// Ops are the operations that its servers support. There is a command for
+	// each operation of the store.
 	Ops api.Ops
 
 	// Serve is a single server (stages 00 and 01). It returns when ctx is done
 	// and everything in flight was answered.
 	Serve func(ctx context.Context, ln net.Listener, log *slog.Logger) error
 
-	// New makes one server of a cluster (from 02 on).
+	// New creates one server of a cluster (from 02 on).
 	New node.Factory
 
-	// Appointed is true if a person appoints the leader: cluster.json names it
-	// (02 to 04).
+	// Appointed is true if the operator appoints the leader: cluster.json names
+	// it (02 to 04).
 	Appointed bool
 
-	// Disk is true if the servers keep something on disk: each gets a folder
-	// of its own in the data folder (from 03 on).
+	// Disk is true if the servers keep data on disk: each has its own folder in
+	// the data folder (from 03 on).
 	Disk bool
 
 	// Compacts is true if the servers compact their log, so that cluster.json may
@@ -62,22 +61,23 @@ type Stage struct {
 	// HTTP is true if the servers speak HTTP too, on the same port (from 04 on).
 	HTTP bool
 
-	// Dial returns a client of the servers at these addresses (from 01 on). It
+	// Dial returns a client for the servers at these addresses (from 01 on). It
 	// does not connect yet.
 	Dial func(endpoints []string) Client
 
-	// Scenarios are the stories that the stage can be put through (from 02 on).
+	// Scenarios are the scenarios that the stage can be played against (from 02
+	// on).
 	Scenarios *scenario.Stage
 
-	// Demo tells the stage's story in a terminal.
+	// Demo shows the stage in a terminal.
 	Demo func(d *Demo) error
 
 	// direct connects to one server, for tests without sockets; nil means TCP.
 	direct func(ctx context.Context, address string) (Client, error)
 }
 
-// Client asks servers. Do is safe for many goroutines. Its error is an
-// *api.Error, and nil only if the operation was done.
+// Client sends requests to servers. Do is safe for concurrent use. Its error is
+// an *api.Error; it is nil only if the operation was done.
 type Client interface {
 	Do(ctx context.Context, r api.Request) (api.Response, error)
 	Close() error
@@ -85,16 +85,16 @@ type Client interface {
 
 // Main runs the program with the arguments and streams of this process, and
 // ends the process with the right exit code. The first ^C, SIGTERM or end of
-// the terminal ends what is under way in order, a second one at once.
+// the terminal stops the command cleanly, a second one at once.
 func Main(s Stage) {
 	sig := watchSignals()
 	a := &app{stage: s, signals: sig, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(a.run(sig.ctx, os.Args[1:]))
 }
 
-// Run runs one command and returns its exit code. The end of ctx is what ^C
-// is to Main. It returns when everything that it started has ended; what it
-// read ahead of stdin is lost. Tests run the whole program with it.
+// Run runs one command and returns its exit code. The end of ctx has the effect
+// of ^C. Run returns when everything that it started has ended; what it has
+// read ahead from stdin is lost. Tests run the whole program with it.
 func Run(ctx context.Context, s Stage, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stage: s, stdin: stdin, stdout: stdout, stderr: stderr}
 	return a.run(ctx, args)
@@ -109,26 +109,26 @@ type app struct {
 	stdout io.Writer
 	stderr io.Writer
 
-	// flags are those that all commands share.
+	// flags are the flags that all commands share.
 	flags flags
 
-	// json is stdout if results are written as JSON, nil if not.
+	// json is stdout if results are written as JSON; nil otherwise.
 	json *jsonOutput
 
-	// shared is the client of the shell's commands, and sharedFlags say whom it
-	// asks; nil outside the shell.
+	// shared is the client of the shell's commands, and sharedFlags are the
+	// flags that choose its servers; nil outside the shell.
 	shared      Client
 	sharedFlags flags
 
-	// traceFile is what the files of the servers' events are called; "" for none.
+	// traceFile is the prefix of the files for the servers' events; "" for
+	// none.
 	traceFile string
 
-	// singleDir is where a demo's server without others is reached; "" outside a
-	// demo.
+	// singleDir is the folder of a demo's single server; "" outside a demo.
 	singleDir string
 
 	// inShell is true for a command of the shell, and inDemo for one of a demo:
-	// there, commands are typed without the program's name.
+	// in both, commands are typed without the program's name.
 	inShell, inDemo bool
 }
 

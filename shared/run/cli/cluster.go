@@ -18,8 +18,8 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// settleTime is how long the servers are silent before a person is told what to
-// do, so that the first lines of their logs do not wash it away.
+// settleTime is how long the servers must be silent before the hints are shown,
+// so that the first log lines do not scroll the hints away.
 const settleTime = 200 * time.Millisecond
 
 func (a *app) clusterCommand() *cobra.Command {
@@ -29,16 +29,16 @@ func (a *app) clusterCommand() *cobra.Command {
 		Long: `Runs the servers of a cluster, each as a process of its own, and shows what they say behind their names. ^C stops them
 all in order, a second ^C at once. A server that dies stays dead until somebody restarts it.
 
-A second run goes on with the cluster in the data folder; --fresh throws it away and makes a new one.`,
+A second run continues the cluster in the data folder; --fresh deletes it and creates a new one.`,
 		Args: a.takes(0, 0),
 	}
 	cmd.Flags().IntVarP(&o.Servers, "servers", "n", 0, "how many servers a new cluster has (default 5)")
 	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is made if it is missing)")
-	cmd.Flags().BoolVar(&o.Fresh, "fresh", false, "throw away what is in the data folder, and start over")
+	cmd.Flags().BoolVar(&o.Fresh, "fresh", false, "delete the cluster in the data folder, and start over")
 	if a.stage.Compacts {
-		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "how far the journal of a new cluster's servers may grow before they compact it (default 16 MiB)")
+		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "the journal size at which the servers of a new cluster compact their logs (default 16 MiB)")
 	}
-	cmd.Flags().StringVar(&a.traceFile, "trace", "", "let each server add all its events to this file with its name at the end, such as FILE.n1")
+	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to this file, with the server's name at the end, such as FILE.n1")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
@@ -56,14 +56,14 @@ A second run goes on with the cluster in the data folder; --fresh throws it away
 	return cmd
 }
 
-// needs are what the stage needs of a cluster.json.
+// needs returns the fields of cluster.json that the stage uses.
 func (a *app) needs() cluster.Needs {
 	_, changes := a.stage.Ops[api.Change]
 	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes, HTTP: a.stage.HTTP}
 }
 
-// placeData decides which data folder a cluster has: the one of --data, else
-// the one that its configuration names, else the stage's own.
+// placeData chooses the data folder of a cluster: the one of --data, otherwise
+// the one in its configuration, otherwise the default of the stage.
 func (a *app) placeData(cmd *cobra.Command, o *cluster.OpenOptions) error {
 	if o.Config != "" && !cmd.Flags().Changed("data") {
 		file, err := cluster.Load(o.Config)
@@ -111,7 +111,7 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 	})
 }
 
-// nodeProcess makes the command of one server: this program again.
+// nodeProcess returns the command that runs one server: this program again.
 func (a *app) nodeProcess(executable, config string) func(uint64, []uint64) *exec.Cmd {
 	return func(id uint64, cuts []uint64) *exec.Cmd {
 		args := []string{
@@ -128,7 +128,7 @@ func (a *app) nodeProcess(executable, config string) func(uint64, []uint64) *exe
 	}
 }
 
-// clusterHints is what a person reads once the cluster is up.
+// clusterHints returns the hints that are shown once the cluster is up.
 func (a *app) clusterHints(folder *cluster.Folder) string {
 	c := folder.File.Config
 	verb := "goes on"
@@ -153,7 +153,7 @@ func (a *app) clusterHints(folder *cluster.Folder) string {
 	return text + a.tryHints("^C stops all servers.", a.dataFlag(), commands...)
 }
 
-// freeID is a number that no server of the cluster has.
+// freeID returns a number that no server of the cluster has.
 func (a *app) freeID(c node.Config) (id uint64) {
 	for _, m := range slices.Concat(c.Members, c.Joiners) {
 		id = max(id, m.ID)
@@ -161,8 +161,8 @@ func (a *app) freeID(c node.Config) (id uint64) {
 	return id + 1
 }
 
-// wantsColor reports whether a stream shows colours: a terminal, unless
-// NO_COLOR says otherwise.
+// wantsColor reports whether output to a stream is colored: on a terminal,
+// unless NO_COLOR is set.
 func wantsColor(w io.Writer) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

@@ -24,7 +24,7 @@ import (
 
 // Times of a demo.
 const (
-	// demoPause is how long a person has to read a step.
+	// demoPause is the time to read a step.
 	demoPause = 1200 * time.Millisecond
 
 	// talkTime is how long a server may take to answer in Talk.
@@ -33,17 +33,16 @@ const (
 	// untilTime is how long Until tries.
 	untilTime = 10 * time.Second
 
-	// demoWidth is how wide the text is, in characters.
+	// demoWidth is the width of the text, in characters.
 	demoWidth = 78
 )
 
 // Demo tells a stage's story in a terminal, with real servers in a throwaway
 // folder on free ports.
 //
-// A demo is a test as well: a command that does not end as the story says ends
-// the demo with an error. After the first error, and after ^C, every method
-// does nothing, so a story needs no checks between its steps. Its methods are
-// for one goroutine.
+// A demo is also a test: a command with an unexpected result ends the demo with
+// an error. After the first error, and after ^C, every method does nothing, so
+// a story needs no checks between its steps. Its methods are for one goroutine.
 type Demo struct {
 	app  *app
 	ctx  context.Context
@@ -52,32 +51,33 @@ type Demo struct {
 	// err is the first error.
 	err error
 
-	// last is what the last command has shown.
+	// last is the output of the last command.
 	last string
 
 	// compact is compact_bytes of the configuration, 0 for the default.
 	compact int64
 
-	// dir is the data folder of the servers that run, "" if none do, file their
-	// configuration, and ports are the free ones that they got.
+	// dir is the data folder of the running servers, "" if there are none; file
+	// is their configuration, ports their ports.
 	dir   string
 	file  cluster.File
 	ports *freeport.Block
 
-	// end stops the servers; ended gets what their supervisor returned.
+	// end stops the servers; ended receives the result of their supervisor.
 	end   context.CancelFunc
 	ended chan error
 
-	// beside is the command that Meanwhile has started, nil if none runs.
-	beside *besideCommand
+	// background is the command that Meanwhile has started; nil if there is
+	// none.
+	background *backgroundCommand
 }
 
-// besideCommand is a command that runs alongside the story.
-type besideCommand struct {
+// backgroundCommand is a command that runs during the story.
+type backgroundCommand struct {
 	args []string
 
-	// interrupt is its ^C; done gets its exit code when it has ended, and then
-	// out and err are what it has printed.
+	// interrupt has the effect of ^C. done receives the exit code when the
+	// command has ended; then out and err are its output.
 	interrupt context.CancelFunc
 	done      chan int
 	out, err  bytes.Buffer
@@ -98,12 +98,12 @@ func (a *app) demoCommand() *cobra.Command {
 func (a *app) demo(ctx context.Context, fast bool) error {
 	d := &Demo{app: a, ctx: ctx, fast: fast || !isTerminal(a.stdout)}
 	d.fail(a.stage.Demo(d))
-	beside, _ := d.endBeside()
+	background, _ := d.endBackground()
 	d.Stop()
 	if ctx.Err() != nil {
-		// Whatever went wrong then went wrong because of ^C.
-		if beside != nil {
-			fmt.Fprintf(a.stdout, "\n%s", &beside.out)
+		// Ignore the error: ^C caused it.
+		if background != nil {
+			fmt.Fprintf(a.stdout, "\n%s", &background.out)
 		}
 		fmt.Fprintln(a.stdout, "\nThe story was interrupted; its servers have stopped.")
 		return nil
@@ -111,7 +111,7 @@ func (a *app) demo(ctx context.Context, fast bool) error {
 	return d.err
 }
 
-// Err is the first error there was, or nil. A story ends with it.
+// Err returns the first error, or nil. A story ends with it.
 func (d *Demo) Err() error {
 	if d.err == nil {
 		return d.ctx.Err()
@@ -128,7 +128,7 @@ func (d *Demo) fail(err error) {
 	}
 }
 
-// Say tells something: a paragraph, which is wrapped.
+// Say shows a paragraph, which is wrapped.
 func (d *Demo) Say(text string) {
 	if d.over() {
 		return
@@ -137,7 +137,7 @@ func (d *Demo) Say(text string) {
 	d.pause()
 }
 
-// wrap breaks text into lines at its blanks.
+// wrap breaks text into lines at blanks.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	column := 0
@@ -158,7 +158,7 @@ func wrap(text string, width int) string {
 	return b.String()
 }
 
-// pause gives a person time to read.
+// pause gives the reader time.
 func (d *Demo) pause() {
 	if d.fast || d.over() {
 		return
@@ -172,8 +172,8 @@ func (d *Demo) pause() {
 // Compact sets compact_bytes for the servers that Start starts.
 func (d *Demo) Compact(bytes int64) { d.compact = bytes }
 
-// Start starts servers: a cluster of n, or the single server of a stage that
-// has no cluster; n is 1 then. Those that ran before are stopped.
+// Start starts a cluster of n servers, or the single server of a stage without
+// clusters; then n is 1. It first stops the servers that are running.
 func (d *Demo) Start(n int) {
 	d.Stop()
 	if d.over() {
@@ -205,7 +205,7 @@ func (d *Demo) start(n int) error {
 	if err != nil {
 		return errors.Join(err, folder.Close())
 	}
-	// ^C does not stop the servers before the command that runs alongside the story.
+	// ^C must not stop the servers before the background command.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(d.ctx))
 	up, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -227,7 +227,7 @@ func (d *Demo) start(n int) error {
 	}
 }
 
-// writeConfig makes up a configuration with n free ports.
+// writeConfig writes a configuration with n free ports.
 func (d *Demo) writeConfig(n int) (string, error) {
 	var leader uint64
 	if d.app.stage.Appointed {
@@ -247,7 +247,7 @@ func (d *Demo) writeConfig(n int) (string, error) {
 	return path, file.Save(path)
 }
 
-// process makes the command of one server.
+// process returns the command that runs one server.
 func (d *Demo) process(executable string, folder *cluster.Folder) func(uint64, []uint64) *exec.Cmd {
 	if d.app.stage.New != nil {
 		a := *d.app
@@ -257,7 +257,7 @@ func (d *Demo) process(executable string, folder *cluster.Folder) func(uint64, [
 	return d.app.singleProcess(executable, folder.File.Config.Members[0].Address)
 }
 
-// Stop stops the servers in order. It is no error if none run.
+// Stop stops the servers cleanly. It is not an error if none are running.
 func (d *Demo) Stop() {
 	if d.end != nil {
 		d.end()
@@ -274,12 +274,11 @@ func (d *Demo) Stop() {
 	}
 }
 
-// Run shows a command and what it prints, and returns that. The story says
-// that the command succeeds.
+// Run shows a command and its output, and returns the output. The command must
+// succeed.
 func (d *Demo) Run(args ...string) string { return d.Fails(exitDone, args...) }
 
-// Fails does the same with a command that ends with an exit code, by the
-// story.
+// Fails is Run for a command that must end with this exit code.
 func (d *Demo) Fails(code int, args ...string) string {
 	if d.over() {
 		return ""
@@ -287,8 +286,8 @@ func (d *Demo) Fails(code int, args ...string) string {
 	return d.ends(args, code)
 }
 
-// Stuck runs a command that changes something while a majority is dead. Its exit
-// code is 5, or 6 if a leader is left that has the command in its log.
+// Stuck runs a write while a majority is dead. Its exit code is 5, or 6 if a
+// remaining leader has the command in its log.
 func (d *Demo) Stuck(args ...string) string {
 	if d.over() {
 		return ""
@@ -296,7 +295,7 @@ func (d *Demo) Stuck(args ...string) string {
 	return d.ends(args, exitUnavailable, exitUnknown)
 }
 
-// ends shows a command that ends with one of these exit codes.
+// ends shows a command that must end with one of these exit codes.
 func (d *Demo) ends(args []string, codes ...int) string {
 	d.echo(quoteWords(args))
 	got := d.run(args)
@@ -306,8 +305,8 @@ func (d *Demo) ends(args []string, codes ...int) string {
 	return d.last
 }
 
-// Until runs a command, again and again if need be, until it prints a text, and
-// shows the last run. It is for what is true soon, but not at once.
+// Until repeats a command until it prints a text, and shows the last run. It is
+// for conditions that become true soon.
 func (d *Demo) Until(text string, args ...string) string {
 	if d.over() {
 		return ""
@@ -323,30 +322,30 @@ func (d *Demo) Until(text string, args ...string) string {
 	return d.last
 }
 
-// Meanwhile starts a command that runs alongside what follows, until Interrupt.
-// What it prints is not seen before. There is one at a time.
+// Meanwhile starts a background command that runs until Interrupt, which shows
+// its output. There is one at a time.
 func (d *Demo) Meanwhile(args ...string) {
 	if d.over() {
 		return
 	}
 	d.echo(quoteWords(args) + " &")
 	ctx, interrupt := context.WithCancel(d.ctx)
-	b := &besideCommand{args: args, interrupt: interrupt, done: make(chan int, 1)}
+	b := &backgroundCommand{args: args, interrupt: interrupt, done: make(chan int, 1)}
 	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &b.out, stderr: &b.err, inDemo: true, singleDir: d.dir}
 	words := append(d.flags(), args...)
 	go func() { b.done <- inner.run(ctx, words) }()
-	d.beside = b
+	d.background = b
 	d.pause()
 }
 
-// Interrupt ends the command that Meanwhile has started as ^C would, and shows
-// and returns what it has printed to stdout. The story says that it succeeded.
+// Interrupt ends the background command as ^C would, and shows and returns its
+// standard output. The command must succeed.
 func (d *Demo) Interrupt() string {
-	if d.over() || d.beside == nil {
+	if d.over() || d.background == nil {
 		return ""
 	}
 	d.echo("fg; ^C")
-	b, code := d.endBeside()
+	b, code := d.endBackground()
 	d.last = b.out.String()
 	if code != exitDone {
 		d.last += b.err.String()
@@ -357,18 +356,18 @@ func (d *Demo) Interrupt() string {
 	return d.last
 }
 
-// endBeside ends the command that runs alongside the story, if any, and returns it
-// with its exit code.
-func (d *Demo) endBeside() (b *besideCommand, code int) {
-	if b = d.beside; b != nil {
+// endBackground ends the background command, if any, and returns it with its
+// exit code.
+func (d *Demo) endBackground() (b *backgroundCommand, code int) {
+	if b = d.background; b != nil {
 		b.interrupt()
-		code, d.beside = <-b.done, nil
+		code, d.background = <-b.done, nil
 	}
 	return b, code
 }
 
-// run runs a command of the program and keeps what it prints. It returns the
-// exit code.
+// run runs a command of the program, keeps its output and returns its exit
+// code.
 func (d *Demo) run(args []string) int {
 	var out bytes.Buffer
 	inner := &app{stage: d.app.stage, stdin: strings.NewReader(""), stdout: &out, stderr: &out, inDemo: true, singleDir: d.dir}
@@ -377,7 +376,7 @@ func (d *Demo) run(args []string) int {
 	return got
 }
 
-// show shows what the last command has printed, unless ^C has cut it off.
+// show shows the output of the last command, unless ^C has interrupted it.
 func (d *Demo) show(code int, withCode bool) {
 	if d.ctx.Err() != nil {
 		return
@@ -388,14 +387,14 @@ func (d *Demo) show(code int, withCode bool) {
 	}
 }
 
-// expect fails the story if a command has ended otherwise than it says.
+// expect fails the story if a command has ended with another exit code.
 func (d *Demo) expect(got int, args []string, want ...int) {
 	if !slices.Contains(want, got) && d.ctx.Err() == nil {
-		d.fail(fmt.Errorf("the story is not true: %q should end with exit code %d and ended with %d", quoteWords(args), want[0], got))
+		d.fail(fmt.Errorf("the demo failed: %q should end with exit code %d and ended with %d", quoteWords(args), want[0], got))
 	}
 }
 
-// flags lead a command to the servers of the demo.
+// flags returns the flags that direct a command to the servers of the demo.
 func (d *Demo) flags() []string {
 	switch {
 	case d.dir == "":
@@ -408,15 +407,15 @@ func (d *Demo) flags() []string {
 	return nil
 }
 
-// Shows says that the last command has printed a text.
+// Shows fails the story unless the last command has printed a text.
 func (d *Demo) Shows(text string) {
 	if !d.over() && !strings.Contains(d.last, text) {
-		d.fail(fmt.Errorf("the story is not true: %q does not show %q", strings.TrimSpace(d.last), text))
+		d.fail(fmt.Errorf("the demo failed: %q does not show %q", strings.TrimSpace(d.last), text))
 	}
 }
 
-// Talk sends lines to the first server, one after the other, and shows what
-// comes back, as talk would.
+// Talk sends lines to the first server, one by one, and shows the answers, as
+// talk does.
 func (d *Demo) Talk(lines ...string) {
 	if d.over() || len(d.file.Config.Members) == 0 {
 		return
@@ -451,20 +450,21 @@ func (d *Demo) talk(lines []string) error {
 	return nil
 }
 
-// Kill, Pause, Resume and Restart break servers and bring them back.
+// Kill, Pause, Resume and Restart run the commands of these names.
 func (d *Demo) Kill(ids ...uint64)    { d.act(cluster.Kill, ids) }
 func (d *Demo) Pause(ids ...uint64)   { d.act(cluster.Pause, ids) }
 func (d *Demo) Resume(ids ...uint64)  { d.act(cluster.Resume, ids) }
 func (d *Demo) Restart(ids ...uint64) { d.act(cluster.Restart, ids) }
 
-// Join starts new servers next to those that are running. They are no members by that.
+// Join starts new servers next to those that are running. This does not make
+// them members.
 func (d *Demo) Join(ids ...uint64) {
 	for _, id := range ids {
 		d.Run(cluster.Start, strconv.FormatUint(id, 10))
 	}
 }
 
-// act runs a command: on the servers of a cluster, or on the only one there is.
+// act runs a command on the servers of a cluster, or on the single server.
 func (d *Demo) act(do string, ids []uint64) {
 	args := []string{do}
 	for _, id := range ids {
@@ -480,7 +480,7 @@ func (d *Demo) Scenario(name string, seed uint64) {
 	d.Run("scenario", name, "--seed", strconv.FormatUint(seed, 10))
 }
 
-// echo shows what is typed.
+// echo shows a command line.
 func (d *Demo) echo(line string) {
 	if wantsColor(d.app.stdout) {
 		line = "\x1b[1m" + line + "\x1b[0m"
@@ -488,7 +488,7 @@ func (d *Demo) echo(line string) {
 	fmt.Fprintf(d.app.stdout, "\n$ %s\n", line)
 }
 
-// quoteWords writes words so that a shell reads them back.
+// quoteWords quotes words for a shell.
 func quoteWords(words []string) string {
 	quoted := slices.Clone(words)
 	for i, w := range quoted {

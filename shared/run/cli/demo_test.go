@@ -72,7 +72,7 @@ func TestADemoThatFailsIsAnError(t *testing.T) {
 			return d.Err()
 		})
 		require.Equal(t, 1, got.code)
-		require.Equal(t, "error: the story is not true: \"get x\" should end with exit code 0 and ended with 3\n", got.errors)
+		require.Equal(t, "error: the demo failed: \"get x\" should end with exit code 0 and ended with 3\n", got.errors)
 		require.NotContains(t, got.out, "never said")
 	})
 	t.Run("the wrong output", func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestADemoThatFailsIsAnError(t *testing.T) {
 			return nil
 		})
 		require.Equal(t, 1, got.code)
-		require.Equal(t, "error: the story is not true: \"ok\" does not show \"no\"\n", got.errors)
+		require.Equal(t, "error: the demo failed: \"ok\" does not show \"no\"\n", got.errors)
 		require.Contains(t, got.out, "$ put x 'a b'\n")
 	})
 	t.Run("a server that does not answer", func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestADemoRunsACommandAlongsideIt(t *testing.T) {
 		})
 		require.Equal(t, 1, got.code)
 		require.Contains(t, got.out, "error: ")
-		require.Contains(t, got.errors, `the story is not true: "get none" should end with exit code 0`)
+		require.Contains(t, got.errors, `the demo failed: "get none" should end with exit code 0`)
 	})
 	t.Run("it outlives no story", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {

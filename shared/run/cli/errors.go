@@ -26,44 +26,44 @@ const (
 	exitUnavailable = 5
 	exitUnknown     = 6
 
-	// exitInterrupted is what shells use for a program that ^C ended. A second ^C
-	// brings it about, and a first one that cuts short what bench --verify looks
-	// at, or the lines that the shell reads from a pipe.
+	// exitInterrupted is the exit code that shells use for a program that ^C
+	// ended. It follows a second ^C, or a first one that interrupts the reading
+	// of bench --verify or the shell while it reads a pipe.
 	exitInterrupted = 130
 )
 
 const exitCodesHelp = `The exit code says whether the operation happened:
 
   0  done
-  1  refused, or another error: it did not happen, and asking again as it is will not help
+  1  refused, or another error: it did not happen, and repeating the same request will not help
   2  usage: the command line is wrong
   3  not found: the key has no value
-  4  mismatch: cas found another value than the old one given, or create found that the key has one
-  5  unavailable: no server could do it now; it did not happen and can be asked again
+  4  mismatch: cas found a value other than OLD, or create found a key with a value
+  5  unavailable: no server could do it now; it did not happen and can be repeated
   6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
 
 130  interrupted: ^C ended it before its end
 
-After a 6, read the key before you write again: a second append may be one too many.
+After a 6, read the key before you write again: a second append may add the text twice.
 
 "go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
 as in: go build -o kv . && ./kv get x; echo $?`
 
-// exitCodesHelp is the help topic.
+// exitCodesHelp returns the help topic.
 func (a *app) exitCodesHelp() string {
 	if !a.needs().Changes {
 		return exitCodesHelp
 	}
-	return strings.Replace(exitCodesHelp, "may be one too many.\n", `may be one too many. After a 6 of add, remove, change,
+	return strings.Replace(exitCodesHelp, "may add the text twice.\n", `may add the text twice. After a 6 of add, remove, change,
 cancel or transfer, look at members: what was accepted continues by itself.
 `, 1)
 }
 
-// usageError is a command line that makes no sense.
+// usageError is the error for a wrong command line.
 type usageError struct {
 	message string
 
-	// hint says where the right one is written; "" for none.
+	// hint says where the right one is documented; "" for none.
 	hint string
 }
 
@@ -73,15 +73,15 @@ func usagef(format string, args ...any) error {
 	return &usageError{message: fmt.Sprintf(format, args...)}
 }
 
-// errInterrupted is the end of something that ^C has cut short.
+// errInterrupted is the error of a command that ^C has interrupted.
 var errInterrupted = errors.New("interrupted")
 
-// exitError is an end that a person has been told about already.
+// exitError is an error that was already reported.
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// exitCode is the code that an error ends the program with.
+// exitCode returns the exit code for an error.
 func exitCode(err error) int {
 	var usage *usageError
 	var failed *api.Error
@@ -118,10 +118,9 @@ func exitCode(err error) int {
 	return exitRefused
 }
 
-// reportError tells a person about an error, in one line. With -o json it tells
-// programs too, unless the command has written a result: an error is a line of
-// JSON then, as a server writes it. A command line that makes no sense is
-// nobody's answer.
+// reportError writes an error to stderr in one line. With -o json it also
+// writes the error to stdout as a line of JSON, as a server does, unless the
+// command has written a result. A wrong command line is not reported as JSON.
 func (a *app) reportError(err error) {
 	var end exitError
 	if errors.As(err, &end) {
@@ -133,7 +132,7 @@ func (a *app) reportError(err error) {
 	fmt.Fprintf(a.stderr, "error: %s\n", oneLine(a.describe(err)))
 }
 
-// asAnswer is an error as a server would write it.
+// asAnswer converts an error to the form that a server uses.
 func asAnswer(err error) *api.Error {
 	var failed *api.Error
 	if errors.As(err, &failed) {
@@ -149,7 +148,7 @@ func asAnswer(err error) *api.Error {
 	return answer
 }
 
-// jsonOutput is stdout under -o json. It notes whether anything was written.
+// jsonOutput is stdout with -o json. It records whether anything was written.
 type jsonOutput struct {
 	io.Writer
 	written bool
@@ -177,7 +176,7 @@ func (a *app) describe(err error) string {
 	return text
 }
 
-// hint says what to do about an answer, "" if the server's words say it all.
+// hint says what to do about an answer; "" if the server's message is enough.
 func (a *app) hint(e *api.Error) string {
 	switch {
 	case !e.Definite:
@@ -200,13 +199,13 @@ func (a *app) knows(op string) bool {
 	return known
 }
 
-// unavailableHint says how to bring servers back, or to start the first.
+// unavailableHint says how to restart servers, or how to start the first one.
 func (a *app) unavailableHint() string {
 	ctx := context.Background()
 	states := a.processes(ctx)
 	asked, _ := a.targets()
 	if _, known := a.stage.Ops[api.Members]; known && states != nil {
-		// Some of those that were asked may have been removed: nobody needs them.
+		// Some of the servers asked may have been removed, and are not needed.
 		if v, err := a.askMembers(ctx); err == nil {
 			if missing := v.missing(states); len(missing) > 0 {
 				return a.comeBack(missing...)
@@ -236,12 +235,12 @@ func (a *app) unavailableHint() string {
 	return a.startHint()
 }
 
-// startHint says how to start what does not answer.
+// startHint says how to start a server that does not answer.
 func (a *app) startHint() string {
 	return fmt.Sprintf("is the server running? (%s%s)", a.startCommand(), a.dataFlag())
 }
 
-// comeBack says how to let servers go on that do not run.
+// comeBack says how to restart or resume servers that are not running.
 func (a *app) comeBack(servers ...cluster.Server) string {
 	if a.stage.Serve != nil {
 		return a.singleBack(servers[0])
@@ -278,7 +277,7 @@ func serverNames(servers []cluster.Server) string {
 	return strings.Join(names, ", ")
 }
 
-// onServers is what a person types to do something to servers.
+// onServers returns the command line for an action on servers.
 func (a *app) onServers(do string, servers []cluster.Server) string {
 	words := []string{do}
 	for _, s := range servers {
@@ -287,7 +286,7 @@ func (a *app) onServers(do string, servers []cluster.Server) string {
 	return a.folderLine(words...)
 }
 
-// oneLine keeps an error on its line, whatever a server put into it.
+// oneLine keeps an error on one line, whatever a server put into it.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7F {
@@ -297,13 +296,13 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// refused is an error of the kind that a server would answer, found before it
-// was asked.
+// refused returns an error as a server would return it, found before the
+// request was sent.
 func refused(code api.Code, format string, args ...any) error {
 	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Definite: true}
 }
 
-// errTooLong is the refusal of a value that does not end in time.
+// errTooLong returns the error for a value that is too long.
 func errTooLong() error {
 	return refused(api.TooLarge, "standard input holds more than %d bytes, the longest value there is", kv.MaxValue)
 }

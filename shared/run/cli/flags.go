@@ -20,7 +20,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// The variables that stand in for flags.
+// The environment variables that replace flags.
 const (
 	endpointsVariable = "KV_ENDPOINTS"
 	basePortVariable  = "KV_BASE_PORT"
@@ -30,7 +30,7 @@ const (
 // defaultTimeout is how long a command waits for an answer.
 const defaultTimeout = 5 * time.Second
 
-// flags are those that all commands share, and what was made of them.
+// flags has the common flags and the values derived from them.
 type flags struct {
 	endpoints string
 	data      string
@@ -39,18 +39,18 @@ type flags struct {
 	timeout   time.Duration
 	basePort  int
 
-	// portGiven is true if the base port came by flag.
+	// portGiven is true if the flag set the base port.
 	portGiven bool
 
 	level slog.Level
 }
 
-// register gives the root command the flags that the stage has a use for.
+// register adds the flags that the stage uses to the root command.
 func (a *app) register(root *cobra.Command) {
 	f, p := &a.flags, root.PersistentFlags()
 	if a.stage.Dial != nil {
 		p.StringVar(&f.endpoints, "endpoints", "", a.endpointsUsage())
-		p.StringVarP(&f.output, "output", "o", "text", "how results are written: text or json")
+		p.StringVarP(&f.output, "output", "o", "text", "the format of results: text or json")
 		wait := "how long to wait for an answer"
 		if a.knows(api.Change) {
 			wait += "; add, remove and change wait for a minute"
@@ -119,7 +119,7 @@ func (a *app) checkBasePort(cmd *cobra.Command) error {
 		if v := os.Getenv(basePortVariable); v != "" {
 			n, err := strconv.Atoi(v)
 			if err != nil {
-				return usagef("%s is %q, which is no number", basePortVariable, v)
+				return usagef("%s is %q, which is not a number", basePortVariable, v)
 			}
 			f.basePort, source = n, basePortVariable
 		}
@@ -130,7 +130,7 @@ func (a *app) checkBasePort(cmd *cobra.Command) error {
 	return nil
 }
 
-// stageBase is the base of the stage's ports: 7020 for 02.
+// stageBase returns the base of the stage's ports: 7020 for 02.
 func (a *app) stageBase() int {
 	number, _, _ := strings.Cut(a.stage.Name, "-")
 	n, err := strconv.Atoi(number)
@@ -140,12 +140,12 @@ func (a *app) stageBase() int {
 	return 7000 + 10*n
 }
 
-// defaultData is the stage's data folder below the current one.
+// defaultData returns the stage's data folder below the current one.
 func (a *app) defaultData() string { return filepath.Join(".raftsteps", a.stage.Name) }
 
-// logger makes the program's log. A supervisor gets it on the pipe on which the
-// server talks to it, so that both come in order; it puts the server's name
-// before each line, so the line needs none.
+// logger returns the program's log. A supervised server writes it to the pipe
+// to its supervisor, so that both arrive in order. The supervisor adds the
+// server's name to each line.
 func (a *app) logger(supervised bool) *slog.Logger {
 	out := a.stderr
 	if supervised {
@@ -156,13 +156,13 @@ func (a *app) logger(supervised bool) *slog.Logger {
 
 // endpoint is a server to ask.
 type endpoint struct {
-	// id is the server's number in its cluster; 0 if that is not known.
+	// id is the server's number in its cluster; 0 if it is unknown.
 	id uint64
 
 	address string
 }
 
-// name is how a person calls the server.
+// name returns the name of the server in messages.
 func (e endpoint) name() string {
 	if e.id != 0 {
 		return node.Name(e.id)
@@ -178,8 +178,8 @@ func addresses(endpoints []endpoint) []string {
 	return out
 }
 
-// endpoints are the servers to ask: those of the flag, of the variable, of the
-// cluster in the data folder, or of the stage's own ports. The members of a
+// endpoints returns the servers to ask: those of the flag, of the variable, of
+// the cluster in the data folder, or of the stage's own ports. The members of a
 // cluster come in the order of their IDs.
 func (a *app) endpoints() ([]endpoint, error) {
 	named, source, err := a.named()
@@ -189,8 +189,9 @@ func (a *app) endpoints() ([]endpoint, error) {
 	return a.members()
 }
 
-// named are the servers of the flag or of the variable, and which of both it is;
-// "" for none. A server of the cluster in the data folder has its ID.
+// named returns the servers of the flag or the variable, and the name of the
+// one that is set; "" for none. A server of the cluster in the data folder has
+// its ID.
 func (a *app) named() (out []endpoint, source string, err error) {
 	list, source := a.endpointList()
 	if list == "" {
@@ -233,8 +234,8 @@ func (a *app) resolve(word string, members []endpoint) (endpoint, error) {
 	return endpoint{address: word}, nil
 }
 
-// members are the servers of the stage: those of its cluster, also the ones
-// that were started later, or the single one.
+// members returns the servers of the stage: those of its cluster, including the
+// ones started later, or the single server.
 func (a *app) members() ([]endpoint, error) {
 	if a.stage.New == nil {
 		return []endpoint{{address: a.defaultListen()}}, nil
@@ -275,8 +276,8 @@ func (a *app) clusterFile() (file cluster.File, found bool, err error) {
 	return file, err == nil, err
 }
 
-// targets are the addresses for a client. Where a person appoints the leader it
-// comes first, because the clients of those stages ask the first server.
+// targets returns the addresses for a client. An appointed leader comes first,
+// because the clients of those stages ask the first server.
 func (a *app) targets() ([]string, error) {
 	endpoints, err := a.endpoints()
 	if err != nil {
@@ -294,7 +295,7 @@ func (a *app) targets() ([]string, error) {
 	return addresses(endpoints), nil
 }
 
-// program is what a person types before a command.
+// program returns the words before a command in a hint.
 func (a *app) program() string {
 	path, err := os.Executable()
 	if err != nil {
@@ -309,7 +310,7 @@ func (a *app) program() string {
 	return "go run ./" + a.stage.Name
 }
 
-// startCommand is how a person starts what the client commands ask.
+// startCommand returns the command that starts the servers.
 func (a *app) startCommand() string {
 	if a.stage.New != nil {
 		return a.program() + " cluster"
@@ -317,7 +318,7 @@ func (a *app) startCommand() string {
 	return a.program()
 }
 
-// dataFlag repeats --data in a command for people, where it is needed.
+// dataFlag returns --data for a command in a hint, if it is needed.
 func (a *app) dataFlag() string {
 	if a.stage.New == nil || a.flags.data == a.defaultData() {
 		return ""

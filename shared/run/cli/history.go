@@ -13,33 +13,33 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of the shell's history.
+// Limits of the shell's history.
 const (
-	// maxHistory is how many lines the arrow keys reach.
+	// maxHistory is the number of lines that the arrow keys reach.
 	maxHistory = 1000
 
 	// maxHistoryLine is the longest line that is kept, in bytes.
 	maxHistoryLine = 4 << 10
 
-	// maxHistoryFile is how long the file may grow before its oldest lines are
-	// dropped, in bytes.
+	// maxHistoryFile is the size of the file, in bytes, above which its oldest
+	// lines are dropped.
 	maxHistoryFile = 256 << 10
 )
 
-// history keeps the last lines, without empty ones and repetitions, and in a
-// file for the next shell. A line that begins with a blank is not kept, nor is
-// one longer than maxHistoryLine.
+// history keeps the last lines, and saves them in a file for the next shell. It
+// skips empty lines, repetitions, lines that begin with a blank, and lines
+// longer than maxHistoryLine.
 type history struct {
 	// lines are the lines, the newest first.
 	lines []string
 
-	// path is the file, "" for none, and size is how long it is.
+	// path is the file, "" for none; size is its length.
 	path string
 	size int64
 }
 
-// historyPath is where the shells of all stages keep their history: in the
-// user's folder for what programs remember.
+// historyPath returns the path of the history of all stages: a file in the
+// user's state folder.
 func historyPath() (string, error) {
 	dir := os.Getenv("XDG_STATE_HOME")
 	switch {
@@ -59,8 +59,8 @@ func historyPath() (string, error) {
 	return filepath.Join(dir, "raftsteps", "history"), nil
 }
 
-// openHistory reads what the shells before have kept. Without a file, because
-// of the error, the history ends with the shell.
+// openHistory reads the saved history. If there is an error, the history is not
+// saved.
 func openHistory(path string) (*history, error) {
 	h := &history{}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -77,7 +77,7 @@ func openHistory(path string) (*history, error) {
 	return h, h.shorten()
 }
 
-// readEnd reads the last bytes of a file, "" if it is not there.
+// readEnd returns the last bytes of a file; "" if it does not exist.
 func readEnd(path string, most int64) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,11 +112,11 @@ func (h *history) Add(line string) {
 		err = h.shorten()
 	}
 	if err != nil {
-		h.path = "" // the history goes on, and ends with the shell
+		h.path = "" // the history continues, but is not saved
 	}
 }
 
-// remember takes a line and reports whether it is worth it.
+// remember adds a line and reports whether it was added.
 func (h *history) remember(line string) bool {
 	switch {
 	case strings.TrimSpace(line) == "", strings.HasPrefix(line, " "), len(line) > maxHistoryLine:
@@ -142,8 +142,8 @@ func (h *history) write(line string) error {
 	return errors.Join(err, f.Close())
 }
 
-// shorten writes a file that has become too long again, with the newest lines up
-// to half of its bound. A crash leaves the old file or the new one.
+// shorten rewrites a file that has become too long, with the newest lines up to
+// half of the limit. A crash leaves the old or the new file.
 func (h *history) shorten() error {
 	if h.size <= maxHistoryFile {
 		return nil

@@ -38,7 +38,7 @@ var kvCommands = []kvCommand{
 	{kv.Append, "append KEY VALUE", "Add to the end of a key's value",
 		"Adds VALUE to the end of the value of KEY and prints how many bytes it has then. A key without a value\ncounts as empty. If VALUE is -, it is read from standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }, nil},
-	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the value you expect",
+	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the expected value",
 		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. If it has another value, that is an error\n(exit code 4), and so is a key without a value (exit code 3). If NEW is -, it is what stands on standard input.", 3,
 		func(a []string) api.Request { return api.Request{Op: kv.Cas, Key: a[0], Old: a[1], Value: a[2]} }, nil},
 	{kv.Delete, "delete KEY", "Remove a key",
@@ -46,7 +46,7 @@ var kvCommands = []kvCommand{
 		func(a []string) api.Request { return api.Request{Op: kv.Delete, Key: a[0]} }, []string{"del", "rm", "unset"}},
 }
 
-// kvCommands makes the commands of the store that the servers know.
+// kvCommands returns the commands of the store that the servers support.
 func (a *app) kvCommands() []*cobra.Command {
 	var out []*cobra.Command
 	for _, c := range kvCommands {
@@ -84,8 +84,7 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 	return cmd
 }
 
-// prepare fills in a value from standard input and refuses what no server can
-// be asked.
+// prepare reads a value from standard input and refuses invalid requests.
 func (a *app) prepare(ctx context.Context, r *api.Request) error {
 	if r.Value == "-" {
 		if a.inShell {
@@ -111,8 +110,8 @@ func (a *app) prepare(ctx context.Context, r *api.Request) error {
 	return nil
 }
 
-// readValue reads a value from standard input, and one byte more than the longest
-// if there are more. ^C ends it; the read itself then ends with the process.
+// readValue reads a value from standard input, at most one byte more than the
+// longest value. ^C ends it; the blocked read ends with the process.
 func (a *app) readValue(ctx context.Context) ([]byte, error) {
 	type input struct {
 		value []byte
@@ -131,7 +130,7 @@ func (a *app) readValue(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// ask sends one request and writes its answer.
+// ask sends one request and prints its answer.
 func (a *app) ask(ctx context.Context, r api.Request) error {
 	client, done, err := a.client()
 	if err != nil {
@@ -143,8 +142,7 @@ func (a *app) ask(ctx context.Context, r api.Request) error {
 	return a.answer(client.Do(ctx, r))
 }
 
-// client returns a client of the servers, and what to call when it is not
-// needed any longer.
+// client returns a client for the servers and a function that releases it.
 func (a *app) client() (Client, func(), error) {
 	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort
 	if a.shared != nil && same {
@@ -158,7 +156,7 @@ func (a *app) client() (Client, func(), error) {
 	return c, func() { c.Close() }, nil
 }
 
-// answer writes what a server answered, and returns the error that it was.
+// answer prints a server's answer and returns its error.
 //
 // With -o json the result is the line of JSON that came over the wire, without
 // its id.

@@ -166,8 +166,8 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"stats"}, `there is no command "stats"; did you mean status?`},
 		{[]string{"help", "foo"}, `there is no help about "foo"; see "` + program + ` --help"`},
 		{[]string{"put", "x"}, `put takes KEY VALUE, and got 1; see "` + program + ` put --help"`},
-		{[]string{"put", "x", "1", "2"}, `put takes KEY VALUE, and this is too much: "2"; see "` + program + ` put --help"`},
-		{[]string{"status", "2"}, `status takes no arguments, and this is one: "2"; see`},
+		{[]string{"put", "x", "1", "2"}, `put takes KEY VALUE; this argument is too many: "2"; see "` + program + ` put --help"`},
+		{[]string{"status", "2"}, `status takes no arguments, but got "2"; see`},
 		{[]string{"put", "x", "-1"}, `unknown shorthand flag: '1' in -1; write -- before keys and values that begin with a dash`},
 		{[]string{"put", "--foo"}, `unknown flag: --foo; see "` + program + ` put --help"`},
 		{[]string{"--foo"}, `unknown flag: --foo; see "` + program + ` --help"`},
@@ -178,7 +178,7 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"cluster", "-n", "99999999999999999999"}, `--servers is "99999999999999999999", which is out of range; see`},
 		{[]string{"cluster", "-n", "x"}, `--servers is "x"; it is a whole number; see`},
 		{[]string{"cluster", "--fresh=maybe"}, `--fresh is "maybe"; it is true or false; see`},
-		{[]string{"get", "x", "--log-level", "loud"}, `--log-level: "loud" is no level; the levels are debug, info, warn and error`},
+		{[]string{"get", "x", "--log-level", "loud"}, `--log-level: "loud" is not a level; the levels are debug, info, warn and error`},
 		{[]string{"get", "x", "--endpoints", "localhost"}, `--endpoints: "localhost" is not host:port, such as "127.0.0.1:7021"`},
 		{[]string{"get", "x", "--endpoints", "127.0.0.1:1,"}, `--endpoints: "" is not host:port`},
 		{[]string{"get", "x", "--endpoints", "n9"}, `--endpoints: there is no server n9 in the cluster`},
@@ -188,10 +188,10 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"cluster", "-n", "0"}, `-n is 0; a cluster has 1 to 99 servers`},
 		{[]string{"node"}, `node needs --id, the number of the server to run; see`},
 		{[]string{"kill"}, `kill takes SERVER..., and got 0; see`},
-		{[]string{"kill", "x"}, `"x" is no server; servers are numbers (2 or n2), leader, or all`},
-		{[]string{"kill", "0"}, `"0" is no server`},
+		{[]string{"kill", "x"}, `"x" is not a server; servers are numbers (2 or n2), leader, or all`},
+		{[]string{"kill", "0"}, `"0" is not a server`},
 		{[]string{"cut"}, `cut takes A [B], and got 0`},
-		{[]string{"cut", "1", "2", "3"}, `cut takes A [B], and this is too much: "3"`},
+		{[]string{"cut", "1", "2", "3"}, `cut takes A [B]; this argument is too many: "3"`},
 		{[]string{"cut", "1,2", "2,3"}, `n2 is on both sides; a link has two ends`},
 		{[]string{"cut", "all"}, `there is no server on the other side`},
 		{[]string{"bench", "--clients", "0"}, `--clients is 0; want 1 to 10000`},
@@ -213,9 +213,9 @@ func TestBadVariablesAreNamed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, tt := range []struct{ name, value, want string }{
 		{endpointsVariable, "nobody", `KV_ENDPOINTS: "nobody" is not host:port`},
-		{basePortVariable, "high", `KV_BASE_PORT is "high", which is no number`},
+		{basePortVariable, "high", `KV_BASE_PORT is "high", which is not a number`},
 		{basePortVariable, "0", `KV_BASE_PORT is 0; it must be from 1 to 65436`},
-		{logVariable, "loud", `RAFT_LOG: "loud" is no level`},
+		{logVariable, "loud", `RAFT_LOG: "loud" is not a level`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(tt.name, tt.value)

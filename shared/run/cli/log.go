@@ -13,31 +13,31 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// parseLevel reads the name of a level.
+// parseLevel parses the name of a level.
 func parseLevel(name string) (slog.Level, error) {
 	var level slog.Level
 	switch name {
 	case "debug", "info", "warn", "error":
 		return level, level.UnmarshalText([]byte(name))
 	}
-	return level, fmt.Errorf("%q is no level; the levels are debug, info, warn and error", name)
+	return level, fmt.Errorf("%q is not a level; the levels are debug, info, warn and error", name)
 }
 
-// logHandler writes one short line a record:
+// logHandler writes one short line per record:
 //
 //	15:04:05.123 INFO  n2 term 4 follower: a vote was refused to=n1 log=2@5
 //
-// node, term and role come first, as far as they are known. It is safe for use
-// by many goroutines.
+// node, term and role come first, as far as they are known. It is safe for
+// concurrent use.
 type logHandler struct {
 	level slog.Level
 
-	// hideNode leaves the name of the server out: anyone who reads the lines puts
-	// it before each.
+	// hideNode omits the name of the server, because the supervisor adds it to
+	// each line.
 	hideNode bool
 
-	// who are the attributes that say who speaks, text is the others, written
-	// out.
+	// who has the attributes node, term and role; text is the other attributes
+	// as text.
 	who    who
 	text   string
 	groups string
@@ -46,7 +46,7 @@ type logHandler struct {
 	out io.Writer
 }
 
-// who says who speaks.
+// who identifies the server that logs.
 type who struct{ node, term, role string }
 
 func newLogHandler(w io.Writer, level slog.Level, hideNode bool) *logHandler {
@@ -96,7 +96,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// prefix is "n2 term 4 follower: ", or what is known of it.
+// prefix returns "n2 term 4 follower: ", or the known parts of it.
 func (w who) prefix(hideNode bool) string {
 	var words []string
 	if w.node != "" && !hideNode {
@@ -114,7 +114,7 @@ func (w who) prefix(hideNode bool) string {
 	return strings.Join(words, " ") + ": "
 }
 
-// add takes one attribute.
+// add adds one attribute.
 func (h *logHandler) add(group string, a slog.Attr) {
 	value := a.Value.Resolve()
 	switch {
@@ -141,7 +141,7 @@ func (h *logHandler) add(group string, a slog.Attr) {
 	}
 }
 
-// quoteIfNeeded keeps a value from looking like something else: a stranger can
+// quoteIfNeeded quotes a value that could be misread, because a client may
 // choose it.
 func quoteIfNeeded(s string) string {
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r == 0x7F || r == '\uFFFD' }) {
@@ -162,7 +162,7 @@ func logEvent(log *slog.Logger) trace.Sink {
 	}
 }
 
-// eventText puts an event into words.
+// eventText describes an event in words.
 func eventText(e trace.Event) string {
 	words := []string{string(e.Kind)}
 	if e.From != 0 {

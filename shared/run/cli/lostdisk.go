@@ -18,11 +18,11 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// TestLostDisk runs three servers as processes and takes the folder of one of
-// them away. Its supervisor does not start it again; on a machine that knows
-// nothing of that, it starts with an empty folder, and its peers refuse it by
-// name: it stops, having voted for nobody. With its old folder it is one of three
-// again. The stage needs RunTests.
+// TestLostDisk runs three servers as processes and removes the folder of one of
+// them. Its supervisor does not start it again. Without that supervisor it
+// starts with an empty folder, but its peers refuse it, and it stops without a
+// vote for any server. With its old folder it is a member again. The stage
+// needs RunTests.
 func TestLostDisk(t *testing.T, s Stage) {
 	t.Helper()
 	t.Parallel()
@@ -121,7 +121,7 @@ func startForTest(t *testing.T, s Stage) *testCluster {
 	return c
 }
 
-// met is how many peers a server remembers.
+// met returns the number of peers that a server remembers.
 func (c *testCluster) met(id uint64) int {
 	text, err := os.ReadFile(filepath.Join(c.data, node.Name(id), "peers"))
 	if err != nil {
@@ -137,7 +137,7 @@ func (c *testCluster) check(err error) {
 	}
 }
 
-// run runs a command as a person would.
+// run runs a command as a user would.
 func (c *testCluster) run(args ...string) (code int, out string) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
@@ -156,7 +156,7 @@ func (c *testCluster) ok(args ...string) {
 	}
 }
 
-// fails runs a command that is refused, and returns what it says.
+// fails runs a command that must fail, and returns its output.
 func (c *testCluster) fails(why string, args ...string) string {
 	c.t.Helper()
 	code, out := c.run(args...)
@@ -166,7 +166,7 @@ func (c *testCluster) fails(why string, args ...string) string {
 	return out
 }
 
-// until runs a command until it is done.
+// until repeats a command until it succeeds.
 func (c *testCluster) until(args ...string) {
 	c.t.Helper()
 	c.eventually(fmt.Sprint(args), func() bool {

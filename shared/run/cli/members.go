@@ -18,7 +18,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// view is how one server sees the members.
+// view is one server's view of the members.
 type view struct {
 	api.Membership
 
@@ -28,7 +28,7 @@ type view struct {
 
 func (v view) leads() bool { return v.Role == "leader" }
 
-// names are the servers of which pick is true, for a message.
+// names lists the servers for which pick is true, for a message.
 func (v view) names(pick func(api.MemberStatus) bool) string {
 	var names []string
 	for _, m := range v.Members {
@@ -53,8 +53,8 @@ func (v view) find(id uint64) (api.MemberStatus, bool) {
 	return v.Members[i], true
 }
 
-// missing are the voters that do not run, if those that run are no majority.
-// states are the servers as processes, by their addresses.
+// missing returns the voters that are not running, if the running ones are not
+// a majority. states has the states of the processes, by address.
 func (v view) missing(states map[string]cluster.Server) []cluster.Server {
 	voters := 0
 	var out []cluster.Server
@@ -73,8 +73,8 @@ func (v view) missing(states map[string]cluster.Server) []cluster.Server {
 	return out
 }
 
-// askView asks one server who the members are: that server and no other, and
-// once, so the stage's client does not suit it.
+// askView asks one server for the members: only that server, and only once, so
+// it does not use the stage's client.
 func (a *app) askView(ctx context.Context, address string) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
 	defer cancel()
@@ -110,9 +110,9 @@ func (a *app) direct(ctx context.Context, address string) (Client, error) {
 	return c, nil
 }
 
-// askMembers asks all servers that can be found who the members are: those of
-// endpoints, and those that these name. It returns what the leader says, or
-// else the server that has the newest configuration.
+// askMembers asks all servers for the members: those of endpoints, and those
+// that they name. It returns the leader's view, or else the view with the
+// newest configuration.
 func (a *app) askMembers(ctx context.Context) (view, error) {
 	endpoints, err := a.endpoints()
 	if err != nil {
@@ -145,7 +145,7 @@ func (a *app) askMembers(ctx context.Context) (view, error) {
 	return slices.MaxFunc(views, view.compare), nil
 }
 
-// askViews asks some servers at once. The error is one of those that did not
+// askViews asks several servers at once. The error is from one that did not
 // answer.
 func (a *app) askViews(ctx context.Context, addresses []string) ([]view, error) {
 	views, errs := make([]view, len(addresses)), make([]error, len(addresses))
@@ -169,8 +169,8 @@ func (a *app) askViews(ctx context.Context, addresses []string) ([]view, error) 
 	return out, failed
 }
 
-// compare is above 0 if v is to be believed before w: a leader before others,
-// the higher term, the newer configuration.
+// compare returns a number above 0 if v is more reliable than w: a leader's
+// view, then a higher term, then a newer configuration.
 func (v view) compare(w view) int {
 	for _, d := range []struct{ v, w uint64 }{
 		{one(v.leads()), one(w.leads())}, {v.Term, w.Term}, {v.Config, w.Config}, {v.Commit, w.Commit},
@@ -213,7 +213,7 @@ those of a change do not all vote from its beginning to its end. LOG is how much
 	}
 }
 
-// writeMembers writes the table, and what is going on.
+// writeMembers writes the table and the progress of a change.
 func (a *app) writeMembers(w io.Writer, v view) {
 	if !v.leads() {
 		fmt.Fprintf(a.stderr, "no leader answers; this is how %s sees it\n", node.Name(v.ID))
@@ -229,7 +229,7 @@ func (a *app) writeMembers(w io.Writer, v view) {
 	fmt.Fprintln(w, a.story(v))
 }
 
-// role is what a member is, as far as this view tells.
+// role returns the role of a member in this view.
 func (v view) role(m api.MemberStatus) string {
 	switch {
 	case m.ID == v.Leader:
@@ -240,7 +240,7 @@ func (v view) role(m api.MemberStatus) string {
 	return "follower"
 }
 
-// votes says whether decisions need a member.
+// votes says whether a member votes.
 func (v view) votes(m api.MemberStatus) string {
 	switch {
 	case v.Phase == api.Stable && m.Voter, m.Voter && m.Next:
@@ -257,7 +257,7 @@ func (v view) votes(m api.MemberStatus) string {
 	return "no"
 }
 
-// log is how much of the log a member has.
+// log says how much of the log a member has.
 func (v view) log(m api.MemberStatus) string {
 	switch {
 	case !v.leads():
@@ -270,7 +270,7 @@ func (v view) log(m api.MemberStatus) string {
 	return fmt.Sprintf("%d of %d entries", m.Match, v.Last)
 }
 
-// story says in a sentence what is going on.
+// story describes the state of a change in a sentence.
 func (a *app) story(v view) string {
 	var text string
 	switch {
@@ -283,7 +283,7 @@ func (a *app) story(v view) string {
 		if learners := v.names(isLearner); learners != "" {
 			text += ": " + learners + " gets the log, and votes once it has caught up"
 		}
-		text += "; call it off with: " + a.clusterLine("cancel")
+		text += "; cancel it with: " + a.clusterLine("cancel")
 	case v.Phase == api.Joint:
 		text = fmt.Sprintf("A change is under way: each decision needs a majority of %s and one of %s", v.names(isVoter), v.names(isNext))
 	default:
@@ -295,5 +295,5 @@ func (a *app) story(v view) string {
 	return text + "."
 }
 
-// hintMembers is how one sees what becomes of a change.
+// hintMembers returns the command that shows the progress of a change.
 func (a *app) hintMembers() string { return a.clusterLine("members") }

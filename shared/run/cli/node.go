@@ -37,11 +37,11 @@ type nodeOptions struct {
 	config string
 	id     uint64
 
-	// address is where a server listens that the configuration does not name; ""
+	// address is the address of a server that is not in the configuration; ""
 	// for none.
 	address string
 
-	// listen is where the server listens; "" if the configuration says it.
+	// listen is the listen address; "" for the one in the configuration.
 	listen string
 
 	// supervised means that the standard input is a supervisor's pipe.
@@ -72,7 +72,7 @@ file names, does not vote, and waits to be added.`
 		f.StringVar(&o.address, "address", "", "where a new server listens that the cluster.json does not name, host:port")
 	}
 	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
-	f.Uint64Var(&o.id, "id", 0, "which of its servers to run")
+	f.Uint64Var(&o.id, "id", 0, "the number of the server to run")
 	f.StringVar(&o.listen, "listen", "", "where the server listens, host:port, if that is not its address (0.0.0.0:PORT is every address of the machine)")
 	f.StringVar(&o.trace, "trace", "", "add all events, with the reason of each decision, to this file, as lines of JSON")
 	f.BoolVar(&o.supervised, supervisedFlag, false, "")
@@ -141,7 +141,7 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	return a.runHost(cmd.Context(), h, o, log)
 }
 
-// runHost runs a server until ctx is done, or its supervisor is gone.
+// runHost runs a server until ctx is done or its supervisor has ended.
 func (a *app) runHost(ctx context.Context, h *host.Host, o nodeOptions, log *slog.Logger) error {
 	for _, id := range o.cuts {
 		h.Cut(uint64(id))
@@ -188,8 +188,7 @@ func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, 
 	return file, data, cluster.CheckOwn(data, o.config)
 }
 
-// place finds the server among those of the configuration, or adds it as one
-// that is new.
+// place finds the server in the configuration, or adds it as a new one.
 func (a *app) place(file *cluster.File, o nodeOptions) error {
 	known := file.Config.Address(o.id)
 	switch {
@@ -206,8 +205,8 @@ func (a *app) place(file *cluster.File, o nodeOptions) error {
 	if err := api.CheckMemberAddress(o.address); err != nil {
 		return usagef("--address: %v", err)
 	}
-	// Where this server listens, no other does: one that the file names there is
-	// gone, and its place is taken.
+	// Only this server can listen on its address, so it replaces a member with
+	// the same address.
 	others := slices.DeleteFunc(slices.Clone(file.Config.Members), func(m node.Member) bool { return m.Address == o.address })
 	if len(others) > 0 {
 		file.Config.Members = others
@@ -219,12 +218,12 @@ func (a *app) place(file *cluster.File, o nodeOptions) error {
 	return nil
 }
 
-// obeySupervisor does what the supervisor writes to the standard input, and
-// tells it that the server is ready. The context that it returns ends when the
-// supervisor does.
+// obeySupervisor executes the supervisor's commands from standard input, and
+// reports that the server is ready. The returned context ends when the
+// supervisor ends.
 func (a *app) obeySupervisor(ctx context.Context, h links, log *slog.Logger) context.Context {
-	// Nobody reads what this server says once its supervisor has died. That
-	// must not be what ends it: it has clients to answer.
+	// If the supervisor has crashed, no process reads this pipe. The signal
+	// must not end the server, which has clients to answer.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
@@ -235,13 +234,14 @@ func (a *app) obeySupervisor(ctx context.Context, h links, log *slog.Logger) con
 	return ctx
 }
 
-// links are what a supervisor can cut; nil for a server without any.
+// links are the links that a supervisor can cut; nil for a server without
+// links.
 type links interface {
 	Cut(peer uint64)
 	Heal(peer uint64)
 }
 
-// obey carries out the lines of a supervisor until they end.
+// obey executes the lines of a supervisor until they end.
 func obey(in io.Reader, out io.Writer, h links, log *slog.Logger) {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {

@@ -16,8 +16,8 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// operatorCommands are those about one server of a cluster, where the servers
-// know them.
+// operatorCommands returns the commands for one server of a cluster that the
+// servers support.
 func (a *app) operatorCommands() []*cobra.Command {
 	var out []*cobra.Command
 	if _, known := a.stage.Ops[api.Log]; known {
@@ -34,7 +34,7 @@ const whichServer = "\n\nSERVER is a number (2 or n2), or leader."
 func (a *app) logCommand() *cobra.Command {
 	var from uint64
 	cmd := &cobra.Command{
-		Use: "log SERVER", Short: "The entries of a server's log", GroupID: groupClient,
+		Use: "log SERVER", Short: "Show the entries of a server's log", GroupID: groupClient,
 		Long: `Lists the entries of a server's log, committed or not, as that server sees it. With all it lists the logs of all servers,
 one after the other.
 
@@ -79,7 +79,7 @@ term, appoint the one with the longest. Ask a majority, or a write that was ackn
 	return cmd
 }
 
-// oneServer finds the server that a person names.
+// oneServer finds the named server.
 func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
 	ids, err := a.serverIDs(ctx, word)
 	if err != nil {
@@ -103,7 +103,7 @@ func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
 	return endpoint{}, usagef("there is no server %s in the cluster", node.Name(ids[0]))
 }
 
-// askOne asks one server and no other.
+// askOne sends a request to one server only.
 func (a *app) askOne(ctx context.Context, e endpoint, r api.Request) (api.Response, error) {
 	client := a.stage.Dial([]string{e.address})
 	defer client.Close()
@@ -132,8 +132,8 @@ func (a *app) lead(ctx context.Context, e endpoint, term uint64) error {
 	return nil
 }
 
-// showLogs lists the logs of all servers. A server whose log cannot be shown
-// does not keep it from showing the others.
+// showLogs lists the logs of all servers. If one log cannot be shown, it still
+// shows the others.
 func (a *app) showLogs(ctx context.Context, from uint64) error {
 	servers, err := a.candidates(ctx)
 	if err != nil {
@@ -165,7 +165,7 @@ func (a *app) showLogs(ctx context.Context, from uint64) error {
 }
 
 // showLog lists a log from an index on. In JSON, each entry has the name of its
-// server, if one is given.
+// server, if given.
 func (a *app) showLog(ctx context.Context, e endpoint, from uint64, server string) error {
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	if a.flags.output != "json" {
@@ -213,8 +213,8 @@ func (a *app) showEntry(table *tabwriter.Writer, server string, e journal.Entry,
 	fmt.Fprintf(table, "%d\t%d\t%s\t%s\n", e.Index, e.Term, yes, oneLine(text))
 }
 
-// askLog asks a server for its log from an index on. A server answers with as
-// many entries as fit.
+// askLog asks a server for its log from an index on. The answer has as many
+// entries as fit.
 func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (journal.Page, error) {
 	r, err := a.askOne(ctx, e, api.Request{Op: api.Log, From: from})
 	if err != nil {

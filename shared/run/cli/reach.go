@@ -11,8 +11,8 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// Most commands ask the servers that --endpoints names. The others are marked
-// with what they reach instead.
+// Most commands use the servers in --endpoints. The others are marked with
+// their target.
 const reach = "reach"
 
 const (
@@ -30,7 +30,7 @@ const (
 // something.
 const acting = "acting"
 
-// mark gives commands a mark.
+// mark marks commands.
 func mark(name, value string, commands ...*cobra.Command) []*cobra.Command {
 	for _, cmd := range commands {
 		if cmd.Annotations == nil {
@@ -46,8 +46,8 @@ func acts(cmd *cobra.Command) bool {
 	return cmd.Annotations[acting] != "" || cmd.Annotations[reach] == reachFolder
 }
 
-// checkReach refuses a command that would do something else than its flags say:
-// act on a cluster that --endpoints does not name, or write text for -o json.
+// checkReach refuses a command that would contradict its flags: act on a
+// cluster that is not in --endpoints, or write text with -o json.
 func (a *app) checkReach(cmd *cobra.Command) error {
 	what, name := cmd.Annotations[reach], cmd.Name()
 	if cmd == cmd.Root() {
@@ -80,29 +80,29 @@ func (a *app) checkFolder(cmd *cobra.Command) error {
 	return nil
 }
 
-// endpointList is what a person has written about whom to ask, and where it is
-// written; both are empty if there is nothing.
+// endpointList returns the user's list of endpoints and its source; both are
+// empty if there is none.
 func (a *app) endpointList() (list, source string) {
 	if a.flags.endpoints != "" {
 		return a.flags.endpoints, "--endpoints"
 	}
-	// A demo has servers of its own.
+	// A demo has its own servers.
 	if list := os.Getenv(endpointsVariable); list != "" && !a.inDemo {
 		return list, endpointsVariable
 	}
 	return "", ""
 }
 
-// elsewhere reports whether a person has named a server that is not one of the
-// cluster in the data folder.
+// elsewhere reports whether the user has named a server outside the cluster in
+// the data folder.
 func (a *app) elsewhere() bool {
 	endpoints, _, err := a.named()
 	return err == nil && slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.id == 0 })
 }
 
-// candidates are the servers that a command about one server can mean: those of
-// the cluster in the data folder, or those that a person has named, with the
-// numbers that they give themselves and with the members that they know.
+// candidates returns the servers that a command for one server can mean: those
+// of the cluster in the data folder, or those that the user has named, with
+// their own numbers, and the members that they know.
 func (a *app) candidates(ctx context.Context) ([]endpoint, error) {
 	out, source, err := a.named()
 	if err != nil {
@@ -119,7 +119,7 @@ func (a *app) candidates(ctx context.Context) ([]endpoint, error) {
 	}
 	v, err := a.askMembers(ctx)
 	if err != nil {
-		return out, nil // those that were named may be of use all the same
+		return out, nil // the named servers may still be useful
 	}
 	for _, m := range v.Members {
 		if !slices.ContainsFunc(out, func(e endpoint) bool { return e.id == m.ID }) {
@@ -129,7 +129,7 @@ func (a *app) candidates(ctx context.Context) ([]endpoint, error) {
 	return out, nil
 }
 
-// endpointsFlag repeats --endpoints in a command for people.
+// endpointsFlag returns --endpoints for a command in a hint.
 func (a *app) endpointsFlag() string {
 	if a.flags.endpoints == "" || a.inShell || a.inDemo {
 		return ""

@@ -24,12 +24,13 @@ const (
 )
 
 func init() {
-	// Commands stand in the help in the order in which one needs them.
+	// The help lists commands in the order of use.
 	cobra.EnableCommandSorting = false
 	cobra.AddTemplateFunc("trim", strings.TrimSpace)
 }
 
-// usageTemplate is how the help of a command looks below its description.
+// usageTemplate is the template for the help of a command below its
+// description.
 const usageTemplate = `Usage:{{if and .Runnable (trim .UseLine)}}
   {{trim .UseLine}}{{end}}{{if .HasAvailableSubCommands}}
   {{with .CommandPath}}{{.}} {{end}}COMMAND{{$commands := .Commands}}{{range $group := .Groups}}
@@ -49,7 +50,7 @@ Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
 "help COMMAND" or "help TOPIC" says more.{{end}}
 `
 
-// root makes the command tree of the stage.
+// root returns the command tree of the stage.
 func (a *app) root() *cobra.Command {
 	s := a.stage
 	root := &cobra.Command{
@@ -104,8 +105,8 @@ func (a *app) addGroups(root *cobra.Command) {
 	root.AddGroup(&cobra.Group{ID: groupLearn, Title: "Learn and measure:"})
 }
 
-// addCommands gives the root the commands that the stage has the parts for.
-// The shell has those that ask servers and those that break a cluster.
+// addCommands adds the commands that the stage supports. The shell has only the
+// client commands and the fault commands.
 func (a *app) addCommands(root *cobra.Command) {
 	s := a.stage
 	if s.Serve != nil && !a.inShell {
@@ -143,7 +144,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 }
 
-// askCommands are those that ask servers something.
+// askCommands returns the commands that send requests to servers.
 func (a *app) askCommands() []*cobra.Command {
 	commands := a.kvCommands()
 	if _, known := a.stage.Ops[api.Status]; known {
@@ -152,10 +153,9 @@ func (a *app) askCommands() []*cobra.Command {
 	return append(commands, a.operatorCommands()...)
 }
 
-// addHelp puts the help in order: topics, and a help command that refuses what
-// it does not know.
+// addHelp adds the help topics, and a help command that refuses unknown words.
 func (a *app) addHelp(root *cobra.Command) {
-	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes say", Long: a.exitCodesHelp()})
+	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "The meaning of the exit codes", Long: a.exitCodesHelp()})
 	help := &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Explain a command or a topic",
@@ -190,8 +190,8 @@ func (a *app) addHelp(root *cobra.Command) {
 	}
 }
 
-// noSuchShell refuses to complete for a shell that is not known: the help would
-// end up in a file of scripts.
+// noSuchShell refuses completion for an unknown shell: otherwise the help text
+// would end up in a script file.
 func (a *app) noSuchShell(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -203,8 +203,8 @@ func (a *app) noSuchShell(cmd *cobra.Command, args []string) error {
 	return usagef("there is no completion for %q; there is one for %s", args[0], strings.Join(shells, ", "))
 }
 
-// completeFlags says what the tab key offers for the values of flags. Files are
-// offered only where one can be named.
+// completeFlags defines the completion of flag values. It completes files only
+// for flags that take one.
 func completeFlags(root *cobra.Command) {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	values := map[string]cobra.CompletionFunc{
@@ -218,15 +218,15 @@ func completeFlags(root *cobra.Command) {
 	for _, cmd := range append(root.Commands(), root) {
 		for name, complete := range values {
 			if cmd.LocalNonPersistentFlags().Lookup(name) != nil || cmd == root && root.PersistentFlags().Lookup(name) != nil {
-				// It has the flag, and nobody else said what to offer.
+				// The flag exists and has no completion yet.
 				_ = cmd.RegisterFlagCompletionFunc(name, complete)
 			}
 		}
 	}
 }
 
-// noSuchCommand refuses the first word if it is no command, and names the ones
-// that may have been meant.
+// noSuchCommand refuses the first word if it is not a command, and suggests
+// similar commands.
 func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -240,13 +240,13 @@ func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 	return err
 }
 
-// shortWord is how long a word may be that any two changes make another word of,
-// in bytes.
+// shortWord is the length, in bytes, up to which a distance of two matches
+// almost any word.
 const shortWord = 4
 
-// suggestions are the commands that a word may mean: those that have it for
-// another name, or else those that look like it. Of the latter none changes
-// anything: a guess is easily typed and not easily undone.
+// suggestions returns the commands that a word may mean: those with this alias,
+// or else those with a similar name. Similar commands that change something are
+// left out: it is easy to run a wrong suggestion and hard to undo it.
 func suggestions(root *cobra.Command, word string) (names []string) {
 	for _, cmd := range root.Commands() {
 		if slices.Contains(cmd.SuggestFor, strings.ToLower(word)) {
@@ -266,7 +266,7 @@ func suggestions(root *cobra.Command, word string) (names []string) {
 	})
 }
 
-// flagError is what a flag that makes no sense is answered with.
+// flagError returns the error for a wrong flag.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
 	u := &usageError{message: badFlag(cmd, err), hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
 	if cmd == cmd.Root() {
@@ -278,7 +278,7 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	return u
 }
 
-// flagTypes say what the values of flags look like, by their types.
+// flagTypes describes the values of flags, by type.
 var flagTypes = map[string]string{
 	"bool":      "true or false",
 	"duration":  "a length of time, such as 500ms or 5s",
@@ -289,11 +289,11 @@ var flagTypes = map[string]string{
 	"uintSlice": "whole numbers with commas between",
 }
 
-// badValue is what the library of the flags says of a value, before the words
-// of Go's own functions.
+// badValue matches the flag library's error for a value, before the message of
+// Go's own functions.
 var badValue = regexp.MustCompile(`(?s)^invalid argument (".*") for "(?:-., )?--([a-z-]+)" flag: `)
 
-// badFlag says what a flag is and what it should be.
+// badFlag describes the value of a flag and the expected one.
 func badFlag(cmd *cobra.Command, err error) string {
 	m := badValue.FindStringSubmatch(err.Error())
 	if m == nil {
@@ -309,7 +309,7 @@ func badFlag(cmd *cobra.Command, err error) string {
 	return fmt.Sprintf("--%s is %s; it is %s", m[2], m[1], want)
 }
 
-// commandLine is what a person types to run a command.
+// commandLine returns the command line of a command.
 func (a *app) commandLine(words ...string) string {
 	switch last := words[len(words)-1]; {
 	case a.inShell && last == "--help":
@@ -320,12 +320,12 @@ func (a *app) commandLine(words ...string) string {
 	return strings.Join(append([]string{a.program()}, words...), " ")
 }
 
-// clusterLine is what a person types to ask these servers something.
+// clusterLine returns the command line of a command for these servers.
 func (a *app) clusterLine(words ...string) string {
 	return a.folderLine(words...) + a.endpointsFlag()
 }
 
-// folderLine is what a person types to run a command on the cluster in the data
+// folderLine returns the command line of a command for the cluster in the data
 // folder.
 func (a *app) folderLine(words ...string) string {
 	if a.inShell || a.inDemo {
@@ -334,7 +334,7 @@ func (a *app) folderLine(words ...string) string {
 	return a.commandLine(words...) + a.dataFlag()
 }
 
-// takes checks the number of arguments and says what a command takes.
+// takes checks the number of arguments; its error names the expected ones.
 func (a *app) takes(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && (most < 0 || len(args) <= most) {
@@ -344,11 +344,11 @@ func (a *app) takes(least, most int) cobra.PositionalArgs {
 		wants := strings.TrimPrefix(cmd.Use, cmd.Name())
 		switch {
 		case wants == "":
-			problem = fmt.Sprintf("%s takes no arguments, and this is one: %q", cmd.Name(), args[0])
+			problem = fmt.Sprintf("%s takes no arguments, but got %q", cmd.Name(), args[0])
 		case len(args) < least:
 			problem = fmt.Sprintf("%s takes%s, and got %d", cmd.Name(), wants, len(args))
 		default:
-			problem = fmt.Sprintf("%s takes%s, and this is too much: %q", cmd.Name(), wants, args[most])
+			problem = fmt.Sprintf("%s takes%s; this argument is too many: %q", cmd.Name(), wants, args[most])
 		}
 		return &usageError{message: problem, hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
 	}

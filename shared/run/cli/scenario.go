@@ -16,10 +16,10 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
-// allSeeds is how many seeds --all plays each scenario with, if nobody says.
+// allSeeds is the default number of seeds per scenario for --all.
 const allSeeds = 3
 
-// scenarioFlags are the flags of the command.
+// scenarioFlags has the flags of the command scenario.
 type scenarioFlags struct {
 	list    bool
 	all     bool
@@ -32,9 +32,9 @@ type scenarioFlags struct {
 func (a *app) scenarioCommand() *cobra.Command {
 	var f scenarioFlags
 	cmd := &cobra.Command{
-		Use: "scenario [NAME]", Short: "Play a story of failure in the simulator", GroupID: groupLearn,
+		Use: "scenario [NAME]", Short: "Play a scenario in the simulator", GroupID: groupLearn,
 		Long: `Plays a scenario against this stage's servers in the simulator, in virtual time, and tells what happens: the chapters, decisions, losses,
-and the logs at the turning points; -v tells every event. The same seed gives the same run. The exit code is 0 if the stage fares as it declares: survives, or breaks.`,
+and the logs at the turning points; -v tells every event. The same seed gives the same run. The exit code is 0 if the stage survives or breaks as it declares.`,
 		Args: a.takes(0, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
@@ -47,10 +47,10 @@ and the logs at the turning points; -v tells every event. The same seed gives th
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&f.list, "list", false, "list the scenarios and how this stage fares")
-	flags.BoolVar(&f.all, "all", false, fmt.Sprintf("play all scenarios, a line each and no story; %d seeds unless --seeds says otherwise", allSeeds))
+	flags.BoolVar(&f.list, "list", false, "list the scenarios and whether this stage survives")
+	flags.BoolVar(&f.all, "all", false, fmt.Sprintf("play all scenarios, with one line each and no story; %d seeds unless --seeds says otherwise", allSeeds))
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run, or of the first")
-	flags.IntVar(&f.seeds, "seeds", 1, "how many runs, each with the next seed")
+	flags.IntVar(&f.seeds, "seeds", 1, "the number of runs, each with the next seed")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print everything: every message, save and repetition")
 	flags.StringVar(&f.trace, "trace", "", "write all events to this file, as lines of JSON")
 	return cmd
@@ -83,14 +83,14 @@ func (a *app) scenario(f scenarioFlags, args []string) error {
 	return nil
 }
 
-// scenarios is the stage as the simulator knows it.
+// scenarios returns the stage for the simulator.
 func (a *app) scenarios() scenario.Stage {
 	s := *a.stage.Scenarios
 	s.Name = a.stage.Name
 	return s
 }
 
-// listScenarios lists what the stage names, in the order of the catalog.
+// listScenarios lists the stage's scenarios, in the order of the catalog.
 func (a *app) listScenarios() error {
 	table := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
 	for _, s := range scenario.All() {
@@ -101,7 +101,8 @@ func (a *app) listScenarios() error {
 	return table.Flush()
 }
 
-// fate is what the stage declares about a scenario; "" if that does not apply.
+// fate returns what the stage declares about a scenario; "" if it does not
+// apply.
 func (a *app) fate(name string) string {
 	switch {
 	case slices.Contains(a.stage.Scenarios.Survives, name):
@@ -112,7 +113,7 @@ func (a *app) fate(name string) string {
 	return ""
 }
 
-// playAll plays everything and prints a line a run.
+// playAll plays all scenarios and prints one line per run.
 func (a *app) playAll(f scenarioFlags) error {
 	var errs []error
 	for _, s := range scenario.All() {
@@ -133,7 +134,7 @@ func (a *app) playAll(f scenarioFlags) error {
 	return errors.Join(errs...)
 }
 
-// play plays one scenario and tells its story, page by page on a terminal.
+// play plays one scenario and shows its story, page by page on a terminal.
 func (a *app) play(f scenarioFlags, name string, seed uint64) error {
 	return pager.Show(a.stdout, func(w io.Writer) error { return a.playTo(w, f, name, seed) })
 }
@@ -173,7 +174,8 @@ func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (er
 	return err
 }
 
-// teller returns who tells the story, and what to call at its end.
+// teller returns the sink that tells the story, and a function to call at its
+// end.
 func (a *app) teller(w io.Writer, f scenarioFlags) (tell trace.Sink, end func() error) {
 	if f.verbose {
 		n := trace.NewNarrator(w)
@@ -199,13 +201,14 @@ func (a *app) showResult(r scenario.Result) error {
 	return nil
 }
 
-// asDeclared is an error if the stage fared otherwise than it declares.
+// asDeclared returns an error if the result contradicts the stage's
+// declaration.
 func (a *app) asDeclared(r scenario.Result) error {
 	switch fate := a.fate(r.Scenario); {
 	case fate == "survives" && !r.Survived:
-		return fmt.Errorf("%s should survive %s and does not: %s; play it again with: %s", r.Stage, r.Scenario, r.Why, r.Replay())
+		return fmt.Errorf("%s should survive %s but does not: %s; repeat it with: %s", r.Stage, r.Scenario, r.Why, r.Replay())
 	case fate == "breaks" && r.Survived:
-		return fmt.Errorf("%s should break in %s and does not; play it again with: %s", r.Stage, r.Scenario, r.Replay())
+		return fmt.Errorf("%s should break in %s but does not; repeat it with: %s", r.Stage, r.Scenario, r.Replay())
 	}
 	return nil
 }

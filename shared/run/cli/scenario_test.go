@@ -37,7 +37,7 @@ func TestScenarioTellsItsStory(t *testing.T) {
 func TestScenarioThatContradictsItsDeclarationIsAnError(t *testing.T) {
 	got := run(t, storied([]string{"missed-message"}, nil), "scenario", "missed-message")
 	require.Equal(t, 1, got.code)
-	require.Regexp(t, `^error: 92-cluster should survive missed-message and does not: .*; play it again with: go run ./92-cluster scenario missed-message --seed 1\n$`, got.errors)
+	require.Regexp(t, `^error: 92-cluster should survive missed-message but does not: .*; repeat it with: go run ./92-cluster scenario missed-message --seed 1\n$`, got.errors)
 }
 
 func TestScenarioAllPrintsOneLinePerRun(t *testing.T) {

@@ -13,11 +13,11 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// defaultListen is the address of a stage's single server.
+// defaultListen returns the default address of a stage's single server.
 func (a *app) defaultListen() string { return fmt.Sprintf("127.0.0.1:%d", a.flags.basePort) }
 
-// makeServe lets the root command, without a subcommand, run the single
-// server.
+// makeServe makes the root command run the single server if there is no
+// subcommand.
 func (a *app) makeServe(root *cobra.Command) {
 	var listen string
 	var supervised bool
@@ -47,8 +47,7 @@ func (a *app) makeServe(root *cobra.Command) {
 	}
 }
 
-// listen opens the address, or says what is wrong with it. Port 0 is any that
-// is free.
+// listen listens on the address. Port 0 means any free port.
 func (a *app) listen(address string) (net.Listener, error) {
 	if _, port, err := net.SplitHostPort(address); err != nil || port != "0" {
 		if err := api.CheckAddress(address); err != nil {
@@ -67,7 +66,7 @@ func (a *app) listen(address string) (net.Listener, error) {
 	return ln, nil
 }
 
-// serve is the server's process.
+// serve runs the server in this process.
 func (a *app) serve(ctx context.Context, ln net.Listener) error {
 	log := a.logger(true)
 	log.Info("listening", "address", ln.Addr())
@@ -79,7 +78,7 @@ func (a *app) serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// serveHints says what to try with the server that listens.
+// serveHints returns commands to try with the server.
 func (a *app) serveHints(address string) string {
 	if a.stage.Dial == nil {
 		return fmt.Sprintf(`

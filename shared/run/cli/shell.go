@@ -16,12 +16,12 @@ import (
 	"golang.org/x/term"
 )
 
-// maxShellLine is the longest line of the shell: a value at its limit fits.
+// maxShellLine is the longest line of the shell: the longest value fits.
 const maxShellLine = 1 << 20
 
 func (a *app) shellCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "shell", Short: "Type commands one after the other", GroupID: groupClient,
+		Use: "shell", Short: "Type commands interactively", GroupID: groupClient,
 		Long: `Reads commands line by line and runs each: those that ask servers, and those that break the cluster.
 On a terminal there is line editing, a history on the arrow keys, completion on the tab key, ^C for the line or the command
 in hand, and ^D for the end. The next shell knows the history too: the last lines are kept in the file raftsteps/history
@@ -38,14 +38,13 @@ Quotes keep blanks together: put greeting "hello world". A # begins a comment.`,
 type shell struct {
 	app *app
 
-	// flags are those that the shell was started with; each line begins with
-	// them.
+	// flags are the flags of the shell; each line begins with them.
 	flags []string
 
 	// failed is the exit code of the last line that failed.
 	failed int
 
-	// terminal is where a person types; nil for a pipe.
+	// terminal is the terminal of the shell; nil for a pipe.
 	terminal *term.Terminal
 }
 
@@ -95,9 +94,9 @@ func (s *shell) readLines(ctx context.Context) error {
 	return nil
 }
 
-// scan reads lines until ctx ends; at the end of them comes an error or nil. A
-// read that nothing comes of cannot be told to stop: its goroutine stays behind
-// until its input ends.
+// scan reads lines until ctx ends; after the last line it sends an error or
+// nil. A blocked read cannot be stopped: its goroutine stays until its input
+// ends.
 func scan(ctx context.Context, in io.Reader) (lines chan string, failed chan error) {
 	lines, failed = make(chan string), make(chan error, 1)
 	go func() {
@@ -138,7 +137,7 @@ func (s *shell) line(ctx context.Context, text string) (end bool) {
 	return false
 }
 
-// interact talks with a person on a terminal.
+// interact runs the shell on a terminal.
 func (s *shell) interact(ctx context.Context, in *os.File) error {
 	fmt.Fprintf(s.app.stderr, "help lists the commands, ^D ends the shell\n")
 	keys := &keyboard{in: in}
@@ -165,7 +164,7 @@ func (s *shell) interact(ctx context.Context, in *os.File) error {
 	return nil
 }
 
-// history opens the history, and tells a person if it will not last.
+// history opens the history, and warns if it cannot be saved.
 func (s *shell) history() *history {
 	path, err := historyPath()
 	h := &history{}
@@ -178,8 +177,8 @@ func (s *shell) history() *history {
 	return h
 }
 
-// readLine reads one line with editing. The terminal is raw only that long, so
-// that ^C ends a command as it does elsewhere.
+// readLine reads one line with editing. The terminal is raw only during this
+// time, so that ^C can end a command.
 func (s *shell) readLine(ctx context.Context, in *os.File, terminal *term.Terminal) (string, error) {
 	fd := int(in.Fd())
 	if width, height, err := term.GetSize(fd); err == nil && width > 0 {
@@ -195,8 +194,8 @@ func (s *shell) readLine(ctx context.Context, in *os.File, terminal *term.Termin
 		text string
 		err  error
 	}
-	// A terminal cannot be told to stop reading. At the end of ctx the
-	// goroutine stays behind; the process ends anyway.
+	// A read from a terminal cannot be stopped. At the end of ctx the goroutine
+	// stays; the process ends anyway.
 	read := make(chan result, 1)
 	go func() {
 		text, err := terminal.ReadLine()
@@ -219,9 +218,9 @@ func (s *shell) lineOnTerminal(ctx context.Context, text string) bool {
 	return s.line(ctx, text)
 }
 
-// complete completes the word before the cursor on the tab key: commands, and
-// what they take. If several words are possible, it goes as far as they agree,
-// and lists them if that is no step.
+// complete completes the word before the cursor on the tab key: commands and
+// their arguments. If several words are possible, it adds their common prefix,
+// or lists them if there is none to add.
 func (s *shell) complete(line string, pos int, key rune) (string, int, bool) {
 	if key != '\t' {
 		return "", 0, false
@@ -245,8 +244,8 @@ func (s *shell) complete(line string, pos int, key rune) (string, int, bool) {
 	return head + line[pos:], len(head), true
 }
 
-// lastWord cuts a line into the words before its last one, and that, which is
-// empty behind a blank. A word with quotes is not completed.
+// lastWord splits a line into its last word, which is empty after a blank, and
+// the words before it. A word with quotes is not completed.
 func lastWord(line string) (words []string, word string, ok bool) {
 	words, err := splitWords(line)
 	if err != nil || strings.HasPrefix(strings.TrimSpace(line), "#") {
@@ -262,14 +261,15 @@ func lastWord(line string) (words []string, word string, ok bool) {
 	return words, word, strings.HasSuffix(line, word) && !strings.ContainsAny(word, `'"\`)
 }
 
-// completions are what a word may become behind others.
+// completions returns the completions of a word after other words.
 func (s *shell) completions(words []string, word string) []string {
 	var out strings.Builder
 	inner := &app{stage: s.app.stage, inShell: true, stdin: strings.NewReader(""), stdout: &out, stderr: io.Discard}
 	inner.run(context.Background(), slices.Concat([]string{"__complete"}, s.flags, words, []string{word}))
 	var found []string
 	for text := range strings.Lines(out.String()) {
-		// The last line is a number that is meant for the shells of the system.
+		// The last line is a number for the completion scripts of system
+		// shells.
 		name, _, _ := strings.Cut(strings.TrimSuffix(text, "\n"), "\t")
 		if strings.HasPrefix(name, word) && !strings.HasPrefix(name, ":") && !slices.Contains(found, name) {
 			found = append(found, name)
@@ -283,7 +283,7 @@ func (s *shell) completions(words []string, word string) []string {
 	return found
 }
 
-// commonPrefix is how far words agree.
+// commonPrefix returns the longest common prefix of words.
 func commonPrefix(words []string) string {
 	prefix := words[0]
 	for _, w := range words[1:] {
@@ -295,8 +295,8 @@ func commonPrefix(words []string) string {
 	return prefix
 }
 
-// keyboard is a terminal's input in which ^C empties the line instead of
-// ending the input: to the end of the line, erase it, enter.
+// keyboard is a terminal's input that translates ^C into keys that empty the
+// line: go to its end, erase it, enter.
 type keyboard struct {
 	in   io.Reader
 	rest []byte

@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// lastWish is how long a command that must clean up has after the second
-// signal.
-const lastWish = 3 * time.Second
+// cleanUpTime is how long a command may clean up after the second signal.
+const cleanUpTime = 3 * time.Second
 
-// signals turns the signals of this process into the end of a context.
+// signals ends a context when this process receives a signal.
 type signals struct {
 	// ctx ends at the first signal.
 	ctx context.Context
@@ -31,14 +30,14 @@ type signals struct {
 	interrupt func()
 }
 
-// watchSignals takes over ^C, SIGTERM and SIGHUP until the process ends.
+// watchSignals handles ^C, SIGTERM and SIGHUP until the process ends.
 func watchSignals() *signals {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &signals{ctx: ctx, second: make(chan struct{})}
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) {
-		// Under nohup the end of the terminal is to be survived.
+		// Under nohup the process must survive the end of the terminal.
 		signal.Notify(c, syscall.SIGHUP)
 	}
 	go func() {
@@ -69,11 +68,11 @@ func (s *signals) take(sig os.Signal, cancel context.CancelFunc) {
 	if !s.cleansUp {
 		os.Exit(exitInterrupted)
 	}
-	time.AfterFunc(lastWish, func() { os.Exit(exitInterrupted) })
+	time.AfterFunc(cleanUpTime, func() { os.Exit(exitInterrupted) })
 }
 
-// cleanUp says that the command in hand has something to do at the second
-// signal, such as processes to end. It returns what is closed then.
+// cleanUp is called by a command that must clean up at the second signal, such
+// as kill processes. It returns a channel that is closed then.
 func (s *signals) cleanUp() <-chan struct{} {
 	if s == nil {
 		return nil
@@ -84,7 +83,7 @@ func (s *signals) cleanUp() <-chan struct{} {
 	return s.second
 }
 
-// onInterrupt gives ^C to f, until it is called with nil.
+// onInterrupt makes ^C call f, until it is called with nil.
 func (s *signals) onInterrupt(f func()) {
 	if s == nil {
 		return

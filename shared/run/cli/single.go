@@ -16,12 +16,12 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// singleID is the number of a server without others, where one is needed.
+// singleID is the number of a single server, where one is needed.
 const singleID = 1
 
-// singleFolder is where the commands that break a server without others find
-// how to reach it: a folder for each port, since one server has many addresses,
-// such as 127.0.0.1 and localhost.
+// singleFolder returns the folder through which commands reach a single server:
+// one folder per port, because one server has many addresses, such as 127.0.0.1
+// and localhost.
 func (a *app) singleFolder(address string) string {
 	if a.singleDir != "" {
 		return a.singleDir
@@ -33,8 +33,8 @@ func (a *app) singleFolder(address string) string {
 	return filepath.Join(a.defaultData(), port)
 }
 
-// supervise runs the server as a process of its own, so that commands from
-// another terminal can break it and bring it back.
+// supervise runs the server as its own process, so that commands from another
+// terminal can kill and restart it.
 func (a *app) supervise(ctx context.Context, address string) error {
 	folder, err := cluster.OpenSingle(a.singleFolder(address), node.Member{ID: singleID, Address: address})
 	if err != nil {
@@ -58,8 +58,8 @@ func (a *app) supervise(ctx context.Context, address string) error {
 	})
 }
 
-// reachable is an address at which a server can be asked from this machine that
-// listens on all of its addresses.
+// reachable returns an address for requests from this machine to a server that
+// listens on all addresses.
 func reachable(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err != nil || !ip.IsUnspecified() {
@@ -68,7 +68,7 @@ func reachable(address string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// singleProcess makes the command of a server without others: this program
+// singleProcess returns the command that runs a single server: this program
 // again.
 func (a *app) singleProcess(executable, address string) func(uint64, []uint64) *exec.Cmd {
 	return func(uint64, []uint64) *exec.Cmd {
@@ -76,8 +76,8 @@ func (a *app) singleProcess(executable, address string) func(uint64, []uint64) *
 	}
 }
 
-// addressFlag names the server in a command that breaks it, where that is
-// needed.
+// addressFlag returns the server's address for a command that breaks it, if it
+// is needed.
 func (a *app) addressFlag(address string) string {
 	if address == a.defaultListen() || a.singleDir != "" {
 		return ""
@@ -85,8 +85,8 @@ func (a *app) addressFlag(address string) string {
 	return " " + address
 }
 
-// singleProcesses asks the terminal that has started the server how it is as a
-// process, by its address. It is nil if there is no such terminal.
+// singleProcesses returns the state of the server's process from its
+// supervisor, by address. It returns nil if there is no supervisor.
 func (a *app) singleProcesses(ctx context.Context) map[string]cluster.Server {
 	address, err := a.singleAddress(nil)
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *app) singleProcesses(ctx context.Context) map[string]cluster.Server {
 	return map[string]cluster.Server{address: servers[0]}
 }
 
-// singleBack says how to let a server without others go on.
+// singleBack says how to restart or resume a single server.
 func (a *app) singleBack(s cluster.Server) string {
 	flag := ""
 	if address, err := a.singleAddress(nil); err == nil {
@@ -117,7 +117,7 @@ func (a *app) singleBack(s cluster.Server) string {
 	return fmt.Sprintf("the server is not running (%s); bring it back with: %s", s.State, a.commandLine("restart")+flag)
 }
 
-// singleAddress is where the server is that a command is about.
+// singleAddress returns the address of the server that a command is for.
 func (a *app) singleAddress(args []string) (string, error) {
 	if len(args) > 0 {
 		e, err := a.resolve(args[0], nil)
@@ -133,8 +133,8 @@ func (a *app) singleAddress(args []string) (string, error) {
 	return endpoints[0].address, nil
 }
 
-// singleCommands are those that break a server without others, and bring it
-// back, from another terminal.
+// singleCommands returns the commands that kill, pause, resume and restart a
+// single server from another terminal.
 func (a *app) singleCommands() []*cobra.Command {
 	command := func(do, short, long string) *cobra.Command {
 		return &cobra.Command{
@@ -152,14 +152,15 @@ func (a *app) singleCommands() []*cobra.Command {
 		}
 	}
 	return []*cobra.Command{
-		command(cluster.Kill, "End the server as a power cut would", "Ends the server at once with SIGKILL: nothing is finished, nothing is said. It stays dead until restart."),
+		command(cluster.Kill, "Kill the server", "Kills the server with SIGKILL, without a clean shutdown. It stays down until restart."),
 		command(cluster.Pause, "Pause the server", "Pauses the server (SIGSTOP). Its connections stay open, but nothing is read or answered until resume."),
-		command(cluster.Resume, "Let the paused server go on", "Continues the server (SIGCONT) after pause."),
-		command(cluster.Restart, "Start the server again", "Starts the server again. If it runs, it is stopped in order first."),
+		command(cluster.Resume, "Continue the paused server", "Continues the server (SIGCONT) after pause."),
+		command(cluster.Restart, "Start the server again", "Starts the server again. A running server is first stopped cleanly."),
 	}
 }
 
-// doSingle acts on a server without others and shows how it is then.
+// doSingle sends a command for a single server to its supervisor and shows the
+// resulting state.
 func (a *app) doSingle(ctx context.Context, do, address string) error {
 	remote, err := cluster.Connect(a.singleFolder(address))
 	if errors.Is(err, cluster.ErrNotRunning) {

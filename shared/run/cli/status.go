@@ -23,13 +23,13 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// statusTime is how long a server may take to say how it is; less if --timeout
-// says so.
+// statusTime is how long to wait for a server's status; less if --timeout is
+// shorter.
 const statusTime = time.Second
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "How each server sees itself", GroupID: groupClient, SuggestFor: []string{"health", "info", "leader", "ps", "servers", "state"},
+		Use: "status", Short: "Show the status of each server", GroupID: groupClient, SuggestFor: []string{"health", "info", "leader", "ps", "servers", "state"},
 		Long: `A row a server: what it says of itself, and whether it can be reached. LAG is how many entries it has still to apply
 to be where the furthest server's commits are. The exit code is 5 if no server can be reached.`,
 		Args: a.takes(0, 0),
@@ -57,8 +57,8 @@ to be where the furthest server's commits are. The exit code is 5 if no server c
 	}
 }
 
-// nobodyAnswers is how status ends if no server can be reached. To look at the
-// status is no advice then.
+// nobodyAnswers returns the error of status if no server can be reached. Its
+// hint does not suggest status.
 func (a *app) nobodyAnswers(ctx context.Context, asked []endpoint) error {
 	states := a.processes(ctx)
 	var down []cluster.Server
@@ -77,28 +77,28 @@ func (a *app) nobodyAnswers(ctx context.Context, asked []endpoint) error {
 	return &endError{code: exitUnavailable, message: text}
 }
 
-// serverStatus is what is known of one server.
+// serverStatus is the status of one server.
 type serverStatus struct {
 	endpoint
 
-	// status is what the server says; the zero value if it says nothing.
+	// status is the server's answer; the zero value if it did not answer.
 	status api.ServerStatus
 
 	// reason is why it cannot be reached; "" if it can.
 	reason string
 
-	// lag is how many entries it has still to apply to be where the furthest
-	// server's commits are; nil if nothing is known of that.
+	// lag is how many entries its applied index is behind the highest commit
+	// index; nil if that is unknown.
 	lag *uint64
 
-	// place is what it is instead of its role, where the members change: new,
-	// learner or removed; "" for a server that votes.
+	// place replaces the role of a server without a vote: new, learner or
+	// removed; "" for a voter.
 	place string
 }
 
-// survey asks all servers at once how they are. Where the cluster's supervisor
-// knows that one does not run, it is not asked. A server whose number was not
-// known has the one that it gives itself.
+// survey asks all servers for their status at once. It skips servers that are
+// not running according to the supervisor. An endpoint without a number gets
+// the number in the server's answer.
 func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 	processes := a.processes(ctx)
 	out := make([]serverStatus, len(endpoints))
@@ -125,8 +125,8 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 	return out
 }
 
-// processes asks the supervisor of the cluster how the servers are as processes,
-// by their addresses. It is nil if there is no supervisor.
+// processes returns the states of the servers' processes from the supervisor of
+// the cluster, by address. It returns nil if there is no supervisor.
 func (a *app) processes(ctx context.Context) map[string]cluster.Server {
 	if a.stage.New == nil {
 		return a.singleProcesses(ctx)
@@ -152,7 +152,7 @@ func (a *app) processes(ctx context.Context) map[string]cluster.Server {
 	return out
 }
 
-// askStatus asks one server.
+// askStatus asks one server for its status.
 func (a *app) askStatus(ctx context.Context, address string) (api.ServerStatus, error) {
 	client := a.stage.Dial([]string{address})
 	defer client.Close()
@@ -169,7 +169,7 @@ func (a *app) askStatus(ctx context.Context, address string) (api.ServerStatus, 
 	return status, nil
 }
 
-// reason shortens why a server cannot be reached.
+// reason returns a short reason why a server cannot be reached.
 func (a *app) reason(err error) string {
 	var e *api.Error
 	if !errors.As(err, &e) {
@@ -187,8 +187,7 @@ func (a *app) reason(err error) string {
 	return oneLine(e.Message)
 }
 
-// addLag adds how far each server is behind, where servers tell what they have
-// committed and applied.
+// addLag fills in lag for servers that report their commit and applied indexes.
 func addLag(servers []serverStatus) {
 	var furthest uint64
 	for _, s := range servers {
@@ -201,14 +200,14 @@ func addLag(servers []serverStatus) {
 	}
 }
 
-// column is one of the table.
+// column is a column of the table.
 type column struct {
 	name string
 	cell func(s serverStatus) string
 }
 
-// columns are in the order of the table. A cell is "" if the server does
-// not say.
+// columns has the columns in the order of the table. A cell is "" if the server
+// does not report it.
 var columns = []column{
 	{"ROLE", func(s serverStatus) string { return cmp.Or(s.place, oneLine(s.status.Role)) }},
 	{"TERM", func(s serverStatus) string { return number(s.status.Term) }},
@@ -267,8 +266,9 @@ func writeStatus(w io.Writer, servers []serverStatus) {
 	table.Flush()
 }
 
-// addPlace tells which servers have no vote, in the stages whose members change:
-// as the leader sees it, for one that was removed may not have heard of that.
+// addPlace marks the servers without a vote, in stages whose members change. It
+// uses the leader's view, because a removed server may not know that it was
+// removed.
 func addPlace(servers []serverStatus) {
 	leader, found := leading(servers)
 	is := leader.status
@@ -288,7 +288,7 @@ func addPlace(servers []serverStatus) {
 	}
 }
 
-// leading is the server that leads in the highest term.
+// leading returns the leader with the highest term.
 func leading(servers []serverStatus) (leader serverStatus, found bool) {
 	for _, s := range servers {
 		if s.status.Role == "leader" && (!found || s.status.Term > leader.status.Term) {
@@ -298,8 +298,8 @@ func leading(servers []serverStatus) (leader serverStatus, found bool) {
 	return leader, found
 }
 
-// writePhase says that a change of the members is under way, as the leader sees
-// it.
+// writePhase writes that a membership change is in progress, according to the
+// leader.
 func (a *app) writePhase(w io.Writer, servers []serverStatus) {
 	leader, _ := leading(servers)
 	if is := leader.status; is.Phase != "" && is.Phase != api.Stable {
@@ -311,8 +311,8 @@ func (a *app) writePhase(w io.Writer, servers []serverStatus) {
 	}
 }
 
-// statusJSON is the same as JSON: an array with an object a server, which has
-// the fields that the server gave, and lag.
+// statusJSON returns the status as JSON: an array with one object per server,
+// which has the fields of the server's answer, and lag.
 func statusJSON(servers []serverStatus) []byte {
 	b := []byte{'['}
 	for _, s := range servers {
@@ -330,11 +330,12 @@ func statusJSON(servers []serverStatus) []byte {
 	return append(b, ']')
 }
 
-// leaderTime is how long to wait for a leader where there is none: servers that
-// elect one have it within a second or so.
+// leaderTime is how long to wait for a leader if there is none: an election
+// takes about a second.
 const leaderTime = 3 * time.Second
 
-// leader asks the servers who leads. It waits a little if nobody does.
+// leader asks the servers for the leader. It waits for leaderTime if there is
+// none.
 func (a *app) leader(ctx context.Context) (uint64, error) {
 	endpoints, err := a.endpoints()
 	if err != nil {
@@ -350,15 +351,16 @@ func (a *app) leader(ctx context.Context) (uint64, error) {
 	}
 }
 
-// leaderAmong asks servers once who leads: the one that says so in the highest
-// term.
+// leaderAmong asks servers once for the leader: the one that says that it
+// leads, in the highest term.
 func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, error) {
 	servers := a.survey(ctx, endpoints)
 	if leader, found := leading(servers); found {
 		return leader.id, nil
 	}
 	for _, s := range servers {
-		// One that is not among the servers asked is known by the others only.
+		// If the leader is not among the servers asked, only the others know
+		// it.
 		id := s.status.Leader
 		if id != 0 && !slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.id == id }) {
 			return id, nil

@@ -33,8 +33,8 @@ func (a *app) talkCommand() *cobra.Command {
 	}
 }
 
-// talkAddress is the server to talk to: the one that is named, or the first
-// that a client would ask.
+// talkAddress returns the server to talk to: the named one, or the first that a
+// client would ask.
 func (a *app) talkAddress(args []string) (string, error) {
 	if len(args) == 0 {
 		targets, err := a.targets()
@@ -68,24 +68,24 @@ func (a *app) talk(ctx context.Context, address string) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
-		// A read of the standard input cannot be told to stop: this stays behind
-		// until its input ends, or the process.
+		// A read from standard input cannot be stopped: this goroutine stays
+		// until its input or the process ends.
 		lines := &lastByte{Writer: conn, last: '\n'}
 		io.Copy(lines, a.stdin)
 		if lines.last != '\n' {
-			// Its end is the end of the last line, too.
+			// The end of the input also ends the last line.
 			io.WriteString(conn, "\n")
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.CloseWrite()
 		}
 	}()
-	// However the connection ends, that is all that can be known from it.
+	// However the connection ends, there is no more output.
 	io.Copy(a.stdout, conn)
 	return nil
 }
 
-// lastByte remembers the last byte that was written.
+// lastByte remembers the last byte written.
 type lastByte struct {
 	io.Writer
 	last byte

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// programVariable tells a test binary to be the program of its stage.
+// programVariable makes a test binary act as the program of its stage.
 const programVariable = "RAFTSTEPS_TEST_IS_PROGRAM"
 
 // RunTests is the TestMain of a stage whose tests start servers as processes:
@@ -22,11 +22,11 @@ func RunTests(m *testing.M, s Stage) {
 	os.Exit(m.Run())
 }
 
-// TestDemo tells the story of a stage and fails if it is not true. The stage
+// TestDemo runs the demo of a stage and fails if the demo fails. The stage
 // needs RunTests.
 func TestDemo(t *testing.T, s Stage) {
 	t.Helper()
-	t.Parallel() // it waits more than it works
+	t.Parallel() // it mostly waits
 	var out strings.Builder
 	if code := Run(t.Context(), s, []string{"demo", "--fast"}, strings.NewReader(""), &out, &out); code != exitDone {
 		t.Fatalf("the demo ended with exit code %d:\n%s", code, out.String())

@@ -10,12 +10,12 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// traceFlush is how much of a trace a server that is killed may lose.
+// traceFlush is how much of its trace, in time, a killed server may lose.
 const traceFlush = 50 * time.Millisecond
 
-// createTrace opens a file for a trace, which only its owner can read: it holds
-// what clients write. A pipe that nobody reads is refused, since to open it would
-// wait for a reader.
+// createTrace opens a file for a trace. Only its owner can read it, because it
+// has the clients' data. A pipe without a reader is refused, because opening it
+// would block.
 func createTrace(path string, flag int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK|flag, 0o600)
 	switch {
@@ -27,8 +27,8 @@ func createTrace(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// openTrace returns a sink that adds events to a file as lines of JSON, and what
-// to call when no more come. Without a path both do nothing.
+// openTrace returns a sink that appends events to a file as lines of JSON, and
+// a function to call at the end. Without a path both do nothing.
 func openTrace(path string) (trace.Sink, func() error, error) {
 	if path == "" {
 		return nil, func() error { return nil }, nil
@@ -43,7 +43,7 @@ func openTrace(path string) (trace.Sink, func() error, error) {
 		w.Emit(e)
 		if now := time.Now(); now.Sub(last) > traceFlush {
 			last = now
-			_ = w.Flush() // the error stays and comes again at the end
+			_ = w.Flush() // the error is kept and returned at the end
 		}
 	}
 	end := func() error {

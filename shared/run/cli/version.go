@@ -9,19 +9,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// build is what is known of how the program was built.
+// build describes how the program was built.
 type build struct {
 	Stage  string `json:"stage"`
 	Module string `json:"module"`
 	Go     string `json:"go"`
 
-	// Revision is the commit, "" if the go command did not note one, as in go
-	// run. Modified says that files differed from it.
+	// Revision is the commit; "" if the go command did not record one, as with
+	// go run. Modified is true if files differed from it.
 	Revision string `json:"revision,omitempty"`
 	Modified bool   `json:"modified,omitempty"`
 }
 
-// build reads what the go command has noted in the program.
+// build reads what the go command has recorded in the program.
 func (a *app) build() build {
 	b := build{Stage: a.stage.Name}
 	info, known := debug.ReadBuildInfo()
@@ -56,7 +56,7 @@ func (b build) String() string {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Which stage this is, and how it was built", GroupID: groupLearn,
+		Use: "version", Short: "Show the stage and how it was built", GroupID: groupLearn,
 		Long: "Prints the stage, its module, the version of Go and, if the program was built with go build, the revision of its source.",
 		Args: a.takes(0, 0),
 		RunE: func(*cobra.Command, []string) error {

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// splitWords cuts a line of the shell into words at its blanks. 'Single
-// quotes' keep what is between them as it is; "double quotes" do so but for
-// \" \\ \n \t; outside of quotes a backslash keeps the next character. A word
-// that begins with # and what follows it is a comment.
+// splitWords splits a line of the shell into words at blanks. 'Single quotes'
+// keep their content unchanged; "double quotes" do too, except for \" \\ \n \t;
+// outside of quotes a backslash keeps the next character. A word that begins
+// with # and what follows it is a comment.
 func splitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder

@@ -191,7 +191,7 @@ func (s *supervisor) resume(sv *server) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	sv.paused = false
-	s.out.say("%s goes on", name)
+	s.out.say("%s has resumed", name)
 	return nil
 }
 
@@ -265,7 +265,7 @@ func (s *supervisor) sayLinks() {
 		}
 	}
 	if text == "" {
-		s.out.say("all links are whole")
+		s.out.say("all links are healed")
 		return
 	}
 	s.out.say("links that are cut:%s", text)

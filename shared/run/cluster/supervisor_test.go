@@ -342,7 +342,7 @@ func children(t *testing.T, parent int) []int {
 	return pids
 }
 
-func TestCutsAreToldAndOutliveARestart(t *testing.T) {
+func TestCutsAreReportedAndSurviveARestart(t *testing.T) {
 	c := startCluster(t, "good", nil)
 	servers, err := c.do(Command{Do: Cut, IDs: []uint64{1}, Others: []uint64{2, 3}})
 	require.NoError(t, err)
@@ -362,7 +362,7 @@ func TestCutsAreToldAndOutliveARestart(t *testing.T) {
 	c.shows("-- | links that are cut: n1-n2\n")
 	require.Empty(t, c.must(Heal)[0].Cut)
 	c.shows("n2 | was told: heal 1\n")
-	c.shows("-- | all links are whole\n")
+	c.shows("-- | all links are healed\n")
 	require.NoError(t, c.stop())
 }
 

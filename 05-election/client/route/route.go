@@ -150,6 +150,12 @@ func (r *Route) GaveUp(id uint64, e *api.Error, how string) []node.Step {
 		if e = c.note(e); !c.another(e) {
 			return r.fail(c, e)
 		}
+		// The next call starts where this one would have continued. Otherwise calls
+		// with short timeouts would never leave a server that does not answer.
+		r.move(c, e)
+		if c.toLeader() {
+			r.leader = c.at
+		}
 	}
 	switch {
 	case c.last != nil:
@@ -162,7 +168,7 @@ func (r *Route) GaveUp(id uint64, e *api.Error, how string) []node.Step {
 
 // succeed takes an answer, and remembers which server gave it.
 func (r *Route) succeed(c *call, response api.Response) []node.Step {
-	if c.way == inSession {
+	if c.toLeader() {
 		r.leader = c.at
 	}
 	if c == r.opener {
@@ -170,6 +176,9 @@ func (r *Route) succeed(c *call, response api.Response) []node.Step {
 	}
 	return r.end(c, response, nil)
 }
+
+// toLeader reports whether the call is for the leader.
+func (c *call) toLeader() bool { return c.way == inSession }
 
 // note remembers the error of a try, and returns what it says about the request. A
 // read changes nothing, even if its answer was lost.

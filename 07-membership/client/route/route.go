@@ -166,6 +166,12 @@ func (r *Route) GaveUp(id uint64, e *api.Error, how string) []node.Step {
 		if e = c.note(e); !c.another(e) {
 			return r.fail(c, e)
 		}
+		// The next call starts where this one would have continued. Otherwise calls
+		// with short timeouts would never leave a server that does not answer.
+		r.move(c, e)
+		if c.toLeader() {
+			r.leader = c.at
+		}
 	}
 	switch {
 	case c.last != nil:
@@ -182,7 +188,7 @@ func (r *Route) succeed(c *call, response api.Response) []node.Step {
 		c.asked, c.wait = c.request, 0
 		return []node.Step{c.ask()}
 	}
-	if c.way == inSession || c.way == atLeader {
+	if c.toLeader() {
 		r.leader = c.at
 	}
 	if c == r.opener {
@@ -190,6 +196,9 @@ func (r *Route) succeed(c *call, response api.Response) []node.Step {
 	}
 	return r.end(c, response, nil)
 }
+
+// toLeader reports whether the call is for the leader.
+func (c *call) toLeader() bool { return c.way == inSession || c.way == atLeader }
 
 // note remembers the error of a try, and returns what it says about the request. A
 // read changes nothing, even if its answer was lost.

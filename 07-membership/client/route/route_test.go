@@ -128,6 +128,20 @@ func TestATimeout(t *testing.T) {
 	}
 }
 
+// Calls with short timeouts pass over a server that does not answer.
+func TestATimeoutLeavesTheServer(t *testing.T) {
+	for _, q := range []api.Request{put, get} {
+		r := opened()
+		for call := range uint64(6) {
+			require.Equal(t, []string{"a", "b", "c"}[call%3], r.Begin(call+1, q)[0].To)
+			r.GaveUp(call+1, lost, "in time")
+		}
+		r.Begin(7, q)
+		r.GaveUp(7, leads("b"), "in time")
+		require.Equal(t, "b", r.Begin(8, q)[0].To)
+	}
+}
+
 // One call opens the session, and the others wait for it. If that call times out,
 // the next one opens it.
 func TestOneCallOpensTheSession(t *testing.T) {
@@ -136,10 +150,10 @@ func TestOneCallOpensTheSession(t *testing.T) {
 	require.Empty(t, r.Begin(2, put))
 	require.Empty(t, r.Begin(3, put))
 	require.Equal(t, []string{"3 ends: unavailable, definite true"}, tell(r.GaveUp(3, nil, "in time")))
-	require.Equal(t, []string{"1 ends: unavailable, definite true", "2 asks a after 0s: open"}, tell(r.GaveUp(1, lost, "in time")))
-	require.Empty(t, r.Begin(4, put))
-	require.Equal(t, []string{"2 asks b after 0s: open"}, tell(r.Answered(2, api.Response{}, leads("b"))))
-	require.Equal(t, []string{"2 asks b after 0s: put 1/5/1 ack 0", "4 asks b after 0s: put 1/5/2 ack 0"}, tell(r.Answered(2, api.Response{Index: 5}, nil)))
+	require.Equal(t, []string{"1 ends: unavailable, definite true", "2 asks b after 0s: open"}, tell(r.GaveUp(1, lost, "in time")))
+	require.Empty(t, tell(r.Begin(4, put)))
+	require.Equal(t, []string{"2 asks c after 0s: open"}, tell(r.Answered(2, api.Response{}, leads("c"))))
+	require.Equal(t, []string{"2 asks c after 0s: put 1/5/1 ack 0", "4 asks c after 0s: put 1/5/2 ack 0"}, tell(r.Answered(2, api.Response{Index: 5}, nil)))
 }
 
 // The calls of a session that the servers have forgotten share the next one.

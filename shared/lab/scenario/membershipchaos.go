@@ -42,11 +42,14 @@ func (r *run) membershipChaos(until time.Duration) {
 	}
 }
 
-// tell sends a request to the leader, with a short timeout.
+// tell sends a request about the members with the client of the stage, which finds
+// the leader. It gives up early.
 func (r *run) tell(q api.Request) *api.Error {
-	c := r.operator()
-	c.Timeout, c.Patience = 500*time.Millisecond, 500*time.Millisecond
-	_, err := r.doAs(c, 0, q)
+	if r.teller == nil {
+		r.teller = r.asker()
+		r.teller.Routed, r.teller.Patience = true, 500*time.Millisecond
+	}
+	_, err := r.doAs(r.teller, 0, q)
 	return err
 }
 

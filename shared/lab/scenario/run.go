@@ -35,9 +35,11 @@ type run struct {
 	// given is the newest term in which the operator has appointed a leader.
 	given uint64
 
-	// person is the client that changes the members, wire waits for a moment in
-	// a change, and transfers counts the transfers of leadership.
+	// person is the client that changes the members in a story, teller in a chaos.
+	// wire waits for a moment in a change, and transfers counts the transfers of
+	// leadership.
 	person    *sim.Client
+	teller    *sim.Client
 	wire      *tripwire
 	transfers int
 

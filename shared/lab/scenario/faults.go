@@ -291,6 +291,10 @@ func (r *run) holds(key, acknowledged, later string) {
 const (
 	chaosTime = 6 * time.Second
 	calmTime  = 10 * time.Second
+
+	// shortPatience is how long some clients work on one operation. Many of their
+	// operations time out, and what they are told then must be true.
+	shortPatience = 200 * time.Millisecond
 )
 
 func chaos(r *run) {
@@ -302,7 +306,12 @@ func chaos(r *run) {
 	load.Think[1] = time.Duration(10+r.w.Rand().IntN(60)) * time.Millisecond
 	r.say("%d clients write and read, with these faults: %+v", load.Clients, f)
 	r.w.Unleash(f)
-	load.Client = func(c *sim.Client) { c.Routed, c.Knows = c.ID%2 == 0, r.known }
+	load.Client = func(c *sim.Client) {
+		c.Routed, c.Knows = c.ID%2 == 0, r.known
+		if c.ID%4 == 0 {
+			c.Patience = shortPatience
+		}
+	}
 	clients := r.w.StartLoad(load)
 	if r.stage.changes() {
 		r.membershipChaos(r.w.Now() + chaosTime)

@@ -70,8 +70,8 @@ func TestReasonsCostNothingWhenOff(t *testing.T) {
 func TestExplainingChangesNothing(t *testing.T) {
 	quiet, loud := boot(5, 1, 1), boot(5, 1, 1)
 	quiet.options.Explain = false
-	lead(t, quiet)
-	lead(t, loud)
+	makeLeader(t, quiet)
+	makeLeader(t, loud)
 	a, b := takeAll(quiet), takeAll(loud)
 	require.Empty(t, a.Reasons)
 	require.NotEmpty(t, b.Reasons)

@@ -141,14 +141,14 @@ func quorum(c Config, has func(ID) bool) bool {
 // begins.
 const ownEntries = 0
 
-// lead makes n1, a follower, the leader of the next term.
-func lead(t testing.TB, r *Raft) {
+// makeLeader makes n1, a follower, the leader of the next term.
+func makeLeader(t testing.TB, r *Raft) {
 	require.NoError(t, r.Lead(r.currentTerm+1))
 	require.Equal(t, Leader, r.role)
 }
 
-// lead1 makes the only server of a cluster the leader of the next term.
-func lead1(t testing.TB, r *Raft) { lead(t, r) }
+// makeOnlyLeader makes the only server of a cluster the leader of the next term.
+func makeOnlyLeader(t testing.TB, r *Raft) { makeLeader(t, r) }
 
 // What only this stage sends: nothing.
 var (

@@ -31,7 +31,7 @@ func entries(terms ...Term) []Entry {
 // terms before. All it has said so far is taken.
 func leader(t *testing.T, term Term, terms ...Term) *Raft {
 	r := boot(term-1, terms...)
-	lead(t, r)
+	makeLeader(t, r)
 	require.Equal(t, term, r.currentTerm)
 	takeAll(r)
 	return r
@@ -160,7 +160,7 @@ func TestStaleRepliesAreDropped(t *testing.T) {
 // promises nothing about this disk leaves first (thesis §10.2.1).
 func TestNothingIsSaidOfATermThatIsNotSaved(t *testing.T) {
 	r := boot(3, 1)
-	lead(t, r)
+	makeLeader(t, r)
 	for out := r.Take(); !out.Empty(); out = r.Take() {
 		if out.State != nil {
 			require.Empty(t, out.Early)

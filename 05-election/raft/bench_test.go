@@ -8,7 +8,7 @@ import (
 // BenchmarkReplication is a round of the group commit: some proposals, one
 // AppendEntries to each of two followers, their replies, the commit, and all three
 // apply. There is no disk, no network and no encoding, so what it costs is what the
-// rules cost. With explain=true each decision is told as well.
+// rules cost. With explain=true each decision is described as well.
 //
 //	go test ./raft -run ^$ -bench .
 func BenchmarkReplication(b *testing.B) {
@@ -38,7 +38,7 @@ func trio(b testing.TB, explain bool) []*Raft {
 		o.Explain, o.MaxBatch = explain, 1<<20
 		servers = append(servers, New(o))
 	}
-	lead(b, servers[0])
+	makeLeader(b, servers[0])
 	pump(servers)
 	return servers
 }

@@ -27,7 +27,7 @@ func (o Output) granted(t *testing.T) bool {
 // candidate returns n1 as a candidate of term, its output taken.
 func candidate(t *testing.T, term Term, terms ...Term) *Raft {
 	r := boot(term-1, terms...)
-	stand(r)
+	forceElection(r)
 	require.Equal(t, Candidate, r.role)
 	takeAll(r)
 	return r
@@ -145,7 +145,7 @@ func TestTimeoutConvertsToCandidate(t *testing.T) {
 // (Figure 2, candidates; §5.2). The requests leave once the vote is saved.
 func TestStartElection(t *testing.T) {
 	r := boot(3, 1, 2)
-	stand(r)
+	forceElection(r)
 	out := r.Take()
 	require.Equal(t, &State{CurrentTerm: 4, VotedFor: 1}, out.State)
 	require.Empty(t, out.Early)
@@ -158,7 +158,7 @@ func TestStartElection(t *testing.T) {
 // "If election timeout elapses: start new election" (Figure 2, candidates; §5.2).
 func TestCandidateStartsNewElection(t *testing.T) {
 	r := New(startOptions(1, []ID{1, 2, 3, 4, 5}, State{CurrentTerm: 3}, nil))
-	stand(r)
+	forceElection(r)
 	takeAll(r)
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
 	require.Equal(t, []ID{1, 2}, r.Status().Votes)
@@ -191,7 +191,7 @@ func TestMajorityOfVotesMakesALeader(t *testing.T) {
 			members = append(members, ID(i+1))
 		}
 		r := New(startOptions(1, members, State{}, nil))
-		stand(r)
+		forceElection(r)
 		takeAll(r)
 		for _, id := range c.votes {
 			r.Step(from(r, id, RequestVoteReply{Granted: true}))
@@ -299,19 +299,19 @@ func TestLeaderBeginsWithANoOp(t *testing.T) {
 	require.Len(t, takeAll(r).Committed, 3)
 }
 
-// A whole election's decisions, as they are told: each with its section.
+// A whole election's decisions, as they are described: each with its section.
 func TestReasonsOfAnElection(t *testing.T) {
 	r := candidate(t, 4, 1, 2)
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
 	r.Step(from(r, 3, RequestVote{LastLogIndex: 2, LastLogTerm: 2}))
-	var told []string
+	var decisions []string
 	for _, why := range takeAll(r).Reasons {
-		told = append(told, fmt.Sprintf("%v (%s)", why, why.Rule.Section))
+		decisions = append(decisions, fmt.Sprintf("%v (%s)", why, why.Rule.Section))
 	}
 	require.Equal(t, []string{
 		"n1 becomes the leader of term 4 with the votes of [n1 n2] (§5.2)",
 		"n1 refuses its vote to n3: n1 has voted for n1 in term 4 (§5.2)",
-	}, told)
+	}, decisions)
 }
 
 // A term has one leader. What another says as its leader changes nothing, and an

@@ -181,25 +181,25 @@ func quorum(c Config, has func(ID) bool) bool {
 // begins.
 const ownEntries = 1
 
-// stand lets time pass until a follower starts an election.
-func stand(r *Raft) {
+// forceElection lets time pass until a follower starts an election.
+func forceElection(r *Raft) {
 	for r.role == Follower {
 		r.Tick()
 	}
 }
 
-// lead makes n1, a follower, the leader of the next term.
-func lead(t testing.TB, r *Raft) {
-	stand(r)
+// makeLeader makes n1, a follower, the leader of the next term.
+func makeLeader(t testing.TB, r *Raft) {
+	forceElection(r)
 	r.Take()
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
 	r.Step(from(r, 3, RequestVoteReply{Granted: true}))
 	require.Equal(t, Leader, r.role)
 }
 
-// lead1 makes the only server of a cluster the leader of the next term.
-func lead1(t testing.TB, r *Raft) {
-	stand(r)
+// makeOnlyLeader makes the only server of a cluster the leader of the next term.
+func makeOnlyLeader(t testing.TB, r *Raft) {
+	forceElection(r)
 	require.Equal(t, Leader, r.role)
 }
 

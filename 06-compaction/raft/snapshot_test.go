@@ -24,7 +24,7 @@ func bootAt(term Term, base, snapshot Position, terms ...Term) *Raft {
 // has a snapshot up to 2@4, and its log ends in 2@5 and the NoOp of its term, 5@6.
 func leaderAt(t *testing.T) *Raft {
 	r := bootAt(4, Position{2, 3}, Position{2, 4}, 2, 2)
-	lead(t, r)
+	makeLeader(t, r)
 	takeAll(r)
 	return r
 }
@@ -501,7 +501,7 @@ func TestEntriesBeforeTheLogAgree(t *testing.T) {
 // which that ends, as a candidate and as a voter (§5.4.1, §7).
 func TestASnapshotIsAsUpToDateAsItsLastEntry(t *testing.T) {
 	r := bootAt(5, Position{3, 4}, Position{3, 4})
-	stand(r)
+	forceElection(r)
 	require.Equal(t, RequestVote{LastLogIndex: 4, LastLogTerm: 3}, takeAll(r).Messages[0].Body)
 
 	for _, c := range []struct {
@@ -614,7 +614,7 @@ func TestServerThatLostEntriesTakesNoSnapshot(t *testing.T) {
 // that disagreed with it, that is no more than the new log has.
 func TestARestoredLogCountsOnlyWhatItHas(t *testing.T) {
 	r := boot(5, 1, 1, 2, 2, 2, 2)
-	stand(r)
+	forceElection(r)
 	takeAll(r)
 	r.Restore(Position{3, 4})
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))

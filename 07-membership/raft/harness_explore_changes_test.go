@@ -226,7 +226,7 @@ func passTimeout(do *doing) {
 		r.becomeFollower(r.currentTerm)
 		fallthrough
 	default:
-		stand(r)
+		forceElection(r)
 	}
 }
 

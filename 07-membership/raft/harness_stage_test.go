@@ -403,7 +403,7 @@ func timeoutNow(c *cluster, s *server) {
 		if r.role == Candidate {
 			r.becomeFollower(r.currentTerm)
 		}
-		stand(r)
+		forceElection(r)
 	})
 }
 
@@ -485,24 +485,24 @@ func quorum(c Config, has func(ID) bool) bool {
 // begins.
 const ownEntries = 1
 
-// stand makes a follower start an election at once, as if its leader had told it.
+// forceElection makes a follower start an election at once, as if its leader had told it.
 // Else it would ask the others first.
-func stand(r *Raft) {
+func forceElection(r *Raft) {
 	r.Step(Message{From: cmp.Or(r.leader, 2), To: r.options.ID, Term: r.currentTerm, Body: TimeoutNow{}})
 }
 
-// lead makes n1, a follower, the leader of the next term.
-func lead(t testing.TB, r *Raft) {
-	stand(r)
+// makeLeader makes n1, a follower, the leader of the next term.
+func makeLeader(t testing.TB, r *Raft) {
+	forceElection(r)
 	r.Take()
 	r.Step(from(r, 2, RequestVoteReply{Granted: true}))
 	r.Step(from(r, 3, RequestVoteReply{Granted: true}))
 	require.Equal(t, Leader, r.role)
 }
 
-// lead1 makes the only server of a cluster the leader of the next term.
-func lead1(t testing.TB, r *Raft) {
-	stand(r)
+// makeOnlyLeader makes the only server of a cluster the leader of the next term.
+func makeOnlyLeader(t testing.TB, r *Raft) {
+	forceElection(r)
 	require.Equal(t, Leader, r.role)
 }
 

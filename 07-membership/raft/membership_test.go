@@ -36,7 +36,7 @@ func hears(r *Raft, from ID, body Body) {
 // leadOf makes a server the leader by the votes of all others, and takes all that
 // it has said so far.
 func leadOf(t *testing.T, r *Raft) {
-	stand(r)
+	forceElection(r)
 	takeAll(r)
 	for id := range ID(6) {
 		if r.role == Candidate && id+1 != r.options.ID {
@@ -222,7 +222,7 @@ func TestConfigurationsAfterARestart(t *testing.T) {
 var decisions = map[string]func(t *testing.T, c Config, with []ID) bool{
 	"an election": func(t *testing.T, c Config, with []ID) bool {
 		r := bootOf(3, c, 2)
-		stand(r)
+		forceElection(r)
 		for _, id := range with {
 			hears(r, id, RequestVoteReply{Granted: true})
 		}
@@ -715,8 +715,9 @@ func TestAServerThatIsToGoMayBeNeeded(t *testing.T) {
 }
 
 // Servers that were removed "will not receive heartbeats, so they will time out"
-// (§6), and may not have heard of it. They ask, and the leader says so, if that is certain; they
-// ask on, but stand no more, until a leader sends them its log again.
+// (§6), and may not have heard of it. They ask, and the leader says so, if that is
+// certain. They continue to ask, but start no election, until a leader sends them
+// its log again.
 func TestARemovedServerIsTold(t *testing.T) {
 	l := leaderOf(t, conf(1, 2, jointly))
 	ask := Message{From: 3, To: 1, Term: 2, Body: RequestVote{PreVote: true, LastLogIndex: 1, LastLogTerm: 2}}
@@ -929,7 +930,7 @@ func TestALeaderWithoutAMajorityStepsDown(t *testing.T) {
 	require.Equal(t, Leader, s.role, "a piece of a snapshot")
 
 	alone := bootOf(1, Config{Voters: []ID{1}}, 2)
-	stand(alone)
+	forceElection(alone)
 	for range 100 {
 		alone.Tick()
 	}
@@ -1053,7 +1054,7 @@ func TestTimeoutNow(t *testing.T) {
 // over to the new ones when C_new is committed.
 func TestAllServersNew(t *testing.T) {
 	r := bootOf(1, Config{Voters: []ID{1}}, 2)
-	stand(r)
+	forceElection(r)
 	takeAll(r)
 	_, _, err := r.Change([]ID{2}, nil)
 	require.NoError(t, err)

@@ -241,7 +241,7 @@ func TestReadsAskedOfADeadLeader(t *testing.T) {
 	r.Take()
 	read := r.Read()
 	takeAll(r)
-	stand(r)
+	forceElection(r)
 	require.Equal(t, Candidate, r.role)
 	takeAll(r)
 	r.Step(from(r, 3, RequestVoteReply{Granted: true}))

@@ -177,7 +177,7 @@ func TestProgressBeginsAnewWithEachReign(t *testing.T) {
 	accept(r, 2, 2)
 	r.Step(Message{From: 2, To: 1, Term: 4, Body: AppendEntriesReply{}})
 	takeAll(r)
-	lead(t, r)
+	makeLeader(t, r)
 	match, next := r.Progress(2)
 	require.Zero(t, match)
 	require.Equal(t, Index(3+ownEntries), next)
@@ -187,7 +187,7 @@ func TestProgressBeginsAnewWithEachReign(t *testing.T) {
 // idle periods to prevent election timeouts" (Figure 2, leaders; §5.2).
 func TestHeartbeats(t *testing.T) {
 	r := boot(2, 1)
-	lead(t, r)
+	makeLeader(t, r)
 	out := takeAll(r)
 	require.Len(t, out.to(2), 1)
 	require.Len(t, out.to(3), 1)
@@ -481,7 +481,7 @@ func TestLeaderCommitsWhatAMajorityHas(t *testing.T) {
 // leaderOfFive returns n1 as the leader of five servers.
 func leaderOfFive(t *testing.T, term Term, terms ...Term) *Raft {
 	r := New(startOptions(1, []ID{1, 2, 3, 4, 5}, State{CurrentTerm: term - 1}, entries(terms...)))
-	lead(t, r)
+	makeLeader(t, r)
 	takeAll(r)
 	return r
 }
@@ -490,7 +490,7 @@ func leaderOfFive(t *testing.T, term Term, terms ...Term) *Raft {
 // the one that saves it, since carrying out an output includes its save.
 func TestLeaderCountsItselfAfterTheSave(t *testing.T) {
 	r := New(startOptions(1, []ID{1}, State{CurrentTerm: 1}, nil))
-	lead1(t, r)
+	makeOnlyLeader(t, r)
 	takeAll(r)
 
 	index := propose(t, r, "x")
@@ -622,7 +622,7 @@ func TestAllLogsMeet(t *testing.T) {
 		}
 	}
 	extend(nil)
-	most := 0
+	mostRounds := 0
 	for _, a := range logs {
 		for _, b := range logs {
 			if !match(a, b) {
@@ -631,14 +631,14 @@ func TestAllLogsMeet(t *testing.T) {
 			r, f := leader(t, 5, a...), boot(4, b...)
 			propose(t, r, "x")
 			r.broadcast()
-			most = max(most, meet(r, f))
+			mostRounds = max(mostRounds, meet(r, f))
 			require.Equal(t, terms(r), terms(f), "%v meets %v", a, b)
 			match, next := r.Progress(2)
 			require.Equal(t, r.Status().Last, match)
 			require.Equal(t, match+1, next)
 		}
 	}
-	require.Equal(t, 3, most)
+	require.Equal(t, 3, mostRounds)
 }
 
 // match reports whether two logs have the Log Matching property: up to an index at

@@ -313,11 +313,11 @@ func TestBoundsThatMakeNoSenseAreRefused(t *testing.T) {
 	}
 }
 
-// The plain search below does the same with none of the tricks: states are
+// The simple search below does the same with none of the tricks: states are
 // texts, servers keep their names, and a message is lost in a step of its own.
 
-// plain is a state in full.
-type plain struct {
+// fullState is a state in full.
+type fullState struct {
 	servers    []*server
 	past       leaders
 	flight     []message
@@ -325,7 +325,7 @@ type plain struct {
 	duplicates int
 }
 
-func (s plain) text(p *election, flight bool) string {
+func (s fullState) text(p *election, flight bool) string {
 	var b []byte
 	for _, x := range s.servers {
 		b = p.encoder.Append(b, x, nil)
@@ -343,10 +343,10 @@ func (s plain) text(p *election, flight bool) string {
 }
 
 // next returns the states that follow from s.
-func (s plain) next(t *testing.T, p *election, b Bounds) (all []plain) {
+func (s fullState) next(t *testing.T, p *election, b Bounds) (all []fullState) {
 	do := func(i int, in Input, m message, flight []message, duplicates int) {
 		e := p.Do(s.servers[i], in, m)[0]
-		x := plain{slices.Clone(s.servers), s.past, append(slices.Clone(flight), e.Messages...), s.restarts, duplicates}
+		x := fullState{slices.Clone(s.servers), s.past, append(slices.Clone(flight), e.Messages...), s.restarts, duplicates}
 		if e.Spends == Restart {
 			x.restarts++
 		}
@@ -355,7 +355,7 @@ func (s plain) next(t *testing.T, p *election, b Bounds) (all []plain) {
 		x.past, err = p.Observe(s.past, e.Server)
 		require.NoError(t, err)
 		// All ways to lose messages: one at a time, until there is room.
-		queue := []plain{x}
+		queue := []fullState{x}
 		for len(queue) > 0 {
 			x, queue = queue[0], queue[1:]
 			if len(x.flight) <= b.InFlight {
@@ -384,13 +384,13 @@ func (s plain) next(t *testing.T, p *election, b Bounds) (all []plain) {
 	return all
 }
 
-func plainSearch(t *testing.T, p *election, b Bounds) (reached map[string]bool) {
-	start := plain{}
+func simpleSearch(t *testing.T, p *election, b Bounds) (reached map[string]bool) {
+	start := fullState{}
 	for i := range p.n {
 		start.servers = append(start.servers, p.Start(i+1))
 	}
 	seen, reached := map[string]bool{start.text(p, true): true}, map[string]bool{}
-	for queue := []plain{start}; len(queue) > 0; queue = queue[1:] {
+	for queue := []fullState{start}; len(queue) > 0; queue = queue[1:] {
 		reached[queue[0].text(p, false)] = true
 		for _, x := range queue[0].next(t, p, b) {
 			if text := x.text(p, true); !seen[text] {
@@ -410,7 +410,7 @@ type recorder struct {
 }
 
 func (r *recorder) Check(w World[*server, leaders]) error {
-	text := plain{servers: w.Servers, past: w.History}.text(r.election, false)
+	text := fullState{servers: w.Servers, past: w.History}.text(r.election, false)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen[text] = true
@@ -424,14 +424,14 @@ func TestTheTricksOverlookNothing(t *testing.T) {
 		{Servers: 2, InFlight: 3, Restarts: 2, Duplicates: 2},
 	} {
 		p := newElection(t, b.Servers, "")
-		want := plainSearch(t, p, b)
+		want := simpleSearch(t, p, b)
 		named, folded := &recorder{election: p, seen: map[string]bool{}}, &recorder{election: p, seen: map[string]bool{}}
 		b.Named = true
 		all, err := Search[*server, message, leaders](named, b)
 		require.NoError(t, err)
 		require.Equal(t, len(want), len(named.seen))
 		for text := range want {
-			require.True(t, named.seen[text], "a state that the plain search reaches is overlooked")
+			require.True(t, named.seen[text], "a state that the simple search reaches is overlooked")
 		}
 		// Folding leaves a state of each kind, and no state twice: to find all, it
 		// is enough to swap names.
@@ -441,7 +441,7 @@ func TestTheTricksOverlookNothing(t *testing.T) {
 		require.Less(t, some.States, all.States)
 		require.GreaterOrEqual(t, some.States*uint64(factorial(b.Servers)), all.States)
 		for text := range folded.seen {
-			require.True(t, want[text], "a state is reached that the plain search does not reach")
+			require.True(t, want[text], "a state is reached that the simple search does not reach")
 		}
 	}
 }

@@ -35,15 +35,15 @@ func replay[S, M, G any](p Protocol[S, M, G], b Bounds, path []uint64) (*Violati
 		if chosen == nil {
 			return nil, fmt.Errorf("step %d of a counterexample of %d steps cannot be found again: a method of the protocol returns different values for the same arguments", i+1, len(path))
 		}
-		v.Path = append(v.Path, w.told(st, after, *chosen))
+		v.Path = append(v.Path, w.describe(st, after, *chosen))
 		st = after
 	}
 	v.Story = story(p, v)
 	return v, nil
 }
 
-// told describes a step from st to after.
-func (w *worker[S, M, G]) told(st, after state, t taken) Step[S, M] {
+// describe returns the step from st to after.
+func (w *worker[S, M, G]) describe(st, after state, t taken) Step[S, M] {
 	e := w.carryOut(st[t.server], t)[t.effect]
 	step := Step[S, M]{Server: t.server + 1, Input: t.input, Kept: t.kept, Effect: e}
 	if t.input.Kind == Arrival {

@@ -15,7 +15,7 @@ import (
 
 // The scripts in testdata/scripts are stories: a claim, and then commands, each
 // followed by what it causes. A line that begins with > is a command; so is one
-// that begins with -, whose trace is not told. A line that begins with # is for
+// that begins with -, whose trace is not shown. A line that begins with # is for
 // the reader. All others are written by this test:
 //
 //	n1 → n2  RequestVote, term 2: my log ends in 1@3   a message arrives
@@ -84,7 +84,7 @@ type Script[R Raft[E, M], E Entry[E], M Message[E], S any] struct {
 	// out is the text of the script as it should be.
 	out strings.Builder
 
-	// quiet is true while nothing is told.
+	// quiet is true while nothing is shown.
 	quiet bool
 
 	// late are messages that the network keeps back.

@@ -23,6 +23,7 @@ func (x *Explorer[R, E, M, X, B]) TestExplore(t *testing.T) {
 	}
 	for _, r := range rungs {
 		t.Run(r.String(), func(t *testing.T) {
+			t.Helper()
 			if why := explore.Skip(r.Long); why != "" {
 				t.Skip(why)
 			}
@@ -107,7 +108,7 @@ func (p *witness[R, E, M, X, B]) Check(w explore.World[*Machine[R, X, E], Past[E
 
 // TestScripts finds the shortest way to each goal, writes it as a script and plays
 // it: the same must happen there, for the same reasons.
-func (x *Explorer[R, E, M, X, B]) TestScripts(t *testing.T, play func(t testing.TB, text string) string) {
+func (x *Explorer[R, E, M, X, B]) TestScripts(t *testing.T, play func(t testing.TB, name, text string) string) {
 	t.Helper()
 	if explore.Race {
 		t.Skip("TestExplore runs the same search with the race detector")
@@ -116,7 +117,7 @@ func (x *Explorer[R, E, M, X, B]) TestScripts(t *testing.T, play func(t testing.
 		result := x.Search(t, b)
 		require.NotNil(t, result.Violation, "there is no way to %q within %v", b.Goal, b)
 		text := x.scriptOf(b, result.Violation)
-		played := play(t, text)
+		played := play(t, "the script to "+b.Goal, text)
 		t.Logf("%s\n%s", result.Violation.Story, played)
 		for _, step := range result.Violation.Path {
 			for _, why := range step.Effect.Why() {

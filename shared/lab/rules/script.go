@@ -64,9 +64,10 @@ func (g *Stage[R, E, M, S]) TestScripts(t *testing.T) {
 	for _, path := range paths {
 		name := strings.TrimSuffix(filepath.Base(path), ".txt")
 		t.Run(strings.ReplaceAll(name, "-", " "), func(t *testing.T) {
+			t.Helper()
 			want, err := os.ReadFile(path)
 			require.NoError(t, err)
-			got := g.Play(t, string(want))
+			got := g.Play(t, path, string(want))
 			if *update {
 				require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 				return
@@ -95,8 +96,9 @@ type Script[R Raft[E, M], E Entry[E], M Message[E], S any] struct {
 	breaks, broke []string
 }
 
-// Play plays a script and returns it with what it causes.
-func (g *Stage[R, E, M, S]) Play(t testing.TB, text string) string {
+// Play plays a script and returns it with what it causes. Failures name the script
+// and the line.
+func (g *Stage[R, E, M, S]) Play(t testing.TB, name, text string) string {
 	t.Helper()
 	s := &Script[R, E, M, S]{stage: g}
 	claimed := false
@@ -106,17 +108,17 @@ func (g *Stage[R, E, M, S]) Play(t testing.TB, text string) string {
 			s.out.WriteString(line + "\n")
 			claimed = true
 		case strings.HasPrefix(line, "> "), strings.HasPrefix(line, "- "):
-			require.True(t, claimed, "a script begins with its claim, in a line that begins with #")
+			require.True(t, claimed, "%s:%d: a script begins with its claim, in a line that begins with #", name, i+1)
 			s.out.WriteString(line + "\n")
 			s.quiet = line[0] == '-'
 			if err := s.command(strings.Fields(line[1:])); err != nil {
-				t.Fatalf("line %d: %s: %v", i+1, line, err)
+				t.Fatalf("%s:%d: %s: %v", name, i+1, line, err)
 			}
 		}
 	}
 	slices.Sort(s.breaks)
 	slices.Sort(s.broke)
-	require.Equal(t, s.breaks, s.broke, "the invariants that the script breaks")
+	require.Equal(t, s.breaks, s.broke, "%s: the invariants that the script breaks. The trace:\n%s", name, s.out.String())
 	return s.out.String()
 }
 

@@ -15,11 +15,11 @@ func (a *app) benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "bench", Short: "Measure how fast the servers answer", GroupID: groupLearn,
 		Long: `Runs clients that ask, wait for the answer and ask again, and reports throughput, latencies and errors. ^C ends it
-early, with a report of what was measured until then.
+early, with a report of what was measured until then; the exit code is 130, unless --verify finds a violation.
 
 With --verify the clients append unique tokens and read them back at the end: every token that was acknowledged must be
 there exactly once. The reading can be ended by ^C too, by a second one if the first has ended the load: the report then
-says how much was checked, and the exit code is 130.`,
+says how much was checked.`,
 		Args: a.takes(0, 0),
 	}
 	f := cmd.Flags()
@@ -72,6 +72,9 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
 	err = report.Err()
 	if errors.Is(err, bench.ErrInterrupted) {
 		return &endError{code: exitInterrupted, message: err.Error()}
+	}
+	if err == nil && report.Interrupted {
+		return exitError(exitInterrupted) // the report says so
 	}
 	return err
 }

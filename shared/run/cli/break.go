@@ -145,10 +145,23 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 		return fmt.Errorf("%w on %s; start one with: %s%s", err, a.flags.data, a.startCommand(), a.dataFlag())
 	}
 	servers, err := remote.Do(ctx, c)
-	if err != nil && len(servers) == 0 {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return a.left(c.Do)
+	case err != nil && len(servers) == 0:
 		return err
 	}
 	return errors.Join(a.showStates(servers), err)
+}
+
+// left is the end of a command that ^C has ended before the supervisor had
+// answered.
+func (a *app) left(do string) error {
+	text := fmt.Sprintf("interrupted; %s may still be carried out", do)
+	if a.knows(api.Status) {
+		text += "; see it with: " + a.clusterLine("status")
+	}
+	return &endError{code: exitInterrupted, message: text}
 }
 
 // showStates shows the states of the servers' processes.

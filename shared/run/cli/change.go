@@ -539,9 +539,9 @@ func (w *waiter) look(ctx context.Context) (view, error) {
 
 // leave returns the error for a wait that ends before the change.
 func (w *waiter) leave(ctx context.Context, phase string) error {
-	why := "timed out"
+	why, code := "timed out", exitUnknown
 	if errors.Is(ctx.Err(), context.Canceled) {
-		why = "interrupted"
+		why, code = "interrupted", exitInterrupted
 	}
 	what := "the change was accepted and will continue"
 	if !w.accepted {
@@ -551,7 +551,7 @@ func (w *waiter) leave(ctx context.Context, phase string) error {
 	if phase != api.Joint && w.accepted {
 		text += "; cancel it with: " + w.app.clusterLine("cancel")
 	}
-	return &endError{code: exitUnknown, message: text}
+	return &endError{code: code, message: text}
 }
 
 // tell shows a line about a topic, unless it says nothing new or comes too soon

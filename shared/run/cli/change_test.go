@@ -411,7 +411,7 @@ func TestTheWaitForAChangeTimesOut(t *testing.T) {
 		f.match[4] = 1
 		b := start(t, s, "add", "4="+address(4))
 		b.shows("n4 has 1 of 501")
-		require.Equal(t, exitUnknown, b.stop())
+		require.Equal(t, exitInterrupted, b.stop())
 		require.Contains(t, b.errors.String(), "error: interrupted; the change was accepted and will continue; see it with")
 
 		f, s = newFake(t)
@@ -667,7 +667,7 @@ func TestFixedMembers(t *testing.T) {
 	}
 	require.NotContains(t, run(t, stages["95-elect"], "help", "exit-codes").out, "members")
 	_, s := newFake(t)
-	require.Contains(t, run(t, s, "help", "exit-codes").out, "After a 6 of add, remove, change,\ncancel or transfer, look at members")
+	require.Contains(t, run(t, s, "help", "exit-codes").out, "\nIf it was add, remove, change, cancel or transfer, look at members")
 	help := run(t, s, "--help").out
 	require.Contains(t, help, "Change the members:\n  members ")
 	require.Contains(t, run(t, s, "node", "--help").out, "--address")

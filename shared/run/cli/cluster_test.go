@@ -4,8 +4,10 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -455,11 +457,53 @@ func childrenOf(t *testing.T, parent int) []int {
 	return pids
 }
 
+// ^C has one exit code; what is known of the operation is in the error.
 func TestInterruptEndsACommandWithTheRightCode(t *testing.T) {
-	address, asked := deafServer(t)
-	cmd, out := program(t, "91-single", t.TempDir(), "put", "x", "1", "--endpoints", address, "--timeout", "1h")
-	<-asked
-	require.NoError(t, cmd.Process.Signal(os.Interrupt))
-	cmd.Wait()
-	require.Equal(t, 6, cmd.ProcessState.ExitCode(), "it was sent, so nobody knows: %s", out)
+	for _, tt := range []struct{ command, error string }{
+		{"put x 1", "error: interrupted: .* may yet happen \\(unknown\\); read the key before you try again\n"},
+		{"put x 1 -o json", `{"ok":false,"error":{"code":"unknown",.*"definite":false}}`},
+		{"get x", "error: interrupted: .* \\(unknown\\)"},
+		{"status", "^error: interrupted\n$"},
+		{"bench --verify", "error: interrupted: "},
+	} {
+		t.Run(tt.command, func(t *testing.T) {
+			address, asked := deafServer(t)
+			cmd, out := program(t, "91-single", t.TempDir(), append(strings.Fields(tt.command), "--endpoints", address, "--timeout", "1h")...)
+			<-asked
+			require.NoError(t, cmd.Process.Signal(os.Interrupt))
+			cmd.Wait()
+			require.Equal(t, 130, cmd.ProcessState.ExitCode(), out)
+			require.Regexp(t, tt.error, out.String())
+		})
+	}
+}
+
+// What has no other end than ^C ends with 0, and scenarios do not play on.
+func TestInterruptEndsWhatAsksNobody(t *testing.T) {
+	b := start(t, storied(nil, []string{"missed-message"}), "scenario", "missed-message", "--seeds", "1000000")
+	b.shows("missed-message breaks")
+	require.Equal(t, exitInterrupted, b.stop())
+	b = start(t, storied(nil, []string{"missed-message"}), "scenario", "--all", "--seeds", "1000000")
+	b.shows("missed-message: ")
+	require.Equal(t, exitInterrupted, b.stop())
+	require.Equal(t, "error: interrupted\n", b.errors.String())
+
+	in, typed := io.Pipe()
+	defer typed.Close()
+	b = startWith(t, stages["91-single"], in, "talk", startSingle(t, stages["91-single"]))
+	_, err := io.WriteString(typed, `{"op":"put","key":"x","value":"1"}`+"\n")
+	require.NoError(t, err)
+	b.shows(`{"ok":true}`)
+	require.Zero(t, b.stop(), b.errors.String())
+}
+
+func TestInterruptOfACommandOnTheClusterSaysThatItMayGoOn(t *testing.T) {
+	b, s := startCluster(t, "92-cluster", 1, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errors buffer
+	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"restart", "1"}, strings.NewReader(""), &out, &errors))
+	require.Equal(t, "error: interrupted; restart may still be carried out; see it with: go run ./92-cluster status\n", errors.String())
+	require.Empty(t, out.String())
+	require.Zero(t, b.stop(), "^C is how a cluster ends")
 }

@@ -106,7 +106,7 @@ func (a *app) demo(ctx context.Context, fast bool) error {
 			fmt.Fprintf(a.stdout, "\n%s", &background.out)
 		}
 		fmt.Fprintln(a.stdout, "\nThe story was interrupted; its servers have stopped.")
-		return nil
+		return exitError(exitInterrupted)
 	}
 	return d.err
 }
@@ -339,7 +339,8 @@ func (d *Demo) Meanwhile(args ...string) {
 }
 
 // Interrupt ends the background command as ^C would, and shows and returns its
-// standard output. The command must succeed.
+// standard output. The command must still
+// be running.
 func (d *Demo) Interrupt() string {
 	if d.over() || d.background == nil {
 		return ""
@@ -347,11 +348,11 @@ func (d *Demo) Interrupt() string {
 	d.echo("fg; ^C")
 	b, code := d.endBackground()
 	d.last = b.out.String()
-	if code != exitDone {
+	if code != exitInterrupted {
 		d.last += b.err.String()
 	}
-	d.show(code, code != exitDone)
-	d.expect(code, b.args, exitDone)
+	d.show(code, code != exitInterrupted)
+	d.expect(code, b.args, exitInterrupted)
 	d.pause()
 	return d.last
 }

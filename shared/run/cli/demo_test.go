@@ -116,13 +116,13 @@ func TestADemoRunsACommandAlongsideIt(t *testing.T) {
 	t.Run("it fails", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
 			d.Start(1)
-			d.Meanwhile("get", "none")
+			d.Meanwhile("get", "one", "two")
 			d.Interrupt()
 			return nil
 		})
 		require.Equal(t, 1, got.code)
 		require.Contains(t, got.out, "error: ")
-		require.Contains(t, got.errors, `the demo failed: "get none" should end with exit code 0`)
+		require.Contains(t, got.errors, `the demo failed: "get one two" should end with exit code 130 and ended with 2`)
 	})
 	t.Run("it outlives no story", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
@@ -149,7 +149,7 @@ func TestInterruptEndsADemoCleanly(t *testing.T) {
 		return d.Err()
 	}
 	var out, errors buffer
-	require.Zero(t, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
+	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
 	require.Empty(t, errors.String())
 	require.NotContains(t, out.String(), "never said")
 	noDemoLeft(t)
@@ -170,7 +170,7 @@ func TestInterruptEndsTheCommandAlongsideADemoFirst(t *testing.T) {
 		return d.Err()
 	}
 	var out, errors buffer
-	require.Zero(t, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
+	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
 	require.Empty(t, errors.String())
 	require.Contains(t, out.String(), "every promise was kept\n")
 	require.NotContains(t, out.String(), "of those that were checked")

@@ -26,9 +26,7 @@ const (
 	exitUnavailable = 5
 	exitUnknown     = 6
 
-	// exitInterrupted is the exit code that shells use for a program that ^C
-	// ended. It follows a second ^C, or a first one that interrupts the reading
-	// of bench --verify or the shell while it reads a pipe.
+	// exitInterrupted is what shells use for a program that ^C ended.
 	exitInterrupted = 130
 )
 
@@ -42,9 +40,11 @@ const exitCodesHelp = `The exit code says whether the operation happened:
   5  unavailable: no server could do it now; it did not happen and can be repeated
   6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
 
-130  interrupted: ^C ended it before its end
+130  interrupted by ^C; the error says what is known
 
-After a 6, read the key before you write again: a second append may add the text twice.
+^C is the normal end of a server, of cluster, and of talk: they end with 0.
+
+After a 6 or a 130, read the key before you write again: a second append may add the text twice.
 
 "go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
 as in: go build -o kv . && ./kv get x; echo $?`
@@ -54,8 +54,8 @@ func (a *app) exitCodesHelp() string {
 	if !a.needs().Changes {
 		return exitCodesHelp
 	}
-	return strings.Replace(exitCodesHelp, "may add the text twice.\n", `may add the text twice. After a 6 of add, remove, change,
-cancel or transfer, look at members: what was accepted continues by itself.
+	return strings.Replace(exitCodesHelp, "may add the text twice.\n", `may add the text twice.
+If it was add, remove, change, cancel or transfer, look at members: what was accepted continues by itself.
 `, 1)
 }
 
@@ -76,6 +76,26 @@ func usagef(format string, args ...any) error {
 // errInterrupted is the error of a command that ^C has interrupted.
 var errInterrupted = errors.New("interrupted")
 
+// interruptedError is the error of a command that ^C has cut short. err says what
+// is known of it.
+type interruptedError struct{ err error }
+
+func (e *interruptedError) Error() string { return "interrupted: " + e.err.Error() }
+func (e *interruptedError) Unwrap() error { return e.err }
+
+// interrupted marks an error that comes from ^C. A server's answer does not, and
+// neither does a violation that bench found.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	switch code := exitCode(err); {
+	case code == exitUnavailable, code == exitUnknown, errors.Is(err, context.Canceled):
+		return &interruptedError{err}
+	}
+	return err
+}
+
 // exitError is an error that was already reported.
 type exitError int
 
@@ -87,9 +107,12 @@ func exitCode(err error) int {
 	var failed *api.Error
 	var end exitError
 	var told *endError
+	var cut *interruptedError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &cut):
+		return exitInterrupted
 	case errors.As(err, &told):
 		return told.code
 	case errors.As(err, &end):
@@ -170,6 +193,14 @@ func (a *app) describe(err error) string {
 		return err.Error()
 	}
 	text := failed.Text() + " (" + string(failed.Code) + ")"
+	var cut *interruptedError
+	if errors.As(err, &cut) {
+		text = "interrupted: " + text
+		if failed.Definite {
+			// That no server answered in time says nothing about the servers.
+			return text
+		}
+	}
 	if hint := a.hint(failed); hint != "" {
 		text += "; " + hint
 	}

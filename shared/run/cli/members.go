@@ -200,7 +200,10 @@ those of a change do not all vote from its beginning to its end. LOG is how much
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := a.askMembers(cmd.Context())
-			if err != nil {
+			switch {
+			case cmd.Context().Err() != nil:
+				return errInterrupted // the leader may be one that has not answered yet
+			case err != nil:
 				return err
 			}
 			if a.flags.output == "json" {

@@ -142,6 +142,9 @@ func (a *app) showLogs(ctx context.Context, from uint64) error {
 	states := a.processes(ctx)
 	var errs []error
 	for i, e := range servers {
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
 		if a.flags.output != "json" && i > 0 {
 			fmt.Fprintln(a.stdout)
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ and the logs at the turning points; -v tells every event. The same seed gives th
 			if f.all && !cmd.Flags().Changed("seeds") {
 				f.seeds = allSeeds
 			}
-			return a.scenario(f, args)
+			return a.scenario(cmd.Context(), f, args)
 		},
 	}
 	flags := cmd.Flags()
@@ -56,7 +57,7 @@ and the logs at the turning points; -v tells every event. The same seed gives th
 	return cmd
 }
 
-func (a *app) scenario(f scenarioFlags, args []string) error {
+func (a *app) scenario(ctx context.Context, f scenarioFlags, args []string) error {
 	one := len(args) == 1
 	switch {
 	case f.list && (f.all || one) || f.all && one:
@@ -68,7 +69,7 @@ func (a *app) scenario(f scenarioFlags, args []string) error {
 	case f.list:
 		return a.listScenarios()
 	case f.all:
-		return a.playAll(f)
+		return a.playAll(ctx, f)
 	case !one:
 		return &usageError{message: "scenario takes one of NAME, --list and --all", hint: fmt.Sprintf("see %q", a.commandLine("scenario", "--list"))}
 	}
@@ -76,7 +77,7 @@ func (a *app) scenario(f scenarioFlags, args []string) error {
 		return usagef("%v", err)
 	}
 	for i := range f.seeds {
-		if err := a.play(f, args[0], f.seed+uint64(i)); err != nil {
+		if err := a.play(ctx, f, args[0], f.seed+uint64(i)); err != nil {
 			return err
 		}
 	}
@@ -114,7 +115,7 @@ func (a *app) fate(name string) string {
 }
 
 // playAll plays all scenarios and prints one line per run.
-func (a *app) playAll(f scenarioFlags) error {
+func (a *app) playAll(ctx context.Context, f scenarioFlags) error {
 	var errs []error
 	for _, s := range scenario.All() {
 		if a.fate(s.Name) == "" {
@@ -122,7 +123,10 @@ func (a *app) playAll(f scenarioFlags) error {
 		}
 		for i := range f.seeds {
 			r, err := scenario.Play(a.scenarios(), s.Name, f.seed+uint64(i), nil)
-			if err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return errInterrupted
+			case err != nil:
 				return err
 			}
 			if err := a.showResult(r); err != nil {
@@ -134,9 +138,14 @@ func (a *app) playAll(f scenarioFlags) error {
 	return errors.Join(errs...)
 }
 
-// play plays one scenario and shows its story, page by page on a terminal.
-func (a *app) play(f scenarioFlags, name string, seed uint64) error {
-	return pager.Show(a.stdout, func(w io.Writer) error { return a.playTo(w, f, name, seed) })
+// play plays one scenario and shows its story, page by page on a terminal. ^C
+// does not cut a run short: it takes a few seconds at most.
+func (a *app) play(ctx context.Context, f scenarioFlags, name string, seed uint64) error {
+	err := pager.Show(a.stdout, func(w io.Writer) error { return a.playTo(w, f, name, seed) })
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
 }
 
 func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (err error) {

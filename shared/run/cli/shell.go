@@ -84,7 +84,10 @@ func (s *shell) readLines(ctx context.Context) error {
 			end = true
 		case <-ctx.Done():
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil && s.failed == exitInterrupted:
+			return exitError(exitInterrupted) // the line has said so
+		case ctx.Err() != nil:
 			return errInterrupted
 		}
 	}

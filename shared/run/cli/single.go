@@ -174,7 +174,10 @@ func (a *app) doSingle(ctx context.Context, do, address string) error {
 		return err
 	}
 	servers, err := remote.Do(ctx, cluster.Command{Do: do, IDs: []uint64{singleID}})
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return a.left(do)
+	case err != nil:
 		return err
 	}
 	return a.showStates(servers)

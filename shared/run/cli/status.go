@@ -39,6 +39,9 @@ to be where the furthest server's commits are. The exit code is 5 if no server c
 				return err
 			}
 			servers := a.survey(cmd.Context(), endpoints)
+			if cmd.Context().Err() != nil {
+				return errInterrupted // those that have not answered yet can be reached, for all we know
+			}
 			addLag(servers)
 			addPlace(servers)
 			if a.flags.output == "json" {

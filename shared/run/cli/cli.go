@@ -21,6 +21,8 @@ import (
 	"net"
 	"os"
 
+	"github.com/spf13/pflag"
+
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/lab/scenario"
@@ -138,7 +140,26 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := interrupted(ctx, root.ExecuteContext(ctx))
 	if err != nil {
+		if a.json == nil && a.wantsJSON(args) {
+			a.json = &jsonOutput{Writer: a.stdout}
+		}
 		a.reportError(err)
 	}
 	return exitCode(err)
+}
+
+// wantsJSON reports whether a command line has -o json. It also finds the flag in
+// a command line that could not be parsed, such as behind an unknown flag.
+func (a *app) wantsJSON(args []string) bool {
+	if a.stage.Dial == nil {
+		return false
+	}
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.ParseErrorsAllowlist.UnknownFlags = true
+	f.SetOutput(io.Discard)
+	output := f.StringP("output", "o", "", "")
+	for f.Parse(args) != nil && len(args) > 0 {
+		args = args[1:] // without the words up to the wrong one, in the end
+	}
+	return *output == "json"
 }

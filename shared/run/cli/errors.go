@@ -143,17 +143,20 @@ func exitCode(err error) int {
 
 // reportError writes an error to stderr in one line. With -o json it also
 // writes the error to stdout as a line of JSON, as a server does, unless the
-// command has written a result. A wrong command line is not reported as JSON.
+// command has written a result.
 func (a *app) reportError(err error) {
 	var end exitError
 	if errors.As(err, &end) {
 		return
 	}
-	if a.json != nil && !a.json.written && exitCode(err) != exitUsage {
+	if a.json != nil && !a.json.written {
 		fmt.Fprintf(a.json, "%s\n", api.Response{Error: asAnswer(err)}.AppendJSON(nil))
 	}
 	fmt.Fprintf(a.stderr, "error: %s\n", oneLine(a.describe(err)))
 }
+
+// usageCode is the code of a wrong command line, which no server has seen.
+const usageCode api.Code = "usage"
 
 // asAnswer converts an error to the form that a server uses.
 func asAnswer(err error) *api.Error {
@@ -163,6 +166,8 @@ func asAnswer(err error) *api.Error {
 	}
 	answer := &api.Error{Code: api.Refused, Message: err.Error(), Definite: true}
 	switch exitCode(err) {
+	case exitUsage:
+		answer.Code = usageCode
 	case exitUnavailable:
 		answer.Code = api.Unavailable
 	case exitUnknown, exitInterrupted:

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,4 +53,36 @@ func codes(t *testing.T) (all []api.Code) {
 	})
 	require.NotEmpty(t, all)
 	return all
+}
+
+// A wrong command line is an error in JSON too, wherever -o json stands.
+func TestAUsageErrorIsJSONToo(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := stages["92-cluster"]
+	for _, tt := range []struct{ words, message string }{
+		{"put x --foo -o json", "there is no flag --foo"},
+		{"put x -y -o json", "there is no flag -y"},
+		{"--output=json put x", "put takes KEY VALUE, and got 1"},
+		{"get x y -ojson", "get takes KEY; this argument is too many: \\\"y\\\""},
+		{"gte x -o json", "there is no command \\\"gte\\\""},
+		{"get x -o json --timeout", "--timeout needs a value; it is a length of time, such as 500ms or 5s"},
+		{"get x --timeout 5 -o json", "--timeout is \\\"5\\\"; it is a length of time, such as 500ms or 5s"},
+		{"get x --=5 -o json", "\\\"--=5\\\" is not a flag"},
+		{"cluster -n 9999999999999999999 -o json", "--servers is \\\"9999999999999999999\\\", which is out of range"},
+		{"completion bash more -o json", "bash takes no arguments, but got \\\"more\\\""},
+		{"get x --log-level loud -o json", `--log-level: \"loud\" is not a level; the levels are debug, info, warn and error`},
+		{"cluster -o json", "cluster has no results to write as JSON; leave -o out"},
+	} {
+		got := run(t, s, strings.Fields(tt.words)...)
+		require.Equal(t, exitUsage, got.code, tt.words)
+		require.Equal(t, `{"ok":false,"error":{"code":"usage","message":"`+tt.message+`","definite":true}}`+"\n", got.out, tt.words)
+		require.Regexp(t, "^error: .*\n$", got.errors, tt.words)
+	}
+	for _, words := range []string{"put x --foo", "put x -- -o json more", "put x --foo -o text"} {
+		got := run(t, s, strings.Fields(words)...)
+		require.Equal(t, exitUsage, got.code, words)
+		require.Empty(t, got.out, words)
+	}
+	got := runWith(t, s, "put \"\n", "shell", "-o", "json")
+	require.Contains(t, got.out, `{"ok":false,"error":{"code":"usage"`)
 }

@@ -1,15 +1,16 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"example.com/raftsteps/shared/core/api"
 )
@@ -186,6 +187,9 @@ func (a *app) addHelp(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {
 			cmd.Args, cmd.RunE = a.noSuchShell, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range cmd.Commands() {
+				shell.Args = a.takes(0, 0)
+			}
 		}
 	}
 }
@@ -268,14 +272,21 @@ func suggestions(root *cobra.Command, word string) (names []string) {
 
 // flagError returns the error for a wrong flag.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
-	u := &usageError{message: badFlag(cmd, err), hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
-	if cmd == cmd.Root() {
-		u.hint = fmt.Sprintf("see %q", a.commandLine("--help"))
-	}
-	if strings.HasPrefix(u.message, "unknown shorthand flag") && strings.Contains(cmd.Use, "KEY") {
+	u := &usageError{message: badFlag(err), hint: a.seeHelp(cmd)}
+	var none *pflag.NotExistError
+	if errors.As(err, &none) && none.GetSpecifiedShortnames() != "" && strings.Contains(cmd.Use, "KEY") {
 		u.hint = "write -- before keys and values that begin with a dash"
 	}
 	return u
+}
+
+// seeHelp returns the hint that names the help of a command.
+func (a *app) seeHelp(cmd *cobra.Command) string {
+	words := []string{"--help"}
+	for ; cmd.HasParent(); cmd = cmd.Parent() {
+		words = slices.Insert(words, 0, cmd.Name())
+	}
+	return fmt.Sprintf("see %q", a.commandLine(words...))
 }
 
 // flagTypes describes the values of flags, by type.
@@ -289,24 +300,35 @@ var flagTypes = map[string]string{
 	"uintSlice": "whole numbers with commas between",
 }
 
-// badValue matches the flag library's error for a value, before the message of
-// Go's own functions.
-var badValue = regexp.MustCompile(`(?s)^invalid argument (".*") for "(?:-., )?--([a-z-]+)" flag: `)
-
-// badFlag describes the value of a flag and the expected one.
-func badFlag(cmd *cobra.Command, err error) string {
-	m := badValue.FindStringSubmatch(err.Error())
-	if m == nil {
-		return err.Error()
-	}
-	want := flagTypes[cmd.Flag(m[2]).Value.Type()]
+// badFlag describes what is wrong with a flag.
+func badFlag(err error) string {
+	var none *pflag.NotExistError
+	var bare *pflag.ValueRequiredError
+	var wrong *pflag.InvalidValueError
+	var syntax *pflag.InvalidSyntaxError
 	switch {
-	case strings.HasSuffix(err.Error(), strconv.ErrRange.Error()):
-		return fmt.Sprintf("--%s is %s, which is out of range", m[2], m[1])
-	case want == "":
-		return err.Error()
+	case errors.As(err, &none) && none.GetSpecifiedShortnames() != "":
+		return fmt.Sprintf("there is no flag -%s", none.GetSpecifiedName())
+	case errors.As(err, &none):
+		return fmt.Sprintf("there is no flag --%s", none.GetSpecifiedName())
+	case errors.As(err, &bare):
+		return fmt.Sprintf("--%s needs a value%s", bare.GetFlag().Name, wanted(bare.GetFlag()))
+	case errors.As(err, &wrong) && errors.Is(err, strconv.ErrRange):
+		return fmt.Sprintf("--%s is %q, which is out of range", wrong.GetFlag().Name, wrong.GetValue())
+	case errors.As(err, &wrong):
+		return fmt.Sprintf("--%s is %q%s", wrong.GetFlag().Name, wrong.GetValue(), wanted(wrong.GetFlag()))
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("%q is not a flag", syntax.GetSpecifiedFlag())
 	}
-	return fmt.Sprintf("--%s is %s; it is %s", m[2], m[1], want)
+	return err.Error()
+}
+
+// wanted describes the values of a flag, for the end of a message.
+func wanted(f *pflag.Flag) string {
+	if want := flagTypes[f.Value.Type()]; want != "" {
+		return "; it is " + want
+	}
+	return ""
 }
 
 // commandLine returns the command line of a command.
@@ -350,6 +372,6 @@ func (a *app) takes(least, most int) cobra.PositionalArgs {
 		default:
 			problem = fmt.Sprintf("%s takes%s; this argument is too many: %q", cmd.Name(), wants, args[most])
 		}
-		return &usageError{message: problem, hint: fmt.Sprintf("see %q", a.commandLine(cmd.Name(), "--help"))}
+		return &usageError{message: problem, hint: a.seeHelp(cmd)}
 	}
 }

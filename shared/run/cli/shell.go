@@ -122,7 +122,11 @@ func (s *shell) line(ctx context.Context, text string) (end bool) {
 	words, err := splitWords(text)
 	switch {
 	case err != nil:
-		s.app.reportError(usagef("%v", err))
+		inner := &app{stage: s.app.stage, inShell: true, stderr: s.app.stderr}
+		if s.app.json != nil {
+			inner.json = &jsonOutput{Writer: s.app.stdout}
+		}
+		inner.reportError(usagef("%v", err))
 		s.failed = exitUsage
 		return false
 	case len(words) == 0:

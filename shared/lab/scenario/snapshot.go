@@ -177,7 +177,7 @@ func laggingFollower(r *run) {
 // snapshot: at each operation of its disk, and at each message that has to do
 // with a snapshot, until there are no more.
 func crashInSnapshot(r *run) {
-	const maxSteps = 60
+	const fewest, maxSteps = 6, 60
 	leads := func(leader, _ uint64) uint64 { return leader }
 	follows := func(_, follower uint64) uint64 { return follower }
 	for _, c := range []struct {
@@ -193,8 +193,13 @@ func crashInSnapshot(r *run) {
 		nth, reached := 1, true
 		for ; reached && nth < maxSteps && !r.over(); nth++ {
 			reached = r.crashOnce(nth, c.what, c.victim, c.step)
+			// Where few messages are needed, because the follower still has most of
+			// the log, the next attempt may need more.
+			for again := 0; !reached && nth < fewest && again < 3 && !r.over(); again++ {
+				reached = r.crashOnce(nth, c.what, c.victim, c.step)
+			}
 		}
-		if nth < 6 && !r.over() {
+		if nth < fewest && !r.over() {
 			r.breaks(Missed, "there were only %d steps for "+c.what, nth, nth)
 		}
 	}

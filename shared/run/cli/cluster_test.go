@@ -79,8 +79,11 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	got = run(t, s, "-o", "json", "kill", "9")
 	text, isError := strings.CutPrefix(got.errors, "error: n9 is not a server of this cluster; the servers are ")
 	require.True(t, isError, got.errors)
-	require.Equal(t, result{1, `{"ok":false,"error":{"code":"refused","message":"n9 is not a server of this cluster; the servers are ` +
+	require.Equal(t, result{2, `{"ok":false,"error":{"code":"usage","message":"n9 is not a server of this cluster; the servers are ` +
 		strings.TrimSuffix(text, "\n") + `","definite":true}}` + "\n", got.errors}, got)
+	for _, words := range []string{"kill 9", "restart 1 9", "cut 9", "talk n9", "get x --endpoints n9"} {
+		require.Equal(t, 2, run(t, s, strings.Fields(words)...).code, words)
+	}
 	require.Equal(t, result{0, "n1 running\nn2 running\nn3 running\n", ""}, run(t, s, "restart", "all"))
 	require.Equal(t, 3, run(t, s, "get", "x").code, "the server came back empty")
 

@@ -34,7 +34,7 @@ const exitCodesHelp = `The exit code says whether the operation happened:
 
   0  done
   1  refused, or another error: it did not happen, and repeating the same request will not help
-  2  usage: the command line is wrong
+  2  usage: the command line is wrong, or names a server that the cluster does not have
   3  not found: the key has no value
   4  mismatch: cas found a value other than OLD, or create found a key with a value
   5  unavailable: no server could do it now; it did not happen and can be repeated
@@ -108,6 +108,7 @@ func exitCode(err error) int {
 	var end exitError
 	var told *endError
 	var cut *interruptedError
+	var none *cluster.NoServerError
 	switch {
 	case err == nil:
 		return exitDone
@@ -117,7 +118,7 @@ func exitCode(err error) int {
 		return told.code
 	case errors.As(err, &end):
 		return int(end)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &none):
 		return exitUsage
 	case errors.Is(err, cluster.ErrNotRunning):
 		return exitUnavailable

@@ -31,6 +31,12 @@ const (
 // ErrNotRunning means that no cluster runs on a data folder.
 var ErrNotRunning = errors.New("no cluster is running")
 
+// NoServerError is the error of a command that names a server that the cluster
+// does not have. Nothing was done.
+type NoServerError struct{ Message string }
+
+func (e *NoServerError) Error() string { return e.Message }
+
 // controlFile is the content of control.json.
 type controlFile struct {
 	PID     int    `json:"pid"`
@@ -47,6 +53,9 @@ type question struct {
 type answer struct {
 	Servers []Server `json:"servers"`
 	Error   string   `json:"error,omitempty"`
+
+	// NoServer is true if the error is a NoServerError.
+	NoServer bool `json:"no_server,omitempty"`
 }
 
 // control is the supervisor's end.
@@ -162,7 +171,8 @@ func (c *control) answer(conn net.Conn) {
 	default:
 		a.Servers, err = c.do(q.Command)
 		if err != nil {
-			a.Error = err.Error()
+			var none *NoServerError
+			a.Error, a.NoServer = err.Error(), errors.As(err, &none)
 		}
 	}
 	text, err := json.Marshal(a)
@@ -210,6 +220,8 @@ func (r *Remote) Do(ctx context.Context, c Command) ([]Server, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the cluster's supervisor (process %d) does not answer: %w", r.pid, err)
+	case a.NoServer:
+		return a.Servers, &NoServerError{a.Error}
 	case a.Error != "":
 		return a.Servers, errors.New(a.Error)
 	}

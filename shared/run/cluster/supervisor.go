@@ -326,7 +326,7 @@ func (s *supervisor) find(id uint64) (*server, error) {
 			return sv, nil
 		}
 	}
-	return nil, fmt.Errorf("%s is not a server of this cluster; the servers are %s", s.name(id), ServerList(s.o.Folder.File.Config))
+	return nil, &NoServerError{fmt.Sprintf("%s is not a server of this cluster; the servers are %s", s.name(id), ServerList(s.o.Folder.File.Config))}
 }
 
 // status describes a server as a process.

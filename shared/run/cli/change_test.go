@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -235,6 +236,25 @@ func goesOn(f *fake, n int) {
 	case n == 9:
 		f.settle(f.next)
 	}
+}
+
+// What a server was when it was last heard of is not its role.
+func TestMembersShowsServersThatAreNotRunning(t *testing.T) {
+	f, s := newFake(t)
+	a := &app{stage: s, stderr: io.Discard}
+	v := f.view(2)
+	processes := make(map[string]cluster.Server)
+	for id, state := range map[uint64]string{1: cluster.Killed, 2: cluster.Running, 3: "ended by itself: exit status 1"} {
+		processes[address(id)] = cluster.Server{ID: id, State: state}
+	}
+	var out strings.Builder
+	a.writeMembers(&out, v, processes)
+	require.Equal(t, strings.Join([]string{
+		`SERVER  ADDRESS         ROLE                            VOTES  LOG`,
+		`n1      127.0.0.1:7971  killed                          yes    all 500 entries`,
+		`n2      127.0.0.1:7972  leader                          yes    all 500 entries`,
+		`n3      127.0.0.1:7973  ended by itself: exit status 1  yes    499 of 500 entries`,
+		`No change is under way.`, ``}, "\n"), out.String())
 }
 
 func TestMembers(t *testing.T) {

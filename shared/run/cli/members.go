@@ -196,7 +196,8 @@ func (a *app) membersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "members", Short: "Show the members and the progress of a change", GroupID: groupMembers,
 		Long: `A row a server, as the leader sees it, or as another server does if no leader answers. VOTES says whether decisions need it:
-those of a change do not all vote from its beginning to its end. LOG is how much of the leader's log it has.`,
+those of a change do not all vote from its beginning to its end. LOG is how much of the leader's log it has.
+ROLE is killed, paused or the like for a server of the cluster on this machine that is not running.`,
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := a.askMembers(cmd.Context())
@@ -210,14 +211,15 @@ those of a change do not all vote from its beginning to its end. LOG is how much
 				fmt.Fprintf(a.stdout, "%s\n", v.AppendJSON(nil))
 				return nil
 			}
-			a.writeMembers(a.stdout, v)
+			a.writeMembers(a.stdout, v, a.processes(cmd.Context()))
 			return nil
 		},
 	}
 }
 
-// writeMembers writes the table and the progress of a change.
-func (a *app) writeMembers(w io.Writer, v view) {
+// writeMembers writes the table and the progress of a change. processes are the
+// servers as processes, by their addresses.
+func (a *app) writeMembers(w io.Writer, v view, processes map[string]cluster.Server) {
 	if !v.leads() {
 		fmt.Fprintf(a.stderr, "no leader answers; this is how %s sees it\n", node.Name(v.ID))
 	}
@@ -225,16 +227,19 @@ func (a *app) writeMembers(w io.Writer, v view) {
 		table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		fmt.Fprintf(table, "SERVER\tADDRESS\tROLE\tVOTES\tLOG\n")
 		for _, m := range v.Members {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", node.Name(m.ID), oneLine(m.Address), v.role(m), v.votes(m), v.log(m))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", node.Name(m.ID), oneLine(m.Address), v.role(m, processes[m.Address]), v.votes(m), v.log(m))
 		}
 		table.Flush()
 	}
 	fmt.Fprintln(w, a.story(v))
 }
 
-// role returns the role of a member in this view.
-func (v view) role(m api.MemberStatus) string {
+// role returns the role of a member in this view, or the state of its process p if
+// that is not running. p is zero if it is not known.
+func (v view) role(m api.MemberStatus, p cluster.Server) string {
 	switch {
+	case p.ID == m.ID && p.State != cluster.Running:
+		return oneLine(p.State) // it has no role
 	case m.ID == v.Leader:
 		return "leader"
 	case v.Phase == api.Learning && isLearner(m):

@@ -93,6 +93,14 @@ func listenControl(dir string, do func(Command) ([]Server, error)) (*control, er
 	return c, nil
 }
 
+// found reports whether commands find this supervisor: its file is still there,
+// and not another's, which came after the folder was deleted.
+func (c *control) found() bool {
+	text, err := os.ReadFile(c.path)
+	var f controlFile
+	return err == nil && json.Unmarshal(text, &f) == nil && f.Token == c.token
+}
+
 // serve answers until close.
 func (c *control) serve() error {
 	for {
@@ -141,7 +149,9 @@ func (c *control) untrack(conn net.Conn) {
 // close ends the channel: it answers the commands in progress, then removes the
 // file.
 func (c *control) close() {
-	os.Remove(c.path)
+	if c.found() {
+		os.Remove(c.path)
+	}
 	c.listener.Close()
 	c.mu.Lock()
 	for conn := range c.conns {

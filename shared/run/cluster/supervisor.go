@@ -81,6 +81,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	s.control = c
 	go s.out.run()
 	s.group.Go(c.serve)
 	err = s.startAll(ctx)
@@ -110,6 +111,12 @@ type supervisor struct {
 	out   *output
 	ctx   context.Context
 	group errgroup.Group
+
+	// control takes the commands.
+	control *control
+
+	// lost is done once it was said that no command finds the supervisor.
+	lost sync.Once
 
 	// mu is held while the servers change: one command at a time.
 	mu      sync.Mutex
@@ -264,7 +271,18 @@ func (s *supervisor) report(id uint64, p *process) {
 	default:
 		return
 	}
-	if asked, ended, _ := p.state(); asked == "" {
+	switch asked, ended, _ := p.state(); {
+	case asked != "":
+	case !s.control.found():
+		s.out.say("%s ended by itself (%s)", s.name(id), ended)
+		s.lost.Do(func() {
+			text := fmt.Sprintf("the folder %s was deleted or replaced, so no command can bring servers back; press ^C and start again", s.o.Folder.Dir)
+			if !s.o.Single {
+				text += fmt.Sprintf(" with: %s cluster%s", s.o.Program, s.o.Flags)
+			}
+			s.out.say("%s", text)
+		})
+	default:
 		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", s.name(id), ended, s.restartLine(id))
 	}
 }

@@ -301,6 +301,31 @@ func TestAServerThatDiesIsSaidAndNotRestarted(t *testing.T) {
 	require.NoError(t, c.stop())
 }
 
+// Without the data folder no command finds the supervisor, so it names none. It
+// leaves alone what another cluster has put there since.
+func TestADataFolderThatWasDeleted(t *testing.T) {
+	c := startCluster(t, "good", nil)
+	pids := []int{c.pid(1), c.pid(2)}
+	require.NoError(t, os.RemoveAll(c.dir))
+	for _, pid := range pids {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	c.shows("-- | n1 ended by itself (killed)\n")
+	c.shows("-- | n2 ended by itself (killed)\n")
+	advice := "-- | the folder " + c.dir + " was deleted or replaced, so no command can bring servers back; press ^C and start again with: kv cluster\n"
+	c.shows(advice)
+	_, err := Connect(c.dir)
+	require.ErrorIs(t, err, ErrNotRunning)
+
+	require.NoError(t, os.MkdirAll(c.dir, 0o700))
+	theirs := filepath.Join(c.dir, controlName)
+	require.NoError(t, os.WriteFile(theirs, []byte(`{"pid":1,"address":"127.0.0.1:1","token":"of another cluster"}`), 0o600))
+	require.NoError(t, c.stop())
+	require.FileExists(t, theirs)
+	require.Equal(t, 1, strings.Count(c.out.String(), advice))
+	require.NotContains(t, c.out.String(), "restart")
+}
+
 // pid asks the system who listens on a server's address.
 func (c *runningCluster) pid(id uint64) int {
 	c.t.Helper()

@@ -255,6 +255,12 @@ func TestMembersShowsServersThatAreNotRunning(t *testing.T) {
 		`n2      127.0.0.1:7972  leader                          yes    all 500 entries`,
 		`n3      127.0.0.1:7973  ended by itself: exit status 1  yes    499 of 500 entries`,
 		`No change is under way.`, ``}, "\n"), out.String())
+
+	f.phase, f.next = api.Learning, []uint64{2, 3, 4}
+	processes[address(4)] = cluster.Server{ID: 4, State: cluster.Killed}
+	out.Reset()
+	a.writeMembers(&out, f.view(2), processes)
+	require.Regexp(t, `\nn4 +127.0.0.1:7974 +learner \(killed\) +not until`, out.String())
 }
 
 func TestMembers(t *testing.T) {

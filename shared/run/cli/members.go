@@ -237,12 +237,15 @@ func (a *app) writeMembers(w io.Writer, v view, processes map[string]cluster.Ser
 // role returns the role of a member in this view, or the state of its process p if
 // that is not running. p is zero if it is not known.
 func (v view) role(m api.MemberStatus, p cluster.Server) string {
-	switch {
-	case p.ID == m.ID && p.State != cluster.Running:
+	learns := v.Phase == api.Learning && isLearner(m)
+	switch away := p.ID == m.ID && p.State != cluster.Running; {
+	case away && learns:
+		return "learner (" + oneLine(p.State) + ")" // what the change needs of it
+	case away:
 		return oneLine(p.State) // it has no role
 	case m.ID == v.Leader:
 		return "leader"
-	case v.Phase == api.Learning && isLearner(m):
+	case learns:
 		return "learner"
 	}
 	return "follower"

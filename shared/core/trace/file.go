@@ -21,6 +21,7 @@ const maxLine = 8 << 20
 func (e Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"at":`...)
 	b = strconv.AppendInt(b, int64(e.At), 10)
+	b = strict.AppendNumber(b, "step", e.Step)
 	b = strict.AppendNumber(b, "node", e.Node)
 	b = append(b, `,"kind":`...)
 	b = strict.AppendString(b, e.Kind)
@@ -28,6 +29,7 @@ func (e Event) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(b, "term", e.Term)
 	b = strict.AppendNumber(b, "from", e.From)
 	b = strict.AppendNumber(b, "to", e.To)
+	b = strict.AppendNumber(b, "number", e.Number)
 	b = strict.AppendNumber(b, "client", e.Client)
 	b = strict.AppendText(b, "message", e.Message)
 	b = strict.AppendNumber(b, "index", e.Index)

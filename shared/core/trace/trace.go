@@ -82,6 +82,10 @@ type Event struct {
 	// At is the time since the run began: virtual in the simulator.
 	At time.Duration `json:"at"`
 
+	// Step numbers the steps of the simulator: several events may belong to one
+	// step. 0 is before the first, and elsewhere.
+	Step uint64 `json:"step,omitempty"`
+
 	// Node is the server on which it happened; 0 for the world outside.
 	Node uint64 `json:"node,omitempty"`
 
@@ -95,6 +99,10 @@ type Event struct {
 	// From and To are the ends of a message or of a link.
 	From uint64 `json:"from,omitempty"`
 	To   uint64 `json:"to,omitempty"`
+
+	// Number is the place of a message among all that were sent on its link, from
+	// 1 on: it pairs a Send with its Deliver or Drop. 0 where nobody counts.
+	Number uint64 `json:"number,omitempty"`
 
 	// Client is the client that sent the request.
 	Client uint64 `json:"client,omitempty"`

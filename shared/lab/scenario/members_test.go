@@ -91,7 +91,7 @@ func convene(t *testing.T, s *senate) *run {
 	}
 	ops := api.Ops{api.Status: {}, api.Members: {}, api.Change: {May: api.Add | api.Remove}, "put": {Needs: api.Key | api.Value}}
 	stage := Stage{Name: "senate", Ops: ops, New: func(w node.World) (node.Server, error) { return senator{id: w.ID, senate: s}, nil }}
-	r, err := newRun(stage, Scenario{Name: "test", servers: 3, spare: 2}, 1, nil)
+	r, err := newRun(stage, Scenario{Name: "test", servers: 3, spare: 2}, 1, Direction{})
 	require.NoError(t, err)
 	return r
 }

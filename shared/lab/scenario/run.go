@@ -25,6 +25,9 @@ type run struct {
 	w          *sim.World
 	invariants *check.Invariants
 
+	// ended is true once the script has ended, by itself or by a Direction.
+	ended bool
+
 	// kind and why describe the failure; kind is "" while there is none.
 	kind Kind
 	why  string

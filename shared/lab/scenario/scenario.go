@@ -56,6 +56,14 @@ type Stage struct {
 	Fails    []string
 }
 
+// Applies reports whether the stage declares a story.
+func (s Stage) Applies(name string) bool {
+	return slices.Contains(s.Survives, name) || slices.Contains(s.Fails, name)
+}
+
+// Linearizable reports whether the stage's reads are linearizable.
+func (s Stage) Linearizable() bool { return slices.Contains(s.Survives, "stale-read") }
+
 // Kind is how something broke.
 type Kind string
 
@@ -243,18 +251,54 @@ func Play(s Stage, name string, seed uint64, sink trace.Sink) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !slices.Contains(s.Survives, name) && !slices.Contains(s.Fails, name) {
+	if !s.Applies(name) {
 		return Result{}, fmt.Errorf("%s, %s: %w", s.Name, name, ErrNotApplicable)
 	}
-	r, err := newRun(s, story, seed, sink)
+	return Direct(s, story.Name, seed, Direction{Sink: sink})
+}
+
+// Direction says how a story is played for somebody who watches it from inside.
+type Direction struct {
+	// Sink receives the events; nil discards them.
+	Sink trace.Sink
+
+	// Watchers are told about every step of every server, after the scenario's
+	// own.
+	Watchers []sim.Watcher
+
+	// Before is called before each step of the world; nil means nothing.
+	Before func(w *sim.World, step uint64)
+
+	// Until, if not 0, ends the story before that step: the rest of its script is
+	// not carried out and nothing is judged. Then goes on with the world as it is.
+	// If the story is shorter, Then goes on after its end.
+	Until uint64
+	Then  func(w *sim.World)
+}
+
+// Direct is Play for somebody who watches from inside, and who may take over from
+// the story.
+func Direct(s Stage, name string, seed uint64, d Direction) (Result, error) {
+	story, err := Find(name)
+	if err != nil {
+		return Result{}, err
+	}
+	r, err := newRun(s, story, seed, d)
 	if err != nil {
 		return Result{}, err
 	}
 	r.play()
+	if d.Then != nil {
+		d.Then(r.w)
+	}
 	return r.result(), nil
 }
 
-func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error) {
+// taken is the value with which the world panics when a Direction ends the story.
+type taken struct{}
+
+func newRun(s Stage, story Scenario, seed uint64, d Direction) (*run, error) {
+	sink := d.Sink
 	r := &run{stage: s, story: story, seed: seed, invariants: check.NewInvariants(), wire: &tripwire{}, acknowledged: map[string]string{}}
 	if sink != nil {
 		r.logs.listened = true
@@ -269,9 +313,21 @@ func newRun(s Stage, story Scenario, seed uint64, sink trace.Sink) (*run, error)
 		story.config(&config, rand.New(rand.NewPCG(seed, 6)))
 	}
 	servers, spare := story.crowd(s, seed)
+	before := d.Before
+	if d.Until > 0 {
+		before = func(w *sim.World, step uint64) {
+			if step == d.Until && !r.ended {
+				r.ended = true
+				panic(taken{})
+			}
+			if d.Before != nil {
+				d.Before(w, step)
+			}
+		}
+	}
 	w, err := sim.New(sim.Options{
-		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Route: s.Route, Config: config, Sink: sink,
-		Watchers: []sim.Watcher{r.invariants, disks, r.wire},
+		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Route: s.Route, Config: config, Sink: sink, Before: before,
+		Watchers: append([]sim.Watcher{r.invariants, disks, r.wire}, d.Watchers...),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
@@ -294,9 +350,14 @@ func (story Scenario) crowd(s Stage, seed uint64) (servers, spare int) {
 // play runs the story and sets the result.
 func (r *run) play() {
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if _, stop := p.(taken); stop {
+			return
+		}
+		if p != nil {
 			r.kind, r.why = Panicked, fmt.Sprintf("%v\n%s", p, debug.Stack())
 		}
+		r.ended = true
 		r.verdict()
 	}()
 	r.say("%s: %s", r.story.Name, r.story.Claim)

@@ -153,7 +153,7 @@ func (explosive) Flush() error                              { return nil }
 
 // A story that never reached its case was not survived.
 func TestAStoryThatMissesItsCaseIsAFailure(t *testing.T) {
-	r, err := newRun(toyStage(toy.Flaws{}), Scenario{Name: "nothing", moves: []string{"crashes"}, script: func(*run) {}}, 1, nil)
+	r, err := newRun(toyStage(toy.Flaws{}), Scenario{Name: "nothing", moves: []string{"crashes"}, script: func(*run) {}}, 1, Direction{})
 	require.NoError(t, err)
 	r.play()
 	result := r.result()

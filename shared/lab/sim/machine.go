@@ -178,7 +178,7 @@ func (w *World) start(m *machine) error {
 	}
 	if sink := w.options.Sink; sink != nil {
 		world.Trace = func(e trace.Event) {
-			e.At, e.Node = w.now, m.id
+			e.At, e.Step, e.Node = w.now, w.step, m.id
 			announced = announced || e.Kind == trace.Start
 			sink(e)
 		}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -41,6 +42,14 @@ type Network struct {
 
 // DefaultNetwork is a network without faults.
 var DefaultNetwork = Network{Delay: [2]time.Duration{500 * time.Microsecond, 2 * time.Millisecond}}
+
+// Sent returns how many messages a server has sent.
+func (w *World) Sent(from uint64) (n uint64) {
+	for to := range w.rows {
+		n += w.link(from, to).sent
+	}
+	return n
+}
 
 // SetNetwork changes how messages travel from now on.
 func (w *World) SetNetwork(n Network) { w.network = n }
@@ -88,22 +97,22 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 			return
 		}
 	}
-	if w.options.Sink != nil {
-		w.emit(trace.Event{Node: m.id, Kind: trace.Send, From: m.id, To: to, Message: string(line)})
-	}
 	l := w.link(m.id, to)
 	l.sent++
+	if w.options.Sink != nil {
+		w.emit(trace.Event{Node: m.id, Kind: trace.Send, From: m.id, To: to, Number: l.sent, Message: string(line)})
+	}
 	rng := l.random.of(l.sent)
 	lost := chance(rng, w.network.Loss)
 	switch {
 	case !m.linked[to] && !m.met[to]:
-		w.lose(m.id, to, line, "there is no link")
+		w.lose(m.id, to, l.sent, line, "there is no link")
 	case l.cut:
-		w.lose(m.id, to, line, "the link is cut")
+		w.lose(m.id, to, l.sent, line, "the link is cut")
 	case w.filter != nil && w.filter(m.id, to, line):
-		w.lose(m.id, to, line, "the scenario drops it")
+		w.lose(m.id, to, l.sent, line, "the scenario drops it")
 	case lost:
-		w.lose(m.id, to, line, "random loss")
+		w.lose(m.id, to, l.sent, line, "random loss")
 	default:
 		w.transmit(m.id, to, line, l, rng)
 	}
@@ -129,16 +138,17 @@ func (w *World) transmit(from, to uint64, line []byte, l *link, rng *rand.Rand) 
 	}
 }
 
-func (w *World) arriveAt(at time.Duration, from, to uint64, line []byte, number uint64, again bool) {
+func (w *World) arriveAt(at time.Duration, from, to uint64, line []byte, number uint64, again bool) *event {
 	e := w.queue.add(at, evDeliver)
 	e.id, e.from, e.line, e.number, e.again = to, from, line, number, again
 	e.disk = w.machine(from).peers.Own()
+	return e
 }
 
-func (w *World) lose(from, to uint64, line []byte, why string) {
+func (w *World) lose(from, to, number uint64, line []byte, why string) {
 	w.counters.Lost++
 	if w.options.Sink != nil {
-		w.emit(trace.Event{Kind: trace.Drop, From: from, To: to, Message: string(line), Text: why})
+		w.emit(trace.Event{Kind: trace.Drop, From: from, To: to, Number: number, Message: string(line), Text: why})
 	}
 }
 
@@ -149,6 +159,11 @@ func (w *World) deliver(e *event) {
 	l := w.link(e.from, e.id)
 	why := ""
 	switch {
+	case e.silent:
+		w.queue.free(e)
+		return
+	case e.lost:
+		why = "it is taken away"
 	case m.server == nil:
 		why = trace.IsDown(e.id)
 	case l.cut:
@@ -157,7 +172,7 @@ func (w *World) deliver(e *event) {
 		why = w.meet(m, w.machine(e.from), e.disk)
 	}
 	if why != "" {
-		w.lose(e.from, e.id, e.line, why)
+		w.lose(e.from, e.id, e.number, e.line, why)
 		w.queue.free(e)
 		return
 	}
@@ -231,7 +246,7 @@ func (w *World) traceDelivery(e *event) {
 	case e.late:
 		text = "overtaken by a later one"
 	}
-	w.emit(trace.Event{Node: e.id, Kind: trace.Deliver, From: e.from, To: e.id, Message: string(e.line), Text: text})
+	w.emit(trace.Event{Node: e.id, Kind: trace.Deliver, From: e.from, To: e.id, Number: e.number, Message: string(e.line), Text: text})
 }
 
 // Cut loses every message from one server to another from now on, including
@@ -316,6 +331,51 @@ func (w *World) HealAll() {
 		w.counters.Heals++
 		w.emit(trace.Event{Kind: trace.Heal, Text: "all links pass messages again"})
 	}
+}
+
+// Lose loses a message that is in transit: the one with this number on its link.
+// It reports whether there was such a message.
+func (w *World) Lose(from, to, number uint64) bool {
+	found := false
+	for _, e := range w.inTransit(from, to, number) {
+		e.lost, found = true, true
+	}
+	return found
+}
+
+// Delay lets a message that is in transit arrive later by d. It reports whether
+// there was such a message.
+func (w *World) Delay(from, to, number uint64, d time.Duration) bool {
+	all := w.inTransit(from, to, number)
+	for _, e := range all {
+		e.lost, e.silent = true, true
+		w.arriveAt(e.at+max(d, 0), from, to, e.line, number, e.again).disk = e.disk
+	}
+	return len(all) > 0
+}
+
+// Repeat lets a message that is in transit arrive once more, d after the first
+// time. It reports whether there was such a message.
+func (w *World) Repeat(from, to, number uint64, d time.Duration) bool {
+	all := w.inTransit(from, to, number)
+	if len(all) == 0 {
+		return false
+	}
+	w.counters.Duplicated++
+	w.arriveAt(all[0].at+max(d, 0), from, to, all[0].line, number, true).disk = all[0].disk
+	return true
+}
+
+// inTransit returns the arrivals of a message that have not happened.
+func (w *World) inTransit(from, to, number uint64) []*event {
+	var all []*event
+	for _, e := range w.queue.heap {
+		if e.kind == evDeliver && e.from == from && e.id == to && e.number == number && !e.lost {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b *event) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) })
+	return all
 }
 
 // Slow delays messages from one server to another by d from now on. Messages

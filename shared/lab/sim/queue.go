@@ -55,6 +55,11 @@ type event struct {
 	again  bool
 	late   bool
 
+	// lost is true for a message that somebody has taken away, silent if its
+	// arrival was put off.
+	lost   bool
+	silent bool
+
 	// attempt is the attempt that a request or an answer belongs to.
 	attempt *attempt
 

@@ -63,6 +63,10 @@ type Options struct {
 
 	// Watchers are told about every step of every server.
 	Watchers []Watcher
+
+	// Before is called before each step with its number, the first being 1. It
+	// may do to the world what a scenario does. nil means nothing.
+	Before func(w *World, step uint64)
 }
 
 // Watcher is told what happens to servers. check.Invariants is one.
@@ -89,6 +93,7 @@ type World struct {
 	config   node.Config
 	story    *rand.Rand
 	now      time.Duration
+	step     uint64
 	queue    queue
 	machines []*machine
 	links    []link
@@ -208,10 +213,27 @@ func (w *World) fail(err error) {
 // Fail ends the run with an error, if it has not ended yet.
 func (w *World) Fail(err error) { w.fail(err) }
 
+// Steps is how many events have been executed.
+func (w *World) Steps() uint64 { return uint64(w.counters.Events) }
+
+// Next returns when the next event will happen, or false if there is none.
+func (w *World) Next() (time.Duration, bool) {
+	if w.err != nil || w.queue.empty() {
+		return 0, false
+	}
+	return max(w.now, w.queue.first().at), true
+}
+
 // Step executes the next event. It returns false if the run has ended.
 func (w *World) Step() bool {
 	if w.err != nil || w.queue.empty() {
 		return false
+	}
+	w.step = w.Steps() + 1
+	if w.options.Before != nil {
+		if w.options.Before(w, w.step); w.err != nil {
+			return false
+		}
 	}
 	e := w.queue.pop()
 	w.now = max(w.now, e.at)
@@ -281,7 +303,7 @@ func (w *World) Emit(e trace.Event) { w.emit(e) }
 
 func (w *World) emit(e trace.Event) {
 	if w.options.Sink != nil {
-		e.At = w.now
+		e.At, e.Step = w.now, w.step
 		w.options.Sink(e)
 	}
 }

@@ -1,0 +1,131 @@
+package film
+
+import (
+	"slices"
+
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/lab/sim"
+)
+
+// do carries out one deed. It returns why it did not apply, or "".
+func (p *projector) do(w *sim.World, e Deed) string {
+	ids := w.IDs()
+	for _, id := range slices.Concat([]uint64{e.Server, e.From, e.To}, slices.Concat(e.Groups...)) {
+		if id != 0 && !slices.Contains(ids, id) {
+			return unknownServer(id)
+		}
+	}
+	switch e.Do {
+	case Ask:
+		return p.ask(w, e)
+	case Heal, Cut, Partition, HealAll:
+		return network(w, e)
+	case Lose, Delay, Repeat:
+		return message(w, e)
+	case Restart:
+		return restart(w, e.Server)
+	case PowerCut:
+		w.PowerCut(e.Server)
+		return ""
+	}
+	if !w.Up(e.Server) {
+		return node.Name(e.Server) + " is down"
+	}
+	switch e.Do {
+	case Kill:
+		w.Crash(e.Server)
+	case Pause:
+		w.Pause(e.Server)
+	case Resume:
+		w.Resume(e.Server)
+	case FillDisk:
+		w.Disk(e.Server).Fill(0)
+	case FailSync:
+		w.Disk(e.Server).FailSync(1)
+	case Clock:
+		w.SetClock(e.Server, float64(e.Percent)/100)
+	case Expire:
+		return p.expire(w, e.Server)
+	}
+	return ""
+}
+
+// network changes links.
+func network(w *sim.World, e Deed) string {
+	switch e.Do {
+	case Cut:
+		w.Cut(e.From, e.To)
+	case Heal:
+		w.Heal(e.From, e.To)
+	case Partition:
+		w.Partition(e.Groups...)
+	case HealAll:
+		w.HealAll()
+	}
+	return ""
+}
+
+// message does something to one message that is in transit.
+func message(w *sim.World, e Deed) string {
+	found := false
+	switch e.Do {
+	case Lose:
+		found = w.Lose(e.From, e.To, e.Number)
+	case Delay:
+		found = w.Delay(e.From, e.To, e.Number, e.For)
+	case Repeat:
+		found = w.Repeat(e.From, e.To, e.Number, e.For)
+	}
+	if !found {
+		return "that message is not in transit"
+	}
+	return ""
+}
+
+// restart starts a server. What was done to its disk is undone first, as a person
+// would replace the disk or make room.
+func restart(w *sim.World, id uint64) string {
+	if w.Up(id) {
+		return node.Name(id) + " is running"
+	}
+	d := w.Disk(id)
+	d.CutPower(0)
+	d.FailSync(0)
+	d.Fill(-1)
+	if err := w.Restart(id); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// ask sends a request. With a server it goes there and nowhere else; without one
+// the client finds the server, as the client of the stage does.
+func (p *projector) ask(w *sim.World, e Deed) string {
+	q, err := p.stage.Ops.Decode([]byte(e.Request))
+	if err != nil {
+		return err.Error()
+	}
+	q.ID = 0
+	// A person's clients are others than a story's.
+	c := w.Client(firstClient + e.Client)
+	c.Routed, c.Follow = e.Server == 0, e.Server == 0
+	c.Begin(e.Server, q)
+	return ""
+}
+
+// firstClient is added to the number of a client.
+const firstClient = 1_000_000
+
+// expire makes a server's election timeout run out now: its clock jumps until it
+// has asked for votes.
+func (p *projector) expire(w *sim.World, id uint64) string {
+	ticks := node.Ticks(w.Config().ElectionTimeout[1]) + 1
+	for range ticks {
+		before := w.Sent(id)
+		w.JumpClock(id, 1)
+		if w.Sent(id) != before || w.Err() != nil {
+			return ""
+		}
+	}
+	return node.Name(id) + " starts no election"
+}

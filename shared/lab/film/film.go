@@ -1,0 +1,280 @@
+// Package film plays scripts. A script says which cluster to run, under which
+// seed, and what somebody does to it at which step; a film is all that follows:
+// every event, and the state of every server after each event that changed it.
+//
+// A film is a function of its script: the same script gives the same film, so
+// nothing else has to be stored. Rewinding is looking at an earlier frame. Going
+// another way from a moment is cutting the script there, adding a deed and playing
+// again.
+//
+// The package has no files, sockets or clocks. Scripts may come from anyone: they
+// are read strictly, and bounded in steps, time, servers and size.
+package film
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/strict"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/check"
+	"example.com/raftsteps/shared/lab/scenario"
+	"example.com/raftsteps/shared/lab/sim"
+)
+
+// Film is a played script.
+type Film struct {
+	// Script is what was played.
+	Script Script
+
+	// Events are what happened, in order.
+	Events []trace.Event
+
+	// Frames are the states of the servers, in the order of their steps. A frame
+	// says what differs from the frame before it of the same server.
+	Frames []Frame
+
+	// Outcomes are what became of the deeds, in the order of the script.
+	Outcomes []Outcome
+
+	// Steps is how many steps were played, and Length how much virtual time they
+	// took.
+	Steps  uint64
+	Length time.Duration
+
+	// Verdict is what was violated, in words; "" if nothing was. The film ends
+	// there.
+	Verdict string
+
+	// Cut is true if the film ends because it has reached a limit of its script
+	// or of this package, and Reason says which.
+	Cut    bool
+	Reason string
+}
+
+// Outcome is what became of a deed.
+type Outcome struct {
+	// Applied is true if the deed happened; Step is before which step.
+	Applied bool
+	Step    uint64
+
+	// Why says why it did not happen: there was no such message, the server was
+	// down already, or the film ended earlier.
+	Why string
+}
+
+// Limits of a film. A script that wants more gets less, and the film says so.
+const (
+	// MaxSteps and MaxTime bound what is played.
+	MaxSteps = 200_000
+	MaxTime  = 10 * time.Minute
+
+	// MaxBytes bounds the events and the frames together, roughly in memory.
+	MaxBytes = 64 << 20
+)
+
+// defaultSteps is the length of a film whose script names none.
+const defaultSteps = 20_000
+
+// Play plays a script against its stage. The error is about the script, or about a
+// cluster that does not start; what goes wrong in the film is in its Verdict.
+func Play(stage scenario.Stage, s Script) (*Film, error) {
+	if err := s.check(stage); err != nil {
+		return nil, err
+	}
+	p := &projector{stage: stage, film: &Film{Script: s, Outcomes: make([]Outcome, len(s.Deeds))}}
+	p.recorder = newRecorder(p.film)
+	p.steps = s.Steps
+	if p.steps == 0 {
+		p.steps = defaultSteps
+	}
+	if err := p.play(); err != nil {
+		return nil, err
+	}
+	p.end()
+	return p.film, nil
+}
+
+// panicked notes what a server panicked with: the film ends there.
+func (p *projector) panicked() {
+	if v := recover(); v != nil {
+		p.verdict = fmt.Sprintf("a server panicked: %v", v)
+	}
+}
+
+// projector plays one script.
+type projector struct {
+	stage    scenario.Stage
+	film     *Film
+	recorder *recorder
+
+	// steps is how many steps are played at most, next the first deed that has
+	// not been tried.
+	steps uint64
+	next  int
+
+	// invariants judge free play; a story brings its own.
+	invariants *check.Invariants
+	world      *sim.World
+	verdict    string
+}
+
+func (p *projector) play() error {
+	defer p.panicked()
+	if p.film.Script.Story != "" {
+		return p.playStory()
+	}
+	p.invariants = check.NewInvariants()
+	config := node.Config{}
+	if p.stage.Appointed {
+		config.Leader = 1
+	}
+	w, err := sim.New(sim.Options{
+		Seed: p.film.Script.Seed, Servers: p.film.Script.servers(), Spare: p.film.Script.Spare,
+		New: p.stage.New, Ops: p.stage.Ops, Route: p.stage.Route, Config: config,
+		Sink: p.recorder.event, Before: p.before, Watchers: []sim.Watcher{p.invariants, p.recorder},
+	})
+	if err != nil {
+		return fmt.Errorf("the cluster of %s does not start: %w", p.stage.Name, err)
+	}
+	p.run(w)
+	return nil
+}
+
+// playStory plays a story up to the first deed; from there on the script decides.
+// A story is straight code, so it cannot go on with what somebody else has done in
+// the middle of it.
+func (p *projector) playStory() error {
+	d := scenario.Direction{Sink: p.recorder.event, Before: p.before, Watchers: []sim.Watcher{p.recorder}, Until: p.steps + 1}
+	deeds := p.film.Script.Deeds
+	if len(deeds) > 0 {
+		d.Until = min(d.Until, deeds[0].At)
+	}
+	d.Then = func(w *sim.World) {
+		p.world = w
+		if len(deeds) > 0 || w.Steps() >= p.steps {
+			p.run(w)
+		}
+	}
+	result, err := scenario.Direct(p.stage, p.film.Script.Story, p.film.Script.Seed, d)
+	if err != nil {
+		return err
+	}
+	if result.Kind != "" {
+		p.verdict, _, _ = strings.Cut(result.String(), "\n") // a stack follows a panic
+	}
+	p.film.Length = result.Virtual
+	return nil
+}
+
+// run plays on until the film is full.
+func (p *projector) run(w *sim.World) {
+	p.world = w
+	limit := MaxTime
+	if t := p.film.Script.Time; t > 0 {
+		limit = min(limit, t)
+	}
+	for w.Steps() < p.steps && !p.recorder.full {
+		at, more := w.Next()
+		if !more {
+			break
+		}
+		if at > limit {
+			p.cut(fmt.Sprintf("it is %v long", limit))
+			break
+		}
+		if !w.Step() {
+			break
+		}
+	}
+	if w.Steps() >= p.steps {
+		p.cut(fmt.Sprintf("it has %d steps", p.steps))
+	}
+	if err := w.Err(); err != nil {
+		p.verdict = err.Error()
+	} else if p.invariants != nil {
+		p.judge(w)
+	}
+	p.film.Length = w.Now()
+}
+
+// judge compares the answers of the clients with the committed log.
+func (p *projector) judge(w *sim.World) {
+	if p.invariants.Counters().Looks == 0 {
+		return
+	}
+	if err := check.AgainstLog(w.History(), p.invariants.Committed(), p.stage.Linearizable()); err != nil {
+		p.verdict = err.Error()
+	}
+}
+
+func (p *projector) cut(why string) {
+	if !p.film.Cut {
+		p.film.Cut, p.film.Reason = true, why
+	}
+}
+
+// end completes the film.
+func (p *projector) end() {
+	f := p.film
+	if p.recorder.full {
+		p.cut(fmt.Sprintf("it holds %d bytes", MaxBytes))
+	}
+	f.Steps, f.Verdict = p.recorder.step, p.verdict
+	if p.world != nil {
+		f.Steps = p.world.Steps()
+	}
+	for i := p.next; i < len(f.Outcomes); i++ {
+		f.Outcomes[i].Why = "the film ends before it"
+	}
+}
+
+// before carries out the deeds whose step comes next.
+func (p *projector) before(w *sim.World, step uint64) {
+	p.recorder.step = step
+	for deeds := p.film.Script.Deeds; p.next < len(deeds) && deeds[p.next].At <= step && w.Err() == nil; p.next++ {
+		out := Outcome{Step: step}
+		if out.Why = p.do(w, deeds[p.next]); out.Why == "" {
+			out.Applied = true
+		}
+		p.film.Outcomes[p.next] = out
+	}
+}
+
+// AppendJSON appends the film as one JSON object, on one line.
+func (f *Film) AppendJSON(b []byte) []byte {
+	b = append(b, `{"script":`...)
+	b = f.Script.AppendJSON(b)
+	b = strict.AppendNumber(b, "steps", f.Steps)
+	b = strict.AppendNumber(b, "length", uint64(f.Length))
+	b = strict.AppendText(b, "verdict", f.Verdict)
+	b = strict.AppendText(b, "cut", f.Reason)
+	b = append(b, `,"deeds":[`...)
+	for _, o := range f.Outcomes {
+		b = append(strict.AppendComma(b), `{"applied":`...)
+		b = fmt.Appendf(b, "%t", o.Applied)
+		b = strict.AppendNumber(b, "step", o.Step)
+		b = strict.AppendText(b, "why", o.Why)
+		b = append(b, '}')
+	}
+	b = append(b, `],"events":[`...)
+	for _, e := range f.Events {
+		b = e.AppendJSON(strict.AppendComma(b))
+	}
+	b = append(b, `],"frames":[`...)
+	for _, frame := range f.Frames {
+		b = append(strict.AppendComma(b), frame.JSON...)
+	}
+	return append(b, `]}`...)
+}
+
+// Hash returns a hash of the whole film, as hexadecimal digits: two films are the
+// same if it is.
+func (f *Film) Hash() string {
+	sum := sha256.Sum256(f.AppendJSON(nil))
+	return hex.EncodeToString(sum[:])
+}

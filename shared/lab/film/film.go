@@ -83,7 +83,7 @@ const defaultSteps = 20_000
 // Play plays a script against its stage. The error is about the script, or about a
 // cluster that does not start; what goes wrong in the film is in its Verdict.
 func Play(stage scenario.Stage, s Script) (*Film, error) {
-	if err := s.check(stage); err != nil {
+	if err := s.Check(stage); err != nil {
 		return nil, err
 	}
 	p := &projector{stage: stage, film: &Film{Script: s, Outcomes: make([]Outcome, len(s.Deeds))}}

@@ -3,8 +3,10 @@ package film
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
@@ -272,8 +274,11 @@ func (e Deed) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// check returns what is wrong with a script for a stage, or nil.
-func (s Script) check(stage scenario.Stage) error {
+// Deeds returns the names of all deeds, sorted.
+func Deeds() []string { return slices.Sorted(maps.Keys(deeds)) }
+
+// Check returns what is wrong with a script for a stage, or nil.
+func (s Script) Check(stage scenario.Stage) error {
 	switch {
 	case s.Stage != stage.Name:
 		return fmt.Errorf("the script is for %q, and this is %s", s.Stage, stage.Name)
@@ -288,7 +293,7 @@ func (s Script) check(stage scenario.Stage) error {
 	case s.Story != "" && (s.Servers != 0 || s.Spare != 0):
 		return fmt.Errorf("the story %s brings its own servers: take out servers and spare", s.Story)
 	case s.Story != "" && !stage.Applies(s.Story):
-		return fmt.Errorf("%s does not play %q; it plays %v", stage.Name, s.Story, slices.Concat(stage.Survives, stage.Fails))
+		return fmt.Errorf("%s does not play %.40q; it plays %s", stage.Name, s.Story, strings.Join(slices.Concat(stage.Survives, stage.Fails), ", "))
 	}
 	before := uint64(1)
 	for i, e := range s.Deeds {
@@ -308,12 +313,7 @@ func (s Script) check(stage scenario.Stage) error {
 func (e Deed) check(s Script, ops api.Ops) error {
 	wants, known := deeds[e.Do]
 	if !known {
-		var names []string
-		for name := range deeds {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return fmt.Errorf("there is no deed %.40q; there are %v", e.Do, names)
+		return fmt.Errorf("there is no deed %.40q; there are %s", e.Do, strings.Join(Deeds(), ", "))
 	}
 	given := needs(0)
 	for _, f := range []struct {

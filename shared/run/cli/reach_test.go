@@ -94,7 +94,7 @@ var arguments = map[string]string{
 	"get": "x", "put": "x 1", "create": "x 1", "append": "x 1", "cas": "x 1 2", "delete": "x", "status": "", "log": "2", "lead": "3",
 	"members": "", "start": "4", "add": "4=127.0.0.1:9004 --no-wait", "remove": "leader --no-wait", "change": "--remove 3 --no-wait", "cancel": "", "transfer": "2",
 	"kill": "leader", "pause": "1", "resume": "all", "restart": "2", "cut": "leader", "heal": "",
-	"cluster": "", "node": "--id 1", "shell": "", "demo": "", "scenario": "restart", "version": "", "talk": "", "bench": "--clients 1 --duration 1ms --warmup 0s",
+	"cluster": "", "node": "--id 1", "shell": "", "demo": "", "scenario": "restart", "lab": "--engine", "version": "", "talk": "", "bench": "--clients 1 --duration 1ms --warmup 0s",
 }
 
 // Every command talks to the servers that --endpoints or KV_ENDPOINTS names, or
@@ -186,7 +186,7 @@ func TestSuggestionsAreHarmlessCommands(t *testing.T) {
 				continue
 			}
 			for one := range strings.SplitSeq(strings.TrimSuffix(guess, "?\n"), " or ") {
-				require.Contains(t, []string{"get", "log", "status", "members", "cluster", "node", "shell", "demo", "scenario", "version", "help", "completion", "exit-codes"}, one, word)
+				require.Contains(t, []string{"get", "log", "status", "members", "cluster", "node", "shell", "demo", "scenario", "lab", "version", "help", "completion", "exit-codes"}, one, word)
 			}
 		}
 	}

@@ -137,7 +137,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		root.AddCommand(mark(reach, reachNobody, a.demoCommand())...)
 	}
 	if s.Scenarios != nil {
-		root.AddCommand(mark(reach, reachSimulator, a.scenarioCommand())...)
+		root.AddCommand(mark(reach, reachSimulator, a.scenarioCommand(), a.labCommand())...)
 	}
 	root.AddCommand(mark(reach, reachSimulator, a.versionCommand())...)
 	if s.Dial != nil {

@@ -1,0 +1,183 @@
+package film
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/toy"
+	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/scenario"
+)
+
+// toyStage is a stage whose servers hand each write to all others.
+func toyStage(flaws toy.Flaws) scenario.Stage {
+	flaws.Stale = true
+	return scenario.Stage{Name: "toy", New: toy.New(flaws), Ops: toy.Ops, Appointed: true, Survives: []string{"minority-down"}, Fails: []string{"missed-message", "restart"}}
+}
+
+const put = `{"op":"put","key":"x","value":"1"}`
+
+// ask is a film of one write, which reaches n1 soon after step 50.
+func ask(deeds ...Deed) Script {
+	return Script{Stage: "toy", Seed: 3, Servers: 3, Steps: 600, Deeds: append([]Deed{{At: 50, Do: Ask, Server: 1, Client: 1, Request: put}}, deeds...)}
+}
+
+// travels returns the first message from n1 to n2 in a film, and the steps at which
+// it was sent and delivered.
+func travels(t *testing.T, f *Film) (number, sent, delivered uint64) {
+	t.Helper()
+	for _, e := range f.Events {
+		if e.From != 1 || e.To != 2 {
+			continue
+		}
+		if e.Kind == trace.Send && sent == 0 && e.Step > 50 {
+			number, sent = e.Number, e.Step
+		}
+		if e.Kind == trace.Deliver && e.Number == number {
+			return number, sent, e.Step
+		}
+	}
+	t.Fatal("no message from n1 to n2 arrives")
+	return 0, 0, 0
+}
+
+// arrivals returns when a message arrives, and why it does not.
+func arrivals(f *Film, number uint64) (at []time.Duration, why string) {
+	for _, e := range f.Events {
+		if e.From == 1 && e.To == 2 && e.Number == number {
+			switch e.Kind {
+			case trace.Deliver:
+				at = append(at, e.At)
+			case trace.Drop:
+				why = e.Text
+			}
+		}
+	}
+	return at, why
+}
+
+func TestOneMessageIsLostDelayedOrRepeated(t *testing.T) {
+	s := toyStage(toy.Flaws{})
+	trunk := play(t, s, ask())
+	number, sent, delivered := travels(t, trunk)
+	require.Greater(t, delivered, sent+1)
+	before, _ := arrivals(trunk, number)
+	require.Len(t, before, 1)
+
+	lost := play(t, s, ask(Deed{At: sent + 1, Do: Lose, From: 1, To: 2, Number: number}))
+	at, why := arrivals(lost, number)
+	require.Empty(t, at)
+	require.Equal(t, "it is taken away", why)
+
+	// A server handles what has arrived up to 0.3 ms later.
+	late := play(t, s, ask(Deed{At: sent + 1, Do: Delay, From: 1, To: 2, Number: number, For: 20 * time.Millisecond}))
+	at, _ = arrivals(late, number)
+	require.Len(t, at, 1)
+	require.InDelta(t, 20*time.Millisecond, at[0]-before[0], float64(time.Millisecond))
+
+	twice := play(t, s, ask(Deed{At: sent + 1, Do: Repeat, From: 1, To: 2, Number: number, For: 5 * time.Millisecond}))
+	at, _ = arrivals(twice, number)
+	require.Len(t, at, 2)
+	require.Equal(t, before[0], at[0])
+
+	gone := play(t, s, ask(Deed{At: delivered + 1, Do: Lose, From: 1, To: 2, Number: number}))
+	require.Equal(t, Outcome{Step: delivered + 1, Why: "that message is not in transit"}, gone.Outcomes[1])
+}
+
+func TestADeedThatCannotHappenSaysWhy(t *testing.T) {
+	for _, c := range []struct {
+		deeds []Deed
+		why   string
+	}{
+		{[]Deed{{At: 60, Do: Kill, Server: 4}}, "n4 does not exist"},
+		{[]Deed{{At: 60, Do: Kill, Server: 2}, {At: 61, Do: Kill, Server: 2}}, "n2 is down"},
+		{[]Deed{{At: 60, Do: Restart, Server: 2}}, "n2 is running"},
+		{[]Deed{{At: 60, Do: Expire, Server: 2}}, "n2 starts no election"},
+		{[]Deed{{At: 601, Do: Kill, Server: 2}}, "the film ends before it"},
+	} {
+		f := play(t, toyStage(toy.Flaws{}), ask(c.deeds...))
+		last := f.Outcomes[len(f.Outcomes)-1]
+		require.False(t, last.Applied)
+		require.Equal(t, c.why, last.Why)
+	}
+}
+
+func TestAViolationEndsTheFilm(t *testing.T) {
+	f := play(t, toyStage(toy.Flaws{Forgets: true}), Script{Stage: "toy", Seed: 1, Story: "restart"})
+	require.Contains(t, f.Verdict, "lost write")
+	require.False(t, f.Cut)
+}
+
+func TestAFilmIsBounded(t *testing.T) {
+	f := play(t, toyStage(toy.Flaws{}), Script{Stage: "toy", Seed: 1, Steps: 100})
+	require.Equal(t, uint64(100), f.Steps)
+	require.Equal(t, "it has 100 steps", f.Reason)
+	f = play(t, toyStage(toy.Flaws{}), Script{Stage: "toy", Seed: 1, Time: 50 * time.Millisecond})
+	require.LessOrEqual(t, f.Length, 50*time.Millisecond)
+	require.Equal(t, "it is 50ms long", f.Reason)
+}
+
+func TestScriptsAreChecked(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"stage":"toy","seed":1,"servers":8,"spare":2}`:                                                        "the script has more than 9 servers",
+		`{"stage":"toy","seed":1,"steps":200001}`:                                                               "the script has 200001 steps; 200000 are allowed",
+		`{"stage":"toy","seed":1,"time":600000000001}`:                                                          "the script takes 10m0.000000001s; 10m0s are allowed",
+		`{"stage":"toy","seed":1,"story":"figure-8"}`:                                                           `toy does not play "figure-8"; it plays minority-down, missed-message, restart`,
+		`{"stage":"toy","seed":1,"story":"missed-message","servers":3}`:                                         "the story missed-message brings its own servers: take out servers and spare",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"dance"}]}`:                                              `deed 1: there is no deed "dance"; there are clock, cut, delay, expire,`,
+		`{"stage":"toy","seed":1,"deeds":[{"at":0,"do":"heal-all"}]}`:                                           "deed 1: step 0 comes before step 1",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"kill"}]}`:                                               "deed 1: kill lacks a field",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"kill","server":1,"to":2}]}`:                             "deed 1: kill has a field that it does not take",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"cut","from":1,"to":1}]}`:                                "deed 1: cut needs two different servers, from and to",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"request","client":1,"request":"x"}]}`:                   "deed 1: the request: ",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"request","request":"{\"op\":\"get\",\"key\":\"x\"}"}]}`: "deed 1: request needs a client",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"clock","server":1,"percent":1001}]}`:                    "deed 1: a clock may run at 1000 % at most",
+	} {
+		s, err := Decode([]byte(text))
+		require.NoError(t, err, text)
+		_, err = Play(toyStage(toy.Flaws{}), s)
+		require.ErrorContains(t, err, want, text)
+	}
+	for text, want := range map[string]string{
+		`{"stage":"toy","sed":1}`:                  `field "sed": unknown field`,
+		`{"stage":"toy","time":99999999999999999}`: "ns are more than a year",
+		"": "the script: ",
+	} {
+		_, err := Decode([]byte(text))
+		require.ErrorContains(t, err, want, text)
+	}
+	_, err := Decode(bytes.Repeat([]byte(" "), MaxScript+1))
+	require.ErrorContains(t, err, "is too long")
+	_, err = Decode([]byte(`{"deeds":[` + strings.TrimSuffix(strings.Repeat(`{"at":1,"do":"heal-all"},`, MaxDeeds+1), ",") + `]}`))
+	require.ErrorContains(t, err, "more than 1000 deeds")
+}
+
+// A script comes from a link, so from anyone: it is refused with an error, or it
+// gives a film. What is read is written the same way.
+func FuzzPlay(f *testing.F) {
+	f.Add([]byte(`{"stage":"toy","seed":1,"steps":300}`))
+	f.Add([]byte(`{"stage":"toy","seed":1,"story":"missed-message","steps":300,"deeds":[{"at":100,"do":"kill","server":2}]}`))
+	f.Add(ask(Deed{At: 60, Do: Partition, Groups: [][]uint64{{1}, {2, 3}}}, Deed{At: 70, Do: Clock, Server: 1, Percent: 1000}, Deed{At: 80, Do: PowerCut, Server: 2}, Deed{At: 90, Do: Restart, Server: 2}).AppendJSON(nil))
+	s := toyStage(toy.Flaws{})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		script, err := Decode(text)
+		if err != nil {
+			return
+		}
+		again, err := Decode(script.AppendJSON(nil))
+		require.NoError(t, err)
+		require.Equal(t, script.AppendJSON(nil), again.AppendJSON(nil))
+		script.Steps = min(script.Steps, 500)
+		if script.Steps == 0 {
+			script.Steps = 500
+		}
+		film, err := Play(s, script)
+		if err == nil {
+			require.NotContains(t, film.Verdict, "panicked")
+		}
+	})
+}

@@ -1,0 +1,241 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/lab/film"
+	"example.com/raftsteps/shared/lab/page"
+	"example.com/raftsteps/shared/lab/scenario"
+)
+
+// labFlags are the flags of the command.
+type labFlags struct {
+	port   int
+	noOpen bool
+	story  string
+	seed   uint64
+	engine bool
+}
+
+func (a *app) labCommand() *cobra.Command {
+	var f labFlags
+	cmd := &cobra.Command{
+		Use: "lab", Short: "Watch and break a simulated cluster in the browser", GroupID: groupLearn,
+		Long: `Serves a page on 127.0.0.1 on which a cluster of this stage runs in virtual time: watch every message and decision, go back, and try what would
+have happened otherwise. The address in the browser holds the whole run: who opens it sees the same. ^C ends it.`,
+		Args: a.takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.engine {
+				return a.labEngine(cmd.Context())
+			}
+			return a.lab(cmd.Context(), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&f.port, "port", 0, "the port of the page; 0 for a free one")
+	flags.BoolVar(&f.noOpen, "no-open", false, "do not open a browser")
+	flags.StringVar(&f.story, "story", "", "begin with this scenario")
+	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
+	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
+	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
+	})
+	return cmd
+}
+
+// lab serves the page until ctx is done.
+func (a *app) lab(ctx context.Context, f labFlags) error {
+	script := film.Script{Stage: a.stage.Name, Seed: f.seed, Story: f.story}
+	if err := script.Check(a.scenarios()); err != nil {
+		return usagef("%v", err)
+	}
+	if f.port < 0 || f.port > 65535 {
+		return usagef("--port is %d; it must be between 0 and 65535", f.port)
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)))
+	if err != nil {
+		return refused(api.Refused, "the lab cannot listen: %v; choose another port with --port", err)
+	}
+	s := &http.Server{
+		Handler:           a.labHandler(ln.Addr().(*net.TCPAddr).Port),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+	}
+	link := (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/"}).String() + labFragment(script)
+	fmt.Fprintf(a.stdout, "The lab of %s is at\n\n    %s\n\n^C ends it.\n", a.stage.Name, link)
+	if !f.noOpen && isTerminal(a.stdout) {
+		openBrowser(link)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ln) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("the lab has ended: %w", err)
+	case <-ctx.Done():
+	}
+	if err := s.Close(); err != nil {
+		return fmt.Errorf("the lab did not end: %w", err)
+	}
+	return nil
+}
+
+// labFragment is the part of an address that holds a script.
+func labFragment(s film.Script) string {
+	return "#" + base64.RawURLEncoding.EncodeToString(s.AppendJSON(nil))
+}
+
+// openBrowser opens an address in the browser of this desktop, if there is one.
+func openBrowser(address string) {
+	name, args := "xdg-open", []string{address}
+	switch runtime.GOOS {
+	case "darwin":
+		name = "open"
+	case "windows":
+		name, args = "rundll32", []string{"url.dll,FileProtocolHandler", address}
+	}
+	if path, err := exec.LookPath(name); err == nil {
+		_ = exec.Command(path, args...).Start() // a person can open the link as well
+	}
+}
+
+// labStage is what the page must know about the stage.
+type labStage struct {
+	Stage     string     `json:"stage"`
+	Servers   int        `json:"servers"`
+	Appointed bool       `json:"appointed"`
+	Stories   []labStory `json:"stories"`
+	Deeds     []string   `json:"deeds"`
+	Ops       []string   `json:"ops"`
+}
+
+type labStory struct {
+	Name     string `json:"name"`
+	Claim    string `json:"claim"`
+	Survives bool   `json:"survives"`
+}
+
+func (a *app) labStage() labStage {
+	out := labStage{Stage: a.stage.Name, Servers: 5, Appointed: a.stage.Appointed, Deeds: film.Deeds()}
+	for name := range a.stage.Ops {
+		out.Ops = append(out.Ops, name)
+	}
+	slices.Sort(out.Ops)
+	for _, s := range scenario.All() {
+		if a.scenarios().Applies(s.Name) {
+			out.Stories = append(out.Stories, labStory{s.Name, s.Claim, slices.Contains(a.stage.Scenarios.Survives, s.Name)})
+		}
+	}
+	return out
+}
+
+// labHandler answers the page. It takes scripts from its own page only: another
+// site in the same browser gets no answer.
+func (a *app) labHandler(port int) http.Handler {
+	hosts := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("localhost:%d", port)}
+	playing := make(chan struct{}, 1) // a film takes a core; one at a time is enough for one person
+	mux := http.NewServeMux()
+	mux.Handle("GET /", http.FileServerFS(fs.FS(page.Files)))
+	mux.HandleFunc("GET /stage", func(w http.ResponseWriter, _ *http.Request) { labAnswer(w, http.StatusOK, a.labStage()) })
+	mux.HandleFunc("POST /film", func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, film.MaxScript))
+		if err != nil {
+			labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a script may have %d bytes", film.MaxScript))
+			return
+		}
+		select {
+		case playing <- struct{}{}:
+			defer func() { <-playing }()
+		case <-r.Context().Done():
+			return
+		}
+		f, err := a.film(text)
+		if err != nil {
+			labRefuse(w, http.StatusBadRequest, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(f.AppendJSON(nil)) // the page is gone if this fails
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		origin := r.Header.Get("Origin")
+		switch {
+		case !slices.Contains(hosts, r.Host):
+			labRefuse(w, http.StatusMisdirectedRequest, fmt.Errorf("this is the lab at %s, not %.100q", hosts[0], r.Host))
+		case origin != "" && !slices.Contains(hosts, trimScheme(origin)):
+			labRefuse(w, http.StatusForbidden, fmt.Errorf("the lab takes nothing from %.100q", origin))
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+func trimScheme(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme != "http" {
+		return ""
+	}
+	return u.Host
+}
+
+func labRefuse(w http.ResponseWriter, status int, err error) {
+	labAnswer(w, status, map[string]string{"error": err.Error()})
+}
+
+func labAnswer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the page is gone if this fails
+}
+
+// film plays a script that came from outside.
+func (a *app) film(text []byte) (*film.Film, error) {
+	script, err := film.Decode(text)
+	if err != nil {
+		return nil, err
+	}
+	return film.Play(a.scenarios(), script)
+}
+
+// labEngine plays scripts from the standard input until it ends: one per line, and
+// for each a line with the film, or with {"error":…}.
+func (a *app) labEngine(ctx context.Context) error {
+	in := bufio.NewScanner(a.stdin)
+	in.Buffer(nil, film.MaxScript+1)
+	for ctx.Err() == nil && in.Scan() {
+		var out []byte
+		if f, err := a.film(in.Bytes()); err != nil {
+			out, _ = json.Marshal(map[string]string{"error": err.Error()})
+		} else {
+			out = f.AppendJSON(nil)
+		}
+		if _, err := a.stdout.Write(append(out, '\n')); err != nil {
+			return fmt.Errorf("writing a film: %w", err)
+		}
+	}
+	if err := in.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return refused(api.TooLarge, "a script may have %d bytes", film.MaxScript)
+	} else if err != nil {
+		return fmt.Errorf("reading a script: %w", err)
+	}
+	return ctx.Err()
+}

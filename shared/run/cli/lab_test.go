@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/film"
+)
+
+func TestLabPlaysFilmsForItsPage(t *testing.T) {
+	a := &app{stage: storied(nil, []string{"missed-message"})}
+	h := a.labHandler(7000)
+	ask := func(method, path, body string, header ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, "http://127.0.0.1:7000"+path, strings.NewReader(body))
+		for i := 0; i < len(header); i += 2 {
+			if header[i] == "Host" {
+				r.Host = header[i+1]
+			}
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	const script = `{"stage":"92-cluster","seed":7,"story":"missed-message"}`
+	w := ask("POST", "/film", script, "Origin", "http://127.0.0.1:7000")
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+	s, err := film.Decode([]byte(script))
+	require.NoError(t, err)
+	f, err := film.Play(a.scenarios(), s)
+	require.NoError(t, err)
+	require.Equal(t, string(f.AppendJSON(nil)), w.Body.String())
+	require.True(t, json.Valid(w.Body.Bytes()))
+
+	require.Contains(t, ask("GET", "/", "").Body.String(), "<!doctype html>")
+	var stage labStage
+	require.NoError(t, json.Unmarshal(ask("GET", "/stage", "").Body.Bytes(), &stage))
+	require.Equal(t, "92-cluster", stage.Stage)
+	require.Equal(t, []labStory{{"missed-message", "a follower that missed a write agrees again once it is back", false}}, stage.Stories)
+	require.Contains(t, stage.Deeds, "kill")
+
+	for name, c := range map[string]struct {
+		w      *httptest.ResponseRecorder
+		status int
+		why    string
+	}{
+		"another host":   {ask("GET", "/stage", "", "Host", "evil.example"), 421, "this is the lab at 127.0.0.1:7000"},
+		"another port":   {ask("GET", "/stage", "", "Host", "127.0.0.1:7001"), 421, "not \\\"127.0.0.1:7001\\\""},
+		"another origin": {ask("POST", "/film", script, "Origin", "http://evil.example"), 403, "takes nothing from"},
+		"another scheme": {ask("POST", "/film", script, "Origin", "https://127.0.0.1:7000"), 403, "takes nothing from"},
+		"no script":      {ask("POST", "/film", ""), 400, "the script: "},
+		"another stage":  {ask("POST", "/film", `{"stage":"x","seed":1}`), 400, `the script is for \"x\", and this is 92-cluster`},
+		"a long script":  {ask("POST", "/film", strings.Repeat(" ", film.MaxScript+1)), 413, "a script may have"},
+	} {
+		require.Equal(t, c.status, c.w.Code, name)
+		require.Contains(t, c.w.Body.String(), c.why, name)
+	}
+}
+
+func TestLabEngine(t *testing.T) {
+	got := runWith(t, storied(nil, []string{"missed-message"}), `{"stage":"92-cluster","seed":1,"steps":100}`+"\n{}\n", "lab", "--engine")
+	require.Zero(t, got.code, got.errors)
+	lines := strings.Split(strings.TrimSpace(got.out), "\n")
+	require.Len(t, lines, 2)
+	require.Contains(t, lines[0], `{"script":{"stage":"92-cluster","seed":1,"steps":100},"steps":100,`)
+	require.Equal(t, `{"error":"the script is for \"\", and this is 92-cluster"}`, lines[1])
+}
+
+func TestLabServesUntilItIsInterrupted(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, errors buffer
+	done := make(chan int, 1)
+	go func() {
+		done <- Run(ctx, storied(nil, []string{"missed-message"}), []string{"lab", "--no-open", "--story", "missed-message"}, strings.NewReader(""), &out, &errors)
+	}()
+	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+/#[\w-]+`)
+	require.Eventually(t, func() bool { return address.MatchString(out.String()) }, time.Minute, time.Millisecond)
+	r, err := http.Get(strings.Split(address.FindString(out.String()), "#")[0])
+	require.NoError(t, err)
+	text, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	require.NoError(t, r.Body.Close())
+	require.Contains(t, string(text), "<!doctype html>")
+	cancel()
+	require.Zero(t, <-done)
+	require.Empty(t, errors.String())
+}
+
+func TestLabRefusesWhatItCannotPlay(t *testing.T) {
+	s := storied(nil, []string{"missed-message"})
+	got := run(t, s, "lab", "--story", "figure-8")
+	require.Equal(t, result{2, "", "error: 92-cluster does not play \"figure-8\"; it plays missed-message\n"}, got)
+	require.Equal(t, 2, run(t, s, "lab", "--port", "70000").code)
+}

@@ -1,10 +1,15 @@
-// Package page is the page of the lab: HTML, CSS and JavaScript modules that show
-// films. Nothing is built and nothing is loaded from elsewhere.
+// Package page holds the page of the lab: the files that a browser needs, and
+// nothing that runs on the server. There is no build step: what is here is what the
+// browser gets.
 package page
 
-import "embed"
+import (
+	"embed"
+	"io/fs"
+)
 
-// Files are the files of the page; index.html is the first.
-//
-//go:embed index.html
-var Files embed.FS
+//go:embed index.html *.js *.css
+var files embed.FS
+
+// Files are the files of the page; index.html is the page itself.
+var Files fs.FS = files

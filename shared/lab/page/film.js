@@ -1,0 +1,293 @@
+// A film: what happened, indexed, and the state of every server at any moment.
+//
+// A moment is a step with events. What somebody does before a step is a moment of
+// its own (half is true), so that several things can be done at the same time.
+
+import { describe, parse, operation, answer, sentence } from './words.js';
+
+const CHECKPOINT = 64;
+
+const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null };
+
+const told = new Set(['decide', 'note', 'verdict', 'stop', 'crash', 'pause', 'resume', 'cut', 'heal', 'trouble']);
+
+export async function play(script) {
+  const answer = await fetch('film', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(script) });
+  const text = await answer.text();
+  let json;
+  try { json = JSON.parse(text); } catch { throw new Error(text.slice(0, 200) || `the engine answered ${answer.status}`); }
+  if (!answer.ok) throw new Error(json.error || `the engine answered ${answer.status}`);
+  return new Film(json);
+}
+
+export class Film {
+  constructor(json) {
+    this.script = json.script;
+    this.events = json.events || [];
+    this.outcomes = json.deeds || [];
+    this.length = json.length || 0;
+    this.steps = json.steps || 0;
+    this.verdict = json.verdict || '';
+    this.cut = json.cut || '';
+    this.makeMoments();
+    this.makeServers(json.frames || []);
+    this.makeMessages();
+    this.makeFeed();
+    this.makeNetwork();
+    this.makeMarks();
+  }
+
+  makeMoments() {
+    const done = new Map(); // step of a deed that applied → the servers it is about
+    (this.script.deeds || []).forEach((d, i) => {
+      const o = this.outcomes[i];
+      if (!o || !o.applied) return;
+      const set = done.get(o.step || d.at) || new Set();
+      if (d.server && d.do !== 'request') set.add(d.server);
+      done.set(o.step || d.at, set);
+    });
+    const deedKinds = new Set(['crash', 'cut', 'heal', 'pause', 'resume', 'invoke', 'start', 'drop']);
+    const moments = [];
+    for (let i = 0; i < this.events.length;) {
+      const step = this.events[i].step || 0;
+      let end = i + 1;
+      while (end < this.events.length && (this.events[end].step || 0) === step) end++;
+      const at = this.events[i].at, last = this.events[end - 1].at;
+      if (done.has(step)) {
+        let split = i;
+        while (split < end && this.events[split].at === at) split++;
+        if (split < end) {
+          moments.push({ step, at, first: i, end: split, half: done.get(step) });
+          moments.push({ step, at: last, first: split, end });
+        } else {
+          const half = this.events.slice(i, end).every((e) => deedKinds.has(e.kind)) ? done.get(step) : undefined;
+          moments.push({ step, at, first: i, end, half });
+        }
+      } else moments.push({ step, at: last, first: i, end });
+      i = end;
+    }
+    if (!moments.length) moments.push({ step: 0, at: 0, first: 0, end: 0 });
+    this.moments = moments;
+    this.momentOfEvent = new Int32Array(this.events.length);
+    moments.forEach((m, i) => this.momentOfEvent.fill(i, m.first, m.end));
+    this.end = Math.max(this.length, moments[moments.length - 1].at);
+  }
+
+  // momentAt is the last moment that is not later than a time; momentOfStep that
+  // of a step.
+  momentAt(t) { return this.search((m) => m.at <= t); }
+  momentOfStep(step) { return this.search((m) => m.step <= step); }
+  search(holds) {
+    let low = 0, high = this.moments.length - 1;
+    while (low < high) {
+      const mid = (low + high + 1) >> 1;
+      if (holds(this.moments[mid])) low = mid; else high = mid - 1;
+    }
+    return low;
+  }
+
+  makeServers(frames) {
+    this.tracks = new Map();
+    const ids = new Set();
+    for (const f of frames) {
+      ids.add(f.server);
+      let t = this.tracks.get(f.server);
+      if (!t) this.tracks.set(f.server, t = { frames: [], kept: [], at: -1, state: fresh });
+      t.frames.push(f);
+    }
+    for (const e of this.events) {
+      for (const id of [e.node, e.from, e.to]) if (id) ids.add(id);
+    }
+    for (const t of this.tracks.values()) {
+      let state = fresh;
+      t.frames.forEach((f, i) => {
+        state = this.apply(state, f);
+        if (i % CHECKPOINT === 0) t.kept.push(state);
+      });
+    }
+    this.ids = [...ids].sort((a, b) => a - b);
+  }
+
+  apply(was, f) {
+    const now = { ...(f.up ? fresh : was), step: f.step };
+    if (f.up === false) return { ...was, up: false, paused: false, role: '', votes: [], progress: [], step: f.step };
+    for (const k of ['up', 'paused', 'role', 'term', 'vote', 'commit', 'applied', 'config', 'votes', 'progress']) if (k in f) now[k] = f[k];
+    const start = was.snapshot[0];
+    if (f.snapshot) {
+      now.snapshot = f.snapshot;
+      const base = f.up ? 0 : start;
+      now.log = f.snapshot[0] >= base ? now.log.slice(f.snapshot[0] - base) : [];
+    }
+    if (f.log) {
+      const keep = Math.max(0, f.log.from - now.snapshot[0] - 1);
+      const gone = now.log.slice(keep);
+      now.log = now.log.slice(0, keep).concat(f.log.entries);
+      if (gone.length && !f.up) now.removed = { step: f.step, from: f.log.from, entries: gone };
+    }
+    return now;
+  }
+
+  // state is the state of a server after a step, or before it.
+  state(id, step, before) {
+    const t = this.tracks.get(id);
+    if (!t) return fresh;
+    let low = -1, high = t.frames.length - 1;
+    while (low < high) {
+      const mid = (low + high + 1) >> 1;
+      if (before ? t.frames[mid].step < step : t.frames[mid].step <= step) low = mid; else high = mid - 1;
+    }
+    if (low < 0) return fresh;
+    if (t.at === low) return t.state;
+    const from = low - low % CHECKPOINT;
+    let state, next;
+    if (t.at >= from && t.at < low) [state, next] = [t.state, t.at + 1]; else [state, next] = [t.kept[low / CHECKPOINT | 0], from + 1];
+    for (; next <= low; next++) state = this.apply(state, t.frames[next]);
+    t.at = low;
+    t.state = state;
+    return state;
+  }
+
+  // stateAt is the state at a moment.
+  stateAt(id, index) {
+    const m = this.moments[index];
+    return this.state(id, m.step, m.half && !m.half.has(id));
+  }
+
+  makeMessages() {
+    this.messages = [];
+    const sent = new Map(), calls = new Map(), answers = new Map();
+    this.events.forEach((e, i) => {
+      const m = this.momentOfEvent[i];
+      const add = (x) => {
+        const msg = { start: m, sentAt: e.at, end: Infinity, endAt: Infinity, lost: '', index: this.messages.length, line: e.message, ...x };
+        this.messages.push(msg);
+        return msg;
+      };
+      const finish = (msg, lost) => { msg.end = m; msg.endAt = e.at; msg.lost = lost; msg.endEvent = i; };
+      const link = `${e.from}>${e.to}#${e.number}`;
+      const call = `${e.client}#${e.message ? parse(e.message).id : ''}`;
+      switch (e.kind) {
+        case 'send':
+          sent.set(link, add({ from: e.from, to: e.to, number: e.number, ...describe(e.message) }));
+          break;
+        case 'deliver':
+        case 'drop': {
+          let msg = sent.get(link);
+          if (!msg) break;
+          if (msg.end !== Infinity) { // a copy that the network made
+            msg = { ...msg, index: this.messages.length, copy: true };
+            this.messages.push(msg);
+          }
+          finish(msg, e.kind === 'drop' ? e.text || 'lost' : '');
+          break;
+        }
+        case 'invoke': {
+          const o = parse(e.message);
+          calls.set(call, add({ client: e.client, to: e.to, type: 'request', label: operation(o), title: 'request of a client', term: 0 }));
+          break;
+        }
+        case 'request':
+          if (calls.has(call)) { finish(calls.get(call), ''); calls.delete(call); }
+          break;
+        case 'reply': {
+          const r = parse(e.message);
+          answers.set(call, add({ from: e.node, client: e.client, type: 'answer', label: answer(e.message), title: 'answer to a client', term: 0, no: r.ok === false }));
+          break;
+        }
+        case 'return': {
+          if (answers.has(call)) { finish(answers.get(call), ''); answers.delete(call); }
+          const lost = calls.get(call);
+          if (lost) { finish(lost, 'no answer'); calls.delete(call); }
+          break;
+        }
+      }
+    });
+    // in every block of moments: the messages that are on their way in it
+    this.blocks = Array.from({ length: (this.moments.length >> 6) + 1 }, () => []);
+    for (const m of this.messages) {
+      const last = Math.min(m.end, this.moments.length - 1) >> 6;
+      for (let b = m.start >> 6; b <= last; b++) this.blocks[b].push(m);
+    }
+  }
+
+  // flights are the messages on their way at a moment, and those that were lost
+  // just before a time.
+  flights(index, t) {
+    const out = [];
+    const fading = 3e6;
+    for (const m of this.blocks[index >> 6]) {
+      if (m.start <= index && index < m.end) out.push(m);
+      else if (m.lost && m.end <= index && t - m.endAt < fading) out.push(m);
+    }
+    if (index >> 6) for (const m of this.blocks[(index >> 6) - 1]) if (m.lost && m.end <= index && m.end >> 6 < index >> 6 && t - m.endAt < fading) out.push(m);
+    return out;
+  }
+
+  makeFeed() {
+    this.feed = [];
+    this.events.forEach((e, i) => {
+      if (!told.has(e.kind) && !(e.kind === 'start' && e.step)) return;
+      const text = sentence(e);
+      if (text) this.feed.push({ moment: this.momentOfEvent[i], at: e.at, kind: e.kind, node: e.node, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
+    });
+    this.decisions = [...new Set(this.feed.filter((f) => f.kind === 'decide').map((f) => f.moment))];
+    this.leaderChanges = [...new Set(this.events.map((e, i) => (e.kind === 'role' && e.role === 'leader' ? this.momentOfEvent[i] : -1)).filter((m) => m >= 0))];
+  }
+
+  // fed is how many lines of the feed belong to the moments up to one.
+  fed(index) {
+    let low = 0, high = this.feed.length;
+    while (low < high) {
+      const mid = (low + high) >> 1;
+      if (this.feed[mid].moment <= index) low = mid + 1; else high = mid;
+    }
+    return low;
+  }
+
+  makeNetwork() {
+    this.networks = [{ moment: -1, cut: new Set() }];
+    this.events.forEach((e, i) => {
+      if (e.kind !== 'cut' && e.kind !== 'heal') return;
+      const cut = new Set(this.networks[this.networks.length - 1].cut);
+      if (e.from) {
+        const link = `${e.from}>${e.to}`;
+        if (e.kind === 'cut') cut.add(link); else cut.delete(link);
+      } else {
+        cut.clear();
+        if (e.kind === 'cut') {
+          // The sides of a partition are named in the text of its event.
+          const side = new Map();
+          (e.text || '').split(':').pop().split('|').forEach((g, k) => { for (const id of g.match(/\d+/g) || []) side.set(Number(id), k); });
+          for (const a of this.ids) for (const b of this.ids) if (a !== b && (!side.has(a) || side.get(a) !== side.get(b))) cut.add(`${a}>${b}`);
+        }
+      }
+      this.networks.push({ moment: this.momentOfEvent[i], cut });
+    });
+  }
+
+  cuts(index) {
+    let n = this.networks.length - 1;
+    while (this.networks[n].moment > index) n--;
+    return this.networks[n].cut;
+  }
+
+  makeMarks() {
+    this.marks = [];
+    this.events.forEach((e, i) => {
+      const mark = (kind, text) => this.marks.push({ kind, at: e.at, moment: this.momentOfEvent[i], term: e.term || 0, text });
+      if (e.kind === 'role' && e.role === 'leader') mark('leader', `${'n' + e.node} leads term ${e.term}`);
+      else if (e.kind === 'role' && e.role === 'candidate') mark('candidate', `n${e.node} starts an election in term ${e.term}`);
+      else if (e.kind === 'crash' || e.kind === 'stop') mark('crash', sentence(e));
+      else if (e.kind === 'cut') mark('cut', sentence(e));
+      else if (e.kind === 'heal') mark('heal', sentence(e));
+      else if (e.kind === 'verdict') mark('verdict', sentence(e));
+    });
+    if (this.verdict) this.marks.push({ kind: 'verdict', at: this.end, moment: this.moments.length - 1, text: this.verdict });
+    let most = 0;
+    this.commits = [];
+    const all = [...this.tracks.values()].flatMap((t) => t.frames.filter((f) => f.commit)).sort((a, b) => a.step - b.step);
+    for (const f of all) {
+      if (f.commit > most) { most = f.commit; this.commits.push(this.moments[this.momentOfStep(f.step)].at); }
+    }
+  }
+}

@@ -1,0 +1,35 @@
+// A script and the fragment of a link: the whole run is in the link.
+
+export function encode(script) {
+  const bytes = new TextEncoder().encode(JSON.stringify(script));
+  let text = '';
+  for (const b of bytes) text += String.fromCharCode(b);
+  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+export function decode(fragment) {
+  const text = fragment.replace(/^#/, '');
+  if (!text) return null;
+  const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+  const script = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  if (script === null || typeof script !== 'object' || Array.isArray(script)) throw new Error('the link holds no script');
+  return script;
+}
+
+// moment is the step that a link names, or null.
+export function moment() {
+  const step = new URLSearchParams(location.search).get('step');
+  return step === null || !/^\d+$/.test(step) ? null : Number(step);
+}
+
+// show puts the script, and the step if there is one, into the address bar.
+export function show(script, step) {
+  history.replaceState(null, '', address(script, step));
+}
+
+export function address(script, step) {
+  const q = new URLSearchParams(location.search);
+  if (step) q.set('step', step); else q.delete('step');
+  const query = q.toString();
+  return location.pathname + (query ? '?' + query : '') + '#' + encode(script);
+}

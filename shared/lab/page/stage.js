@@ -1,0 +1,210 @@
+// The stage: the servers on a ring, the messages on their way, the walls.
+
+import { s, name, termClass, pattern, patterns, button } from './dom.js';
+import { client as clientName, operation, parse } from './words.js';
+
+const READY = 34; // radius of a server
+
+export function makeStage(root, app) {
+  const svg = s('svg', { class: 'stage', role: 'group', 'aria-label': 'The servers and the messages on their way' });
+  const layers = {};
+  svg.append(patterns('st'));
+  for (const l of ['sides', 'links', 'walls', 'clients', 'servers', 'messages']) svg.append(layers[l] = s('g', { class: l }));
+  root.append(svg);
+
+  let width = 0, height = 0, film = null, places = new Map(), radius = 0, center = [0, 0], shown = new Map();
+  let lastIndex = -2, lastFilm = null, lastKey = '';
+
+  function layout() {
+    width = root.clientWidth; height = root.clientHeight;
+    if (!width || !height) return;
+    svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
+    center = [width / 2, height / 2 - 4];
+    const narrow = width < 560;
+    radius = Math.max(80, Math.min(width / 2 - (narrow ? 62 : 190), height / 2 - 66));
+    places = new Map();
+    film.ids.forEach((id, i) => {
+      const a = -Math.PI / 2 + 2 * Math.PI * i / film.ids.length;
+      const stretch = narrow ? 1 : Math.min(1.45, (width / 2 - 190) / radius);
+      places.set(id, [center[0] + radius * stretch * Math.cos(a), center[1] + radius * Math.sin(a)]);
+    });
+    lastIndex = -2;
+  }
+
+  new ResizeObserver(() => { if (film) { layout(); app.redraw(); } }).observe(root);
+
+  // A client stands outside the ring, at one of a few places.
+  const slots = () => {
+    const x = width < 560 ? 34 : 62, list = [];
+    for (const y of [0.16, 0.5, 0.84]) list.push([x, height * y], [width - x, height * y]);
+    return list;
+  };
+  let seats = new Map();
+  function seat(id, busy) {
+    if (seats.has(id)) return seats.get(id);
+    const free = slots();
+    const taken = new Set();
+    for (const [other, k] of seats) if (busy.has(other)) taken.add(k); else seats.delete(other);
+    for (let k = 0; k < free.length; k++) if (!taken.has(k)) { seats.set(id, k); return k; }
+    return -1;
+  }
+
+  function drawServer(id, st, acting) {
+    const [x, y] = places.get(id);
+    const role = !st.up ? 'down' : st.paused ? 'paused' : st.role || 'follower';
+    const member = !st.config || [...(st.config.now || []), ...(st.config.next || [])].includes(id);
+    const learner = st.config && (st.config.learners || []).includes(id);
+    const word = role === 'follower' && learner ? 'learner' : role === 'follower' && !member ? 'not a member' : role;
+    const selected = app.selected?.type === 'server' && app.selected.id === id;
+    const g = s('g', { class: `server ${role} ${termClass(st.up ? st.term : 0)}${acting ? ' acting' : ''}${selected ? ' selected' : ''}`, transform: `translate(${x},${y})`, 'data-server': id });
+    g.append(s('circle', { r: READY + 13, class: 'halo' }));
+    if (role === 'leader') g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: 'M-15,-44 l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z' }));
+    g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
+    g.append(s('text', { class: 'small', y: -12 }, 'term'), s('text', { class: 'number', y: 12 }, st.term || 0));
+    if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
+    if (role === 'paused') g.append(s('path', { class: 'bars', d: 'M-8,-16 V16 M8,-16 V16' }));
+    if (role === 'candidate') {
+      const all = (st.config?.now || film.ids), votes = new Set(st.votes);
+      all.forEach((v, i) => {
+        const px = (i - (all.length - 1) / 2) * 13;
+        g.append(s('circle', { cx: px, cy: -READY - 15, r: 5, class: votes.has(v) ? 'vote got' : 'vote' }));
+      });
+      g.append(s('text', { class: 'small loud', y: -READY - 25 }, `${votes.size} of ${all.length} votes`));
+    }
+    g.append(s('text', { class: 'name', y: READY + 21 }, name(id), s('tspan', { class: 'role' }, ' ' + word)));
+    if (st.up && st.vote && role !== 'leader' && st.vote !== id) g.append(s('text', { class: 'small', y: READY + 36 }, `voted for ${name(st.vote)}`));
+    const label = `${name(id)}, ${word}, term ${st.term}. Press Enter for what can be done to it.`;
+    return button(g, label, (e, ev) => app.choose({ type: 'server', id }, e, ev));
+  }
+
+  function drawLinks(cuts) {
+    layers.links.replaceChildren(); layers.walls.replaceChildren(); layers.sides.replaceChildren();
+    const ids = film.ids;
+    for (let i = 0; i < ids.length; i++) for (let j = i + 1; j < ids.length; j++) {
+      const a = ids[i], b = ids[j], [x1, y1] = places.get(a), [x2, y2] = places.get(b);
+      const ab = cuts.has(`${a}>${b}`), ba = cuts.has(`${b}>${a}`);
+      const selected = app.selected?.type === 'link' && app.selected.from === a && app.selected.to === b;
+      const g = s('g', { class: `link${ab && ba ? ' cut' : ab || ba ? ' half' : ''}${selected ? ' selected' : ''}` },
+        s('line', { x1, y1, x2, y2, class: 'grip' }), s('line', { x1, y1, x2, y2, class: 'wire' }));
+      layers.links.append(button(g, `The link between ${name(a)} and ${name(b)}${ab || ba ? ', cut' : ''}`, (e, ev) => app.choose({ type: 'link', from: a, to: b }, e, ev)));
+      const angle = Math.atan2(y2 - y1, x2 - x1) * 180 / Math.PI;
+      const wall = (at, turn) => layers.walls.append(s('g', { class: 'wall', transform: `translate(${x1 + (x2 - x1) * at},${y1 + (y2 - y1) * at}) rotate(${angle + turn})` },
+        s('path', { d: turn === null ? '' : 'M0,-13 V13' }), turn !== null && ab !== ba && s('path', { class: 'way', d: 'M-16,0 h10 m-5,-4 l5,4 l-5,4' })));
+      if (ab && ba) wall(0.5, 0);
+      else if (ab) wall(0.62, 0);
+      else if (ba) wall(0.38, 180);
+    }
+    // the sides of a partition: servers that still reach each other
+    const side = new Map();
+    let sides = 0;
+    for (const id of ids) {
+      if (side.has(id)) continue;
+      const todo = [id];
+      side.set(id, sides);
+      while (todo.length) {
+        const a = todo.pop();
+        for (const b of ids) if (!side.has(b) && a !== b && !(cuts.has(`${a}>${b}`) && cuts.has(`${b}>${a}`))) { side.set(b, sides); todo.push(b); }
+      }
+      sides++;
+    }
+    if (sides < 2) return;
+    for (let k = 0; k < sides; k++) {
+      const points = ids.filter((id) => side.get(id) === k).map((id) => places.get(id));
+      const d = 'M' + points.map((p) => p.join(',')).join('L') + (points.length === 1 ? 'h.1' : 'Z');
+      layers.sides.append(s('path', { d, class: `edge`, 'stroke-width': 118 }), s('path', { d, class: 'floor', 'stroke-width': 114 }));
+    }
+  }
+
+  const ends = (m) => {
+    const from = m.from ? places.get(m.from) : clientPlace(m.client), to = m.to ? places.get(m.to) : clientPlace(m.client);
+    return from && to ? [from, to] : null;
+  };
+  let seated = new Map();
+  const clientPlace = (id) => seated.get(id);
+
+  function shape(m) {
+    const term = m.entryTerm || m.term;
+    const g = s('g', { class: `message ${m.type}${m.no ? ' no' : ''} ${termClass(term)}`, 'data-message': m.index });
+    const label = m.label.length > 18 ? m.label.slice(0, 17) + '…' : m.label;
+    const w = Math.max(24, label.length * 6.6 + 14);
+    let d;
+    switch (m.type) {
+      case 'vote': d = `M${-w / 2 - 8},0 L${-w / 2},-12 H${w / 2} L${w / 2 + 8},0 L${w / 2},12 H${-w / 2} Z`; break; // a ballot with two points
+      case 'vote-reply': d = 'M0,-17 L22,0 L0,17 L-22,0 Z'; break;
+      case 'heartbeat': d = 'M0,6 C-11,-2 -6,-9 0,-4 C6,-9 11,-2 0,6 Z'; break;
+      case 'append': d = `M${-w / 2},-11 H${w / 2} V11 H${-w / 2} Z`; break;
+      case 'append-reply': d = m.no ? 'M-11,0 a11,11 0 1,0 22,0 a11,11 0 1,0 -22,0' : 'M-8,0 a8,8 0 1,0 16,0 a8,8 0 1,0 -16,0'; break;
+      case 'snapshot': d = `M${-w / 2 - 8},-13 H${w / 2 + 8} V13 H${-w / 2 - 8} Z M${-w / 2 - 4},-9 H${w / 2 + 4} V9 H${-w / 2 - 4} Z`; break;
+      case 'read': d = `M${-w / 2},10 L${-w / 2 + 7},-10 H${w / 2 + 7} L${w / 2},10 Z`; break;
+      default: d = `M${-w / 2 + 4},-11 H${w / 2 - 4} a11,11 0 0 1 0,22 H${-w / 2 + 4} a11,11 0 0 1 0,-22 Z`;
+    }
+    g.append(s('circle', { r: 18, class: 'grip' }), s('path', { d, class: 'body' }));
+    if (['append', 'snapshot'].includes(m.type)) g.append(s('path', { d, class: 'weave', fill: pattern('st', term) }));
+    if (m.type === 'append-reply' && !m.no) g.append(s('path', { class: 'tick', d: 'M-4,0 l3,3 l5,-6' }));
+    if (label) g.append(s('text', { y: 4 }, label));
+    if (m.no) g.append(s('path', { class: 'strike', d: 'M-17,12 L17,-12' }));
+    return button(g, `${m.title}${m.from ? ` from ${name(m.from)}` : ''}${m.to ? ` to ${name(m.to)}` : ''}`, (e, ev) => app.choose({ type: 'message', message: m }, e, ev));
+  }
+
+  return {
+    reset(f) { film = f; seats = new Map(); shown = new Map(); layers.messages.replaceChildren(); layout(); },
+    draw(view) {
+      if (!film || !width) { if (film) layout(); if (!width) return; }
+      const { index, t } = view;
+      const key = JSON.stringify([app.selected?.type, app.selected?.id, app.selected?.from, app.selected?.message?.index]);
+      const flights = film.flights(index, t);
+      const busy = new Set(flights.filter((m) => m.client).map((m) => m.client));
+      for (const c of view.waiting) busy.add(c);
+      seated = new Map();
+      const all = slots();
+      for (const c of [...busy].sort((a, b) => b - a)) {
+        const k = seat(c, busy);
+        if (k >= 0) seated.set(c, all[k]);
+      }
+      if (index !== lastIndex || film !== lastFilm || key !== lastKey) {
+        const focus = document.activeElement?.closest?.('[data-server]')?.getAttribute('data-server');
+        drawLinks(film.cuts(index));
+        const m = film.moments[index];
+        const acting = new Set(film.events.slice(m.first, m.end).map((e) => e.node));
+        layers.servers.replaceChildren(...film.ids.map((id) => drawServer(id, film.stateAt(id, index), acting.has(id))));
+        if (focus) layers.servers.querySelector(`[data-server="${focus}"]`)?.focus({ preventScroll: true });
+        layers.clients.replaceChildren(...[...seated].map(([id, [x, y]]) => s('g', { class: 'client', transform: `translate(${x},${y})` },
+          s('path', { class: 'person', d: 'M0,-20 a8,8 0 1 1 .1,0 Z M-14,6 c0,-14 6,-20 14,-20 s14,6 14,20 Z' }),
+          s('text', { y: 22 }, clientName(id)))));
+        lastIndex = index; lastFilm = film; lastKey = key;
+      }
+      const now = new Map();
+      for (const m of flights) {
+        const e = ends(m);
+        if (!e) continue;
+        const [[x1, y1], [x2, y2]] = e;
+        const length = Math.hypot(x2 - x1, y2 - y1) || 1;
+        // It starts and ends at the edges of the circles.
+        const pad = Math.min(0.3, (READY + 12) / length);
+        let p, fall = 0;
+        if (m.lost && m.end <= index) {
+          p = m.endAt > m.sentAt ? 0.86 : 0.42;
+          fall = (t - m.endAt) / 3e6;
+        } else {
+          const end = m.endAt === Infinity ? m.sentAt + 1.5e6 : m.endAt;
+          p = Math.max(0, Math.min(m.endAt === Infinity ? 0.9 : 1, (t - m.sentAt) / Math.max(1, end - m.sentAt)));
+        }
+        p = pad + p * (1 - 2 * pad);
+        // Two directions of one link keep to their own side.
+        const off = m.client ? 0 : 7;
+        const x = x1 + (x2 - x1) * p + (y2 - y1) / length * -off, y = y1 + (y2 - y1) * p + (x2 - x1) / length * off + fall * fall * 70;
+        let g = shown.get(m.index);
+        if (!g) layers.messages.append(g = shape(m));
+        g.setAttribute('transform', `translate(${x.toFixed(1)},${y.toFixed(1)})`);
+        const lost = m.lost && m.end <= index;
+        g.classList.toggle('lost', !!lost);
+        g.classList.toggle('selected', app.selected?.message?.index === m.index && app.selected.type === 'message');
+        if (lost && !g.querySelector('.dead')) g.append(s('path', { class: 'dead', d: 'M-12,-12 L12,12 M12,-12 L-12,12' }), s('text', { class: 'why', y: 27 }, 'lost'));
+        g.style.opacity = lost ? Math.max(0, 1 - fall) : '';
+        now.set(m.index, g);
+      }
+      for (const [k, g] of shown) if (!now.has(k)) g.remove();
+      shown = now;
+    },
+  };
+}

@@ -1,0 +1,50 @@
+// The feed: what was decided, by which rule, and why, up to now.
+
+import { h, time, termClass } from './dom.js';
+
+const MOST = 80;
+const KINDS = { note: 'story', verdict: 'verdict', crash: 'down', stop: 'down', start: 'up', pause: 'paused', resume: 'up', cut: 'network', heal: 'network', trouble: 'trouble' };
+
+export function makeWhy(root, app) {
+  const list = h('ol', { class: 'feed', role: 'log', 'aria-label': 'Decisions so far, and why', tabindex: '0' });
+  root.append(list);
+  let film = null, from = 0, to = 0;
+
+  function line(f) {
+    const head = f.kind === 'decide' ? f.code.replaceAll('-', ' ') : KINDS[f.kind] || f.kind;
+    return h('li', { class: f.kind },
+      h('button', { type: 'button', class: 'jump', onclick: () => app.seek(f.moment) },
+        h('span', { class: 'head' }, h('span', { class: `chip ${termClass(f.term)}` }, f.node ? 'n' + f.node : '•'), h('b', {}, head),
+          f.section && h('span', { class: 'section' }, f.section), h('time', {}, time(f.at))),
+        h('span', { class: 'text' }, f.text)));
+  }
+
+  return {
+    reset(f) { film = f; from = to = 0; list.replaceChildren(); },
+    draw(view) {
+      if (!film) return;
+      const n = film.fed(view.index);
+      list.setAttribute('aria-live', app.playing && app.speed > 0.02 ? 'off' : 'polite');
+      if (n !== to) {
+        if (n < from || n - to > MOST || n < to - MOST) {
+          from = Math.max(0, n - MOST);
+          list.replaceChildren(...film.feed.slice(from, n).map(line));
+        } else {
+          for (; to < n; to++) list.append(line(film.feed[to]));
+          for (; to > n; to--) list.lastChild?.remove();
+          for (; to - from > 2 * MOST; from++) list.firstChild.remove();
+        }
+        to = n;
+        if (from > to - 20 && from > 0) {
+          const early = Math.max(0, to - MOST);
+          list.prepend(...film.feed.slice(early, from).map(line));
+          from = early;
+        }
+        list.scrollTop = list.scrollHeight;
+      }
+      let k = list.children.length - 1;
+      for (const li of list.querySelectorAll('.now')) li.classList.remove('now');
+      for (; k >= 0 && film.feed[from + k].moment === view.index; k--) list.children[k].classList.add('now');
+    },
+  };
+}

@@ -1,0 +1,331 @@
+// The page: one film, one moment, and views that draw it.
+
+import { h, calm, name } from './dom.js';
+import { play as fetchFilm } from './film.js';
+import * as link from './link.js';
+import { sentence, describe } from './words.js';
+import { makeStage } from './stage.js';
+import { makeLogs } from './logs.js';
+import { makeWhy } from './why.js';
+import { makeTime } from './time.js';
+import { makeMenu, makeDeeds } from './deeds.js';
+import { makeInspector } from './inspector.js';
+import { makeSpacetime } from './spacetime.js';
+
+const $ = (id) => document.getElementById(id);
+
+const app = {
+  stage: null, script: null, film: null,
+  index: 0, t: 0, playing: false, speed: 0.002, brisk: true, selected: null,
+
+  view() { return { index: this.index, t: this.t, waiting: waiting() }; },
+
+  redraw() { if (this.film) for (const v of views) v.draw(this.view()); },
+
+  seek(index) {
+    stopTween();
+    this.pause();
+    this.goTo(index);
+  },
+  goTo(index) {
+    this.index = Math.max(0, Math.min(index, this.film.moments.length - 1));
+    this.t = this.film.moments[this.index].at;
+    draw();
+    remember();
+  },
+  seekTime(t) {
+    stopTween();
+    this.t = Math.max(0, Math.min(t, this.film.end));
+    this.index = this.film.momentAt(this.t);
+    draw();
+    remember();
+  },
+
+  // step moves by events; forward, the messages travel until then.
+  step(by) {
+    this.pause();
+    const to = (tween ? tween.to : this.index) + by;
+    stopTween();
+    if (to < 0 || to >= this.film.moments.length) return;
+    if (by < 0 || calm()) this.goTo(to); else startTween(to);
+  },
+  go(list, by) {
+    const moments = this.film[list];
+    const to = by > 0 ? moments.find((m) => m > this.index) : moments.findLast((m) => m < this.index);
+    if (to !== undefined) this.seek(to);
+    else say(by > 0 ? 'There is no later one in this film.' : 'There is no earlier one.');
+  },
+
+  toggle() { if (this.playing) this.pause(); else this.start(); },
+  start() {
+    stopTween();
+    if (this.t >= this.film.end) { this.index = 0; this.t = 0; }
+    this.playing = true;
+    last = 0;
+    requestAnimationFrame(tick);
+    draw();
+  },
+  pause() { if (this.playing) { this.playing = false; draw(); remember(); } },
+
+  choose(what, from, ev) {
+    this.selected = what;
+    this.menu.open(what, from, ev);
+    showTab('inspector');
+    draw();
+  },
+
+  // act does something now: what was done later is taken back, and the film is
+  // played again.
+  async act(...deeds) {
+    this.pause();
+    const m = this.film.moments[this.index];
+    const at = m.half ? m.step : m.step + 1;
+    const kept = (this.script.deeds || []).filter((d) => d.at <= at);
+    const gone = (this.script.deeds || []).length - kept.length;
+    const time = Math.round(m.at);
+    const script = { ...this.script, deeds: [...kept, ...deeds.map((d) => ({ at, ...(time && { time }), ...d }))] };
+    const ok = await load(script, { step: m.step, after: at });
+    if (!ok) return;
+    const failed = this.film.outcomes.slice(-deeds.length).find((o) => !o.applied);
+    if (failed) say(`That did not apply: ${failed.why}.`);
+    else if (gone) say(`This is a fork: ${gone} later ${gone === 1 ? 'deed was' : 'deeds were'} taken back.`);
+    showTab('deeds');
+  },
+  async undo(i) {
+    const script = { ...this.script, deeds: this.script.deeds.filter((_, k) => k !== i) };
+    if (!script.deeds.length) delete script.deeds;
+    await load(script, { step: this.film.moments[this.index].step });
+  },
+};
+
+let views = [];
+let last = 0, tween = null, remembering = 0;
+
+const draw = () => { app.redraw(); caption(); };
+
+// waiting are the clients with an operation that has no answer yet.
+let asking = { film: null, spans: [] };
+function waiting() {
+  const film = app.film;
+  if (asking.film !== film) {
+    const open = new Map(), spans = [];
+    film.events.forEach((e, i) => {
+      const m = film.momentOfEvent[i];
+      if (e.kind === 'invoke') { if (!open.has(e.client)) open.set(e.client, m); }
+      else if (e.kind === 'return' && open.has(e.client)) { spans.push([open.get(e.client), m, e.client]); open.delete(e.client); }
+    });
+    for (const [c, m] of open) spans.push([m, Infinity, c]);
+    spans.sort((a, b) => a[0] - b[0]);
+    asking = { film, spans };
+  }
+  const out = [];
+  for (const [a, b, c] of asking.spans) { if (a > app.index) break; if (app.index < b) out.push(c); }
+  return out;
+}
+
+function tick(now) {
+  if (!app.playing) return;
+  if (last) {
+    const real = Math.min(100, now - last) * 1e6;
+    let by = real * app.speed;
+    const f = app.film, next = f.moments[app.index + 1];
+    if (app.brisk && next) {
+      const gap = next.at - f.moments[app.index].at;
+      // A quiet gap takes half a second at most.
+      if (gap > 0 && !f.flights(app.index, app.t).length) by = Math.max(by, real / 5e8 * gap);
+    }
+    app.t = Math.min(f.end, app.t + by);
+    if (app.brisk && next && app.t > next.at && app.speed < 0.05) app.t = next.at;
+    app.index = Math.max(app.index, f.momentAt(app.t));
+    if (app.t >= f.end) { app.playing = false; remember(); }
+    draw();
+  }
+  last = now;
+  if (app.playing) requestAnimationFrame(tick);
+}
+
+function startTween(to) {
+  const from = app.t, end = app.film.moments[to].at;
+  tween = { to, begin: performance.now() };
+  const run = (now) => {
+    if (!tween || tween.to !== to) return;
+    const p = Math.min(1, (now - tween.begin) / 260);
+    if (p >= 1) { tween = null; app.goTo(to); return; }
+    app.t = from + (end - from) * Math.max(0, p);
+    app.redraw();
+    requestAnimationFrame(run);
+  };
+  requestAnimationFrame(run);
+}
+function stopTween() { tween = null; }
+
+function remember() {
+  clearTimeout(remembering);
+  remembering = setTimeout(() => { if (app.film) link.show(app.script, app.film.moments[app.index].step); }, 150);
+}
+
+// caption says in words what happens at this moment.
+let captioned = -1, captionedFilm = null;
+function caption() {
+  const f = app.film;
+  if (!f || (captioned === app.index && captionedFilm === f)) return;
+  captioned = app.index; captionedFilm = f;
+  const m = f.moments[app.index], events = f.events.slice(m.first, m.end);
+  const lines = [];
+  const sends = new Map();
+  for (const e of events) {
+    if (e.kind === 'send') {
+      const k = e.from + describe(e.message).title;
+      if (sends.has(k)) { sends.get(k).push(e.to); continue; }
+      sends.set(k, [e.to]);
+      lines.push(() => `${name(e.from)} sends ${describe(e.message).title} to ${sends.get(k).map(name).join(', ')}`);
+    } else if (e.kind !== 'logs' && e.kind !== 'save' && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
+      const text = sentence(e);
+      if (text) lines.push(() => text);
+    }
+  }
+  const box = $('caption');
+  const all = lines.map((l) => l());
+  box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
+  const verdict = $('verdict'), ended = app.index >= f.moments.length - 1;
+  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; verdict.replaceChildren(h('b', {}, 'It broke. '), f.verdict); } else if (ended) {
+    const v = f.events.findLast((e) => e.kind === 'verdict');
+    verdict.hidden = false;
+    verdict.className = 'fine';
+    verdict.replaceChildren(h('b', {}, 'The film ends here. '), v ? sentence(v) : f.cut ? `Nothing broke; ${f.cut}.` : 'Nothing broke.');
+  } else verdict.hidden = true;
+}
+
+let saying = 0;
+function say(text, stay) {
+  $('say').textContent = text;
+  $('say').hidden = !text;
+  clearTimeout(saying);
+  if (!stay) saying = setTimeout(() => { $('say').hidden = true; }, 6000);
+}
+
+async function load(script, where = {}) {
+  document.body.classList.add('loading');
+  let film;
+  try { film = await fetchFilm(script); } catch (err) {
+    say(`The film cannot be played: ${err.message}`, true);
+    return false;
+  } finally { document.body.classList.remove('loading'); }
+  app.playing = false;
+  stopTween();
+  app.script = script;
+  app.film = film;
+  if (app.selected?.type === 'message') app.selected = null;
+  if (app.selected?.type === 'server' && !film.ids.includes(app.selected.id)) app.selected = null;
+  let index = where.step === undefined ? 0 : film.momentOfStep(where.step);
+  while (where.step !== undefined && film.moments[index].half && film.moments[index].step === where.step && film.moments[index + 1]?.step === where.step) index++;
+  if (where.after !== undefined) {
+    const next = film.moments.findIndex((m) => m.step === where.after && m.half);
+    if (next >= 0) index = next;
+  }
+  app.index = index;
+  app.t = film.moments[index].at;
+  for (const v of views) v.reset(film);
+  fillPickers();
+  captioned = -1;
+  draw();
+  link.show(script, where.step === undefined ? 0 : film.moments[index].step);
+  return true;
+}
+
+function fillPickers() {
+  const story = $('story');
+  story.value = app.script.story || '';
+  $('seed').value = app.script.seed ?? 0;
+  const found = app.stage.stories.find((x) => x.name === app.script.story);
+  $('claim').textContent = found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: nothing happens unless you do something.';
+}
+
+function showTab(id) {
+  for (const b of document.querySelectorAll('[role=tab]')) {
+    const on = b.dataset.tab === id;
+    b.setAttribute('aria-selected', on);
+    b.tabIndex = on ? 0 : -1;
+    $(b.dataset.tab).hidden = !on;
+  }
+}
+
+function showView(id) {
+  $('ring').hidden = id !== 'ring';
+  $('diagram').hidden = id !== 'diagram';
+  $('toggle').setAttribute('aria-pressed', id === 'diagram');
+  app.redraw();
+}
+
+function keys(e) {
+  if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || !app.film) return;
+  const t = e.target;
+  if (t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
+  const onButton = t.tagName === 'BUTTON' || t.getAttribute?.('role') === 'button' || t.type === 'checkbox' || t.tagName === 'SUMMARY';
+  switch (e.key) {
+    case ' ': if (onButton) return; app.toggle(); break;
+    case 'ArrowRight': if (e.shiftKey) app.go('decisions', 1); else app.step(1); break;
+    case 'ArrowLeft': if (e.shiftKey) app.go('decisions', -1); else app.step(-1); break;
+    case ']': app.go('leaderChanges', 1); break;
+    case '[': app.go('leaderChanges', -1); break;
+    case 'Home': app.seek(0); break;
+    case 'End': app.seek(app.film.moments.length - 1); break;
+    case 'v': showView($('ring').hidden ? 'ring' : 'diagram'); break;
+    default: return;
+  }
+  e.preventDefault();
+}
+
+async function begin() {
+  const answer = await fetch('stage');
+  if (!answer.ok) throw new Error(`the engine answered ${answer.status}`);
+  app.stage = await answer.json();
+  document.title = `${app.stage.stage} · lab`;
+  $('name').textContent = app.stage.stage;
+  const option = (x) => h('option', { value: x.name }, x.name + (x.survives ? '' : ' ✗'));
+  $('story').append(h('option', { value: '' }, 'free play'),
+    h('optgroup', { label: 'this stage survives' }, app.stage.stories.filter((x) => x.survives).map(option)),
+    h('optgroup', { label: 'this stage breaks' }, app.stage.stories.filter((x) => !x.survives).map(option)));
+  app.menu = makeMenu(app);
+  views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app)];
+  const fromPickers = () => {
+    const script = { stage: app.stage.stage, seed: Number($('seed').value) || 0 };
+    if ($('story').value) script.story = $('story').value;
+    load(script);
+  };
+  $('story').addEventListener('change', fromPickers);
+  $('seed').addEventListener('change', fromPickers);
+  $('toggle').addEventListener('click', () => showView($('ring').hidden ? 'ring' : 'diagram'));
+  $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
+  $('copy').addEventListener('click', async () => {
+    const url = location.origin + link.address(app.script, app.film?.moments[app.index].step);
+    try { await navigator.clipboard.writeText(url); say('The link is copied. It plays the same film and opens at this moment.'); } catch { say(url, true); }
+  });
+  for (const b of document.querySelectorAll('[role=tab]')) {
+    b.addEventListener('click', () => showTab(b.dataset.tab));
+    b.addEventListener('keydown', (e) => {
+      if (e.key !== 'ArrowLeft' && e.key !== 'ArrowRight') return;
+      e.preventDefault(); e.stopPropagation();
+      const all = [...document.querySelectorAll('[role=tab]')];
+      const next = all[(all.indexOf(b) + (e.key === 'ArrowRight' ? 1 : -1) + all.length) % all.length];
+      next.focus();
+      showTab(next.dataset.tab);
+    });
+  }
+  addEventListener('keydown', keys);
+  addEventListener('hashchange', () => open());
+  await open();
+  const q = new URLSearchParams(location.search);
+  if (q.get('view') === 'diagram') showView('diagram');
+  if (q.has('server')) { app.selected = { type: 'server', id: Number(q.get('server')) }; showTab('inspector'); draw(); }
+}
+
+async function open() {
+  let script = null;
+  try { script = link.decode(location.hash); } catch { say('The link holds no script that can be read; this is free play.', true); }
+  const step = link.moment();
+  await load(script || { stage: app.stage.stage, seed: 1 }, step === null ? {} : { step });
+  if (!app.film) await load({ stage: app.stage.stage, seed: 1 });
+}
+
+begin().catch((err) => say(`The lab does not start: ${err.message}`, true));

@@ -4,7 +4,7 @@
 import { s, h, name, termClass, pattern, patterns } from './dom.js';
 import { command } from './words.js';
 
-const LEFT = 66, ROW = 40, BOX = 26, HEAD = 20, MARKS = 26;
+const LEFT = 66, ROW = 36, BOX = 26, HEAD = 20, MARKS = 26;
 
 export function makeLogs(root, app) {
   const svg = s('svg', { class: 'logs', role: 'img' });
@@ -57,14 +57,15 @@ export function makeLogs(root, app) {
         const entry = st.log[i - snap - 1], committed = i <= st.commit;
         g.append(box(x(i), y, w, entry, committed ? 'committed' : 'open', `entry ${i} of term ${entry[0]}: ${command(entry[1])}; ${committed ? 'committed' : 'not committed, as far as ' + name(id) + ' knows'}`));
       }
-      // What a leader has just had removed is shown struck out, a little lower.
+      // What has just been removed stays for a moment, struck out, below its place.
       const r = st.removed;
       if (r && view.t - film.moments[film.momentOfStep(r.step)].at < 30e6 && step >= r.step) {
-        r.entries.forEach((entry, k) => { if (r.from + k >= first) g.append(box(x(r.from + k), y + 12, w, entry, 'removed', `entry ${r.from + k} of term ${entry[0]} was removed`)); });
-        g.append(s('text', { class: 'gone', x: x(Math.max(first, r.from) + r.entries.length) + 4, y: y + 32 }, 'removed'));
+        r.entries.forEach((entry, k) => { if (r.from + k >= first) g.append(box(x(r.from + k), y + BOX + 9, w, entry, 'removed', `entry ${r.from + k} of term ${entry[0]} was removed`)); });
+        g.append(s('text', { class: 'gone', x: x(Math.max(first, r.from) + r.entries.length) + 4, y: y + BOX + 26 }, 'removed'));
       }
+      const shows = g.querySelector('.gone');
       if (st.commit >= first && st.commit > snap) g.append(s('path', { class: 'commit', d: `M${x(st.commit + 1) - 3},${y - 3} V${y + BOX + 4}` }));
-      y += ROW;
+      y += ROW + (shows ? BOX + 6 : 0);
       if (leads && st.progress.length) {
         const at = (k) => {
           const by = new Map();

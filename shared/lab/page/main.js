@@ -326,6 +326,7 @@ async function open() {
   const step = link.moment();
   await load(script || { stage: app.stage.stage, seed: 1 }, step === null ? {} : { step });
   if (!app.film) await load({ stage: app.stage.stage, seed: 1 });
+  if (app.index === 0 && $('say').hidden) say('Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
 }
 
 begin().catch((err) => say(`The lab does not start: ${err.message}`, true));

@@ -12,22 +12,21 @@ export function makeStage(root, app) {
   for (const l of ['sides', 'links', 'walls', 'clients', 'servers', 'messages']) svg.append(layers[l] = s('g', { class: l }));
   root.append(svg);
 
-  let width = 0, height = 0, film = null, places = new Map(), radius = 0, center = [0, 0], shown = new Map();
+  let width = 0, height = 0, narrow = false, film = null, places = new Map(), radius = 0, center = [0, 0], shown = new Map();
   let lastIndex = -2, lastFilm = null, lastKey = '';
 
   function layout() {
     width = root.clientWidth; height = root.clientHeight;
     if (!width || !height) return;
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
-    center = [width / 2, height / 2 - 4];
-    const narrow = width < 560;
-    radius = Math.max(80, Math.min(width / 2 - (narrow ? 62 : 190), height / 2 - 66));
-    places = new Map();
-    film.ids.forEach((id, i) => {
-      const a = -Math.PI / 2 + 2 * Math.PI * i / film.ids.length;
-      const stretch = narrow ? 1 : Math.min(1.45, (width / 2 - 190) / radius);
-      places.set(id, [center[0] + radius * stretch * Math.cos(a), center[1] + radius * Math.sin(a)]);
-    });
+    narrow = width < 560;
+    const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
+    const top = 66, bottom = narrow ? 78 : 52, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    radius = (height - top - bottom) / (1 + lowest);
+    if (narrow) radius = Math.min(radius, width / 2 - 60);
+    const stretch = narrow ? 1 : Math.max(1, Math.min(1.8, (width / 2 - 230) / radius));
+    center = [width / 2, top + radius + (height - top - bottom - radius * (1 + lowest)) / 2];
+    places = new Map(film.ids.map((id, i) => [id, [center[0] + radius * stretch * Math.cos(angles[i]), center[1] + radius * Math.sin(angles[i])]]));
     lastIndex = -2;
   }
 
@@ -35,8 +34,8 @@ export function makeStage(root, app) {
 
   // A client stands outside the ring, at one of a few places.
   const slots = () => {
-    const x = width < 560 ? 34 : 62, list = [];
-    for (const y of [0.16, 0.5, 0.84]) list.push([x, height * y], [width - x, height * y]);
+    const x = narrow ? 34 : 62, list = [];
+    for (const y of [0.14, 0.86, 0.5]) list.push([x, height * y], [width - x, height * y]);
     return list;
   };
   let seats = new Map();
@@ -71,8 +70,17 @@ export function makeStage(root, app) {
       });
       g.append(s('text', { class: 'small loud', y: -READY - 25 }, `${votes.size} of ${all.length} votes`));
     }
-    g.append(s('text', { class: 'name', y: READY + 21 }, name(id), s('tspan', { class: 'role' }, ' ' + word)));
-    if (st.up && st.vote && role !== 'leader' && st.vote !== id) g.append(s('text', { class: 'small', y: READY + 36 }, `voted for ${name(st.vote)}`));
+    const voted = st.up && st.vote && role !== 'leader' && st.vote !== id && `voted for ${name(st.vote)}`;
+    if (narrow) {
+      g.append(s('text', { class: 'name', y: READY + 21 }, name(id), s('tspan', { class: 'role' }, ' ' + word)));
+      if (voted) g.append(s('text', { class: 'small', y: READY + 35 }, voted));
+    } else {
+      // The words stand on the outer side, where no message passes.
+      const left = x < center[0] - 1, dx = (left ? -1 : 1) * (READY + 20);
+      const at = (dy, cls, text) => s('text', { class: cls, x: dx, y: dy, style: `text-anchor:${left ? 'end' : 'start'}` }, text);
+      g.append(at(voted ? -10 : -2, 'name', name(id)), at(voted ? 7 : 16, 'name role', word));
+      if (voted) g.append(at(23, 'small', voted));
+    }
     const label = `${name(id)}, ${word}, term ${st.term}. Press Enter for what can be done to it.`;
     return button(g, label, (e, ev) => app.choose({ type: 'server', id }, e, ev));
   }

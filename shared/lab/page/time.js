@@ -18,7 +18,7 @@ export function makeTime(root, app) {
   const track = h('div', { class: 'track' }, marks, range);
   root.append(
     h('div', { class: 'keys' },
-      b('⏮', 'To the beginning (Home)', () => app.seek(0)),
+      b('|◂', 'To the beginning (Home)', () => app.seek(0)),
       b('◂♛', 'Previous change of leader ([)', () => app.go('leaderChanges', -1), 'far'),
       b('◂§', 'Previous decision (shift + left arrow)', () => app.go('decisions', -1)),
       b('◂', 'Previous event (left arrow)', () => app.step(-1)),

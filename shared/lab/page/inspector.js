@@ -23,7 +23,7 @@ export function makeInspector(root, app) {
         h('div', { class: 'group' }, 'Persistent state'),
         field('currentTerm', st.term, 'latest term the server has seen'),
         field('votedFor', st.vote ? name(st.vote) : 'none', 'candidate that received its vote in the current term'),
-        field('log[]', end ? `${st.snapshot[0] ? `${st.snapshot[0] + 1}–` : '1–'}${end}; the last is of term ${lastTerm}` : 'empty', 'log entries'),
+        field('log[]', st.log.length ? `${st.snapshot[0] + 1 < end ? `${st.snapshot[0] + 1} to ` : ''}${end}; the last is of term ${lastTerm}` : 'empty', 'log entries'),
         st.snapshot[0] ? field('snapshot', `up to index ${st.snapshot[0]}, term ${st.snapshot[1]}`, 'lastIncludedIndex and lastIncludedTerm') : null,
         h('div', { class: 'group' }, 'Volatile state'),
         field('commitIndex', st.commit, 'highest log entry known to be committed'),

@@ -1,10 +1,10 @@
 // The logs, one row per server: solid boxes are committed, as far as the server
 // knows, outlined boxes are not.
 
-import { s, h, name, termClass, pattern, patterns } from './dom.js';
+import { s, name, termClass, pattern, patterns } from './dom.js';
 import { command } from './words.js';
 
-const LEFT = 66, ROW = 36, BOX = 26, HEAD = 20, MARKS = 26;
+const LEFT = 66, ROW = 36, BOX = 26, HEAD = 20, MARKS = 28;
 
 export function makeLogs(root, app) {
   const svg = s('svg', { class: 'logs', role: 'img' });
@@ -80,8 +80,8 @@ export function makeLogs(root, app) {
             g.append(s('text', { class: `lane at${i < first ? ' early' : ''}`, x: px, y: y + dy }, (k === 1 ? '▸' : '✓') + all + (i < first && i ? ` (${i})` : '')));
           }
         };
-        lane(2, 'match', 'matchIndex: the last entry that the follower is known to hold', -1);
-        lane(1, 'next', 'nextIndex: the entry that the leader sends next', 12);
+        lane(2, 'match', 'matchIndex: the last entry that the follower is known to hold', 5);
+        lane(1, 'next', 'nextIndex: the entry that the leader sends next', 18);
         y += MARKS;
       }
       parts.push(g);

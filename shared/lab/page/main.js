@@ -3,7 +3,7 @@
 import { h, calm, name } from './dom.js';
 import { play as fetchFilm } from './film.js';
 import * as link from './link.js';
-import { sentence, describe } from './words.js';
+import { sentence, describe, operation, parse } from './words.js';
 import { makeStage } from './stage.js';
 import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
@@ -111,15 +111,15 @@ function waiting() {
     const open = new Map(), spans = [];
     film.events.forEach((e, i) => {
       const m = film.momentOfEvent[i];
-      if (e.kind === 'invoke') { if (!open.has(e.client)) open.set(e.client, m); }
-      else if (e.kind === 'return' && open.has(e.client)) { spans.push([open.get(e.client), m, e.client]); open.delete(e.client); }
+      if (e.kind === 'invoke') { if (!open.has(e.client)) open.set(e.client, [m, operation(parse(e.message))]); else open.get(e.client)[1] = operation(parse(e.message)); }
+      else if (e.kind === 'return' && open.has(e.client)) { const [from, what] = open.get(e.client); spans.push([from, m, e.client, what]); open.delete(e.client); }
     });
-    for (const [c, m] of open) spans.push([m, Infinity, c]);
+    for (const [c, [m, what]] of open) spans.push([m, Infinity, c, what]);
     spans.sort((a, b) => a[0] - b[0]);
     asking = { film, spans };
   }
-  const out = [];
-  for (const [a, b, c] of asking.spans) { if (a > app.index) break; if (app.index < b) out.push(c); }
+  const out = new Map();
+  for (const [a, b, c, what] of asking.spans) { if (a > app.index) break; if (app.index < b) out.set(c, what); }
   return out;
 }
 

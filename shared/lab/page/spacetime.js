@@ -54,7 +54,7 @@ export function makeSpacetime(root, app) {
       parts.push(button(s('g', { class: `arrow ${msg.type} ${termClass(msg.term)}${msg.no ? ' no' : ''}${later}${selected}` },
         s('line', { class: 'grip', x1, y1, x2, y2 }), s('line', { class: 'wire', x1, y1, x2, y2, 'marker-end': msg.lost ? null : 'url(#tip)' }),
         msg.lost && s('path', { class: 'dead', d: `M${x2 - 5},${y2 - 5} l10,10 m0,-10 l-10,10` }),
-        label && s('text', { x: x1 + (x2 - x1) * 0.3, y: y1 + (y2 - y1) * 0.3 - 4 }, label)),
+        label && s('text', { x: x1 + (x2 - x1) * 0.55, y: y1 + (y2 - y1) * 0.55 - 4 }, label)),
       `${msg.title} from ${name(msg.from)} to ${name(msg.to)}${msg.lost ? ', lost' : ''}`, (e, ev) => app.choose({ type: 'message', message: msg }, e, ev)));
     }
     for (let m = first; m <= last; m++) for (let i = film.moments[m].first; i < film.moments[m].end; i++) {

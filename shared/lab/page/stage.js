@@ -1,9 +1,9 @@
 // The stage: the servers on a ring, the messages on their way, the walls.
 
 import { s, name, termClass, pattern, patterns, button } from './dom.js';
-import { client as clientName, operation, parse } from './words.js';
+import { client as clientName } from './words.js';
 
-const READY = 34; // radius of a server
+let READY = 34; // the radius of a server
 
 export function makeStage(root, app) {
   const svg = s('svg', { class: 'stage', role: 'group', 'aria-label': 'The servers and the messages on their way' });
@@ -20,8 +20,9 @@ export function makeStage(root, app) {
     if (!width || !height) return;
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
     narrow = width < 560;
+    READY = narrow ? 27 : 34;
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
-    const top = 66, bottom = narrow ? 78 : 52, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    const top = narrow ? 56 : 66, bottom = narrow ? 68 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
     const stretch = narrow ? 1 : Math.max(1, Math.min(1.8, (width / 2 - 230) / radius));
@@ -35,7 +36,7 @@ export function makeStage(root, app) {
   // A client stands outside the ring, at one of a few places.
   const slots = () => {
     const x = narrow ? 34 : 62, list = [];
-    for (const y of [0.14, 0.86, 0.5]) list.push([x, height * y], [width - x, height * y]);
+    for (const y of narrow ? [0.84, 0.12, 0.5] : [0.14, 0.86, 0.5]) list.push([x, height * y], [width - x, height * y]);
     return list;
   };
   let seats = new Map();
@@ -57,7 +58,7 @@ export function makeStage(root, app) {
     const selected = app.selected?.type === 'server' && app.selected.id === id;
     const g = s('g', { class: `server ${role} ${termClass(st.up ? st.term : 0)}${acting ? ' acting' : ''}${selected ? ' selected' : ''}`, transform: `translate(${x},${y})`, 'data-server': id });
     g.append(s('circle', { r: READY + 13, class: 'halo' }));
-    if (role === 'leader') g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: 'M-15,-44 l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z' }));
+    if (role === 'leader') g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: `M-15,${-READY - 10} l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z` }));
     g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
     g.append(s('text', { class: 'small', y: -12 }, 'term'), s('text', { class: 'number', y: 12 }, st.term || 0));
     if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
@@ -116,10 +117,20 @@ export function makeStage(root, app) {
       sides++;
     }
     if (sides < 2) return;
+    const borders = ids.filter((id, i) => side.get(id) !== side.get(ids[(i + 1) % ids.length])).length;
+    if (borders > sides) {
+      // The sides lie across each other: thick lines show who still reaches whom.
+      for (let i = 0; i < ids.length; i++) for (let j = i + 1; j < ids.length; j++) {
+        if (side.get(ids[i]) !== side.get(ids[j])) continue;
+        const [x1, y1] = places.get(ids[i]), [x2, y2] = places.get(ids[j]);
+        layers.sides.append(s('line', { class: 'bond', x1, y1, x2, y2 }));
+      }
+      return;
+    }
     for (let k = 0; k < sides; k++) {
       const points = ids.filter((id) => side.get(id) === k).map((id) => places.get(id));
       const d = 'M' + points.map((p) => p.join(',')).join('L') + (points.length === 1 ? 'h.1' : 'Z');
-      layers.sides.append(s('path', { d, class: `edge`, 'stroke-width': 118 }), s('path', { d, class: 'floor', 'stroke-width': 114 }));
+      layers.sides.append(s('path', { d, class: `edge`, 'stroke-width': narrow ? 88 : 104 }), s('path', { d, class: 'floor', 'stroke-width': narrow ? 84 : 100 }));
     }
   }
 
@@ -135,7 +146,7 @@ export function makeStage(root, app) {
     const g = s('g', { class: `message ${m.type}${m.no ? ' no' : ''} ${termClass(term)}`, 'data-message': m.index });
     const label = m.label.length > 18 ? m.label.slice(0, 17) + '…' : m.label;
     const w = Math.max(24, label.length * 6.6 + 14);
-    let d;
+    let d; // its shape
     switch (m.type) {
       case 'vote': d = `M${-w / 2 - 8},0 L${-w / 2},-12 H${w / 2} L${w / 2 + 8},0 L${w / 2},12 H${-w / 2} Z`; break; // a ballot with two points
       case 'vote-reply': d = 'M0,-17 L22,0 L0,17 L-22,0 Z'; break;
@@ -162,7 +173,7 @@ export function makeStage(root, app) {
       const key = JSON.stringify([app.selected?.type, app.selected?.id, app.selected?.from, app.selected?.message?.index]);
       const flights = film.flights(index, t);
       const busy = new Set(flights.filter((m) => m.client).map((m) => m.client));
-      for (const c of view.waiting) busy.add(c);
+      for (const c of view.waiting.keys()) busy.add(c);
       seated = new Map();
       const all = slots();
       for (const c of [...busy].sort((a, b) => b - a)) {
@@ -178,7 +189,7 @@ export function makeStage(root, app) {
         if (focus) layers.servers.querySelector(`[data-server="${focus}"]`)?.focus({ preventScroll: true });
         layers.clients.replaceChildren(...[...seated].map(([id, [x, y]]) => s('g', { class: 'client', transform: `translate(${x},${y})` },
           s('path', { class: 'person', d: 'M0,-20 a8,8 0 1 1 .1,0 Z M-14,6 c0,-14 6,-20 14,-20 s14,6 14,20 Z' }),
-          s('text', { y: 22 }, clientName(id)))));
+          s('text', { y: 22 }, clientName(id)), view.waiting.has(id) && s('text', { class: 'wish', y: 37 }, `${view.waiting.get(id)} …`))));
         lastIndex = index; lastFilm = film; lastKey = key;
       }
       const now = new Map();

@@ -35,6 +35,9 @@ export class Film {
     this.makeFeed();
     this.makeNetwork();
     this.makeMarks();
+    // messages that somebody has decided to lose → before which step
+    this.doomed = new Map();
+    (this.script.deeds || []).forEach((d, i) => { if (d.do === 'lose' && this.outcomes[i]?.applied) this.doomed.set(`${d.from}>${d.to}#${d.number}`, d.at); });
   }
 
   makeMoments() {
@@ -287,7 +290,7 @@ export class Film {
     this.commits = [];
     const all = [...this.tracks.values()].flatMap((t) => t.frames.filter((f) => f.commit)).sort((a, b) => a.step - b.step);
     for (const f of all) {
-      if (f.commit > most) { most = f.commit; this.commits.push(this.moments[this.momentOfStep(f.step)].at); }
+      if (f.commit > most) { most = f.commit; this.commits.push(this.momentOfStep(f.step)); }
     }
   }
 }

@@ -83,7 +83,7 @@ const app = {
     const kept = (this.script.deeds || []).filter((d) => d.at <= at);
     const gone = (this.script.deeds || []).length - kept.length;
     const time = Math.round(m.at);
-    const script = { ...this.script, deeds: [...kept, ...deeds.map((d) => ({ at, ...(time && { time }), ...d }))] };
+    const script = { ...this.script, steps: Math.min(MOST, Math.max(this.script.steps || 0, at + MORE)), deeds: [...kept, ...deeds.map((d) => ({ at, ...(time && { time }), ...d }))] };
     const ok = await load(script, { step: m.step, after: at });
     if (!ok) return;
     const failed = this.film.outcomes.slice(-deeds.length).find((o) => !o.applied);
@@ -97,6 +97,9 @@ const app = {
     await load(script, { step: this.film.moments[this.index].step });
   },
 };
+
+// MORE is how many steps a film goes on after a deed; MOST is the engine's limit.
+const MORE = 2500, MOST = 200_000;
 
 let views = [];
 let last = 0, tween = null, remembering = 0;
@@ -290,7 +293,7 @@ async function begin() {
   views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app)];
   const fromPickers = () => {
     const script = { stage: app.stage.stage, seed: Number($('seed').value) || 0 };
-    if ($('story').value) script.story = $('story').value;
+    if ($('story').value) script.story = $('story').value; else script.steps = MORE;
     load(script);
   };
   $('story').addEventListener('change', fromPickers);
@@ -324,8 +327,8 @@ async function open() {
   let script = null;
   try { script = link.decode(location.hash); } catch { say('The link holds no script that can be read; this is free play.', true); }
   const step = link.moment();
-  await load(script || { stage: app.stage.stage, seed: 1 }, step === null ? {} : { step });
-  if (!app.film) await load({ stage: app.stage.stage, seed: 1 });
+  await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, step === null ? {} : { step });
+  if (!app.film) await load({ stage: app.stage.stage, seed: 1, steps: MORE });
   if (app.index === 0 && $('say').hidden) say('Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
 }
 

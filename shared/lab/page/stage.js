@@ -157,7 +157,7 @@ export function makeStage(root, app) {
       case 'read': d = `M${-w / 2},10 L${-w / 2 + 7},-10 H${w / 2 + 7} L${w / 2},10 Z`; break;
       default: d = `M${-w / 2 + 4},-11 H${w / 2 - 4} a11,11 0 0 1 0,22 H${-w / 2 + 4} a11,11 0 0 1 0,-22 Z`;
     }
-    g.append(s('circle', { r: 18, class: 'grip' }), s('path', { d, class: 'body' }));
+    g.append(s('title', {}, m.title), s('circle', { r: 18, class: 'grip' }), s('path', { d, class: 'body' }));
     if (['append', 'snapshot'].includes(m.type)) g.append(s('path', { d, class: 'weave', fill: pattern('st', term) }));
     if (m.type === 'append-reply' && !m.no) g.append(s('path', { class: 'tick', d: 'M-4,0 l3,3 l5,-6' }));
     if (label) g.append(s('text', { y: 4 }, label));
@@ -208,7 +208,7 @@ export function makeStage(root, app) {
           const end = m.endAt === Infinity ? m.sentAt + 1.5e6 : m.endAt;
           p = Math.max(0, Math.min(m.endAt === Infinity ? 0.9 : 1, (t - m.sentAt) / Math.max(1, end - m.sentAt)));
         }
-        p = pad + p * (1 - 2 * pad);
+        p = pad + 0.06 + p * (0.94 - 2 * pad);
         // Two directions of one link keep to their own side.
         const off = m.client ? 0 : 7;
         const x = x1 + (x2 - x1) * p + (y2 - y1) / length * -off, y = y1 + (y2 - y1) * p + (x2 - x1) / length * off + fall * fall * 70;
@@ -217,6 +217,7 @@ export function makeStage(root, app) {
         g.setAttribute('transform', `translate(${x.toFixed(1)},${y.toFixed(1)})`);
         const lost = m.lost && m.end <= index;
         g.classList.toggle('lost', !!lost);
+        g.classList.toggle('doomed', m.number && film.doomed.get(`${m.from}>${m.to}#${m.number}`) <= film.moments[index].step + 1);
         g.classList.toggle('selected', app.selected?.message?.index === m.index && app.selected.type === 'message');
         if (lost && !g.querySelector('.dead')) g.append(s('path', { class: 'dead', d: 'M-12,-12 L12,12 M12,-12 L-12,12' }), s('text', { class: 'why', y: 27 }, 'lost'));
         g.style.opacity = lost ? Math.max(0, 1 - fall) : '';

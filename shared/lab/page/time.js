@@ -1,4 +1,5 @@
-// Time: play, pause, steps, the slider with its marks, the speed.
+// Time: play, pause, steps, the slider with its marks, the speed. The slider runs
+// over the moments, so quiet time takes little space.
 
 import { h, s, time, termClass } from './dom.js';
 
@@ -13,7 +14,7 @@ export function makeTime(root, app) {
   const brisk = h('input', { type: 'checkbox', checked: true, onchange: () => { app.brisk = brisk.checked; } });
   const clock = h('output', { class: 'clock' });
   const range = h('input', { type: 'range', min: 0, max: 1, step: 1, value: 0, class: 'slider', 'aria-label': 'Virtual time' });
-  range.addEventListener('input', () => { app.pause(); app.seekTime(Number(range.value) * 1000); });
+  range.addEventListener('input', () => { app.seek(Number(range.value)); });
   const marks = s('svg', { class: 'marks', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
   const track = h('div', { class: 'track' }, marks, range);
   root.append(
@@ -36,22 +37,22 @@ export function makeTime(root, app) {
     width = track.clientWidth;
     if (!film || !width) return;
     marks.setAttribute('viewBox', `0 0 ${width} 30`);
-    const x = (at) => 8 + (width - 16) * at / Math.max(1, film.end);
+    const x = (moment) => 8 + (width - 16) * moment / Math.max(1, film.moments.length - 1);
     const parts = [];
     let last = -9;
-    for (const at of film.commits) { const px = x(at); if (px - last >= 1.5) { parts.push(s('path', { class: 'committed', d: `M${px},24 v5` })); last = px; } }
+    for (const moment of film.commits) { const px = x(moment); if (px - last >= 1.5) { parts.push(s('path', { class: 'committed', d: `M${px},24 v5` })); last = px; } }
     // who led, as a band in the color of the term
     const leaders = film.marks.filter((m) => m.kind === 'leader');
-    leaders.forEach((m, i) => parts.push(s('rect', { class: `reign ${termClass(m.term)}`, x: x(m.at), y: 20, height: 4, width: Math.max(1, x(leaders[i + 1]?.at ?? film.end) - x(m.at)) })));
+    leaders.forEach((m, i) => parts.push(s('rect', { class: `reign ${termClass(m.term)}`, x: x(m.moment), y: 20, height: 4, width: Math.max(1, x(leaders[i + 1]?.moment ?? film.moments.length - 1) - x(m.moment)) })));
     for (const m of film.marks) {
-      const px = x(m.at);
+      const px = x(m.moment);
       const d = { leader: `M${px - 5},10 l-2,-7 l4,3 l3,-5 l3,5 l4,-3 l-2,7 z`, candidate: `M${px - 3},7 a3,3 0 1 0 6,0 a3,3 0 1 0 -6,0`, crash: `M${px - 4},3 l8,8 m0,-8 l-8,8`, cut: `M${px},1 v12 m-3,-12 h6 m-6,12 h6`, heal: `M${px},3 v9`, verdict: `M${px},14 V1 h-9 l3,4 l-3,4 h9` }[m.kind];
       parts.push(s('path', { class: `mark ${m.kind} ${termClass(m.term)}`, d }, s('title', {}, m.text)));
     }
     (film.script.deeds || []).forEach((d, i) => {
       const o = film.outcomes[i];
       if (!o?.applied) return;
-      const px = x(film.moments[film.momentOfStep(Math.max(0, (o.step || d.at) - 1))].at);
+      const px = x(film.momentOfStep(Math.max(0, (o.step || d.at) - 1)));
       parts.push(s('path', { class: 'mark deed', d: `M${px},0 l5,6 l-5,6 l-5,-6 z` }));
     });
     marks.replaceChildren(...parts);
@@ -59,10 +60,10 @@ export function makeTime(root, app) {
   new ResizeObserver(drawMarks).observe(track);
 
   return {
-    reset(f) { film = f; range.max = Math.ceil(f.end / 1000); drawMarks(); },
+    reset(f) { film = f; range.max = f.moments.length - 1; drawMarks(); },
     draw(view) {
       if (!film) return;
-      range.value = Math.round(view.t / 1000);
+      range.value = view.index;
       range.setAttribute('aria-valuetext', time(view.t));
       play.textContent = app.playing ? '❚❚' : '▶';
       play.setAttribute('aria-label', app.playing ? 'Pause (space)' : 'Play (space)');

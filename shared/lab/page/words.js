@@ -21,6 +21,7 @@ export function operation(c) {
     case 'delete': return `delete ${c.key}`;
     case 'cas': return `${c.key}: ${c.old}→${c.value}`;
     case undefined: return '';
+    case 'open': return 'open a session';
     default: return c.key === undefined ? c.op : `${c.op} ${c.key}`;
   }
 }

@@ -68,6 +68,7 @@ export function makeMenu(app) {
       const view = app.view();
       if (what.type === 'server') {
         const id = what.id, st = app.film.stateAt(id, view.index);
+        const links = h('div', { class: 'links' }, 'Link to ', app.film.ids.filter((x) => x !== id).map((x) => h('button', { type: 'button', onclick: () => this.open({ type: 'link', from: Math.min(id, x), to: Math.max(id, x) }, from, ev) }, name(x))));
         open(`${name(id)}: what happens now?`, st.up ? [
           request(id),
           item('Kill the process', { do: 'kill', server: id }, 'What it has written stays on its disk'),
@@ -75,8 +76,8 @@ export function makeMenu(app) {
           st.paused ? item('Resume', { do: 'resume', server: id }) : item('Pause the process', { do: 'pause', server: id }),
           st.role !== 'leader' && !app.stage.appointed && item('Expire its election timeout', { do: 'expire', server: id }),
           item('Fill its disk', { do: 'full-disk', server: id }), item('Let its next fsync fail', { do: 'failed-fsync', server: id }),
-          app.film.ids.length > 2 && item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] }),
-        ] : [item('Restart', { do: 'restart', server: id }), item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] })], from, ev);
+          app.film.ids.length > 2 && item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] }), links,
+        ] : [item('Restart', { do: 'restart', server: id }), item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] }), links], from, ev);
       } else if (what.type === 'link') {
         const { from: a, to: b } = what, cuts = app.film.cuts(view.index);
         const way = (x, y) => (cuts.has(`${x}>${y}`) ? item(`Heal ${name(x)} → ${name(y)}`, { do: 'heal', from: x, to: y }) : item(`Cut ${name(x)} → ${name(y)}`, { do: 'cut', from: x, to: y }));

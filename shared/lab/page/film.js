@@ -91,12 +91,14 @@ export class Film {
 
   makeServers(frames) {
     this.tracks = new Map();
+    this.longest = 1; // index
     const ids = new Set();
     for (const f of frames) {
       ids.add(f.server);
       let t = this.tracks.get(f.server);
       if (!t) this.tracks.set(f.server, t = { frames: [], kept: [], at: -1, state: fresh });
       t.frames.push(f);
+      if (f.log) this.longest = Math.max(this.longest, f.log.from + f.log.entries.length - 1);
     }
     for (const e of this.events) {
       for (const id of [e.node, e.from, e.to]) if (id) ids.add(id);

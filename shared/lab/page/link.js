@@ -11,9 +11,21 @@ export function decode(fragment) {
   const text = fragment.replace(/^#/, '');
   if (!text) return null;
   const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
-  const script = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  const script = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes), exact);
   if (script === null || typeof script !== 'object' || Array.isArray(script)) throw new Error('the link holds no script');
   return script;
+}
+
+// exact keeps integers that are too large for a number as they are written.
+function exact(key, value, context) {
+  return typeof value === 'number' && !Number.isSafeInteger(value) && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
+}
+
+// seed reads the seed that somebody has typed.
+export function seed(text) {
+  const digits = text.trim();
+  if (!/^\d{1,20}$/.test(digits)) return 0;
+  return Number.isSafeInteger(Number(digits)) || !JSON.rawJSON ? Number(digits) : JSON.rawJSON(String(BigInt(digits)));
 }
 
 // moment is the step that a link names, or null.

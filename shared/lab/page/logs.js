@@ -12,17 +12,19 @@ export function makeLogs(root, app) {
   let film = null, lastIndex = -2, lastWidth = 0;
   new ResizeObserver(() => { lastIndex = -2; if (film) app.redraw(); }).observe(root);
 
-  const column = (width) => (width < 560 ? 46 : 58);
+  // Boxes are as wide as the longest log of the film allows.
+  const column = (width) => (width < 560 ? 52 : Math.max(64, Math.min(96, Math.floor((width - LEFT - 14) / (film.longest + 1)))));
 
   function box(x, y, w, entry, kind, title) {
     const [term, text] = entry;
-    const words = command(text), most = Math.floor((w - 18) / 6.2);
+    const digits = 7 * (String(term).length - 1);
+    const words = command(text), most = Math.floor((w - 21 - digits) / 6.4);
     const g = s('g', { class: `entry ${kind} ${termClass(term)}`, transform: `translate(${x},${y})` },
       s('title', {}, title),
       s('rect', { width: w - 4, height: BOX, rx: 4, class: 'body' }),
       kind === 'committed' && s('rect', { width: w - 4, height: BOX, rx: 4, class: 'weave', fill: pattern('lg', term) }),
       s('text', { class: 'of', x: 5, y: 17 }, term),
-      s('text', { class: 'what', x: 16, y: 17 }, words.length > most ? words.slice(0, Math.max(1, most - 1)) + '…' : words));
+      s('text', { class: 'what', x: 16 + digits, y: 17 }, words.length > most ? words.slice(0, Math.max(1, most - 1)) + '…' : words));
     if (kind === 'removed') g.append(s('path', { class: 'strike', d: `M-2,${BOX / 2} H${w - 2}` }));
     return g;
   }
@@ -53,6 +55,8 @@ export function makeLogs(root, app) {
           s('rect', { width: (snap - first + 1) * w - 4, height: BOX, rx: 4, class: 'body' }),
           s('text', { x: 8, y: 17, class: 'what' }, snap - first > 0 ? `snapshot up to ${snap}` : `≤${snap}`)));
       }
+      const end = snap + st.log.length;
+      if (end < first && end) g.append(s('text', { class: 'lane', x: LEFT, y: y + 17 }, `◂ ends at ${end}`));
       for (let i = Math.max(first, snap + 1); i <= snap + st.log.length; i++) {
         const entry = st.log[i - snap - 1], committed = i <= st.commit;
         g.append(box(x(i), y, w, entry, committed ? 'committed' : 'open', `entry ${i} of term ${entry[0]}: ${command(entry[1])}; ${committed ? 'committed' : 'not committed, as far as ' + name(id) + ' knows'}`));

@@ -239,7 +239,7 @@ async function load(script, where = {}) {
 function fillPickers() {
   const story = $('story');
   story.value = app.script.story || '';
-  $('seed').value = app.script.seed ?? 0;
+  $('seed').value = app.script.seed?.rawJSON ?? app.script.seed ?? 0;
   const found = app.stage.stories.find((x) => x.name === app.script.story);
   $('claim').textContent = found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: nothing happens unless you do something.';
 }
@@ -263,7 +263,7 @@ function showView(id) {
 function keys(e) {
   if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || !app.film) return;
   const t = e.target;
-  if (t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
+  if ($('helping').open || t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
   const onButton = t.tagName === 'BUTTON' || t.getAttribute?.('role') === 'button' || t.type === 'checkbox' || t.tagName === 'SUMMARY';
   switch (e.key) {
     case ' ': if (onButton) return; app.toggle(); break;
@@ -292,7 +292,7 @@ async function begin() {
   app.menu = makeMenu(app);
   views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app)];
   const fromPickers = () => {
-    const script = { stage: app.stage.stage, seed: Number($('seed').value) || 0 };
+    const script = { stage: app.stage.stage, seed: link.seed($('seed').value) };
     if ($('story').value) script.story = $('story').value; else script.steps = MORE;
     load(script);
   };
@@ -300,6 +300,7 @@ async function begin() {
   $('seed').addEventListener('change', fromPickers);
   $('toggle').addEventListener('click', () => showView($('ring').hidden ? 'ring' : 'diagram'));
   $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
+  $('help').addEventListener('click', () => $('helping').showModal());
   $('copy').addEventListener('click', async () => {
     const url = location.origin + link.address(app.script, app.film?.moments[app.index].step);
     try { await navigator.clipboard.writeText(url); say('The link is copied. It plays the same film and opens at this moment.'); } catch { say(url, true); }

@@ -1,9 +1,16 @@
 // The stage: the servers on a ring, the messages on their way, the walls.
 
-import { s, name, termClass, pattern, patterns, button } from './dom.js';
+import { s, name, termClass, pattern, patterns, button, calm } from './dom.js';
 import { client as clientName } from './words.js';
 
 let READY = 34; // the radius of a server
+
+// A link is reached with the keyboard through the menu of its servers: it has no
+// place of its own in the order of the page.
+function mouse(e, label, act) {
+  button(e, label, act).setAttribute('tabindex', '-1');
+  return e;
+}
 
 export function makeStage(root, app) {
   const svg = s('svg', { class: 'stage', role: 'group', 'aria-label': 'The servers and the messages on their way' });
@@ -22,10 +29,10 @@ export function makeStage(root, app) {
     narrow = width < 560;
     READY = narrow ? 27 : 34;
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
-    const top = narrow ? 56 : 66, bottom = narrow ? 68 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    const top = narrow ? 60 : 74, bottom = narrow ? 68 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
-    const stretch = narrow ? 1 : Math.max(1, Math.min(1.8, (width / 2 - 230) / radius));
+    const stretch = narrow ? 1 : Math.max(1, Math.min(2.5, (width / 2 - 230) / radius));
     center = [width / 2, top + radius + (height - top - bottom - radius * (1 + lowest)) / 2];
     places = new Map(film.ids.map((id, i) => [id, [center[0] + radius * stretch * Math.cos(angles[i]), center[1] + radius * Math.sin(angles[i])]]));
     lastIndex = -2;
@@ -95,7 +102,7 @@ export function makeStage(root, app) {
       const selected = app.selected?.type === 'link' && app.selected.from === a && app.selected.to === b;
       const g = s('g', { class: `link${ab && ba ? ' cut' : ab || ba ? ' half' : ''}${selected ? ' selected' : ''}` },
         s('line', { x1, y1, x2, y2, class: 'grip' }), s('line', { x1, y1, x2, y2, class: 'wire' }));
-      layers.links.append(button(g, `The link between ${name(a)} and ${name(b)}${ab || ba ? ', cut' : ''}`, (e, ev) => app.choose({ type: 'link', from: a, to: b }, e, ev)));
+      layers.links.append(mouse(g, `The link between ${name(a)} and ${name(b)}${ab || ba ? ', cut' : ''}`, (e, ev) => app.choose({ type: 'link', from: a, to: b }, e, ev)));
       const angle = Math.atan2(y2 - y1, x2 - x1) * 180 / Math.PI;
       const wall = (at, turn) => layers.walls.append(s('g', { class: 'wall', transform: `translate(${x1 + (x2 - x1) * at},${y1 + (y2 - y1) * at}) rotate(${angle + turn})` },
         s('path', { d: turn === null ? '' : 'M0,-13 V13' }), turn !== null && ab !== ba && s('path', { class: 'way', d: 'M-16,0 h10 m-5,-4 l5,4 l-5,4' })));
@@ -169,7 +176,9 @@ export function makeStage(root, app) {
     reset(f) { film = f; seats = new Map(); shown = new Map(); layers.messages.replaceChildren(); layout(); },
     draw(view) {
       if (!film || !width) { if (film) layout(); if (!width) return; }
-      const { index, t } = view;
+      const { index } = view;
+      // Without motion, messages move only when something happens.
+      const t = calm() ? film.moments[index].at : view.t;
       const key = JSON.stringify([app.selected?.type, app.selected?.id, app.selected?.from, app.selected?.message?.index]);
       const flights = film.flights(index, t);
       const busy = new Set(flights.filter((m) => m.client).map((m) => m.client));
@@ -203,7 +212,7 @@ export function makeStage(root, app) {
         let p, fall = 0;
         if (m.lost && m.end <= index) {
           p = m.endAt > m.sentAt ? 0.86 : 0.42;
-          fall = (t - m.endAt) / 3e6;
+          fall = calm() ? 0 : (t - m.endAt) / 3e6;
         } else {
           const end = m.endAt === Infinity ? m.sentAt + 1.5e6 : m.endAt;
           p = Math.max(0, Math.min(m.endAt === Infinity ? 0.9 : 1, (t - m.sentAt) / Math.max(1, end - m.sentAt)));

@@ -14,7 +14,11 @@ export function makeTime(root, app) {
   const brisk = h('input', { type: 'checkbox', checked: true, onchange: () => { app.brisk = brisk.checked; } });
   const clock = h('output', { class: 'clock' });
   const range = h('input', { type: 'range', min: 0, max: 1, step: 1, value: 0, class: 'slider', 'aria-label': 'Virtual time' });
-  range.addEventListener('input', () => { app.seek(Number(range.value)); });
+  let wanted = null;
+  range.addEventListener('input', () => {
+    if (wanted === null) requestAnimationFrame(() => { const to = wanted; wanted = null; app.seek(to); });
+    wanted = Number(range.value);
+  });
   const marks = s('svg', { class: 'marks', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
   const track = h('div', { class: 'track' }, marks, range);
   root.append(

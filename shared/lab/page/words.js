@@ -39,7 +39,7 @@ export function describe(line) {
     const n = (x.entries || []).length;
     if (!n) return is('heartbeat', '', 'AppendEntries without entries: a heartbeat');
     const first = x.entries[0];
-    return { ...is('append', n === 1 ? brief(first) : `${n} entries`, `AppendEntries with ${n} ${n === 1 ? 'entry' : 'entries'}`), entryTerm: first.term || term };
+    return { ...is('append', n === 1 ? brief(first, (x.prevLogIndex || 0) + 1) : `${n} entries`, `AppendEntries with ${n} ${n === 1 ? 'entry' : 'entries'}`), entryTerm: first.term || term };
   }
   if ((x = o.appendEntriesReply)) return x.success ? is('append-reply', '', 'AppendEntries reply: success') : is('append-reply', 'no', 'AppendEntries reply: refused', true);
   if (o.installSnapshot) return is('snapshot', 'snapshot', 'InstallSnapshot');
@@ -50,8 +50,9 @@ export function describe(line) {
   return is('other', key, key, o[key] && o[key].ok === false);
 }
 
-function brief(entry) {
-  if (entry.command && entry.command.op) return operation(entry.command);
+function brief(entry, index) {
+  const text = entry.command && entry.command.op ? operation(entry.command) : '';
+  if (text) return text.length <= 8 ? text : `entry ${entry.index || index}`;
   return entry.kind === 'noop' ? 'no-op' : entry.kind || 'entry';
 }
 

@@ -7,6 +7,9 @@ import { describe, parse, operation, answer, sentence } from './words.js';
 
 const CHECKPOINT = 64;
 
+// SILENT are the deeds without events of their own.
+const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'clock']);
+
 const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null };
 
 const told = new Set(['decide', 'note', 'verdict', 'stop', 'crash', 'pause', 'resume', 'cut', 'heal', 'trouble']);
@@ -46,10 +49,10 @@ export class Film {
       const o = this.outcomes[i];
       if (!o || !o.applied) return;
       const set = done.get(o.step || d.at) || new Set();
+      set.loud = set.loud || !SILENT.has(d.do);
       if (d.server && d.do !== 'request') set.add(d.server);
       done.set(o.step || d.at, set);
     });
-    const deedKinds = new Set(['crash', 'cut', 'heal', 'pause', 'resume', 'invoke', 'start', 'drop']);
     const moments = [];
     for (let i = 0; i < this.events.length;) {
       const step = this.events[i].step || 0;
@@ -59,12 +62,12 @@ export class Film {
       if (done.has(step)) {
         let split = i;
         while (split < end && this.events[split].at === at) split++;
+        // What a deed does comes first, at the time of the step before.
         if (split < end) {
           moments.push({ step, at, first: i, end: split, half: done.get(step) });
           moments.push({ step, at: last, first: split, end });
         } else {
-          const half = this.events.slice(i, end).every((e) => deedKinds.has(e.kind)) ? done.get(step) : undefined;
-          moments.push({ step, at, first: i, end, half });
+          moments.push({ step, at, first: i, end, half: done.get(step).loud ? done.get(step) : undefined });
         }
       } else moments.push({ step, at: last, first: i, end });
       i = end;

@@ -13,12 +13,12 @@ export function makeLogs(root, app) {
   new ResizeObserver(() => { lastIndex = -2; if (film) app.redraw(); }).observe(root);
 
   // Boxes are as wide as the longest log of the film allows.
-  const column = (width) => (width < 560 ? 52 : Math.max(64, Math.min(96, Math.floor((width - LEFT - 14) / (film.longest + 1)))));
+  const column = (width) => (width < 560 ? 57 : Math.max(64, Math.min(96, Math.floor((width - LEFT - 14) / (film.longest + 1)))));
 
   function box(x, y, w, entry, kind, title) {
     const [term, text] = entry;
     const digits = 7 * (String(term).length - 1);
-    const words = command(text), most = Math.floor((w - 21 - digits) / 6.4);
+    const words = command(text), most = Math.floor((w - 21 - digits) / 6.9);
     const g = s('g', { class: `entry ${kind} ${termClass(term)}`, transform: `translate(${x},${y})` },
       s('title', {}, title),
       s('rect', { width: w - 4, height: BOX, rx: 4, class: 'body' }),

@@ -80,12 +80,15 @@ const app = {
     this.pause();
     const m = this.film.moments[this.index];
     const at = m.half ? m.step : m.step + 1;
-    const kept = (this.script.deeds || []).filter((d) => d.at <= at);
+    // Deeds without events of their own leave the moment as it is.
+    const same = m.half || (stayed.film === this.film && stayed.index === this.index && stayed.at === at);
+    const kept = (this.script.deeds || []).filter((d) => d.at < at || (same && d.at === at));
     const gone = (this.script.deeds || []).length - kept.length;
     const time = Math.round(m.at);
     const script = { ...this.script, steps: Math.min(MOST, Math.max(this.script.steps || 0, at + MORE)), deeds: [...kept, ...deeds.map((d) => ({ at, ...(time && { time }), ...d }))] };
     const ok = await load(script, { step: m.step, after: at });
     if (!ok) return;
+    stayed = { film: this.film, index: this.index, at };
     const failed = this.film.outcomes.slice(-deeds.length).find((o) => !o.applied);
     if (failed) say(`That did not apply: ${failed.why}.`);
     else if (gone) say(`This is a fork: ${gone} later ${gone === 1 ? 'deed was' : 'deeds were'} taken back.`);
@@ -102,6 +105,7 @@ const app = {
 const MORE = 2500, MOST = 200_000;
 
 let views = [];
+let stayed = {};
 let last = 0, tween = null, remembering = 0;
 
 const draw = () => { app.redraw(); caption(); };

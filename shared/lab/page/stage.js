@@ -226,7 +226,7 @@ export function makeStage(root, app) {
         g.setAttribute('transform', `translate(${x.toFixed(1)},${y.toFixed(1)})`);
         const lost = m.lost && m.end <= index;
         g.classList.toggle('lost', !!lost);
-        g.classList.toggle('doomed', m.number && film.doomed.get(`${m.from}>${m.to}#${m.number}`) <= film.moments[index].step + 1);
+        g.classList.toggle('doomed', film.doomed.get(`${m.from}>${m.to}#${m.number}`) <= film.moments[index].step + 1);
         g.classList.toggle('selected', app.selected?.message?.index === m.index && app.selected.type === 'message');
         if (lost && !g.querySelector('.dead')) g.append(s('path', { class: 'dead', d: 'M-12,-12 L12,12 M12,-12 L-12,12' }), s('text', { class: 'why', y: 27 }, 'lost'));
         g.style.opacity = lost ? Math.max(0, 1 - fall) : '';

@@ -3,7 +3,7 @@
 // A moment is a step with events. What somebody does before a step is a moment of
 // its own (half is true), so that several things can be done at the same time.
 
-import { describe, parse, operation, answer, sentence } from './words.js';
+import { describe, parse, operation, answer, outcome, sentence } from './words.js';
 
 const CHECKPOINT = 64;
 
@@ -233,10 +233,15 @@ export class Film {
 
   makeFeed() {
     this.feed = [];
+    // The answers to clients belong to the story, unless there are too many of them.
+    const few = this.events.reduce((n, e) => n + (e.kind === 'return'), 0) <= 60;
+    const asked = new Map();
     this.events.forEach((e, i) => {
-      if (!told.has(e.kind) && !(e.kind === 'start' && e.step)) return;
-      const text = sentence(e);
-      if (text) this.feed.push({ moment: this.momentOfEvent[i], at: e.at, kind: e.kind, node: e.node, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
+      if (e.kind === 'invoke') asked.set(e.client, operation(parse(e.message)));
+      const answered = e.kind === 'return' && (few || e.client > 1_000_000);
+      if (!told.has(e.kind) && !(e.kind === 'start' && e.step) && !answered) return;
+      const text = answered ? `${asked.get(e.client)}: ${outcome(e)}` : sentence(e);
+      if (text) this.feed.push({ moment: this.momentOfEvent[i], at: e.at, kind: e.kind, node: e.node, client: e.client, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
     });
     this.decisions = [...new Set(this.feed.filter((f) => f.kind === 'decide').map((f) => f.moment))];
     this.leaderChanges = [...new Set(this.events.map((e, i) => (e.kind === 'role' && e.role === 'leader' ? this.momentOfEvent[i] : -1)).filter((m) => m >= 0))];

@@ -1,9 +1,10 @@
 // The feed: what was decided, by which rule, and why, up to now.
 
 import { h, time, termClass } from './dom.js';
+import { client as clientName } from './words.js';
 
 const MOST = 80;
-const KINDS = { note: 'story', verdict: 'verdict', crash: 'down', stop: 'down', start: 'up', pause: 'paused', resume: 'up', cut: 'network', heal: 'network', trouble: 'trouble' };
+const KINDS = { note: 'story', verdict: 'verdict', crash: 'down', stop: 'down', start: 'up', pause: 'paused', resume: 'up', cut: 'network', heal: 'network', trouble: 'trouble', return: 'answer' };
 
 export function makeWhy(root, app) {
   const list = h('ol', { class: 'feed', role: 'log', 'aria-label': 'Decisions so far, and why', tabindex: '0' });
@@ -14,7 +15,7 @@ export function makeWhy(root, app) {
     const head = f.kind === 'decide' ? f.code.replaceAll('-', ' ') : KINDS[f.kind] || f.kind;
     return h('li', { class: f.kind },
       h('button', { type: 'button', class: 'jump', onclick: () => app.seek(f.moment) },
-        h('span', { class: 'head' }, h('span', { class: `chip ${termClass(f.term)}` }, f.node ? 'n' + f.node : '•'), h('b', {}, head),
+        h('span', { class: 'head' }, h('span', { class: `chip ${termClass(f.term)}` }, f.node ? 'n' + f.node : f.client ? clientName(f.client) : '•'), h('b', {}, head),
           f.section && h('span', { class: 'section' }, f.section), h('time', {}, time(f.at))),
         h('span', { class: 'text' }, f.text)));
   }

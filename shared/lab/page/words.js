@@ -64,6 +64,12 @@ export function answer(line) {
   return r.error ? r.error.code.replaceAll('_', ' ') : 'answer';
 }
 
+// outcome is what a client has learned from its answer.
+export function outcome(e) {
+  const r = parse(e.message);
+  return (r.error ? r.error.message : answer(e.message)) + (e.text ? '; ' + e.text : '');
+}
+
 // sentence describes an event in words; '' for those that say nothing alone.
 export function sentence(e) {
   switch (e.kind) {
@@ -83,10 +89,7 @@ export function sentence(e) {
     case 'invoke': return `${client(e.client)} asks ${name(e.to)}: ${operation(parse(e.message))}`;
     case 'request': return `${name(e.node)} receives ${operation(parse(e.message))} from ${client(e.client)}`;
     case 'reply': return `${name(e.node)} answers ${client(e.client)}: ${answer(e.message)}`;
-    case 'return': {
-      const r = parse(e.message);
-      return `${client(e.client)} has its answer: ${r.error ? r.error.message : answer(e.message)}${e.text ? '; ' + e.text : ''}`;
-    }
+    case 'return': return `${client(e.client)} has its answer: ${outcome(e)}`;
     case 'role': return e.text && !e.text.startsWith(name(e.node)) ? `${name(e.node)} ${e.text}${e.term ? `, term ${e.term}` : ''}` : e.text || '';
     case 'apply': return `${name(e.node)} applies entry ${e.index}: ${command(e.message)}`;
     case 'save': return `${name(e.node)} syncs its disk`;

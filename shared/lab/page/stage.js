@@ -26,13 +26,14 @@ export function makeStage(root, app) {
     width = root.clientWidth; height = root.clientHeight;
     if (!width || !height) return;
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
-    narrow = width < 560;
-    READY = narrow ? 27 : 34;
+    narrow = width < 560 && height > 0.75 * width;
+    const small = narrow || height < 250;
+    READY = small ? 27 : 34;
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
-    const top = narrow ? 60 : 74, bottom = narrow ? 68 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    const top = small ? 58 : 74, bottom = narrow ? 68 : small ? 34 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
-    const stretch = narrow ? 1 : Math.max(1, Math.min(2.5, (width / 2 - 230) / radius));
+    const stretch = narrow ? 1 : Math.max(1, Math.min(2.5, (width / 2 - (width < 700 ? 150 : 230)) / radius));
     center = [width / 2, top + radius + (height - top - bottom - radius * (1 + lowest)) / 2];
     places = new Map(film.ids.map((id, i) => [id, [center[0] + radius * stretch * Math.cos(angles[i]), center[1] + radius * Math.sin(angles[i])]]));
     lastIndex = -2;
@@ -61,11 +62,12 @@ export function makeStage(root, app) {
     const role = !st.up ? 'down' : st.paused ? 'paused' : st.role || 'follower';
     const member = !st.config || [...(st.config.now || []), ...(st.config.next || [])].includes(id);
     const learner = st.config && (st.config.learners || []).includes(id);
-    const word = role === 'follower' && learner ? 'learner' : role === 'follower' && !member ? 'not a member' : role;
+    const leads = st.up && st.role === 'leader';
+    const word = role === 'paused' ? `${st.role}, paused` : role === 'follower' && learner ? 'learner' : role === 'follower' && !member ? 'not a member' : role;
     const selected = app.selected?.type === 'server' && app.selected.id === id;
     const g = s('g', { class: `server ${role} ${termClass(st.up ? st.term : 0)}${acting ? ' acting' : ''}${selected ? ' selected' : ''}`, transform: `translate(${x},${y})`, 'data-server': id });
     g.append(s('circle', { r: READY + 13, class: 'halo' }));
-    if (role === 'leader') g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: `M-15,${-READY - 10} l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z` }));
+    if (leads) g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: `M-15,${-READY - 10} l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z` }));
     g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
     g.append(s('text', { class: 'small', y: -12 }, 'term'), s('text', { class: 'number', y: 12 }, st.term || 0));
     if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
@@ -78,7 +80,7 @@ export function makeStage(root, app) {
       });
       g.append(s('text', { class: 'small loud', y: -READY - 25 }, `${votes.size} of ${all.length} votes`));
     }
-    const voted = st.up && st.vote && role !== 'leader' && st.vote !== id && `voted for ${name(st.vote)}`;
+    const voted = st.up && st.vote && !leads && st.vote !== id && `voted for ${name(st.vote)}`;
     if (narrow) {
       g.append(s('text', { class: 'name', y: READY + 21 }, name(id), s('tspan', { class: 'role' }, ' ' + word)));
       if (voted) g.append(s('text', { class: 'small', y: READY + 35 }, voted));
@@ -137,7 +139,7 @@ export function makeStage(root, app) {
     for (let k = 0; k < sides; k++) {
       const points = ids.filter((id) => side.get(id) === k).map((id) => places.get(id));
       const d = 'M' + points.map((p) => p.join(',')).join('L') + (points.length === 1 ? 'h.1' : 'Z');
-      layers.sides.append(s('path', { d, class: `edge`, 'stroke-width': narrow ? 88 : 104 }), s('path', { d, class: 'floor', 'stroke-width': narrow ? 84 : 100 }));
+      layers.sides.append(s('path', { d, class: `edge`, 'stroke-width': 2 * READY + 36 }), s('path', { d, class: 'floor', 'stroke-width': 2 * READY + 32 }));
     }
   }
 

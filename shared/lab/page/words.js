@@ -21,7 +21,7 @@ export function operation(c) {
     case 'delete': return `delete ${c.key}`;
     case 'cas': return `${c.key}: ${c.old}→${c.value}`;
     case undefined: return '';
-    case 'open': return 'open a session';
+    case 'open': return 'new session';
     default: return c.key === undefined ? c.op : `${c.op} ${c.key}`;
   }
 }
@@ -87,7 +87,7 @@ export function sentence(e) {
     case 'deliver': return `${name(e.to)} receives ${describe(e.message).title} from ${name(e.from)}`;
     case 'drop': return `${describe(e.message).title} from ${name(e.from)} to ${name(e.to)} is lost: ${e.text || 'the network loses it'}`;
     case 'invoke': return `${client(e.client)} asks ${name(e.to)}: ${operation(parse(e.message))}`;
-    case 'request': return `${name(e.node)} receives ${operation(parse(e.message))} from ${client(e.client)}`;
+    case 'request': return `${name(e.node)} receives the request ${operation(parse(e.message))} of ${client(e.client)}`;
     case 'reply': return `${name(e.node)} answers ${client(e.client)}: ${answer(e.message)}`;
     case 'return': return `${client(e.client)} has its answer: ${outcome(e)}`;
     case 'role': return e.text && !e.text.startsWith(name(e.node)) ? `${name(e.node)} ${e.text}${e.term ? `, term ${e.term}` : ''}` : e.text || '';

@@ -28,11 +28,15 @@ export function seed(text) {
   return Number.isSafeInteger(Number(digits)) || !JSON.rawJSON ? Number(digits) : JSON.rawJSON(String(BigInt(digits)));
 }
 
-// moment is the step that a link names, or null.
+// moment is the step that a link names, or null. A minus after it means: before
+// what happens by itself in this step.
 export function moment() {
   const step = new URLSearchParams(location.search).get('step');
-  return step === null || !/^\d+$/.test(step) ? null : Number(step);
+  return step === null || !/^\d{1,15}-?$/.test(step) ? null : { step: parseInt(step, 10), half: step.endsWith('-') };
 }
+
+// mark writes a moment of a film as a step.
+export const mark = (m) => (m.step ? m.step + (m.half ? '-' : '') : '');
 
 // show puts the script, and the step if there is one, into the address bar.
 export function show(script, step) {

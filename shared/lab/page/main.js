@@ -168,7 +168,7 @@ function stopTween() { tween = null; }
 
 function remember() {
   clearTimeout(remembering);
-  remembering = setTimeout(() => { if (app.film) link.show(app.script, app.film.moments[app.index].step); }, 150);
+  remembering = setTimeout(() => { if (app.film) link.show(app.script, link.mark(app.film.moments[app.index])); }, 150);
 }
 
 // caption says in words what happens at this moment.
@@ -186,6 +186,11 @@ function caption() {
       if (sends.has(k)) { sends.get(k).push(e.to); continue; }
       sends.set(k, [e.to]);
       lines.push(() => `${name(e.from)} sends ${describe(e.message).title} to ${sends.get(k).map(name).join(', ')}`);
+    } else if (e.kind === 'drop') {
+      const k = 'lost' + e.from + describe(e.message).title + e.text;
+      if (sends.has(k)) { sends.get(k).push(e.to); continue; }
+      sends.set(k, [e.to]);
+      lines.push(() => `${describe(e.message).title} from ${name(e.from)} to ${sends.get(k).map(name).join(', ')} is lost: ${e.text || 'the network loses it'}`);
     } else if (e.kind !== 'logs' && e.kind !== 'save' && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
       const text = sentence(e);
       if (text) lines.push(() => text);
@@ -236,7 +241,7 @@ async function load(script, where = {}) {
   fillPickers();
   captioned = -1;
   draw();
-  link.show(script, where.step === undefined ? 0 : film.moments[index].step);
+  link.show(script, where.step === undefined ? '' : link.mark(film.moments[index]));
   return true;
 }
 
@@ -245,7 +250,7 @@ function fillPickers() {
   story.value = app.script.story || '';
   $('seed').value = app.script.seed?.rawJSON ?? app.script.seed ?? 0;
   const found = app.stage.stories.find((x) => x.name === app.script.story);
-  $('claim').textContent = found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: nothing happens unless you do something.';
+  $('claim').textContent = $('claim').title = found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: click a server, a link or a message, and decide what happens to it.';
 }
 
 function showTab(id) {
@@ -306,7 +311,7 @@ async function begin() {
   $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
   $('help').addEventListener('click', () => $('helping').showModal());
   $('copy').addEventListener('click', async () => {
-    const url = location.origin + link.address(app.script, app.film?.moments[app.index].step);
+    const url = location.origin + link.address(app.script, app.film ? link.mark(app.film.moments[app.index]) : '');
     try { await navigator.clipboard.writeText(url); say('The link is copied. It plays the same film and opens at this moment.'); } catch { say(url, true); }
   });
   for (const b of document.querySelectorAll('[role=tab]')) {
@@ -331,8 +336,8 @@ async function begin() {
 async function open() {
   let script = null;
   try { script = link.decode(location.hash); } catch { say('The link holds no script that can be read; this is free play.', true); }
-  const step = link.moment();
-  await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, step === null ? {} : { step });
+  const where = link.moment();
+  await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, where ? { step: where.step, after: where.half ? where.step : undefined } : {});
   if (!app.film) await load({ stage: app.stage.stage, seed: 1, steps: MORE });
   if (app.index === 0 && $('say').hidden) say('Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
 }

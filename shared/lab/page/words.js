@@ -37,7 +37,7 @@ export function describe(line) {
   if ((x = o.requestVoteReply)) return x.granted ? is('vote-reply', 'yes', 'RequestVote reply: vote granted') : is('vote-reply', 'no', 'RequestVote reply: vote refused', true);
   if ((x = o.appendEntries)) {
     const n = (x.entries || []).length;
-    if (!n) return is('heartbeat', '', 'AppendEntries without entries: a heartbeat');
+    if (!n) return is('heartbeat', '', 'a heartbeat (AppendEntries without entries)');
     const first = x.entries[0];
     return { ...is('append', n === 1 ? brief(first, (x.prevLogIndex || 0) + 1) : `${n} entries`, `AppendEntries with ${n} ${n === 1 ? 'entry' : 'entries'}`), entryTerm: first.term || term };
   }

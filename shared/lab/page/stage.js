@@ -213,7 +213,7 @@ export function makeStage(root, app) {
         const pad = Math.min(0.3, (READY + 12) / length);
         let p, fall = 0;
         if (m.lost && m.end <= index) {
-          p = m.endAt > m.sentAt ? 0.86 : 0.3;
+          p = m.endAt > m.sentAt ? 0.86 : 0.12;
           fall = calm() ? 0 : (t - m.endAt) / 3e6;
         } else {
           const end = m.endAt === Infinity ? m.sentAt + 1.5e6 : m.endAt;

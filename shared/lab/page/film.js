@@ -95,12 +95,14 @@ export class Film {
   makeServers(frames) {
     this.tracks = new Map();
     this.longest = 1; // index
+    this.roles = false; // the first stages have no roles, terms and logs
     const ids = new Set();
     for (const f of frames) {
       ids.add(f.server);
       let t = this.tracks.get(f.server);
       if (!t) this.tracks.set(f.server, t = { frames: [], kept: [], at: -1, state: fresh });
       t.frames.push(f);
+      if (f.role) this.roles = true;
       if (f.log) this.longest = Math.max(this.longest, f.log.from + f.log.entries.length - 1);
     }
     for (const e of this.events) {

@@ -33,6 +33,13 @@ export function makeLogs(root, app) {
     const width = root.clientWidth;
     if (!film || !width || (view.index === lastIndex && width === lastWidth)) return;
     lastIndex = view.index; lastWidth = width;
+    if (!film.roles) {
+      svg.setAttribute('viewBox', `0 0 ${width} 40`);
+      svg.setAttribute('width', width);
+      svg.setAttribute('height', 40);
+      svg.replaceChildren(s('text', { class: 'lane', x: 12, y: 22 }, 'The servers of this stage have no log.'));
+      return;
+    }
     const states = film.ids.map((id) => [id, film.stateAt(id, view.index)]);
     const w = column(width), columns = Math.floor((width - LEFT - 14) / w);
     const last = Math.max(1, ...states.map(([, st]) => st.snapshot[0] + st.log.length));

@@ -59,17 +59,18 @@ export function makeStage(root, app) {
 
   function drawServer(id, st, acting) {
     const [x, y] = places.get(id);
-    const role = !st.up ? 'down' : st.paused ? 'paused' : st.role || 'follower';
+    const plain = !film.roles, first = plain && app.stage.appointed && id === 1;
+    const role = !st.up ? 'down' : st.paused ? 'paused' : first ? 'leader' : st.role || 'follower';
     const member = !st.config || [...(st.config.now || []), ...(st.config.next || [])].includes(id);
     const learner = st.config && (st.config.learners || []).includes(id);
-    const leads = st.up && st.role === 'leader';
-    const word = role === 'paused' ? `${st.role}, paused` : role === 'follower' && learner ? 'learner' : role === 'follower' && !member ? 'not a member' : role;
+    const leads = st.up && (st.role === 'leader' || first);
+    const word = role === 'paused' ? `${st.role ? st.role + ', ' : ''}paused` : role === 'follower' && learner ? 'learner' : role === 'follower' && !member ? 'not a member' : role;
     const selected = app.selected?.type === 'server' && app.selected.id === id;
     const g = s('g', { class: `server ${role} ${termClass(st.up ? st.term : 0)}${acting ? ' acting' : ''}${selected ? ' selected' : ''}`, transform: `translate(${x},${y})`, 'data-server': id });
     g.append(s('circle', { r: READY + 13, class: 'halo' }));
     if (leads) g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: `M-15,${-READY - 10} l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z` }));
     g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
-    g.append(s('text', { class: 'small', y: -12 }, 'term'), s('text', { class: 'number', y: 12 }, st.term || 0));
+    if (!plain) g.append(s('text', { class: 'small', y: -12 }, 'term'), s('text', { class: 'number', y: 12 }, st.term || 0));
     if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
     if (role === 'paused') g.append(s('path', { class: 'bars', d: 'M-8,-16 V16 M8,-16 V16' }));
     if (role === 'candidate') {
@@ -91,7 +92,7 @@ export function makeStage(root, app) {
       g.append(at(voted ? -10 : -2, 'name', name(id)), at(voted ? 7 : 16, 'name role', word));
       if (voted) g.append(at(23, 'small', voted));
     }
-    const label = `${name(id)}, ${word}, term ${st.term}. Press Enter for what can be done to it.`;
+    const label = `${name(id)}, ${word}${plain ? '' : `, term ${st.term}`}. Press Enter for what can be done to it.`;
     return button(g, label, (e, ev) => app.choose({ type: 'server', id }, e, ev));
   }
 

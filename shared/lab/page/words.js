@@ -46,6 +46,8 @@ export function describe(line) {
   if ((x = o.installSnapshotReply)) return is('append-reply', '', 'InstallSnapshot reply');
   if (o.readIndex) return is('read', 'read?', 'ReadIndex request');
   if ((x = o.readIndexReply)) return is('read', x.index ? `read at ${x.index}` : 'read', 'ReadIndex reply');
+  if ((x = o.replicate)) return is('append', operation(x.command || {}).slice(0, 14), 'a command to replicate');
+  if (o.replicateReply) return is('append-reply', '', 'the reply to a command');
   const key = Object.keys(o).find((k) => typeof o[k] === 'object') || 'message';
   return is('other', key, key, o[key] && o[key].ok === false);
 }

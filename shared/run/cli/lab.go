@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -151,7 +150,7 @@ func (a *app) labHandler(port int) http.Handler {
 	hosts := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("localhost:%d", port)}
 	playing := make(chan struct{}, 1) // a film takes a core; one at a time is enough for one person
 	mux := http.NewServeMux()
-	mux.Handle("GET /", http.FileServerFS(fs.FS(page.Files)))
+	mux.Handle("GET /", http.FileServerFS(page.Files))
 	mux.HandleFunc("GET /stage", func(w http.ResponseWriter, _ *http.Request) { labAnswer(w, http.StatusOK, a.labStage()) })
 	mux.HandleFunc("POST /film", func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, film.MaxScript))

@@ -2,7 +2,7 @@
 // what has been done.
 
 import { h, name, time } from './dom.js';
-import { deed as describe, client as clientName, operation, parse } from './words.js';
+import { deed as describe } from './words.js';
 
 const MS = 1e6;
 

@@ -243,7 +243,7 @@ export class Film {
       const answered = e.kind === 'return' && (few || e.client > 1_000_000);
       if (!told.has(e.kind) && !(e.kind === 'start' && e.step) && !answered) return;
       const text = answered ? `${asked.get(e.client)}: ${outcome(e)}` : sentence(e);
-      if (text) this.feed.push({ moment: this.momentOfEvent[i], at: e.at, kind: e.kind, node: e.node, client: e.client, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
+      if (text) this.feed.push({ moment: this.momentOfEvent[i], at: e.at, kind: e.kind, broken: e.kind === 'verdict' && !!(e.reason || this.verdict), node: e.node, client: e.client, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
     });
     this.decisions = [...new Set(this.feed.filter((f) => f.kind === 'decide').map((f) => f.moment))];
     this.leaderChanges = [...new Set(this.events.map((e, i) => (e.kind === 'role' && e.role === 'leader' ? this.momentOfEvent[i] : -1)).filter((m) => m >= 0))];
@@ -295,7 +295,7 @@ export class Film {
       else if (e.kind === 'crash' || e.kind === 'stop') mark('crash', sentence(e));
       else if (e.kind === 'cut') mark('cut', sentence(e));
       else if (e.kind === 'heal') mark('heal', sentence(e));
-      else if (e.kind === 'verdict') mark('verdict', sentence(e));
+      else if (e.kind === 'verdict') mark(e.reason || this.verdict ? 'verdict' : 'fine', sentence(e));
     });
     if (this.verdict) this.marks.push({ kind: 'verdict', at: this.end, moment: this.moments.length - 1, text: this.verdict });
     let most = 0;

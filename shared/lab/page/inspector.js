@@ -15,11 +15,11 @@ export function makeInspector(root, app) {
     const st = film.stateAt(id, index);
     const end = st.snapshot[0] + st.log.length;
     const lastTerm = st.log.length ? st.log[st.log.length - 1][0] : st.snapshot[1];
-    const role = !st.up ? 'down' : st.paused ? `${st.role}, paused` : st.role;
+    const role = !st.up ? 'down' : [st.role || 'running', st.paused && 'paused'].filter(Boolean).join(', ');
     const members = st.config && st.config.now?.length ? st.config.now.map(name).join(' ') + (st.config.next?.length ? ` → ${st.config.next.map(name).join(' ')}` : '') + (st.config.learners?.length ? `; learners ${st.config.learners.map(name).join(' ')}` : '') : '';
     return [
       h('h3', {}, `${name(id)} · ${role}`, h('button', { type: 'button', class: 'go', onclick: (e) => app.menu.open({ type: 'server', id }, e.target, e) }, 'What can happen to it…')),
-      h('dl', {},
+      film.roles ? h('dl', {},
         h('div', { class: 'group' }, 'Persistent state'),
         field('currentTerm', st.term, 'latest term the server has seen'),
         field('votedFor', st.vote ? name(st.vote) : 'none', 'candidate that received its vote in the current term'),
@@ -32,7 +32,7 @@ export function makeInspector(root, app) {
         st.progress.length ? [h('div', { class: 'group' }, 'Volatile state on leaders'),
           field('nextIndex[]', st.progress.map((p) => `${name(p[0])}: ${p[1]}`).join('  '), 'next log entry to send to that server'),
           field('matchIndex[]', st.progress.map((p) => `${name(p[0])}: ${p[2]}`).join('  '), 'highest log entry known to be replicated on that server')] : null,
-        members ? field('configuration', members, 'the servers that vote') : null),
+        members ? field('configuration', members, 'the servers that vote') : null) : h('p', { class: 'empty' }, 'The servers of this stage have no term, no role and no log.'),
       st.log.length ? h('details', {}, h('summary', {}, 'The entries'), h('ol', { class: 'entries', start: st.snapshot[0] + 1 }, st.log.slice(-200).map((e, k, all) =>
         h('li', { value: end - all.length + 1 + k }, h('span', { class: `chip ${termClass(e[0])}` }, e[0]), ' ', command(e[1]))))) : null,
     ];

@@ -2,7 +2,6 @@
 // message. Every moment has a line of its own, so quiet time takes no space.
 
 import { s, name, time, termClass, button } from './dom.js';
-import { describe } from './words.js';
 
 const LINE = 17, TOP = 34, LEFT = 78;
 

@@ -13,7 +13,7 @@ export function makeWhy(root, app) {
 
   function line(f) {
     const head = f.kind === 'decide' ? f.code.replaceAll('-', ' ') : KINDS[f.kind] || f.kind;
-    return h('li', { class: f.kind },
+    return h('li', { class: f.kind + (f.broken ? ' broken' : '') },
       h('button', { type: 'button', class: 'jump', onclick: () => app.seek(f.moment) },
         h('span', { class: 'head' }, h('span', { class: `chip ${termClass(f.term)}` }, f.node ? 'n' + f.node : f.client ? clientName(f.client) : '•'), h('b', {}, head),
           f.section && h('span', { class: 'section' }, f.section), h('time', {}, time(f.at))),

@@ -11,6 +11,7 @@ import { makeTime } from './time.js';
 import { makeMenu, makeDeeds } from './deeds.js';
 import { makeInspector } from './inspector.js';
 import { makeSpacetime } from './spacetime.js';
+import { save } from './picture.js';
 
 const $ = (id) => document.getElementById(id);
 
@@ -96,7 +97,10 @@ const app = {
   },
   async undo(i) {
     const script = { ...this.script, deeds: this.script.deeds.filter((_, k) => k !== i) };
-    if (!script.deeds.length) delete script.deeds;
+    if (!script.deeds.length) {
+      delete script.deeds;
+      if (script.story) delete script.steps; // the story ends by itself
+    }
     await load(script, { step: this.film.moments[this.index].step });
   },
 };
@@ -310,6 +314,7 @@ async function begin() {
   $('seed').addEventListener('change', fromPickers);
   $('toggle').addEventListener('click', () => showView($('ring').hidden ? 'ring' : 'diagram'));
   $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
+  $('save').addEventListener('click', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`));
   $('help').addEventListener('click', () => $('helping').showModal());
   $('copy').addEventListener('click', async () => {
     const url = location.origin + link.address(app.script, app.film ? link.mark(app.film.moments[app.index]) : '');

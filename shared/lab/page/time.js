@@ -21,16 +21,18 @@ export function makeTime(root, app) {
   });
   const marks = s('svg', { class: 'marks', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
   const track = h('div', { class: 'track' }, marks, range);
+  // On a wide screen the keys say in words what they step over.
+  const word = (text) => h('span', { class: 'word' }, text), sign = (text) => h('span', { class: 'sign' }, text);
   root.append(
     h('div', { class: 'keys' },
       b('|◂', 'To the beginning (Home)', () => app.seek(0)),
-      b('◂♛', 'Previous change of leader ([)', () => app.go('leaderChanges', -1), 'far'),
-      b('◂§', 'Previous decision (shift + left arrow)', () => app.go('decisions', -1)),
-      b('◂', 'Previous event (left arrow)', () => app.step(-1)),
+      b(['◂', sign('♛'), word(' leader')], 'Previous change of leader ([)', () => app.go('leaderChanges', -1), 'far'),
+      b(['◂', sign('§'), word(' decision')], 'Previous decision (shift + left arrow)', () => app.go('decisions', -1)),
+      b(['◂', word(' event')], 'Previous event (left arrow)', () => app.step(-1)),
       play,
-      b('▸', 'Next event (right arrow)', () => app.step(1)),
-      b('§▸', 'Next decision (shift + right arrow)', () => app.go('decisions', 1)),
-      b('♛▸', 'Next change of leader (])', () => app.go('leaderChanges', 1), 'far'),
+      b([word('event '), '▸'], 'Next event (right arrow)', () => app.step(1)),
+      b([word('decision '), sign('§'), '▸'], 'Next decision (shift + right arrow)', () => app.go('decisions', 1)),
+      b([word('leader '), sign('♛'), '▸'], 'Next change of leader (])', () => app.go('leaderChanges', 1), 'far'),
       h('label', { class: 'speed' }, 'speed ', speed),
       h('label', { class: 'brisk', title: 'Pass quickly over time in which no message travels' }, brisk, ' skip quiet time'),
       clock),

@@ -30,6 +30,15 @@ func (e Event) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(b, "from", e.From)
 	b = strict.AppendNumber(b, "to", e.To)
 	b = strict.AppendNumber(b, "number", e.Number)
+	if len(e.Sides) > 0 {
+		b = strict.AppendArray(b, "sides", e.Sides, func(b []byte, side []uint64) []byte {
+			b = append(b, '[')
+			for _, id := range side {
+				b = strconv.AppendUint(strict.AppendComma(b), id, 10)
+			}
+			return append(b, ']')
+		})
+	}
 	b = strict.AppendNumber(b, "client", e.Client)
 	b = strict.AppendText(b, "message", e.Message)
 	b = strict.AppendNumber(b, "index", e.Index)

@@ -104,6 +104,10 @@ type Event struct {
 	// 1 on: it pairs a Send with its Deliver or Drop. 0 where nobody counts.
 	Number uint64 `json:"number,omitempty"`
 
+	// Sides are the groups of servers that a partition has left: every link between
+	// two groups, and to a server in no group, is cut. The others are whole.
+	Sides [][]uint64 `json:"sides,omitempty"`
+
 	// Client is the client that sent the request.
 	Client uint64 `json:"client,omitempty"`
 

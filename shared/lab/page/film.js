@@ -270,9 +270,8 @@ export class Film {
       } else {
         cut.clear();
         if (e.kind === 'cut') {
-          // The sides of a partition are named in the text of its event.
           const side = new Map();
-          (e.text || '').split(':').pop().split('|').forEach((g, k) => { for (const id of g.match(/\d+/g) || []) side.set(Number(id), k); });
+          (e.sides || []).forEach((group, k) => { for (const id of group) side.set(id, k); });
           for (const a of this.ids) for (const b of this.ids) if (a !== b && (!side.has(a) || side.get(a) !== side.get(b))) cut.add(`${a}>${b}`);
         }
       }

@@ -292,7 +292,7 @@ func (w *World) Partition(groups ...[]uint64) {
 	}
 	w.counters.Cuts++
 	if w.options.Sink != nil {
-		w.emit(trace.Event{Kind: trace.Cut, Text: "the network parts: " + groupNames(groups)})
+		w.emit(trace.Event{Kind: trace.Cut, Sides: groups, Text: "the network parts: " + groupNames(groups)})
 	}
 }
 

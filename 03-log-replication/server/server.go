@@ -288,8 +288,8 @@ func (s *Server) send(messages []raft.Message) {
 	}
 }
 
-// apply gives a committed command to the store and answers the client that
-// waits for it, if it is this server's.
+// apply gives a committed command to the store, and answers the client of this
+// server that waits for it.
 func (s *Server) apply(e raft.Entry) error {
 	command, err := kv.Decode(e.Command)
 	if err != nil {

@@ -12,7 +12,7 @@ type Rule struct {
 
 	// sentence describes the decision in words. In it, 1 is the server that
 	// decides, 2 the peer, 3 the term, 4 and 5 the own and the peer's position
-	// in the log, 6 the index, 7 another server, 8 the voters.
+	// in the log, 6 the index, 7 another server, 8 several servers.
 	sentence string
 }
 

@@ -193,6 +193,11 @@ func (r Result) Replay() string {
 	return fmt.Sprintf("go run ./%s scenario %s --seed %d", r.Stage, r.Scenario, r.Seed)
 }
 
+// Watch returns the command that shows the run in the browser.
+func (r Result) Watch() string {
+	return fmt.Sprintf("go run ./%s lab --story %s --seed %d", r.Stage, r.Scenario, r.Seed)
+}
+
 // String returns the result in one line.
 func (r Result) String() string {
 	if r.Survived {

@@ -81,6 +81,7 @@ func TestWrongDeclarationsAreReported(t *testing.T) {
 	require.Contains(t, text, "declared to survive restart and broke: lost write")
 	require.Contains(t, text, "✘", "the end of the story")
 	require.Contains(t, text, "replay: go run ./toy scenario restart --seed 3")
+	require.Contains(t, text, "watch:  go run ./toy lab --story restart --seed 3")
 	require.Empty(t, complaint(s, story, broken, false), "it fails as declared")
 
 	s, story, fine := play(toy.Flaws{}, "restart")

@@ -207,13 +207,13 @@ func (c Coverage) unchanged(many bool) (zero []string) {
 func complaint(s Stage, story Scenario, result Result, survives bool) string {
 	switch {
 	case survives && !result.Survived:
-		return fmt.Sprintf("%s is declared to survive %s and broke: %s: %s\n%s\nreplay: %s",
-			s.Name, story.Name, result.Kind, result.Why, ending(s, story.Name, result.Seed), result.Replay())
+		return fmt.Sprintf("%s is declared to survive %s and broke: %s: %s\n%s\nreplay: %s\nwatch:  %s",
+			s.Name, story.Name, result.Kind, result.Why, ending(s, story.Name, result.Seed), result.Replay(), result.Watch())
 	case !survives && result.Survived:
-		return fmt.Sprintf("%s is declared to fail %s and survived it: %s\nreplay: %s", s.Name, story.Name, story.Claim, result.Replay())
+		return fmt.Sprintf("%s is declared to fail %s and survived it: %s\nreplay: %s\nwatch:  %s", s.Name, story.Name, story.Claim, result.Replay(), result.Watch())
 	case !survives && !slices.Contains(story.Breaks, result.Kind):
-		return fmt.Sprintf("%s fails %s as declared, but in another way than the story's (%v): %s: %s\nreplay: %s",
-			s.Name, story.Name, story.Breaks, result.Kind, result.Why, result.Replay())
+		return fmt.Sprintf("%s fails %s as declared, but in another way than the story's (%v): %s: %s\nreplay: %s\nwatch:  %s",
+			s.Name, story.Name, story.Breaks, result.Kind, result.Why, result.Replay(), result.Watch())
 	}
 	return ""
 }

@@ -179,7 +179,7 @@ func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (er
 	if err := errors.Join(end(), a.asDeclared(r)); err != nil || a.flags.output == "json" {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s %s, as this stage declares\n", name, a.fate(name))
+	_, err = fmt.Fprintf(w, "%s %s, as this stage declares\nwatch it in the browser: %s\n", name, a.fate(name), r.Watch())
 	return err
 }
 
@@ -215,9 +215,9 @@ func (a *app) showResult(r scenario.Result) error {
 func (a *app) asDeclared(r scenario.Result) error {
 	switch fate := a.fate(r.Scenario); {
 	case fate == "survives" && !r.Survived:
-		return fmt.Errorf("%s should survive %s but does not: %s; repeat it with: %s", r.Stage, r.Scenario, r.Why, r.Replay())
+		return fmt.Errorf("%s should survive %s but does not: %s; repeat it with: %s, or watch it with: %s", r.Stage, r.Scenario, r.Why, r.Replay(), r.Watch())
 	case fate == "breaks" && r.Survived:
-		return fmt.Errorf("%s should break in %s but does not; repeat it with: %s", r.Stage, r.Scenario, r.Replay())
+		return fmt.Errorf("%s should break in %s but does not; repeat it with: %s, or watch it with: %s", r.Stage, r.Scenario, r.Replay(), r.Watch())
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ func TestScenarioTellsItsStory(t *testing.T) {
 	require.Contains(t, got.out, "missed-message: a follower that missed a write agrees again once it is back\n")
 	require.Contains(t, got.out, "asks n1: put x=1\n")
 	require.Contains(t, got.out, "replicas differ")
+	require.Contains(t, got.out, "\nwatch it in the browser: go run ./92-cluster lab --story missed-message --seed 7\n")
 	require.Equal(t, got, run(t, s, "scenario", "missed-message", "--seed", "7"), "the same seed, the same run")
 	require.NotEqual(t, got, run(t, s, "scenario", "missed-message"))
 	require.Greater(t, len(run(t, s, "scenario", "missed-message", "--seed", "7", "-v").out), len(got.out))
@@ -37,7 +38,7 @@ func TestScenarioTellsItsStory(t *testing.T) {
 func TestScenarioThatContradictsItsDeclarationIsAnError(t *testing.T) {
 	got := run(t, storied([]string{"missed-message"}, nil), "scenario", "missed-message")
 	require.Equal(t, 1, got.code)
-	require.Regexp(t, `^error: 92-cluster should survive missed-message but does not: .*; repeat it with: go run ./92-cluster scenario missed-message --seed 1\n$`, got.errors)
+	require.Regexp(t, `^error: 92-cluster should survive missed-message but does not: .*; repeat it with: go run ./92-cluster scenario missed-message --seed 1, or watch it with: go run ./92-cluster lab --story missed-message --seed 1\n$`, got.errors)
 }
 
 func TestScenarioAllPrintsOneLinePerRun(t *testing.T) {

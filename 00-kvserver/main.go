@@ -13,7 +13,7 @@ import (
 var stage = cli.Stage{
 	Name:  "00-kvserver",
 	About: "A key-value store that answers lines of JSON over TCP.",
-	Ops:   server.Ops(),
+	Ops:   server.Ops,
 	Serve: func(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 		return server.New().Serve(ctx, ln, log)
 	},

@@ -15,7 +15,7 @@ import (
 var stage = cli.Stage{
 	Name:  "01-client",
 	About: "A key-value store and a client that says whether a write happened.",
-	Ops:   server.Ops(),
+	Ops:   server.Ops,
 	Serve: func(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 		return server.New().Serve(ctx, ln, log)
 	},

@@ -16,8 +16,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Ops are the operations that this server understands.
-func Ops() api.Ops { return api.Commands() }
+// Ops is what a client can ask.
+var Ops = api.Commands()
 
 // Server is a key-value store that clients reach over TCP.
 type Server struct {
@@ -33,7 +33,7 @@ func New() *Server { return &Server{store: kv.NewStore()} }
 // Serve answers clients on ln until ctx is done, then ends in order and
 // returns nil.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, log *slog.Logger) error {
-	w := wire.Server{Ops: Ops(), Handler: s.handle, Log: log}
+	w := wire.Server{Ops: Ops, Handler: s.handle, Log: log}
 	return w.Serve(ctx, ln)
 }
 

@@ -11,11 +11,11 @@ import (
 // A message that no correct server sends changes nothing, and the log says so once.
 func TestAnUnexpectedMessageIsRefused(t *testing.T) {
 	for text, c := range map[string]struct{ to, from uint64 }{
-		"n3 gives an order, but n1 leads":       {2, 3},
-		"it comes from n2, which is no other":   {2, 2},
-		"it comes from n9, which is no other":   {2, 9},
-		"n3 answers n2, which does not lead":    {2, 3},
-		"it comes from n1, which is no other m": {1, 1},
+		"n3 gives an order, but n1 leads":           {2, 3},
+		"it comes from n2 itself: another server":   {2, 2},
+		"it comes from n9, which is no member of t": {2, 9},
+		"n3 answers n2, which does not lead":        {2, 3},
+		"it comes from n1 itself: another server":   {1, 1},
 	} {
 		s, sent, _ := start(t, c.to)
 		var logged []trace.Event

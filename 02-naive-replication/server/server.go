@@ -33,14 +33,14 @@ type Server struct {
 	rules *naive.Naive
 	store *kv.Store
 
-	// refused are the senders of messages that make no sense.
-	refused map[uint64]bool
-
 	// waiting are the clients to be answered, by the number of their command.
 	waiting map[naive.Seq]waiter
 
 	// quota bounds what the store may hold, as the leader sees it.
 	quota api.Quota
+
+	// refused are the senders of messages that make no sense.
+	refused map[uint64]bool
 }
 
 // waiter is a client that waits for its command.
@@ -55,9 +55,6 @@ func New(w node.World) (node.Server, error) {
 	for i, m := range w.Config.Members {
 		members[i] = naive.ID(m.ID)
 	}
-	if w.Config.Address(w.Config.Leader) == "" {
-		return nil, fmt.Errorf("the configuration names n%d as leader, which is not a member", w.Config.Leader)
-	}
 	return &Server{
 		world: w,
 		rules: naive.New(naive.Options{
@@ -69,8 +66,8 @@ func New(w node.World) (node.Server, error) {
 		}),
 		store:   kv.NewStore(),
 		waiting: make(map[naive.Seq]waiter),
-		refused: make(map[uint64]bool),
 		quota:   api.Quota{Limit: w.Config.StoreBytes},
+		refused: make(map[uint64]bool),
 	}, nil
 }
 

@@ -151,8 +151,8 @@ type Raft struct {
 	// elapsed counts ticks since the last heartbeat that a leader sent.
 	elapsed int
 
-	// denied is true if the leader of the term contradicts what is committed. This
-	// server accepts nothing of it.
+	// denied is true if the leader of the term contradicts what is committed.
+	// This server accepts nothing from it.
 	denied bool
 
 	// Volatile state on leaders, reinitialized after an appointment.

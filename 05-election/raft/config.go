@@ -9,7 +9,7 @@ type Config struct {
 }
 
 // Majority reports whether the servers for which has is true are a majority
-// (§5.2). Elections, commits and reads all ask here.
+// (§5.2). Every rule that needs one asks here.
 func (c Config) Majority(has func(ID) bool) bool {
 	n := 0
 	for _, id := range c.Voters {

@@ -24,12 +24,12 @@ func (r *Raft) startElection() {
 	r.role, r.leader = Candidate, 0
 	r.reads.stepDown()
 	r.setTerm(r.currentTerm+1, r.options.ID)
-	r.votes = []ID{r.options.ID}
 	r.resetTimeout()
 	r.explain(Reason{Rule: TimedOut, Term: r.currentTerm, Mine: r.last()})
 	for _, id := range r.others() {
 		r.send(id, RequestVote{LastLogIndex: r.log.lastIndex(), LastLogTerm: r.log.lastTerm()})
 	}
+	r.votes = []ID{r.options.ID}
 	r.countVotes()
 }
 

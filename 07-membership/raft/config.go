@@ -25,8 +25,8 @@ type Config struct {
 }
 
 // Majority reports whether the servers for which has is true are a majority, or
-// one of both halves in a joint configuration (§5.2, §6). Elections, commits and
-// reads all ask here.
+// one of both halves in a joint configuration (§5.2, §6). Every rule that needs one
+// asks here.
 func (c Config) Majority(has func(ID) bool) bool {
 	return majority(c.Voters, has) && (!c.Joint || majority(c.Next, has))
 }

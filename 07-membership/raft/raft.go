@@ -119,6 +119,10 @@ type Options struct {
 	// ID is the server's own.
 	ID ID
 
+	// Config is who decides, as it was at Base. A server that knows no voters waits
+	// until a leader sends it the log.
+	Config Config
+
 	// State and Log are what it saved in an earlier life.
 	State State
 	Log   []Entry
@@ -128,10 +132,8 @@ type Options struct {
 	Base     Position
 	Snapshot Position
 
-	// Config is the configuration that is in force at Base, and SnapshotConfig at
-	// Snapshot. A server that knows no voters waits until a leader sends it the
-	// log.
-	Config, SnapshotConfig Config
+	// SnapshotConfig is who decides as it was at Snapshot.
+	SnapshotConfig Config
 
 	// HeartbeatTicks is how many ticks a leader may be silent.
 	HeartbeatTicks int

@@ -32,9 +32,9 @@ func (s *Server) hear(m raft.Message) {
 }
 
 // unready says why clients should use another server, or "": this one knows no
-// leader, does not vote, or has not applied all that was committed when it
-// first heard its leader. A leader knows what is committed only once an entry
-// of its own term is (§8).
+// leader, or has not applied all that was committed when it first heard its
+// leader. A leader knows what is committed only once an entry of its own term
+// is (§8). A server that does not vote is not ready either.
 func (s *Server) unready() string {
 	status, name := s.rules.Status(), node.Name(s.world.ID)
 	switch {

@@ -157,10 +157,10 @@ func (s *Server) recover(saved journal.Recovered) (raft.Options, error) {
 
 func (s *Server) options(saved journal.Recovered, h snapshot.Header) (o raft.Options, err error) {
 	o = raft.Options{
-		Base:           raft.Position{Term: raft.Term(saved.Base.Term), Index: raft.Index(saved.Base.Index)},
-		Snapshot:       raft.Position{Term: raft.Term(h.Term), Index: raft.Index(h.Index)},
 		ID:             raft.ID(s.world.ID),
 		State:          raft.State{CurrentTerm: raft.Term(saved.State.Term), VotedFor: raft.ID(saved.State.Vote)},
+		Base:           raft.Position{Term: raft.Term(saved.Base.Term), Index: raft.Index(saved.Base.Index)},
+		Snapshot:       raft.Position{Term: raft.Term(h.Term), Index: raft.Index(h.Index)},
 		HeartbeatTicks: node.Ticks(s.world.Config.Heartbeat),
 		ElectionTicks:  [2]int{node.Ticks(s.world.Config.ElectionTimeout[0]), node.Ticks(s.world.Config.ElectionTimeout[1])},
 		Random:         s.world.Rand.Uint64N,
@@ -448,9 +448,11 @@ func (s *Server) explain(reasons []raft.Reason) {
 // announcement is what a server says about itself to the other servers and the
 // operator.
 type announcement struct {
-	role    raft.Role
-	term    raft.Term
-	leader  raft.ID
+	role   raft.Role
+	term   raft.Term
+	leader raft.ID
+
+	// removed is true if it has heard that it is no longer a member.
 	removed bool
 }
 

@@ -27,20 +27,21 @@ const patient = time.Minute
 // processes are five servers, each a process of its own.
 type processes struct {
 	t         *testing.T
+	data      string
 	remote    *cluster.Remote
 	endpoints []string
 }
 
 func startProcesses(t *testing.T) *processes {
-	p := &processes{t: t}
 	dir := t.TempDir()
+	p := &processes{t: t, data: filepath.Join(dir, "data")}
 	config := filepath.Join(dir, "our.json")
 	p.endpoints = writeConfig(t, config)
 	ctx, stop := context.WithCancel(context.Background())
 	var out output
 	var g errgroup.Group
 	g.Go(func() error {
-		args := []string{"cluster", "--data", filepath.Join(dir, "data"), "--config", config}
+		args := []string{"cluster", "--data", p.data, "--config", config}
 		if code := cli.Run(ctx, stage, args, strings.NewReader(""), &out, &out); code != 0 {
 			return fmt.Errorf("the cluster ended with exit code %d", code)
 		}
@@ -54,7 +55,7 @@ func startProcesses(t *testing.T) *processes {
 		}
 	})
 	require.Eventually(t, func() bool {
-		remote, err := cluster.Connect(filepath.Join(dir, "data"))
+		remote, err := cluster.Connect(p.data)
 		p.remote = remote
 		return err == nil
 	}, patient, 5*time.Millisecond)

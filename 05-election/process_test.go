@@ -29,20 +29,21 @@ const patient = time.Minute
 // processes are five servers, each a process of its own.
 type processes struct {
 	t         *testing.T
+	data      string
 	remote    *cluster.Remote
 	endpoints []string
 }
 
 func startProcesses(t *testing.T) *processes {
-	p := &processes{t: t}
 	dir := t.TempDir()
+	p := &processes{t: t, data: filepath.Join(dir, "data")}
 	config := filepath.Join(dir, "our.json")
 	p.endpoints = writeConfig(t, config)
 	ctx, stop := context.WithCancel(context.Background())
 	var out output
 	var g errgroup.Group
 	g.Go(func() error {
-		args := []string{"cluster", "--data", filepath.Join(dir, "data"), "--config", config}
+		args := []string{"cluster", "--data", p.data, "--config", config}
 		if code := cli.Run(ctx, stage, args, strings.NewReader(""), &out, &out); code != 0 {
 			return fmt.Errorf("the cluster ended with exit code %d", code)
 		}
@@ -56,7 +57,7 @@ func startProcesses(t *testing.T) *processes {
 		}
 	})
 	require.Eventually(t, func() bool {
-		remote, err := cluster.Connect(filepath.Join(dir, "data"))
+		remote, err := cluster.Connect(p.data)
 		p.remote = remote
 		return err == nil
 	}, patient, 5*time.Millisecond)
@@ -101,22 +102,21 @@ func (p *processes) do(what string, ids ...uint64) {
 	require.NoError(p.t, err)
 }
 
-// role asks one server what it is, and in which term; "" if it does not answer.
-func (p *processes) role(id uint64) (role string, term uint64) {
+// status is what a server says of itself; Role is "" if it does not answer.
+type status struct {
+	Role string
+	Term uint64
+}
+
+func (p *processes) status(id uint64) (is status) {
 	c := client.New(p.endpoints[id-1 : id])
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Second)
 	defer cancel()
-	a, err := c.Do(ctx, api.Request{Op: api.Status})
-	if err != nil {
-		return "", 0
+	if a, err := c.Do(ctx, api.Request{Op: api.Status}); err == nil {
+		require.NoError(p.t, json.Unmarshal(a.Data, &is))
 	}
-	var status struct {
-		Role string
-		Term uint64
-	}
-	require.NoError(p.t, json.Unmarshal(a.Data, &status))
-	return status.Role, status.Term
+	return is
 }
 
 // leader waits for a leader and returns it: of two, the one of the later term.
@@ -125,8 +125,8 @@ func (p *processes) leader() (id uint64) {
 	require.Eventually(p.t, func() bool {
 		latest := uint64(0)
 		for other := range uint64(len(p.endpoints)) {
-			if role, term := p.role(other + 1); role == "leader" && term > latest {
-				id, latest = other+1, term
+			if is := p.status(other + 1); is.Role == "leader" && is.Term > latest {
+				id, latest = other+1, is.Term
 			}
 		}
 		return latest > 0
@@ -170,7 +170,9 @@ func startLoad(t *testing.T, endpoints []string) *load {
 	})
 	t.Cleanup(func() {
 		end()
-		_ = l.g.Wait() // judged already, or the test has failed
+		if !t.Failed() { // else it may go on for long
+			_ = l.g.Wait()
+		}
 	})
 	return l
 }
@@ -180,6 +182,17 @@ func (l *load) goesOn(after string) {
 	l.t.Helper()
 	enough := l.done.Load() + 100
 	require.Eventually(l.t, func() bool { return l.done.Load() >= enough }, patient, time.Millisecond, "after %s", after)
+}
+
+// judge ends the load and checks that every acknowledged append is there
+// exactly once.
+func (l *load) judge() {
+	l.t.Helper()
+	l.end()
+	require.NoError(l.t, l.g.Wait())
+	require.NoError(l.t, l.report.Err())
+	require.Zero(l.t, l.report.Verify.Broken, "%v", l.report.Verify.Violations)
+	require.Zero(l.t, l.report.Verify.Unknown, "a session makes an end of every doubt")
 }
 
 // The servers survive what the README promises, with real processes and real
@@ -203,15 +216,11 @@ func TestCrashesAndPauses(t *testing.T) {
 	p.do(cluster.Pause, id)
 	l.goesOn("the pause of a leader")
 	p.do(cluster.Resume, id)
-	require.Eventually(t, func() bool { role, _ := p.role(id); return role == "follower" }, patient, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return p.status(id).Role == "follower" }, patient, 5*time.Millisecond)
 
 	p.do(cluster.Kill, 1, 2, 3, 4, 5)
 	p.do(cluster.Restart, 1, 2, 3, 4, 5)
 	l.goesOn("the end of all")
-	l.end()
-	require.NoError(t, l.g.Wait())
-	require.NoError(t, l.report.Err())
-	require.Zero(t, l.report.Verify.Broken, "%v", l.report.Verify.Violations)
-	require.Zero(t, l.report.Verify.Unknown, "a session makes an end of every doubt")
+	l.judge()
 	require.GreaterOrEqual(t, l.report.Verify.Acknowledged, int64(600))
 }

@@ -32,24 +32,21 @@ const patient = time.Minute
 // processes are five servers, each a process of its own.
 type processes struct {
 	t         *testing.T
+	data      string
 	remote    *cluster.Remote
 	endpoints []string
-
-	// dir holds a folder for each server.
-	dir string
 }
 
 func startProcesses(t *testing.T) *processes {
-	p := &processes{t: t}
 	dir := t.TempDir()
-	p.dir = filepath.Join(dir, "data")
+	p := &processes{t: t, data: filepath.Join(dir, "data")}
 	config := filepath.Join(dir, "our.json")
 	p.endpoints = writeConfig(t, config)
 	ctx, stop := context.WithCancel(context.Background())
 	var out output
 	var g errgroup.Group
 	g.Go(func() error {
-		args := []string{"cluster", "--data", p.dir, "--config", config}
+		args := []string{"cluster", "--data", p.data, "--config", config}
 		if code := cli.Run(ctx, stage, args, strings.NewReader(""), &out, &out); code != 0 {
 			return fmt.Errorf("the cluster ended with exit code %d", code)
 		}
@@ -63,14 +60,14 @@ func startProcesses(t *testing.T) *processes {
 		}
 	})
 	require.Eventually(t, func() bool {
-		remote, err := cluster.Connect(p.dir)
+		remote, err := cluster.Connect(p.data)
 		p.remote = remote
 		return err == nil
 	}, patient, 5*time.Millisecond)
 	return p
 }
 
-// writeConfig makes up a configuration with free ports, in which a log is soon
+// writeConfig creates a configuration with free ports, in which a log is soon
 // compacted.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
 	ports, err := freeport.Reserve()
@@ -112,8 +109,10 @@ func (p *processes) do(what string, ids ...uint64) {
 
 // status is what a server says of itself; Role is "" if it does not answer.
 type status struct {
-	Role                 string
-	Term, Snapshot, Last uint64
+	Role string
+	Term uint64
+
+	Snapshot, Last uint64
 }
 
 func (p *processes) status(id uint64) (is status) {
@@ -178,7 +177,9 @@ func startLoad(t *testing.T, endpoints []string) *load {
 	})
 	t.Cleanup(func() {
 		end()
-		_ = l.g.Wait() // judged already, or the test has failed
+		if !t.Failed() { // else it may go on for long
+			_ = l.g.Wait()
+		}
 	})
 	return l
 }
@@ -188,6 +189,17 @@ func (l *load) goesOn(after string) {
 	l.t.Helper()
 	enough := l.done.Load() + 100
 	require.Eventually(l.t, func() bool { return l.done.Load() >= enough }, patient, time.Millisecond, "after %s", after)
+}
+
+// judge ends the load and checks that every acknowledged append is there
+// exactly once.
+func (l *load) judge() {
+	l.t.Helper()
+	l.end()
+	require.NoError(l.t, l.g.Wait())
+	require.NoError(l.t, l.report.Err())
+	require.Zero(l.t, l.report.Verify.Broken, "%v", l.report.Verify.Violations)
+	require.Zero(l.t, l.report.Verify.Unknown, "a session makes an end of every doubt")
 }
 
 // The servers survive what the README promises, with real processes and real
@@ -220,17 +232,6 @@ func TestCrashesAndPauses(t *testing.T) {
 	require.GreaterOrEqual(t, l.report.Verify.Acknowledged, int64(600))
 }
 
-// judge ends the load: every append that was acknowledged is there once.
-func (l *load) judge() {
-	t := l.t
-	t.Helper()
-	l.end()
-	require.NoError(t, l.g.Wait())
-	require.NoError(t, l.report.Err())
-	require.Zero(t, l.report.Verify.Broken, "%v", l.report.Verify.Violations)
-	require.Zero(t, l.report.Verify.Unknown, "a session makes an end of every doubt")
-}
-
 // A follower that was killed, and is away for longer than any log remembers, comes
 // back by a snapshot while writes go on; so does one that stood still. All five
 // are then killed, and come back from their snapshots and the entries after them.
@@ -254,7 +255,7 @@ func TestAwayForLongerThanTheLogReachesBack(t *testing.T) {
 
 	p.do(cluster.Kill, 1, 2, 3, 4, 5)
 	for id := range uint64(5) {
-		folder := filepath.Join(p.dir, node.Name(id+1))
+		folder := filepath.Join(p.data, node.Name(id+1))
 		require.FileExists(t, filepath.Join(folder, "snapshot"))
 		journal, err := os.Stat(filepath.Join(folder, "journal"))
 		require.NoError(t, err)

@@ -32,7 +32,7 @@ import (
 // patient is longer than any test needs: a wait this long is a failure.
 const patient = time.Minute
 
-// processes are servers, each in its own process: three at first.
+// processes are three servers at first, each a process of its own.
 type processes struct {
 	t         *testing.T
 	data      string

@@ -1094,8 +1094,11 @@ func TestAServerThatWasRemovedGetsNoReads(t *testing.T) {
 	inForce(t, r, final)
 	r.Step(from(r, 3, ReadIndex{ID: 7}))
 	r.Step(from(r, 9, ReadIndex{ID: 8}))
+	require.Len(t, r.reads.pending, 1, "only the one that was asked by a member")
 	takeAll(r)
-	hears(r, 2, AppendEntriesReply{Success: true, Round: 2})
+	hears(r, 2, AppendEntriesReply{Success: true, Round: r.reads.round})
+	hears(r, 4, AppendEntriesReply{Success: true, Round: r.reads.round})
+	require.Empty(t, r.reads.pending, "it is confirmed")
 	_, sent := drain(r)
 	for _, m := range sent {
 		require.Equal(t, ID(2), m.To, "%+v", m)

@@ -35,8 +35,14 @@ func (p *projector) do(w *sim.World, e Deed) string {
 	case Kill:
 		w.Crash(e.Server)
 	case Pause:
+		if w.Paused(e.Server) {
+			return node.Name(e.Server) + " is paused already"
+		}
 		w.Pause(e.Server)
 	case Resume:
+		if !w.Paused(e.Server) {
+			return node.Name(e.Server) + " is not paused"
+		}
 		w.Resume(e.Server)
 	case FillDisk:
 		w.Disk(e.Server).Fill(0)
@@ -54,8 +60,14 @@ func (p *projector) do(w *sim.World, e Deed) string {
 func network(w *sim.World, e Deed) string {
 	switch e.Do {
 	case Cut:
+		if !w.Passes(e.From, e.To) {
+			return "that link is cut already"
+		}
 		w.Cut(e.From, e.To)
 	case Heal:
+		if w.Passes(e.From, e.To) {
+			return "that link is not cut"
+		}
 		w.Heal(e.From, e.To)
 	case Partition:
 		w.Partition(e.Groups...)

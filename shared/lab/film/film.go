@@ -12,6 +12,7 @@
 package film
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -50,10 +51,9 @@ type Film struct {
 	// there.
 	Verdict string
 
-	// Cut is true if the film ends because it has reached a limit of its script
-	// or of this package, and Reason says which.
-	Cut    bool
-	Reason string
+	// Limit is which limit of the script or of this package ended the film, in
+	// words; "" if none did.
+	Limit string
 }
 
 // Outcome is what became of a deed.
@@ -83,6 +83,15 @@ const defaultSteps = 20_000
 // Play plays a script against its stage. The error is about the script, or about a
 // cluster that does not start; what goes wrong in the film is in its Verdict.
 func Play(stage scenario.Stage, s Script) (*Film, error) {
+	p, err := project(stage, s)
+	if err != nil {
+		return nil, err
+	}
+	return p.film, nil
+}
+
+// project plays a script, and returns the projector with the world as it ends.
+func project(stage scenario.Stage, s Script) (*projector, error) {
 	if err := s.Check(stage); err != nil {
 		return nil, err
 	}
@@ -96,7 +105,7 @@ func Play(stage scenario.Stage, s Script) (*Film, error) {
 		return nil, err
 	}
 	p.end()
-	return p.film, nil
+	return p, nil
 }
 
 // panicked notes what a server panicked with: the film ends there.
@@ -184,7 +193,7 @@ func (p *projector) run(w *sim.World) {
 			break
 		}
 		if at > limit {
-			p.cut(fmt.Sprintf("it is %v long", limit))
+			p.limited(fmt.Sprintf("it is %v long", limit))
 			break
 		}
 		if !w.Step() {
@@ -192,7 +201,7 @@ func (p *projector) run(w *sim.World) {
 		}
 	}
 	if w.Steps() >= p.steps {
-		p.cut(fmt.Sprintf("it has %d steps", p.steps))
+		p.limited(fmt.Sprintf("it has %d steps", p.steps))
 	}
 	if err := w.Err(); err != nil {
 		p.verdict = err.Error()
@@ -212,17 +221,14 @@ func (p *projector) judge(w *sim.World) {
 	}
 }
 
-func (p *projector) cut(why string) {
-	if !p.film.Cut {
-		p.film.Cut, p.film.Reason = true, why
-	}
-}
+// limited notes which limit has ended the film; the first one counts.
+func (p *projector) limited(why string) { p.film.Limit = cmp.Or(p.film.Limit, why) }
 
 // end completes the film.
 func (p *projector) end() {
 	f := p.film
 	if p.recorder.full {
-		p.cut(fmt.Sprintf("it holds %d bytes", MaxBytes))
+		p.limited(fmt.Sprintf("it holds %d bytes", MaxBytes))
 	}
 	f.Steps, f.Verdict = p.recorder.step, p.verdict
 	if p.world != nil {
@@ -252,11 +258,10 @@ func (f *Film) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(b, "steps", f.Steps)
 	b = strict.AppendNumber(b, "length", uint64(f.Length))
 	b = strict.AppendText(b, "verdict", f.Verdict)
-	b = strict.AppendText(b, "cut", f.Reason)
+	b = strict.AppendText(b, "limit", f.Limit)
 	b = append(b, `,"deeds":[`...)
 	for _, o := range f.Outcomes {
-		b = append(strict.AppendComma(b), `{"applied":`...)
-		b = fmt.Appendf(b, "%t", o.Applied)
+		b = fmt.Appendf(strict.AppendComma(b), `{"applied":%t`, o.Applied)
 		b = strict.AppendNumber(b, "step", o.Step)
 		b = strict.AppendText(b, "why", o.Why)
 		b = append(b, '}')

@@ -96,6 +96,10 @@ func TestADeedThatCannotHappenSaysWhy(t *testing.T) {
 		{[]Deed{{At: 60, Do: Kill, Server: 4}}, "n4 does not exist"},
 		{[]Deed{{At: 60, Do: Kill, Server: 2}, {At: 61, Do: Kill, Server: 2}}, "n2 is down"},
 		{[]Deed{{At: 60, Do: Restart, Server: 2}}, "n2 is running"},
+		{[]Deed{{At: 60, Do: Pause, Server: 2}, {At: 61, Do: Pause, Server: 2}}, "n2 is paused already"},
+		{[]Deed{{At: 60, Do: Resume, Server: 2}}, "n2 is not paused"},
+		{[]Deed{{At: 60, Do: Cut, From: 1, To: 2}, {At: 61, Do: Cut, From: 1, To: 2}}, "that link is cut already"},
+		{[]Deed{{At: 60, Do: Heal, From: 1, To: 2}}, "that link is not cut"},
 		{[]Deed{{At: 60, Do: Expire, Server: 2}}, "n2 starts no election"},
 		{[]Deed{{At: 601, Do: Kill, Server: 2}}, "the film ends before it"},
 	} {
@@ -109,16 +113,16 @@ func TestADeedThatCannotHappenSaysWhy(t *testing.T) {
 func TestAViolationEndsTheFilm(t *testing.T) {
 	f := play(t, toyStage(toy.Flaws{Forgets: true}), Script{Stage: "toy", Seed: 1, Story: "restart"})
 	require.Contains(t, f.Verdict, "lost write")
-	require.False(t, f.Cut)
+	require.Empty(t, f.Limit)
 }
 
 func TestAFilmIsBounded(t *testing.T) {
 	f := play(t, toyStage(toy.Flaws{}), Script{Stage: "toy", Seed: 1, Steps: 100})
 	require.Equal(t, uint64(100), f.Steps)
-	require.Equal(t, "it has 100 steps", f.Reason)
+	require.Equal(t, "it has 100 steps", f.Limit)
 	f = play(t, toyStage(toy.Flaws{}), Script{Stage: "toy", Seed: 1, Time: 50 * time.Millisecond})
 	require.LessOrEqual(t, f.Length, 50*time.Millisecond)
-	require.Equal(t, "it is 50ms long", f.Reason)
+	require.Equal(t, "it is 50ms long", f.Limit)
 }
 
 func TestScriptsAreChecked(t *testing.T) {

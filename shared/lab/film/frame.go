@@ -51,7 +51,7 @@ type known struct {
 	state      node.State
 	entries    []node.Entry
 
-	// now and log are memory for the next state.
+	// now is memory for the next state.
 	now node.State
 }
 

@@ -1,15 +1,19 @@
 package film
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
 
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/lab/scenario"
+	"example.com/raftsteps/shared/lab/sim"
 )
 
 // Test checks a stage's films: the same script gives the same film, a deed changes
@@ -28,6 +32,23 @@ func Test(t *testing.T, s scenario.Stage) {
 			if len(film.Frames) == 0 || len(film.Events) == 0 {
 				t.Errorf("%s: %d events and %d frames", name, len(film.Events), len(film.Frames))
 			}
+		}
+	})
+	t.Run("snapshots", func(t *testing.T) {
+		t.Parallel()
+		if !s.Compacts {
+			t.Skip("the servers of this stage compact nothing")
+		}
+		// Until followers have installed a snapshot.
+		film := play(t, s, Script{Stage: s.Name, Seed: 1, Story: "lagging-follower", Steps: 20_000})
+		installed := 0
+		for _, e := range film.Events {
+			if e.Reason != nil && e.Reason.Code == "restored" {
+				installed++
+			}
+		}
+		if installed == 0 {
+			t.Error("no server has installed a snapshot")
 		}
 	})
 	t.Run("forks", func(t *testing.T) {
@@ -102,13 +123,130 @@ func inTransit(f *Film, seed uint64) []Deed {
 	return nil
 }
 
+// play plays a script, and checks that its frames lead to the servers as they are
+// at the end.
 func play(t *testing.T, s scenario.Stage, script Script) *Film {
 	t.Helper()
-	f, err := Play(s, script)
+	p, err := project(s, script)
 	if err != nil {
 		t.Fatalf("%s: %v", script.AppendJSON(nil), err)
 	}
-	return f
+	for _, id := range p.world.IDs() {
+		shown, err := lastFrame(p.film, id)
+		if err != nil {
+			t.Fatalf("%s: the frames of n%d: %v", script.AppendJSON(nil), id, err)
+		}
+		if is := lastState(p.world, id); !reflect.DeepEqual(is, shown) {
+			t.Fatalf("%s: the frames of n%d lead to\n%+v\nand it is\n%+v", script.AppendJSON(nil), id, shown, is)
+		}
+	}
+	return p.film
+}
+
+// shown is a server as a page shows it.
+type shown struct {
+	Up, Paused          bool
+	Role                string
+	Term, Vote          uint64
+	Snapshot            [2]uint64
+	Commit, Applied     uint64
+	Now, Next, Learners []uint64
+	Votes               []uint64
+	Progress            [][3]uint64
+	Terms               []uint64
+	Contents            []string
+}
+
+// lastFrame applies all frames of a server, as the page does.
+func lastFrame(f *Film, id uint64) (shown, error) {
+	var v shown
+	for _, frame := range f.Frames {
+		if frame.Server != id {
+			continue
+		}
+		var d struct {
+			Up, Paused      *bool
+			Role            *string
+			Term, Vote      *uint64
+			Snapshot        *[2]uint64
+			Commit, Applied *uint64
+			Config          *struct{ Now, Next, Learners []uint64 }
+			Votes           *[]uint64
+			Progress        *[][3]uint64
+			Log             *struct {
+				From    uint64
+				Entries [][2]any
+			}
+		}
+		if err := json.Unmarshal(frame.JSON, &d); err != nil {
+			return v, fmt.Errorf("%s: %w", frame.JSON, err)
+		}
+		if d.Up != nil {
+			v = shown{Up: *d.Up} // what it had in memory is gone
+		}
+		set(&v.Paused, d.Paused)
+		set(&v.Role, d.Role)
+		set(&v.Term, d.Term)
+		set(&v.Vote, d.Vote)
+		set(&v.Commit, d.Commit)
+		set(&v.Applied, d.Applied)
+		set(&v.Votes, d.Votes)
+		set(&v.Progress, d.Progress)
+		if c := d.Config; c != nil {
+			v.Now, v.Next, v.Learners = c.Now, c.Next, c.Learners
+		}
+		before := v.Snapshot[0]
+		set(&v.Snapshot, d.Snapshot)
+		if gone := int(v.Snapshot[0]) - int(before); gone != 0 {
+			gone = max(0, min(gone, len(v.Terms)))
+			v.Terms, v.Contents = v.Terms[gone:], v.Contents[gone:]
+		}
+		if l := d.Log; l != nil {
+			keep := l.From - v.Snapshot[0] - 1
+			v.Terms, v.Contents = v.Terms[:keep], v.Contents[:keep]
+			for _, e := range l.Entries {
+				v.Terms, v.Contents = append(v.Terms, uint64(e[0].(float64))), append(v.Contents, e[1].(string))
+			}
+		}
+	}
+	return v.plain(), nil
+}
+
+func set[T any](to *T, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+// lastState is a server as it is.
+func lastState(w *sim.World, id uint64) shown {
+	v := shown{Up: w.Up(id), Paused: w.Paused(id)}
+	in, ok := w.Server(id).(node.Inspector)
+	if !ok {
+		return v.plain()
+	}
+	var s node.State
+	in.Inspect(&s)
+	v.Role, v.Term, v.Vote, v.Snapshot = string(s.Role), s.Term, s.Vote, [2]uint64{s.SnapIndex, s.SnapTerm}
+	v.Commit, v.Applied, v.Votes = s.Commit, s.Applied, s.Votes
+	v.Now, v.Next, v.Learners = s.Config.Now, s.Config.Next, s.Config.Learners
+	for _, p := range s.Progress {
+		v.Progress = append(v.Progress, [3]uint64{p.ID, p.Next, p.Match})
+	}
+	for i := s.SnapIndex + 1; i <= s.Last; i++ {
+		e := in.Entry(i)
+		v.Terms, v.Contents = append(v.Terms, e.Term), append(v.Contents, string(e.Data))
+	}
+	return v.plain()
+}
+
+// plain makes all empty lists the same.
+func (v shown) plain() shown {
+	for _, l := range []*[]uint64{&v.Now, &v.Next, &v.Learners, &v.Votes, &v.Terms} {
+		*l = append([]uint64{}, *l...)
+	}
+	v.Progress, v.Contents = append([][3]uint64{}, v.Progress...), append([]string{}, v.Contents...)
+	return v
 }
 
 // before is what a film holds of the steps before one.

@@ -31,7 +31,7 @@ export class Film {
     this.length = json.length || 0;
     this.steps = json.steps || 0;
     this.verdict = json.verdict || '';
-    this.cut = json.cut || '';
+    this.limit = json.limit || '';
     this.makeMoments();
     this.makeServers(json.frames || []);
     this.makeMessages();

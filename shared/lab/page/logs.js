@@ -13,18 +13,18 @@ export function makeLogs(root, app) {
   new ResizeObserver(() => { lastIndex = -2; if (film) app.redraw(); }).observe(root);
 
   // Boxes are as wide as the longest log of the film allows.
-  const column = (width) => (width < 560 ? 57 : Math.max(64, Math.min(96, Math.floor((width - LEFT - 14) / (film.longest + 1)))));
+  const column = (width) => (width < 560 ? 66 : Math.max(74, Math.min(96, Math.floor((width - LEFT - 14) / (film.longest + 1)))));
 
   function box(x, y, w, entry, kind, title) {
     const [term, text] = entry;
     const digits = 7 * (String(term).length - 1);
-    const words = command(text), most = Math.floor((w - 21 - digits) / 6.9);
+    const words = command(text), most = Math.floor((w - 21 - digits) / 7.5);
     const g = s('g', { class: `entry ${kind} ${termClass(term)}`, transform: `translate(${x},${y})` },
       s('title', {}, title),
       s('rect', { width: w - 4, height: BOX, rx: 4, class: 'body' }),
       kind === 'committed' && s('rect', { width: w - 4, height: BOX, rx: 4, class: 'weave', fill: pattern('lg', term) }),
       s('text', { class: 'of', x: 5, y: 17 }, term),
-      s('text', { class: 'what', x: 16 + digits, y: 17 }, words.length > most ? words.slice(0, Math.max(1, most - 1)) + '…' : words));
+      s('text', { class: 'what', x: 16 + digits, y: 17 }, words.length > most ? words.slice(0, Math.max(1, most - 2)) + '…' : words));
     if (kind === 'removed') g.append(s('path', { class: 'strike', d: `M-2,${BOX / 2} H${w - 2}` }));
     return g;
   }

@@ -208,8 +208,8 @@ function caption() {
     const v = f.events.findLast((e) => e.kind === 'verdict');
     verdict.hidden = false;
     verdict.className = 'fine';
-    verdict.replaceChildren(h('b', {}, 'The film ends here. '), v ? sentence(v) : f.cut ? `Nothing broke so far; ${f.cut}. ` : 'Nothing broke.');
-    if (f.cut && f.steps < MOST) verdict.append(h('button', { type: 'button', onclick: () => load({ ...app.script, steps: Math.min(MOST, Math.max(2 * f.steps, MORE)) }, { step: f.moments[f.moments.length - 1].step }) }, 'Play on'));
+    verdict.replaceChildren(h('b', {}, 'The film ends here. '), v ? sentence(v) : f.limit ? `Nothing broke so far; ${f.limit}. ` : 'Nothing broke.');
+    if (f.limit && f.steps < MOST) verdict.append(h('button', { type: 'button', onclick: () => load({ ...app.script, steps: Math.min(MOST, Math.max(2 * f.steps, MORE)) }, { step: f.moments[f.moments.length - 1].step }) }, 'Play on'));
   } else verdict.hidden = true;
 }
 

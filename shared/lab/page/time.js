@@ -49,7 +49,7 @@ export function makeTime(root, app) {
     for (const moment of film.commits) { const px = x(moment); if (px - last >= 1.5) { parts.push(s('path', { class: 'committed', d: `M${px},24 v5` })); last = px; } }
     // who led, as a band in the color of the term
     const leaders = film.marks.filter((m) => m.kind === 'leader');
-    leaders.forEach((m, i) => parts.push(s('rect', { class: `reign ${termClass(m.term)}`, x: x(m.moment), y: 20, height: 4, width: Math.max(1, x(leaders[i + 1]?.moment ?? film.moments.length - 1) - x(m.moment)) })));
+    leaders.forEach((m, i) => parts.push(s('rect', { class: `leadership ${termClass(m.term)}`, x: x(m.moment), y: 20, height: 4, width: Math.max(1, x(leaders[i + 1]?.moment ?? film.moments.length - 1) - x(m.moment)) })));
     for (const m of film.marks) {
       const px = x(m.moment);
       const d = { leader: `M${px - 5},10 l-2,-7 l4,3 l3,-5 l3,5 l4,-3 l-2,7 z`, candidate: `M${px - 3},7 a3,3 0 1 0 6,0 a3,3 0 1 0 -6,0`, crash: `M${px - 4},3 l8,8 m0,-8 l-8,8`, cut: `M${px},1 v12 m-3,-12 h6 m-6,12 h6`, heal: `M${px},3 v9`, verdict: `M${px},14 V1 h-9 l3,4 l-3,4 h9`, fine: `M${px},14 V1 h-9 v8 h9` }[m.kind];

@@ -141,6 +141,9 @@ func (w *World) Disk(id uint64) *disk.Sim { return w.machine(id).disk }
 // Up reports whether a server runs; one that is paused does.
 func (w *World) Up(id uint64) bool { return w.machine(id).server != nil }
 
+// Paused reports whether a server runs and is paused.
+func (w *World) Paused(id uint64) bool { return w.machine(id).paused }
+
 // Running are the servers that run and are not paused, in order.
 func (w *World) Running() []uint64 {
 	var ids []uint64

@@ -309,6 +309,9 @@ func groupNames(groups [][]uint64) string {
 	return strings.Join(sides, " | ")
 }
 
+// Passes reports whether the link from one server to another is not cut.
+func (w *World) Passes(from, to uint64) bool { return !w.link(from, to).cut }
+
 // Isolate cuts a server off from all others.
 func (w *World) Isolate(id uint64) {
 	var rest []uint64

@@ -138,7 +138,7 @@ func TestEveryLieIsFound(t *testing.T) {
 	}
 }
 
-func TestATokenWithoutItsEndIsForeign(t *testing.T) {
+func TestATokenWithoutItsEndIsUnexpected(t *testing.T) {
 	report := verify(t, honest(func(n int, r *api.Request, apply func() api.Response) api.Response {
 		if n == 500 {
 			r.Value = strings.TrimSuffix(r.Value, ";")

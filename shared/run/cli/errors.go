@@ -251,11 +251,11 @@ func (a *app) unavailableHint() string {
 		}
 	}
 	var away []cluster.Server
-	for _, address := range asked {
+	for i, address := range asked {
 		if s, known := states[address]; known && s.State != cluster.Running {
 			away = append(away, s)
 		}
-		if a.stage.Appointed && len(away) > 0 {
+		if i == 0 && a.stage.Appointed && len(away) > 0 {
 			break // the leader comes first, and nothing replaces it
 		}
 	}

@@ -38,8 +38,8 @@ func (a *app) labCommand() *cobra.Command {
 	var f labFlags
 	cmd := &cobra.Command{
 		Use: "lab", Short: "Watch and break a simulated cluster in the browser", GroupID: groupLearn,
-		Long: `Serves a page on 127.0.0.1 on which a cluster of this stage runs in virtual time: watch every message and decision, go back, and try what would
-have happened otherwise. The address in the browser holds the whole run: who opens it sees the same. ^C ends it.`,
+		Long: `Serves a page on 127.0.0.1 on which a cluster of this stage runs in virtual time: you see every message and decision. You can go back
+in time, and go another way from any moment. The address in the browser holds the whole run: anyone who opens it sees the same. ^C ends the lab.`,
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.engine {
@@ -218,23 +218,29 @@ func (a *app) film(text []byte) (*film.Film, error) {
 // labEngine plays scripts from the standard input until it ends: one per line, and
 // for each a line with the film, or with {"error":…}.
 func (a *app) labEngine(ctx context.Context) error {
-	in := bufio.NewScanner(a.stdin)
-	in.Buffer(nil, film.MaxScript+1)
-	for ctx.Err() == nil && in.Scan() {
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	scripts, failed := scan(reading, a.stdin, film.MaxScript)
+	for {
 		var out []byte
-		if f, err := a.film(in.Bytes()); err != nil {
-			out, _ = json.Marshal(map[string]string{"error": err.Error()})
-		} else {
-			out = f.AppendJSON(nil)
+		select {
+		case err := <-failed:
+			if errors.Is(err, bufio.ErrTooLong) {
+				return refused(api.TooLarge, "a script is longer than %d bytes, the longest that is played", film.MaxScript)
+			}
+			return err
+		case <-ctx.Done():
+			return errInterrupted
+		case text := <-scripts:
+			f, err := a.film([]byte(text))
+			if err != nil {
+				out, _ = json.Marshal(map[string]string{"error": err.Error()})
+			} else {
+				out = f.AppendJSON(nil)
+			}
 		}
 		if _, err := a.stdout.Write(append(out, '\n')); err != nil {
-			return fmt.Errorf("writing a film: %w", err)
+			return fmt.Errorf("cannot write a film: %w", err)
 		}
 	}
-	if err := in.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return refused(api.TooLarge, "a script may have %d bytes", film.MaxScript)
-	} else if err != nil {
-		return fmt.Errorf("reading a script: %w", err)
-	}
-	return ctx.Err()
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -73,6 +74,19 @@ func TestLabEngine(t *testing.T) {
 	require.Len(t, lines, 2)
 	require.Contains(t, lines[0], `{"script":{"stage":"92-cluster","seed":1,"steps":100},"steps":100,`)
 	require.Equal(t, `{"error":"the script is for \"\", and this is 92-cluster"}`, lines[1])
+}
+
+func TestLabEngineEndsWithAnInterruptAndRefusesALongScript(t *testing.T) {
+	s := storied(nil, []string{"missed-message"})
+	in, typed := io.Pipe()
+	defer typed.Close()
+	b := startWith(t, s, in, "lab", "--engine")
+	_, err := io.WriteString(typed, "{}\n")
+	require.NoError(t, err)
+	require.Equal(t, exitInterrupted, b.stop())
+
+	got := runWith(t, s, strings.Repeat(" ", film.MaxScript+1), "lab", "--engine")
+	require.Equal(t, result{1, "", fmt.Sprintf("error: a script is longer than %d bytes, the longest that is played (too_large)\n", film.MaxScript)}, got)
 }
 
 func TestLabServesUntilItIsInterrupted(t *testing.T) {

@@ -72,7 +72,7 @@ func (a *app) shell(cmd *cobra.Command) error {
 func (s *shell) readLines(ctx context.Context) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	lines, failed := scan(reading, s.app.stdin)
+	lines, failed := scan(reading, s.app.stdin, maxShellLine)
 	for end := false; !end; {
 		select {
 		case text := <-lines:
@@ -97,14 +97,14 @@ func (s *shell) readLines(ctx context.Context) error {
 	return nil
 }
 
-// scan reads lines until ctx ends; after the last line it sends an error or
+// scan reads lines of at most longest bytes until ctx ends; after the last line it sends an error or
 // nil. A blocked read cannot be stopped: its goroutine stays until its input
 // ends.
-func scan(ctx context.Context, in io.Reader) (lines chan string, failed chan error) {
+func scan(ctx context.Context, in io.Reader, longest int) (lines chan string, failed chan error) {
 	lines, failed = make(chan string), make(chan error, 1)
 	go func() {
 		s := bufio.NewScanner(in)
-		s.Buffer(nil, maxShellLine)
+		s.Buffer(nil, longest+1)
 		for s.Scan() {
 			select {
 			case lines <- s.Text():

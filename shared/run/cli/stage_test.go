@@ -317,7 +317,12 @@ func (b *background) shows(text string) {
 // stop ends the program as ^C would, and returns its exit code.
 func (b *background) stop() int {
 	b.cancel()
-	return <-b.code
+	select {
+	case code := <-b.code:
+		return code
+	case <-time.After(time.Minute):
+		panic("the program does not end within a minute of ^C")
+	}
 }
 
 // freeAddress is an address on which nobody listens who is not told of it, until

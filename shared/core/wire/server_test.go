@@ -51,6 +51,7 @@ func TestBatch(t *testing.T) {
 				replies = append(replies, reply)
 			}
 		}
+		synctest.Wait() // a goroutine that still reads would write by itself
 		s.Batch(func() {
 			for _, reply := range replies {
 				reply(api.Response{})

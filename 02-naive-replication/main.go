@@ -15,6 +15,7 @@ var stage = cli.Stage{
 	Appointed: true,
 	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
 	Scenarios: &scenarios,
+	Source:    sources,
 	Demo:      demo,
 }
 

@@ -17,6 +17,7 @@ var stage = cli.Stage{
 	Disk:      true,
 	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
 	Scenarios: &scenarios,
+	Source:    sources,
 	Demo:      demo,
 }
 

@@ -7,6 +7,7 @@ import { sentence, describe, operation, parse } from './words.js';
 import { makeStage } from './stage.js';
 import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
+import { makeSource } from './source.js';
 import { makeTime } from './time.js';
 import { makeMenu, makeDeeds } from './deeds.js';
 import { makeInspector } from './inspector.js';
@@ -277,7 +278,7 @@ function showView(id) {
 function keys(e) {
   if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || !app.film) return;
   const t = e.target;
-  if ($('helping').open || t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
+  if (document.querySelector('dialog[open]') || t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
   const onButton = t.tagName === 'BUTTON' || t.getAttribute?.('role') === 'button' || t.type === 'checkbox' || t.tagName === 'SUMMARY';
   switch (e.key) {
     case ' ': if (onButton) return; app.toggle(); break;
@@ -304,6 +305,7 @@ async function begin() {
     h('optgroup', { label: 'this stage survives' }, app.stage.stories.filter((x) => x.survives).map(option)),
     h('optgroup', { label: 'this stage breaks' }, app.stage.stories.filter((x) => !x.survives).map(option)));
   app.menu = makeMenu(app);
+  app.source = makeSource(app);
   views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app)];
   const fromPickers = () => {
     const script = { stage: app.stage.stage, seed: link.seed($('seed').value) };

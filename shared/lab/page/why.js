@@ -1,4 +1,5 @@
-// The feed: what was decided, by which rule, and why, up to now.
+// The feed: what was decided, by which rule, and why, up to now. A click on a
+// sentence goes to its moment; a second one shows the code that decided.
 
 import { h, time, termClass } from './dom.js';
 import { client as clientName } from './words.js';
@@ -14,10 +15,11 @@ export function makeWhy(root, app) {
   function line(f) {
     const head = f.kind === 'decide' ? f.code.replaceAll('-', ' ') : KINDS[f.kind] || f.kind;
     return h('li', { class: f.kind + (f.broken ? ' broken' : '') },
-      h('button', { type: 'button', class: 'jump', onclick: () => app.seek(f.moment) },
+      h('button', { type: 'button', class: 'jump', onclick: () => (f.kind === 'decide' && f.moment === app.index && !app.playing ? app.source.show(f) : app.seek(f.moment)) },
         h('span', { class: 'head' }, h('span', { class: `chip ${termClass(f.term)}` }, f.node ? 'n' + f.node : f.client ? clientName(f.client) : '•'), h('b', {}, head),
           f.section && h('span', { class: 'section' }, f.section), h('time', {}, time(f.at))),
-        h('span', { class: 'text' }, f.text)));
+        h('span', { class: 'text' }, f.text)),
+      f.kind === 'decide' && h('button', { type: 'button', class: 'code', title: 'The code that decided this', 'aria-label': `The code of: ${f.text}`, onclick: () => app.source.show(f) }, '{ }'));
   }
 
   return {

@@ -17,6 +17,7 @@ package cli
 import (
 	"context"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -70,6 +71,9 @@ type Stage struct {
 	// Scenarios are the scenarios that the stage can be played against (from 02
 	// on).
 	Scenarios *scenario.Stage
+
+	// Source is the code of the servers, for the lab (from 02 on).
+	Source fs.FS
 
 	// Demo shows the stage in a terminal.
 	Demo func(d *Demo) error

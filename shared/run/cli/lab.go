@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ import (
 	"example.com/raftsteps/shared/lab/film"
 	"example.com/raftsteps/shared/lab/page"
 	"example.com/raftsteps/shared/lab/scenario"
+	"example.com/raftsteps/shared/lab/source"
 )
 
 // labFlags are the flags of the command.
@@ -152,6 +154,15 @@ func (a *app) labHandler(port int) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServerFS(page.Files))
 	mux.HandleFunc("GET /stage", func(w http.ResponseWriter, _ *http.Request) { labAnswer(w, http.StatusOK, a.labStage()) })
+	code := sync.OnceValues(func() (*source.Index, error) { return source.Read(a.stage.Source) })
+	mux.HandleFunc("GET /source.json", func(w http.ResponseWriter, _ *http.Request) {
+		x, err := code()
+		if err != nil {
+			labRefuse(w, http.StatusInternalServerError, err)
+			return
+		}
+		labAnswer(w, http.StatusOK, x)
+	})
 	mux.HandleFunc("POST /film", func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, film.MaxScript))
 		if err != nil {

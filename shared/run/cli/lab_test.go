@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ import (
 
 func TestLabPlaysFilmsForItsPage(t *testing.T) {
 	a := &app{stage: storied(nil, []string{"missed-message"})}
+	a.stage.Source = fstest.MapFS{"raft/a.go": {Data: []byte("package raft\n\nconst Early Code = \"early\"\n\nfunc f() { explain(Early) }\n")}}
 	h := a.labHandler(7000)
 	ask := func(method, path, body string, header ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "http://127.0.0.1:7000"+path, strings.NewReader(body))
@@ -48,6 +50,8 @@ func TestLabPlaysFilmsForItsPage(t *testing.T) {
 	require.Equal(t, "92-cluster", stage.Stage)
 	require.Equal(t, []labStory{{"missed-message", "a follower that missed a write agrees again once it is back", false}}, stage.Stories)
 	require.Contains(t, stage.Deeds, "kill")
+
+	require.Contains(t, ask("GET", "/source.json", "").Body.String(), `"early":[{"file":"raft/a.go","function":"f","from":5,"to":5,"lines":[5],"guard":null}]`)
 
 	for name, c := range map[string]struct {
 		w      *httptest.ResponseRecorder

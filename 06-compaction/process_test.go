@@ -141,6 +141,10 @@ func (p *processes) leader() (id uint64) {
 	return id
 }
 
+// rest is how long a client waits after each operation. What a test takes is the
+// time of elections and changes; more load would only take the cores from them.
+const rest = 10 * time.Millisecond
+
 // load appends tokens until it is ended, and then checks them.
 type load struct {
 	t      *testing.T
@@ -161,6 +165,7 @@ func (c counted) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err == nil {
 		c.done.Add(1)
 	}
+	time.Sleep(rest)
 	return response, err
 }
 

@@ -190,6 +190,10 @@ func (p *processes) settled(n int) members {
 // writers is how many clients write at once, each with connections of its own.
 const writers = 8
 
+// rest is how long a client waits after each operation. What a test takes is the
+// time of elections and changes; more load would only take the cores from them.
+const rest = 10 * time.Millisecond
+
 // load appends tokens until it is ended, and then checks them.
 type load struct {
 	t      *testing.T
@@ -218,6 +222,7 @@ func (c counted) Do(ctx context.Context, r api.Request) (api.Response, error) {
 			c.load.gap.Store(now - before)
 		}
 	}
+	time.Sleep(rest)
 	return response, err
 }
 
@@ -246,9 +251,12 @@ func startLoad(t *testing.T, endpoints []string) *load {
 // goesOn waits until each client has more acknowledged appends.
 func (l *load) goesOn(after string) {
 	l.t.Helper()
+	var enough [writers]int64
 	for i := range l.done {
-		enough := l.done[i].Load() + 10
-		require.Eventually(l.t, func() bool { return l.done[i].Load() >= enough }, patient, time.Millisecond, "client %d after %s", i, after)
+		enough[i] = l.done[i].Load() + 10
+	}
+	for i := range l.done {
+		require.Eventually(l.t, func() bool { return l.done[i].Load() >= enough[i] }, patient, time.Millisecond, "client %d after %s", i, after)
 	}
 }
 
@@ -309,7 +317,7 @@ func (h *readers) work(ctx context.Context, id uint64, c *client.Client) error {
 		h.mu.Lock()
 		h.history = append(h.history, o)
 		h.mu.Unlock()
-		time.Sleep(time.Millisecond)
+		time.Sleep(rest)
 	}
 	return c.Close()
 }

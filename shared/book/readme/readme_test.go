@@ -320,7 +320,7 @@ func TestReadmeWithWrongOutput(t *testing.T) {
 		},
 		"a stage that does not build": {
 			text: "'''console\n$ go run ./02-broken\n'''\n",
-			want: []string{"go build in 02-broken", "undefined: x"},
+			want: []string{"go run in 02-broken", "undefined: x"},
 		},
 		"nothing to run":      {text: "# x\n", want: []string{"holds no block fenced as console"}},
 		"an open fence":       {text: "'''console\n$ true\n", want: []string{"line 1: the fence is never closed"}},

@@ -126,16 +126,20 @@ func replacePorts(text string, ports map[int]int) string {
 // current is the folder that commands are run in.
 func (w *world) current() string { return filepath.Join(w.dir, "here") }
 
-// build builds the stages.
+// build builds the stages. go run keeps the programs that it links in the build
+// cache, and go build does not; so the README of the next stage, which runs this
+// stage too, does not link it again.
 func (w *world) build(ctx context.Context) error {
-	if err := os.Mkdir(filepath.Join(w.dir, "built"), 0o755); err != nil {
-		return err
+	for _, folder := range []string{"go-build", "built"} {
+		if err := os.Mkdir(filepath.Join(w.dir, folder), 0o755); err != nil {
+			return err
+		}
 	}
 	for name, s := range w.Stages {
-		cmd := exec.CommandContext(ctx, w.Go, "build", "-o", s.Run, ".")
+		cmd := exec.CommandContext(ctx, w.Go, "run", "-exec", "cp", ".", s.Run)
 		cmd.Dir = filepath.Join(w.Root, name)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build in %s: %w\n%s", name, err, out)
+			return fmt.Errorf("go run in %s: %w\n%s", name, err, out)
 		}
 		if err := os.Link(s.Run, s.Built); err != nil {
 			return err

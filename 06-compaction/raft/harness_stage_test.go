@@ -19,7 +19,7 @@ var harness = &rules.Stage[*Raft, Entry, Message, stage]{
 	New: startRaft, NewEntry: newEntry, Forge: forge, Fill: fill, Output: stageOutput, Words: stageWords,
 	Check: checkStage, CheckMessage: checkStageMessage, Command: stageCommand,
 	Random: rules.Random[*Raft, Entry, Message, stage]{
-		Runs: 1500, Own: 150, MustHappen: mustHappen,
+		Runs: 700, Own: 150, MustHappen: mustHappen,
 		Step: stageStep, Repair: repair, Waits: (*server).ReadsWait,
 	},
 }

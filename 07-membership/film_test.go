@@ -7,3 +7,5 @@ import (
 )
 
 func TestFilms(t *testing.T) { film.Test(t, scenarios) }
+
+func BenchmarkFilm(b *testing.B) { film.Benchmark(b, scenarios) }

@@ -279,7 +279,12 @@ func (s *Server) save(out raft.Output) error {
 	for _, e := range out.Append {
 		s.journal.Append(toJournal(e))
 	}
-	return s.journal.Sync()
+	before := s.journal.Size()
+	err := s.journal.Sync()
+	if s.journal.Size() > before {
+		s.emit(trace.Event{Kind: trace.Save})
+	}
+	return err
 }
 
 func (s *Server) send(messages []raft.Message) {

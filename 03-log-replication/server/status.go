@@ -4,6 +4,7 @@ import (
 	"example.com/raftsteps/03-log-replication/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 )
 
@@ -63,3 +64,6 @@ func (s *Server) Entry(index uint64) node.Entry {
 
 // StateHash sums up the state machine; see node.Hasher.
 func (s *Server) StateHash() uint64 { return s.store.Hash() }
+
+// Store returns the store; see node.StoreHolder.
+func (s *Server) Store() *kv.Store { return s.store }

@@ -4,6 +4,7 @@ import (
 	"example.com/raftsteps/04-smart-client/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 )
 
@@ -64,3 +65,12 @@ func (s *Server) Entry(index uint64) node.Entry {
 
 // StateHash sums up the state machine; see node.Hasher.
 func (s *Server) StateHash() uint64 { return s.machine.hash() }
+
+// Store returns the store; see node.StoreHolder.
+func (s *Server) Store() *kv.Store { return s.machine.store }
+
+// Session returns what is remembered about a session; see node.SessionHolder.
+func (s *Server) Session(id uint64) (node.Session, bool) { return s.machine.session(id) }
+
+// Sessions returns the numbers of all sessions; see node.SessionHolder.
+func (s *Server) Sessions() []uint64 { return s.machine.numbers() }

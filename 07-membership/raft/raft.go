@@ -460,6 +460,15 @@ func (r *Raft) Status() Status {
 	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.reads.round, r.votes, r.snapshot, r.removed}
 }
 
+// Timer returns how many ticks of the election timeout have passed, and how many it
+// has. A leader has none.
+func (r *Raft) Timer() (elapsed, timeout int) {
+	if r.role == Leader {
+		return 0, 0
+	}
+	return r.elapsed, r.timeout
+}
+
 // Progress returns what a leader knows of a server: the highest entry known to
 // be on its disk, and the next to send. Others know nothing.
 func (r *Raft) Progress(of ID) (matchIndex, nextIndex Index) {

@@ -131,6 +131,10 @@ type service interface {
 
 	// hash sums up the state; see node.Hasher.
 	hash() uint64
+
+	// session and numbers describe the sessions; see node.SessionHolder.
+	session(id uint64) (node.Session, bool)
+	numbers() []uint64
 }
 
 // unknownCommand is the result of a command that is none of this machine's. Another
@@ -190,6 +194,10 @@ func (p libraryMachine) held() *kv.Store { return nil }
 func (p libraryMachine) addStatus(*api.ServerStatus) {}
 
 func (p libraryMachine) hash() uint64 { return 0 }
+
+func (p libraryMachine) session(uint64) (node.Session, bool) { return node.Session{}, false }
+
+func (p libraryMachine) numbers() []uint64 { return nil }
 
 // lineName is what stands before a machine's line in a snapshot, so that none
 // can be taken for one of the file's own.

@@ -3,9 +3,11 @@ package server
 import (
 	"container/list"
 	"maps"
+	"slices"
 
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
 )
 
 // A client that hears no answer sends its command again, so the log may hold a
@@ -179,3 +181,22 @@ func (s *session) forget(seq uint64) int {
 }
 
 func (r result) bytes() int { return resultBytes + len(r.Value) }
+
+// session describes a session; see node.SessionHolder.
+func (m *machine) session(id uint64) (node.Session, bool) {
+	element, ok := m.sessions[id]
+	if !ok {
+		return node.Session{}, false
+	}
+	s := element.Value.(*session)
+	shown := node.Session{Ack: s.ack, Last: s.ack}
+	for seq, r := range s.results {
+		if seq > shown.Last {
+			shown.Last, shown.Answer = seq, r.Result
+		}
+	}
+	return shown, true
+}
+
+// numbers returns the numbers of all sessions.
+func (m *machine) numbers() []uint64 { return slices.Collect(maps.Keys(m.sessions)) }

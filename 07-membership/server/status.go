@@ -6,6 +6,7 @@ import (
 	"example.com/raftsteps/07-membership/raft"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
+	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 )
 
@@ -61,9 +62,12 @@ func (s *Server) Inspect(to *node.State) {
 	}
 	base, _ := s.rules.Saved()
 	to.SnapIndex, to.SnapTerm = uint64(base.Index), uint64(base.Term)
-	for _, id := range slices.Sorted(slices.Values(status.Votes)) {
+	elapsed, timeout := s.rules.Timer()
+	to.Elapsed, to.Timeout = uint64(elapsed), uint64(timeout)
+	for _, id := range status.Votes {
 		to.Votes = append(to.Votes, uint64(id))
 	}
+	slices.Sort(to.Votes)
 	c := s.config()
 	inspectConfig(c, &to.Config)
 	for _, id := range c.Members() {
@@ -101,3 +105,12 @@ func (s *Server) Entry(index uint64) node.Entry {
 
 // StateHash sums up the state machine; see node.Hasher.
 func (s *Server) StateHash() uint64 { return s.machine.hash() }
+
+// Store returns the store; see node.StoreHolder.
+func (s *Server) Store() *kv.Store { return s.machine.held() }
+
+// Session returns what is remembered about a session; see node.SessionHolder.
+func (s *Server) Session(id uint64) (node.Session, bool) { return s.machine.session(id) }
+
+// Sessions returns the numbers of all sessions; see node.SessionHolder.
+func (s *Server) Sessions() []uint64 { return s.machine.numbers() }

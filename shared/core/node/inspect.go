@@ -1,5 +1,7 @@
 package node
 
+import "example.com/raftsteps/shared/core/kv"
+
 // Inspector is a server that lets a checker look inside it. Nothing in
 // production calls it. The servers of the stages that keep a log implement it,
 // and the simulator's checker asks after every step.
@@ -21,6 +23,40 @@ type Inspector interface {
 // moved.
 type Hasher interface {
 	StateHash() uint64
+}
+
+// StoreHolder is a server that shows its store. The film of a run asks: for
+// everything when a server starts or takes a snapshot, and otherwise for the key of
+// each command that the server has applied.
+type StoreHolder interface {
+	// Store returns the store, which must not be changed; nil if the state machine
+	// is something else.
+	Store() *kv.Store
+}
+
+// SessionHolder is a StoreHolder that remembers the sessions of its clients.
+type SessionHolder interface {
+	// Session returns what is remembered about a session; false if there is none
+	// with this number.
+	Session(id uint64) (Session, bool)
+
+	// Sessions returns the numbers of all sessions, in no fixed order.
+	Sessions() []uint64
+}
+
+// Session is what a state machine remembers about a client, so that a request that
+// comes again is not carried out twice.
+type Session struct {
+	// Ack is the last request whose answer the client has; the answers up to it are
+	// forgotten.
+	Ack uint64
+
+	// Last is the last request that was carried out, Ack if its answer is
+	// forgotten.
+	Last uint64
+
+	// Answer is the answer to Last; empty if it is forgotten.
+	Answer kv.Result
 }
 
 // Role is what a server is in its term.
@@ -67,6 +103,11 @@ type State struct {
 	// Config says who may vote now. It is empty while the server knows of no
 	// configuration.
 	Config Voters
+
+	// Elapsed and Timeout are the server's election timer, in ticks: it starts an
+	// election when Elapsed reaches Timeout. Both are 0 on a leader, and in the
+	// stages without elections.
+	Elapsed, Timeout uint64
 
 	// Votes are the servers whose votes a candidate has, itself included, in
 	// the order of their IDs. Empty for the other roles.

@@ -50,6 +50,7 @@ func (p *projector) do(w *sim.World, e Deed) string {
 		w.Disk(e.Server).FailSync(1)
 	case Clock:
 		w.SetClock(e.Server, float64(e.Percent)/100)
+		p.recorder.clock(e.Server, e.Percent)
 	case Expire:
 		return p.expire(w, e.Server)
 	}

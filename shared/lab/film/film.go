@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -241,7 +242,7 @@ func (p *projector) end() {
 
 // before carries out the deeds whose step comes next.
 func (p *projector) before(w *sim.World, step uint64) {
-	p.recorder.step = step
+	p.recorder.step, p.recorder.world = step, w
 	for deeds := p.film.Script.Deeds; p.next < len(deeds) && deeds[p.next].At <= step && w.Err() == nil; p.next++ {
 		out := Outcome{Step: step}
 		if out.Why = p.do(w, deeds[p.next]); out.Why == "" {
@@ -251,8 +252,11 @@ func (p *projector) before(w *sim.World, step uint64) {
 	}
 }
 
-// AppendJSON appends the film as one JSON object, on one line.
+// AppendJSON appends the film as one JSON object, on one line. A text that stands
+// there already is left out: that of a message where it arrives or is lost, and that
+// of a command where another server has applied the same one under the same index.
 func (f *Film) AppendJSON(b []byte) []byte {
+	b = slices.Grow(b, f.size())
 	b = append(b, `{"script":`...)
 	b = f.Script.AppendJSON(b)
 	b = strict.AppendNumber(b, "steps", f.Steps)
@@ -267,7 +271,24 @@ func (f *Film) AppendJSON(b []byte) []byte {
 		b = append(b, '}')
 	}
 	b = append(b, `],"events":[`...)
+	type message struct{ from, to, number uint64 }
+	sent := make(map[message]string)
+	applied := make(map[uint64]string)
 	for _, e := range f.Events {
+		switch m := (message{e.From, e.To, e.Number}); e.Kind {
+		case trace.Send:
+			sent[m] = e.Message
+		case trace.Deliver, trace.Drop:
+			if e.Number != 0 && e.Message == sent[m] {
+				e.Message = ""
+			}
+		case trace.Apply:
+			if e.Index != 0 && e.Message == applied[e.Index] {
+				e.Message = ""
+			} else {
+				applied[e.Index] = e.Message
+			}
+		}
 		b = e.AppendJSON(strict.AppendComma(b))
 	}
 	b = append(b, `],"frames":[`...)
@@ -275,6 +296,18 @@ func (f *Film) AppendJSON(b []byte) []byte {
 		b = append(strict.AppendComma(b), frame.JSON...)
 	}
 	return append(b, `]}`...)
+}
+
+// size is roughly how many bytes of JSON the film takes.
+func (f *Film) size() int {
+	n := 1000
+	for i := range f.Events {
+		n += 120 + len(f.Events[i].Message)*9/8 + len(f.Events[i].Text)
+	}
+	for _, frame := range f.Frames {
+		n += len(frame.JSON) + 1
+	}
+	return n
 }
 
 // Hash returns a hash of the whole film, as hexadecimal digits: two films are the

@@ -1,14 +1,18 @@
 package film
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
@@ -49,6 +53,50 @@ func Test(t *testing.T, s scenario.Stage) {
 		}
 		if installed == 0 {
 			t.Error("no server has installed a snapshot")
+		}
+	})
+	t.Run("fields", func(t *testing.T) {
+		t.Parallel()
+		film := play(t, s, busy(s))
+		saves := 0
+		began := make(map[uint64]bool)
+		for _, e := range film.Events {
+			switch {
+			case e.Kind != trace.Save:
+			case !began[e.Node]:
+				began[e.Node] = true // a leader that is appointed has its term before the first frame
+			default:
+				saves++
+				saved(t, film, e)
+			}
+		}
+		_, sessions := s.Ops[api.Open]
+		_, log := s.Ops[api.Log]
+		_, lead := s.Ops[api.Lead]
+		for name, has := range map[string]bool{"store": true, "sessions": sessions, "log": log, "unsynced": log, "timer": log && !lead} {
+			frames := slices.ContainsFunc(film.Frames, func(f Frame) bool { return bytes.Contains(f.JSON, []byte(`,"`+name+`":`)) })
+			if frames != has {
+				t.Errorf("does a frame have the field %s: %t, want %t", name, frames, has)
+			}
+		}
+		if log != (saves > 0) {
+			t.Errorf("%d times a server has synced its disk", saves)
+		}
+		for id := range uint64(3) {
+			last, err := lastFrame(film, id+1, film.Length)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := map[string]string{"y": "3", "z": "4"}; !maps.Equal(last.Store, want) {
+				t.Errorf("the store of n%d is %v, want %v", id+1, last.Store, want)
+			}
+			answers := slices.Sorted(maps.Values(convert(last.Sessions)))
+			if want := []string{"[2 3 not_found]", "[2 3 ok]"}; sessions && !slices.Equal(answers, want) {
+				t.Errorf("the sessions of n%d are %v, want %v", id+1, answers, want)
+			}
+		}
+		if log && !lead {
+			timedOut(t, film)
 		}
 	})
 	t.Run("forks", func(t *testing.T) {
@@ -132,16 +180,99 @@ func play(t *testing.T, s scenario.Stage, script Script) *Film {
 		t.Fatalf("%s: %v", script.AppendJSON(nil), err)
 	}
 	for _, id := range p.world.IDs() {
-		shown, err := lastFrame(p.film, id)
+		shown, err := lastFrame(p.film, id, p.world.Now())
 		if err != nil {
 			t.Fatalf("%s: the frames of n%d: %v", script.AppendJSON(nil), id, err)
 		}
-		if is := lastState(p.world, id); !reflect.DeepEqual(is, shown) {
+		is := lastState(p.world, id)
+		if near(is.Elapsed, shown.Elapsed) {
+			shown.Elapsed = is.Elapsed
+		}
+		if !reflect.DeepEqual(is, shown) {
 			t.Fatalf("%s: the frames of n%d lead to\n%+v\nand it is\n%+v", script.AppendJSON(nil), id, shown, is)
 		}
 	}
 	return p.film
 }
+
+func convert(sessions map[string][3]any) map[string]string {
+	texts := make(map[string]string)
+	for id, s := range sessions {
+		texts[id] = fmt.Sprint(s)
+	}
+	return texts
+}
+
+// timedOut checks that the first election begins when the timer of that server has
+// run out.
+func timedOut(t *testing.T, f *Film) {
+	t.Helper()
+	i := slices.IndexFunc(f.Events, func(e trace.Event) bool {
+		return e.Reason != nil && (e.Reason.Code == "timed-out" || e.Reason.Code == "asks")
+	})
+	if i < 0 {
+		t.Fatal("no server has started an election")
+	}
+	e := f.Events[i]
+	early := &Film{Frames: slices.DeleteFunc(slices.Clone(f.Frames), func(frame Frame) bool { return frame.Step >= e.Step })}
+	shown, err := lastFrame(early, e.Node, e.At)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown.Timeout == 0 || !near(shown.Elapsed, shown.Timeout) {
+		t.Errorf("n%d starts an election, and %d of %d ticks have passed", e.Node, shown.Elapsed, shown.Timeout)
+	}
+}
+
+// Benchmark measures how long a film of 20,000 steps takes, and its size in JSON.
+func Benchmark(b *testing.B, s scenario.Stage) {
+	script := Script{Stage: s.Name, Seed: 1, Steps: 20_000}
+	if s.Applies("chaos") {
+		script.Story = "chaos"
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		f, err := Play(s, script)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(f.AppendJSON(nil))), "bytes")
+	}
+}
+
+// saved checks that what a server has synced was shown as unsynced before.
+func saved(t *testing.T, f *Film, e trace.Event) {
+	t.Helper()
+	var shown []string
+	for _, frame := range f.Frames {
+		var d struct {
+			Unsynced *[2]uint64
+			Up       *bool
+		}
+		if frame.Step != e.Step || frame.Server != e.Node {
+			continue
+		}
+		if err := json.Unmarshal(frame.JSON, &d); err != nil {
+			t.Fatalf("%s: %v", frame.JSON, err)
+		}
+		switch {
+		case d.Unsynced != nil && *d.Unsynced == [2]uint64{}:
+			shown = append(shown, "on disk")
+		case d.Unsynced != nil:
+			shown = append(shown, "in memory")
+		case d.Up != nil && !*d.Up:
+			shown = append(shown, "down")
+		}
+	}
+	words := strings.Join(shown, ", ")
+	if !strings.Contains(words, "in memory, on disk") && !strings.Contains(words, "in memory, down") && !strings.Contains(words, "in memory, in memory") {
+		t.Errorf("step %d: n%d syncs its disk, and its frames say: %s", e.Step, e.Node, words)
+	}
+}
+
+// near reports whether two counts of ticks differ by no more than a page may be
+// wrong.
+func near(a, b uint64) bool { return max(a, b)-min(a, b) <= drift }
 
 // shown is a server as a page shows it.
 type shown struct {
@@ -155,11 +286,18 @@ type shown struct {
 	Progress            [][3]uint64
 	Terms               []uint64
 	Contents            []string
+	Elapsed, Timeout    uint64
+	Unsynced            [2]uint64
+	Keys                int
+	Store               map[string]string
+	Sessions            map[string][3]any
 }
 
-// lastFrame applies all frames of a server, as the page does.
-func lastFrame(f *Film, id uint64) (shown, error) {
-	var v shown
+// lastFrame applies all frames of a server, as the page does at the end of the film.
+func lastFrame(f *Film, id uint64, end time.Duration) (shown, error) {
+	v := shown{}
+	var timer [3]uint64
+	clock := uint64(100)
 	for _, frame := range f.Frames {
 		if frame.Server != id {
 			continue
@@ -177,13 +315,26 @@ func lastFrame(f *Film, id uint64) (shown, error) {
 				From    uint64
 				Entries [][2]any
 			}
+			Clock    *uint64
+			Timer    *[3]uint64
+			Unsynced *[2]uint64
+			Keys     *int
+			Store    map[string]*string
+			Sessions map[string]*[3]any
 		}
 		if err := json.Unmarshal(frame.JSON, &d); err != nil {
 			return v, fmt.Errorf("%s: %w", frame.JSON, err)
 		}
 		if d.Up != nil {
-			v = shown{Up: *d.Up} // what it had in memory is gone
+			v = shown{Up: *d.Up, Store: map[string]string{}, Sessions: map[string][3]any{}} // what it had in memory is gone
+			timer, clock = [3]uint64{}, 100
 		}
+		set(&clock, d.Clock)
+		set(&timer, d.Timer)
+		set(&v.Unsynced, d.Unsynced)
+		set(&v.Keys, d.Keys)
+		merge(v.Store, d.Store)
+		merge(v.Sessions, d.Sessions)
 		set(&v.Paused, d.Paused)
 		set(&v.Role, d.Role)
 		set(&v.Term, d.Term)
@@ -209,7 +360,25 @@ func lastFrame(f *Film, id uint64) (shown, error) {
 			}
 		}
 	}
+	v.Elapsed, v.Timeout = timer[1], timer[2]
+	if v.Timeout > 0 && !v.Paused {
+		v.Elapsed += uint64((end - time.Duration(timer[0])) * time.Duration(clock) / 100 / node.TickInterval)
+	}
+	if len(v.Store) < mostKeys {
+		v.Keys = len(v.Store)
+	}
 	return v.plain(), nil
+}
+
+// merge applies what has changed in a map.
+func merge[V any](to map[string]V, changes map[string]*V) {
+	for key, v := range changes {
+		if v == nil {
+			delete(to, key)
+		} else {
+			to[key] = *v
+		}
+	}
 }
 
 func set[T any](to *T, v *T) {
@@ -220,7 +389,20 @@ func set[T any](to *T, v *T) {
 
 // lastState is a server as it is.
 func lastState(w *sim.World, id uint64) shown {
-	v := shown{Up: w.Up(id), Paused: w.Paused(id)}
+	v := shown{Up: w.Up(id), Paused: w.Paused(id), Store: map[string]string{}, Sessions: map[string][3]any{}}
+	if h, ok := w.Server(id).(node.StoreHolder); ok {
+		v.Keys = h.Store().Len()
+		h.Store().Each(func(key, value string) bool {
+			v.Store[key] = clip(value)
+			return true
+		})
+	}
+	if h, ok := w.Server(id).(node.SessionHolder); ok {
+		for _, n := range h.Sessions() {
+			s, _ := h.Session(n)
+			v.Sessions[fmt.Sprint(n)] = [3]any{float64(s.Ack), float64(s.Last), reply(s)}
+		}
+	}
 	in, ok := w.Server(id).(node.Inspector)
 	if !ok {
 		return v.plain()
@@ -228,7 +410,7 @@ func lastState(w *sim.World, id uint64) shown {
 	var s node.State
 	in.Inspect(&s)
 	v.Role, v.Term, v.Vote, v.Snapshot = string(s.Role), s.Term, s.Vote, [2]uint64{s.SnapIndex, s.SnapTerm}
-	v.Commit, v.Applied, v.Votes = s.Commit, s.Applied, s.Votes
+	v.Commit, v.Applied, v.Votes, v.Elapsed, v.Timeout = s.Commit, s.Applied, s.Votes, s.Elapsed, s.Timeout
 	v.Now, v.Next, v.Learners = s.Config.Now, s.Config.Next, s.Config.Learners
 	for _, p := range s.Progress {
 		v.Progress = append(v.Progress, [3]uint64{p.ID, p.Next, p.Match})
@@ -244,6 +426,9 @@ func lastState(w *sim.World, id uint64) shown {
 func (v shown) plain() shown {
 	for _, l := range []*[]uint64{&v.Now, &v.Next, &v.Learners, &v.Votes, &v.Terms} {
 		*l = append([]uint64{}, *l...)
+	}
+	if v.Store == nil {
+		v.Store, v.Sessions = map[string]string{}, map[string][3]any{}
 	}
 	v.Progress, v.Contents = append([][3]uint64{}, v.Progress...), append([]string{}, v.Contents...)
 	return v
@@ -263,6 +448,15 @@ func before(f *Film, step uint64) string {
 		}
 	}
 	return cut.Hash()
+}
+
+// busy returns a script of some requests.
+func busy(s scenario.Stage) Script {
+	script := Script{Stage: s.Name, Seed: 1, Servers: 3, Steps: 2500}
+	for i, q := range []string{`"put","key":"x","value":"1"`, `"append","key":"x","value":"2"`, `"put","key":"y","value":"3"`, `"delete","key":"x"`, `"get","key":"y"`, `"delete","key":"x"`, `"put","key":"z","value":"4"`} {
+		script.Deeds = append(script.Deeds, Deed{At: uint64(400 + 200*i), Do: Ask, Client: uint64(1 + i%2), Request: `{"op":` + q + `}`})
+	}
+	return script
 }
 
 // random returns a script of all deeds. Messages are named by guessing: most links
@@ -307,9 +501,9 @@ func random(s scenario.Stage, seed uint64) Script {
 		}
 		if wants&needsRequest != 0 {
 			e.Client = 1 + uint64(rng.IntN(3))
-			op := []string{kv.Put, kv.Append, kv.Get}[rng.IntN(3)]
+			op := []string{kv.Put, kv.Append, kv.Get, kv.Delete}[rng.IntN(4)]
 			e.Request = fmt.Sprintf(`{"op":%q,"key":"k%d"}`, op, rng.IntN(3))
-			if op != kv.Get {
+			if op == kv.Put || op == kv.Append {
 				e.Request = fmt.Sprintf(`{"op":%q,"key":"k%d","value":"%d;"}`, op, rng.IntN(3), i)
 			}
 			if rng.IntN(2) == 0 {

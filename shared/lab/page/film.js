@@ -27,6 +27,14 @@ export class Film {
   constructor(json) {
     this.script = json.script;
     this.events = json.events || [];
+    // The engine leaves out a text that stands there already: see AppendJSON in
+    // package film.
+    const texts = new Map();
+    for (const e of this.events) {
+      const key = e.kind === 'apply' ? `@${e.index}` : e.number ? `${e.from}>${e.to}#${e.number}` : '';
+      if (!key || !(e.index || e.number)) continue;
+      if (e.message !== undefined) texts.set(key, e.message); else if (texts.has(key)) e.message = texts.get(key);
+    }
     this.outcomes = json.deeds || [];
     this.length = json.length || 0;
     this.steps = json.steps || 0;

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -65,4 +66,27 @@ func TestChangesNeedAStageWithMembers(t *testing.T) {
 	require.ErrorContains(t, err, "get does not take the field add, remove, to")
 	_, err = Commands().Decode([]byte(`{"op":"change","remove":[1]}`))
 	require.ErrorContains(t, err, `unknown op "change"; this server knows append, cas, create, delete, get, put`)
+}
+
+// TestSplitAddress compares splitAddress with the function it replaces, on every
+// short text of the characters that mean something.
+func TestSplitAddress(t *testing.T) {
+	texts := []string{""}
+	for range 6 {
+		for _, text := range texts {
+			host, port, err := net.SplitHostPort(text)
+			gotHost, gotPort, ok := splitAddress(text)
+			require.Equal(t, err == nil, ok, text)
+			if ok {
+				require.Equal(t, []string{host, port}, []string{gotHost, gotPort}, text)
+			}
+		}
+		var longer []string
+		for _, text := range texts {
+			for _, c := range []string{"a", ":", "[", "]", "1"} {
+				longer = append(longer, text+c)
+			}
+		}
+		texts = longer
+	}
 }

@@ -1,3 +1,7 @@
+// In the browser there are no tests, and testing would be linked in vain.
+
+//go:build !js
+
 package scenario
 
 import (

@@ -13,8 +13,6 @@ package film
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -308,11 +306,4 @@ func (f *Film) size() int {
 		n += len(frame.JSON) + 1
 	}
 	return n
-}
-
-// Hash returns a hash of the whole film, as hexadecimal digits: two films are the
-// same if it is.
-func (f *Film) Hash() string {
-	sum := sha256.Sum256(f.AppendJSON(nil))
-	return hex.EncodeToString(sum[:])
 }

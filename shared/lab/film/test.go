@@ -6,6 +6,8 @@ package film
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -173,6 +175,13 @@ func inTransit(f *Film, seed uint64) []Deed {
 		}
 	}
 	return nil
+}
+
+// Hash returns a hash of the whole film, as hexadecimal digits: two films are the
+// same if it is.
+func (f *Film) Hash() string {
+	sum := sha256.Sum256(f.AppendJSON(nil))
+	return hex.EncodeToString(sum[:])
 }
 
 // play plays a script, and checks that its frames lead to the servers as they are

@@ -83,8 +83,7 @@ type recorder struct {
 type known struct {
 	up, paused bool
 	clock      uint64
-	state      node.State
-	entries    []node.Entry
+	changes    node.Changes
 	timer      timer
 
 	// synced is what is on disk, unsynced what the frames say is not.
@@ -98,9 +97,6 @@ type known struct {
 	// has changed.
 	touched []touch
 	all     bool
-
-	// now is memory for the next state.
-	now node.State
 }
 
 // timer is an election timer as it was at a moment.
@@ -207,7 +203,6 @@ func (r *recorder) Stepped(id uint64, s node.Server, flushed bool) error {
 		b = append(b, `,"up":true`...)
 	}
 	if in, ok := s.(node.Inspector); ok {
-		in.Inspect(&k.now)
 		b = k.differences(b, in, flushed || !k.up)
 		b = k.election(b, r.now(), false)
 	}
@@ -226,90 +221,17 @@ func (r *recorder) Stepped(id uint64, s node.Server, flushed bool) error {
 // differences appends the fields in which a server differs from what is known.
 // saved is true if everything is on disk by now.
 func (k *known) differences(b []byte, in node.Inspector, saved bool) []byte {
-	was, now := &k.state, &k.now
-	number := func(name string, a, b2 uint64) {
-		if a != b2 {
-			b = strconv.AppendUint(strict.AppendName(b, name), b2, 10)
-		}
-	}
-	if was.Role != now.Role {
-		b = strict.AppendString(strict.AppendName(b, "role"), now.Role)
-	}
-	number("term", was.Term, now.Term)
-	number("vote", was.Vote, now.Vote)
-	if was.SnapIndex != now.SnapIndex || was.SnapTerm != now.SnapTerm {
-		b = fmt.Appendf(strict.AppendName(b, "snapshot"), "[%d,%d]", now.SnapIndex, now.SnapTerm)
-	}
-	number("commit", was.Commit, now.Commit)
-	number("applied", was.Applied, now.Applied)
-	if !sameVoters(was.Config, now.Config) {
-		b = append(strict.AppendName(b, "config"), '{')
-		b = strict.AppendNumbers(b, "now", now.Config.Now)
-		b = strict.AppendNumbers(b, "next", now.Config.Next)
-		b = append(strict.AppendNumbers(b, "learners", now.Config.Learners), '}')
-	}
-	if !slices.Equal(was.Votes, now.Votes) {
-		b = strict.AppendNumbers(b, "votes", now.Votes)
-	}
-	if !slices.Equal(was.Progress, now.Progress) {
-		b = strict.AppendArray(b, "progress", now.Progress, func(b []byte, p node.Progress) []byte {
-			return fmt.Appendf(b, "[%d,%d,%d]", p.ID, p.Next, p.Match)
-		})
-	}
-	k.all = k.all || now.SnapIndex > was.Applied // a snapshot came
-	b, from := k.log(b, in)
-	b = k.disk(b, from, saved)
-	was.Role, was.Term, was.Vote, was.SnapIndex, was.SnapTerm = now.Role, now.Term, now.Vote, now.SnapIndex, now.SnapTerm
-	was.Commit, was.Applied, was.Last = now.Commit, now.Applied, now.Last
-	was.Config.Now = append(was.Config.Now[:0], now.Config.Now...)
-	was.Config.Next = append(was.Config.Next[:0], now.Config.Next...)
-	was.Config.Learners = append(was.Config.Learners[:0], now.Config.Learners...)
-	was.Votes = append(was.Votes[:0], now.Votes...)
-	was.Progress = append(was.Progress[:0], now.Progress...)
-	return b
-}
-
-func sameVoters(a, b node.Voters) bool {
-	return slices.Equal(a.Now, b.Now) && slices.Equal(a.Next, b.Next) && slices.Equal(a.Learners, b.Learners)
-}
-
-// log appends what is new in a log, and returns the first index that is. entries[i]
-// is the entry at SnapIndex+1+i of the state that is known.
-func (k *known) log(b []byte, in node.Inspector) ([]byte, uint64) {
-	start, now := k.state.SnapIndex, &k.now
-	if now.SnapIndex > start {
-		k.entries = k.entries[min(now.SnapIndex-start, uint64(len(k.entries))):]
-	} else if now.SnapIndex < start {
-		k.entries = k.entries[:0] // it came back with an older snapshot
-	}
-	old := now.SnapIndex + uint64(len(k.entries))
-	// Two logs that have the same entry at an index have the same before it (§5.3).
-	from := min(old, now.Last) + 1
-	for ; from > now.SnapIndex+1; from-- {
-		if a, e := k.entries[from-now.SnapIndex-2], in.Entry(from-1); a.Term == e.Term && same(a.Data, e.Data) {
-			break
-		}
-	}
-	if from > now.Last && old <= now.Last {
-		return b, from
-	}
-	k.entries = k.entries[:from-now.SnapIndex-1]
-	b = strconv.AppendUint(append(strict.AppendName(b, "log"), `{"from":`...), from, 10)
-	b = append(b, `,"entries":[`...)
-	for i := from; i <= now.Last; i++ {
-		e := in.Entry(i)
-		k.entries = append(k.entries, e)
-		b = append(strconv.AppendUint(append(strict.AppendComma(b), '['), e.Term, 10), ',')
-		b = append(strict.AppendString(b, bytes.ToValidUTF8(e.Data, []byte("�"))), ']')
-	}
-	return append(b, "]}"...), from
+	applied := k.changes.State().Applied
+	b, from, _ := k.changes.Append(b, in)
+	k.all = k.all || k.changes.State().SnapIndex > applied // a snapshot came
+	return k.disk(b, from, saved)
 }
 
 // disk appends what is only in memory. from is the first entry that was not there
 // before. A server has on disk what it had when its Flush returned, and what it
 // started with.
 func (k *known) disk(b []byte, from uint64, saved bool) []byte {
-	now := &k.now
+	now := k.changes.State()
 	k.synced.last = min(k.synced.last, from-1)
 	if saved {
 		k.synced = synced{now.Last, now.Term, now.Vote}
@@ -335,7 +257,7 @@ const drift = 2
 // election appends the election timer, unless it follows from what is known, or in
 // any case.
 func (k *known) election(b []byte, at time.Duration, always bool) []byte {
-	t, now := &k.timer, &k.now
+	t, now := &k.timer, k.changes.State()
 	ticks := uint64((at - t.at) * time.Duration(k.clock) / 100 / node.TickInterval)
 	follows := t.timeout == now.Timeout && (t.timeout == 0 || now.Elapsed >= t.elapsed && max(now.Elapsed, t.elapsed+ticks)-min(now.Elapsed, t.elapsed+ticks) < drift)
 	if follows && (!always || now.Timeout == 0) {
@@ -478,10 +400,4 @@ func reply(s node.Session) string {
 		return fmt.Sprintf("ok, %d bytes", a.Length)
 	}
 	return "ok"
-}
-
-// same reports whether two entries hold the same, without reading them if they
-// share their memory.
-func same(a, b []byte) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || bytes.Equal(a, b))
 }

@@ -46,6 +46,8 @@ func (p *projector) do(w *sim.World, e Deed) string {
 		w.Resume(e.Server)
 	case FillDisk:
 		w.Disk(e.Server).Fill(0)
+	case CutWrite:
+		w.PowerCutAt(e.Server, 1)
 	case FailSync:
 		w.Disk(e.Server).FailSync(1)
 	case Clock:

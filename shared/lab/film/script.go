@@ -76,6 +76,7 @@ const (
 	Ask       = "request"
 	Kill      = "kill"
 	PowerCut  = "power-cut"
+	CutWrite  = "power-cut-in-write"
 	Restart   = "restart"
 	Pause     = "pause"
 	Resume    = "resume"
@@ -109,6 +110,7 @@ var deeds = map[string]needs{
 	Ask:       needsRequest,
 	Kill:      needsServer,
 	PowerCut:  needsServer,
+	CutWrite:  needsServer,
 	Restart:   needsServer,
 	Pause:     needsServer,
 	Resume:    needsServer,

@@ -73,6 +73,7 @@ export function makeMenu(app) {
           request(id),
           item('Kill the process', { do: 'kill', server: id }, 'What it has written stays on its disk'),
           item('Cut the power', { do: 'power-cut', server: id }, 'What is not synced may be lost'),
+          item('Cut the power in its next write', { do: 'power-cut-in-write', server: id }, 'After it has sent, and before its fsync'),
           st.paused ? item('Resume', { do: 'resume', server: id }) : item('Pause the process', { do: 'pause', server: id }),
           st.role !== 'leader' && !app.stage.appointed && item('Expire its election timeout', { do: 'expire', server: id }),
           item('Fill its disk', { do: 'full-disk', server: id }), item('Let its next fsync fail', { do: 'failed-fsync', server: id }),
@@ -93,6 +94,8 @@ export function makeMenu(app) {
           item('Lose this message', { do: 'lose', ...on }), item('Delay it by 10 ms', { do: 'delay', ...on, for: 10 * MS }), item('Delay it by 300 ms', { do: 'delay', ...on, for: 300 * MS }),
           item('Deliver it twice', { do: 'repeat', ...on, for: 5 * MS }),
         ] : [h('p', {}, m.number ? 'This message is not on its way now.' : 'Requests and answers of clients cannot be changed here.')], from, ev);
+      } else if (what.type === 'tours') {
+        open('Guided tours', app.stage.tours.map((x) => h('button', { type: 'button', class: 'item', onclick: () => { close(false); app.tour.begin(x.name); } }, h('b', {}, x.title), h('small', {}, `${x.about} ${x.stops} steps.`))), from, ev);
       } else if (what.type === 'cluster') {
         const sides = app.film.ids.map((id) => h('label', {}, h('input', { type: 'checkbox', value: id }), name(id)));
         open('The whole cluster', [

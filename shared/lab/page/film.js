@@ -8,7 +8,7 @@ import { describe, parse, operation, answer, outcome, sentence } from './words.j
 const CHECKPOINT = 64;
 
 // SILENT are the deeds without events of their own.
-const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'clock']);
+const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock']);
 
 const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null };
 

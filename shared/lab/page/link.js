@@ -35,16 +35,30 @@ export function moment() {
   return step === null || !/^\d{1,15}-?$/.test(step) ? null : { step: parseInt(step, 10), half: step.endsWith('-') };
 }
 
+// tour is the tour that a link names, and its step, or null.
+export function tour() {
+  const q = new URLSearchParams(location.search), name = q.get('tour');
+  return name ? { name, at: Number(q.get('at')) || 1 } : null;
+}
+
 // mark writes a moment of a film as a step.
 export const mark = (m) => (m.step ? m.step + (m.half ? '-' : '') : '');
 
 // show puts the script, and the step if there is one, into the address bar.
-export function show(script, step) {
-  history.replaceState(null, '', address(script, step));
+export function show(script, step, tour) {
+  history.replaceState(null, '', address(script, step, tour));
 }
 
-export function address(script, step) {
+// address is a link to a moment; that of a tour holds no script.
+export function address(script, step, tour) {
   const q = new URLSearchParams(location.search);
+  q.delete('tour');
+  q.delete('at');
+  if (tour) {
+    q.delete('step');
+    for (const [k, v] of Object.entries(tour)) q.set(k, v);
+    return location.pathname + '?' + q.toString();
+  }
   if (step) q.set('step', step); else q.delete('step');
   const query = q.toString();
   return location.pathname + (query ? '?' + query : '') + '#' + encode(script);

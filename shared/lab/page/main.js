@@ -8,6 +8,7 @@ import { makeStage } from './stage.js';
 import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
 import { makeSource } from './source.js';
+import { makeTour } from './tour.js';
 import { makeTime } from './time.js';
 import { makeMenu, makeDeeds } from './deeds.js';
 import { makeInspector } from './inspector.js';
@@ -41,6 +42,27 @@ const app = {
     this.index = this.film.momentAt(this.t);
     draw();
     remember();
+  },
+
+  // travel plays quickly up to a later moment, so that the way there is seen.
+  travel(to) {
+    this.pause();
+    stopTween();
+    if (to - this.index > 240) this.goTo(to - 240);
+    const from = this.index, start = this.t, length = Math.min(2600, 350 + 30 * (to - from));
+    tween = { to, begin: performance.now() };
+    const mine = tween, moments = this.film.moments;
+    const run = (now) => {
+      if (tween !== mine) return;
+      const x = from + (to - from) * Math.max(0, (now - mine.begin) / length), k = Math.floor(x);
+      if (k >= to) { tween = null; this.goTo(to); return; }
+      const a = k === from ? start : moments[k].at;
+      this.index = k;
+      this.t = a + (moments[k + 1].at - a) * (x - k);
+      draw();
+      requestAnimationFrame(run);
+    };
+    requestAnimationFrame(run);
   },
 
   // step moves by events; forward, the messages travel until then.
@@ -80,6 +102,7 @@ const app = {
   // played again.
   async act(...deeds) {
     this.pause();
+    this.tour.end();
     const m = this.film.moments[this.index];
     const at = m.half ? m.step : m.step + 1;
     // Deeds without events of their own leave the moment as it is.
@@ -173,7 +196,7 @@ function stopTween() { tween = null; }
 
 function remember() {
   clearTimeout(remembering);
-  remembering = setTimeout(() => { if (app.film) link.show(app.script, link.mark(app.film.moments[app.index])); }, 150);
+  remembering = setTimeout(() => { if (app.film) link.show(app.script, link.mark(app.film.moments[app.index]), app.tour.query()); }, 150);
 }
 
 // caption says in words what happens at this moment.
@@ -247,7 +270,7 @@ async function load(script, where = {}) {
   fillPickers();
   captioned = -1;
   draw();
-  link.show(script, where.step === undefined ? '' : link.mark(film.moments[index]));
+  link.show(script, where.step === undefined ? '' : link.mark(film.moments[index]), app.tour.query());
   return true;
 }
 
@@ -288,6 +311,9 @@ function keys(e) {
     case '[': app.go('leaderChanges', -1); break;
     case 'Home': app.seek(0); break;
     case 'End': app.seek(app.film.moments.length - 1); break;
+    case 'n': case 'p': if (!app.tour.running) return; app.tour.move(e.key === 'n' ? 1 : -1); break;
+    case 't': if (!app.tour.running) return; app.tour.end(true); break;
+    case 'Escape': if (!app.tour.running) return; app.tour.end(); break;
     case 'v': showView($('ring').hidden ? 'ring' : 'diagram'); break;
     default: return;
   }
@@ -306,20 +332,25 @@ async function begin() {
     h('optgroup', { label: 'this stage breaks' }, app.stage.stories.filter((x) => !x.survives).map(option)));
   app.menu = makeMenu(app);
   app.source = makeSource(app);
+  app.tour = makeTour($('tour'), app);
+  Object.assign(app, { load, say, remember, showView, select: (what) => { app.selected = what; showTab('inspector'); } });
   views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app)];
   const fromPickers = () => {
     const script = { stage: app.stage.stage, seed: link.seed($('seed').value) };
     if ($('story').value) script.story = $('story').value; else script.steps = MORE;
+    app.tour.end();
     load(script);
   };
   $('story').addEventListener('change', fromPickers);
   $('seed').addEventListener('change', fromPickers);
   $('toggle').addEventListener('click', () => showView($('ring').hidden ? 'ring' : 'diagram'));
+  $('tours').addEventListener('click', (e) => app.menu.open({ type: 'tours' }, e.target, e));
+  $('tours').hidden = !app.stage.tours?.length;
   $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
   $('save').addEventListener('click', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`));
   $('help').addEventListener('click', () => $('helping').showModal());
   $('copy').addEventListener('click', async () => {
-    const url = location.origin + link.address(app.script, app.film ? link.mark(app.film.moments[app.index]) : '');
+    const url = location.origin + link.address(app.script, app.film ? link.mark(app.film.moments[app.index]) : '', app.tour.query());
     try { await navigator.clipboard.writeText(url); say('The link is copied. It plays the same film and opens at this moment.'); } catch { say(url, true); }
   });
   for (const b of document.querySelectorAll('[role=tab]')) {
@@ -342,6 +373,9 @@ async function begin() {
 }
 
 async function open() {
+  const tour = link.tour();
+  if (tour && !location.hash && await app.tour.begin(tour.name, tour.at)) return;
+  app.tour.end();
   let script = null;
   try { script = link.decode(location.hash); } catch { say('The link holds no script that can be read; this is free play.', true); }
   const where = link.moment();

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html *.js *.css
+//go:embed index.html *.js *.css tours/*.json
 var files embed.FS
 
 // Files are the files of the page; index.html is the page itself.

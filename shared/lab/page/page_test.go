@@ -12,7 +12,7 @@ import (
 // TestFiles checks that the page is complete and works offline, and that no data
 // becomes markup.
 func TestFiles(t *testing.T) {
-	names, err := fs.Glob(Files, "*")
+	names, err := fs.Glob(Files, "*.*")
 	require.NoError(t, err)
 	require.Contains(t, names, "index.html")
 	refers := regexp.MustCompile(`(?:from '\./|src="|href=")([^'"]+)['"]`)

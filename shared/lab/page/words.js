@@ -107,6 +107,7 @@ export function deed(d) {
     case 'request': return `your client ${d.client} asks ${d.server ? on + ' only' : 'the cluster'}: ${operation(parse(d.request))}`;
     case 'kill': return `kill ${on}`;
     case 'power-cut': return `cut the power of ${on}`;
+    case 'power-cut-in-write': return `cut the power of ${on} in the middle of its next write`;
     case 'restart': return `restart ${on}`;
     case 'pause': return `pause ${on}`;
     case 'resume': return `resume ${on}`;

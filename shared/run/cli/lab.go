@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"example.com/raftsteps/shared/lab/page"
 	"example.com/raftsteps/shared/lab/scenario"
 	"example.com/raftsteps/shared/lab/source"
+	"example.com/raftsteps/shared/lab/tour"
 )
 
 // labFlags are the flags of the command.
@@ -32,6 +34,7 @@ type labFlags struct {
 	port   int
 	noOpen bool
 	story  string
+	tour   string
 	seed   uint64
 	engine bool
 }
@@ -54,10 +57,18 @@ in time, and go another way from any moment. The address in the browser holds th
 	flags.IntVar(&f.port, "port", 0, "the port of the page; 0 for a free one")
 	flags.BoolVar(&f.noOpen, "no-open", false, "do not open a browser")
 	flags.StringVar(&f.story, "story", "", "begin with this scenario")
+	flags.StringVar(&f.tour, "tour", "", "begin this guided tour")
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
 	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
 	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
+	})
+	_ = cmd.RegisterFlagCompletionFunc("tour", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		for _, t := range a.labTours() {
+			names = append(names, t.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
 	})
 	return cmd
 }
@@ -67,6 +78,9 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 	script := film.Script{Stage: a.stage.Name, Seed: f.seed, Story: f.story}
 	if err := script.Check(a.scenarios()); err != nil {
 		return usagef("%v", err)
+	}
+	if err := a.checkTour(f); err != nil {
+		return err
 	}
 	if f.port < 0 || f.port > 65535 {
 		return usagef("--port is %d; it must be between 0 and 65535", f.port)
@@ -80,6 +94,9 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}
 	link := (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/"}).String() + labFragment(script)
+	if f.tour != "" {
+		link = (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/", RawQuery: url.Values{"tour": {f.tour}}.Encode()}).String()
+	}
 	fmt.Fprintf(a.stdout, "The lab of %s is at\n\n    %s\n\n^C ends it.\n", a.stage.Name, link)
 	if !f.noOpen && isTerminal(a.stdout) {
 		openBrowser(link)
@@ -95,6 +112,38 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 		return fmt.Errorf("the lab did not end: %w", err)
 	}
 	return nil
+}
+
+// checkTour checks that the stage has the tour that the flags ask for.
+func (a *app) checkTour(f labFlags) error {
+	if f.tour == "" {
+		return nil
+	}
+	if f.story != "" {
+		return usagef("--tour and --story exclude each other: a tour has its own story")
+	}
+	var names []string
+	for _, t := range a.labTours() {
+		names = append(names, t.Name)
+	}
+	if !slices.Contains(names, f.tour) {
+		return usagef("%s has no tour %.40q; it has %s", a.stage.Name, f.tour, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// labTours are the tours of the stage. The files are part of the program, and a test
+// reads them.
+func (a *app) labTours() []labTour {
+	tours, err := tour.All(a.stage.Name)
+	if err != nil {
+		return nil
+	}
+	out := make([]labTour, len(tours))
+	for i, t := range tours {
+		out[i] = labTour{t.Name, t.Title, t.About, len(t.Stops)}
+	}
+	return out
 }
 
 // labFragment is the part of an address that holds a script.
@@ -122,6 +171,7 @@ type labStage struct {
 	Servers   int        `json:"servers"`
 	Appointed bool       `json:"appointed"`
 	Stories   []labStory `json:"stories"`
+	Tours     []labTour  `json:"tours"`
 	Deeds     []string   `json:"deeds"`
 	Ops       []string   `json:"ops"`
 }
@@ -132,8 +182,15 @@ type labStory struct {
 	Survives bool   `json:"survives"`
 }
 
+type labTour struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	About string `json:"about"`
+	Stops int    `json:"stops"`
+}
+
 func (a *app) labStage() labStage {
-	out := labStage{Stage: a.stage.Name, Servers: 5, Appointed: a.stage.Appointed, Deeds: film.Deeds()}
+	out := labStage{Stage: a.stage.Name, Servers: 5, Appointed: a.stage.Appointed, Deeds: film.Deeds(), Tours: a.labTours()}
 	for name := range a.stage.Ops {
 		out.Ops = append(out.Ops, name)
 	}

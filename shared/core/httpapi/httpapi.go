@@ -1,32 +1,33 @@
-// Package httpapi serves the same store over HTTP, for curl and for languages
+// Package httpapi serves the store over HTTP, for curl and for languages
 // without a client. It listens on the port of the server.
 //
-//	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale where a read can be
-//	PUT    /v1/kv/{key}    the body is the value; with "If-None-Match: *" only if the key has none
+//	GET    /v1/kv/{key}    the value, as it is; ?consistency=stale if the server supports stale reads
+//	PUT    /v1/kv/{key}    sets the key to the body; with "If-None-Match: *" only if the key has no value
 //	DELETE /v1/kv/{key}
 //	       /v1/kv?key=     the same three, for keys that a client would resolve in a path, such as "a/../b"
 //	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
 //	GET    /v1/status      how the server sees itself
-//	GET    /v1/log         entries of its log, from ?from=N on, as many as fit; next is where the rest begins
-//	GET    /v1/members     who the members are, where they can change; /v1/command changes them
-//	GET    /livez          200 while the process answers
-//	GET    /readyz         200 while the server is ready: it votes, and has applied what was committed when it first
-//	                       heard its leader; else 503, which says how far it is
+//	GET    /v1/log         entries of its log from ?from=N on, as many as fit; next is the number of the first one left out
+//	GET    /v1/members     the members, if the server supports changing them; a change is a POST to /v1/command
+//	GET    /livez          200 while the process is running
+//	GET    /readyz         200 while the server is ready: it is a voter, and has applied what was committed when it first
+//	                       heard from its leader; else 503, and the body says what is missing
 //	GET    /metrics        for Prometheus
 //
-// An error is the JSON of the wire, with the status code that fits: 400 for a
-// bad request, 404 for a key without a value, 405 for a method that a path does
-// not take, 409 for a cas that found another value and for a change of the
-// members that is refused as things are, 410 for a session or log entries that are
-// gone, 412 for a create whose key has a value, 413 for a key, a value or a body
-// that is too long, 507 for a store that is full. A server that does not lead sends
-// the client to the leader with 307, if it knows one. 503 says that nothing
-// happened, with Retry-After; 504 that the outcome is unknown.
+// An error is the JSON of the wire, with the status code that fits: 400 for a bad
+// request, 404 for a key without a value, 405 for a method that a path does not
+// accept, 409 for a cas that found another value and for a change of the members
+// that the server refuses in its present state, 410 for a session that has
+// expired or log entries that were compacted, 412 for a create whose key has a
+// value, 413 for a key, a value or a body that is too long, 507 for a store that
+// is full. A server that is not the leader sends the client to the leader with
+// 307, if it knows one. 503, with Retry-After, says that nothing happened; 504
+// says that the outcome is unknown.
 //
 // A request for something that the server does not support is refused before
-// anything is done: with 400, or 415 for a body of another kind. A page of
-// another site cannot write (403), and a server answers only to its own names
-// (421).
+// anything is done: with 400, or with 415 if the body has an encoding or a type
+// that it does not accept. A web page of another site cannot write (403), and a
+// server answers only requests that name it by one of its own names (421).
 package httpapi
 
 import (
@@ -108,18 +109,19 @@ func New(o Options) http.Handler {
 type handler struct {
 	Options
 
-	// origins recognizes the requests that a page of another site makes.
+	// origins recognizes the requests that a web page of another site makes.
 	origins *http.CrossOriginProtection
 
-	// routes are the paths, and the methods that each takes. A http.ServeMux
-	// would make "a/b" of the key "a//b".
+	// routes are the paths, and the methods that each accepts. An http.ServeMux
+	// would turn the key "a//b" into "a/b".
 	routes map[string]map[string]action
 }
 
 // ServeHTTP answers one request, or refuses it.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A client that asks and never reads must not hold the connection forever. A
-	// writer that has no deadline is not a connection.
+	// A client that sends a request and never reads the answer must not hold the
+	// connection forever. The call fails only for a writer that is not a
+	// connection.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(waitTime + writeTime))
 	if status, err := h.refuseSender(r); err != nil {
 		h.fail(w, r, status, err)
@@ -183,7 +185,8 @@ func (h *handler) wrongMethod(w http.ResponseWriter, r *http.Request, actions ma
 	h.fail(w, r, http.StatusMethodNotAllowed, e)
 }
 
-// ask waits for the server's answer as long as the client does.
+// ask passes a request to the server and waits for the answer, until waitTime has
+// passed or the client has left.
 func (h *handler) ask(r *http.Request, q api.Request) api.Response {
 	answer := make(chan api.Response, 1)
 	h.Ask(q, func(a api.Response) { answer <- a })
@@ -299,7 +302,7 @@ func (h *handler) log(w http.ResponseWriter, r *http.Request) {
 	if from := r.URL.Query().Get("from"); from != "" {
 		n, err := strconv.ParseUint(from, 10, 64)
 		if err != nil {
-			h.fail(w, r, http.StatusBadRequest, badRequest("from is %q; it is the number of an entry", from))
+			h.fail(w, r, http.StatusBadRequest, badRequest("from is %q; want the number of an entry", from))
 			return
 		}
 		q.From = n
@@ -316,7 +319,7 @@ func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 	case a.Error != nil:
 		status.Unready = a.Error.Message
 	case err != nil:
-		status.Unready = "its status makes no sense"
+		status.Unready = "the server's status is malformed"
 	case status.Ready != nil && *status.Ready:
 		fmt.Fprintln(w, "ok")
 		return

@@ -21,7 +21,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// ops are those of a stage that has everything.
+// ops are the operations of a stage that has every feature except changes of the
+// members.
 var ops = func() api.Ops {
 	ops := api.Commands()
 	ops[kv.Put] = api.Op{Needs: api.Key | api.Value, May: api.Session | api.Since | api.Seq | api.Ack}
@@ -32,16 +33,17 @@ var ops = func() api.Ops {
 	return ops
 }()
 
-// backend is a server that does what it is asked, or fails as the test wants.
+// backend is a server that carries out every request, or fails as the test tells
+// it.
 type backend struct {
 	mu    sync.Mutex
 	store *kv.Store
 	asked []api.Request
 
-	// fails is what every request gets; nil for its answer.
+	// fails is the error with which every request fails; nil for none.
 	fails *api.Error
 
-	// status is the answer to a status.
+	// status is the answer to a status request.
 	status string
 }
 
@@ -123,7 +125,7 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
-// What is there says which methods it takes.
+// For a method that a path does not accept, the answer lists those that it does.
 func TestWrongMethods(t *testing.T) {
 	h := newBackend().handler()
 	for target, takes := range map[string]string{"POST /v1/kv/x": "GET, PUT, DELETE", "PATCH /v1/kv/x": "GET, PUT, DELETE", "GET /v1/command": "POST",
@@ -137,7 +139,8 @@ func TestWrongMethods(t *testing.T) {
 	require.Equal(t, 200, request(h, "HEAD", "/v1/status", "").Code)
 }
 
-// Where the members can change, that is asked like everything else.
+// If the members can change, /v1/members lists them, and changes are commands
+// like any other.
 func TestMembers(t *testing.T) {
 	const members = `{"id":2,"role":"leader","phase":"stable","members":[{"id":2,"address":"127.0.0.1:7072","voter":true}]}`
 	changing := maps.Clone(ops)
@@ -187,10 +190,10 @@ func TestMembers(t *testing.T) {
 	require.Len(t, asked, 5)
 	require.Equal(t, api.Request{ID: 4, Op: api.Change, Add: []api.Member{{ID: 4, Address: "127.0.0.1:7074"}}, Remove: []uint64{1}}, asked[2])
 	w := request(newBackend().handler(), "GET", "/v1/members", "")
-	require.Equal(t, 404, w.Code, "where the members are fixed")
+	require.Equal(t, 404, w.Code, "a server without changes of the members has no such path")
 }
 
-// A key is any text: none is taken for another, or for a path.
+// A key is any text: the server takes no key for another key, or for a path.
 func TestKeysOfAllKinds(t *testing.T) {
 	b := newBackend()
 	s := httptest.NewServer(b.handler())
@@ -199,7 +202,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 	for i, key := range keys {
 		escaped := url.PathEscape(key)
 		if key == "." || key == ".." {
-			escaped = strings.ReplaceAll(key, ".", "%2E") // a client may not send them as they are
+			escaped = strings.ReplaceAll(key, ".", "%2E") // Go's client would resolve them as path segments
 		}
 		r, err := http.NewRequestWithContext(t.Context(), "PUT", s.URL+"/v1/kv/"+escaped, strings.NewReader(string(rune('A'+i))))
 		require.NoError(t, err)
@@ -214,7 +217,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 	}
 }
 
-// The same when the slashes are not escaped, as a person types them.
+// The slashes in a key need not be escaped.
 func TestSlashesInAKeyAsTheyAre(t *testing.T) {
 	b := newBackend()
 	h := b.handler()
@@ -225,7 +228,8 @@ func TestSlashesInAKeyAsTheyAre(t *testing.T) {
 	require.Equal(t, 5, b.store.Len())
 }
 
-// What JSON would silently change, or the store does not take, is refused.
+// Text that JSON would silently change, or that the store does not accept, is
+// refused.
 func TestBadRequests(t *testing.T) {
 	b := newBackend()
 	h := b.handler()
@@ -259,7 +263,7 @@ func TestBadRequests(t *testing.T) {
 		require.True(t, e.Definite)
 		require.Contains(t, e.Message, c.why, "%s %.40s %.60s", c.method, c.target, c.body)
 	}
-	require.Empty(t, b.asked, "none of it has reached the server")
+	require.Empty(t, b.asked, "none of these requests may reach the server")
 }
 
 func errorOf(t *testing.T, body []byte) *api.Error {
@@ -270,7 +274,7 @@ func errorOf(t *testing.T, body []byte) *api.Error {
 	return a.Error
 }
 
-// A stage without sessions, consistency and log refuses them by name.
+// A stage without stale reads, log and status refuses them by name.
 func TestAStageWithFewerFeatures(t *testing.T) {
 	h := New(Options{Ops: api.Commands(), Ask: newBackend().ask})
 	for target, why := range map[string]string{
@@ -304,12 +308,12 @@ func TestBodiesOverTheLimit(t *testing.T) {
 	require.Len(t, b.asked, 1)
 }
 
-// brokenBody ends in the middle, as that of a client that has left.
+// brokenBody ends in the middle, as the body of a client that has left does.
 type brokenBody struct{}
 
 func (brokenBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestAnEndlessBodyIsRefused(t *testing.T) {
+func TestAnIncompleteBodyIsRefused(t *testing.T) {
 	b := newBackend()
 	for _, target := range []string{"PUT /v1/kv/x", "POST /v1/command"} {
 		method, path, _ := strings.Cut(target, " ")
@@ -320,10 +324,11 @@ func TestAnEndlessBodyIsRefused(t *testing.T) {
 		require.Equal(t, 400, w.Code, target)
 		require.Contains(t, errorOf(t, w.Body.Bytes()).Message, "could not be read")
 	}
-	require.Empty(t, b.asked, "half a value is no value")
+	require.Empty(t, b.asked, "half a value must not be written")
 }
 
-// Each code of the wire has its status; what may be tried again says so.
+// Each error code of the wire has an HTTP status. Only errors after which the
+// client may retry have the header Retry-After.
 func TestStatusCodes(t *testing.T) {
 	for _, c := range []struct {
 		err    api.Error
@@ -378,7 +383,7 @@ func TestARedirectIsFollowed(t *testing.T) {
 	require.Equal(t, "2", leads.store.Get("y").Value)
 }
 
-// A server that is not ready says how far it is.
+// A server that is not ready says why.
 func TestReadiness(t *testing.T) {
 	b := newBackend()
 	for _, c := range []struct {
@@ -389,20 +394,21 @@ func TestReadiness(t *testing.T) {
 		{`{"id":2,"leader":2,"ready":true}`, 200, "ok\n"},
 		{`{"id":2,"leader":1,"ready":false,"unready":"n2 has applied 0 of the 505 entries"}`, 503, "not ready: n2 has applied 0 of the 505 entries\n"},
 		{`{"id":2,"leader":1}`, 503, "not ready: \n"},
-		{`[]`, 503, "not ready: its status makes no sense\n"},
+		{`[]`, 503, "not ready: the server's status is malformed\n"},
 	} {
 		b.status = c.status
 		w := request(b.handler(), "GET", "/readyz", "")
 		require.Equal(t, c.code, w.Code)
 		require.Equal(t, c.body, w.Body.String())
 		require.Equal(t, c.code == 503, w.Header().Get("Retry-After") == "1")
-		require.Equal(t, 200, request(b.handler(), "GET", "/livez", "").Code, "it lives all the same")
+		require.Equal(t, 200, request(b.handler(), "GET", "/livez", "").Code, "a server that is not ready is still alive")
 	}
 	b.fails = &api.Error{Code: api.Busy, Message: "it is stopping", Definite: true}
 	require.Equal(t, "not ready: it is stopping\n", request(b.handler(), "GET", "/readyz", "").Body.String())
 }
 
-// An answer that does not come is an unknown outcome, and a metric less.
+// If the server does not answer, the outcome is unknown, and the metrics lack
+// those of the status.
 func TestAServerThatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := New(Options{Ops: ops, Ask: func(api.Request, func(api.Response)) {}})
@@ -440,11 +446,12 @@ func TestMetrics(t *testing.T) {
 	b.status = `{"role":"follower"}`
 	require.Contains(t, request(b.handler(), "GET", "/metrics", "").Body.String(), "raft_is_leader 0")
 	b.fails = &api.Error{Code: api.Unavailable}
-	require.Equal(t, 200, request(b.handler(), "GET", "/metrics", "").Code, "a server that stops has no numbers")
+	require.Equal(t, 200, request(b.handler(), "GET", "/metrics", "").Code, "a server that is stopping has no status, but the metrics still answer")
 }
 
-// Whatever stands in the body, the answer is one of the wire's: done, or an
-// error that says what is wrong; and what is done is what the wire would do.
+// Any body gets an answer in the form of the wire. If the wire would refuse the
+// body, the answer is an error and nothing reaches the server; else the server
+// gets the same request as over the wire.
 func FuzzCommand(f *testing.F) {
 	for _, body := range []string{
 		`{"op":"put","key":"x","value":"1"}`,
@@ -474,8 +481,8 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
-// Bodies that are still arriving hold a bounded number of bytes; one more is told
-// so, before any of it is read.
+// The bytes of bodies that are still arriving are bounded. A body that would
+// exceed the bound is refused before any of it is read.
 func TestBodiesAreBounded(t *testing.T) {
 	room := wire.NewBudget(1000)
 	h := New(Options{Ops: ops, Ask: newBackend().ask, Bodies: room})
@@ -502,7 +509,7 @@ func TestBodiesAreBounded(t *testing.T) {
 	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", strings.Repeat("v", 1000)).Code)
 }
 
-// stuck is a client that does not read what it has asked for.
+// stuck is a client that does not read the answer to its request.
 type stuck struct {
 	*httptest.ResponseRecorder
 	writing, goOn chan struct{}
@@ -514,7 +521,7 @@ func (s stuck) Write(b []byte) (int, error) {
 	return s.ResponseRecorder.Write(b)
 }
 
-// The same room is for pages of the log that clients do not read.
+// The same bound includes pages of the log that clients have not read yet.
 func TestUnreadPagesAreBounded(t *testing.T) {
 	room := wire.NewBudget(50)
 	h := New(Options{Ops: ops, Ask: newBackend().ask, Bodies: room})

@@ -19,7 +19,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// port is a server whose one port speaks lines of JSON and HTTP.
+// port is a server that accepts lines of JSON and HTTP on one port.
 type port struct {
 	t       *testing.T
 	address string
@@ -49,8 +49,8 @@ func (p *port) dial() net.Conn {
 	return c
 }
 
-// say sends a text and returns the first line of what comes back, "" if the
-// connection ends.
+// say sends a text and returns the first line of the answer, or "" if the
+// connection ends without one.
 func say(t *testing.T, c net.Conn, text string) string {
 	t.Helper()
 	_, err := io.WriteString(c, text)
@@ -80,8 +80,8 @@ func TestOnePortServesJSONAndHTTP(t *testing.T) {
 	require.NoError(t, <-p.ended)
 }
 
-// Anyone who sends half a request and then nothing is sent away, and nothing of
-// it is done.
+// A client that sends half a request and then nothing gets an error or loses its
+// connection, and nothing of the request is carried out.
 func TestHalfRequests(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{HalfLine: 50 * time.Millisecond, Write: 50 * time.Millisecond})
@@ -96,7 +96,7 @@ func TestHalfRequests(t *testing.T) {
 	require.Equal(t, kv.NotFound, b.store.Get("x").Outcome)
 }
 
-// A request that comes byte by byte is a request.
+// A request that arrives byte by byte is carried out.
 func TestASlowRequest(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{})
@@ -109,8 +109,8 @@ func TestASlowRequest(t *testing.T) {
 	require.Equal(t, "abc", b.store.Get("x").Value)
 }
 
-// What net/http itself refuses changes nothing either.
-func TestWhatNetHTTPRefuses(t *testing.T) {
+// A request that net/http itself refuses changes nothing either.
+func TestRequestsThatNetHTTPRefuses(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{})
 	for header, want := range map[string]string{
@@ -124,7 +124,8 @@ func TestWhatNetHTTPRefuses(t *testing.T) {
 	require.Equal(t, kv.NotFound, b.store.Get("x").Outcome)
 }
 
-// Many requests on one connection, without waiting for the answers.
+// A client may send many requests on one connection without waiting for the
+// answers.
 func TestPipelinedRequests(t *testing.T) {
 	b := newBackend()
 	p := startPort(t, b.ask, wire.Limits{})
@@ -147,20 +148,20 @@ func TestPipelinedRequests(t *testing.T) {
 	require.Equal(t, n, b.store.Len())
 }
 
-// one is a listener that accepts one connection.
-type one struct {
+// oneConn is a listener that accepts one connection.
+type oneConn struct {
 	conn  chan net.Conn
 	ended chan struct{}
 }
 
-func (l one) Addr() net.Addr { return &net.TCPAddr{} }
+func (l oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
-func (l one) Close() error {
+func (l oneConn) Close() error {
 	close(l.ended)
 	return nil
 }
 
-func (l one) Accept() (net.Conn, error) {
+func (l oneConn) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conn:
 		return c, nil
@@ -169,24 +170,25 @@ func (l one) Accept() (net.Conn, error) {
 	}
 }
 
-// A client that asks and never reads is given up after a while.
+// A client that sends a request and never reads the answer loses its connection
+// after waitTime and writeTime.
 func TestAClientThatNeverReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mine, theirs := net.Pipe()
-		l := one{make(chan net.Conn, 1), make(chan struct{})}
-		l.conn <- theirs
+		client, server := net.Pipe()
+		l := oneConn{make(chan net.Conn, 1), make(chan struct{})}
+		l.conn <- server
 		s := &http.Server{Handler: newBackend().handler()}
 		ended := make(chan error, 1)
 		go func() { ended <- s.Serve(l) }()
-		_, err := io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		_, err := io.WriteString(client, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		require.NoError(t, err)
 		time.Sleep(waitTime + writeTime - time.Second)
 		synctest.Wait()
-		require.NoError(t, mine.SetWriteDeadline(time.Now().Add(time.Hour)))
+		require.NoError(t, client.SetWriteDeadline(time.Now().Add(time.Hour)))
 		start := time.Now()
-		_, err = io.WriteString(mine, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		_, err = io.WriteString(client, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		for err == nil {
-			_, err = io.WriteString(mine, strings.Repeat("x", 1000))
+			_, err = io.WriteString(client, strings.Repeat("x", 1000))
 		}
 		require.ErrorIs(t, err, io.ErrClosedPipe)
 		require.Equal(t, time.Second, time.Since(start))
@@ -211,7 +213,7 @@ func TestAStopWaitsForARequestInFlight(t *testing.T) {
 			c.Close()
 		}
 		return err != nil
-	}, 20*time.Second, time.Millisecond, "it accepts no more connections")
+	}, 20*time.Second, time.Millisecond, "a server that is stopping must accept no more connections")
 	reply(api.Response{})
 	require.Equal(t, "HTTP/1.1 200 OK", say(t, c, ""))
 	require.NoError(t, <-p.ended)

@@ -14,7 +14,8 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// specialKeys are keys that a client, a proxy or a ServeMux may take for others.
+// specialKeys are keys that a client, a proxy or a ServeMux may turn into other
+// keys.
 var specialKeys = []string{
 	"x", "a/b", "a//b", "a///b", "/", "//", "/a", "a/", "a/b/", ".", "..", "./", "../", "a/.", "a/..", "a/./b", "a/../b", "../b", "../../etc",
 	"...", "a..b", ".hidden", "%2e", "%2E%2e", "a/%2e%2e/b", "a%2fb", "a%2Fb", "%", "100%", "%zz", "%25", `a\..\b`, `\`,
@@ -22,8 +23,8 @@ var specialKeys = []string{
 	"größe 數 😀", "a\nb", "a\r\nb", "\t", "\x7f", "'\"\\", "<script>", "b",
 }
 
-// leaderAndFollower are two servers: one that does what it is asked, and one
-// that names it as the leader.
+// leaderAndFollower starts two servers: a leader, which carries out every
+// request, and a follower, which redirects every request to the leader.
 func leaderAndFollower(t *testing.T) (leads *backend, leader, follower *httptest.Server) {
 	leads = newBackend()
 	leader = httptest.NewServer(leads.handler())
@@ -47,8 +48,8 @@ func send(t *testing.T, method, address, body string) (status int, answer string
 	return a.StatusCode, string(text)
 }
 
-// Each key, through the leader and through a follower that redirects, is that
-// key and no other, whether it is in the path or in the query.
+// A request reaches exactly its key, whether it goes to the leader or is
+// redirected by a follower, and whether the key is in the path or in the query.
 func TestARedirectLeadsToTheSameKey(t *testing.T) {
 	leads, leader, follower := leaderAndFollower(t)
 	defer http.DefaultClient.CloseIdleConnections()
@@ -87,8 +88,8 @@ func TestARedirectLeadsToTheSameKey(t *testing.T) {
 	}
 }
 
-// How a client resolves the Location by RFC 3986, and again as those do that
-// decode first, is the Location.
+// The Location means the same after a client has resolved it by RFC 3986, even if
+// the client decodes the path first.
 func TestALocationKeepsTheKey(t *testing.T) {
 	h := (&backend{fails: &api.Error{Code: api.NotLeader, Leader: "10.0.0.2:7052", Definite: true}}).handler()
 	for _, key := range specialKeys {
@@ -108,7 +109,7 @@ func TestALocationKeepsTheKey(t *testing.T) {
 			decoded, err := url.PathUnescape(resolved.EscapedPath())
 			require.NoError(t, err)
 			if resolved.Path != keyQueryPath {
-				require.Equal(t, kvPath+key, (&url.URL{Path: decoded}).JoinPath().Path, "%q is in the path, and would be another", key)
+				require.Equal(t, kvPath+key, (&url.URL{Path: decoded}).JoinPath().Path, "%q is in the path, and a client that decodes it first would ask for another key", key)
 			}
 		}
 	}
@@ -127,8 +128,8 @@ func TestALocationKeepsTheKey(t *testing.T) {
 	}
 }
 
-// Whatever a key is, a client that resolves its Location, in the path's own words
-// or after it has decoded them, asks for that key.
+// For any key, a client that resolves the Location asks for that key, even if the
+// client decodes the path first.
 func FuzzLocation(f *testing.F) {
 	for _, key := range specialKeys {
 		f.Add(key)

@@ -14,28 +14,28 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// The two places of a key: in the path after kvPath, or, at keyQueryPath, in
-// the query parameter "key".
+// A key is in one of two places: in the path after kvPath, or, at keyQueryPath,
+// in the query parameter "key".
 const (
 	kvPath       = "/v1/kv/"
 	keyQueryPath = "/v1/kv"
 	keyQuery     = "key"
 )
 
-// createOnly is the header of a PUT that sets only a key that has no value; its
-// value is "*".
+// createOnly is the header that makes a PUT set the key only if the key has no
+// value. The value of the header is "*".
 const createOnly = "If-None-Match"
 
 // action describes one method of one path.
 type action struct {
-	// query are the query parameters that it accepts.
+	// query are the query parameters that the action accepts.
 	query []string
 
-	// body is true if it accepts a body.
+	// body is true if the action accepts a body.
 	body bool
 
-	// create is true if "If-None-Match: *" lets it set a key that has no value, and
-	// no other.
+	// create is true if the action accepts "If-None-Match: *", and then sets only
+	// a key that has no value.
 	create bool
 
 	do http.HandlerFunc
@@ -92,10 +92,10 @@ func staysInPath(key string) bool {
 	return true
 }
 
-// refuseSender refuses a request that a page of another site may have made in
-// somebody's browser. Such a page can send a POST to an address that only the
-// browser reaches, and it can make the name of its own site resolve to that
-// address (DNS rebinding). It cannot hide the Origin or the Host.
+// refuseSender refuses a request that a page of another web site may have made in
+// a user's browser. The page can send a POST to an address that only the browser
+// can reach, and its site can make its own name resolve to that address (DNS
+// rebinding). The page cannot hide the Origin or the Host.
 func (h *handler) refuseSender(r *http.Request) (status int, e *api.Error) {
 	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
 	switch {
@@ -104,13 +104,14 @@ func (h *handler) refuseSender(r *http.Request) (status int, e *api.Error) {
 	case h.origins.Check(r) != nil:
 		return http.StatusForbidden, badRequest("a page of another site (Origin %q, Sec-Fetch-Site %q) may not send a %s; nothing was changed", origin, site, r.Method)
 	case r.Method == http.MethodPost && (origin != "" || site != "") && mediaType(r) != "application/json":
-		return http.StatusUnsupportedMediaType, badRequest("a POST of a page has the Content-Type application/json, not %q; nothing was changed", r.Header.Get("Content-Type"))
+		return http.StatusUnsupportedMediaType, badRequest("a POST from a web page must have the Content-Type application/json, not %q; nothing was changed", r.Header.Get("Content-Type"))
 	}
 	return 0, nil
 }
 
-// knowsHost reports whether a Host is this server: an IP address, localhost, or
-// one of its names. A request of HTTP/1.0 may have none.
+// knowsHost reports whether a Host may name this server: an IP address,
+// localhost, or one of the server's names. A request of HTTP/1.0 may have no
+// Host.
 func (h *handler) knowsHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -123,30 +124,30 @@ func (h *handler) knowsHost(host string) bool {
 }
 
 func mediaType(r *http.Request) string {
-	name, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // "" for what is none
+	name, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // "" if it is missing or malformed
 	return name
 }
 
-// unsupported are the headers that ask for something that this server does not
-// support. To ignore such a header would be to do something else than the client
-// asked for.
+// unsupported are the headers that ask for a feature that this server does not
+// have. If the server ignored one of them, it would not do what the client asked
+// for.
 var unsupported = []struct {
 	name   string
 	status int
 	why    string
 }{
 	{"If-Match", http.StatusBadRequest, `values have no ETags; POST {"op":"cas",…} to /v1/command compares values`},
-	{createOnly, http.StatusBadRequest, "values have no ETags; only If-None-Match: * is, for a PUT that sets a key without a value"},
+	{createOnly, http.StatusBadRequest, "values have no ETags; a PUT with If-None-Match: * sets a key only if it has no value"},
 	{"If-Modified-Since", http.StatusBadRequest, "values have no dates"},
 	{"If-Unmodified-Since", http.StatusBadRequest, "values have no dates"},
 	{"If-Range", http.StatusBadRequest, "values have no ETags and no dates"},
 	{"Content-Range", http.StatusBadRequest, "a value is written as a whole"},
-	{"Content-Encoding", http.StatusUnsupportedMediaType, "a body is taken as it comes, so send it without an encoding"},
-	{"Idempotency-Key", http.StatusBadRequest, "POST a command with the fields session, since and seq to /v1/command, which is done once"},
+	{"Content-Encoding", http.StatusUnsupportedMediaType, "the server does not decode a body, so send it without an encoding"},
+	{"Idempotency-Key", http.StatusBadRequest, "a POST to /v1/command with the fields session, since and seq is applied only once"},
 	{"X-Http-Method-Override", http.StatusBadRequest, "send the method itself"},
 }
 
-// refuse refuses a request for something that the action does not support, before
+// refuse refuses a request for a feature that the action does not have, before
 // anything is done.
 func (a action) refuse(r *http.Request) (status int, e *api.Error) {
 	for _, u := range unsupported {

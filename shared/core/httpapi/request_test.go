@@ -30,7 +30,8 @@ func withHeaders(h http.Handler, target, body string, headers ...string) *httpte
 	return w
 }
 
-// What the server does not do is refused by name, and nothing is written.
+// A feature that the server does not have is refused by name, and nothing is
+// written.
 func TestUnsupportedRequestsAreRefused(t *testing.T) {
 	b := newBackend()
 	h := b.handler()
@@ -44,7 +45,7 @@ func TestUnsupportedRequestsAreRefused(t *testing.T) {
 		{"PUT /v1/kv/x", "1", []string{"If-Match: *"}, 400, "If-Match"},
 		{"DELETE /v1/kv/x", "", []string{"If-Match: *"}, 400, "If-Match"},
 		{"POST /v1/command", `{"op":"put","key":"x","value":"1"}`, []string{"If-Match: *"}, 400, "If-Match"},
-		{"PUT /v1/kv/x", "1", []string{`If-None-Match: "5"`}, 400, `the header If-None-Match: "5" is not supported: values have no ETags; only If-None-Match: * is,`},
+		{"PUT /v1/kv/x", "1", []string{`If-None-Match: "5"`}, 400, `the header If-None-Match: "5" is not supported: values have no ETags; a PUT with If-None-Match: * sets`},
 		{"PUT /v1/kv/x", "1", []string{"If-None-Match: *", `If-None-Match: "5"`}, 400, `the header If-None-Match: *, "5" is not supported`},
 		{"PUT /v1/kv/x", "1", []string{"If-None-Match: *, *"}, 400, "If-None-Match"},
 		{"PUT /v1/kv/x", "1", []string{"If-None-Match: "}, 400, "If-None-Match"},
@@ -90,12 +91,12 @@ func TestUnsupportedRequestsAreRefused(t *testing.T) {
 		require.Equal(t, api.BadRequest, errorOf(t, w.Body.Bytes()).Code)
 		require.Equal(t, c.status == 415 && strings.Contains(c.why, "Encoding"), w.Header().Get("Accept-Encoding") != "", "%s %s", c.target, c.headers)
 	}
-	require.Empty(t, b.asked, "nothing has reached the server")
-	require.Equal(t, 200, withHeaders(h, "PUT /v1/kv/x?", "1", "Content-Type: application/x-www-form-urlencoded").Code, "curl -d says so")
+	require.Empty(t, b.asked, "none of these requests may reach the server")
+	require.Equal(t, 200, withHeaders(h, "PUT /v1/kv/x?", "1", "Content-Type: application/x-www-form-urlencoded").Code, "curl -d sends this Content-Type")
 	require.Equal(t, "1", b.store.Get("x").Value)
 }
 
-// If-None-Match: * sets a key that has no value, and no other.
+// A PUT with If-None-Match: * sets only a key that has no value.
 func TestAPutWithIfNoneMatch(t *testing.T) {
 	b := newBackend()
 	h := b.handler()
@@ -109,8 +110,8 @@ func TestAPutWithIfNoneMatch(t *testing.T) {
 	require.Equal(t, api.Request{Op: kv.Create, Key: "x", Value: "1"}, b.asked[0])
 }
 
-// A page of another site reaches a server that only its reader's machine
-// reaches, and must not write.
+// A web page of another site can send requests to a server that only the reader's
+// machine can reach, and must not write.
 func TestPagesOfOtherSites(t *testing.T) {
 	b := newBackend()
 	h := New(Options{Ops: ops, Ask: b.ask, Hosts: []string{"kv.example.org"}})
@@ -120,10 +121,11 @@ func TestPagesOfOtherSites(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		// curl -d and programs say neither.
+		// curl and other programs send neither Origin nor Sec-Fetch-Site.
 		{"POST /v1/command", []string{"Content-Type: application/x-www-form-urlencoded"}, 200},
 		{"POST /v1/command", nil, 200},
-		// A simple POST of a page needs no leave of the server.
+		// A browser sends a simple POST of a page without asking the server
+		// first.
 		{"POST /v1/command", []string{"Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Content-Type: text/plain"}, 403},
 		{"POST /v1/command", []string{"Origin: http://evil.example", "Content-Type: text/plain"}, 403},
 		{"POST /v1/command", []string{"Origin: http://localhost:8080", "Sec-Fetch-Site: same-site", "Content-Type: application/json"}, 403},
@@ -131,13 +133,14 @@ func TestPagesOfOtherSites(t *testing.T) {
 		{"POST /v1/command", []string{"Sec-Fetch-Site: cross-site"}, 403},
 		{"PUT /v1/kv/x", []string{"Origin: http://evil.example"}, 403},
 		{"DELETE /v1/kv/x", []string{"Origin: http://evil.example"}, 403},
-		// A page of its own site, such as one behind the same proxy.
+		// A page of the server's own site, such as one behind the same proxy.
 		{"POST /v1/command", []string{"Origin: http://localhost", "Content-Type: text/plain"}, 415},
 		{"POST /v1/command", []string{"Sec-Fetch-Site: same-origin"}, 415},
 		{"POST /v1/command", []string{"Sec-Fetch-Site: same-origin", "Content-Type: application/x-www-form-urlencoded"}, 415},
 		{"POST /v1/command", []string{"Sec-Fetch-Site: same-origin", "Content-Type: application/json; charset=utf-8"}, 200},
 		{"PUT /v1/kv/x", []string{"Origin: http://localhost"}, 200},
-		// A name that stands for the server's address today (DNS rebinding).
+		// A name of another site that resolves to the server's address (DNS
+		// rebinding).
 		{"POST /v1/command", []string{"Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin", "Content-Type: application/json"}, 421},
 		{"PUT /v1/kv/x", []string{"Host: evil.example:7071"}, 421},
 		{"DELETE /v1/kv/x", []string{"Host: localhost.evil.example"}, 421},

@@ -1,10 +1,10 @@
 // Package kv is the state machine that every stage serves: a map from strings
 // to strings with six commands.
 //
-// Applying a command is deterministic: the same commands in the same order
-// give the same map and the same results on every server. append and cas are
-// there because they make a command that was applied twice, or in another
-// order, visible; a put hides both.
+// Applying a command is deterministic: the same commands in the same order give
+// the same map and the same results on every server. The commands append and cas
+// make it visible if a command was applied twice, or in another order; a put
+// would hide both.
 package kv
 
 import (
@@ -103,7 +103,7 @@ func (c Command) Check() error {
 	case len(c.Key) > MaxKey:
 		return &TooLongError{"key", len(c.Key), MaxKey}
 	case strings.IndexByte(c.Key, 0) >= 0:
-		return fmt.Errorf("the key holds a NUL character")
+		return fmt.Errorf("the key contains a NUL character")
 	case len(c.Value) > MaxValue:
 		return &TooLongError{"value", len(c.Value), MaxValue}
 	case len(c.Old) > MaxValue:
@@ -154,8 +154,9 @@ func DecodeFrom(d *strict.Decoder) Command {
 	return c
 }
 
-// DecodeField reads one field of a command and reports whether it is one. With
-// it, a larger object can have a command's fields among its own.
+// DecodeField reads one field into the command, and reports whether commands have
+// a field of that name. A larger object can thus contain a command's fields among
+// its own.
 func (c *Command) DecodeField(d *strict.Decoder, field []byte) bool {
 	switch string(field) {
 	case "op":
@@ -185,7 +186,7 @@ func opName(b []byte) string {
 // Outcome says how a command ended.
 type Outcome string
 
-// The outcomes.
+// The outcomes of a command.
 const (
 	// OK: the command was carried out.
 	OK Outcome = ""
@@ -210,12 +211,12 @@ type Result struct {
 	// Outcome is OK, or why nothing changed.
 	Outcome Outcome
 
-	// Value is the value that get read, or the first MaxQuoted bytes of the value
-	// that a failed cas has found.
+	// Value is the value that get read, or the beginning of the value that a
+	// failed cas found, at most MaxQuoted bytes of it.
 	Value string
 
 	// Length is the length of the whole value in bytes: the one that append
-	// produced, or the one that a failed cas has found.
+	// produced, or the one that a failed cas found.
 	Length int
 }
 
@@ -223,8 +224,8 @@ type Result struct {
 func Found(value string) Result {
 	beginning := value[:min(len(value), MaxQuoted)]
 	if len(beginning) < len(value) {
-		// A character that is cut is left out. The copy does not keep the value
-		// in memory.
+		// A character of which only a part fits is left out. The copy does not
+		// keep the whole value in memory.
 		beginning = strings.Clone(strings.ToValidUTF8(beginning, ""))
 	}
 	return Result{Outcome: Mismatch, Value: beginning, Length: len(value)}
@@ -237,9 +238,9 @@ type Store struct {
 	count  int
 	bytes  int64
 
-	// changes, if not nil, override values: values is read by a View, or was
-	// until just now. order has their keys; once frozen is false, those that are
-	// not moved into values yet are at the front.
+	// changes, if not nil, override values: a View reads values, or did until a
+	// short time ago. order lists the keys of changes, in the order in which they
+	// will move into values.
 	changes map[string]change
 	order   []string
 	frozen  bool
@@ -398,15 +399,16 @@ type View struct {
 	thaw   func()
 }
 
-// Freeze returns a view of the store as it is now. It is fast for a store of any
-// size: from now on changes are kept apart from the map, and when the view is
-// closed they move into it, a few with every command. There can be one view at a
-// time; it must be closed before the next is created.
+// Freeze returns a view of the store as it is now. It does not copy the map: from
+// now on changes are kept apart from it, and after the view is closed they move
+// into it, a few with every command. Freeze itself moves those that an earlier
+// view has left. There can be one view at a time; it must be closed before the
+// next is created.
 func (s *Store) Freeze() *View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.frozen {
-		panic("kv: there is a view of this store already")
+		panic("kv: this store already has a view that is not closed")
 	}
 	for s.changes != nil {
 		s.moveSome()
@@ -422,7 +424,7 @@ func (s *Store) thaw() {
 }
 
 // moveSome moves a few changes into the map, if no view reads it. It moves more
-// of them than a command can add, so at some point all are moved.
+// changes than a command can add, so after enough commands none is left.
 func (s *Store) moveSome() {
 	if s.frozen || s.changes == nil {
 		return

@@ -19,7 +19,8 @@ var (
 	exists  = Result{Outcome: Exists}
 )
 
-// Each command, on a key that has no value, the empty value, or "a".
+// The table has each command on a key that has no value, on one whose value is
+// empty, and on one whose value is "a".
 func TestApply(t *testing.T) {
 	missing, empty, a := "missing", "", "a"
 	for _, c := range []struct {
@@ -87,7 +88,7 @@ func TestCheck(t *testing.T) {
 		{Command{Op: "increment", Key: "k"}, `unknown command "increment"`},
 		{Command{Op: "GET", Key: "k"}, `unknown command "GET"`},
 		{Command{Op: Get}, "the key is empty"},
-		{Command{Op: Get, Key: "a\x00b"}, "the key holds a NUL character"},
+		{Command{Op: Get, Key: "a\x00b"}, "the key contains a NUL character"},
 		{Command{Op: Get, Key: strings.Repeat("k", MaxKey+1)}, "the key has 1025 bytes; at most 1024 are allowed"},
 		{Command{Op: Put, Key: "k", Value: longest + "v"}, "the value has 131073 bytes; at most 131072 are allowed"},
 		{Command{Op: Cas, Key: "k", Old: longest + "v"}, "the old value has 131073 bytes; at most 131072 are allowed"},
@@ -133,7 +134,7 @@ func content(s *Store) map[string]string {
 }
 
 // The same commands in the same order give the same results and the same map,
-// also where they went through the log's JSON on the way.
+// also if the commands were encoded as JSON and decoded, as in the log.
 func TestApplyIsDeterministic(t *testing.T) {
 	for seed := range uint64(20) {
 		a, b := NewStore(), NewStore()
@@ -147,7 +148,8 @@ func TestApplyIsDeterministic(t *testing.T) {
 	}
 }
 
-// Commands from many goroutines lose their order, but none is torn or lost.
+// Commands from many goroutines are applied in an undefined order, but each is
+// applied once, as a whole, and those of one goroutine stay in order.
 func TestApplyIsAtomic(t *testing.T) {
 	const workers, each = 8, 200
 	s := NewStore()
@@ -168,7 +170,7 @@ func TestApplyIsAtomic(t *testing.T) {
 		last := -1
 		for i := range each {
 			at := strings.Index(log, fmt.Sprintf("<%d.%d>", w, i))
-			require.Greater(t, at, last, "of one goroutine, each append comes after the one before")
+			require.Greater(t, at, last, "the appends of one goroutine must stay in order")
 			last = at
 		}
 	}
@@ -225,8 +227,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// A command that was read is one that can be applied, and is read back as the
-// same after it was written.
+// A command that Decode accepts can be applied, and does not change when it is
+// encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"op":"cas","key":"x","old":"1","value":"2"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {

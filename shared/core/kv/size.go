@@ -2,8 +2,8 @@ package kv
 
 // Limits on the size of a store.
 const (
-	// KeyBytes is how many bytes a key counts for in addition to its own bytes
-	// and those of its value.
+	// KeyBytes is what a key adds to the size of the store in addition to its own
+	// bytes and those of its value.
 	KeyBytes = 64
 
 	// StoreBytes is how many bytes a store may hold by default.
@@ -18,8 +18,8 @@ func (s *Store) Bytes() int64 {
 	return s.bytes
 }
 
-// Growth returns by how many bytes a command would make the present store larger;
-// 0 if it would not. It counts a cas as one that finds the value it expects.
+// Growth returns by how many bytes a command would make the store larger as it is
+// now, or 0 if it would not. It assumes that a cas finds the value it expects.
 func (s *Store) Growth(c Command) int64 {
 	if !Writes(c.Op) || c.Op == Delete {
 		return 0

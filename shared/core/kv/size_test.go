@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Bytes is what Each finds, whatever was done and whether a view is open or
-// not; and no command makes the store larger than Growth said.
+// Bytes is the sum over what Each finds, after any command and with or without an
+// open view. No command makes the store larger by more than Growth returned.
 func TestBytes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	s := NewStore()

@@ -20,7 +20,8 @@ func contents(each func(func(key, value string) bool)) map[string]string {
 	return m
 }
 
-// A store with views being taken all the time is the same as one without.
+// A store gives the same results and content whether or not views of it are
+// created and closed in between, and a view does not change.
 func TestAViewIsConsistentAndReadOnly(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	s, plain := NewStore(), NewStore()
@@ -63,7 +64,7 @@ func TestChangesMoveIntoTheMapOnceTheViewIsClosed(t *testing.T) {
 	require.Equal(t, Result{Value: "new"}, s.Get("7"))
 }
 
-func TestAViewIsReadWhileOthersWrite(t *testing.T) {
+func TestAViewCanBeReadDuringWrites(t *testing.T) {
 	s := NewStore()
 	for i := range 1000 {
 		s.Apply(Command{Op: Put, Key: fmt.Sprint(i), Value: "old"})
@@ -103,7 +104,7 @@ func TestTheHashDependsOnTheContentOnly(t *testing.T) {
 	view := frozen.Freeze()
 	frozen.Apply(Command{Op: Delete, Key: "x"})
 	frozen.Apply(Command{Op: Put, Key: "c", Value: "c!"})
-	require.Equal(t, fill("a", "b", "c").Hash(), frozen.Hash(), "changes over a view count")
+	require.Equal(t, fill("a", "b", "c").Hash(), frozen.Hash(), "the hash must include changes that are not in the map yet")
 	view.Close()
 }
 

@@ -69,7 +69,7 @@ var badInputs = []badInput{
 	{name: "1000 nested objects", send: strings.Repeat(`{"id":`, 1000) + "\n", answers: []string{bad0 + `field \"id\": want a whole number, found an object`}},
 	{name: "invalid UTF-8", send: "{\"id\":7,\"op\":\"put\",\"key\":\"k\xff\",\"value\":\"1\"}\n", answers: []string{bad7 + `not valid UTF-8 (at byte 27)"`}},
 	{name: "half a surrogate pair", send: `{"id":7,"op":"get","key":"\ud800"}` + "\n", answers: []string{bad7 + `field \"key\": \\ud800 is half of a surrogate pair`}},
-	{name: "a NUL in a key", send: `{"id":7,"op":"get","key":"a\u0000b"}` + "\n", answers: []string{bad7 + `the key holds a NUL character"`}},
+	{name: "a NUL in a key", send: `{"id":7,"op":"get","key":"a\u0000b"}` + "\n", answers: []string{bad7 + `the key contains a NUL character"`}},
 	{name: "a raw NUL", send: "{\"id\":7,\"op\":\"get\",\"key\":\"a\x00b\"}\n", answers: []string{bad7 + `field \"key\": control character U+0000 in a string (write \\u0000)`}},
 	{name: "a key that is too long", send: `{"id":7,"op":"get","key":"` + strings.Repeat("k", kv.MaxKey+1) + `"}` + "\n", answers: []string{`{"id":7,` + long + `the key has 1025 bytes; at most 1024 are allowed"`}},
 	{name: "a value that is too long", send: `{"id":7,"op":"put","key":"x","value":"` + strings.Repeat("v", kv.MaxValue+1) + `"}` + "\n", answers: []string{`{"id":7,` + long + `the value has 131073 bytes; at most 131072 are allowed"`}},

@@ -142,7 +142,7 @@ func TestInvalidRequestsAreRefusedBeforeSending(t *testing.T) {
 		want string
 	}{
 		{[]string{"put", "", "1"}, "the key is empty"},
-		{[]string{"put", "a\x00b", "1"}, "the key holds a NUL character"},
+		{[]string{"put", "a\x00b", "1"}, "the key contains a NUL character"},
 		{[]string{"get", strings.Repeat("k", 1025)}, "the key has 1025 bytes; at most 1024 are allowed (too_large)"},
 		{[]string{"cas", "k", strings.Repeat("v", kv.MaxValue/2+1) + strings.Repeat("v", kv.MaxValue/2), "v"}, "the old value has 131073 bytes; at most 131072 are allowed (too_large)"},
 		{[]string{"get", "\xff"}, "the key is not valid UTF-8"},

@@ -2,15 +2,15 @@
 // one folder with a few files.
 //
 // It makes explicit what operating systems leave implicit. Written data is safe
-// only after Sync. A file that was created or renamed is there after a crash only
-// if the folder was synced too. And after one failed Sync nothing about the file
-// is known (on Linux the next Sync may succeed although the data is gone), so the
-// file refuses every later call.
+// only after Sync. A created or renamed file has its name after a crash only if
+// the folder was synced too. After a Sync has failed, nobody knows which data is
+// on the disk (on Linux the next Sync may succeed although the data is lost), so
+// the file refuses every later call.
 //
 // There are two disks. Folder is a real one. Sim is a simulated one: it loses
-// what was not synced, tears writes, runs full and fails a Sync, all from a seed.
-// The code that uses a disk cannot tell them apart, so the code that runs is the
-// code that was tested through thousands of crashes.
+// data that was not synced, tears writes, becomes full and makes a Sync fail, all
+// from a seed. The code that uses a disk cannot tell the two apart, so the tests
+// run the same code as a server does, through thousands of crashes.
 //
 // A File must be used by one goroutine at a time. A Folder may be used by several
 // goroutines; a Sim by one.
@@ -35,8 +35,8 @@ type Disk interface {
 	Open(name string) (File, error)
 
 	// Rename gives a file another name, and replaces the file that had that name.
-	// It happens as a whole or not at all, and is certain only after Sync. A File
-	// that is open stays usable.
+	// A rename happens as a whole or not at all, and survives a crash for certain
+	// only after Sync. A File that is open stays usable.
 	Rename(from, to string) error
 
 	// Remove removes a name; if there is none, the error is fs.ErrNotExist.
@@ -45,15 +45,16 @@ type Disk interface {
 	// List returns the names of all files, sorted.
 	List() ([]string, error)
 
-	// Sync syncs the folder: files that were created, renamed and removed up to
-	// now stay so after a crash. It does not save the content of the files. If it
-	// fails, the folder refuses further changes.
+	// Sync syncs the folder: every file that was created, renamed or removed
+	// before stays created, renamed or removed after a crash. It does not save
+	// the content of the files. If it fails, the folder refuses further changes.
 	Sync() error
 
-	// Check returns an error if the folder, or a name in it, no longer leads to
-	// what this Disk has opened, created or renamed there: somebody else has
-	// deleted, moved or replaced it, and a restart would not find what was saved
-	// since. A Disk does not check this by itself.
+	// Check returns an error if the path of the folder, or of a file in it, no
+	// longer leads to what this Disk has opened, created or renamed there:
+	// another program has deleted, moved or replaced it, and after a restart the
+	// server would not find what it has saved since then. A Disk does not check
+	// this by itself.
 	Check() error
 }
 
@@ -62,8 +63,8 @@ type Disk interface {
 type File interface {
 	io.ReaderAt
 
-	// WriteAt writes at an offset, and makes the file longer where needed. If it
-	// fails, a part may have been written; n is the length of that part.
+	// WriteAt writes at an offset, and makes the file longer if it must. If it
+	// fails, it may have written a part; n is the length of that part.
 	io.WriterAt
 
 	// Name returns the file's path when it was opened, for messages to people.
@@ -84,9 +85,10 @@ type File interface {
 	Close() error
 }
 
-// Free closes a file that has certainly lost its name and that nobody reads any
-// longer. This frees its space: in pieces if the file is large, since the syncs
-// of other files wait while a file system frees much space at once.
+// Free closes a file that has lost its name, also after a crash, and that nobody
+// reads any longer. This frees the file's space: in pieces if the file is large,
+// because the syncs of other files wait while a file system frees much space at
+// once.
 func Free(f File) error {
 	if f, ok := f.(*osFile); ok {
 		return errors.Join(f.shrink(), f.Close())
@@ -94,17 +96,17 @@ func Free(f File) error {
 	return f.Close()
 }
 
-// SyncSoon starts to sync what was written to a file, and does not wait for it.
-// It promises nothing: use it for data that may be lost, but should not be. There
-// is at most one such sync at a time for a file.
+// SyncSoon starts a sync of a file and does not wait for it. It guarantees
+// nothing: use it for data whose loss is possible but should be unlikely. A file
+// has at most one such sync at a time; a call during it does nothing.
 func SyncSoon(f File) {
 	if f, ok := f.(*osFile); ok {
 		f.syncSoon()
 	}
 }
 
-// Aside is the suffix that Replace adds to a name while it writes. A file with
-// such a name was left by a crash and may be removed.
+// Aside is the suffix that Replace adds to a name while it writes. After a crash,
+// a file with such a name may be left; it can be removed.
 const Aside = ".new"
 
 // ReadFile reads a whole file.
@@ -143,9 +145,8 @@ func Sweep(d Disk, names ...string) error {
 
 // Replace writes a file with this content in place of the file with that name, if
 // any, and returns it open. A crash at any moment leaves the old file or the new
-// one, never a part: the new file is written under another name, synced, renamed,
-// and the folder is synced. After an error it is unknown which of the two will be
-// there.
+// one, never a part: it writes the new file under another name, syncs it, renames
+// it, and syncs the folder. After an error either of the two files may be there.
 func Replace(d Disk, name string, content []byte) (File, error) {
 	if err := replace(d, name, content); err != nil {
 		return nil, fmt.Errorf("replacing the file %q: %w", name, err)

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// both runs a test on a real folder and on a simulated one: the promises of the
-// interface must hold on each.
+// both runs a test on a real folder and on a simulated one: both must do what the
+// interface promises.
 func both(t *testing.T, test func(t *testing.T, d Disk)) {
 	t.Run("folder", func(t *testing.T) {
 		d, err := OpenFolder(t.TempDir(), Options{})
@@ -121,23 +121,23 @@ func TestFolderIsMadeWithThoseAboveIt(t *testing.T) {
 	d, err := OpenFolder(path, Options{})
 	require.NoError(t, err)
 	require.Equal(t, path, d.Path())
-	require.EqualValues(t, 3, d.Syncs(), "each name is synced in the folder above it, or a power cut may take it away")
+	require.EqualValues(t, 3, d.Syncs(), "the folder above each new folder must be synced, or a power cut may remove the new one")
 	put(t, d, "a", "1")
 	require.NoError(t, d.Close())
 
 	d, err = OpenFolder(path, Options{})
 	require.NoError(t, err)
 	require.Equal(t, "1", get(t, d, "a"))
-	require.Zero(t, d.Syncs(), "nothing is new")
+	require.Zero(t, d.Syncs(), "no folder was created")
 	require.NoError(t, d.Close())
 
 	_, err = OpenFolder(filepath.Join(path, "a"), Options{})
-	require.ErrorContains(t, err, "there is a file of that name")
+	require.ErrorContains(t, err, "a file with that name exists")
 	_, err = OpenFolder(filepath.Join(path, "a", "b"), Options{})
-	require.ErrorContains(t, err, "there is a file of that name")
+	require.ErrorContains(t, err, "a file with that name exists")
 }
 
-// Only the owner can read what a server writes, whatever the umask allows.
+// Only the owner can read what a server writes, even if the umask allows more.
 func TestFolderIsPrivate(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	top := t.TempDir()
@@ -155,7 +155,7 @@ func TestFolderIsPrivate(t *testing.T) {
 	}
 }
 
-// Syncs counts every sync that the disk has done.
+// Syncs counts the syncs of the folder and of its files.
 func TestSyncsAreCounted(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		d, err := OpenFolder(t.TempDir(), Options{NoSync: noSync})
@@ -174,7 +174,7 @@ func TestSyncsAreCounted(t *testing.T) {
 	}
 }
 
-// A user who may not use a folder is told who owns it.
+// If a user may not use a folder, the error says who owns it.
 func TestFolderOfAnotherUser(t *testing.T) {
 	if path := os.Getenv(ownerTestFolder); path != "" {
 		_, err := OpenFolder(path, Options{})
@@ -205,11 +205,12 @@ func TestFolderOfAnotherUser(t *testing.T) {
 	require.Contains(t, string(out), "--- PASS", "the second process must have run the test")
 }
 
-// ownerTestFolder has the folder for the second process.
+// ownerTestFolder is the environment variable that holds the folder for the
+// second process.
 const ownerTestFolder = "DISK_TEST_OWNER"
 
-// A lock file of an earlier program names no user, and one that was locked just
-// now names no process yet.
+// A lock file may name no user, and one that was locked a moment ago names no
+// process yet.
 func TestHolder(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                       "another process",
@@ -235,7 +236,8 @@ func TestFolderRefusesOtherNames(t *testing.T) {
 	}
 }
 
-// The second process is this test, started again with the folder's path.
+// lockTestFolder is the environment variable that holds the folder for the second
+// process, which runs the same test.
 const lockTestFolder = "DISK_TEST_FOLDER"
 
 func TestFolderBelongsToOneProcess(t *testing.T) {
@@ -256,16 +258,16 @@ func TestFolderBelongsToOneProcess(t *testing.T) {
 	require.Contains(t, string(out), "--- PASS", "the second process must have run the test")
 
 	_, err = OpenFolder(path, Options{})
-	require.ErrorContains(t, err, "in use", "nor may this process open it twice")
+	require.ErrorContains(t, err, "in use", "this process must not open the folder twice")
 	require.NoError(t, d.Close())
 	d, err = OpenFolder(path, Options{})
-	require.NoError(t, err, "the lock ends with its owner")
+	require.NoError(t, err, "Close must release the lock")
 	require.NoError(t, d.Close())
 }
 
-// When a file that has lost its name is closed, little is left of it, so its
-// space is not freed in one piece. The file that has the name now does not
-// change.
+// Free shortens a file that has lost its name to a small rest before it closes
+// it, so the space is not freed in one piece. The file that has the name now does
+// not change.
 func TestFree(t *testing.T) {
 	for _, noSync := range []bool{false, true} {
 		d, err := OpenFolder(t.TempDir(), Options{NoSync: noSync})
@@ -291,7 +293,7 @@ func TestFree(t *testing.T) {
 		}
 		require.Equal(t, "new", get(t, d, "a"))
 
-		// A file that has its name keeps its content.
+		// A file that still has its name keeps its content.
 		named, err := d.Create("c")
 		require.NoError(t, err)
 		require.NoError(t, named.Truncate(3*freed))
@@ -304,7 +306,7 @@ func TestFree(t *testing.T) {
 	require.Error(t, f.Sync())
 }
 
-// A pipe can be written to and cannot be synced.
+// The test uses a pipe, which cannot be synced.
 func TestFailedSyncOfARealFileIsPermanent(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -349,7 +351,7 @@ func TestUnsyncedDataIsLostInTheWorstCase(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist, "the name was not synced")
 
 	require.NoError(t, d.Sync())
-	require.Empty(t, get(t, d.Durable(), "a"), "the name was, the content was not")
+	require.Empty(t, get(t, d.Durable(), "a"), "the name was synced, the content was not")
 	require.NoError(t, f.Sync())
 	writeAt(t, f, "two", 3)
 	require.Equal(t, "onetwo", get(t, d, "a"))
@@ -360,7 +362,7 @@ func TestUnsyncedDataIsLostInTheWorstCase(t *testing.T) {
 	d.CrashWorst()
 	require.Equal(t, "one", get(t, d, "a"))
 	_, err = f.WriteAt([]byte("x"), 0)
-	require.ErrorIs(t, err, fs.ErrClosed, "the process that had it open is gone")
+	require.ErrorIs(t, err, fs.ErrClosed, "the process that had the file open has ended")
 }
 
 func TestKillLosesNothingThatWasWritten(t *testing.T) {
@@ -371,10 +373,11 @@ func TestKillLosesNothingThatWasWritten(t *testing.T) {
 	d.CrashWorst()
 	names, err := d.List()
 	require.NoError(t, err)
-	require.Empty(t, names, "but it was not on the disk")
+	require.Empty(t, names, "the name was not synced")
 }
 
-// Every possible result of a crash must occur, and no impossible one.
+// Over many seeds, every possible result of a crash occurs, and no impossible
+// one.
 func TestCrashLeavesEveryMixtureAndNothingElse(t *testing.T) {
 	d := NewSim("n1")
 	put(t, d, "old", "x")
@@ -421,6 +424,22 @@ func TestCrashLeavesEveryMixtureAndNothingElse(t *testing.T) {
 	}
 }
 
+// A crash that loses a truncation has lost something.
+func TestALostTruncationIsCounted(t *testing.T) {
+	for seed := range uint64(100) {
+		d := NewSim("n1")
+		f, err := Replace(d, "a", []byte("abc"))
+		require.NoError(t, err)
+		require.NoError(t, f.Truncate(1))
+		d.Crash(rand.New(rand.NewPCG(seed, 0)))
+		if get(t, d, "a") == "a" {
+			require.Zero(t, d.Stats().Lost, "seed %d", seed)
+		} else {
+			require.Equal(t, 1, d.Stats().Lost, "seed %d", seed)
+		}
+	}
+}
+
 // writtenSectors returns for each sector whether it was written, 1, or not, 0,
 // and whether one is torn.
 func writtenSectors(t *testing.T, data []byte) (sectors string, torn bool) {
@@ -428,11 +447,11 @@ func writtenSectors(t *testing.T, data []byte) (sectors string, torn bool) {
 	for from := 0; from < len(data); from += SectorSize {
 		s := data[max(from, 100) : from+SectorSize]
 		ones := bytes.Count(s, []byte("1"))
-		require.Equal(t, len(s), ones+bytes.Count(s, []byte{0}), "a byte that nobody wrote")
+		require.Equal(t, len(s), ones+bytes.Count(s, []byte{0}), "a byte that was never written")
 		if 0 < ones && ones < len(s) {
 			require.False(t, torn, "only one sector may be torn")
 			torn = true
-			require.NotContains(t, sectors, "0", "what is before the tear was written")
+			require.NotContains(t, sectors, "0", "the bytes before the tear must have been written")
 			require.Equal(t, ones, bytes.LastIndexByte(s, '1')+1)
 		}
 		sectors += strconv.Itoa(ones / len(s))
@@ -478,19 +497,19 @@ func TestAFailedSyncLosesTheUnsyncedData(t *testing.T) {
 	writeAt(t, f, "three", 6)
 	err = f.Sync()
 	require.ErrorIs(t, err, syscall.EIO)
-	require.Equal(t, err, f.Truncate(0), "the file refuses everything")
+	require.Equal(t, err, f.Truncate(0), "the file must refuse every call")
 	_, got := f.WriteAt([]byte("x"), 0)
 	require.Equal(t, err, got)
 
 	d.Kill()
-	require.Equal(t, "onetwothree", get(t, d, "a"), "it can still be read")
+	require.Equal(t, "onetwothree", get(t, d, "a"), "the lost data can still be read")
 	f, err = d.Open("a")
 	require.NoError(t, err)
-	require.NoError(t, f.Sync(), "and a later sync succeeds")
-	require.Equal(t, "onetwo", get(t, d.Durable(), "a"), "without saving it")
+	require.NoError(t, f.Sync(), "a later sync must succeed")
+	require.Equal(t, "onetwo", get(t, d.Durable(), "a"), "a later sync must not save the lost data")
 	writeAt(t, f, "three", 6)
 	require.NoError(t, f.Sync())
-	require.Equal(t, "onetwothree", get(t, d.Durable(), "a"), "writing it again does")
+	require.Equal(t, "onetwothree", get(t, d.Durable(), "a"), "the data must be saved after it is written and synced again")
 }
 
 func TestSyncsFailByChance(t *testing.T) {
@@ -521,7 +540,7 @@ func TestAFullDiskWritesAPart(t *testing.T) {
 	writeAt(t, f, "87654321", 0)
 	_, err = f.WriteAt([]byte("x"), 8)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	require.NoError(t, f.Truncate(7), "what is cut off is free again")
+	require.NoError(t, f.Truncate(7), "truncating must free space")
 	writeAt(t, f, "x", 7)
 	d.Fill(-1)
 	writeAt(t, f, "more", 8)
@@ -596,7 +615,7 @@ func TestCloneSharesNothing(t *testing.T) {
 	require.Equal(t, "two", get(t, d, "a"))
 }
 
-func TestUnsyncedDataMayBeLost(t *testing.T) {
+func TestNoSyncLosesEverything(t *testing.T) {
 	d := NewSim("n1")
 	d.NoSync = true
 	f, err := Replace(d, "a", []byte("one"))
@@ -654,8 +673,8 @@ func writeAt(t *testing.T, f File, s string, off int64) {
 	require.NoError(t, err)
 }
 
-// A folder notices when somebody else deletes, moves or replaces a file that it
-// uses, and is not misled by the changes of its own users.
+// Check detects that another program has deleted, moved or replaced a file or the
+// folder, and accepts the changes that were made through the Folder.
 func TestCheckDetectsMissingData(t *testing.T) {
 	under := func(d *Folder, name string) string { return filepath.Join(d.Path(), name) }
 	for name, c := range map[string]struct {
@@ -717,7 +736,7 @@ func TestCheckDetectsMissingData(t *testing.T) {
 			if f, err := d.Open("journal"); err == nil {
 				require.NoError(t, f.Close())
 			}
-			require.ErrorContains(t, d.Check(), c.want, "to open what has the name now fixes nothing")
+			require.ErrorContains(t, d.Check(), c.want, "opening the file that has the name now must not hide the loss")
 		})
 	}
 }

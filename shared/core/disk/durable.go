@@ -11,8 +11,8 @@ import (
 var errReadOnly = errors.New("this is a view of what a crash would leave, and it is read-only")
 
 // Durable returns a view of what a crash at this moment is certain to leave: what
-// was synced and nothing else. The view is read-only and follows the disk; it
-// costs nothing.
+// was synced and nothing else. The view is read-only and always shows the present
+// state of the disk. It copies nothing.
 func (d *Sim) Durable() Disk { return durable{d} }
 
 type durable struct{ d *Sim }

@@ -18,16 +18,17 @@ import (
 // lockName is the file that a process locks while it uses the folder.
 const lockName = "lock"
 
-// Options say how a Folder uses its disk.
+// Options are the options of a Folder.
 type Options struct {
-	// NoSync makes every Sync return at once without doing anything. Then a power
-	// cut can destroy everything that the server has promised to keep; the option
-	// exists to show the cost of a sync.
+	// NoSync makes every Sync do nothing and succeed. A power cut can then
+	// destroy data that the server has acknowledged. The option exists to show
+	// the cost of a sync.
 	NoSync bool
 }
 
 // Folder is a real folder. It is locked: no other process, and no other Folder of
-// this process, can use it at the same time. It is safe for concurrent use.
+// this process, can use it at the same time (systems without flock have no such
+// lock). It is safe for concurrent use.
 type Folder struct {
 	path   string
 	noSync bool
@@ -39,19 +40,19 @@ type Folder struct {
 	// syncs counts the syncs of the folder and its files.
 	syncs *syncMeter
 
-	// broken is the first failure of Sync.
+	// broken is the error of the Sync that failed; nil if none has.
 	mu     sync.Mutex
 	broken error
 
-	// places are the files to which the names in the folder should lead. changing
-	// is held while one of them changes.
+	// places has, for each name in use, the file to which the name should lead.
+	// changing is locked while a name changes.
 	changing sync.Mutex
 	places   map[string]os.FileInfo
 }
 
-// OpenFolder opens a folder for one server, and creates it if there is none. Only
-// its owner can read what it creates, since it holds the data. If another process
-// uses the folder, the error is a *LockedError.
+// OpenFolder opens the folder of a server, and creates it if there is none. Only
+// the owner can read the folder and its files, because they hold the server's
+// data. If another process uses the folder, the error is a *LockedError.
 func OpenFolder(path string, o Options) (*Folder, error) {
 	syncs := new(syncMeter)
 	if err := makeFolder(path, o, syncs); err != nil {
@@ -69,8 +70,8 @@ func OpenFolder(path string, o Options) (*Folder, error) {
 	return &Folder{path: path, noSync: o.NoSync, lock: lock, dir: dir, syncs: syncs, places: make(map[string]os.FileInfo)}, nil
 }
 
-// Owned adds the owner of a folder to an error, if ownership is why this process
-// may not use it.
+// Owned adds the owner of a folder to an error, if this process may not use the
+// folder because it belongs to another user.
 func Owned(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -78,7 +79,8 @@ func Owned(path string, err error) error {
 	return fmt.Errorf("the folder %s belongs to %s, and this process runs as %s: run the server as the owner of its data, or give it its own folder (%w)", path, owner(path), userName(os.Geteuid()), err)
 }
 
-// userName returns a user's name and number, or only the number.
+// userName returns a user's name and number, or only the number if there is no
+// name.
 func userName(id int) string {
 	number := strconv.Itoa(id)
 	if u, err := user.LookupId(number); err == nil {
@@ -87,12 +89,12 @@ func userName(id int) string {
 	return "user " + number
 }
 
-// makeFolder creates a folder and those above it, and syncs each one's name
-// in the folder above.
+// makeFolder creates a folder and the missing folders above it, and syncs the
+// parent of each.
 func makeFolder(path string, o Options, syncs *syncMeter) error {
 	if info, err := os.Stat(path); err == nil {
 		if !info.IsDir() {
-			return errors.New("there is a file of that name")
+			return errors.New("a file with that name exists")
 		}
 		return nil
 	}
@@ -121,16 +123,18 @@ type LockedError struct {
 	// Path is the folder's lock file.
 	Path string
 
-	// Holder describes the process that has locked it, for people.
+	// Holder describes the process that has locked the folder, for messages to
+	// people.
 	Holder string
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop that one, or give this one its own folder", filepath.Dir(e.Path), e.Holder)
+	return fmt.Sprintf("the folder %s is in use by %s: two servers in one folder would destroy each other's data; stop the other one, or give this one its own folder", filepath.Dir(e.Path), e.Holder)
 }
 
-// ObserveSyncs calls f after each sync with the path and the time it took.
-// Several goroutines may call f. Call ObserveSyncs before the folder is used.
+// ObserveSyncs makes the folder call f after each sync with the path and the time
+// that the sync took. Several goroutines may call f. Call ObserveSyncs before the
+// folder is used.
 func (d *Folder) ObserveSyncs(f func(path string, took time.Duration)) { d.syncs.observe = f }
 
 // NoSync reports whether every Sync does nothing.
@@ -139,8 +143,9 @@ func (d *Folder) NoSync() bool { return d.noSync }
 // Path returns the path of the folder.
 func (d *Folder) Path() string { return d.path }
 
-// Syncs returns how many times the disk has saved the folder or one of its files
-// since it was opened. With NoSync it stays 0. It is safe for concurrent use.
+// Syncs returns how many syncs have succeeded: those of the folder, of its files,
+// and of the folders in which OpenFolder created one. Those of SyncSoon do not
+// count. With NoSync it stays 0. It is safe for concurrent use.
 func (d *Folder) Syncs() uint64 { return d.syncs.done.Load() }
 
 // Close releases the folder. Its files stay as they are.
@@ -272,8 +277,8 @@ func (d *Folder) Check() error {
 	return err
 }
 
-// isLost reports whether a path no longer leads to a file. It is false if the
-// path may not be looked up, which proves nothing.
+// isLost reports whether a path no longer leads to this file. It returns false if
+// this process may not look up the path, because that proves nothing.
 func isLost(file os.FileInfo, path string) bool {
 	now, err := os.Stat(path)
 	if err != nil {
@@ -289,10 +294,10 @@ func lost(what string) error {
 
 // syncMeter counts and times the syncs of a folder and its files.
 type syncMeter struct {
-	// done counts those that succeeded.
+	// done counts the syncs that succeeded.
 	done atomic.Uint64
 
-	// observe is called for each of them; nil if nothing observes them.
+	// observe is called after each sync; nil for none.
 	observe func(path string, took time.Duration)
 }
 
@@ -315,7 +320,7 @@ type osFile struct {
 	noSync bool
 	syncs  *syncMeter
 
-	// broken is the failure of Sync.
+	// broken is the error of the Sync that failed; nil if none has.
 	broken error
 
 	// syncing is true while syncSoon is running.
@@ -374,14 +379,15 @@ func (f *osFile) syncSoon() {
 	}
 	go func() {
 		defer f.syncing.Store(false)
-		_ = syncData(f.f) // nobody relies on it
+		_ = syncData(f.f) // SyncSoon guarantees nothing
 	}()
 }
 
-// freed is how many bytes of a file Free frees at once.
+// freed is how many bytes of a large file Free frees at once.
 const freed = 4 << 20
 
-// shrink shortens a file until little is left, unless it has a name after all.
+// shrink shortens a file in steps until little is left. It does nothing to a file
+// that still has a name.
 func (f *osFile) shrink() error {
 	size, err := f.Size()
 	for err == nil && size > freed && !f.noSync && nameless(f.f) {

@@ -8,9 +8,9 @@ import (
 )
 
 // LockFile opens a file and locks it until it is closed, or its process ends for
-// any reason. The file says which process has locked it. If that is another one,
-// the error is a *LockedError. If the file system has no locks, the error is a
-// *NoLocksError.
+// any reason. The content of the file says which process has locked it. If the
+// file is locked already, the error is a *LockedError. If the file system has no
+// locks, the error is a *NoLocksError.
 func LockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -41,8 +41,8 @@ func (e *NoLocksError) Error() string { return fmt.Sprintf("locking %s: %v", e.P
 func (e *NoLocksError) Unwrap() error { return e.Err }
 
 // writeHolder writes into a locked file which process has locked it, and the user
-// that it runs as. This is for a message to the next process, so it does not
-// matter if the disk is too full for it.
+// that it runs as. Only the message of a LockedError needs this, so it may fail,
+// for example on a full disk.
 func writeHolder(f *os.File) {
 	if f.Truncate(0) == nil {
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d %s\n", os.Getpid(), userName(os.Geteuid())), 0)
@@ -50,9 +50,9 @@ func writeHolder(f *os.File) {
 }
 
 // holder describes who has locked a file: "process 12 of alice (user 1000)", or
-// the part of it that is known.
+// as much of it as is known.
 func holder(f *os.File) string {
-	text, _ := io.ReadAll(io.NewSectionReader(f, 0, 200)) // what cannot be read is not known
+	text, _ := io.ReadAll(io.NewSectionReader(f, 0, 200)) // a file that cannot be read names nobody
 	pid, name, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	switch {
 	case pid == "":

@@ -7,10 +7,10 @@ import (
 	"math/rand/v2"
 )
 
-// Incarnation distinguishes one disk from all others: a random number that a
-// server draws when it first uses a folder, and keeps there. A server whose
-// folder was emptied draws another one, so its peers notice. A copy of the folder
-// has the same one. 0 means that there is none.
+// Incarnation identifies a disk: a random number that a server draws when it
+// first uses a folder, and stores there. A server whose folder was emptied draws
+// another number, so its peers notice. A copy of the folder has the same
+// incarnation. 0 means that there is none.
 type Incarnation uint64
 
 // Draw returns a new incarnation.

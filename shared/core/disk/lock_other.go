@@ -4,11 +4,11 @@ package disk
 
 import "os"
 
-// tryLock does nothing: on these systems no lock ends with its process, and one
-// that outlives it would keep a server from starting again.
+// tryLock does nothing: these systems have no flock, and a lock that outlives its
+// process would keep a server from starting again.
 func tryLock(*os.File) (taken bool, err error) { return false, nil }
 
-// syncFolder does nothing: a folder cannot be synced here.
+// syncFolder does nothing: not every one of these systems can sync a folder.
 func syncFolder(*os.File) error { return nil }
 
 // owner returns the name of the user that owns a file or folder.

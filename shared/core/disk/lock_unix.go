@@ -9,8 +9,8 @@ import (
 )
 
 // tryLock locks a file without waiting, until it is closed or its process ends
-// for any reason. It reports whether another process has locked it; the error
-// says that the file system has no locks.
+// for any reason. It reports whether the file is locked already. Any other
+// failure is an error: the file system has no locks.
 func tryLock(f *os.File) (taken bool, err error) {
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

@@ -7,11 +7,12 @@ import (
 	"slices"
 )
 
-// ErrPowerCut is the error of every call between a cut of the power and Crash.
+// ErrPowerCut is the error of every call between a power cut and Crash.
 var ErrPowerCut = errors.New("the power is cut")
 
-// SectorSize is the unit that a disk writes as a whole, in bytes. A crash leaves
-// each sector of an unsynced write either old or new.
+// SectorSize is the size in bytes of the unit that a disk writes as a whole. A
+// crash leaves each sector of an unsynced write either old or new, except for one
+// sector per file that may be torn.
 const SectorSize = 512
 
 // OpKind is a kind of disk operation, apart from reading.
@@ -32,7 +33,7 @@ const (
 type Op struct {
 	Kind OpKind
 
-	// File is the name of the file: the old one of a rename, none for
+	// File is the name of the file; for a rename the old name, and "" for
 	// OpSyncFolder.
 	File string
 
@@ -43,12 +44,14 @@ type Op struct {
 	Bytes int
 }
 
-// Stats counts what happened on a Sim since it was made.
+// Stats counts what has happened on a Sim since NewSim.
 type Stats struct {
-	// Ops counts the operations that began, of all kinds.
+	// Ops counts the operations of all kinds that have begun, also those that
+	// failed.
 	Ops int
 
-	// Writes and Syncs count those to files, Bytes the bytes written.
+	// Writes and Syncs count the writes and the syncs of files, Bytes the bytes
+	// written.
 	Writes int
 	Syncs  int
 	Bytes  int
@@ -59,10 +62,10 @@ type Stats struct {
 	Torn int
 }
 
-// Sim is a simulated folder. It keeps apart what is on the disk and what the
-// operating system holds only in memory. All randomness comes from the generators
-// it is given, so the same calls give the same disk. It is not safe for
-// concurrent use.
+// Sim is a simulated folder. It tracks separately what is on the disk and what
+// the operating system holds only in memory. All randomness comes from the
+// generators it is given, so the same calls give the same disk. It is not safe
+// for concurrent use.
 type Sim struct {
 	// Hook, if not nil, is called before every operation. If it returns an
 	// error, the operation fails with it and has no effect.
@@ -78,26 +81,27 @@ type Sim struct {
 	// their creation.
 	files []*simFile
 
-	// names is the folder as a process sees it, synced the folder on disk, and
-	// changes are the steps from synced to names.
+	// names is the folder as a process sees it, synced is the folder on disk, and
+	// changes lead from synced to names.
 	names   map[string]*simFile
 	synced  map[string]*simFile
 	changes []change
 
-	// life counts the processes that have used the disk. A handle of an
-	// earlier one is discarded.
+	// life counts the processes that have used the disk. Handles of an earlier
+	// process refuse every call.
 	life int
 
-	// powerAt is the operation at which the power is cut, 0 for never.
+	// powerAt is the number of the operation at which the power is cut, 0 for
+	// never.
 	powerAt int
 
-	// syncAt is the sync of a file that fails, 0 for none. With chance, each sync
-	// may fail.
+	// syncAt is the number of the sync of a file that fails, 0 for none. chance
+	// is the probability with which each sync of a file fails, if rng is not nil.
 	syncAt int
 	chance float64
 	rng    *rand.Rand
 
-	// capacity is how many bytes the files can have together, -1 for no bound.
+	// capacity is how many bytes all files together can have, -1 for no limit.
 	capacity int64
 
 	broken error
@@ -112,23 +116,24 @@ func NewSim(path string) *Sim {
 func (d *Sim) Stats() Stats { return d.stats }
 
 // CutPower cuts the power at the nth operation from now; 1 is the next one. That
-// operation and all later calls fail with ErrPowerCut and do nothing; then Crash
-// decides what is left. 0 cancels it.
+// operation and all later calls fail with ErrPowerCut and do nothing, until Crash
+// decides what is left. 0 cancels the power cut.
 func (d *Sim) CutPower(nth int) { d.powerAt = d.at(nth, d.stats.Ops) }
 
 // PowerIsCut reports whether the power was cut and Crash has not been called yet.
 func (d *Sim) PowerIsCut() bool { return d.dead() }
 
 // FailSync makes the nth sync of a file from now fail; 1 is the next one. As on
-// Linux, the data it should have saved is lost although it can still be read, and
-// a later sync, through another handle, succeeds without it. 0 cancels it.
+// Linux, the data that it should have saved is lost although it can still be
+// read, and a later sync through another handle succeeds without saving that
+// data. 0 cancels the failure.
 func (d *Sim) FailSync(nth int) { d.syncAt = d.at(nth, d.stats.Syncs) }
 
 // FailSyncs makes each sync of a file fail with this probability.
 func (d *Sim) FailSyncs(chance float64, rng *rand.Rand) { d.chance, d.rng = chance, rng }
 
-// Fill leaves space for this many more bytes. The write that needs more is cut
-// off where the space ends and fails with syscall.ENOSPC. -1 removes the bound.
+// Fill leaves space for this many more bytes. A write that needs more writes only
+// the part that fits and fails with syscall.ENOSPC. -1 removes the limit.
 func (d *Sim) Fill(room int64) {
 	d.capacity = room
 	if room >= 0 {
@@ -151,19 +156,18 @@ func (d *Sim) used() int64 {
 	return n
 }
 
-// Kill ends the process that uses the disk, by kill -9 or otherwise: its open
-// files are closed. The machine keeps running, so nothing that was written is
-// lost.
+// Kill ends the process that uses the disk, as kill -9 does: its open files are
+// closed. The machine keeps running, so nothing that was written is lost.
 func (d *Sim) Kill() {
 	d.life++
 	d.broken = nil
 	d.powerAt = 0
 }
 
-// Crash cuts the power. Everything synced is left, and by chance a part of the
-// rest. Of each file's unsynced writes this is a prefix whose last write is torn
-// at any byte, or any of their sectors, or all of them, or none. Each unsynced
-// change of the folder is left or lost.
+// Crash cuts the power. Everything that was synced survives, and by chance a part
+// of the rest. Of the unsynced writes of a file, either a prefix survives whose
+// last write is torn at any byte, or any set of their sectors, or all of them, or
+// none. Each unsynced change of the folder survives or is lost.
 func (d *Sim) Crash(rng *rand.Rand) {
 	c := crash{rng: rng}
 	for _, f := range d.files {
@@ -185,7 +189,7 @@ func (d *Sim) Crash(rng *rand.Rand) {
 	d.CrashWorst()
 }
 
-// CrashWorst cuts the power and leaves only what is certain, as Durable shows it.
+// CrashWorst cuts the power. Only what was synced survives, as Durable shows it.
 func (d *Sim) CrashWorst() {
 	d.Kill()
 	for _, f := range d.files {
@@ -251,8 +255,8 @@ func (d *Sim) Clone() *Sim {
 	return &c
 }
 
-// Corrupt changes one byte of a file without any call of the program, on the disk
-// and in memory: it is XORed with mask. It returns false if there is no such
+// Corrupt changes one byte of a file, as a failing disk would, on the disk and in
+// memory: the byte is XORed with mask. Corrupt returns false if there is no such
 // byte.
 func (d *Sim) Corrupt(name string, off int, mask byte) bool {
 	f := d.names[name]

@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// errGone is the error of a file that was open when its process ended.
+// errGone is the error of every call on a file whose process has ended.
 var errGone = fmt.Errorf("the process that opened the file has ended: %w", fs.ErrClosed)
 
-// begin counts an operation and returns an error if it must not happen.
+// begin counts an operation and returns an error if the operation must fail.
 func (d *Sim) begin(op Op) error {
 	if d.dead() {
 		return ErrPowerCut
@@ -135,7 +135,8 @@ type simHandle struct {
 	name string
 	life int
 
-	// broken is the failure of Sync, or says that the file was closed.
+	// broken is the error of the Sync that failed, or says that the file was
+	// closed; nil if neither has happened.
 	broken error
 }
 
@@ -197,7 +198,7 @@ func (h *simHandle) WriteAt(p []byte, off int64) (int, error) {
 	}
 	n := int64(len(p))
 	if h.d.capacity >= 0 {
-		// Only a write that makes the file longer needs space.
+		// A write needs space only as far as it makes the file longer.
 		longest := max(int64(len(h.f.live)), int64(len(h.f.live))+h.d.capacity-h.d.used())
 		n = max(0, min(n, longest-off))
 	}

@@ -2,8 +2,8 @@ package disk
 
 import "math/rand/v2"
 
-// change is one unsynced change of the folder: the files that the names lead to
-// afterwards, nil for none. A rename changes two names at once.
+// change is one unsynced change of the folder: the names that change, and the
+// file of each name afterwards, nil for none. A rename changes two names at once.
 type change []struct {
 	name string
 	file *simFile
@@ -17,8 +17,8 @@ type simFile struct {
 	// durable is the content on disk.
 	durable []byte
 
-	// pending are the writes that may or may not have reached the disk, in
-	// their order.
+	// pending are the writes since the last sync, in their order. Any of them may
+	// have reached the disk.
 	pending []write
 }
 
@@ -62,11 +62,12 @@ func (w write) apply(data []byte) []byte {
 	return append(data, w.data[n:]...)
 }
 
-// crash decides which of the unsynced writes and changes are left.
+// crash decides which of the unsynced writes and changes survive.
 type crash struct {
 	rng *rand.Rand
 
-	// lost and torn say what the crash destroyed.
+	// lost is true if the crash lost something, torn if it kept a part of a write
+	// and lost another part.
 	lost bool
 	torn bool
 }
@@ -111,13 +112,15 @@ func (c *crash) prefix(data []byte, pending []write) []byte {
 // sectors keeps or loses each sector of each unsynced write.
 func (c *crash) sectors(data []byte, pending []write) []byte {
 	for _, w := range pending {
-		// An unfair coin, and a new one for each write: long runs of one side
-		// must occur as well as quick changes.
+		// The probability is random too, and a new one for each write, so that
+		// long runs of kept or lost sectors occur as well as frequent changes.
 		odds := c.rng.Float64()
 		keep := func() bool { return c.rng.Float64() < odds }
 		if w.data == nil {
 			if keep() {
 				data = w.apply(data)
+			} else {
+				c.lost = true
 			}
 			continue
 		}

@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// syncData waits until a file's content, and its size where it grew, are on the
-// disk. fsync would also write the time of the last change, on which nothing here
-// depends.
+// syncData waits until a file's content, and its size if that has changed, are on
+// the disk. fsync would also write the time of the last change, which nothing
+// here needs.
 func syncData(f *os.File) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -1,16 +1,21 @@
 // A film: what happened, indexed, and the state of every server at any moment.
 //
 // A moment is a step with events. What somebody does before a step is a moment of
-// its own (half is true), so that several things can be done at the same time.
+// its own (half is true), so that several things can be done at the same time. And
+// what a server has in memory, just before it syncs its disk or falls, is a moment of
+// its own (memory is the server).
 
 import { describe, parse, operation, answer, outcome, sentence } from './words.js';
 
 const CHECKPOINT = 64;
 
+// TICK is the time between two ticks of a server's clock, in nanoseconds.
+export const TICK = 10e6;
+
 // SILENT are the deeds without events of their own.
 const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock']);
 
-const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null };
+const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null, clock: 100, timer: [0, 0, 0], unsynced: [0, 0], store: {}, keys: 0, sessions: {} };
 
 const told = new Set(['decide', 'note', 'verdict', 'stop', 'crash', 'pause', 'resume', 'cut', 'heal', 'trouble']);
 
@@ -40,7 +45,7 @@ export class Film {
     this.steps = json.steps || 0;
     this.verdict = json.verdict || '';
     this.limit = json.limit || '';
-    this.makeMoments();
+    this.makeMoments(json.frames || []);
     this.makeServers(json.frames || []);
     this.makeMessages();
     this.makeFeed();
@@ -51,7 +56,8 @@ export class Film {
     (this.script.deeds || []).forEach((d, i) => { if (d.do === 'lose' && this.outcomes[i]?.applied) this.doomed.set(`${d.from}>${d.to}#${d.number}`, d.at); });
   }
 
-  makeMoments() {
+  makeMoments(frames) {
+    const unsynced = new Set(frames.filter((f) => f.unsynced && (f.unsynced[0] || f.unsynced[1])).map((f) => `${f.step}#${f.server}`));
     const done = new Map(); // step of a deed that applied → the servers it is about
     (this.script.deeds || []).forEach((d, i) => {
       const o = this.outcomes[i];
@@ -81,6 +87,17 @@ export class Film {
       i = end;
     }
     if (!moments.length) moments.push({ step: 0, at: 0, first: 0, end: 0 });
+    for (let i = 0; i < moments.length; i++) {
+      const m = moments[i];
+      if (m.half) continue;
+      for (let k = m.first + 1; k < m.end; k++) {
+        const e = this.events[k];
+        if (!['save', 'crash', 'stop'].includes(e.kind) || !unsynced.has(`${m.step}#${e.node}`)) continue;
+        moments.splice(i++, 0, { ...m, end: k, memory: e.node });
+        m.first = k;
+        break;
+      }
+    }
     this.moments = moments;
     this.momentOfEvent = new Int32Array(this.events.length);
     moments.forEach((m, i) => this.momentOfEvent.fill(i, m.first, m.end));
@@ -104,6 +121,7 @@ export class Film {
     this.tracks = new Map();
     this.longest = 1; // index
     this.roles = false; // the first stages have no roles, terms and logs
+    this.saves = new Map(); // server → when it has synced its disk
     const ids = new Set();
     for (const f of frames) {
       ids.add(f.server);
@@ -114,6 +132,7 @@ export class Film {
       if (f.log) this.longest = Math.max(this.longest, f.log.from + f.log.entries.length - 1);
     }
     for (const e of this.events) {
+      if (e.kind === 'save') { if (!this.saves.has(e.node)) this.saves.set(e.node, []); this.saves.get(e.node).push(e.at); }
       for (const id of [e.node, e.from, e.to]) if (id) ids.add(id);
     }
     for (const t of this.tracks.values()) {
@@ -128,8 +147,17 @@ export class Film {
 
   apply(was, f) {
     const now = { ...(f.up ? fresh : was), step: f.step };
-    if (f.up === false) return { ...was, up: false, paused: false, role: '', votes: [], progress: [], step: f.step };
-    for (const k of ['up', 'paused', 'role', 'term', 'vote', 'commit', 'applied', 'config', 'votes', 'progress']) if (k in f) now[k] = f[k];
+    if (f.up === false) {
+      // What was only in memory is gone, and so is what was computed from the log.
+      const kept = was.unsynced[0] ? was.log.slice(0, Math.max(0, was.unsynced[0] - was.snapshot[0] - 1)) : was.log;
+      return { ...was, up: false, paused: false, role: '', votes: [], progress: [], log: kept, timer: [0, 0, 0], unsynced: [0, 0], store: {}, sessions: {}, step: f.step };
+    }
+    for (const k of ['up', 'paused', 'role', 'term', 'vote', 'commit', 'applied', 'config', 'votes', 'progress', 'clock', 'timer', 'unsynced', 'keys']) if (k in f) now[k] = f[k];
+    for (const k of ['store', 'sessions']) {
+      if (!f[k]) continue;
+      now[k] = { ...now[k], ...f[k] };
+      for (const key in f[k]) if (f[k][key] === null) delete now[k][key];
+    }
     const start = was.snapshot[0];
     if (f.snapshot) {
       now.snapshot = f.snapshot;
@@ -145,8 +173,9 @@ export class Film {
     return now;
   }
 
-  // state is the state of a server after a step, or before it.
-  state(id, step, before) {
+  // state is the state of a server after a step, or before it, or within it just
+  // before its disk is synced.
+  state(id, step, before, memory) {
     const t = this.tracks.get(id);
     if (!t) return fresh;
     let low = -1, high = t.frames.length - 1;
@@ -154,6 +183,7 @@ export class Film {
       const mid = (low + high + 1) >> 1;
       if (before ? t.frames[mid].step < step : t.frames[mid].step <= step) low = mid; else high = mid - 1;
     }
+    if (memory) while (low > 0 && t.frames[low].step === step && !(t.frames[low].unsynced?.[0] || t.frames[low].unsynced?.[1])) low--;
     if (low < 0) return fresh;
     if (t.at === low) return t.state;
     const from = low - low % CHECKPOINT;
@@ -168,7 +198,27 @@ export class Film {
   // stateAt is the state at a moment.
   stateAt(id, index) {
     const m = this.moments[index];
-    return this.state(id, m.step, m.half && !m.half.has(id));
+    return this.state(id, m.step, m.half && !m.half.has(id), m.memory === id);
+  }
+
+  // timeLeft is the part of a server's election timeout that is left at a time, from
+  // 1 to 0; null if it has none.
+  timeLeft(st, t) {
+    const [at, elapsed, timeout] = st.timer;
+    if (!st.up || !timeout) return null;
+    const passed = st.paused ? 0 : Math.max(0, t - at) / TICK * st.clock / 100;
+    return Math.max(0, 1 - (elapsed + passed) / timeout);
+  }
+
+  // synced is how long before a time a server has synced its disk.
+  synced(id, t) {
+    const all = this.saves.get(id) || [];
+    let low = 0, high = all.length;
+    while (low < high) {
+      const mid = (low + high) >> 1;
+      if (all[mid] <= t) low = mid + 1; else high = mid;
+    }
+    return low ? t - all[low - 1] : Infinity;
   }
 
   makeMessages() {

@@ -29,10 +29,10 @@ export function seed(text) {
 }
 
 // moment is the step that a link names, or null. A minus after it means: before
-// what happens by itself in this step.
+// what happens by itself in this step; a tilde: before a server syncs its disk.
 export function moment() {
   const step = new URLSearchParams(location.search).get('step');
-  return step === null || !/^\d{1,15}-?$/.test(step) ? null : { step: parseInt(step, 10), half: step.endsWith('-') };
+  return step === null || !/^\d{1,15}[-~]?$/.test(step) ? null : { step: parseInt(step, 10), half: step.endsWith('-'), memory: step.endsWith('~') };
 }
 
 // tour is the tour that a link names, and its step, or null.
@@ -42,7 +42,7 @@ export function tour() {
 }
 
 // mark writes a moment of a film as a step.
-export const mark = (m) => (m.step ? m.step + (m.half ? '-' : '') : '');
+export const mark = (m) => (m.step ? m.step + (m.half ? '-' : m.memory ? '~' : '') : '');
 
 // show puts the script, and the step if there is one, into the address bar.
 export function show(script, step, tour) {

@@ -219,11 +219,12 @@ function caption() {
       if (sends.has(k)) { sends.get(k).push(e.to); continue; }
       sends.set(k, [e.to]);
       lines.push(() => `${describe(e.message).title} from ${name(e.from)} to ${sends.get(k).map(name).join(', ')} is lost: ${e.text || 'the network loses it'}`);
-    } else if (e.kind !== 'logs' && e.kind !== 'save' && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
+    } else if (e.kind !== 'logs' && !(e.kind === 'save' && e !== events[0]) && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
       const text = sentence(e);
       if (text) lines.push(() => text);
     }
   }
+  if (m.memory) lines.push(() => `${name(m.memory)} has this only in memory`);
   const box = $('caption');
   const all = lines.map((l) => l());
   box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
@@ -264,6 +265,7 @@ async function load(script, where = {}) {
     const next = film.moments.findIndex((m) => m.step === where.after && m.half);
     if (next >= 0) index = next;
   }
+  if (where.memory && film.moments[index - 1]?.memory && film.moments[index - 1].step === where.step) index--;
   app.index = index;
   app.t = film.moments[index].at;
   for (const v of views) v.reset(film);
@@ -379,7 +381,7 @@ async function open() {
   let script = null;
   try { script = link.decode(location.hash); } catch { say('The link holds no script that can be read; this is free play.', true); }
   const where = link.moment();
-  await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, where ? { step: where.step, after: where.half ? where.step : undefined } : {});
+  await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, where ? { step: where.step, after: where.half ? where.step : undefined, memory: where.memory } : {});
   if (!app.film) await load({ stage: app.stage.stage, seed: 1, steps: MORE });
   if (app.index === 0 && $('say').hidden) say('Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
 }

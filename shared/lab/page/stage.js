@@ -16,7 +16,7 @@ export function makeStage(root, app) {
   const svg = s('svg', { class: 'stage', role: 'group', 'aria-label': 'The servers and the messages on their way' });
   const layers = {};
   svg.append(patterns('st'));
-  for (const l of ['sides', 'links', 'walls', 'clients', 'servers', 'messages']) svg.append(layers[l] = s('g', { class: l }));
+  for (const l of ['sides', 'links', 'walls', 'clients', 'joint', 'servers', 'messages']) svg.append(layers[l] = s('g', { class: l }));
   root.append(svg);
 
   let width = 0, height = 0, narrow = false, film = null, places = new Map(), radius = 0, center = [0, 0], shown = new Map();
@@ -28,18 +28,23 @@ export function makeStage(root, app) {
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
     narrow = width < 560 && height > 0.75 * width;
     const small = narrow || height < 250;
-    READY = small ? 27 : 34;
+    const many = film.ids.length > 6;
+    READY = small ? 27 : many ? 27 : 34;
+    svg.classList.toggle('tight', READY < 34);
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
     const top = small ? 58 : 74, bottom = narrow ? 68 : small ? 34 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
-    const stretch = narrow ? 1 : Math.max(1, Math.min(2.5, (width / 2 - (width < 700 ? 150 : 230)) / radius));
+    const stretch = narrow ? 1 : Math.max(1, Math.min(many ? 2.9 : 2.5, (width / 2 - (width < 700 ? 150 : many ? 180 : 230)) / radius));
     center = [width / 2, top + radius + (height - top - bottom - radius * (1 + lowest)) / 2];
     places = new Map(film.ids.map((id, i) => [id, [center[0] + radius * stretch * Math.cos(angles[i]), center[1] + radius * Math.sin(angles[i])]]));
     lastIndex = -2;
   }
 
   new ResizeObserver(() => { if (film) { layout(); app.redraw(); } }).observe(root);
+
+  // edge keeps words inside the picture, near its edge.
+  const edge = (x) => (!narrow ? {} : x < width / 2 ? { x: -28, style: 'text-anchor:start' } : { x: 28, style: 'text-anchor:end' });
 
   // A client stands outside the ring, at one of a few places.
   const slots = () => {
@@ -57,6 +62,42 @@ export function makeStage(root, app) {
     return -1;
   }
 
+  // The arc shows what is left of the election timeout; it starts at the top and
+  // shrinks as time passes.
+  function arcPath(left) {
+    const r = READY + 7, a = 2 * Math.PI * Math.min(left, 0.9999);
+    return left <= 0 ? '' : `M0,${-r} A${r},${r} 0 ${a > Math.PI ? 1 : 0} 1 ${(r * Math.sin(a)).toFixed(2)},${(-r * Math.cos(a)).toFixed(2)}`;
+  }
+
+  // The disk is full while something is only in memory, and empties when it is synced.
+  const EMPTIES = 3e5;
+  function drawDisk(id, st, left) {
+    const [index, hard] = st.unsynced;
+    const what = [index && `entries from ${index} on`, hard && 'the term or the vote'].filter(Boolean).join(' and ');
+    const g = s('g', { class: `disk${what ? ' unsynced' : ''}`, transform: `translate(${(left ? -1 : 1) * (READY * 0.82 + 10)},${READY * 0.82 + 2})${READY < 34 ? ' scale(.8)' : ''}` },
+      s('title', {}, what ? `${name(id)} has ${what} only in memory; a power cut would lose that` : `All that ${name(id)} must remember is on its disk`),
+      s('path', { class: 'case', d: 'M-9,-8 v16 a9,3.5 0 0 0 18,0 v-16' }),
+      s('path', { class: 'fill' }),
+      s('ellipse', { class: 'lid', cx: 0, cy: -8, rx: 9, ry: 3.5 }));
+    return g;
+  }
+  const diskPath = (level) => (level <= 0.02 ? '' : `M-9,${8 - 16 * level} V8 a9,3.5 0 0 0 18,0 V${8 - 16 * level} a9,3.5 0 0 1 -18,0 Z`);
+
+  let moving = new Map(); // server → the parts of it that change with time
+  function drawMoving(view, t) {
+    for (const [id, m] of moving) {
+      if (m.arc) {
+        const left = film.timeLeft(m.st, t);
+        m.arc.setAttribute('d', arcPath(left));
+        m.arc.classList.toggle('soon', left < 0.25);
+      }
+      if (m.disk) {
+        const [index, hard] = m.st.unsynced, since = film.synced(id, t);
+        m.disk.setAttribute('d', diskPath(index || hard ? 1 : calm() ? 0 : Math.max(0, 1 - since / EMPTIES)));
+      }
+    }
+  }
+
   function drawServer(id, st, acting) {
     const [x, y] = places.get(id);
     const plain = !film.roles, first = plain && app.stage.appointed && id === 1;
@@ -68,9 +109,13 @@ export function makeStage(root, app) {
     const selected = app.selected?.type === 'server' && app.selected.id === id;
     const g = s('g', { class: `server ${role} ${termClass(st.up ? st.term : 0)}${acting ? ' acting' : ''}${selected ? ' selected' : ''}`, transform: `translate(${x},${y})`, 'data-server': id });
     g.append(s('circle', { r: READY + 13, class: 'halo' }));
-    if (leads) g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', d: `M-15,${-READY - 10} l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z` }));
+    const arc = film.timeLeft(st, 0) !== null && s('path', { class: 'left' });
+    if (arc) g.append(s('circle', { r: READY + 7, class: 'timeout' }), arc);
+    if (leads) g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', transform: `translate(0,${-READY - 10}) scale(${READY / 34})`, d: 'M-15,0 l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z' }));
     g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
-    if (!plain) g.append(s('text', { class: 'small', y: -12 }, 'term'), s('text', { class: 'number', y: 12 }, st.term || 0));
+    const voted = st.up && st.vote && !leads && st.vote !== id;
+    if (!plain) g.append(s('text', { class: 'small', y: voted ? -14 : -12 }, 'term'), s('text', { class: 'number', y: voted ? 8 : 12 }, st.term || 0));
+    if (voted) g.append(s('text', { class: 'small voted', y: READY - 11 }, `vote ${name(st.vote)}`, s('title', {}, `It voted for ${name(st.vote)} in term ${st.term}`)));
     if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
     if (role === 'paused') g.append(s('path', { class: 'bars', d: 'M-8,-16 V16 M8,-16 V16' }));
     if (role === 'candidate') {
@@ -81,18 +126,23 @@ export function makeStage(root, app) {
       });
       g.append(s('text', { class: 'small loud', y: -READY - 25 }, `${votes.size} of ${all.length} votes`));
     }
-    const voted = st.up && st.vote && !leads && st.vote !== id && `voted for ${name(st.vote)}`;
+    const outside = x < center[0] - 1;
+    const disk = film.saves.size && st.up && drawDisk(id, st, outside);
+    if (disk) g.append(disk);
+    moving.set(id, { st, arc, disk: disk && disk.querySelector('.fill') });
     if (narrow) {
-      g.append(s('text', { class: 'name', y: READY + 21 }, name(id), s('tspan', { class: 'role' }, ' ' + word)));
-      if (voted) g.append(s('text', { class: 'small', y: READY + 35 }, voted));
+      g.append(s('text', { class: 'name', y: READY + 24 }, name(id), s('tspan', { class: 'role' }, ' ' + word)));
     } else {
       // The words stand on the outer side, where no message passes.
-      const left = x < center[0] - 1, dx = (left ? -1 : 1) * (READY + 20);
-      const at = (dy, cls, text) => s('text', { class: cls, x: dx, y: dy, style: `text-anchor:${left ? 'end' : 'start'}` }, text);
-      g.append(at(voted ? -10 : -2, 'name', name(id)), at(voted ? 7 : 16, 'name role', word));
-      if (voted) g.append(at(23, 'small', voted));
+      const dx = (outside ? -1 : 1) * (READY + 20);
+      const at = (dy, cls, text) => s('text', { class: cls, x: dx, y: dy, style: `text-anchor:${outside ? 'end' : 'start'}` }, text);
+      g.append(at(-2, 'name', name(id)), at(14, 'name role', word));
+      if (st.up && st.config?.next?.length) {
+        const old = st.config.now.includes(id), next = st.config.next.includes(id);
+        if (old || next) g.append(at(29, 'name sides', old && next ? 'old and new' : old ? 'only old' : 'only new'));
+      }
     }
-    const label = `${name(id)}, ${word}${plain ? '' : `, term ${st.term}`}. Press Enter for what can be done to it.`;
+    const label = `${name(id)}, ${word}${plain ? '' : `, term ${st.term}`}${voted ? `, voted for ${name(st.vote)}` : ''}${st.unsynced[0] || st.unsynced[1] ? ', not synced' : ''}. Press Enter for what can be done to it.`;
     return button(g, label, (e, ev) => app.choose({ type: 'server', id }, e, ev));
   }
 
@@ -144,6 +194,18 @@ export function makeStage(root, app) {
     }
   }
 
+  // drawJoint says which two majorities must agree while the members change.
+  function drawJoint(index) {
+    layers.joint.replaceChildren();
+    const all = film.ids.map((id) => film.stateAt(id, index)).filter((st) => st.up && st.config);
+    const newest = Math.max(...all.map((st) => st.term));
+    const st = all.find((x) => x.role === 'leader' && x.term === newest && x.config.next?.length);
+    if (!st) return;
+    const list = (ids) => ids.map(name).join(' ');
+    const lines = ['joint configuration: it takes', `a majority of ${list(st.config.now)}`, `and one of ${list(st.config.next)}`];
+    lines.forEach((text, i) => layers.joint.append(s('text', { x: width - 12, y: (narrow ? height - 42 : 22) + 15 * i, class: i ? '' : 'first' }, text)));
+  }
+
   const ends = (m) => {
     const from = m.from ? places.get(m.from) : clientPlace(m.client), to = m.to ? places.get(m.to) : clientPlace(m.client);
     return from && to ? [from, to] : null;
@@ -171,6 +233,7 @@ export function makeStage(root, app) {
     if (['append', 'snapshot'].includes(m.type)) g.append(s('path', { d, class: 'weave', fill: pattern('st', term) }));
     if (m.type === 'append-reply' && !m.no) g.append(s('path', { class: 'tick', d: 'M-4,0 l3,3 l5,-6' }));
     if (label) g.append(s('text', { y: 4 }, label));
+    g.half = d.startsWith('M0,6') || (m.type === 'append-reply' && !m.no) ? 11 : m.type === 'vote-reply' || m.type === 'append-reply' ? 22 : w / 2 + 8;
     if (m.no) g.append(s('path', { class: 'strike', d: 'M-17,12 L17,-12' }));
     return button(g, `${m.title}${m.from ? ` from ${name(m.from)}` : ''}${m.to ? ` to ${name(m.to)}` : ''}`, (e, ev) => app.choose({ type: 'message', message: m }, e, ev));
   }
@@ -197,14 +260,17 @@ export function makeStage(root, app) {
         drawLinks(film.cuts(index));
         const m = film.moments[index];
         const acting = new Set(film.events.slice(m.first, m.end).map((e) => e.node));
+        moving = new Map();
         layers.servers.replaceChildren(...film.ids.map((id) => drawServer(id, film.stateAt(id, index), acting.has(id))));
         if (focus) layers.servers.querySelector(`[data-server="${focus}"]`)?.focus({ preventScroll: true });
         layers.clients.replaceChildren(...[...seated].map(([id, [x, y]]) => s('g', { class: 'client', transform: `translate(${x},${y})` },
           s('path', { class: 'person', d: 'M0,-20 a8,8 0 1 1 .1,0 Z M-14,6 c0,-14 6,-20 14,-20 s14,6 14,20 Z' }),
-          s('text', { y: 22 }, clientName(id)), view.waiting.has(id) && s('text', { class: 'wish', y: 37 }, `${view.waiting.get(id)} …`))));
+          s('text', { y: 22, ...edge(x) }, clientName(id)), view.waiting.has(id) && s('text', { class: 'wish', y: 37, ...edge(x) }, `${view.waiting.get(id)} …`))));
+        drawJoint(index);
         lastIndex = index; lastFilm = film; lastKey = key;
       }
-      const now = new Map();
+      drawMoving(view, t);
+      const now = new Map(), boxes = [];
       for (const m of flights) {
         const e = ends(m);
         if (!e) continue;
@@ -226,7 +292,7 @@ export function makeStage(root, app) {
         const x = x1 + (x2 - x1) * p + (y2 - y1) / length * -off, y = y1 + (y2 - y1) * p + (x2 - x1) / length * off + fall * fall * 70;
         let g = shown.get(m.index);
         if (!g) layers.messages.append(g = shape(m));
-        g.setAttribute('transform', `translate(${x.toFixed(1)},${y.toFixed(1)})`);
+        boxes.push({ g, m, x, y });
         const lost = m.lost && m.end <= index;
         g.classList.toggle('lost', !!lost);
         g.classList.toggle('doomed', film.doomed.get(`${m.from}>${m.to}#${m.number}`) <= film.moments[index].step + 1);
@@ -234,6 +300,19 @@ export function makeStage(root, app) {
         if (lost && !g.querySelector('.dead')) g.append(s('path', { class: 'dead', d: 'M-12,-12 L12,12 M12,-12 L-12,12' }), s('text', { class: 'why', y: 27 }, 'lost'));
         g.style.opacity = lost ? Math.max(0, 1 - fall) : '';
         now.set(m.index, g);
+      }
+      // Where messages would cover each other, the less important ones are small and
+      // without words.
+      const rank = ({ m }) => (app.selected?.message?.index === m.index ? 9 : m.lost ? 6 : m.no ? 5 : { vote: 4, 'vote-reply': 4, snapshot: 4, append: 3, read: 3, heartbeat: 1, 'append-reply': 1 }[m.type] ?? 2);
+      const kept = [];
+      boxes.sort((a, b) => rank(b) - rank(a) || a.m.index - b.m.index);
+      for (const b of boxes) {
+        const covers = (half) => kept.some((k) => Math.abs(k.x - b.x) < k.half + half && Math.abs(k.y - b.y) < 24);
+        const small = b.g.half > 11 && covers(b.g.half);
+        b.half = small ? 8 : b.g.half;
+        kept.push(b);
+        b.g.setAttribute('transform', `translate(${b.x.toFixed(1)},${b.y.toFixed(1)})${small ? ' scale(.5)' : ''}`);
+        b.g.classList.toggle('small', small);
       }
       for (const [k, g] of shown) if (!now.has(k)) g.remove();
       shown = now;

@@ -10,7 +10,7 @@ export function parse(line) {
 export function command(text) {
   if (!text) return 'no-op';
   const c = parse(text);
-  return operation(c) || (c.members || c.now || c.voters ? 'members' : text.slice(0, 24));
+  return operation(c) || (c.members || c.now || c.voters ? 'config' : text.slice(0, 24));
 }
 
 export function operation(c) {

@@ -95,7 +95,9 @@ export function makeMenu(app) {
           item('Deliver it twice', { do: 'repeat', ...on, for: 5 * MS }),
         ] : [h('p', {}, m.number ? 'This message is not on its way now.' : 'Requests and answers of clients cannot be changed here.')], from, ev);
       } else if (what.type === 'tours') {
-        open('Guided tours', app.stage.tours.map((x) => h('button', { type: 'button', class: 'item', onclick: () => { close(false); app.tour.begin(x.name); } }, h('b', {}, x.title), h('small', {}, `${x.about} ${x.stops} steps.`))), from, ev);
+        const item = (x, act) => h('button', { type: 'button', class: 'item', onclick: act }, h('b', {}, x.title), h('small', {}, `${x.about} ${x.stops} steps.`));
+        const own = app.tours.filter((x) => x.stage === app.stage.stage);
+        open('Guided tours', own.map((x) => item(x, () => { close(false); app.tour.begin(x.name); })), from, ev);
       } else if (what.type === 'cluster') {
         const sides = app.film.ids.map((id) => h('label', {}, h('input', { type: 'checkbox', value: id }), name(id)));
         open('The whole cluster', [

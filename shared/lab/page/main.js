@@ -347,7 +347,8 @@ async function begin() {
   $('seed').addEventListener('change', fromPickers);
   $('toggle').addEventListener('click', () => showView($('ring').hidden ? 'ring' : 'diagram'));
   $('tours').addEventListener('click', (e) => app.menu.open({ type: 'tours' }, e.target, e));
-  $('tours').hidden = !app.stage.tours?.length;
+  app.tours = await fetch('tours/index.json').then((r) => (r.ok ? r.json() : [])).catch(() => []);
+  $('tours').hidden = !app.tours.length;
   $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
   $('save').addEventListener('click', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`));
   $('help').addEventListener('click', () => $('helping').showModal());

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"example.com/raftsteps/shared/lab/film"
@@ -21,10 +22,11 @@ func Flag() *bool {
 // in the folder of the stage.
 func Test(t *testing.T, stage scenario.Stage, update bool) {
 	t.Helper()
-	tours, err := All(stage.Name)
+	tours, err := All()
 	if err != nil {
 		t.Fatal(err)
 	}
+	tours = slices.DeleteFunc(tours, func(t Tour) bool { return t.Stage != stage.Name })
 	if len(tours) == 0 {
 		t.Errorf("%s has no tour", stage.Name)
 	}

@@ -7,6 +7,7 @@ package tour
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -113,14 +114,20 @@ type Pattern struct {
 
 const folder = "tours"
 
-// All returns the tours of a stage, in their order.
-func All(stage string) ([]Tour, error) {
+// index is the file that lists the tours for the page.
+const index = folder + "/index.json"
+
+// All returns all tours: stage by stage, in their order.
+func All() ([]Tour, error) {
 	names, err := fs.Glob(page.Files, folder+"/*.json")
 	if err != nil {
 		return nil, fmt.Errorf("list the tours: %w", err)
 	}
 	var out []Tour
 	for _, name := range names {
+		if name == index {
+			continue
+		}
 		b, err := fs.ReadFile(page.Files, name)
 		if err != nil {
 			return nil, fmt.Errorf("read a tour: %w", err)
@@ -130,12 +137,26 @@ func All(stage string) ([]Tour, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		t.Name = strings.TrimSuffix(path.Base(name), ".json")
-		if t.Stage == stage {
-			out = append(out, t)
-		}
+		out = append(out, t)
 	}
-	slices.SortStableFunc(out, func(a, b Tour) int { return a.Place - b.Place })
+	slices.SortStableFunc(out, func(a, b Tour) int { return cmp.Or(strings.Compare(a.Stage, b.Stage), a.Place-b.Place) })
 	return out, nil
+}
+
+// Index writes the list of all tours, as index.json has it.
+func Index(tours []Tour) ([]byte, error) {
+	type entry struct {
+		Name  string `json:"name"`
+		Stage string `json:"stage"`
+		Title string `json:"title"`
+		About string `json:"about"`
+		Stops int    `json:"stops"`
+	}
+	entries := make([]entry, len(tours))
+	for i, t := range tours {
+		entries[i] = entry{t.Name, t.Stage, t.Title, t.About, len(t.Stops)}
+	}
+	return encode(entries)
 }
 
 // Decode reads a tour.
@@ -150,12 +171,16 @@ func Decode(b []byte) (t Tour, err error) {
 
 // Encode writes a tour as its file has it.
 func (t Tour) Encode() ([]byte, error) {
+	return encode(t)
+}
+
+func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(t); err != nil {
-		return nil, fmt.Errorf("the tour %s: %w", t.Name, err)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("the tours: %w", err)
 	}
 	return b.Bytes(), nil
 }

@@ -64,11 +64,7 @@ in time, and go another way from any moment. The address in the browser holds th
 		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
 	})
 	_ = cmd.RegisterFlagCompletionFunc("tour", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		var names []string
-		for _, t := range a.labTours() {
-			names = append(names, t.Name)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return a.tourNames(), cobra.ShellCompDirectiveNoFileComp
 	})
 	return cmd
 }
@@ -122,28 +118,26 @@ func (a *app) checkTour(f labFlags) error {
 	if f.story != "" {
 		return usagef("--tour and --story exclude each other: a tour has its own story")
 	}
-	var names []string
-	for _, t := range a.labTours() {
-		names = append(names, t.Name)
-	}
-	if !slices.Contains(names, f.tour) {
+	if names := a.tourNames(); !slices.Contains(names, f.tour) {
 		return usagef("%s has no tour %.40q; it has %s", a.stage.Name, f.tour, strings.Join(names, ", "))
 	}
 	return nil
 }
 
-// labTours are the tours of the stage. The files are part of the program, and a test
-// reads them.
-func (a *app) labTours() []labTour {
-	tours, err := tour.All(a.stage.Name)
+// tourNames are the names of the stage's tours. The files are part of the program, and
+// a test reads them.
+func (a *app) tourNames() []string {
+	tours, err := tour.All()
 	if err != nil {
 		return nil
 	}
-	out := make([]labTour, len(tours))
-	for i, t := range tours {
-		out[i] = labTour{t.Name, t.Title, t.About, len(t.Stops)}
+	var names []string
+	for _, t := range tours {
+		if t.Stage == a.stage.Name {
+			names = append(names, t.Name)
+		}
 	}
-	return out
+	return names
 }
 
 // labFragment is the part of an address that holds a script.
@@ -171,7 +165,6 @@ type labStage struct {
 	Servers   int        `json:"servers"`
 	Appointed bool       `json:"appointed"`
 	Stories   []labStory `json:"stories"`
-	Tours     []labTour  `json:"tours"`
 	Deeds     []string   `json:"deeds"`
 	Ops       []string   `json:"ops"`
 }
@@ -182,15 +175,8 @@ type labStory struct {
 	Survives bool   `json:"survives"`
 }
 
-type labTour struct {
-	Name  string `json:"name"`
-	Title string `json:"title"`
-	About string `json:"about"`
-	Stops int    `json:"stops"`
-}
-
 func (a *app) labStage() labStage {
-	out := labStage{Stage: a.stage.Name, Servers: 5, Appointed: a.stage.Appointed, Deeds: film.Deeds(), Tours: a.labTours()}
+	out := labStage{Stage: a.stage.Name, Servers: 5, Appointed: a.stage.Appointed, Deeds: film.Deeds()}
 	for name := range a.stage.Ops {
 		out.Ops = append(out.Ops, name)
 	}

@@ -120,3 +120,11 @@ func TestLabRefusesWhatItCannotPlay(t *testing.T) {
 	require.Equal(t, result{2, "", "error: 92-cluster does not play \"figure-8\"; it plays missed-message\n"}, got)
 	require.Equal(t, 2, run(t, s, "lab", "--port", "70000").code)
 }
+
+func TestLabRefusesATourOfAnotherStage(t *testing.T) {
+	s := storied(nil, []string{"missed-message"})
+	s.Name = "02-naive-replication"
+	got := run(t, s, "lab", "--tour", "figure-8")
+	require.Equal(t, result{2, "", "error: 02-naive-replication has no tour \"figure-8\"; it has lost-message, reordered, power-cut-without-a-disk\n"}, got)
+	require.Equal(t, 2, run(t, s, "lab", "--tour", "lost-message", "--story", "missed-message").code)
+}

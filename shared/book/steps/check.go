@@ -32,7 +32,7 @@ And for each stage by itself:
   - In a cluster's stage, server/ imports neither shared/core/wire nor shared/core/host.
   - Nothing in shared imports a stage, and no stage imports another.
   - In shared, core imports only core; lab only core and lab; run only core, lab
-    and run; book only core and book.
+    and run; book only core and book, and book/site also lab.
   - The ladder in the top README, go.work and the folders agree.
   - Every README links to the glossary, and its first mention of a section of
     the paper or the thesis is a link.

@@ -268,11 +268,14 @@ func TestCheckFinds(t *testing.T) {
 			map[string]string{
 				"shared/core/kv/more_test.go": "package kv\n\nimport \"example.com/raftsteps/shared/lab/sim\"\n",
 				"shared/lab/sim/sim.go":       "package sim\n\nimport \"example.com/raftsteps/shared/core/kv\"\n",
-				"shared/book/steps/steps.go":  "package steps\n\nimport \"example.com/raftsteps/shared/run/cli\"\n",
+				"shared/book/steps/steps.go":  "package steps\n\nimport \"example.com/raftsteps/shared/lab/sim\"\n",
+				"shared/book/site/site.go":    "package site\n\nimport \"example.com/raftsteps/shared/lab/sim\"\n",
+				"shared/book/site/more.go":    "package site\n\nimport \"example.com/raftsteps/shared/run/cli\"\n",
 				"shared/cmd/steps/main.go":    "package main\n\nimport \"example.com/raftsteps/shared/book/steps\"\n",
 			},
 			[]string{
-				"shared/book/steps/steps.go:3: it imports shared/run/cli: a package in shared/book imports core, book only",
+				"shared/book/site/more.go:3: it imports shared/run/cli: a package in shared/book/site imports core, lab, book only",
+				"shared/book/steps/steps.go:3: it imports shared/lab/sim: a package in shared/book imports core, book only",
 				"shared/core/kv/more_test.go:3: it imports shared/lab/sim: a package in shared/core imports core only",
 			},
 		},

@@ -127,6 +127,21 @@ var wings = map[string][]string{
 	"run":  {"core", "lab", "run"},
 	"book": {"core", "book"},
 	"cmd":  {"core", "lab", "run", "book"},
+
+	// A site is made of what the lab is made of.
+	"book/site": {"core", "lab", "book"},
+}
+
+// wingOf returns the key of wings for a file: its wing, or its package if that one
+// has rules of its own.
+func wingOf(path string) string {
+	path = strings.TrimPrefix(path, "shared/")
+	wing, rest, _ := strings.Cut(path, "/")
+	name, _, _ := strings.Cut(rest, "/")
+	if _, ok := wings[wing+"/"+name]; ok {
+		return wing + "/" + name
+	}
+	return wing
 }
 
 // wing checks one import of a file in shared, tests included.
@@ -135,7 +150,7 @@ func (k *checker) wing(path string, line int, to string) {
 	if !inShared {
 		return
 	}
-	from, _, _ := strings.Cut(strings.TrimPrefix(path, "shared/"), "/")
+	from := wingOf(path)
 	wing, _, _ := strings.Cut(to, "/")
 	if allowed := wings[from]; !slices.Contains(allowed, wing) {
 		k.found(path, line, "it imports shared/%s: a package in shared/%s imports %s only", to, from, strings.Join(allowed, ", "))

@@ -33,6 +33,10 @@ const usage = `steps is the tool for learners.
   go run ./shared/cmd/steps table
       Plays every scenario against every stage and prints who survives what.
 
+  go run ./shared/cmd/steps site --out DIR
+      Writes the lab of every stage as static files, which any web server can
+      serve.
+
 "go run ./shared/cmd/steps help COMMAND" says more about one of them.
 `
 
@@ -53,6 +57,7 @@ func commands() []command {
 		{"check", checkHelp, check},
 		{"script", scriptHelp, script},
 		{"table", tableHelp, table},
+		{"site", siteHelp, siteCommand},
 	}
 }
 
@@ -97,7 +102,7 @@ func Run(ctx context.Context, dir string, args []string, stdout, stderr io.Write
 		err := command.run(ctx, c)
 		return exit(err, command, c)
 	}
-	fmt.Fprintf(stderr, "steps: there is no command %q; there are list, diff, check, script, table and help\n", name)
+	fmt.Fprintf(stderr, "steps: there is no command %q; there are list, diff, check, script, table, site and help\n", name)
 	return 2
 }
 

@@ -14,6 +14,7 @@ package film
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -253,10 +254,14 @@ func (p *projector) before(w *sim.World, step uint64) {
 // AppendJSON appends the film as one JSON object, on one line. A text that stands
 // there already is left out: that of a message where it arrives or is lost, and that
 // of a command where another server has applied the same one under the same index.
+//
+// The field run is a hash of all that happened. A link carries it, so a page can
+// tell whether other code has played another run from the same script.
 func (f *Film) AppendJSON(b []byte) []byte {
 	b = slices.Grow(b, f.size())
 	b = append(b, `{"script":`...)
 	b = f.Script.AppendJSON(b)
+	start := len(b)
 	b = strict.AppendNumber(b, "steps", f.Steps)
 	b = strict.AppendNumber(b, "length", uint64(f.Length))
 	b = strict.AppendText(b, "verdict", f.Verdict)
@@ -289,7 +294,9 @@ func (f *Film) AppendJSON(b []byte) []byte {
 		}
 		b = e.AppendJSON(strict.AppendComma(b))
 	}
-	b = append(b, `],"frames":[`...)
+	run := fnv.New64a()
+	_, _ = run.Write(b[start:])
+	b = fmt.Appendf(b, `],"run":"%016x","frames":[`, run.Sum64())
 	for _, frame := range f.Frames {
 		b = append(strict.AppendComma(b), frame.JSON...)
 	}

@@ -32,6 +32,10 @@ type Script struct {
 	// played up to the first deed.
 	Story string
 
+	// Edits are changes to the source of the stage, by name: the film shows what
+	// they cause. The engine must have been built with exactly these.
+	Edits []string
+
 	// Steps and Time end the film; 0 means the defaults.
 	Steps uint64
 	Time  time.Duration
@@ -138,6 +142,9 @@ const (
 	MaxDeeds   = 1000
 	MaxClients = 100
 
+	// MaxEdits bounds the edits of a script.
+	MaxEdits = 8
+
 	// maxPercent is the fastest clock, maxFor the longest delay.
 	maxPercent = 1000
 	maxFor     = time.Minute
@@ -164,6 +171,14 @@ func Decode(text []byte) (Script, error) {
 			s.Spare = int(min(d.Uint(), MaxServers+1))
 		case "story":
 			s.Story = d.String()
+		case "edits":
+			d.Array(func() {
+				if len(s.Edits) == MaxEdits {
+					d.Fail("more than %d edits", MaxEdits)
+					return
+				}
+				s.Edits = append(s.Edits, d.String())
+			})
 		case "steps":
 			s.Steps = d.Uint()
 		case "time":
@@ -243,6 +258,9 @@ func (s Script) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(b, "servers", uint64(s.Servers))
 	b = strict.AppendNumber(b, "spare", uint64(s.Spare))
 	b = strict.AppendText(b, "story", s.Story)
+	if len(s.Edits) > 0 {
+		b = strict.AppendArray(b, "edits", s.Edits, func(b []byte, name string) []byte { return strict.AppendString(b, name) })
+	}
 	b = strict.AppendNumber(b, "steps", s.Steps)
 	b = strict.AppendNumber(b, "time", uint64(s.Time))
 	if len(s.Deeds) > 0 {
@@ -284,6 +302,8 @@ func (s Script) Check(stage scenario.Stage) error {
 	switch {
 	case s.Stage != stage.Name:
 		return fmt.Errorf("the script is for %q, and this is %s", s.Stage, stage.Name)
+	case !slices.Equal(s.Edits, stage.Edits):
+		return fmt.Errorf("the script needs %s with %s, and this engine has %s", stage.Name, withEdits(s.Edits), withEdits(stage.Edits))
 	case s.Servers < 0 || s.Spare < 0 || s.servers()+s.Spare > MaxServers:
 		return fmt.Errorf("the script has more than %d servers", MaxServers)
 	case s.Steps > MaxSteps:
@@ -308,6 +328,17 @@ func (s Script) Check(stage scenario.Stage) error {
 		before = e.At
 	}
 	return nil
+}
+
+// withEdits names edits in words.
+func withEdits(names []string) string {
+	switch len(names) {
+	case 0:
+		return "no edit"
+	case 1:
+		return fmt.Sprintf("the edit %.60q", names[0])
+	}
+	return fmt.Sprintf("the edits %.60q", names)
 }
 
 // check returns what is wrong with a deed, or nil. A story may have more machines

@@ -129,7 +129,7 @@ func Test(t *testing.T, s scenario.Stage) {
 		t.Parallel()
 		applied := make(map[string]int)
 		for seed := range uint64(12) {
-			script := random(s, seed)
+			script := Random(s.Name, seed)
 			// A message that is in transit can be found only in a film.
 			first := Script{Stage: s.Name, Seed: seed, Servers: script.Servers, Steps: 600, Deeds: []Deed{{At: 50, Do: Ask, Server: 1, Client: 1, Request: `{"op":"put","key":"k0","value":"first"}`}}}
 			script.Deeds = slices.Concat(first.Deeds, inTransit(play(t, s, first), seed), script.Deeds)
@@ -472,11 +472,11 @@ func busy(s scenario.Stage) Script {
 	return script
 }
 
-// random returns a script of all deeds. Messages are named by guessing: most links
-// carry a few hundred of them.
-func random(s scenario.Stage, seed uint64) Script {
+// Random returns a script of all deeds for a stage. Messages are named by guessing:
+// most links carry a few hundred of them.
+func Random(stage string, seed uint64) Script {
 	rng := rand.New(rand.NewPCG(seed, 99))
-	script := Script{Stage: s.Name, Seed: seed, Servers: 3 + 2*rng.IntN(2), Steps: 3000}
+	script := Script{Stage: stage, Seed: seed, Servers: 3 + 2*rng.IntN(2), Steps: 3000}
 	names := make([]string, 0, len(deeds))
 	for name := range deeds {
 		names = append(names, name)

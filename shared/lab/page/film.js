@@ -6,6 +6,8 @@
 // its own (memory is the server).
 
 import { describe, parse, operation, answer, outcome, sentence } from './words.js';
+import * as engine from './engine.js';
+import * as link from './link.js';
 
 const CHECKPOINT = 64;
 
@@ -20,12 +22,9 @@ const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: 
 const told = new Set(['decide', 'note', 'verdict', 'stop', 'crash', 'pause', 'resume', 'cut', 'heal', 'trouble']);
 
 export async function play(script) {
-  const answer = await fetch('film', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(script) });
-  const text = await answer.text();
-  let json;
-  try { json = JSON.parse(text); } catch { throw new Error(text.slice(0, 200) || `the engine answered ${answer.status}`); }
-  if (!answer.ok) throw new Error(json.error || `the engine answered ${answer.status}`);
-  return new Film(json);
+  const film = new Film(await engine.play(script));
+  link.played(script, film.run);
+  return film;
 }
 
 export class Film {
@@ -45,6 +44,7 @@ export class Film {
     this.steps = json.steps || 0;
     this.verdict = json.verdict || '';
     this.limit = json.limit || '';
+    this.run = json.run || ''; // a hash of what happened
     this.makeMoments(json.frames || []);
     this.makeServers(json.frames || []);
     this.makeMessages();

@@ -1,4 +1,5 @@
-// A script and the fragment of a link: the whole run is in the link.
+// A script and the fragment of a link: the whole run is in the link. After a point
+// follows a hash of what happened.
 
 export function encode(script) {
   const bytes = new TextEncoder().encode(JSON.stringify(script));
@@ -8,7 +9,7 @@ export function encode(script) {
 }
 
 export function decode(fragment) {
-  const text = fragment.replace(/^#/, '');
+  const text = fragment.replace(/^#/, '').split('.')[0];
   if (!text) return null;
   const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
   const script = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes), exact);
@@ -49,6 +50,14 @@ export function show(script, step, tour) {
   history.replaceState(null, '', address(script, step, tour));
 }
 
+// runs has the hash of what happened in a script's film. A link carries it: where
+// the code is another one, the same script may give another run.
+const runs = new WeakMap();
+export const played = (script, run) => { if (run) runs.set(script, run); };
+
+// run is the hash that a fragment carries, or ''.
+export const run = (fragment) => /^[^.]*\.([0-9a-f]{16})$/.exec(fragment)?.[1] || '';
+
 // address is a link to a moment; that of a tour holds no script.
 export function address(script, step, tour) {
   const q = new URLSearchParams(location.search);
@@ -61,5 +70,5 @@ export function address(script, step, tour) {
   }
   if (step) q.set('step', step); else q.delete('step');
   const query = q.toString();
-  return location.pathname + (query ? '?' + query : '') + '#' + encode(script);
+  return location.pathname + (query ? '?' + query : '') + '#' + encode(script) + (runs.has(script) ? '.' + runs.get(script) : '');
 }

@@ -381,9 +381,10 @@ async function open() {
   app.tour.end();
   let script = null;
   try { script = link.decode(location.hash); } catch { say('The link holds no script that can be read; this is free play.', true); }
-  const where = link.moment();
+  const where = link.moment(), run = script && link.run(location.hash);
   await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, where ? { step: where.step, after: where.half ? where.step : undefined, memory: where.memory } : {});
   if (!app.film) await load({ stage: app.stage.stage, seed: 1, steps: MORE });
+  if (run && app.script === script && app.film.run !== run) say('This is another run than the one that the link was made from: the code here is another version, and plays the same script differently.', true);
   if (app.index === 0 && $('say').hidden) say('Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
 }
 

@@ -54,6 +54,10 @@ type Stage struct {
 	// and of those it does not. A story in neither does not apply.
 	Survives []string
 	Fails    []string
+
+	// Edits are the changes to the stage's source that this program was built
+	// with; none if it was built from the source as it is.
+	Edits []string
 }
 
 // Applies reports whether the stage declares a story.

@@ -22,9 +22,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/lab/engine"
 	"example.com/raftsteps/shared/lab/film"
 	"example.com/raftsteps/shared/lab/page"
-	"example.com/raftsteps/shared/lab/scenario"
 	"example.com/raftsteps/shared/lab/source"
 	"example.com/raftsteps/shared/lab/tour"
 )
@@ -36,6 +36,7 @@ type labFlags struct {
 	story  string
 	tour   string
 	seed   uint64
+	edits  []string
 	engine bool
 }
 
@@ -48,7 +49,7 @@ in time, and go another way from any moment. The address in the browser holds th
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.engine {
-				return a.labEngine(cmd.Context())
+				return a.labEngine(cmd.Context(), f.edits)
 			}
 			return a.lab(cmd.Context(), f)
 		},
@@ -59,6 +60,7 @@ in time, and go another way from any moment. The address in the browser holds th
 	flags.StringVar(&f.story, "story", "", "begin with this scenario")
 	flags.StringVar(&f.tour, "tour", "", "begin this guided tour")
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
+	flags.StringSliceVar(&f.edits, "edit", nil, "begin with an edit to the code of the stage: the name of a file in shared/book/edits")
 	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
 	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
@@ -71,8 +73,15 @@ in time, and go another way from any moment. The address in the browser holds th
 
 // lab serves the page until ctx is done.
 func (a *app) lab(ctx context.Context, f labFlags) error {
-	script := film.Script{Stage: a.stage.Name, Seed: f.seed, Story: f.story}
-	if err := script.Check(a.scenarios()); err != nil {
+	script := film.Script{Stage: a.stage.Name, Seed: f.seed, Story: f.story, Edits: f.edits}
+	stage := a.scenarios()
+	stage.Edits = f.edits
+	if err := script.Check(stage); err != nil {
+		return usagef("%v", err)
+	}
+	engines := newLabEngines(ctx, a.scenarios())
+	defer engines.close()
+	if err := engines.check(f.edits); err != nil {
 		return usagef("%v", err)
 	}
 	if err := a.checkTour(f); err != nil {
@@ -86,7 +95,7 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 		return refused(api.Refused, "the lab cannot listen: %v; choose another port with --port", err)
 	}
 	s := &http.Server{
-		Handler:           a.labHandler(ln.Addr().(*net.TCPAddr).Port),
+		Handler:           a.labHandler(ln.Addr().(*net.TCPAddr).Port, engines),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}
 	link := (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/"}).String() + labFragment(script)
@@ -159,44 +168,15 @@ func openBrowser(address string) {
 	}
 }
 
-// labStage is what the page must know about the stage.
-type labStage struct {
-	Stage     string     `json:"stage"`
-	Servers   int        `json:"servers"`
-	Appointed bool       `json:"appointed"`
-	Stories   []labStory `json:"stories"`
-	Deeds     []string   `json:"deeds"`
-	Ops       []string   `json:"ops"`
-}
-
-type labStory struct {
-	Name     string `json:"name"`
-	Claim    string `json:"claim"`
-	Survives bool   `json:"survives"`
-}
-
-func (a *app) labStage() labStage {
-	out := labStage{Stage: a.stage.Name, Servers: 5, Appointed: a.stage.Appointed, Deeds: film.Deeds()}
-	for name := range a.stage.Ops {
-		out.Ops = append(out.Ops, name)
-	}
-	slices.Sort(out.Ops)
-	for _, s := range scenario.All() {
-		if a.scenarios().Applies(s.Name) {
-			out.Stories = append(out.Stories, labStory{s.Name, s.Claim, slices.Contains(a.stage.Scenarios.Survives, s.Name)})
-		}
-	}
-	return out
-}
-
 // labHandler answers the page. It takes scripts from its own page only: another
 // site in the same browser gets no answer.
-func (a *app) labHandler(port int) http.Handler {
+func (a *app) labHandler(port int, engines *labEngines) http.Handler {
 	hosts := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("localhost:%d", port)}
-	playing := make(chan struct{}, 1) // a film takes a core; one at a time is enough for one person
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServerFS(page.Files))
-	mux.HandleFunc("GET /stage", func(w http.ResponseWriter, _ *http.Request) { labAnswer(w, http.StatusOK, a.labStage()) })
+	mux.HandleFunc("GET /stage", func(w http.ResponseWriter, r *http.Request) {
+		labFilm(w, engines, r.URL.Query().Get("of"), nil, []byte(engine.Describe))
+	})
 	code := sync.OnceValues(func() (*source.Index, error) { return source.Read(a.stage.Source) })
 	mux.HandleFunc("GET /source.json", func(w http.ResponseWriter, _ *http.Request) {
 		x, err := code()
@@ -212,19 +192,12 @@ func (a *app) labHandler(port int) http.Handler {
 			labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a script may have %d bytes", film.MaxScript))
 			return
 		}
-		select {
-		case playing <- struct{}{}:
-			defer func() { <-playing }()
-		case <-r.Context().Done():
-			return
-		}
-		f, err := a.film(text)
+		script, err := film.Decode(text)
 		if err != nil {
 			labRefuse(w, http.StatusBadRequest, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(f.AppendJSON(nil)) // the page is gone if this fails
+		labFilm(w, engines, script.Stage, script.Edits, script.AppendJSON(nil))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
@@ -250,6 +223,17 @@ func trimScheme(origin string) string {
 	return u.Host
 }
 
+// labFilm answers with what an engine answers: with a film, or with a description.
+func labFilm(w http.ResponseWriter, engines *labEngines, stage string, edits []string, question []byte) {
+	text, err := engines.answer(stage, edits, question)
+	if err != nil {
+		labRefuse(w, http.StatusBadRequest, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(text) // the page is gone if this fails
+}
+
 func labRefuse(w http.ResponseWriter, status int, err error) {
 	labAnswer(w, status, map[string]string{"error": err.Error()})
 }
@@ -260,18 +244,12 @@ func labAnswer(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the page is gone if this fails
 }
 
-// film plays a script that came from outside.
-func (a *app) film(text []byte) (*film.Film, error) {
-	script, err := film.Decode(text)
-	if err != nil {
-		return nil, err
-	}
-	return film.Play(a.scenarios(), script)
-}
-
 // labEngine plays scripts from the standard input until it ends: one per line, and
-// for each a line with the film, or with {"error":…}.
-func (a *app) labEngine(ctx context.Context) error {
+// for each a line with the film, or with {"error":…}. The program was built with
+// these edits.
+func (a *app) labEngine(ctx context.Context, edits []string) error {
+	stage := a.scenarios()
+	stage.Edits = edits
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	scripts, failed := scan(reading, a.stdin, film.MaxScript)
@@ -286,11 +264,9 @@ func (a *app) labEngine(ctx context.Context) error {
 		case <-ctx.Done():
 			return errInterrupted
 		case text := <-scripts:
-			f, err := a.film([]byte(text))
-			if err != nil {
-				out, _ = json.Marshal(map[string]string{"error": err.Error()})
-			} else {
-				out = f.AppendJSON(nil)
+			film, err := engine.Answer(stage, []byte(text))
+			if out = film; err != nil {
+				out = engine.Failure(err)
 			}
 		}
 		if _, err := a.stdout.Write(append(out, '\n')); err != nil {

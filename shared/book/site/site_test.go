@@ -1,0 +1,249 @@
+package site
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/lab/compile"
+	"example.com/raftsteps/shared/lab/film"
+)
+
+// long asks for the tests that build all engines.
+var long = flag.Bool("site.long", false, "build the whole site, and compare its engines with those of this machine")
+
+// An engine for browsers holds nothing of the command line and of the network.
+func TestEnginesHoldNoNetwork(t *testing.T) {
+	tree, err := compile.Find(".")
+	require.NoError(t, err)
+	stages, err := tree.Stages()
+	require.NoError(t, err)
+	require.NotEmpty(t, stages)
+	for _, stage := range stages {
+		packages, err := tree.Packages(t.Context(), compile.Target{Stage: stage, Browser: true})
+		require.NoError(t, err)
+		require.Contains(t, packages, "example.com/raftsteps/shared/lab/engine")
+		for _, p := range packages {
+			if p == "net" || strings.HasPrefix(p, "net/http") || p == "testing" || p == "os/exec" || strings.HasPrefix(p, "crypto/") || strings.HasPrefix(p, "github.com/prometheus/") || strings.HasPrefix(p, "example.com/raftsteps/shared/run/") {
+				t.Errorf("%s: %s is linked into the engine for browsers", stage, p)
+			}
+		}
+	}
+}
+
+func TestWriteReplacesOnlyASite(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "new", "site")
+	old, err := earlier(out)
+	require.NoError(t, err)
+	require.Empty(t, old)
+	w := writer{Options: Options{Out: out}, files: map[string][]byte{"index.html": []byte("1"), "02-a/stage": []byte("{}"), "02-a/main.js": nil}}
+	require.NoError(t, w.write(old))
+
+	// What somebody puts there is not the site's, and stays.
+	require.NoError(t, os.WriteFile(filepath.Join(out, "CNAME"), []byte("example.com"), 0o600))
+	old, err = earlier(out)
+	require.NoError(t, err)
+	require.Equal(t, []string{"02-a/main.js", "02-a/stage", "index.html"}, old)
+	w.files = map[string][]byte{"index.html": []byte("2"), "03-b/stage": []byte("{}")}
+	require.NoError(t, w.write(old))
+	var names []string
+	require.NoError(t, filepath.WalkDir(out, func(name string, e os.DirEntry, err error) error {
+		rel, _ := filepath.Rel(out, name)
+		names = append(names, filepath.ToSlash(rel))
+		return err
+	}))
+	require.Equal(t, []string{".", "03-b", "03-b/stage", "CNAME", "index.html", "site.json"}, names)
+	text, err := os.ReadFile(filepath.Join(out, "index.html"))
+	require.NoError(t, err)
+	require.Equal(t, "2", string(text))
+}
+
+func TestWriteRefusesAFolderOfOthers(t *testing.T) {
+	full := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(full, "thesis.tex"), []byte("x"), 0o600))
+	require.ErrorContains(t, Write(t.Context(), Options{Root: ".", Out: full}), "is not empty, and it is not a site that this command made")
+
+	for text, why := range map[string]string{
+		"{":                   "is no list of the files of a site",
+		`["../thesis.tex"]`:   `names "../thesis.tex", which is no file of a site`,
+		`["/etc/passwd"]`:     `names "/etc/passwd"`,
+		`["a/../../thesis"]`:  `which is no file of a site`,
+		`{"name": "package"}`: "is no list of the files of a site",
+	} {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, list), []byte(text), 0o600))
+		require.ErrorContains(t, Write(t.Context(), Options{Root: ".", Out: dir}), why)
+	}
+	file := filepath.Join(full, "thesis.tex")
+	require.Error(t, Write(t.Context(), Options{Root: ".", Out: file}))
+	require.ErrorContains(t, Write(t.Context(), Options{Root: "."}), "has no name")
+}
+
+// runner answers questions with an engine as a browser would: one line for each
+// line of a file, the hash of the answer.
+const runner = `
+const fs = require('fs'), zlib = require('zlib'), crypto = require('crypto');
+const [folder, questions] = process.argv.slice(2);
+require(folder + '/wasm_exec.js');
+(async () => {
+  const go = new Go();
+  const { instance } = await WebAssembly.instantiate(zlib.gunzipSync(fs.readFileSync(folder + '/engine.bin')), go.importObject);
+  go.run(instance);
+  for (const line of fs.readFileSync(questions, 'utf8').trim().split('\n')) console.log(crypto.createHash('sha256').update(answer(line)).digest('hex'));
+  process.exit();
+})().catch((err) => { console.error(err); process.exit(1); });
+`
+
+// links checks what a page does with the hash that a link carries.
+const links = `
+globalThis.location = { search: '', pathname: '/' };
+const link = await import(process.argv[2] + '/link.js');
+const script = { stage: '05-election', seed: 7 };
+const plain = link.address(script);
+link.played(script, '0123456789abcdef');
+const carried = link.address(script, '12');
+console.log(JSON.stringify([plain.includes('.'), link.run(plain.slice(1)), carried.startsWith('/?step=12#'), link.run('#' + carried.split('#')[1]), link.decode('#' + carried.split('#')[1]), link.run('#abc.0123'), link.run('')]));
+`
+
+// TestCarriers makes the whole site, and compares its engines with those of this
+// machine: the same scripts must give the same films, byte by byte.
+func TestCarriers(t *testing.T) {
+	if !*long {
+		t.Skip("it builds all engines; -site.long runs it")
+	}
+	node, err := exec.LookPath("node")
+	require.NoError(t, err, "this test runs WebAssembly with Node: install the package nodejs")
+	tree, err := compile.Find(".")
+	require.NoError(t, err)
+	var log bytes.Buffer
+	out := filepath.Join(t.TempDir(), "site")
+	require.NoError(t, Write(t.Context(), Options{Root: string(tree), Out: out, Log: &log}))
+	t.Log(log.String())
+	stages, err := tree.Stages()
+	require.NoError(t, err)
+
+	for _, stage := range stages {
+		t.Run(stage, func(t *testing.T) {
+			t.Parallel()
+			folder := filepath.Join(out, stage)
+			packed, err := os.ReadFile(filepath.Join(folder, "engine.bin"))
+			require.NoError(t, err)
+			require.Less(t, len(packed), mostEngine, "the engine is too large to load")
+
+			var questions bytes.Buffer
+			var about description
+			text, err := os.ReadFile(filepath.Join(folder, "stage"))
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(text, &about))
+			for _, s := range about.Stories {
+				fmt.Fprintf(&questions, "%s\n", film.Script{Stage: stage, Seed: 3, Story: s.Name, Steps: 3000}.AppendJSON(nil))
+			}
+			for seed := range uint64(100) {
+				fmt.Fprintf(&questions, "%s\n", film.Random(stage, seed).AppendJSON(nil))
+			}
+			fmt.Fprintln(&questions, `{"stage":"elsewhere","seed":1}`)
+
+			program := filepath.Join(t.TempDir(), "engine")
+			require.NoError(t, tree.Build(t.Context(), compile.Target{Stage: stage}, program))
+			native := exec.CommandContext(t.Context(), program, "lab", "--engine")
+			native.Stdin = bytes.NewReader(questions.Bytes())
+			answers, err := native.Output()
+			require.NoError(t, err)
+			want := hashes(t, answers)
+			require.Greater(t, len(want), 100)
+
+			script, file := filepath.Join(t.TempDir(), "runner.cjs"), filepath.Join(t.TempDir(), "questions")
+			require.NoError(t, os.WriteFile(script, []byte(runner), 0o600))
+			require.NoError(t, os.WriteFile(file, questions.Bytes(), 0o600))
+			browser := exec.CommandContext(t.Context(), node, script, folder, file)
+			var complaint bytes.Buffer
+			browser.Stderr = &complaint
+			got, err := browser.Output()
+			require.NoError(t, err, complaint.String())
+			lines := strings.Split(questions.String(), "\n")
+			for i, hash := range strings.Fields(string(got)) {
+				require.Equal(t, want[i], hash, "WebAssembly plays another film of %s", lines[i])
+			}
+			require.Len(t, strings.Fields(string(got)), len(want))
+		})
+	}
+	t.Run("served", func(t *testing.T) {
+		t.Parallel()
+		server := httptest.NewServer(http.FileServer(http.Dir(out)))
+		defer server.Close()
+		for _, name := range append([]string{""}, stages...) {
+			r, err := http.Get(server.URL + "/" + name)
+			require.NoError(t, err)
+			text, err := io.ReadAll(r.Body)
+			require.NoError(t, err)
+			require.NoError(t, r.Body.Close())
+			require.Equal(t, http.StatusOK, r.StatusCode)
+			require.Contains(t, string(text), "<!doctype html>")
+		}
+	})
+	t.Run("stored", func(t *testing.T) {
+		t.Parallel()
+		text, err := os.ReadFile(filepath.Join(out, "05-election", "stage"))
+		require.NoError(t, err)
+		var about struct{ Films []stored }
+		require.NoError(t, json.Unmarshal(text, &about))
+		require.NotEmpty(t, about.Films)
+		for _, f := range about.Films {
+			packed, err := os.ReadFile(filepath.Join(out, "05-election", f.File))
+			require.NoError(t, err)
+			z, err := gzip.NewReader(bytes.NewReader(packed))
+			require.NoError(t, err)
+			var shown struct {
+				Script  json.RawMessage
+				Verdict string
+			}
+			require.NoError(t, json.NewDecoder(z).Decode(&shown))
+			require.JSONEq(t, string(f.Script), string(shown.Script))
+			require.NotEmpty(t, shown.Verdict, "nothing breaks in %s", f.File)
+		}
+	})
+	t.Run("links", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		text, err := os.ReadFile(filepath.Join(out, "05-election", "link.js"))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "link.js"), text, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "package.json"), []byte(`{"type":"module"}`), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "test.mjs"), []byte(links), 0o600))
+		got, err := exec.CommandContext(t.Context(), node, filepath.Join(folder, "test.mjs"), folder).Output()
+		require.NoError(t, err)
+		require.JSONEq(t, `[false, "", true, "0123456789abcdef", {"stage":"05-election","seed":7}, "", ""]`, string(got))
+	})
+}
+
+// mostEngine is the largest engine, compressed.
+const mostEngine = 1_700_000
+
+// hashes returns the hash of each line.
+func hashes(t *testing.T, text []byte) []string {
+	t.Helper()
+	var all []string
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, 1<<28)
+	for lines.Scan() {
+		sum := sha256.Sum256(lines.Bytes())
+		all = append(all, hex.EncodeToString(sum[:]))
+	}
+	require.NoError(t, lines.Err())
+	return all
+}

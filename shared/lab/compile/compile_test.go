@@ -1,0 +1,113 @@
+package compile
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const good = `{"about": "It does harm.", "stages": ["05-a"], "story": "s", "seed": 1, "changes": [{"file": "raft/a.go", "old": "a < b", "new": "a > b"}]}`
+
+// tree writes a source tree.
+func tree(t *testing.T, files map[string]string) Tree {
+	t.Helper()
+	root := t.TempDir()
+	all := map[string]string{
+		"go.work": "", "shared/go.mod": "", "05-a/main.go": "", "05-a/scenarios.go": "", "06-b/main.go": "", "x/main.go": "",
+		"05-a/raft/a.go": "if a < b {\n", "shared/book/edits/harm.json": good,
+	}
+	for name, text := range files {
+		all[name] = text
+	}
+	for name, text := range all {
+		file := filepath.Join(root, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+	return Tree(root)
+}
+
+func TestFind(t *testing.T) {
+	want := tree(t, nil)
+	got, err := Find(filepath.Join(string(want), "05-a", "raft"))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	stages, err := got.Stages()
+	require.NoError(t, err)
+	require.Equal(t, []string{"05-a"}, stages)
+	_, err = Find(t.TempDir())
+	require.ErrorContains(t, err, "is not inside the source tree of the stages")
+}
+
+func TestApply(t *testing.T) {
+	changed, err := tree(t, nil).Apply("05-a", []string{"harm"})
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"05-a/raft/a.go": "if a > b {\n"}, changed)
+	changed, err = tree(t, nil).Apply("05-a", nil)
+	require.NoError(t, err)
+	require.Empty(t, changed)
+}
+
+func TestApplyRefuses(t *testing.T) {
+	edit := func(old, now string) map[string]string {
+		require.Contains(t, good, old)
+		return map[string]string{"shared/book/edits/harm.json": strings.Replace(good, old, now, 1)}
+	}
+	for name, c := range map[string]struct {
+		files map[string]string
+		edits []string
+		why   string
+	}{
+		"no such edit":      {nil, []string{"good"}, `there is no edit "good": no file shared/book/edits/good.json`},
+		"a path":            {nil, []string{"../edits/harm"}, `"../edits/harm" is no name of an edit`},
+		"no name":           {nil, []string{""}, `"" is no name of an edit`},
+		"another stage":     {edit(`"05-a"`, `"06-b"`), []string{"harm"}, "the edit harm does not fit 05-a; it fits 06-b"},
+		"text missing":      {map[string]string{"05-a/raft/a.go": "x"}, []string{"harm"}, `05-a/raft/a.go contains the text "a < b" 0 times; it must contain it once`},
+		"text twice":        {map[string]string{"05-a/raft/a.go": "a < b || a < b"}, []string{"harm"}, "2 times"},
+		"twice the same":    {nil, []string{"harm", "harm"}, "0 times"},
+		"no file":           {edit("raft/a.go", "raft/b.go"), []string{"harm"}, "05-a/raft/b.go: no such file"},
+		"out of the stage":  {edit("raft/a.go", "../raft/a.go"), []string{"harm"}, `file is "../raft/a.go"; it must be a file of Go in a folder of the stage`},
+		"the program":       {edit("raft/a.go", "main.go"), []string{"harm"}, `file is "main.go"`},
+		"not JSON":          {edit("{", ""), []string{"harm"}, "shared/book/edits/harm.json: "},
+		"an unknown field":  {edit(`"seed"`, `"sead"`), []string{"harm"}, `unknown field "sead"`},
+		"something follows": {edit(`}]}`, `}]} x`), []string{"harm"}, "something follows the edit"},
+		"no sentence":       {edit("It does harm.", ""), []string{"harm"}, "about is missing"},
+		"no story":          {edit(`"s"`, `""`), []string{"harm"}, "story is missing"},
+		"nothing to find":   {edit(`"a < b"`, `""`), []string{"harm"}, "old is empty"},
+	} {
+		_, err := tree(t, c.files).Apply("05-a", c.edits)
+		require.ErrorContains(t, err, c.why, name)
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "engine")
+	require.ErrorContains(t, tree(t, nil).Build(t.Context(), Target{Stage: "../05-a"}, out), `there is no stage "../05-a"; there are 05-a`)
+	require.ErrorContains(t, tree(t, nil).Build(t.Context(), Target{Stage: "05-a"}, out), "build 05-a: go build: ")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.True(t, errors.Is(tree(t, nil).Build(ctx, Target{Stage: "05-a"}, out), context.Canceled))
+	t.Setenv("PATH", t.TempDir())
+	require.ErrorContains(t, tree(t, nil).Build(t.Context(), Target{Stage: "05-a"}, out), "the command go is needed, and it is not in PATH")
+}
+
+// TestEdits applies every edit to every stage that it names. TestCarriers in
+// shared/book/site compiles them, and plays the films that they break.
+func TestEdits(t *testing.T) {
+	tree, err := Find(".")
+	require.NoError(t, err)
+	edits, err := tree.Edits()
+	require.NoError(t, err)
+	require.NotEmpty(t, edits)
+	for _, e := range edits {
+		for _, stage := range e.Stages {
+			_, err := tree.Apply(stage, []string{e.Name})
+			require.NoError(t, err)
+		}
+	}
+}

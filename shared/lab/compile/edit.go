@@ -1,0 +1,146 @@
+package compile
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// editsFolder holds the edits: one file of JSON for each.
+const editsFolder = "shared/book/edits"
+
+// Edit is a named change to the source of some stages. It shows what a rule is good
+// for: the same story, without the rule.
+type Edit struct {
+	// Name is the name of its file, without .json.
+	Name string `json:"-"`
+
+	// About says in one sentence what changes.
+	About string `json:"about"`
+
+	// Stages are the stages that it fits.
+	Stages []string `json:"stages"`
+
+	// Changes are carried out in order.
+	Changes []Change `json:"changes"`
+
+	// Story and Seed are a film that shows the consequence.
+	Story string `json:"story"`
+	Seed  uint64 `json:"seed"`
+}
+
+// Change replaces a text that a file contains once.
+type Change struct {
+	// File is the path of the file in the folder of the stage, with slashes.
+	File string `json:"file"`
+
+	// Old is replaced by New.
+	Old string `json:"old"`
+	New string `json:"new"`
+}
+
+var editName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,59}$`)
+
+// Edit reads an edit by its name, which may come from anyone.
+func (t Tree) Edit(name string) (Edit, error) {
+	if !editName.MatchString(name) {
+		return Edit{}, fmt.Errorf("%.70q is no name of an edit", name)
+	}
+	file := editsFolder + "/" + name + ".json"
+	text, err := t.readFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return Edit{}, fmt.Errorf("there is no edit %q: no file %s", name, file)
+	} else if err != nil {
+		return Edit{}, err
+	}
+	e := Edit{Name: name}
+	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return Edit{}, fmt.Errorf("%s: %w", file, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Edit{}, fmt.Errorf("%s: something follows the edit", file)
+	}
+	if err := e.check(); err != nil {
+		return Edit{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return e, nil
+}
+
+func (e Edit) check() error {
+	switch {
+	case e.About == "":
+		return errors.New("about is missing: say in one sentence what changes")
+	case len(e.Stages) == 0:
+		return errors.New("stages is missing: name the stages that the edit fits")
+	case len(e.Changes) == 0:
+		return errors.New("changes is missing")
+	case e.Story == "":
+		return errors.New("story is missing: name the scenario that shows the consequence")
+	}
+	for _, c := range e.Changes {
+		if path.Clean(c.File) != c.File || !strings.Contains(c.File, "/") || strings.HasPrefix(c.File, "/") || strings.HasPrefix(c.File, "..") || path.Ext(c.File) != ".go" {
+			return fmt.Errorf("file is %q; it must be a file of Go in a folder of the stage, such as raft/raft.go", c.File)
+		}
+		if c.Old == "" || c.Old == c.New {
+			return fmt.Errorf("%s: old is empty, or the same as new", c.File)
+		}
+	}
+	return nil
+}
+
+// Edits reads all edits, sorted by name.
+func (t Tree) Edits() ([]Edit, error) {
+	files, err := filepath.Glob(filepath.Join(string(t), filepath.FromSlash(editsFolder), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	var edits []Edit
+	for _, file := range files {
+		e, err := t.Edit(strings.TrimSuffix(filepath.Base(file), ".json"))
+		if err != nil {
+			return nil, err
+		}
+		edits = append(edits, e)
+	}
+	return edits, nil
+}
+
+// Apply carries out edits of a stage, in order. It returns the new text of each file
+// that changes, by its path in the tree.
+func (t Tree) Apply(stage string, names []string) (map[string]string, error) {
+	changed := make(map[string]string)
+	for _, name := range names {
+		e, err := t.Edit(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(e.Stages, stage) {
+			return nil, fmt.Errorf("the edit %s does not fit %s; it fits %s", name, stage, strings.Join(e.Stages, ", "))
+		}
+		for _, c := range e.Changes {
+			file := stage + "/" + c.File
+			text, ok := changed[file]
+			if !ok {
+				if text, err = t.readFile(file); err != nil {
+					return nil, fmt.Errorf("the edit %s: %w", name, err)
+				}
+			}
+			if n := strings.Count(text, c.Old); n != 1 {
+				return nil, fmt.Errorf("the edit %s: %s contains the text %.80q %d times; it must contain it once", name, file, c.Old, n)
+			}
+			changed[file] = strings.Replace(text, c.Old, c.New, 1)
+		}
+	}
+	return changed, nil
+}

@@ -1,0 +1,291 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/raftsteps/shared/lab/compile"
+	"example.com/raftsteps/shared/lab/engine"
+	"example.com/raftsteps/shared/lab/scenario"
+)
+
+// mostEngines is how many engines of other stages and of edited code run at once.
+// One more ends the one that was asked least recently.
+const mostEngines = 6
+
+// labEngines are the engines of a lab: the one in this program, for its own stage,
+// and processes for other stages and for edited code. A process is built from the
+// source tree around the working folder when the first question needs it.
+type labEngines struct {
+	ctx   context.Context
+	own   scenario.Stage
+	where string // the folder to look for the source tree in
+
+	playing sync.Mutex // a film takes a core; one at a time is enough for one person
+
+	mu        sync.Mutex
+	processes []*labProcess // the one that was asked last is the last
+}
+
+// labProcess is one engine.
+type labProcess struct {
+	target compile.Target
+
+	// mu is held while it is built and while it answers.
+	mu     sync.Mutex
+	dir    string
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Reader
+	errors *tailWriter
+	closed bool
+}
+
+func newLabEngines(ctx context.Context, own scenario.Stage) *labEngines {
+	return &labEngines{ctx: ctx, own: own, where: "."}
+}
+
+// check says what is wrong with edits to the code of this stage.
+func (e *labEngines) check(edits []string) error {
+	if len(edits) == 0 {
+		return nil
+	}
+	tree, err := e.tree()
+	if err != nil {
+		return err
+	}
+	_, err = tree.Apply(e.own.Name, edits)
+	return err
+}
+
+func (e *labEngines) tree() (compile.Tree, error) {
+	tree, err := compile.Find(e.where)
+	if err != nil {
+		return "", fmt.Errorf("another stage, or an edit, needs the source of the stages: %w", err)
+	}
+	return tree, nil
+}
+
+// answer asks the engine of a stage with edits. No stage means this one.
+func (e *labEngines) answer(stage string, edits []string, question []byte) ([]byte, error) {
+	if (stage == "" || stage == e.own.Name) && len(edits) == 0 {
+		e.playing.Lock()
+		defer e.playing.Unlock()
+		text, err := engine.Answer(e.own, question)
+		if err == nil && string(question) == engine.Describe {
+			text = e.withTree(text)
+		}
+		return text, err
+	}
+	p := e.process(compile.Target{Stage: stage, Edits: edits})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text, err := p.answer(e, question)
+	var refused refusal
+	if err != nil && !errors.As(err, &refused) {
+		e.drop(p)
+		p.end()
+	}
+	return text, err
+}
+
+// refusal is what an engine says about a script that it does not play. The engine
+// goes on.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// withTree adds to a description which other stages there are, and which edits fit,
+// if the source tree is there.
+func (e *labEngines) withTree(description []byte) []byte {
+	tree, err := e.tree()
+	if err != nil {
+		return description
+	}
+	var more struct {
+		Stages []string  `json:"stages"`
+		Edits  []labEdit `json:"edits"`
+	}
+	if more.Stages, err = tree.Stages(); err != nil {
+		return description
+	}
+	edits, err := tree.Edits()
+	if err != nil {
+		return description
+	}
+	more.Edits = []labEdit{}
+	for _, edit := range edits {
+		if slices.Contains(edit.Stages, e.own.Name) {
+			more.Edits = append(more.Edits, labEdit{edit.Name, edit.About})
+		}
+	}
+	text, err := json.Marshal(more)
+	if err != nil {
+		return description
+	}
+	return slices.Concat(description[:len(description)-1], []byte(","), text[1:])
+}
+
+// labEdit is an edit as the page knows it.
+type labEdit struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
+}
+
+// process returns the process for a target, which may not have been built yet.
+func (e *labEngines) process(target compile.Target) *labProcess {
+	e.mu.Lock()
+	i := slices.IndexFunc(e.processes, func(p *labProcess) bool {
+		return p.target.Stage == target.Stage && slices.Equal(p.target.Edits, target.Edits)
+	})
+	var oldest *labProcess
+	p := &labProcess{target: target}
+	if i >= 0 {
+		p = e.processes[i]
+		e.processes = slices.Delete(e.processes, i, i+1)
+	} else if len(e.processes) == mostEngines {
+		oldest = e.processes[0]
+		e.processes = slices.Delete(e.processes, 0, 1)
+	}
+	e.processes = append(e.processes, p)
+	e.mu.Unlock()
+	if oldest != nil {
+		oldest.mu.Lock()
+		oldest.end()
+		oldest.mu.Unlock()
+	}
+	return p
+}
+
+// drop forgets a process, so that the next question builds it again.
+func (e *labEngines) drop(p *labProcess) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.processes = slices.DeleteFunc(e.processes, func(other *labProcess) bool { return other == p })
+}
+
+// close ends all processes.
+func (e *labEngines) close() {
+	e.mu.Lock()
+	processes := e.processes
+	e.processes = nil
+	e.mu.Unlock()
+	for _, p := range processes {
+		p.mu.Lock()
+		p.end()
+		p.mu.Unlock()
+	}
+}
+
+// answer asks the process, which it first builds and starts if it must.
+func (p *labProcess) answer(e *labEngines, question []byte) ([]byte, error) {
+	if p.closed {
+		return nil, fmt.Errorf("the engine of %s has just ended; ask again", p.target)
+	}
+	if p.cmd == nil {
+		if err := p.start(e); err != nil {
+			return nil, err
+		}
+	}
+	_, err := p.in.Write(append(question, '\n'))
+	var text []byte
+	if err == nil {
+		text, err = p.out.ReadBytes('\n')
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the engine of %s has ended: %s", p.target, p.errors.text())
+	}
+	var refused struct{ Error string }
+	if bytes.HasPrefix(text, []byte(`{"error":`)) && json.Unmarshal(text, &refused) == nil {
+		return nil, refusal(refused.Error)
+	}
+	return bytes.TrimSpace(text), nil
+}
+
+func (p *labProcess) start(e *labEngines) error {
+	tree, err := e.tree()
+	if err != nil {
+		return err
+	}
+	if p.dir, err = os.MkdirTemp("", "raftsteps-lab-"); err != nil {
+		return err
+	}
+	program := filepath.Join(p.dir, "engine")
+	if err := tree.Build(e.ctx, p.target, program); err != nil {
+		return err
+	}
+	args := []string{"lab", "--engine"}
+	for _, name := range p.target.Edits {
+		args = append(args, "--edit", name)
+	}
+	cmd := exec.CommandContext(e.ctx, program, args...)
+	cmd.WaitDelay = time.Second
+	p.errors = &tailWriter{}
+	cmd.Stderr = p.errors
+	if p.in, err = cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	p.out = bufio.NewReaderSize(out, 1<<20)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("the engine of %s does not start: %w", p.target, err)
+	}
+	p.cmd = cmd
+	return nil
+}
+
+// end kills the process and removes what it was built from. It is for the holder of
+// mu; nothing happens the second time.
+func (p *labProcess) end() {
+	p.closed = true
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill() // it may have ended already
+		_ = p.cmd.Wait()         // it was killed
+		p.cmd = nil
+	}
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir) // it is in the folder for temporary files
+		p.dir = ""
+	}
+}
+
+// tailWriter keeps the end of what is written to it.
+type tailWriter struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+func (w *tailWriter) Write(b []byte) (int, error) {
+	const most = 1000
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept = append(w.kept, b...)
+	if n := len(w.kept); n > most {
+		w.kept = append(w.kept[:0], w.kept[n-most:]...)
+	}
+	return len(b), nil
+}
+
+func (w *tailWriter) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if text := strings.TrimSpace(strings.ToValidUTF8(string(w.kept), "")); text != "" {
+		return text
+	}
+	return "it wrote no reason"
+}

@@ -358,8 +358,10 @@ func (w *writer) write(old []string) error {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if dir := path.Dir(name); dir != "." {
-			_ = os.Remove(filepath.Dir(file)) // it may hold other files
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if os.Remove(filepath.Join(w.Out, filepath.FromSlash(dir))) != nil {
+				break // it holds other files
+			}
 		}
 	}
 	return w.writeList(names)

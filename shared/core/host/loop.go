@@ -34,6 +34,9 @@ const (
 	roundBytes    = 1 << 20
 	roundMessages = 4 << 20
 
+	// stateBytes is how many bytes of log entries one line of a trace has.
+	stateBytes = 256 << 10
+
 	// checkInterval is how often the loop checks that the files of its disk are
 	// still where they were. Data written after they have gone is lost.
 	checkInterval = time.Second / 2
@@ -101,6 +104,11 @@ type loop struct {
 	trace trace.Sink
 	start time.Time
 
+	// rounds counts the rounds, and changes is what the trace says about the
+	// server's state; both only if there is a trace.
+	rounds  uint64
+	changes node.Changes
+
 	// isCut are the peers whose messages are dropped. Only the loop uses it.
 	isCut map[uint64]bool
 
@@ -139,7 +147,7 @@ type loop struct {
 }
 
 func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
-	l := &loop{id: id, log: log, trace: sink, start: time.Now(), isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics(), ended: make(chan struct{})}
+	l := &loop{id: id, log: log, trace: sink, start: time.Now(), changes: node.Changes{Most: stateBytes}, isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics(), ended: make(chan struct{})}
 	l.room.L = &l.mu
 	l.syncs.metrics, l.syncs.log = l.metrics, log
 	return l
@@ -226,10 +234,14 @@ func (l *loop) run(ctx context.Context) error {
 	defer l.close()
 	ticker := time.NewTicker(node.TickInterval)
 	defer ticker.Stop()
+	if l.trace != nil {
+		l.traceState() // what it has recovered
+	}
 	c := clock{last: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
+			l.emit(trace.Stop, func(e *trace.Event) { e.Text = "it was asked to" })
 			return nil
 		case <-l.wake:
 		case <-ticker.C:
@@ -237,6 +249,7 @@ func (l *loop) run(ctx context.Context) error {
 		// The ticks are counted in every round: under load there is always
 		// something to wake up for.
 		if err := l.round(c.due(time.Now())); err != nil {
+			l.emit(trace.Stop, func(e *trace.Event) { e.Text = err.Error() })
 			return fmt.Errorf("%s stops, for what it saved cannot be trusted: %w", node.Name(l.id), err)
 		}
 	}
@@ -257,6 +270,7 @@ func (l *loop) close() {
 func (l *loop) round(ticks int) error {
 	l.take()
 	l.metrics.rounds.Inc()
+	l.rounds++
 	for i := range l.batch {
 		l.step(&l.batch[i])
 	}
@@ -271,6 +285,9 @@ func (l *loop) round(ticks int) error {
 	}
 	now := time.Now()
 	l.syncs.end(now.Sub(begun), now)
+	if l.trace != nil {
+		l.traceState()
+	}
 	if err := l.checkDisk(now); err != nil {
 		return err
 	}
@@ -364,7 +381,7 @@ func (l *loop) sink() trace.Sink {
 		return nil
 	}
 	return func(e trace.Event) {
-		e.At, e.Node = time.Since(l.start), l.id
+		e.At, e.Step, e.Node = time.Since(l.start), l.rounds, l.id
 		l.trace(e)
 	}
 }
@@ -374,7 +391,18 @@ func (l *loop) emit(kind trace.Kind, fill func(*trace.Event)) {
 	if l.trace == nil {
 		return
 	}
-	e := trace.Event{At: time.Since(l.start), Node: l.id, Kind: kind}
+	e := trace.Event{At: time.Since(l.start), Step: l.rounds, Node: l.id, Kind: kind}
 	fill(&e)
 	l.trace(e)
+}
+
+// traceState traces how the server's state has changed in this round.
+func (l *loop) traceState() {
+	in, ok := l.node.(node.Inspector)
+	for more := ok; more; {
+		var text []byte
+		if text, _, more = l.changes.Append([]byte{'{'}, in); len(text) > 1 {
+			l.emit(trace.State, func(e *trace.Event) { e.State = trace.Raw(append(text, '}')) })
+		}
+	}
 }

@@ -558,6 +558,7 @@ func TestTrace(t *testing.T) {
 			`1ms n1 heal 1>2`,
 			`1ms n1 request 0>0 {"id":7,"op":"get","key":"x"}`,
 			`1ms n1 reply 0>0 {"id":7,"ok":true,"value":"x"}`,
+			`1ms n1 stop 0>0  it was asked to`,
 		}, events)
 	})
 }

@@ -12,9 +12,9 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// maxLine is the longest line of a trace file: a message of the wire (1 MiB) with
+// MaxLine is the longest line of a trace file: a message of the wire (1 MiB) with
 // every byte escaped, and some space for the rest.
-const maxLine = 8 << 20
+const MaxLine = 8 << 20
 
 // AppendJSON appends the event to b as one line of JSON, without the newline, as
 // in a trace file. Times are nanoseconds.
@@ -51,21 +51,35 @@ func (e Event) AppendJSON(b []byte) []byte {
 		b = append(b, '}')
 	}
 	b = strict.AppendText(b, "text", e.Text)
+	if e.State != "" {
+		b = append(strict.AppendName(b, "state"), e.State...)
+	}
+	if o := e.Origin; o != nil {
+		b = append(b, `,"origin":{"stage":`...)
+		b = strict.AppendString(b, o.Stage)
+		b = append(b, `,"cluster":`...)
+		b = strict.AppendString(b, o.Cluster)
+		b = strconv.AppendInt(append(b, `,"began":`...), o.Began, 10)
+		b = append(b, '}')
+	}
 	return append(b, '}')
 }
 
 // Writer writes a trace file: one event per line, as JSON. Its Emit is a Sink,
-// and like every Sink it is called by one goroutine at a time.
+// and like every Sink it is called by one goroutine at a time. It writes whole
+// lines, so that a reader, or another writer of the same file, never meets half a
+// line of a process that was stopped.
 type Writer struct {
-	w    *bufio.Writer
-	line []byte
-	err  error
+	w     io.Writer
+	lines []byte
+	err   error
 }
 
+// room is how many bytes of lines are gathered before they are written.
+const room = 16 << 10
+
 // NewWriter returns a Writer that writes to w. Call Flush at the end.
-func NewWriter(w io.Writer) *Writer {
-	return &Writer{w: bufio.NewWriter(w)}
-}
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
 // Emit writes one event. An error is kept for Flush; nothing is written after
 // it.
@@ -73,14 +87,23 @@ func (w *Writer) Emit(e Event) {
 	if w.err != nil {
 		return
 	}
-	w.line = append(e.AppendJSON(w.line[:0]), '\n')
-	_, w.err = w.w.Write(w.line)
+	w.lines = append(e.AppendJSON(w.lines), '\n')
+	if len(w.lines) > room {
+		w.write()
+	}
 }
 
-// Flush writes the buffered events and returns the first error there was.
+func (w *Writer) write() {
+	if _, w.err = w.w.Write(w.lines); cap(w.lines) > 64*room {
+		w.lines = nil
+	}
+	w.lines = w.lines[:0]
+}
+
+// Flush writes the gathered events and returns the first error there was.
 func (w *Writer) Flush() error {
-	if w.err == nil {
-		w.err = w.w.Flush()
+	if w.err == nil && len(w.lines) > 0 {
+		w.write()
 	}
 	if w.err != nil {
 		return fmt.Errorf("write the trace: %w", w.err)
@@ -92,11 +115,11 @@ func (w *Writer) Flush() error {
 // names the line that is not an event.
 func Read(r io.Reader, sink Sink) error {
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
+	lines.Buffer(nil, MaxLine)
 	n := 0
 	for lines.Scan() {
 		n++
-		e, err := decode(lines.Bytes())
+		e, err := Decode(lines.Bytes())
 		if err != nil {
 			return fmt.Errorf("line %d of the trace: %w", n, err)
 		}
@@ -108,7 +131,8 @@ func Read(r io.Reader, sink Sink) error {
 	return nil
 }
 
-func decode(line []byte) (Event, error) {
+// Decode reads one line of a trace file.
+func Decode(line []byte) (Event, error) {
 	var e Event
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()

@@ -54,6 +54,15 @@ const (
 	// Decide: a server took a decision; Reason says which rule made it.
 	Decide Kind = "decide"
 
+	// State: a server's state after a round differs from the one before; State says
+	// in what. Only traces of real servers have it: a simulator can look itself.
+	State Kind = "state"
+
+	// Begin: the trace of one process of a server begins. Origin says where it
+	// comes from. Every trace of a real server begins with it, and so does the rest
+	// of the trace after each restart.
+	Begin Kind = "begin"
+
 	// Save: a server synced its disk.
 	Save Kind = "save"
 
@@ -82,8 +91,8 @@ type Event struct {
 	// At is the time since the run began: virtual in the simulator.
 	At time.Duration `json:"at"`
 
-	// Step numbers the steps of the simulator: several events may belong to one
-	// step. 0 is before the first, and elsewhere.
+	// Step numbers the steps of the simulator, or the rounds of a real server:
+	// several events may belong to one step. 0 is before the first.
 	Step uint64 `json:"step,omitempty"`
 
 	// Node is the server on which it happened; 0 for the world outside.
@@ -123,6 +132,32 @@ type Event struct {
 
 	// Text is a sentence for people.
 	Text string `json:"text,omitempty"`
+
+	// State has the fields of node.Changes.
+	State Raw `json:"state,omitempty"`
+
+	// Origin says where a trace comes from.
+	Origin *Origin `json:"origin,omitempty"`
+}
+
+// Origin is where a trace comes from.
+type Origin struct {
+	// Stage is the name of the stage, Cluster that of the cluster.
+	Stage   string `json:"stage"`
+	Cluster string `json:"cluster"`
+
+	// Began is the wall time at which the times of the trace begin, in nanoseconds
+	// since 1970.
+	Began int64 `json:"began"`
+}
+
+// Raw is a JSON value as it is written.
+type Raw string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *Raw) UnmarshalJSON(b []byte) error {
+	*r = Raw(b)
+	return nil
 }
 
 // Reason is why a server decided as it did.

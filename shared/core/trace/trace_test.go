@@ -177,6 +177,7 @@ func fill(v reflect.Value) {
 func TestTraceFileRoundTrip(t *testing.T) {
 	var full Event
 	fill(reflect.ValueOf(&full).Elem())
+	full.State = `{"term":7}` // it is JSON as it is
 	events := append(story(), full)
 
 	var b bytes.Buffer
@@ -203,7 +204,7 @@ func TestTraceFileRefusals(t *testing.T) {
 		require.ErrorContains(t, err, c.want)
 		require.ErrorContains(t, err, "line 2")
 	}
-	require.ErrorContains(t, Read(strings.NewReader(good+strings.Repeat("x", maxLine+1)), func(Event) {}), "line 2")
+	require.ErrorContains(t, Read(strings.NewReader(good+strings.Repeat("x", MaxLine+1)), func(Event) {}), "line 2")
 }
 
 func TestTee(t *testing.T) {

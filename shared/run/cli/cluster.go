@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/run/cluster"
 )
 
@@ -38,7 +41,7 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 	if a.stage.Compacts {
 		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "the journal size at which the servers of a new cluster compact their logs (default 16 MiB)")
 	}
-	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to this file, with the server's name at the end, such as FILE.n1")
+	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to this file, with the server's name at the end, such as FILE.n1; \"lab FILE.*\" shows them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
@@ -78,7 +81,7 @@ func (a *app) placeData(cmd *cobra.Command, o *cluster.OpenOptions) error {
 	return nil
 }
 
-func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
+func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) (err error) {
 	folder, err := cluster.Open(o)
 	if err != nil {
 		return err
@@ -93,6 +96,11 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 	if err != nil {
 		return fmt.Errorf("this program's own file: %w", err)
 	}
+	note, end, err := a.traceProcesses(folder.File.Config.Cluster)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
 	settle := time.Duration(0)
 	if isTerminal(a.stdout) {
 		settle = settleTime
@@ -108,7 +116,32 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) error {
 		Color:   wantsColor(a.stdout),
 		Up:      func() string { return a.clusterHints(folder) },
 		Kill:    a.signals.cleanUp(),
+		Trace:   a.traceFile,
+		Note:    note,
 	})
+}
+
+// processesName is the end of the name of the trace that says what happened to the
+// processes of the servers, which they cannot say themselves.
+const processesName = "cluster"
+
+// traceProcesses opens the trace of the processes, if there is one.
+func (a *app) traceProcesses(name string) (func(trace.Kind, uint64, string), func() error, error) {
+	if a.traceFile == "" {
+		return nil, func() error { return nil }, nil
+	}
+	path, err := filepath.Abs(a.traceFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--trace: %w", err)
+	}
+	a.traceFile = path
+	sink, end, err := openTrace(path+"."+processesName, 0, trace.Origin{Stage: a.stage.Name, Cluster: name})
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(kind trace.Kind, id uint64, text string) {
+		sink(trace.Event{Node: id, Kind: kind, Text: text})
+	}, end, nil
 }
 
 // nodeProcess returns the command that runs one server: this program again.

@@ -154,6 +154,9 @@ func quoteIfNeeded(s string) string {
 // level debug.
 func logEvent(log *slog.Logger) trace.Sink {
 	return func(e trace.Event) {
+		if e.Kind == trace.State {
+			return // the events before it say it in words
+		}
 		attrs := []any{"term", e.Term, "role", e.Role}
 		if e.Index != 0 {
 			attrs = append(attrs, "index", e.Index)

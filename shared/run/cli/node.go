@@ -106,7 +106,7 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 		log.Warn(text)
 	}
 	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
-	sink, end, err := openTrace(o.trace)
+	sink, end, err := openTrace(o.trace, o.id, trace.Origin{Stage: a.stage.Name, Cluster: file.Config.Cluster})
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // traceFlush is how much of its trace, in time, a killed server may lose.
-const traceFlush = 50 * time.Millisecond
+const traceFlush = 20 * time.Millisecond
 
 // createTrace opens a file for a trace. Only its owner can read it, because it
 // has the clients' data. A pipe without a reader is refused, because opening it
@@ -28,8 +29,9 @@ func createTrace(path string, flag int) (*os.File, error) {
 }
 
 // openTrace returns a sink that appends events to a file as lines of JSON, and
-// a function to call at the end. Without a path both do nothing.
-func openTrace(path string) (trace.Sink, func() error, error) {
+// a function to call at the end. The first line says where they come from. Without
+// a path both do nothing.
+func openTrace(path string, server uint64, origin trace.Origin) (trace.Sink, func() error, error) {
 	if path == "" {
 		return nil, func() error { return nil }, nil
 	}
@@ -37,21 +39,67 @@ func openTrace(path string) (trace.Sink, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w := trace.NewWriter(file)
-	last := time.Now()
-	sink := func(e trace.Event) {
-		w.Emit(e)
-		if now := time.Now(); now.Sub(last) > traceFlush {
-			last = now
-			_ = w.Flush() // the error is kept and returned at the end
+	if torn(path) {
+		// The last line of a process that was killed.
+		if _, err := file.WriteString("\n"); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("--trace: %w", err), file.Close())
 		}
 	}
+	t := &tracer{w: trace.NewWriter(file), begun: time.Now()}
+	origin.Began = t.begun.UnixNano()
+	t.emit(trace.Event{Node: server, Kind: trace.Begin, Origin: &origin})
 	end := func() error {
-		err := w.Flush()
+		t.flush()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		err := t.w.Flush()
 		if closed := file.Close(); err == nil {
 			err = closed
 		}
 		return err
 	}
-	return sink, end, nil
+	return t.emit, end, nil
+}
+
+// torn reports whether a file ends in the middle of a line.
+func torn(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	var last [1]byte
+	_, err = file.ReadAt(last[:], info.Size()-1)
+	return err == nil && last[0] != '\n'
+}
+
+// tracer writes a trace, and soon after each event what is left.
+type tracer struct {
+	// begun is when the trace began: its times count from then on.
+	begun time.Time
+
+	mu    sync.Mutex
+	w     *trace.Writer
+	timer *time.Timer
+}
+
+func (t *tracer) emit(e trace.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.At = time.Since(t.begun)
+	t.w.Emit(e)
+	if t.timer == nil {
+		t.timer = time.AfterFunc(traceFlush, t.flush)
+	}
+}
+
+func (t *tracer) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer = nil
+	_ = t.w.Flush() // the error is kept and returned at the end
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // The commands of a supervisor.
@@ -175,6 +176,7 @@ func (s *supervisor) pause(sv *server) error {
 		return fmt.Errorf("%s: %w", s.name(sv.member.ID), err)
 	}
 	sv.paused = true
+	s.trace(trace.Pause, sv.member.ID, "")
 	s.out.say("%s is paused", s.name(sv.member.ID))
 	return nil
 }
@@ -187,6 +189,7 @@ func (s *supervisor) resume(sv *server) error {
 	if !sv.paused {
 		return fmt.Errorf("%s is not paused", name)
 	}
+	s.trace(trace.Resume, sv.member.ID, "") // before anything that it does
 	if err := resumeProcess(sv.process.cmd.Process); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -42,6 +42,9 @@ type controlFile struct {
 	PID     int    `json:"pid"`
 	Address string `json:"address"`
 	Token   string `json:"token"`
+
+	// Trace is Options.Trace.
+	Trace string `json:"trace,omitempty"`
 }
 
 // question and answer are the two lines.
@@ -70,7 +73,7 @@ type control struct {
 	wait  sync.WaitGroup
 }
 
-func listenControl(dir string, do func(Command) ([]Server, error)) (*control, error) {
+func listenControl(dir, traces string, do func(Command) ([]Server, error)) (*control, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("the port for commands: %w", err)
@@ -82,7 +85,7 @@ func listenControl(dir string, do func(Command) ([]Server, error)) (*control, er
 		do:       do,
 		conns:    make(map[net.Conn]struct{}),
 	}
-	text, err := json.Marshal(controlFile{PID: os.Getpid(), Address: l.Addr().String(), Token: c.token})
+	text, err := json.Marshal(controlFile{PID: os.Getpid(), Address: l.Addr().String(), Token: c.token, Trace: traces})
 	if err == nil {
 		err = writeFile(c.path, append(text, '\n'))
 	}
@@ -198,7 +201,11 @@ type Remote struct {
 	pid     int
 	address string
 	token   string
+	traces  string
 }
+
+// Trace is Options.Trace.
+func (r *Remote) Trace() string { return r.traces }
 
 // Connect finds the supervisor of the cluster in a data folder. The error is
 // ErrNotRunning if there is none.
@@ -211,7 +218,7 @@ func Connect(dir string) (*Remote, error) {
 	if err := json.Unmarshal(text, &f); err != nil {
 		return nil, ErrNotRunning
 	}
-	r := &Remote{pid: f.PID, address: f.Address, token: f.Token}
+	r := &Remote{pid: f.PID, address: f.Address, token: f.Token, traces: f.Trace}
 	ctx, cancel := context.WithTimeout(context.Background(), controlDialTime)
 	defer cancel()
 	// A supervisor that was killed leaves its file behind, and another program

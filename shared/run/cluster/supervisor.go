@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 )
 
 // defaultStopTime is how long servers may take for a clean stop.
@@ -62,6 +63,14 @@ type Options struct {
 	// cleanly.
 	Kill <-chan struct{}
 
+	// Trace is the absolute path of the traces, without the names of the servers at
+	// the end; "" if there are none. Others find it with Remote.Trace.
+	Trace string
+
+	// Note is told what happens to the processes: Crash, Pause and Resume; nil if
+	// nobody wants to know. Calls come one at a time.
+	Note func(kind trace.Kind, id uint64, text string)
+
 	// StopTime is how long servers may take for a clean stop; 0 for 6 s.
 	StopTime time.Duration
 }
@@ -77,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := s.checkPorts(); err != nil {
 		return err
 	}
-	c, err := listenControl(o.Folder.Dir, s.carryOut)
+	c, err := listenControl(o.Folder.Dir, o.Trace, s.carryOut)
 	if err != nil {
 		return err
 	}
@@ -117,6 +126,9 @@ type supervisor struct {
 
 	// lost is done once it was said that no command finds the supervisor.
 	lost sync.Once
+
+	// notes is held while Note is called.
+	notes sync.Mutex
 
 	// mu is held while the servers change: one command at a time.
 	mu      sync.Mutex
@@ -251,6 +263,7 @@ func (s *supervisor) start(sv *server) error {
 	sv.process, sv.paused = p, false
 	s.group.Go(func() error {
 		p.wait()
+		s.note(id, p)
 		s.report(id, p)
 		return nil
 	})
@@ -285,6 +298,27 @@ func (s *supervisor) report(id uint64, p *process) {
 	default:
 		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", s.name(id), ended, s.restartLine(id))
 	}
+}
+
+// note tells a trace that a server has crashed: it was killed, or it ended by
+// itself.
+func (s *supervisor) note(id uint64, p *process) {
+	switch asked, ended, _ := p.state(); asked {
+	case Killed:
+		s.trace(trace.Crash, id, "its process was killed")
+	case "":
+		s.trace(trace.Crash, id, "its process ended by itself: "+ended)
+	}
+}
+
+// trace notes what happens to the process of a server.
+func (s *supervisor) trace(kind trace.Kind, id uint64, text string) {
+	if s.o.Note == nil {
+		return
+	}
+	s.notes.Lock()
+	defer s.notes.Unlock()
+	s.o.Note(kind, id, text)
 }
 
 // name returns the name of a server in messages.

@@ -19,11 +19,20 @@ function fill(e, attrs, children) {
 export const h = (tag, attrs, ...children) => fill(document.createElement(tag), attrs, children);
 export const s = (tag, attrs, ...children) => fill(document.createElementNS(SVG, tag), attrs, children);
 
+// label names a shape. The name begins with what is written in the shape, because
+// people who speak to the computer say what they see.
+export function label(e, text) {
+  const texts = [...e.querySelectorAll('text')];
+  for (const t of texts) if (!t.textContent.endsWith(' ')) t.append(' '); // not shown; it parts the words for who cannot see the picture
+  const seen = texts.map((t) => t.textContent).join('').trim();
+  e.setAttribute('aria-label', seen ? `${seen}: ${text}` : text);
+}
+
 // button makes a shape act as a button, for the mouse and for the keyboard.
-export function button(e, label, act) {
+export function button(e, text, act) {
   e.setAttribute('tabindex', '0');
   e.setAttribute('role', 'button');
-  e.setAttribute('aria-label', label);
+  label(e, text);
   e.addEventListener('click', (ev) => { ev.stopPropagation(); act(e, ev); });
   e.addEventListener('keydown', (ev) => {
     if (ev.key === 'Enter' || ev.key === ' ') { ev.preventDefault(); ev.stopPropagation(); act(e, ev); }

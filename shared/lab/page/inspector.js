@@ -9,6 +9,7 @@ export function makeInspector(root, app) {
   root.append(box);
   let film = null, last = '';
 
+  const group = (title, ...fields) => [h('h4', { class: 'group' }, title), h('dl', {}, fields)];
   const field = (label, value, about) => h('div', { class: 'field' }, h('dt', {}, label, about && h('small', {}, about)), h('dd', {}, value));
 
   function unsynced(st) {
@@ -18,11 +19,11 @@ export function makeInspector(root, app) {
   }
 
   // pairs is the store: the keys and the values.
-  const pairs = (all, keys) => h('dl', {}, h('div', { class: 'group' }, `Store: ${all.length ? `${Math.max(all.length, keys)} ${all.length === 1 ? 'key' : 'keys'}` : 'empty'}${keys > all.length ? `, ${all.length} of them shown` : ''}`),
+  const pairs = (all, keys) => h('div', {}, h('h4', { class: 'group' }, `Store: ${all.length ? `${Math.max(all.length, keys)} ${all.length === 1 ? 'key' : 'keys'}` : 'empty'}${keys > all.length ? `, ${all.length} of them shown` : ''}`),
     all.length ? h('div', { class: 'pairs' }, all.map(([k, v]) => h('span', { class: 'pair', title: `${k}=${v}` }, h('b', {}, k), '=', v.length > 60 ? v.slice(0, 60) + '…' : v))) : null);
 
   // clients is what it remembers about the clients' sessions.
-  const clients = (all) => (all.length ? h('dl', {}, h('div', { class: 'group' }, 'Sessions'),
+  const clients = (all) => (all.length ? h('div', {}, h('h4', { class: 'group' }, 'Sessions'),
     h('table', {}, h('tr', {}, h('th', {}, 'session'), h('th', {}, 'last request'), h('th', {}, 'acknowledged up to'), h('th', {}, 'its answer')),
       all.map(([id, [ack, last, answer]]) => h('tr', {}, h('td', { title: id }, id.length > 8 ? `…${id.slice(-6)}` : id), h('td', {}, last), h('td', {}, ack), h('td', {}, answer || 'the client has it'))))) : null);
 
@@ -35,22 +36,21 @@ export function makeInspector(root, app) {
     const members = st.config && st.config.now?.length ? st.config.now.map(name).join(' ') + (st.config.next?.length ? ` → ${st.config.next.map(name).join(' ')}` : '') + (st.config.learners?.length ? `; learners ${st.config.learners.map(name).join(' ')}` : '') : '';
     return [
       h('h3', {}, `${name(id)} · ${role}`, h('button', { type: 'button', class: 'go', onclick: (e) => app.menu.open({ type: 'server', id }, e.target, e) }, 'What can happen to it…')),
-      film.roles ? h('dl', {},
-        h('div', { class: 'group' }, 'Persistent state'),
+      ...(film.roles ? [group('Persistent state',
         field('currentTerm', st.term, 'latest term server has seen'),
         field('votedFor', st.vote ? name(st.vote) : 'none', 'candidateId that received vote in current term'),
         field('log[]', st.log.length ? `${st.snapshot[0] + 1 < end ? `${st.snapshot[0] + 1} to ` : ''}${end}; the last is of term ${lastTerm}` : 'empty', 'log entries; each entry contains command for state machine, and term when entry was received by leader'),
         film.saves.size && st.up ? field('on disk', unsynced(st), 'a power cut loses the rest') : null,
-        st.snapshot[0] ? field('snapshot', `up to index ${st.snapshot[0]}, term ${st.snapshot[1]}`, 'lastIncludedIndex and lastIncludedTerm') : null,
-        h('div', { class: 'group' }, 'Volatile state'),
+        st.snapshot[0] ? field('snapshot', `up to index ${st.snapshot[0]}, term ${st.snapshot[1]}`, 'lastIncludedIndex and lastIncludedTerm') : null),
+        group('Volatile state',
         field('commitIndex', st.commit, 'index of highest log entry known to be committed'),
         field('lastApplied', st.applied, 'index of highest log entry applied to state machine'),
         left !== null ? field('election timer', `${Math.round((1 - left) * st.timer[2])} of ${st.timer[2]} ticks have passed`, 'it starts an election at the end, unless it hears from a leader; a tick is 10 ms') : null,
         st.votes.length ? field('votes', st.votes.map(name).join(' '), 'received in this election') : null,
-        st.progress.length ? [h('div', { class: 'group' }, 'Volatile state on leaders'),
+        members ? field('configuration', members, 'the servers that vote') : null),
+        st.progress.length ? group('Volatile state on leaders',
           field('nextIndex[]', st.progress.map((p) => `${name(p[0])}: ${p[1]}`).join('  '), 'for each server, index of the next log entry to send to that server'),
-          field('matchIndex[]', st.progress.map((p) => `${name(p[0])}: ${p[2]}`).join('  '), 'for each server, index of highest log entry known to be replicated on server')] : null,
-        members ? field('configuration', members, 'the servers that vote') : null) : h('p', { class: 'empty' }, 'This stage has no terms, no elections and no log: the first server leads, and a server keeps only a store in memory.'),
+          field('matchIndex[]', st.progress.map((p) => `${name(p[0])}: ${p[2]}`).join('  '), 'for each server, index of highest log entry known to be replicated on server')) : null] : [h('p', { class: 'empty' }, 'This stage has no terms, no elections and no log: the first server leads, and a server keeps only a store in memory.')]),
       pairs(Object.entries(st.store).sort(([a], [b]) => (a < b ? -1 : 1)), st.keys),
       clients(Object.entries(st.sessions)),
       st.log.length ? h('details', {}, h('summary', {}, 'The entries'), h('ol', { class: 'entries', start: st.snapshot[0] + 1 }, st.log.slice(-200).map((e, k, all) =>
@@ -79,7 +79,7 @@ export function makeInspector(root, app) {
       if (!film || key === last) return;
       last = key;
       const open = box.querySelector('details')?.open;
-      if (sel?.type === 'server') box.replaceChildren(...server(sel.id, view.index).filter(Boolean));
+      if (sel?.type === 'server') box.replaceChildren(...server(sel.id, view.index).flat(Infinity).filter(Boolean));
       else if (sel?.type === 'message') box.replaceChildren(...message(sel.message));
       else if (sel?.type === 'link') box.replaceChildren(h('h3', {}, `The link between ${name(sel.from)} and ${name(sel.to)}`),
         h('p', {}, [[sel.from, sel.to], [sel.to, sel.from]].map(([a, b]) => `${name(a)} → ${name(b)}: ${film.cuts(view.index).has(`${a}>${b}`) ? 'cut' : 'passes messages'}. `)));

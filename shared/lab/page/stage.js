@@ -1,6 +1,6 @@
 // The stage: the servers on a ring, the messages on their way, the walls.
 
-import { s, name, termClass, pattern, patterns, button, calm } from './dom.js';
+import { s, name, termClass, pattern, patterns, button, label, calm } from './dom.js';
 import { client as clientName } from './words.js';
 
 let READY = 34; // the radius of a server
@@ -11,6 +11,8 @@ function mouse(e, label, act) {
   button(e, label, act).setAttribute('tabindex', '-1');
   return e;
 }
+
+const title = (m) => `${m.title}${m.from ? ` from ${name(m.from)}` : ''}${m.to ? ` to ${name(m.to)}` : ''}`;
 
 export function makeStage(root, app) {
   const svg = s('svg', { class: 'stage', role: 'group', 'aria-label': 'The servers and the messages on their way' });
@@ -115,7 +117,7 @@ export function makeStage(root, app) {
     g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
     const voted = st.up && st.vote && !leads && st.vote !== id;
     if (!plain) g.append(s('text', { class: 'small', y: voted ? -14 : -12 }, 'term'), s('text', { class: 'number', y: voted ? 8 : 12 }, st.term || 0));
-    if (voted) g.append(s('text', { class: 'small voted', y: READY - 11 }, `vote ${name(st.vote)}`, s('title', {}, `It voted for ${name(st.vote)} in term ${st.term}`)));
+    if (voted) g.append(s('text', { class: 'small voted', y: READY - 11 }, `vote ${name(st.vote)}`));
     if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
     if (role === 'paused') g.append(s('path', { class: 'bars', d: 'M-8,-16 V16 M8,-16 V16' }));
     if (role === 'candidate') {
@@ -142,8 +144,8 @@ export function makeStage(root, app) {
         if (old || next) g.append(at(29, 'name sides', old && next ? 'old and new' : old ? 'only old' : 'only new'));
       }
     }
-    const label = `${name(id)}, ${word}${plain ? '' : `, term ${st.term}`}${voted ? `, voted for ${name(st.vote)}` : ''}${st.unsynced[0] || st.unsynced[1] ? ', not synced' : ''}. Press Enter for what can be done to it.`;
-    return button(g, label, (e, ev) => app.choose({ type: 'server', id }, e, ev));
+    const also = [voted && `voted for ${name(st.vote)}`, (st.unsynced[0] || st.unsynced[1]) && 'not synced', 'press Enter for what can be done to it'].filter(Boolean);
+    return button(g, also.join(', '), (e, ev) => app.choose({ type: 'server', id }, e, ev));
   }
 
   function drawLinks(cuts) {
@@ -235,7 +237,7 @@ export function makeStage(root, app) {
     if (label) g.append(s('text', { y: 4 }, label));
     g.half = d.startsWith('M0,6') || (m.type === 'append-reply' && !m.no) ? 11 : m.type === 'vote-reply' || m.type === 'append-reply' ? 22 : w / 2 + 8;
     if (m.no) g.append(s('path', { class: 'strike', d: 'M-17,12 L17,-12' }));
-    return button(g, `${m.title}${m.from ? ` from ${name(m.from)}` : ''}${m.to ? ` to ${name(m.to)}` : ''}`, (e, ev) => app.choose({ type: 'message', message: m }, e, ev));
+    return button(g, title(m), (e, ev) => app.choose({ type: 'message', message: m }, e, ev));
   }
 
   return {
@@ -297,7 +299,10 @@ export function makeStage(root, app) {
         g.classList.toggle('lost', !!lost);
         g.classList.toggle('doomed', film.doomed.get(`${m.from}>${m.to}#${m.number}`) <= film.moments[index].step + 1);
         g.classList.toggle('selected', app.selected?.message?.index === m.index && app.selected.type === 'message');
-        if (lost && !g.querySelector('.dead')) g.append(s('path', { class: 'dead', d: 'M-12,-12 L12,12 M12,-12 L-12,12' }), s('text', { class: 'why', y: 27 }, 'lost'));
+        if (lost && !g.querySelector('.dead')) {
+          g.append(s('path', { class: 'dead', d: 'M-12,-12 L12,12 M12,-12 L-12,12' }), s('text', { class: 'why', y: 27 }, 'lost'));
+          label(g, title(m));
+        }
         g.style.opacity = lost ? Math.max(0, 1 - fall) : '';
         now.set(m.index, g);
       }

@@ -8,8 +8,9 @@ const MOST = 80;
 const KINDS = { note: 'story', verdict: 'verdict', crash: 'down', stop: 'down', start: 'up', pause: 'paused', resume: 'up', cut: 'network', heal: 'network', trouble: 'trouble', return: 'answer' };
 
 export function makeWhy(root, app) {
-  const list = h('ol', { class: 'feed', role: 'log', 'aria-label': 'Decisions so far, and why', tabindex: '0' });
-  root.append(list);
+  const list = h('ol');
+  const box = h('div', { class: 'feed', role: 'log', 'aria-label': 'Decisions so far, and why', tabindex: '0' }, list);
+  root.append(box);
   let film = null, from = 0, to = 0;
 
   function line(f) {
@@ -27,7 +28,7 @@ export function makeWhy(root, app) {
     draw(view) {
       if (!film) return;
       const n = film.fed(view.index);
-      list.setAttribute('aria-live', app.playing && app.speed > 0.02 ? 'off' : 'polite');
+      box.setAttribute('aria-live', app.playing && app.speed > 0.02 ? 'off' : 'polite');
       if (n !== to) {
         if (n < from || n - to > MOST || n < to - MOST) {
           from = Math.max(0, n - MOST);
@@ -43,7 +44,7 @@ export function makeWhy(root, app) {
           list.prepend(...film.feed.slice(early, from).map(line));
           from = early;
         }
-        list.scrollTop = list.scrollHeight;
+        box.scrollTop = box.scrollHeight;
       }
       let k = list.children.length - 1;
       for (const li of list.querySelectorAll('.now')) li.classList.remove('now');

@@ -1,0 +1,190 @@
+package browser
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	cdp "github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+)
+
+// A person without a mouse plays, steps, goes back, and jumps to decisions and
+// changes of the leader.
+func TestKeysMoveThroughTime(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "partitioned-leader"), desk)
+	first := p.picture()
+	for range 5 {
+		p.step(kb.ArrowRight)
+	}
+	after := p.picture()
+	require.NotEqual(t, first, after)
+	for range 5 {
+		p.step(kb.ArrowLeft)
+	}
+	require.Equal(t, first, p.picture(), "going back shows what was there before")
+
+	p.shift(kb.ArrowRight)
+	p.until(`document.querySelector('#why li.now.decide') !== null`)
+	p.step("]")
+	p.until(`document.querySelector('#ring .server.leader') !== null`)
+	require.Contains(t, p.decided(), "becomes the leader")
+
+	p.step(" ")
+	p.press(" ")
+	p.until(`document.querySelector('.key.play').getAttribute('aria-label').startsWith('Play')`)
+
+	p.press(kb.End)
+	p.until(`!document.querySelector('#verdict').hidden`)
+	p.press(kb.Home)
+	p.until(`document.querySelector('#verdict').hidden`)
+	require.Equal(t, first, p.picture(), "the beginning is the beginning")
+}
+
+// The leader is killed by keyboard alone: another is elected, the reason is read,
+// the code that decided is opened, and the deed is taken back.
+func TestForkByKeyboard(t *testing.T) {
+	p := open(t, startLab(t, "05-election"), desk)
+	p.step("]")
+	p.until(`document.querySelector('#ring .server.leader') !== null`)
+	killed := value[string](p, `document.querySelector('#ring .server.leader').dataset.server`)
+	p.focus(`#ring [data-server="` + killed + `"]`)
+	p.choose("Kill")
+	p.until(`document.querySelectorAll('#deeds li').length === 1`)
+	p.until(fmt.Sprintf(`document.querySelector('#ring [data-server="%s"]').classList.contains('down')`, killed))
+	p.step("]")
+	p.until(`document.querySelector('#ring .server.leader') !== null`)
+	require.NotEqual(t, killed, value[string](p, `document.querySelector('#ring .server.leader').dataset.server`))
+	require.Contains(t, p.decided(), "§5.2", "the reason names its section of the paper")
+
+	p.focus(`#tab-deeds`)
+	p.focus(`#deeds .remove`)
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#deeds .empty') !== null`)
+	p.press(kb.End)
+	p.until(fmt.Sprintf(`document.querySelector('#ring .server.leader')?.dataset.server === %q`, killed))
+}
+
+// One message is lost by keyboard alone. What happens before it stays as it was.
+func TestLoseOneMessage(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "split-vote"), desk)
+	for value[int](p, `document.querySelectorAll('#ring [data-message]').length`) == 0 {
+		p.step(kb.ArrowRight)
+	}
+	before := p.clock()
+	p.focus(`#ring [data-message]`)
+	p.choose("Lose this message")
+	p.until(`document.querySelectorAll('#deeds li').length === 1`)
+	require.NotContains(t, value[string](p, `document.querySelector('#deeds').textContent`), "did not apply")
+	require.Contains(t, value[string](p, `document.querySelector('#ring').innerHTML`), "doomed", "the page shows what will be lost")
+	steps := 0
+	for !value[bool](p, `[...document.querySelectorAll('#why li, #caption')].some((e) => e.textContent.includes('lost'))`) {
+		p.step(kb.ArrowRight)
+		steps++
+		require.Less(t, steps, 100, "nothing is lost")
+	}
+	for range steps {
+		p.step(kb.ArrowLeft)
+	}
+	require.Equal(t, before, p.clock())
+}
+
+// A link plays the same run in another tab.
+func TestLinkPlaysTheSameRun(t *testing.T) {
+	p := open(t, startLab(t, "05-election"), desk)
+	p.step("]")
+	leader := value[string](p, `document.querySelector('#ring .server.leader').dataset.server`)
+	p.focus(`#ring [data-server="` + leader + `"]`)
+	p.choose("Cut the power")
+	p.until(`document.querySelectorAll('#deeds li').length === 1`)
+	p.step("]")
+	p.step(kb.ArrowRight)
+	p.until(`new URLSearchParams(location.search).get('step') !== null && document.querySelector('.clock').textContent.includes('step ' + parseInt(new URLSearchParams(location.search).get('step')))`)
+	other := open(t, value[string](p, `location.href`), desk)
+	require.Equal(t, p.clock(), other.clock())
+	for _, key := range []string{kb.End, kb.Home} {
+		p.press(key)
+		other.press(key)
+		p.until(`document.querySelector('.slider').value === (` + map[string]string{kb.End: "document.querySelector('.slider').max", kb.Home: "'0'"}[key] + `)`)
+		other.until(`document.querySelector('.slider').value === (` + map[string]string{kb.End: "document.querySelector('.slider').max", kb.Home: "'0'"}[key] + `)`)
+		require.Equal(t, p.picture(), other.picture())
+	}
+}
+
+// A link that cannot be read is named, and the page is still of use.
+func TestBrokenLink(t *testing.T) {
+	address, _, _ := strings.Cut(startLab(t, "05-election"), "#")
+	p := open(t, address+"#no*script", desk)
+	require.Contains(t, value[string](p, `document.querySelector('#say').textContent`), "no script that can be read")
+	p.step(kb.ArrowRight)
+}
+
+// The code of a decision is the stage's own, with the lines that decided marked.
+func TestCodeOfADecision(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "partitioned-leader"), desk)
+	p.step("]")
+	p.focus(`#why li:last-child .code`)
+	p.press(kb.Enter)
+	p.until(`document.querySelector('dialog[open]') !== null`)
+	text := value[string](p, `document.querySelector('dialog[open]').innerText`)
+	require.Contains(t, text, "becomeLeader")
+	require.Contains(t, text, "raft/")
+	p.press(kb.Escape)
+	p.until(`document.querySelector('dialog[open]') === null`)
+}
+
+// The picture is saved as a well-formed SVG file.
+func TestSaveThePicture(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "partitioned-leader"), desk)
+	p.step("]")
+	for _, view := range []string{"ring", "diagram"} {
+		folder := t.TempDir()
+		p.do(call(cdp.SetDownloadBehavior, cdp.SetDownloadBehaviorParams{Behavior: cdp.SetDownloadBehaviorBehaviorAllow, DownloadPath: folder}),
+			chromedp.Click(chromedp.ID("save")))
+		var file string
+		require.Eventually(t, func() bool {
+			found, _ := filepath.Glob(filepath.Join(folder, "*.svg"))
+			if len(found) == 1 {
+				file = found[0]
+			}
+			return file != ""
+		}, patient, patient/1000, "the picture of the %s is not saved", view)
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Contains(t, string(text), "n1")
+		d := xml.NewDecoder(strings.NewReader(string(text)))
+		for {
+			if _, err = d.Token(); err != nil {
+				break
+			}
+		}
+		require.True(t, errors.Is(err, io.EOF), "%v", err)
+		p.press("v")
+	}
+}
+
+// With reduced motion, a step shows its end at once.
+func TestReducedMotion(t *testing.T) {
+	calm := desk
+	calm.calm = true
+	p := open(t, startLab(t, "05-election", "--story", "partitioned-leader"), calm)
+	p.shift(kb.ArrowRight)
+	value[bool](p, `(() => { let n = 0; const count = (...a) => { n++; return real(...a); }; const real = window.requestAnimationFrame; window.requestAnimationFrame = count; window.drawn = () => n; return true; })()`)
+	p.step(kb.ArrowRight)
+	require.Zero(t, value[int](p, `drawn()`), "nothing moves")
+}
+
+// A stage that breaks says what broke, where the film ends.
+func TestVerdict(t *testing.T) {
+	p := open(t, startLab(t, "02-naive-replication", "--story", "missed-message"), desk)
+	p.press(kb.End)
+	p.until(`document.querySelector('#verdict.broken:not([hidden])') !== null`)
+	require.Contains(t, value[string](p, `document.querySelector('#verdict').textContent`), "It broke")
+}

@@ -62,8 +62,12 @@ export function makeMenu(app) {
     } }, h('b', {}, 'Send a request'), h('div', {}, op, key, value), h('div', {}, only, h('button', { type: 'submit', class: 'go' }, 'Send')));
   }
 
+  const entry = (label, about, act) => h('button', { type: 'button', class: 'item', onclick: () => { close(true); act(); } }, h('b', {}, label), about && h('small', {}, about));
+
   return {
     close,
+    // list shows entries of [label, what it does, act].
+    list(title, entries, from, ev) { open(title, entries.map((e) => entry(...e)), from, ev); },
     open(what, from, ev) {
       const view = app.view();
       if (what.type === 'server') {
@@ -95,9 +99,8 @@ export function makeMenu(app) {
           item('Deliver it twice', { do: 'repeat', ...on, for: 5 * MS }),
         ] : [h('p', {}, m.number ? 'This message is not on its way now.' : 'Requests and answers of clients cannot be changed here.')], from, ev);
       } else if (what.type === 'tours') {
-        const item = (x, act) => h('button', { type: 'button', class: 'item', onclick: act }, h('b', {}, x.title), h('small', {}, `${x.about} ${x.stops} steps.`));
         const own = app.tours.filter((x) => x.stage === app.stage.stage);
-        open('Guided tours', own.map((x) => item(x, () => { close(false); app.tour.begin(x.name); })), from, ev);
+        open('Guided tours', own.map((x) => entry(x.title, `${x.about} ${x.stops} steps.`, () => app.tour.begin(x.name))), from, ev);
       } else if (what.type === 'cluster') {
         const sides = app.film.ids.map((id) => h('label', {}, h('input', { type: 'checkbox', value: id }), name(id)));
         open('The whole cluster', [

@@ -9,6 +9,7 @@ import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
 import { makeSource } from './source.js';
 import { makeTour } from './tour.js';
+import { makePredict } from './predict.js';
 import { makeTime } from './time.js';
 import { makeMenu, makeDeeds } from './deeds.js';
 import { makeInspector } from './inspector.js';
@@ -47,6 +48,7 @@ const app = {
   // travel plays quickly up to a later moment, so that the way there is seen.
   travel(to) {
     this.pause();
+    if (this.predict.ask(this.index, to)) return;
     stopTween();
     if (to - this.index > 240) this.goTo(to - 240);
     const from = this.index, start = this.t, length = Math.min(2600, 350 + 30 * (to - from));
@@ -71,11 +73,13 @@ const app = {
     const to = (tween ? tween.to : this.index) + by;
     stopTween();
     if (to < 0 || to >= this.film.moments.length) return;
+    if (by > 0 && this.predict.ask(this.index, to)) return;
     if (by < 0 || calm()) this.goTo(to); else startTween(to);
   },
   go(list, by) {
     const moments = this.film[list];
     const to = by > 0 ? moments.find((m) => m > this.index) : moments.findLast((m) => m < this.index);
+    if (to !== undefined && by > 0 && this.predict.ask(this.index, to)) return;
     if (to !== undefined) this.seek(to);
     else say(by > 0 ? 'There is no later one in this film.' : 'There is no earlier one.');
   },
@@ -171,7 +175,9 @@ function tick(now) {
     }
     app.t = Math.min(f.end, app.t + by);
     if (app.brisk && next && app.t > next.at && app.speed < 0.05) app.t = next.at;
-    app.index = Math.max(app.index, f.momentAt(app.t));
+    const reached = Math.max(app.index, f.momentAt(app.t));
+    if (app.predict.next(app.index, reached)) { app.predict.ask(app.index, reached); return; }
+    app.index = reached;
     if (app.t >= f.end) { app.playing = false; remember(); }
     draw();
   }
@@ -305,6 +311,7 @@ function keys(e) {
   const t = e.target;
   if (document.querySelector('dialog[open]') || t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
   const onButton = t.tagName === 'BUTTON' || t.getAttribute?.('role') === 'button' || t.type === 'checkbox' || t.tagName === 'SUMMARY';
+  if (app.predict.key(e.key)) { e.preventDefault(); return; }
   switch (e.key) {
     case ' ': if (onButton) return; app.toggle(); break;
     case 'ArrowRight': if (e.shiftKey) app.go('decisions', 1); else app.step(1); break;
@@ -316,6 +323,7 @@ function keys(e) {
     case 'n': case 'p': if (!app.tour.running) return; app.tour.move(e.key === 'n' ? 1 : -1); break;
     case 't': if (!app.tour.running) return; app.tour.end(true); break;
     case 'Escape': if (!app.tour.running) return; app.tour.end(); break;
+    case 'q': app.predict.toggle(); break;
     case 'v': showView($('ring').hidden ? 'ring' : 'diagram'); break;
     default: return;
   }
@@ -335,8 +343,9 @@ async function begin() {
   app.menu = makeMenu(app);
   app.source = makeSource(app);
   app.tour = makeTour($('tour'), app);
+  app.predict = makePredict($('question'), $('score'), app);
   Object.assign(app, { load, say, remember, showView, select: (what) => { app.selected = what; showTab('inspector'); } });
-  views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app)];
+  views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app, $('score')), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app), app.predict];
   const fromPickers = () => {
     const script = { stage: app.stage.stage, seed: link.seed($('seed').value) };
     if ($('story').value) script.story = $('story').value; else script.steps = MORE;
@@ -350,12 +359,18 @@ async function begin() {
   app.tours = await fetch('tours/index.json').then((r) => (r.ok ? r.json() : [])).catch(() => []);
   $('tours').hidden = !app.tours.length;
   $('cluster').addEventListener('click', (e) => app.menu.open({ type: 'cluster' }, e.target, e));
-  $('save').addEventListener('click', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`));
   $('help').addEventListener('click', () => $('helping').showModal());
-  $('copy').addEventListener('click', async () => {
+  const copy = async () => {
     const url = location.origin + link.address(app.script, app.film ? link.mark(app.film.moments[app.index]) : '', app.tour.query());
     try { await navigator.clipboard.writeText(url); say('The link is copied. It plays the same film and opens at this moment.'); } catch { say(url, true); }
-  });
+  };
+  $('copy').addEventListener('click', copy);
+  $('more').addEventListener('click', (e) => app.menu.list('More', [
+    [app.predict.on ? 'Predict: switch it off' : 'Predict', 'The film stops before a decision, asks you, and keeps score (q)', () => app.predict.toggle()],
+    ['Copy link', 'Anyone who opens it sees this moment of this run', copy],
+    ['Save the picture', 'As an SVG file', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`)],
+    ['How to read the picture', 'What the shapes mean, and the keys', () => $('helping').showModal()],
+  ], e.currentTarget, e));
   for (const b of document.querySelectorAll('[role=tab]')) {
     b.addEventListener('click', () => showTab(b.dataset.tab));
     b.addEventListener('keydown', (e) => {
@@ -371,6 +386,7 @@ async function begin() {
   addEventListener('hashchange', () => open());
   await open();
   const q = new URLSearchParams(location.search);
+  if (q.has('predict')) app.predict.toggle();
   if (q.get('view') === 'diagram') showView('diagram');
   if (q.has('server')) { app.selected = { type: 'server', id: Number(q.get('server')) }; showTab('inspector'); draw(); }
 }

@@ -6,7 +6,7 @@ import { h, s, time, termClass } from './dom.js';
 const SPEEDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10];
 const speedName = (v) => (v < 1 ? `1/${Math.round(1 / v)}` : `${v}×`);
 
-export function makeTime(root, app) {
+export function makeTime(root, app, score) {
   const b = (label, title, act, cls) => h('button', { type: 'button', class: 'key ' + (cls || ''), title, 'aria-label': title, onclick: act }, label);
   const play = b('▶', 'Play (space)', () => app.toggle(), 'play');
   const speed = h('select', { 'aria-label': 'Speed', title: 'Speed: 1 is real time', onchange: () => { app.speed = Number(speed.value); } },
@@ -35,7 +35,7 @@ export function makeTime(root, app) {
       b([word('leader '), sign('♛'), '▸'], 'Next change of leader (])', () => app.go('leaderChanges', 1), 'far'),
       h('label', { class: 'speed' }, 'speed ', speed),
       h('label', { class: 'brisk', title: 'Pass quickly over time in which no message travels' }, brisk, ' skip quiet time'),
-      clock),
+      score, clock),
     track);
   let film = null, width = 0;
 

@@ -34,10 +34,12 @@ export function makeTour(root, app) {
     else if (!root.contains(document.activeElement)) root.querySelector('.next')?.focus({ preventScroll: true });
   }
 
-  // What a deed causes before a step is a moment of its own.
-  function momentOf(stop) {
-    const moments = app.film.moments, i = app.film.momentOfStep(stop.step);
-    return stop.early && moments[i - 1]?.step === stop.step ? i - 1 : i;
+  // momentOf is the moment of the event at which a stop is.
+  function momentOf({ at: { step, kind, nth } }) {
+    const f = app.film;
+    let n = 0;
+    const i = f.events.findIndex((e) => (e.step || 0) === step && e.kind === kind && ++n === nth);
+    return i < 0 ? f.momentOfStep(step) : f.momentOfEvent[i];
   }
 
   function arrive(travel) {

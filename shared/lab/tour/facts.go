@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/lab/film"
 )
 
@@ -44,6 +45,7 @@ func stateAt(f *film.Film, server string, event int) map[string]any {
 	before := early(f, event) && !slices.ContainsFunc(f.Script.Deeds, func(d film.Deed) bool {
 		return d.At == at.Step && d.Do != film.Ask && node.Name(d.Server) == server
 	})
+	memory, synced := node.Name(at.Node) == server && inMemory(f, event), false
 	v := map[string]any{"up": false, "paused": false, "role": "", "term": 0.0, "vote": 0.0, "commit": 0.0, "applied": 0.0, "snapshot": 0.0}
 	var terms []any
 	for _, frame := range f.Frames {
@@ -51,9 +53,10 @@ func stateAt(f *film.Film, server string, event int) map[string]any {
 			continue
 		}
 		var d map[string]any
-		if json.Unmarshal(frame.JSON, &d) != nil {
+		if json.Unmarshal(frame.JSON, &d) != nil || synced {
 			continue
 		}
+		synced = memory && frame.Step == at.Step && unsynced(d)
 		start := int(v["snapshot"].(float64))
 		if d["up"] == true {
 			terms, start = nil, 0
@@ -81,6 +84,30 @@ func stateAt(f *film.Film, server string, event int) map[string]any {
 		v["lastTerm"] = terms[len(terms)-1]
 	}
 	return v
+}
+
+// inMemory reports whether an event comes before its server has synced in that step
+// what it had decided: that is a moment of its own too.
+func inMemory(f *film.Film, event int) bool {
+	at := f.Events[event]
+	for _, e := range f.Events[event+1:] {
+		if e.Step != at.Step {
+			break
+		}
+		if e.Node == at.Node && (e.Kind == trace.Save || e.Kind == trace.Crash || e.Kind == trace.Stop) {
+			return slices.ContainsFunc(f.Frames, func(frame film.Frame) bool {
+				var d map[string]any
+				return frame.Step == at.Step && frame.Server == at.Node && json.Unmarshal(frame.JSON, &d) == nil && unsynced(d)
+			})
+		}
+	}
+	return false
+}
+
+// unsynced reports whether a frame has something that is not on disk.
+func unsynced(frame map[string]any) bool {
+	u, _ := frame["unsynced"].([]any)
+	return slices.ContainsFunc(u, func(v any) bool { return v != 0.0 })
 }
 
 // early reports whether a deed before a step has caused an event: it has the time at

@@ -29,9 +29,20 @@ func (t Tour) Find(stage scenario.Stage) (Tour, *film.Film, error) {
 			return t, nil, fmt.Errorf("tour %s, stop %d: %w", t.Name, i+1, err)
 		}
 		t.Stops[i].event, next = at, at+1
-		t.Stops[i].Step, t.Stops[i].Early = f.Events[at].Step, early(f, at)
+		t.Stops[i].At = place(f, at)
 	}
 	return t, f, nil
+}
+
+func place(f *film.Film, event int) Place {
+	e := f.Events[event]
+	p := Place{Step: e.Step, Kind: string(e.Kind)}
+	for i := event; i >= 0 && f.Events[i].Step == e.Step; i-- {
+		if f.Events[i].Kind == e.Kind {
+			p.Nth++
+		}
+	}
+	return p
 }
 
 // script makes the script, deed by deed: each is found in the film of those before

@@ -77,13 +77,19 @@ type Stop struct {
 	// None are events that do not happen between the stop before and this one.
 	None []Pattern `json:"none,omitempty"`
 
-	// Step is the step of the event, as Find has found it. Early is true if a deed
-	// before the step has caused it.
-	Step  uint64 `json:"step"`
-	Early bool   `json:"early,omitempty"`
+	// At is where Find has found the event.
+	At Place `json:"at"`
 
 	// event is the number of the event in the film.
 	event int
+}
+
+// Place names an event of a film: the nth of its kind in its step, from 1 on. It stays
+// the same if events of other kinds are added.
+type Place struct {
+	Step uint64 `json:"step"`
+	Kind string `json:"kind"`
+	Nth  int    `json:"nth"`
 }
 
 // Pattern describes an event. Fields that are missing match anything.

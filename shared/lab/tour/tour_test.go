@@ -54,10 +54,10 @@ func TestATourFindsItsSteps(t *testing.T) {
 	require.Empty(t, found.Check(f))
 	last := uint64(0)
 	for _, s := range found.Stops {
-		require.Greater(t, s.Step, last)
-		last = s.Step
+		require.Greater(t, s.At.Step, last)
+		last = s.At.Step
+		require.Equal(t, 1, s.At.Nth)
 	}
-	require.True(t, found.Stops[2].Early, "the deed comes before what happens in its step by itself")
 	require.Len(t, f.Script.Deeds, 3)
 	require.NotZero(t, f.Script.Deeds[1].Number)
 

@@ -4,7 +4,7 @@ package wire
 
 import "net"
 
-// atOnce is not possible here: a goroutine writes.
+// atOnce does not exist on these systems, so another goroutine writes.
 type atOnce struct{}
 
 func newAtOnce(net.Conn) *atOnce { return nil }

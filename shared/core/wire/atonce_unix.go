@@ -21,7 +21,8 @@ type atOnce struct {
 	err error
 }
 
-// newAtOnce returns nil if the connection is not one of the operating system.
+// newAtOnce returns nil if the connection does not belong to the operating
+// system, such as a net.Pipe.
 func newAtOnce(nc net.Conn) *atOnce {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
@@ -39,8 +40,8 @@ func newAtOnce(nc net.Conn) *atOnce {
 	return a
 }
 
-// write returns how much of b was written. This is less than all of it, without
-// an error, if writing the rest would have to wait.
+// write writes b and returns how many bytes were written: fewer than len(b),
+// without an error, if writing the rest would have to wait.
 func (a *atOnce) write(b []byte) (n int, err error) {
 	a.b, a.n, a.err = b, 0, nil
 	err = a.raw.Write(a.try)

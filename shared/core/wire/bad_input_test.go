@@ -19,16 +19,16 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// badInput is what a stranger may do, and what it gets for it.
+// badInput is bad input, and how the server must answer it.
 type badInput struct {
 	name string
 	send string
 
-	// answers are the beginnings of the lines that come back.
+	// answers are the beginnings of the lines that the server sends.
 	answers []string
 
-	// ends is true if the server closes the connection; otherwise it must still
-	// be of use.
+	// ends is true if the server must close the connection; otherwise the
+	// connection must still work.
 	ends bool
 }
 
@@ -56,14 +56,14 @@ var badInputs = []badInput{
 	{name: "no key", send: `{"id":7,"op":"get"}` + "\n", answers: []string{bad7 + `get needs the field key"`}},
 	{name: "an empty key", send: `{"id":7,"op":"get","key":""}` + "\n", answers: []string{bad7 + `the key is empty"`}},
 	{name: "a put without a value", send: `{"id":7,"op":"put","key":"x"}` + "\n", answers: []string{bad7 + `put needs the field value"`}},
-	{name: "a field too many", send: `{"id":7,"op":"get","key":"x","value":"1"}` + "\n", answers: []string{bad7 + `get does not take the field value"`}},
+	{name: "a field that the op does not have", send: `{"id":7,"op":"get","key":"x","value":"1"}` + "\n", answers: []string{bad7 + `get does not take the field value"`}},
 	{name: "an unknown field", send: `{"id":7,"op":"get","key":"x","ttl":1}` + "\n", answers: []string{bad7 + `field \"ttl\": unknown field`}},
 	{name: "a field twice", send: `{"id":7,"op":"get","key":"x","key":"y"}` + "\n", answers: []string{bad7 + `field \"key\": this field appears twice`}},
 	{name: "a key of the wrong type", send: `{"id":7,"op":"get","key":1}` + "\n", answers: []string{bad7 + `field \"key\": want a string, found a number`}},
 	{name: "a null", send: `{"id":7,"op":"put","key":"x","value":null}` + "\n", answers: []string{bad7 + `field \"value\": want a string, found null`}},
 	{name: "an id of the wrong type", send: `{"id":"7","op":"get","key":"x"}` + "\n", answers: []string{bad0 + `field \"id\": want a whole number, found a string`}},
 	{name: "a negative id", send: `{"id":-7,"op":"get","key":"x"}` + "\n", answers: []string{bad0 + `field \"id\": want a whole number, found a minus sign`}},
-	{name: "the id behind the mistake", send: `{"op":"get","key":1,"id":7}` + "\n", answers: []string{bad7 + `field \"key\": want a string`}},
+	{name: "an id after the mistake", send: `{"op":"get","key":1,"id":7}` + "\n", answers: []string{bad7 + `field \"key\": want a string`}},
 	{name: "1000 nested arrays", send: strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + "\n", answers: []string{bad0 + like + `want an object, found an array`}},
 	{name: "1000 nested arrays in a field", send: `{"id":7,"op":` + strings.Repeat("[", 1000) + "\n", answers: []string{bad7 + `field \"op\": want a string, found an array`}},
 	{name: "1000 nested objects", send: strings.Repeat(`{"id":`, 1000) + "\n", answers: []string{bad0 + `field \"id\": want a whole number, found an object`}},
@@ -85,7 +85,8 @@ var badInputs = []badInput{
 	{name: "a line just within the limit", send: strings.Repeat("x", 1<<20) + "\r\n", answers: []string{bad0 + like}},
 }
 
-// bystander is a client that was there before and works all the time.
+// bystander is a client that writes and reads all the time while others send bad
+// input.
 type bystander struct {
 	c    *Conn
 	stop atomic.Bool
@@ -105,7 +106,7 @@ func newBystander(t *testing.T, address string) *bystander {
 			}
 			a, err := c.Do(context.Background(), api.Request{Op: kv.Get, Key: "mine"})
 			if err != nil || a.Value != value {
-				return fmt.Errorf("it wrote %s and read %s: %w", value, a.Value, err)
+				return fmt.Errorf("the bystander wrote %s and read %s: %w", value, a.Value, err)
 			}
 			b.done.Add(1)
 		}
@@ -114,7 +115,7 @@ func newBystander(t *testing.T, address string) *bystander {
 	return b
 }
 
-// unharmed asserts that it went on all the time, and still does.
+// unharmed asserts that the bystander is still making progress.
 func (b *bystander) unharmed(t *testing.T) {
 	t.Helper()
 	before := b.done.Load()
@@ -134,8 +135,8 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
-// Every bad input gets a clear answer, the server lives, and others are
-// unharmed.
+// Every bad input gets a clear answer, and the server keeps serving other
+// clients.
 func TestBadInput(t *testing.T) {
 	r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, listen(t))
 	other := newBystander(t, r.ln.Addr().String())
@@ -167,8 +168,8 @@ func TestBadInput(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-// A client may close its side and still get its answers: this is what a pipe
-// into nc does.
+// A client may close its sending side and still get its answers, as happens with
+// a pipe into nc.
 func TestClientThatClosesItsSendingSide(t *testing.T) {
 	r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, listen(t))
 	c := r.dial()
@@ -183,8 +184,8 @@ func TestClientThatClosesItsSendingSide(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-// With real sockets there are buffers on the way, so that more can be sent
-// before it shows; in the end it is the same.
+// A real socket has buffers, so a client that never reads can send more than
+// through a pipe; but its connection must end in the same way.
 func TestClientThatNeverReadsASocket(t *testing.T) {
 	r := serve(t, &Server{Ops: api.Commands(), Handler: store(), Limits: Limits{Write: 200 * time.Millisecond}}, listen(t))
 	other := newBystander(t, r.ln.Addr().String())
@@ -195,7 +196,7 @@ func TestClientThatNeverReadsASocket(t *testing.T) {
 	for err == nil {
 		_, err = greedy.c.Write([]byte(strings.Repeat(`{"op":"get","key":"big"}`+"\n", 100)))
 	}
-	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the server did not cut it off")
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the server must end the connection")
 	other.unharmed(t)
 	other.end(t)
 	require.NoError(t, r.end())
@@ -232,7 +233,7 @@ func TestTenThousandConnections(t *testing.T) {
 				case strings.Contains(line, `"code":"busy"`):
 					busy.Add(1)
 				default:
-					return fmt.Errorf("it said %q", line)
+					return fmt.Errorf("unexpected answer %q", line)
 				}
 			}
 			return nil
@@ -245,7 +246,7 @@ func TestTenThousandConnections(t *testing.T) {
 	for _, c := range conns {
 		require.NoError(t, c.Close())
 	}
-	require.Eventually(t, func() bool { // those who left make room
+	require.Eventually(t, func() bool { // clients that have left make room for others
 		c := r.dial()
 		line, err := firstAnswer(c.c)
 		return c.c.Close() == nil && err == nil && line == `{"id":1,"ok":true}`
@@ -254,7 +255,7 @@ func TestTenThousandConnections(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-// firstAnswer sends a request and returns what the server says first.
+// firstAnswer sends a request and returns the first line of the answer.
 func firstAnswer(c net.Conn) (string, error) {
 	if _, err := io.WriteString(c, put1); err != nil {
 		return "", err

@@ -28,8 +28,8 @@ func benchServer(b *testing.B, h Handler) (address string) {
 	return ln.Addr().String()
 }
 
-// BenchmarkServer is the server alone: the client sends the same line again
-// and again and allocates nothing.
+// BenchmarkServer measures the server alone: the client sends the same lines
+// again and again and allocates nothing.
 func BenchmarkServer(b *testing.B) {
 	line := append(api.Request{ID: 123456, Op: kv.Put, Key: "k1234", Value: strings.Repeat("abcdefgh", 8)}.AppendJSON(nil), '\n')
 	for _, c := range []struct {
@@ -65,8 +65,8 @@ func BenchmarkServer(b *testing.B) {
 	}
 }
 
-// BenchmarkDo is client and server together, with many requests at once on
-// one connection or on one each.
+// BenchmarkDo measures client and server together, with one or many requests at
+// once, on one connection or on one connection each.
 func BenchmarkDo(b *testing.B) {
 	for _, c := range []struct {
 		name           string

@@ -9,7 +9,7 @@ type Budget struct {
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget with this limit in bytes, of which nothing is used.
+// NewBudget returns an unused budget with this limit in bytes.
 func NewBudget(limit int) *Budget { return &Budget{limit: int64(limit)} }
 
 // Take uses n bytes, or returns false if fewer are left.

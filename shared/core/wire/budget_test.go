@@ -31,8 +31,8 @@ func TestBudget(t *testing.T) {
 	require.True(t, b.Take(1))
 }
 
-// A client that asks for long values and does not read them makes the server
-// hold no more than ConnBytes; when it reads, it gets all of them.
+// A client that requests long values and does not read them makes the server hold
+// at most ConnBytes. When it reads, it gets all answers.
 func TestUnreadGetsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const gets = 1024
@@ -52,8 +52,8 @@ func TestUnreadGetsAreBounded(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		// Fewer if the goroutine that reads has begun to write an answer.
-		require.LessOrEqual(t, asked.Load(), int64(1<<20/kv.MaxValue)-1, "each counts for its answer and for itself")
+		// There are fewer if the reader has begun to write an answer.
+		require.LessOrEqual(t, asked.Load(), int64(1<<20/kv.MaxValue)-1, "a request counts with its own bytes and with room for its answer")
 		require.NotZero(t, asked.Load())
 		require.LessOrEqual(t, s.Budget.Used(), int64(1<<20))
 		for range gets {
@@ -65,8 +65,8 @@ func TestUnreadGetsAreBounded(t *testing.T) {
 	})
 }
 
-// Answers are put into words after the goroutine that gives them has gone on.
-func TestAnswersAreWrittenLater(t *testing.T) {
+// The goroutine that answers does not encode the answer.
+func TestAnswersAreEncodedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPending()
 		s := &Server{Ops: api.Commands(), Handler: p.handle}
@@ -89,8 +89,8 @@ func TestAnswersAreWrittenLater(t *testing.T) {
 	})
 }
 
-// While more than half of ServerBytes is used, a connection has an eighth of its
-// share: what it sends waits, and is not refused.
+// While more than half of ServerBytes is used, a connection may use only an
+// eighth of ConnBytes. Further requests wait, and are not refused.
 func TestShareOfAConnectionShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 << 10
@@ -114,8 +114,9 @@ func TestShareOfAConnectionShrinks(t *testing.T) {
 	})
 }
 
-// Where many clients do not read, reads are refused once they hold ServerBytes,
-// and writes are answered. When they are gone, nothing is held any longer.
+// When the answers that clients do not read reach ServerBytes, the server refuses
+// reads and still answers writes. After those clients have left, it holds nothing
+// for them.
 func TestUnreadAnswersOfAllClientsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
@@ -145,7 +146,7 @@ func TestUnreadAnswersOfAllClientsAreBounded(t *testing.T) {
 	})
 }
 
-// Lines that are still arriving may hold ServerBytes; a further one is refused.
+// Long lines that are still arriving may hold ServerBytes; one more is refused.
 func TestLongLinesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Ops: api.Commands(), Handler: store(), Limits: Limits{ServerBytes: 1 << 20}}
@@ -173,8 +174,8 @@ func TestLongLinesAreBounded(t *testing.T) {
 	})
 }
 
-// One address has PerAddress places; one beyond is told so, and there is room for
-// others.
+// A client beyond PerAddress is refused and learns why, and there is still room
+// for clients from other addresses.
 func TestShareOfAnAddress(t *testing.T) {
 	var log logged
 	s := &Server{Ops: api.Commands(), Handler: store(), Limits: Limits{Conns: 4, PerAddress: 2}, Log: log.logger()}
@@ -197,7 +198,7 @@ func TestShareOfAnAddress(t *testing.T) {
 	require.Equal(t, ok, second)
 	for range 50 {
 		third, _ := from("127.0.0.1")
-		require.Contains(t, third, "this server takes 4 clients, at most 2 from one address, and has no place for this one")
+		require.Contains(t, third, "this server accepts 4 clients, at most 2 from one address, and cannot accept this one now")
 	}
 	other, _ := from("127.0.0.2")
 	require.Equal(t, ok, other)
@@ -205,7 +206,7 @@ func TestShareOfAnAddress(t *testing.T) {
 	require.Eventually(t, func() bool {
 		line, _ := from("127.0.0.1")
 		return line == ok
-	}, 5*time.Second, time.Millisecond, "a place that is left can be taken again")
+	}, 5*time.Second, time.Millisecond, "a client that leaves must make room for another")
 	require.LessOrEqual(t, strings.Count(log.String(), "further clients are refused"), 2, "one line per second")
 	require.NoError(t, r.end())
 }
@@ -225,8 +226,8 @@ func TestAddressOf(t *testing.T) {
 	require.Empty(t, addressOf(&net.UnixAddr{}))
 }
 
-// Clients, however many and however quick, cannot keep peers out: they refill
-// every free place at once, and a peer that starts still finds room.
+// Clients that refill every free place at once cannot keep peers out: a peer that
+// starts still finds room.
 func TestAFloodCannotKeepPeersOut(t *testing.T) {
 	limits := Limits{Conns: 64, Newcomers: 16}
 	var got received
@@ -271,7 +272,8 @@ func TestAFloodCannotKeepPeersOut(t *testing.T) {
 		end := runLink(t, k)
 		text := fmt.Sprintf(`{"hello":%d}`, id)
 		require.Eventually(t, func() bool {
-			// As a server does: what waits while a connection fails is lost.
+			// The test sends again, as a server does, because the messages that
+			// wait while an attempt to connect fails are lost.
 			k.Send([]byte(text))
 			return strings.Contains(strings.Join(got.all(), "\n"), text)
 		}, 10*time.Second, 5*time.Millisecond, "n%d was kept out", id+2)
@@ -282,8 +284,8 @@ func TestAFloodCannotKeepPeersOut(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-// However fast they come, there are as many newcomers as there may be: each one
-// more is a file that the server lacks elsewhere.
+// There are never more than Limits.Newcomers newcomers, however fast they
+// connect: each one takes a file that the server may need elsewhere.
 func TestUnidentifiedConnectionsAreBounded(t *testing.T) {
 	const newcomers, all = 8, 100
 	s := member1(&received{}, &logged{})
@@ -303,7 +305,7 @@ func TestUnidentifiedConnectionsAreBounded(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-// A client that speaks HTTP is told in HTTP that there is no place for it.
+// A client beyond Conns that speaks HTTP is refused in HTTP.
 func TestHTTPConnectionsAreBounded(t *testing.T) {
 	s := member1(&received{}, &logged{})
 	s.Limits = Limits{Conns: 1}
@@ -330,7 +332,7 @@ func TestFilesAreKeptForDiskAndPeers(t *testing.T) {
 		l := DefaultLimits()
 		l.fitFiles(x.files, log.logger())
 		require.Equal(t, []int{x.conns, x.newcomers, max(1, x.conns/2)}, []int{l.Conns, l.Newcomers, l.PerAddress}, x.files)
-		require.Equal(t, x.conns < 4096, strings.Contains(log.String(), "may open few files"), x.files)
+		require.Equal(t, x.conns < 4096, strings.Contains(log.String(), "may open only few files"), x.files)
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 // Conn is a client's connection to one server. Many requests may be in flight on
-// it at once. It is safe for concurrent use. When it breaks it stays broken: its
-// user must dial again.
+// it at once. It is safe for concurrent use. When it breaks it stays broken, and
+// the caller must dial again.
 type Conn struct {
 	nc      net.Conn
 	limits  Limits
@@ -28,8 +28,8 @@ type Conn struct {
 	// calls holds values of type *call that may be used again.
 	calls sync.Pool
 
-	// atOnce writes what can be written without waiting; nil if that is not
-	// possible here. Only the goroutine that writes uses it.
+	// atOnce writes as much as is possible without waiting; nil if this system or
+	// connection does not support that. Only the goroutine that writes uses it.
 	atOnce *atOnce
 
 	// writeBy belongs to the goroutine that writes.
@@ -37,21 +37,22 @@ type Conn struct {
 
 	mu sync.Mutex
 
-	// out holds requests that are not being written yet; spare is an empty buffer
-	// to replace it.
+	// out holds requests that no goroutine is writing yet; spare is an empty
+	// buffer to replace it.
 	out, spare []byte
 
-	// writing is true while a goroutine writes out.
+	// writing is true while a goroutine writes the requests in out.
 	writing bool
 
-	// queued counts the bytes ever put into out, and handed those of them that
-	// may have been sent. A request that ends after handed was not sent.
+	// queued counts the bytes that were ever put into out; handed counts how many
+	// of them may have been sent. A request whose last byte is after handed was
+	// not sent as a whole.
 	queued, handed uint64
 
 	// lastID is the ID of the latest request.
 	lastID uint64
 
-	// waiting are the requests without an answer.
+	// waiting has the requests without an answer, by ID.
 	waiting map[uint64]*call
 
 	// broken says why the connection can no longer be used, or is nil.
@@ -77,8 +78,8 @@ func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
 	return connect(nc, address, l), nil
 }
 
-// withoutAddress returns the cause of a *net.OpError, for a message that names the
-// address already.
+// withoutAddress returns the cause of a *net.OpError, for a message that already
+// contains the address.
 func withoutAddress(err error) error {
 	var failed *net.OpError
 	if errors.As(err, &failed) {
@@ -100,8 +101,8 @@ func connect(nc net.Conn, address string, l Limits) *Conn {
 	return c
 }
 
-// Close closes the connection. Requests in flight fail in the same way as when it
-// breaks.
+// Close closes the connection. Requests in flight fail in the same way as when
+// the connection breaks.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.lost(errors.New("this program closed the connection to " + c.address))
@@ -116,10 +117,10 @@ func (c *Conn) Broken() bool {
 	return c.broken != nil
 }
 
-// Do sends a request and waits for its answer until ctx is done. It sets r.ID. An
-// answer that is an error is returned as the error, with its Response. The error
-// is always an *api.Error: the server's own error; Unavailable and definite if
-// the request was never sent; Unknown if it was sent and the answer is lost or
+// Do sends a request and waits for its answer until ctx is done. It sets r.ID. If
+// the answer is an error, Do returns the Response and the error. The error is
+// always an *api.Error: the error of the server; or Unavailable and definite if
+// the request was never sent; or Unknown if it was sent and the answer is lost or
 // late.
 func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := ctx.Err(); err != nil {
@@ -142,7 +143,7 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 			}
 			return api.Response{}, api.Lost(c.address + " " + why)
 		}
-		a = <-w.answer // it came just now
+		a = <-w.answer // it arrived at the same moment
 	}
 	c.calls.Put(w)
 	if a.Error != nil {
@@ -176,10 +177,11 @@ func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 	return r.ID, nil
 }
 
-// startWriting makes sure that out is written. A single request is written by the
-// goroutine that made it, if that is possible without waiting: this is the
-// fastest way. Many requests are left to another goroutine, since then more of
-// them leave together. c.mu must be held and c.writing set.
+// startWriting makes sure that the requests in out are written. If a request is
+// the only one, the goroutine that made it also writes it, as far as that is
+// possible without waiting: this is the fastest way. Otherwise another goroutine
+// writes, so that more requests leave together. c.mu must be held and c.writing
+// set.
 func (c *Conn) startWriting() {
 	if len(c.waiting) > 1 || c.atOnce == nil {
 		c.tasks.Go(c.write)
@@ -201,8 +203,8 @@ func (c *Conn) startWriting() {
 	c.writing = false
 }
 
-// take removes and returns the content of out; from now on it may have been sent.
-// c.mu must be held.
+// take removes and returns the content of out. From then on it counts as possibly
+// sent. c.mu must be held.
 func (c *Conn) take() []byte {
 	b := c.out
 	c.out, c.spare = c.spare[:0], nil
@@ -222,8 +224,8 @@ func (c *Conn) wrote(b []byte, n int, err error) {
 	}
 }
 
-// forget stops waiting for an answer. It returns false if the answer is there, or
-// about to be.
+// forget stops waiting for an answer. It returns false if the answer has arrived
+// already.
 func (c *Conn) forget(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -232,9 +234,9 @@ func (c *Conn) forget(id uint64) bool {
 	return found
 }
 
-// write writes out until it is empty.
+// write writes the requests in out until there are none left.
 func (c *Conn) write() error {
-	runtime.Gosched() // anyone who else is about to send joins this write
+	runtime.Gosched() // other goroutines that are about to send can join this write
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out) > 0 && c.broken == nil {
@@ -248,7 +250,7 @@ func (c *Conn) write() error {
 	return nil
 }
 
-// writeRest continues with b after its first n bytes.
+// writeRest writes b without its first n bytes, and then the requests in out.
 func (c *Conn) writeRest(b []byte, n int) error {
 	more, err := c.writeAll(b[n:])
 	c.mu.Lock()
@@ -257,8 +259,8 @@ func (c *Conn) writeRest(b []byte, n int) error {
 	return c.write()
 }
 
-// writeAll writes b. If the server accepts nothing for too long, writeAll ends
-// the connection, since requests would collect here.
+// writeAll writes b. If the server accepts nothing for too long, writeAll fails
+// and the connection ends, because otherwise requests would pile up here.
 func (c *Conn) writeAll(b []byte) (written int, err error) {
 	for chunk := range slices.Chunk(b, writeChunk) {
 		c.writeBy.within(time.Now(), c.limits.Write)
@@ -308,9 +310,9 @@ func (c *Conn) deliver(a api.Response) {
 	}
 }
 
-// ended is called when no more answers can come. last is an error without an id
-// if the server sent one at the end: it is about all requests that the server did
-// not answer.
+// ended is called when no more answers can come. last is the error without an id
+// that the server sent at the end, or nil: it is about all requests that the
+// server did not answer.
 func (c *Conn) ended(last *api.Error, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -324,8 +326,8 @@ func (c *Conn) ended(last *api.Error, err error) {
 	c.lost(fmt.Errorf("the connection to %s broke: %w", c.address, withoutAddress(err)))
 }
 
-// lost fails every request that waits, with an error that depends on whether it
-// was sent. c.mu must be held.
+// lost ends the connection and fails every waiting request, with an error that
+// depends on whether that request was sent. c.mu must be held.
 func (c *Conn) lost(err error) {
 	why := &api.Error{Code: api.Unavailable, Definite: true, Message: err.Error()}
 	c.breakOff(why, func(w *call) *api.Error {
@@ -336,8 +338,8 @@ func (c *Conn) lost(err error) {
 	})
 }
 
-// breakOff ends the connection, and fails each waiting request with its error.
-// c.mu must be held.
+// breakOff ends the connection and fails each waiting request with the error that
+// each returns for it. c.mu must be held.
 func (c *Conn) breakOff(why *api.Error, each func(*call) *api.Error) {
 	if c.broken != nil {
 		return

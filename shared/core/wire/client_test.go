@@ -17,15 +17,15 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// scripted is a Conn whose server is the test.
+// scripted returns a Conn, and the server's end of it for the test.
 func scripted(t *testing.T) (*Conn, *peerEnd) {
-	mine, theirs := net.Pipe()
-	c := connect(mine, "n1", Limits{PeerLine: 1 << 16})
+	near, far := net.Pipe()
+	c := connect(near, "n1", Limits{PeerLine: 1 << 16})
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	return c, &peerEnd{t: t, c: theirs, in: bufReader(theirs)}
+	return c, &peerEnd{t: t, c: far, in: bufReader(far)}
 }
 
-// asked is a Do that runs in the background.
+// asked is a call of Do in the background.
 type asked struct {
 	response api.Response
 	err      error
@@ -41,7 +41,7 @@ func ask1(ctx context.Context, c *Conn, r api.Request) *asked {
 	return a
 }
 
-// fails asserts how it failed.
+// fails waits for the call and asserts how it failed.
 func (a *asked) fails(t *testing.T, code api.Code, definite bool, message string) {
 	t.Helper()
 	<-a.done
@@ -74,8 +74,8 @@ func TestDo(t *testing.T) {
 	})
 }
 
-// Many goroutines share a connection; each gets its own answer, in whatever
-// order they come.
+// Many goroutines can share a connection. Each gets the answer to its own
+// request, in any order of the answers.
 func TestDoMatchesAnswersByID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100
@@ -106,13 +106,13 @@ func TestDoMatchesAnswersByID(t *testing.T) {
 	})
 }
 
-// Requests that are made at the same time leave with one write.
-func TestRequestsOfManyClientsShareOneWrite(t *testing.T) {
+// Requests that are made at the same time leave with few writes.
+func TestRequestsMadeTogetherShareWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mine, theirs := net.Pipe()
+		near, far := net.Pipe()
 		p := newPipes()
-		c := connect(countingConn{mine, &p.writes}, "n1", Limits{})
-		server := &peerEnd{t: t, c: theirs, in: bufReader(theirs)}
+		c := connect(countingConn{near, &p.writes}, "n1", Limits{})
+		server := &peerEnd{t: t, c: far, in: bufReader(far)}
 		var all []*asked
 		for range 50 {
 			all = append(all, ask1(t.Context(), c, get))
@@ -131,8 +131,8 @@ func TestRequestsOfManyClientsShareOneWrite(t *testing.T) {
 	})
 }
 
-// lostAnswers are the ways in which an answer can be lost, each with what that
-// says about the request.
+// lostAnswers are the ways in which an answer can be lost, and checks of what Do
+// then reports about the request.
 var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
 	"no time left before it was sent": func(t *testing.T, c *Conn, _ *peerEnd) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -160,11 +160,11 @@ var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
 		b := ask1(t.Context(), c, get)
 		synctest.Wait()
 		require.NoError(t, server.c.Close())
-		<-a.done // whether the end was in time is not known; it is never wrongly called definite
+		<-a.done // the error of a depends on how much the system has accepted
 		require.Error(t, a.err)
 		b.fails(t, api.Unavailable, true, "the request was not sent: ")
 	},
-	"the server takes nothing": func(t *testing.T, c *Conn, _ *peerEnd) {
+	"the server reads nothing": func(t *testing.T, c *Conn, _ *peerEnd) {
 		a := ask1(t.Context(), c, get)
 		a.fails(t, api.Unavailable, true, "the request was not sent: sending to n1 failed: ")
 	},
@@ -189,7 +189,7 @@ var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
 		}
 		last.fails(t, api.Unknown, false, "the server closed it")
 	},
-	"nonsense": func(t *testing.T, c *Conn, server *peerEnd) {
+	"an answer that is not JSON": func(t *testing.T, c *Conn, server *peerEnd) {
 		a := ask1(t.Context(), c, get)
 		server.line()
 		server.send("HTTP/1.1 400 Bad Request\r\n")
@@ -199,7 +199,7 @@ var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
 		a := ask1(t.Context(), c, get)
 		server.line()
 		_, _ = server.c.Write([]byte(strings.Repeat("x", 70_000)))
-		a.fails(t, api.Unknown, false, "a line above the limit")
+		a.fails(t, api.Unknown, false, "a line is longer than the limit")
 	},
 	"closed by this side": func(t *testing.T, c *Conn, server *peerEnd) {
 		a := ask1(t.Context(), c, get)
@@ -207,7 +207,7 @@ var lostAnswers = map[string]func(t *testing.T, c *Conn, server *peerEnd){
 		require.NoError(t, c.Close())
 		a.fails(t, api.Unknown, false, "this program closed the connection to n1")
 	},
-	"too long a request": func(t *testing.T, c *Conn, server *peerEnd) {
+	"a request that is too long": func(t *testing.T, c *Conn, server *peerEnd) {
 		worst := strings.Repeat("\x01", kv.MaxValue)
 		ask1(t.Context(), c, api.Request{Op: kv.Cas, Key: "x", Old: worst, Value: worst}).
 			fails(t, api.BadRequest, true, "a line may have 1048576")
@@ -230,7 +230,7 @@ func TestDoReportsTheOutcome(t *testing.T) {
 	}
 }
 
-// A late answer is dropped; it is not taken for that of another request.
+// A late answer is dropped, and is not taken for the answer to another request.
 func TestLateAnswerIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, server := scripted(t)
@@ -260,7 +260,8 @@ func TestDialSaysWhy(t *testing.T) {
 	require.Contains(t, e.Message, "cannot reach a server at "+ln.Addr().String())
 }
 
-// An error names an address once, although the error of the system has it too.
+// An error contains the address only once, although the system's error also
+// contains it.
 func TestErrorsNameAddressOnce(t *testing.T) {
 	ln, err := Listen("127.0.0.1:0")
 	require.NoError(t, err)

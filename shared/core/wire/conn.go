@@ -18,16 +18,16 @@ import (
 
 // A connection is closed in two steps: this side sends no more, and then reads
 // until the other side has closed too. If it closed at once while bytes arrive,
-// TCP would answer them with a reset, which can overtake the last answer. A
-// client in the middle of a line that is far too long gets more time than one
-// that should be done.
+// TCP would answer them with a reset, and the other side might then lose the last
+// answer. A client whose input was bad may still be sending, so it gets more time
+// than the others.
 const (
 	lingerShort = 100 * time.Millisecond
 	lingerLong  = time.Second
 )
 
-// grace is how long a stopping server still reads requests that arrived before,
-// so that it can answer them with "not begun".
+// grace is how long a stopping server still reads requests, so that it can answer
+// those that have arrived with "not begun".
 const grace = 20 * time.Millisecond
 
 // writeChunk is how many bytes are written under one deadline.
@@ -38,8 +38,8 @@ type conn struct {
 	s  *Server
 	nc net.Conn
 
-	// address is the address that the connection counts for; "" if it has none.
-	// since is when it was accepted.
+	// address is the address to which the connection counts; "" if it has none.
+	// since is when the connection was accepted.
 	address string
 	since   time.Time
 
@@ -57,11 +57,11 @@ type conn struct {
 	idle   time.Duration
 	isPeer bool
 
-	// isWeb is true once the HTTP server has the connection.
+	// isWeb is true once the HTTP server serves the connection.
 	isWeb atomic.Bool
 
-	// spoken is true if the first bytes have come and were not HTTP; greeted if
-	// they were a hello.
+	// spoken is true once the first bytes have arrived and are not HTTP; greeted
+	// is true once a hello has arrived.
 	spoken, greeted bool
 
 	// handle processes the next line; only the reader uses it.
@@ -72,21 +72,21 @@ type conn struct {
 
 	mu sync.Mutex
 
-	// changed is signaled when something has changed for which the reader may
+	// changed is signaled when something has changed for which a goroutine may
 	// wait.
 	changed sync.Cond
 
-	// out holds answers that are not being written yet; spare is an empty slice
-	// to replace it. The goroutine that writes them also encodes them, so that
-	// this costs the answering goroutine nothing.
+	// out holds answers that no goroutine is writing yet; spare is an empty slice
+	// to replace it. The goroutine that writes the answers also encodes them, so
+	// the goroutine that answers does not spend time on it.
 	out, spare []api.Response
 
-	// writing is true while some goroutine has the task to write out. The
-	// goroutine that sets it must make sure that this happens.
+	// writing is true while some goroutine has the task of writing the answers in
+	// out. The goroutine that sets writing must make sure that they are written.
 	writing bool
 
-	// reading is true while the reader processes requests. It writes out before
-	// it waits, so no other goroutine has to.
+	// reading is true while the reader processes requests. The reader writes the
+	// answers in out before it waits, so no other goroutine has to.
 	reading bool
 
 	// waiting holds the requests in flight that have an id, each with its own
@@ -96,7 +96,7 @@ type conn struct {
 	serial    uint64
 
 	// owed counts the bytes of the requests in flight, with room for their
-	// answers; unsent counts those of the answers that the client has not read.
+	// answers; unsent counts the bytes of the answers that are not sent yet.
 	owed, unsent int
 
 	// said counts the answers; heard is the value of said when the reader last
@@ -121,7 +121,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// errPeer says that servePeer must take over the connection.
+// errPeer says that servePeer now serves the connection.
 var errPeer = errors.New("the connection is a peer's")
 
 // run serves the connection until it ends.
@@ -156,13 +156,14 @@ func (c *conn) run(k kind) {
 
 func (c *conn) tooMany() *api.Error {
 	return &api.Error{Code: api.Busy, Definite: true,
-		Message: fmt.Sprintf("this server takes %d clients, at most %d from one address, and has no place for this one",
+		Message: fmt.Sprintf("this server accepts %d clients, at most %d from one address, and cannot accept this one now",
 			c.s.limits.Conns, c.s.limits.PerAddress)}
 }
 
-// turnAway tells a client that there are too many, and closes at once, without
-// waiting for the client to read it: nothing more is spent on it. The write
-// cannot block, since nothing was written to the connection before.
+// turnAway tells a client that there are too many, and closes the connection at
+// once, without waiting until the client has read this, because the client must
+// cost no more. The write does not block, because hardly anything was written to
+// the connection before.
 func (c *conn) turnAway() {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
@@ -206,9 +207,10 @@ func tooLong(limit int) *api.Error {
 		Message: fmt.Sprintf("a line is longer than %d bytes, which is the limit; the connection is closed", limit)}
 }
 
-// firstLine distinguishes peers, clients and HTTP. It ends an HTTP connection if
-// the server does not speak HTTP: a page of any site can make its reader's
-// browser send a POST here, and the lines of its body would be requests.
+// firstLine distinguishes peers, clients and HTTP. It ends a connection that
+// sends an HTTP request here, where lines of JSON are expected: a web page can
+// make its reader's browser send a POST to this port, and the lines of the body
+// would be requests.
 func (c *conn) firstLine(line []byte) error {
 	switch {
 	case isHello(line):
@@ -220,7 +222,7 @@ func (c *conn) firstLine(line []byte) error {
 	return c.request(line)
 }
 
-// helloOnly is used in place of firstLine where there is room for peers only.
+// helloOnly is used in place of firstLine when there is room for peers only.
 func (c *conn) helloOnly(line []byte) error {
 	if isHello(line) {
 		return c.hello(line)
@@ -246,7 +248,8 @@ func stopped() *api.Error {
 	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
 }
 
-// refuse answers a request that was not begun.
+// refuse answers a request that was not begun. It returns err if the connection
+// must end.
 func (c *conn) refuse(id uint64, err error) error {
 	var e *api.Error
 	if !errors.As(err, &e) {
@@ -267,10 +270,11 @@ func (c *conn) refuse(id uint64, err error) error {
 type flight struct {
 	id, serial uint64
 
-	// bytes is what it counts for.
+	// bytes is how many bytes the request and its answer count in conn.owed.
 	bytes int
 
-	// reads is true if it changes nothing, so that it can be refused at any time.
+	// reads is true if the request changes nothing, so that it can be refused at
+	// any time.
 	reads bool
 }
 
@@ -360,8 +364,9 @@ func (c *conn) put(a api.Response) {
 
 func (c *conn) inFlight() int { return len(c.waiting) + c.anonymous }
 
-// waitForRoom makes the reader wait until this many more bytes may be held. This
-// is the back pressure: a reader that waits reads nothing. c.mu must be held.
+// waitForRoom makes the reader wait until the connection may hold this many more
+// bytes and have one more request in flight. This is the back pressure: a reader
+// that waits reads nothing. c.mu must be held.
 func (c *conn) waitForRoom(bytes int) {
 	for !c.dead && (c.inFlight() >= c.s.limits.InFlight || c.isFull(bytes)) {
 		if len(c.out) > 0 && !c.writing {
@@ -397,8 +402,8 @@ func (c *conn) resume() {
 	c.mu.Unlock()
 }
 
-// isFull reports whether the connection holds too much for this many more bytes.
-// c.mu must be held.
+// isFull reports whether the connection holds so much that this many more bytes
+// would exceed its limit. c.mu must be held.
 func (c *conn) isFull(bytes int) bool {
 	limit := c.s.limits.ConnBytes
 	if c.s.Budget.Used() > c.s.Budget.Limit()/2 {
@@ -421,7 +426,7 @@ func (c *conn) flush() {
 			c.spare = out
 		}
 		if err != nil {
-			c.s.log.Debug("a client does not take its answers; the connection is closed", "client", c.nc.RemoteAddr(), "error", err)
+			c.s.log.Debug("answers could not be sent to a client; the connection is closed", "client", c.nc.RemoteAddr(), "error", err)
 			c.dead = true
 			_ = c.nc.Close()
 		}
@@ -435,8 +440,8 @@ func (c *conn) flush() {
 // keepAnswers is the largest capacity of a slice of answers that is used again.
 const keepAnswers = 1 << 10
 
-// writeAnswers encodes answers and writes them, a chunk at a time. So a client
-// that does not read costs no more memory than one chunk, or than one answer.
+// writeAnswers encodes answers and writes them, a chunk at a time. The encoded
+// text thus needs no more memory than one chunk and one answer.
 func (c *conn) writeAnswers(answers []api.Response) error {
 	bytes := 0
 	for i := range answers {
@@ -458,7 +463,7 @@ func (c *conn) writeAnswers(answers []api.Response) error {
 	return nil
 }
 
-// sent records that the client has read this many bytes of answers.
+// sent records that this many bytes of answers were sent.
 func (c *conn) sent(bytes int) {
 	c.s.Budget.Give(bytes)
 	c.mu.Lock()
@@ -495,7 +500,7 @@ func (c *conn) more() error {
 			c.readBy.within(now, c.idle)
 		}
 		if !stopping && c.stopping() {
-			continue // wakeReader came before the deadline was set
+			continue // wakeReader was called before the deadline was set
 		}
 		err := c.in.fill()
 		if errors.Is(err, errNoRoom) {
@@ -505,7 +510,7 @@ func (c *conn) more() error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		early := time.Now().Before(c.readBy.at) // wakeReader came
+		early := time.Now().Before(c.readBy.at) // wakeReader was called
 		c.readBy.at = time.Time{}
 		if early {
 			continue
@@ -519,10 +524,10 @@ func (c *conn) more() error {
 // stopping reports whether requests are no longer begun.
 func (c *conn) stopping() bool { return !c.isPeer && c.s.stopping.Load() }
 
-// lastLook returns until when a stopping server reads a connection: as long as
-// something is in flight, and otherwise for the grace that all connections have.
-// A client that asks again whenever it is refused must not keep the server from
-// stopping.
+// lastLook returns until when a stopping server waits for bytes of a connection:
+// for another grace while a request is in flight, and otherwise for one grace
+// after the stop began. A client that asks again whenever it is refused must not
+// keep the server from stopping.
 func (c *conn) lastLook(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -532,8 +537,8 @@ func (c *conn) lastLook(now time.Time) time.Time {
 	return c.s.stoppedAt.Add(grace)
 }
 
-// late returns the error for a wait in which nothing came in time; nil means to
-// keep waiting.
+// late returns the error that ends the connection after nothing has arrived in
+// time; nil means that the reader must keep waiting.
 func (c *conn) late(half bool) error {
 	c.mu.Lock()
 	open := c.inFlight() > 0
@@ -556,9 +561,9 @@ func (c *conn) late(half bool) error {
 	}
 }
 
-// wakeReader makes a waiting reader look at s.stopping. It leaves the HTTP server
-// alone, which has its own way to stop: there it would look like a client that
-// has left.
+// wakeReader makes a waiting reader check s.stopping. It does not touch a
+// connection of the HTTP server, which stops in another way and would take this
+// for a client that has left.
 func (c *conn) wakeReader() {
 	if !c.isWeb.Load() {
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
@@ -574,8 +579,8 @@ func (c *conn) kill() {
 	_ = c.nc.Close()
 }
 
-// giveUp answers the requests in flight with code unknown; their real answers, if
-// they ever come, are dropped.
+// giveUp answers the requests in flight with code unknown. Their real answers are
+// dropped if they come later.
 func (c *conn) giveUp(why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -599,8 +604,8 @@ func (c *conn) giveUp(why string) {
 	c.changed.Broadcast()
 }
 
-// finish answers the requests in flight, sends the reason why the connection
-// ends, if there is one to send, and closes it.
+// finish waits for the answers to the requests in flight, sends the reason why
+// the connection ends if that is an *api.Error, and closes the connection.
 func (c *conn) finish(why error) {
 	var last *api.Error
 	gone := !errors.As(why, &last) && !errors.Is(why, io.EOF)
@@ -614,8 +619,9 @@ func (c *conn) finish(why error) {
 	_ = c.nc.Close()
 }
 
-// settle waits until the requests in flight are answered and the answers written,
-// then sends the last message.
+// settle waits until the requests in flight are answered, for at most
+// Limits.Drain, then sends the last message and waits until everything is
+// written.
 func (c *conn) settle(last *api.Error) {
 	late := time.AfterFunc(c.s.limits.Drain, func() {
 		c.giveUp("the connection ended before the outcome was known")
@@ -646,7 +652,7 @@ func (c *conn) linger(last *api.Error) {
 		return
 	}
 	d := lingerShort
-	if last.Code == api.BadRequest {
+	if last.Code == api.BadRequest || last.Code == api.TooLarge {
 		d = lingerLong
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(d))

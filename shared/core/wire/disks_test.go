@@ -22,7 +22,7 @@ type book struct {
 	disowned []string
 
 	// refused counts the peers that were refused, and ends is called when this
-	// server must end; nil for nothing.
+	// server must stop; nil for nothing.
 	refused int
 	ends    func()
 }
@@ -64,23 +64,23 @@ func (b *book) says() []string {
 	return append([]string(nil), b.disowned...)
 }
 
-// A link of n2 and the server n1, each with a disk, and with what it knows of the
-// other: what becomes of the handshake, and of a message.
+// The link of n2 and the server n1 each have a disk and know a disk of the other.
+// The test checks how the handshake ends, and whether a message arrives.
 func TestDisksMeet(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		n1, n2 *book
 
-		// accepted says that the message arrived; told1 and told2 are what the two
-		// servers learn of themselves.
+		// accepted is true if the message must arrive; told1 and told2 are the
+		// calls of Disowned on the two servers.
 		accepted     bool
 		told1, told2 []string
 	}{
-		{"strangers", &book{own: 1}, &book{own: 2}, true, nil, nil},
+		{"neither knows the other", &book{own: 1}, &book{own: 2}, true, nil, nil},
 		{"they know each other", &book{own: 1, known: map[uint64]disk.Incarnation{2: 2}}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 1}}, true, nil, nil},
 		{"n2 was wiped", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{own: 2}, false, nil, []string{"n1 knows 9"}},
 		{"n1 was wiped", &book{own: 1}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 9}}, false, []string{"n2 knows 9"}, nil},
-		{"both were, one after the other", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 9}}, false, []string{"n2 knows 9"}, []string{"n1 knows 9"}},
+		{"both were wiped", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{own: 2, known: map[uint64]disk.Incarnation{1: 9}}, false, []string{"n2 knows 9"}, []string{"n1 knows 9"}},
 		{"no disks", &book{}, &book{}, true, nil, nil},
 		{"n2 has no disk any longer", &book{own: 1, known: map[uint64]disk.Incarnation{2: 9}}, &book{}, false, nil, []string{"n1 knows 9"}},
 	} {
@@ -101,7 +101,7 @@ func TestDisksMeet(t *testing.T) {
 				require.NoError(t, r.end())
 				require.Equal(t, c.told1, c.n1.says())
 				require.Equal(t, c.told2, c.n2.says())
-				require.NotContains(t, log1.String()+log2.String(), "level=WARN", "what Disks refuses, it logs")
+				require.NotContains(t, log1.String()+log2.String(), "level=WARN", "the link must not log what Disks has logged")
 				if !c.accepted {
 					require.Empty(t, got.all())
 					require.Empty(t, got.met())
@@ -115,8 +115,9 @@ func TestDisksMeet(t *testing.T) {
 	}
 }
 
-// A server that learns that it has another disk may end at that moment. Its peer
-// has then learned it too, and says so: an operator reads the log of either.
+// A server that learns that it has another disk may stop at that moment. Its peer
+// has then learned it too and logs it, because an operator may read the log of
+// either.
 func TestBothSidesLearnOfALostDisk(t *testing.T) {
 	for name, dials := range map[string]bool{"the server that lost its disk dials": true, "its peer dials": false} {
 		t.Run(name, func(t *testing.T) {
@@ -157,8 +158,7 @@ func TestBothSidesLearnOfALostDisk(t *testing.T) {
 	}
 }
 
-// A peer is told why it is refused, by name, and asks no more often than a peer
-// whose cluster is another one.
+// The peer is told the reason why it is refused.
 func TestARefusedDiskLearnsTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := member1(&received{}, &logged{})
@@ -176,7 +176,8 @@ func TestARefusedDiskLearnsTheReason(t *testing.T) {
 	})
 }
 
-// If a disk is changed on the way, the proof fails and nothing is noted.
+// If somebody changes a field about the disks on the way, the proof fails and the
+// server records nothing.
 func TestDisksAreProved(t *testing.T) {
 	for name, change := range map[string]func(h *hello, c *challenge){
 		"the peer's disk":     func(h *hello, _ *challenge) { h.disk = 3 },
@@ -207,8 +208,9 @@ func TestDisksAreProved(t *testing.T) {
 	}
 }
 
-// Two processes with copies of one disk keep replacing each other's connection:
-// the log says so, once. A server that is started again does not look like that.
+// Two processes with copies of one disk keep replacing each other's connection,
+// and the server logs this once. A server that is only restarted does not cause
+// this message.
 func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
@@ -240,8 +242,8 @@ func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
 	})
 }
 
-// More than two take turns in any order.
-func TestThreeIncarnationsTakeTurns(t *testing.T) {
+// More than two processes may replace each other in any order.
+func TestThreeProcessesReplaceEachOther(t *testing.T) {
 	l := &lives{now: 1}
 	require.False(t, l.see(2))
 	require.False(t, l.see(3))

@@ -4,8 +4,8 @@ package wire
 
 import "syscall"
 
-// openFiles returns how many files this process may open. The runtime has raised
-// the limit as far as it may.
+// openFiles returns how many files this process may open. The Go runtime has
+// already raised the soft limit to the hard one.
 func openFiles() int {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {

@@ -14,7 +14,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// pieces is a reader that gives a text in pieces of n bytes.
+// pieces is a reader that returns a text in pieces of n bytes.
 type pieces struct {
 	text []byte
 	n    int
@@ -29,7 +29,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// cut is what lines should do, written as plainly as can be.
+// cut does what lines must do, in the simplest way.
 func cut(text []byte, limit int) (all []string, tooLong bool) {
 	for {
 		line, rest, found := bytes.Cut(text, []byte("\n"))
@@ -73,8 +73,8 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// Whatever a client sends, each line gets its one answer, in order, and the
-// server lives on.
+// For any input, each line gets one answer, in order, and the server keeps
+// running.
 func FuzzServer(f *testing.F) {
 	const limit = 300
 	ops := api.Commands()
@@ -90,6 +90,7 @@ func FuzzServer(f *testing.F) {
 		<-done
 	})
 	f.Add([]byte(put1+"nonsense\n"+get2), 7)
+	f.Add([]byte("\nGET / HTTP/1.1\r\n"+put1), 7)
 	f.Fuzz(func(t *testing.T, text []byte, n int) {
 		const last = `{"id":4242,"op":"get","key":"the end"}` + "\n"
 		want, ends := answers(ops, append(bytes.Clone(text), "\n"+last...), limit)
@@ -118,7 +119,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// answers is what a server should say to text.
+// answers returns the answers that a server must send to text.
 func answers(ops api.Ops, text []byte, limit int) (all []string, ends bool) {
 	say := func(r api.Response) { all = append(all, string(r.AppendJSON(nil))+"\n") }
 	whole, long := cut(text, limit)
@@ -128,7 +129,11 @@ func answers(ops api.Ops, text []byte, limit int) (all []string, ends bool) {
 			continue
 		}
 		if first && strings.HasPrefix(line, `{"hello":`) {
-			say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "this server has no peers, so it answers no hello"}))
+			say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "this server has no peers, so it does not accept a hello"}))
+			return all, true
+		}
+		if first && line[0] != '{' && strings.Contains(line, " HTTP/") {
+			say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "this server speaks lines of JSON, not HTTP; the connection is closed"}))
 			return all, true
 		}
 		first = false
@@ -146,8 +151,7 @@ func answers(ops api.Ops, text []byte, limit int) (all []string, ends bool) {
 	return all, long
 }
 
-// A hello that is understood says the same after it was written and read
-// again.
+// A hello that was decoded does not change when it is encoded and decoded again.
 func FuzzHello(f *testing.F) {
 	f.Add(fromN2().appendJSON(nil))
 	f.Fuzz(func(t *testing.T, line []byte) {

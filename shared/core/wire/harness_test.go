@@ -18,9 +18,9 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// pipes is a listener without sockets: what is dialed is a net.Pipe. So a test
-// can run in a bubble of synctest, where hours pass in no time and a goroutine
-// that is left over fails the test.
+// pipes is a listener without sockets: its connections are made with net.Pipe. A
+// test can thus run in a bubble of synctest, where hours pass at once and a
+// goroutine that does not end fails the test.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -64,16 +64,16 @@ func (c countingConn) Write(b []byte) (int, error) {
 
 // dial returns the client's end of a new connection.
 func (p *pipes) dial() (net.Conn, error) {
-	mine, theirs := net.Pipe()
+	client, server := net.Pipe()
 	select {
-	case p.conns <- countingConn{theirs, &p.writes}:
-		return mine, nil
+	case p.conns <- countingConn{server, &p.writes}:
+		return client, nil
 	case <-p.closed:
 		return nil, syscall.ECONNREFUSED
 	}
 }
 
-// running is a Server that serves.
+// running is a Server whose Serve is running.
 type running struct {
 	t    *testing.T
 	ln   net.Listener
@@ -111,7 +111,7 @@ func (r *running) dial() *peerEnd {
 	return &peerEnd{t: r.t, c: c, in: bufReader(c)}
 }
 
-// peerEnd is the other end of a connection, as nc would hold it.
+// peerEnd is the other end of a connection. It sends and reads text, as nc does.
 type peerEnd struct {
 	t  *testing.T
 	c  net.Conn
@@ -132,7 +132,7 @@ func (e *peerEnd) line() string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// over asserts that nothing comes any longer and the connection ends.
+// over asserts that nothing more arrives and that the connection ends.
 func (e *peerEnd) over() {
 	e.t.Helper()
 	rest, err := io.ReadAll(e.in)
@@ -145,7 +145,7 @@ func (e *peerEnd) over() {
 
 var errStillOpen = errors.New("the connection is still open")
 
-// store returns a Handler that is a real store.
+// store returns a Handler that applies requests to a kv.Store.
 func store() Handler {
 	s := kv.NewStore()
 	return func(r api.Request, reply func(api.Response)) {
@@ -153,7 +153,7 @@ func store() Handler {
 	}
 }
 
-// pending is a Handler that lets the test answer.
+// pending is a Handler that leaves the answers to the test.
 type pending struct {
 	requests chan api.Request
 	replies  chan func(api.Response)
@@ -168,7 +168,7 @@ func (p *pending) handle(r api.Request, reply func(api.Response)) {
 	p.requests <- r
 }
 
-// next returns the oldest request that was not looked at.
+// next returns the oldest request that the test has not seen, and its reply.
 func (p *pending) next() (api.Request, func(api.Response)) {
 	return <-p.requests, <-p.replies
 }
@@ -181,5 +181,5 @@ const (
 
 func bufReader(c net.Conn) *bufio.Reader { return bufio.NewReaderSize(c, 64<<10) }
 
-// later waits in the time of the bubble.
+// later waits for d in the bubble's time.
 func later(d time.Duration) { time.Sleep(d) }

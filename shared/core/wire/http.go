@@ -20,9 +20,9 @@ var errHTTP = errors.New("the connection speaks HTTP")
 // maxHeader is the largest header of an HTTP request, in bytes.
 const maxHeader = 64 << 10
 
-// isHTTP reports, by the first byte of a connection, whether it speaks HTTP: a
-// line of JSON begins with a brace, and an empty line comes from a person who
-// uses nc.
+// isHTTP reports, from the first byte of a connection, whether the connection
+// speaks HTTP. A line of JSON begins with a brace or with white space, and
+// someone who uses nc may first send an empty line; HTTP begins with neither.
 func (c *conn) isHTTP() bool {
 	return c.s.http != nil && !bytes.ContainsRune([]byte("{\r\n\t "), rune(c.in.buf[c.in.start]))
 }
@@ -51,7 +51,7 @@ func (l *httpListener) Close() error {
 
 func (l *httpListener) Addr() net.Addr { return l.addr }
 
-// httpConn is a connection of which some bytes were read already.
+// httpConn is a connection whose first bytes were read already.
 type httpConn struct {
 	net.Conn
 	in     io.Reader
@@ -66,7 +66,7 @@ func (c *httpConn) Close() error {
 	return c.Conn.Close()
 }
 
-// startHTTP starts the HTTP server, if the server speaks HTTP.
+// startHTTP starts the HTTP server, if Server.HTTP is set.
 func (s *Server) startHTTP(addr net.Addr) {
 	if s.HTTP == nil {
 		return
@@ -97,7 +97,8 @@ func (s *Server) stopHTTP() {
 	}
 }
 
-// serveHTTP gives the connection to the HTTP server and waits for its end.
+// serveHTTP passes the connection to the HTTP server and waits until that closes
+// it.
 func (c *conn) serveHTTP() {
 	c.isWeb.Store(true)
 	_ = c.nc.SetReadDeadline(time.Time{})
@@ -111,8 +112,8 @@ func (c *conn) serveHTTP() {
 	}
 }
 
-// refuseHTTP answers a request that has not been read. It returns io.EOF, because
-// nothing else must be sent.
+// refuseHTTP answers an HTTP request with an error, without reading it. It
+// returns io.EOF, because nothing else must be sent.
 func (c *conn) refuseHTTP(e *api.Error) error {
 	body := append(api.Failed(0, e).AppendJSON(nil), '\n')
 	head := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", len(body))

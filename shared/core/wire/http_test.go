@@ -11,7 +11,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// The first byte of a connection tells which language it speaks.
+// The first byte of a connection decides between HTTP and lines of JSON.
 func TestHTTPOnTheSamePort(t *testing.T) {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello "+r.URL.Path) })
 	r := serve(t, &Server{Ops: api.Commands(), Handler: store(), HTTP: hello}, listen(t))
@@ -33,7 +33,7 @@ func TestHTTPOnTheSamePort(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-// A stop lets HTTP requests in flight be answered, like any other.
+// A stopping server also answers the HTTP requests in flight.
 func TestStopAnswersHTTP(t *testing.T) {
 	begun, end := make(chan struct{}), make(chan struct{})
 	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -2,52 +2,53 @@ package wire
 
 import "time"
 
-// Limits bound how much a client can make a server hold, and how long it can make
-// it wait. A field that is zero has its value of DefaultLimits.
+// Limits bound how much memory a client can make a server use, and how long it
+// can make the server wait. A field that is zero means its value in
+// DefaultLimits.
 type Limits struct {
 	// Line is the longest line of a client in bytes, its newline not counted.
 	Line int
 
 	// PeerLine is the longest line of a peer, and the longest answer that a
-	// client takes.
+	// client accepts, in bytes.
 	PeerLine int
 
 	// Conns is how many clients may be connected at once. Peers do not count. A
-	// process that may open few files takes fewer; see Server.Serve.
+	// server accepts fewer if its process may open only few files.
 	Conns int
 
-	// PerAddress is how many of them may come from one address, or from one
-	// 64-bit prefix of IPv6; half of Conns by default.
+	// PerAddress is how many of these clients may come from one address, or from
+	// one 64-bit prefix of IPv6. The default is half of Conns.
 	PerAddress int
 
-	// Newcomers is how many connections may be open in addition to Conns, so that
-	// there is room for a peer to identify itself.
+	// Newcomers is how many connections that have not identified themselves may
+	// be open in addition to Conns, so that a peer has room to say hello.
 	Newcomers int
 
 	// InFlight is how many requests of one connection may wait for their answers.
-	// At that number the server stops reading the connection.
+	// When it has that many, the server stops reading from it.
 	InFlight int
 
 	// ConnBytes is how many bytes one connection may make the server hold: its
 	// requests in flight, room for the answers to those that read, and the
-	// answers that the client has not read. At that number the server stops
-	// reading the connection. The limit is an eighth of that while more than half
-	// of ServerBytes is used, so that a few dozen clients that send much have to
+	// answers that are not sent yet. At that number the server stops reading from
+	// the connection. The limit is an eighth of that while more than half of
+	// ServerBytes is used, so that a few dozen clients that send much have to
 	// wait, and are not refused.
 	ConnBytes int
 
 	// ServerBytes is how many bytes all clients together may make the server
-	// hold: requests in flight and answers that were not read. At that number
-	// further requests are answered with busy. Lines above 64 KiB that are still
-	// arriving may hold the same number of bytes in addition.
+	// hold: requests in flight and answers that are not sent yet. At that number
+	// the server answers further requests with busy. Lines above 64 KiB that are
+	// still arriving may hold the same number of bytes in addition.
 	ServerBytes int
 
 	// HalfLine is how long a line may take from its first byte to its newline.
 	HalfLine time.Duration
 
-	// Idle is how long a connection may be silent, in both directions and while
-	// nothing is in flight on it. The check is coarse: it may take up to twice as
-	// long.
+	// Idle is how long a connection may be silent in both directions while no
+	// request is in flight on it. The check is coarse: a connection may be silent
+	// for up to twice as long.
 	Idle time.Duration
 
 	// Write is how long the other side may take to accept 64 KiB.
@@ -126,14 +127,13 @@ func (l Limits) filled() Limits {
 }
 
 // deadline sets a connection's deadline, but only if it has moved far enough to
-// matter: setting it for each request would cost more than the request.
+// matter, because setting it for each request would cost too much time.
 type deadline struct {
 	at  time.Time
 	set func(time.Time) error
 }
 
-// within gives the next operation the time d from now on, or up to an eighth
-// less.
+// within gives the next operation the time d from now, or up to an eighth less.
 func (t *deadline) within(now time.Time, d time.Duration) {
 	if by := now.Add(d); by.Before(t.at) || by.Sub(t.at) > d/8 {
 		t.to(by)

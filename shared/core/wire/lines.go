@@ -6,11 +6,11 @@ import (
 	"io"
 )
 
-// errLong says that a line is longer than its limit, errNoRoom that there is no
-// memory for a long line now.
+// errLong says that a line is longer than its limit, and errNoRoom that the
+// budget has no room for a long line now.
 var (
-	errLong   = errors.New("a line above the limit")
-	errNoRoom = errors.New("no room for a long line")
+	errLong   = errors.New("a line is longer than the limit")
+	errNoRoom = errors.New("there is no room for a long line")
 )
 
 // The buffer of a connection starts small, since most connections are quiet and
@@ -26,28 +26,29 @@ type lines struct {
 	r     io.Reader
 	limit int
 
-	// buf[start:end] was read and not yet handed out; there is no newline in
+	// buf[start:end] was read and not yet returned; there is no newline in
 	// buf[start:scanned].
 	buf                 []byte
 	start, scanned, end int
 
-	// full is true if the last read filled the buffer: more was waiting.
+	// full is true if the last read filled the buffer, so that more is probably
+	// waiting.
 	full bool
 
-	// budget counts the bytes that the buffer holds above keepBuffer; took is how
-	// many of them it has granted.
+	// budget limits the size of the buffer beyond keepBuffer; took is how many
+	// bytes it has granted.
 	budget *Budget
 	took   int
 }
 
-// next returns the next complete line, without its newline and a carriage return
-// before that. The line is valid until fill is called. It returns false if no
-// line is complete, and errLong if a line is above the limit, complete or not.
+// next returns the next complete line, without the newline and without a carriage
+// return before it. The line is valid until fill is called. It returns false if
+// no line is complete, and errLong if a line is above the limit, complete or not.
 func (l *lines) next() ([]byte, bool, error) {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
 		l.scanned = l.end
-		if l.end-l.start > l.limit+1 { // one more, which may be a carriage return
+		if l.end-l.start > l.limit+1 { // + 1 for a possible carriage return
 			return nil, false, errLong
 		}
 		return nil, false, nil
@@ -77,7 +78,7 @@ func (l *lines) fill() error {
 	l.end += n
 	l.full = l.end == len(l.buf)
 	if n > 0 {
-		return nil // an error that came with bytes comes again
+		return nil // a reader that returned an error with these bytes returns it again
 	}
 	return err
 }
@@ -86,7 +87,7 @@ func (l *lines) makeRoom() error {
 	waiting := l.end - l.start
 	size := max(len(l.buf), smallBuffer)
 	switch {
-	case waiting == size: // all of it is one half line
+	case waiting == size: // the whole buffer is the beginning of one line
 		size = min(2*size, max(l.limit+2, smallBuffer))
 	case l.full && size < keepBuffer:
 		size *= 2

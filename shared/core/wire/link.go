@@ -24,9 +24,9 @@ type LinkOptions struct {
 	// Self is this server.
 	Self Identity
 
-	// To is the peer's ID, Address the address where it listens. Also is another
-	// address where it may listen, "" if there is none; the two are tried in
-	// turn.
+	// To is the peer's ID, and Address is the address where it listens. Also is
+	// another address where it may listen, "" if there is none; the link tries
+	// the two in turn.
 	To      uint64
 	Address string
 	Also    string
@@ -41,20 +41,21 @@ type LinkOptions struct {
 }
 
 // Link carries messages to one peer, in one direction, over a connection that it
-// opens again whenever it breaks. It promises nothing: messages are lost while
-// there is no connection, and when its queue is full.
+// opens again whenever the connection breaks. It does not guarantee delivery:
+// messages are lost when the connection breaks, while there is none, and when the
+// queue is full.
 //
 // A full queue drops its oldest messages. The newest are the most useful to the
 // peer: they carry the latest term and the latest commit index, and the sender
 // learns from the peer's answer which entries are missing before them. For the
-// same reason the queue is emptied when an attempt to connect fails: a peer that
-// comes back should not first read messages from a minute ago.
+// same reason the link empties the queue when an attempt to connect fails: a peer
+// that starts again should not have to read old messages first.
 type Link struct {
 	o      LinkOptions
 	limits Limits
 	log    *slog.Logger
 
-	// elsewhere is true while Also is the address that is tried.
+	// elsewhere is true while the link tries the address Also.
 	elsewhere bool
 
 	// dial opens a connection to the peer.
@@ -69,7 +70,7 @@ type Link struct {
 	dropped uint64
 }
 
-// NewLink returns a link that connects once Run is called.
+// NewLink returns a link. It connects once Run is called.
 func NewLink(o LinkOptions) *Link {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -82,7 +83,7 @@ func NewLink(o LinkOptions) *Link {
 	return l
 }
 
-// address returns the address that is tried now.
+// address returns the address that the link tries now.
 func (l *Link) address() string {
 	if l.elsewhere {
 		return l.o.Also
@@ -90,10 +91,10 @@ func (l *Link) address() string {
 	return l.o.Address
 }
 
-// Send puts one message, without newline, into the queue. It never waits. It
-// returns false if it had to drop something: this message, if it is longer than
-// Limits.PeerLine, or else older ones. line must not be changed afterwards. Send
-// is safe for concurrent use.
+// Send puts one message, without a newline, into the queue. It never waits. It
+// returns false if it had to drop messages: this one, if it is longer than
+// Limits.PeerLine allows, or else older ones. The caller must not change line
+// afterwards. Send is safe for concurrent use.
 func (l *Link) Send(line []byte) bool {
 	if len(line)+crcDigits+1 > l.limits.PeerLine {
 		l.count(1)
@@ -120,8 +121,8 @@ func (l *Link) Send(line []byte) bool {
 }
 
 // Dropped returns how many messages were dropped since the link was created. It
-// does not count those that a broken connection lost, since their number is
-// unknown.
+// does not count the messages that were lost with a broken connection, since
+// their number is unknown.
 func (l *Link) Dropped() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,9 +163,9 @@ func (l *Link) take(b []byte, size int) []byte {
 	return b
 }
 
-// patience is how long a peer may be away before this is logged: servers that
-// start together do not find each other at once, and those that stop together do
-// not end at the same moment.
+// patience is how long a peer may be away before the link logs it: servers that
+// start together do not find each other at once, and servers that stop together
+// do not end at the same moment.
 const patience = time.Second
 
 // errHungUp says that the peer has closed the connection.
@@ -182,7 +183,7 @@ func away(err error) bool {
 
 // Run keeps the link connected until ctx is done, and returns nil then.
 func (l *Link) Run(ctx context.Context) error {
-	var told string // the last trouble that was logged, so that it is not repeated
+	var told string // the last error that was logged, so that it is not repeated
 	began := time.Now()
 	pause := l.limits.Backoff[0]
 	for ctx.Err() == nil {
@@ -200,7 +201,7 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		var no *api.Error
 		refused := errors.As(err, new(refusal))
-		if errors.As(err, &no) || refused { // it will be the same again
+		if errors.As(err, &no) || refused { // the next attempt will probably fail in the same way
 			pause = l.limits.Backoff[1]
 		}
 		level := slog.LevelWarn
@@ -255,7 +256,7 @@ func (l *Link) shakeHands(c net.Conn) error {
 	return cmp.Or(l.o.Self.meet(l.o.To, answer.disk, answer.known), err)
 }
 
-// greet is the first half of the handshake: when it returns nil, the peer has
+// greet is the first half of the handshake: if it returns no error, the peer has
 // proved who it is.
 func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err error) {
 	self := l.o.Self
@@ -275,11 +276,11 @@ func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err erro
 	return h, answer, nil
 }
 
-// Probe asks the server at an address whether it is the one that o describes:
-// that ID, of that cluster. It returns nil if the server has proved this, and
-// otherwise an error that says what is wrong, within o.Limits.Dial. It sends only
-// the hello that o.Self would send, so nothing changes on that server, except for
-// a line in its log about a peer that left during the handshake.
+// Probe checks whether the server at o.Address is the one that o describes: the
+// server o.To of the cluster of o.Self. It returns nil if the server has proved
+// this, and otherwise an error that says what is wrong, within o.Limits.Dial. It
+// sends only the hello of o.Self, so it changes nothing on that server; the
+// server only logs that a peer left during the handshake.
 func Probe(ctx context.Context, o LinkOptions) error {
 	l := NewLink(o)
 	c, err := l.connect(ctx, func(c net.Conn) error {
@@ -330,23 +331,23 @@ func (l *Link) carry(ctx context.Context, c net.Conn) error {
 	return g.Wait()
 }
 
-// listen notices the end of the connection. The peer sends nothing on it, except
-// for the reason why it ends it.
+// listen returns when the connection ends. The peer sends nothing on it, except
+// for the reason why it closes the connection.
 func (l *Link) listen(c net.Conn) error {
 	_, err := ask(nothing{c}, &lines{r: c, limit: maxHello}, nil)
 	if err == nil {
-		err = errors.New("the peer sent something where nothing was expected")
+		err = errors.New("the peer sent a message on a connection that carries messages only to the peer")
 	}
 	return err
 }
 
-// nothing is a connection that is only read.
+// nothing is a connection on which writing does nothing.
 type nothing struct{ net.Conn }
 
 func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 
-// send writes batches of messages, and an empty line after a long silence, so
-// that the peer does not take the connection for dead.
+// send writes batches of messages, and from time to time an empty line if there
+// are none, so that the peer does not close the connection as idle.
 func (l *Link) send(ctx context.Context, c net.Conn) error {
 	const batch = 256 << 10
 	quiet := time.NewTicker(max(l.limits.Idle/3, time.Millisecond))

@@ -20,8 +20,8 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// protocol is the version of the peers' protocol. A server that uses another one
-// is refused by its number.
+// protocol is the version of the peers' protocol. A server that uses another
+// version is refused, and the error names both versions.
 const protocol = 4
 
 // maxHello is the longest line of a handshake.
@@ -42,11 +42,12 @@ type Identity struct {
 	// dial back: host:port.
 	Address string
 
-	// Disks knows which server has which disk; nil in stages that store nothing.
+	// Disks knows which server has which disk; nil if the server does not check
+	// disks.
 	Disks Disks
 
-	// Start is a random number that each start of a server draws: two servers
-	// that run with copies of one disk have different ones.
+	// Start is a random number that a server draws each time it starts: two
+	// servers that run with copies of one disk have different ones.
 	Start uint64
 }
 
@@ -58,19 +59,19 @@ type Disks interface {
 	Known(id uint64) disk.Incarnation
 
 	// Admit is called when a peer has proved its identity and has a disk. It
-	// refuses the peer by returning an error; it then logs the reason at most
-	// once.
+	// refuses the peer by returning an error, and then it logs the reason itself.
 	Admit(id uint64, now disk.Incarnation) error
 
-	// Disowned is called when a peer that has proved who it is knows this server
-	// with another disk. This server must then end.
+	// Disowned is called when a peer that has proved its identity remembers
+	// another disk for this server. This server must then stop.
 	Disowned(by uint64, known disk.Incarnation)
 }
 
-// refusal is an error of Disks, which Disks has logged.
+// refusal is an error that Disks has returned or caused, and has already logged.
 type refusal struct{ error }
 
-// disks returns this server's disk and that of a peer, 0 if it is not known.
+// disks returns this server's disk and the disk of a peer, 0 for one that is not
+// known.
 func (i Identity) disks(peer uint64) (own, known disk.Incarnation) {
 	if i.Disks == nil {
 		return 0, 0
@@ -97,45 +98,45 @@ func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
 // Peers accepts the connections that other servers open. Such a connection begins
 // with a handshake, D being the side that dialed and A the one that accepted:
 //
-//	D  {"hello":{"version":3,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
+//	D  {"hello":{"version":4,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
 //	A  {"ok":true,"data":{"disk":"…","known":"…","nonce":"…","proof":"…"}}
 //	D  {"proof":"…"}
 //	A  {"ok":true}
 //
-// Each side says which disk it has, and which disk of the other side it knows, if
-// it has a disk, or knows one. Either side ends the handshake if the other has a
-// different disk than it should, but only after both have proved who they are: so
-// a server learns that it has forgotten what it promised.
+// Each side says which disk it has and which disk of the other side it knows; the
+// fields are missing if there is none. If a disk is not the one that the other
+// side knows, the handshake fails, but only after both sides have proved who they
+// are. A server thus learns that it has lost what it had stored.
 //
 // A proof is an HMAC-SHA256 under the cluster's secret, over the side that proves
-// (D or A) and the content of the first two lines. So neither side can be
-// deceived by someone who does not know the secret, by a recording of an earlier
-// handshake, or by its own proof sent back. The proof says who is at the other
-// end; it does not encrypt what is sent.
+// (D or A) and the content of the first two lines. It cannot be made without the
+// secret, and neither a recorded proof of an earlier handshake nor the other
+// side's own proof is accepted. The handshake proves who is at the other end; it
+// does not encrypt the messages.
 //
-// Every server that knows the secret is a peer, whether this server counts it
-// among the members or not: the members may have changed without it (thesis
-// §4.1).
+// Every server that knows the secret is a peer, even if this server's
+// configuration does not contain it: the configuration may have changed without
+// this server (thesis §4.1).
 //
 // Then D sends messages, one per line: the CRC-32C of the message in eight
 // hexadecimal digits, a space, the message. Empty lines keep the connection
-// alive. TCP's own checksum misses one damaged packet in thousands; these
-// messages end up in a log, so damage must be detected.
+// alive. TCP's checksum has only 16 bits and misses some damage; these messages
+// end up in a log, so damage must be detected.
 type Peers struct {
 	// Self is this server.
 	Self Identity
 
 	// Met is called for each connection of a peer that has proved who it is, with
 	// the address where the peer listens, and Left when that connection has
-	// ended. A peer may have two connections for a moment, so Left may follow a
-	// second Met. They are called from many goroutines; nil means that they are
-	// not needed.
+	// ended. A peer may have two connections for a moment, so Left may be called
+	// for the older one after Met for the newer one. Met and Left are called from
+	// many goroutines; either may be nil.
 	Met  func(id uint64, address string)
 	Left func(id uint64)
 
 	// Receive processes a message. It may keep line. It is called on the
-	// goroutine that reads the peer's connection: while it waits, the peer has to
-	// wait.
+	// goroutine that reads the peer's connection, so the peer must wait while
+	// Receive waits.
 	Receive func(from uint64, line []byte)
 
 	mu    sync.Mutex
@@ -143,22 +144,22 @@ type Peers struct {
 	lives map[uint64]*lives
 }
 
-// lives are the starts of a peer that were seen: the present one, with its
-// address, and earlier ones.
+// lives has the starts of a peer that this server has seen: the present one, with
+// its address, and earlier ones.
 type lives struct {
 	now    uint64
 	place  string
 	before []uint64
 
-	// told is true once the log says that the peer runs twice.
+	// told is true once this server has logged that the peer runs twice.
 	told bool
 }
 
 // keptLives is how many starts before the present one are remembered.
 const keptLives = 8
 
-// see records a start. It returns true when a start that has ended appears again,
-// for the first time: a process that was replaced by another is still alive.
+// see records a start. It returns true, once, when an earlier start appears
+// again: the process that another one seemed to have replaced is still running.
 func (l *lives) see(start uint64) bool {
 	if start == l.now || start == 0 {
 		return false
@@ -279,16 +280,15 @@ func decodeHello(line []byte) (hello, error) {
 		})
 	})
 	if err := d.End(); err != nil {
-		return h, fmt.Errorf("a hello: %w", err)
+		return h, fmt.Errorf("a malformed hello: %w", err)
 	}
 	if len(h.nonce) == 0 {
-		return h, fmt.Errorf("a hello: the nonce is missing")
+		return h, fmt.Errorf("a malformed hello: the nonce is missing")
 	}
 	return h, nil
 }
 
-// decodeHex reads a string that holds 32 bytes in hexadecimal digits, as a
-// nonce and a proof do.
+// decodeHex reads a nonce or a proof: a string of 32 bytes in hexadecimal digits.
 func decodeHex(d *strict.Decoder) []byte {
 	text := d.Bytes()
 	b, err := hex.AppendDecode(nil, text)
@@ -387,18 +387,18 @@ func (p *Peers) check(h hello) error {
 	case p.Self.Secret == "":
 		return fmt.Errorf("this server has no secret for its cluster, so it can trust no peer; set one in the cluster's configuration")
 	case h.version != protocol:
-		return fmt.Errorf("n%d speaks version %d of the peers' protocol, this server version %d", h.from, h.version, protocol)
+		return fmt.Errorf("n%d uses version %d of the peers' protocol, this server version %d: run the same program on both", h.from, h.version, protocol)
 	case h.cluster != p.Self.Cluster:
 		return fmt.Errorf("n%d belongs to cluster %.64q, this server to cluster %q", h.from, h.cluster, p.Self.Cluster)
 	case h.to != p.Self.ID:
-		return fmt.Errorf("n%d looks for n%d, but this is n%d: the address it has is wrong", h.from, h.to, p.Self.ID)
+		return fmt.Errorf("n%d wants to reach n%d, but this is n%[3]d: correct the address that n%[1]d has for n%[2]d", h.from, h.to, p.Self.ID)
 	case h.from == p.Self.ID:
-		return fmt.Errorf("n%d is this server's own id: two servers run under one id", h.from)
+		return fmt.Errorf("n%d is this server's own id: two servers run under one id, so stop one of them", h.from)
 	case h.from == 0 || h.from > api.MaxID:
-		return fmt.Errorf("n%d is no server: IDs go from 1 to 2^53", h.from)
+		return fmt.Errorf("n%d is not a server's ID: IDs go from 1 to 2^53", h.from)
 	}
 	if err := api.CheckMemberAddress(h.address); err != nil {
-		return fmt.Errorf("n%d does not say where it listens: %w", h.from, err)
+		return fmt.Errorf("n%d sent no usable address in its hello: %w", h.from, err)
 	}
 	return nil
 }
@@ -416,8 +416,8 @@ func (c *conn) hello(line []byte) error {
 		}
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
 	}
-	// Before the peer is told that it may begin: a connection that it opens from
-	// now on is newer than this one.
+	// This happens before the peer is told that it is accepted: a connection that
+	// it opens after that is newer than this one.
 	if other := c.s.Peers.replace(h, c); other != "" {
 		c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
 			"peer", h.from, "one", other, "other", h.place(c))
@@ -439,7 +439,7 @@ func (c *conn) hello(line []byte) error {
 func (c *conn) handshake(line []byte) (h hello, err error) {
 	p := c.s.Peers
 	if p == nil {
-		return h, errors.New("this server has no peers, so it answers no hello")
+		return h, errors.New("this server has no peers, so it does not accept a hello")
 	}
 	if h, err = decodeHello(line); err != nil {
 		return h, err
@@ -451,7 +451,7 @@ func (c *conn) handshake(line []byte) (h hello, err error) {
 	challenge := challenge{disk: own, known: known, nonce: newNonce()}
 	answer := api.Response{Data: challenge.appendJSON(nil, h.proof("acceptor", p.Self.Secret, challenge))}
 	if err := c.write(append(answer.AppendJSON(nil), '\n')); err != nil {
-		return h, fmt.Errorf("n%d does not read: %w", h.from, err)
+		return h, fmt.Errorf("sending a challenge to n%d failed: %w", h.from, err)
 	}
 	reply, err := c.oneLine()
 	if err != nil {
@@ -511,8 +511,9 @@ func (c *conn) message(from uint64, line []byte) error {
 }
 
 // replace makes c the only connection of a peer, and closes an older one: a peer
-// that dials again knows that the old one is dead, and this side may not. It
-// returns where the peer was before if that shows that it runs twice, else "".
+// dials again when its old connection has failed, which this side may not have
+// noticed. If the start in h shows that the peer runs twice, replace returns the
+// address of the other process, else "".
 func (p *Peers) replace(h hello, c *conn) (twice string) {
 	p.mu.Lock()
 	old := p.conns[h.from]
@@ -545,7 +546,7 @@ func (p *Peers) drop(id uint64, c *conn) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// crcDigits is the length of the checksum in front of a message.
+// crcDigits is the length of the checksum before a message.
 const crcDigits = 8
 
 // appendEnvelope appends a message after its checksum, and a newline.
@@ -558,19 +559,19 @@ func appendEnvelope(b, message []byte) []byte {
 	return append(b, '\n')
 }
 
-// openEnvelope returns the message after its checksum.
+// openEnvelope checks the checksum and returns the message after it.
 func openEnvelope(line []byte) ([]byte, error) {
 	var sum [4]byte
 	if len(line) <= crcDigits || line[crcDigits] != ' ' {
-		return nil, errors.New("a message without its checksum")
+		return nil, errors.New("a message has no checksum")
 	}
 	if _, err := hex.Decode(sum[:], line[:crcDigits]); err != nil {
-		return nil, errors.New("a message without its checksum")
+		return nil, errors.New("a message has no checksum")
 	}
 	message := line[crcDigits+1:]
 	want, have := binary.BigEndian.Uint32(sum[:]), crc32.Checksum(message, castagnoli)
 	if want != have {
-		return nil, fmt.Errorf("a message of %d bytes has the checksum %08x, but says %08x", len(message), have, want)
+		return nil, fmt.Errorf("a message of %d bytes has the checksum %08x, but it was sent with %08x", len(message), have, want)
 	}
 	return message, nil
 }

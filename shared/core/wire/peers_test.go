@@ -22,12 +22,12 @@ import (
 
 const secret = "the secret of the cluster"
 
-// received is what a server got from its peers.
+// received records what a server got from its peers.
 type received struct {
 	mu    sync.Mutex
 	lines []string
 
-	// meetings are who came and left.
+	// meetings are the calls of Met and Left.
 	meetings []string
 }
 
@@ -87,12 +87,12 @@ func member1(got *received, log *logged) *Server {
 	}}
 }
 
-// fromN2 is a hello that n1 should like.
+// fromN2 is a hello that n1 accepts.
 func fromN2() hello {
 	return hello{version: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
 }
 
-// greet sends a hello and returns n1's challenge and proof.
+// greet sends a hello and returns the challenge and the proof of n1.
 func (e *peerEnd) greet(h hello) (c challenge, proof []byte) {
 	e.t.Helper()
 	e.send(string(h.appendJSON(nil)) + "\n")
@@ -109,7 +109,8 @@ func (e *peerEnd) prove(proof []byte) {
 	e.send(fmt.Sprintf(`{"proof":"%x"}`+"\n", proof))
 }
 
-// becomePeer shakes hands as h says and asserts that it worked.
+// becomePeer completes a handshake that begins with h, and asserts that n1
+// accepts it.
 func (e *peerEnd) becomePeer(h hello) {
 	e.t.Helper()
 	nonce, proof := e.greet(h)
@@ -118,7 +119,7 @@ func (e *peerEnd) becomePeer(h hello) {
 	require.Equal(e.t, `{"ok":true}`, e.line())
 }
 
-// refused asserts the reason and the end of the connection.
+// refused asserts that the server gives this reason and closes the connection.
 func (e *peerEnd) refused(reason string) {
 	e.t.Helper()
 	a, err := api.DecodeResponse([]byte(e.line()))
@@ -144,8 +145,7 @@ func TestPeerIsAccepted(t *testing.T) {
 	})
 }
 
-// A hello that is not welcome is refused with the reason, to the one who sent
-// it and in the log.
+// When a hello is refused, both its sender and the log get the reason.
 func TestHelloIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -153,14 +153,14 @@ func TestHelloIsRefused(t *testing.T) {
 		want   string
 	}{
 		{"another cluster", func(h *hello) { h.cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
-		{"another server", func(h *hello) { h.to = 3 }, `n2 looks for n3, but this is n1: the address it has is wrong`},
-		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id`},
-		{"nobody", func(h *hello) { h.from = 0 }, `n0 is no server: IDs go from 1 to 2^53`},
-		{"beyond everybody", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is no server: IDs go from 1 to 2^53`},
-		{"another version", func(h *hello) { h.version = 1 }, `n2 speaks version 1 of the peers' protocol, this server version 4`},
-		{"no address", func(h *hello) { h.address = "" }, `n2 does not say where it listens: "" is not host:port, such as "127.0.0.1:7021"`},
-		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 does not say where it listens: "n2:0" has no usable port; ports go from 1 to 65535`},
-		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
+		{"another server", func(h *hello) { h.to = 3 }, `n2 wants to reach n3, but this is n1: correct the address that n2 has for n3`},
+		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id, so stop one of them`},
+		{"ID 0", func(h *hello) { h.from = 0 }, `n0 is not a server's ID: IDs go from 1 to 2^53`},
+		{"an ID that is too high", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is not a server's ID: IDs go from 1 to 2^53`},
+		{"another version", func(h *hello) { h.version = 1 }, `n2 uses version 1 of the peers' protocol, this server version 4: run the same program on both`},
+		{"no address", func(h *hello) { h.address = "" }, `n2 sent no usable address in its hello: "" is not host:port, such as "127.0.0.1:7021"`},
+		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 sent no usable address in its hello: "n2:0" has no usable port; ports go from 1 to 65535`},
+		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a malformed hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -182,8 +182,8 @@ func TestHelloIsRefused(t *testing.T) {
 
 const noSecret = `n2 does not know the secret of cluster "north"`
 
-// falseProofs are what somebody may try who does not know the secret, whatever
-// it has seen or heard.
+// falseProofs are what an attacker may try who does not know the secret, but has
+// seen other handshakes.
 var falseProofs = map[string]func(e *peerEnd){
 	"another secret": func(e *peerEnd) {
 		h := fromN2()
@@ -243,7 +243,7 @@ var falseProofs = map[string]func(e *peerEnd){
 	"a very long proof": func(e *peerEnd) {
 		e.greet(fromN2())
 		e.send(strings.Repeat("x", maxHello+2))
-		e.refused(`n2 did not prove who it is: a line above the limit`)
+		e.refused(`n2 did not prove who it is: a line is longer than the limit`)
 	},
 	"silence": func(e *peerEnd) {
 		e.greet(fromN2())
@@ -270,7 +270,7 @@ func TestProofIsRefused(t *testing.T) {
 	}
 }
 
-// A server without a secret trusts nobody, rather than everybody.
+// A server without a secret accepts no peer.
 func TestNoSecretNoPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := member1(&received{}, &logged{})
@@ -283,7 +283,7 @@ func TestNoSecretNoPeers(t *testing.T) {
 	})
 }
 
-// A nonce is never used twice.
+// The server draws a new nonce for each handshake.
 func TestNoncesDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := serve(t, member1(&received{}, &logged{}), newPipes())
@@ -299,8 +299,8 @@ func TestNoncesDiffer(t *testing.T) {
 	})
 }
 
-// A client is a client: neither a message nor a hello that comes later makes
-// it a peer.
+// A client cannot become a peer: neither a message nor a hello after its first
+// line is accepted.
 func TestClientCannotSendAPeersMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -322,17 +322,17 @@ func TestClientCannotSendAPeersMessage(t *testing.T) {
 	})
 }
 
-// A damaged message ends the connection; those before it count.
+// A damaged message ends the connection; the messages before it were received.
 func TestDamagedMessage(t *testing.T) {
 	good := string(appendEnvelope(nil, []byte(`{"a":1}`)))
 	require.Equal(t, "cff7d56a {\"a\":1}\n", good)
 	for name, c := range map[string]struct{ bad, want string }{
 		"one bit":       {strings.Replace(good, "1}", "0}", 1), `a message of 7 bytes has the checksum`},
-		"the checksum":  {"00000000" + good[8:], `a message of 7 bytes has the checksum cff7d56a, but says 00000000`},
-		"no checksum":   {"{\"a\":1}\n", `a message without its checksum`},
-		"not hex":       {"cff7d56x {}\n", `a message without its checksum`},
-		"no space":      {"cff7d56a-{}\n", `a message without its checksum`},
-		"only checksum": {"cff7d56a\n", `a message without its checksum`},
+		"the checksum":  {"00000000" + good[8:], `a message of 7 bytes has the checksum cff7d56a, but it was sent with 00000000`},
+		"no checksum":   {"{\"a\":1}\n", `a message has no checksum`},
+		"not hex":       {"cff7d56x {}\n", `a message has no checksum`},
+		"no space":      {"cff7d56a-{}\n", `a message has no checksum`},
+		"only checksum": {"cff7d56a\n", `a message has no checksum`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -352,8 +352,8 @@ func TestDamagedMessage(t *testing.T) {
 	}
 }
 
-// Of two connections of one peer the newer counts: the peer knows why it
-// dialed again, this side may not have noticed yet.
+// If a peer has two connections, the server keeps the newer one: the peer dials
+// again when the old one has failed, which the server may not have noticed.
 func TestNewerConnectionOfAPeerWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -377,8 +377,8 @@ func TestNewerConnectionOfAPeerWins(t *testing.T) {
 	})
 }
 
-// A connection whose peer has not yet read that it is accepted is older than one
-// that the peer has opened since.
+// A connection that was accepted is older than one that the peer opens
+// afterwards, even if the peer has not read yet that the first was accepted.
 func TestNewerConnectionWinsOverAnUnreadWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -399,7 +399,7 @@ func TestNewerConnectionWinsOverAnUnreadWelcome(t *testing.T) {
 	})
 }
 
-// A peer's line may be longer than a client's, up to its own limit.
+// A peer's line may be longer than a client's: it has its own limit.
 func TestPeerLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -419,8 +419,8 @@ func TestPeerLine(t *testing.T) {
 	})
 }
 
-// Clients, however many, cannot keep peers out: beyond the limit of clients
-// there is room for anyone who says hello first.
+// Clients cannot keep peers out: beyond the limit of clients there is room for a
+// connection that begins with a hello.
 func TestPeersAreAcceptedWhenClientsFillTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -453,8 +453,8 @@ func TestPeersAreAcceptedWhenClientsFillTheServer(t *testing.T) {
 	})
 }
 
-// While clients still wait for answers, the peers that may bring these stay
-// connected.
+// A stopping server keeps its peers connected until its clients have their
+// answers, because the answers may depend on the peers.
 func TestStopKeepsPeersUntilClientsAreAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPending()
@@ -480,14 +480,14 @@ func TestStopKeepsPeersUntilClientsAreAnswered(t *testing.T) {
 	})
 }
 
-// link returns a Link of n2 to the server behind ln.
+// link returns a Link from n2 to the server that listens on ln.
 func link(ln *pipes, log *logged, l Limits) *Link {
 	k := NewLink(LinkOptions{Self: Identity{Cluster: "north", Secret: secret, ID: 2, Address: "n2:7"}, To: 1, Address: "n1's address", Limits: l, Log: log.logger()})
 	k.dial = func(context.Context) (c net.Conn, err error) { return ln.dial() }
 	return k
 }
 
-// runLink runs it; the function returned ends it and waits.
+// runLink runs a link. The returned function ends it and waits for that.
 func runLink(t *testing.T, k *Link) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -498,8 +498,8 @@ func runLink(t *testing.T, k *Link) (end func()) {
 	}
 }
 
-// Messages arrive whole and in order; those that wait together leave with one
-// write.
+// Messages arrive whole and in order. Messages that wait in the queue together
+// leave with one write.
 func TestLinkCarriesMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -519,7 +519,7 @@ func TestLinkCarriesMessages(t *testing.T) {
 		end := runLink(t, k)
 		synctest.Wait()
 		require.Equal(t, want, got.all())
-		require.EqualValues(t, 3, counted.writes.Load(), "hello, proof, all messages")
+		require.EqualValues(t, 3, counted.writes.Load(), "one write for the hello, one for the proof, one for all messages")
 		require.True(t, k.Send([]byte(`{"last":1}`)))
 		synctest.Wait()
 		require.Equal(t, `n2 {"last":1}`, got.all()[100])
@@ -529,8 +529,8 @@ func TestLinkCarriesMessages(t *testing.T) {
 	})
 }
 
-// A link comes back when the peer does, soon, and does not begin with what was
-// true before.
+// A link connects again soon after its peer has started again, and does not send
+// the messages that it could not send before.
 func TestLinkReconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -543,7 +543,7 @@ func TestLinkReconnects(t *testing.T) {
 		r := serve(t, member1(&got, &logged{}), first)
 		end := runLink(t, k)
 		synctest.Wait()
-		require.NoError(t, r.end()) // the peer goes away
+		require.NoError(t, r.end()) // the peer stops
 		later(time.Hour)
 		k.Send([]byte(`{"old":1}`))
 		later(3 * time.Second)
@@ -555,8 +555,8 @@ func TestLinkReconnects(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
 		require.EqualValues(t, 1, k.Dropped())
-		require.Equal(t, 1, strings.Count(log.String(), "connection refused"), "the same trouble is logged once")
-		require.Equal(t, 1, strings.Count(log.String(), "level=INFO"), "a peer that does not run is one line")
+		require.Equal(t, 1, strings.Count(log.String(), "connection refused"), "the same error must be logged only once")
+		require.Equal(t, 1, strings.Count(log.String(), "level=INFO"), "a peer that is not running must be logged only once")
 		require.NotContains(t, log.String(), "level=WARN")
 		require.Equal(t, 2, strings.Count(log.String(), "connected to a peer"))
 		end()
@@ -564,7 +564,7 @@ func TestLinkReconnects(t *testing.T) {
 	})
 }
 
-// Servers that stop together do not tell that the others have gone.
+// If a link ends shortly after its peer, it does not log that the peer is away.
 func TestLinkThatEndsWithItsPeerIsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
@@ -581,8 +581,8 @@ func TestLinkThatEndsWithItsPeerIsQuiet(t *testing.T) {
 	})
 }
 
-// A peer that accepts and then says nothing, neither at the first nor at the
-// second step of the handshake, is dialed again.
+// If a peer accepts a connection and then is silent, at the first or at the
+// second step of the handshake, the link dials again.
 func TestLinkGivesUpASilentPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -599,7 +599,8 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 			}
 			near, far := net.Pipe()
 			go func() {
-				// It reads all that comes, and after a hello it may say one line.
+				// The peer reads everything, and with the second connection sends
+				// a part of an answer to the hello.
 				in := bufio.NewReader(far)
 				for n := 0; ; n++ {
 					if _, err := in.ReadBytes('\n'); err != nil {
@@ -621,13 +622,13 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 3, dials.Load())
 		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
-		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "the same trouble is logged once")
+		require.Equal(t, 1, strings.Count(log.String(), "level=WARN"), "the same error must be logged only once")
 		end()
 		require.NoError(t, r.end())
 	})
 }
 
-// The pauses between attempts grow from the shortest to the longest, with
+// The pauses between attempts grow from the shortest to the longest and have
 // jitter.
 func TestLinkBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -653,7 +654,7 @@ func TestLinkBacksOff(t *testing.T) {
 	})
 }
 
-// What a full queue drops is the oldest.
+// A full queue drops its oldest messages.
 func TestLinkQueueIsBounded(t *testing.T) {
 	k := link(nil, &logged{}, Limits{QueueLines: 3, QueueBytes: 25, PeerLine: 40})
 	for _, c := range []struct {
@@ -680,7 +681,8 @@ func TestLinkQueueIsBounded(t *testing.T) {
 	require.Empty(t, k.take(nil, 1000))
 }
 
-// An idle link stays alive: it sends an empty line now and then.
+// A link without messages keeps its connection: it sends an empty line from time
+// to time.
 func TestLinkKeepsAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -697,7 +699,8 @@ func TestLinkKeepsAlive(t *testing.T) {
 	})
 }
 
-// A link that is refused says why, once, and tries again without hurry.
+// A link that is refused logs the reason once, and tries again after the longest
+// pause.
 func TestLinkThatIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var here, there logged
@@ -718,8 +721,7 @@ func TestLinkThatIsRefused(t *testing.T) {
 	})
 }
 
-// Anyone who answers at the peer's address must prove who it is, too; until then
-// it gets no message.
+// The server at the peer's address must prove who it is before it gets a message.
 func TestLinkVerifiesThePeersProof(t *testing.T) {
 	for name, f := range map[string]func(h hello) string{
 		"another secret": func(h hello) string {
@@ -756,8 +758,8 @@ func TestLinkVerifiesThePeersProof(t *testing.T) {
 	}
 }
 
-// A peer that takes nothing ends the connection, so that the queue cannot hold
-// messages that will never leave.
+// If a peer does not read, the link ends the connection, so that messages do not
+// wait in the queue forever.
 func TestLinkToAPeerThatReadsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
@@ -782,8 +784,8 @@ func TestLinkToAPeerThatReadsNothing(t *testing.T) {
 	})
 }
 
-// Anyone who knows the secret is a peer, even if nobody has named it before: the
-// members may have changed without this server.
+// A server that knows the secret is accepted as a peer even if it is not in the
+// configuration: the configuration may have changed without this server.
 func TestAnUnknownPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got received
@@ -800,17 +802,18 @@ func TestAnUnknownPeer(t *testing.T) {
 	})
 }
 
-// A probe learns who is at the other end, and is no peer by that.
+// Probe learns which server is at the other end, and that server does not count
+// it as a peer.
 func TestProbe(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(o *LinkOptions)
 		want   string
 	}{
-		"the one":         {func(*LinkOptions) {}, ""},
-		"another cluster": {func(o *LinkOptions) { o.Self.Cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
-		"another server":  {func(o *LinkOptions) { o.To = 3 }, `n2 looks for n3, but this is n1`},
-		"another secret":  {func(o *LinkOptions) { o.Self.Secret = "guess" }, `does not know the secret of cluster "north"`},
-		"no secret":       {func(o *LinkOptions) { o.Self.Secret = "" }, `this server has no secret`},
+		"the right server": {func(*LinkOptions) {}, ""},
+		"another cluster":  {func(o *LinkOptions) { o.Self.Cluster = "south" }, `n2 belongs to cluster "south", this server to cluster "north"`},
+		"another server":   {func(o *LinkOptions) { o.To = 3 }, `n2 wants to reach n3, but this is n1`},
+		"another secret":   {func(o *LinkOptions) { o.Self.Secret = "guess" }, `does not know the secret of cluster "north"`},
+		"no secret":        {func(o *LinkOptions) { o.Self.Secret = "" }, `this server has no secret`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got received

@@ -20,13 +20,14 @@ import (
 )
 
 // Handler carries out one request, which was decoded and checked. It is called on
-// the goroutine that reads the connection, so nothing more is read from it until
-// Handler returns. It must call reply exactly once, at once or later, from any
-// goroutine. It may keep r; the server sets the ID of the response.
+// the goroutine that reads the connection, so nothing more is read from the
+// connection until Handler returns. It must call reply exactly once, now or
+// later, from any goroutine. It may keep r; the server sets the ID of the
+// response.
 type Handler func(r api.Request, reply func(api.Response))
 
-// Server answers clients, and receives messages from peers if it has any. Its
-// fields are set before Serve is called and not changed afterwards.
+// Server answers clients, and receives messages from peers if it has any. Set its
+// fields before Serve is called, and do not change them afterwards.
 type Server struct {
 	// Ops are the operations that the server understands.
 	Ops api.Ops
@@ -38,8 +39,8 @@ type Server struct {
 	// defaults.
 	Limits Limits
 
-	// Budget counts the answers that clients have not read. A Handler that keeps
-	// requests counts these in it as well. nil means a budget of
+	// Budget counts the bytes of answers that are not sent yet. A Handler that
+	// keeps requests counts their bytes in it as well. nil means a budget of
 	// Limits.ServerBytes.
 	Budget *Budget
 
@@ -47,8 +48,8 @@ type Server struct {
 	// logged.
 	Log *slog.Logger
 
-	// Peers identifies the peers and receives their messages. nil means that
-	// there are none: a hello is refused.
+	// Peers identifies the peers and receives their messages. nil means that the
+	// server has no peers and refuses every hello.
 	Peers *Peers
 
 	// HTTP answers connections that do not begin with a line of JSON; nil if
@@ -63,8 +64,8 @@ type Server struct {
 	clients errgroup.Group
 	peers   errgroup.Group
 
-	// stopping is true once the server refuses further requests. stoppedAt is
-	// when that was; it is written before.
+	// stopping is true once the server refuses further requests. stoppedAt is the
+	// time of that; it is written before stopping.
 	stopping  atomic.Bool
 	stoppedAt time.Time
 
@@ -72,12 +73,13 @@ type Server struct {
 	listener net.Listener
 	closed   bool
 
-	// conns are the open connections; the value is what each counts as.
+	// conns are the open connections with their kinds; count has how many there
+	// are of each kind.
 	conns map[*conn]kind
 	count [kinds]int
 
-	// from counts the clients by their address; newcomers are the present
-	// newcomers, in the order in which they came.
+	// from counts the clients by address; newcomers are the connections of that
+	// kind, oldest first.
 	from      map[string]int
 	newcomers []*conn
 
@@ -100,25 +102,25 @@ const (
 	// client is a connection within Limits.Conns.
 	client kind = iota
 
-	// newcomer is one beyond Limits.Conns, or beyond the share of its address: it
-	// may stay if its first line is a hello. Newcomers make room for newer ones,
-	// so that any number of clients cannot keep peers out.
+	// newcomer is a connection beyond Limits.Conns, or beyond Limits.PerAddress.
+	// It may stay if its first line is a hello. A newer newcomer may take its
+	// place, so that no number of clients can keep peers out.
 	newcomer
 
-	// peer is a connection that said hello. The number of peers is bounded by the
-	// number of servers that know the secret: a second connection of one ends the
-	// first.
+	// peer is a connection whose handshake has succeeded. Each server that knows
+	// the secret has at most one, because a second connection ends the first.
 	peer
 
-	// refused is one that is being told that there are too many, on a server that
-	// has no peers for which to reserve places.
+	// refused is a connection that gets the answer that there are too many, on a
+	// server without peers, which needs no newcomers.
 	refused
 
 	kinds
 )
 
-// newcomerTime is the shortest time that a newcomer has to say hello: as long as
-// none has been there for that time, no further connection is accepted.
+// newcomerTime is the shortest time that a newcomer has to say hello. The server
+// accepts no further connection until the newcomer that must make room has had
+// this time.
 const newcomerTime = 20 * time.Millisecond
 
 // Listen opens a TCP address. The error says what to do about it.
@@ -134,9 +136,10 @@ func Listen(address string) (net.Listener, error) {
 }
 
 // Serve accepts connections on ln, which it closes, until ctx is done. Then it
-// refuses further requests, waits for the answers to those in flight for at most
-// Limits.Drain (it answers the rest with code unknown), closes all connections
-// and returns nil. Any other end is an error. Serve can be called once.
+// refuses further requests, waits at most Limits.Drain for the answers to those
+// in flight, answers the rest with code unknown, closes all connections and
+// returns nil. If it ends for another reason, it returns an error. Serve can be
+// called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.log = s.Log
 	if s.log == nil {
@@ -184,8 +187,8 @@ func (s *Server) stop() {
 	_ = s.peers.Wait()
 }
 
-// Close ends the server at once: nothing more is answered. It is for a server
-// that must send nothing more, and may be called at any time.
+// Close ends the server at once, without answering the requests in flight. It is
+// for a server that must send nothing more. It may be called at any time.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -222,7 +225,8 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return err
 		}
-		// Too many open files, or a client that left while it waited: both pass.
+		// There are too many open files, or a client left before it was accepted.
+		// A later call may succeed.
 		s.log.Warn("a connection could not be accepted; trying again", "error", err, "pause", pause)
 		select {
 		case <-ctx.Done():
@@ -245,7 +249,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	s.mu.Unlock()
 	if k != client {
 		s.fullNews.say(func(before int) {
-			s.log.Warn("further clients are refused: the server has as many as it takes, or as many from one address",
+			s.log.Warn("further clients are refused: the server has reached its limit of clients, or the limit for one address",
 				"limit", s.limits.Conns, "per_address", s.limits.PerAddress, "last", nc.RemoteAddr(), "refused_before", before)
 		})
 	}
@@ -280,8 +284,8 @@ func (s *Server) kindFor(c *conn) kind {
 	return kinds
 }
 
-// crowded returns the newcomer to end when another comes: the oldest one of the
-// address that has the most. s.mu must be held.
+// crowded returns the newcomer that must make room for another one: the oldest of
+// the address that has the most. s.mu must be held.
 func (s *Server) crowded() *conn {
 	count := make(map[string]int)
 	for _, c := range s.newcomers {
@@ -290,7 +294,7 @@ func (s *Server) crowded() *conn {
 	return slices.MaxFunc(s.newcomers, func(a, b *conn) int { return cmp.Compare(count[a.address], count[b.address]) })
 }
 
-// replace ends a newcomer, once it has had its time.
+// replace ends a newcomer after newcomerTime, if it still is one.
 func (s *Server) replace(ctx context.Context, c *conn) {
 	select {
 	case <-ctx.Done():
@@ -299,7 +303,7 @@ func (s *Server) replace(ctx context.Context, c *conn) {
 	s.mu.Lock()
 	still := s.conns[c] == newcomer
 	if still {
-		s.leave(c) // now, so that the next one is not chosen for the same place
+		s.leave(c) // now, so that crowded does not choose it again
 	}
 	s.mu.Unlock()
 	if still {
@@ -337,7 +341,7 @@ func (s *Server) leave(c *conn) {
 	}
 }
 
-// becomePeer counts a connection as that of a peer.
+// becomePeer changes the kind of a connection to peer.
 func (s *Server) becomePeer(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -353,9 +357,9 @@ func (s *Server) forget(c *conn) {
 	s.leave(c)
 }
 
-// addressOf returns what a connection's address counts as: all of an IPv4
-// address, or the first 64 bits of an IPv6 address, since one host may choose the
-// rest. "" means that there is no such address.
+// addressOf returns the address to which a connection counts: the whole IPv4
+// address, or the first 64 bits of an IPv6 address, because one host can choose
+// the other bits. "" means that the connection does not use IP.
 func addressOf(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -363,22 +367,21 @@ func addressOf(a net.Addr) string {
 	}
 	ip := tcp.AddrPort().Addr().Unmap()
 	if ip.Is6() {
-		prefix, _ := ip.WithZone("").Prefix(64) // 64 bits is a length that it has
+		prefix, _ := ip.WithZone("").Prefix(64) // cannot fail for an IPv6 address
 		return prefix.String()
 	}
 	return ip.String()
 }
 
-// news is a message that the log gets at most once in a second. It is safe for
-// concurrent use.
+// news limits a log message to one per second. It is safe for concurrent use.
 type news struct {
 	mu    sync.Mutex
 	last  time.Time
 	quiet int
 }
 
-// say calls f unless it did so within the last second; before is how often it has
-// not done so since the last call.
+// say calls f unless it has called it within the last second; before is how many
+// calls of say did nothing since then.
 func (n *news) say(f func(before int)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -391,8 +394,8 @@ func (n *news) say(f func(before int)) {
 	n.last, n.quiet = now, 0
 }
 
-// Batch calls f. Answers given meanwhile leave when it returns, with one write
-// for each connection. Only one goroutine may call Batch at a time.
+// Batch calls f. Answers that are given meanwhile are sent after f returns, with
+// one write per connection. Only one goroutine may call Batch at a time.
 func (s *Server) Batch(f func()) {
 	s.batch.mu.Lock()
 	s.batch.open = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -36,7 +37,7 @@ func TestAnswersOfABatchLeaveWithOneWrite(t *testing.T) {
 	})
 }
 
-// Answers given inside Batch leave at its end, with one write a connection.
+// Answers given inside Batch leave at its end, with one write per connection.
 func TestBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -51,7 +52,7 @@ func TestBatch(t *testing.T) {
 				replies = append(replies, reply)
 			}
 		}
-		synctest.Wait() // a goroutine that still reads would write by itself
+		synctest.Wait() // a reader that is still processing requests would write the answers itself
 		s.Batch(func() {
 			for _, reply := range replies {
 				reply(api.Response{})
@@ -84,7 +85,7 @@ func TestAnswersComeInAnyOrder(t *testing.T) {
 	})
 }
 
-// An id may be used again once its answer is there, not before.
+// A client may use an id again only after the answer has arrived.
 func TestSameIDTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -104,7 +105,7 @@ func TestSameIDTwice(t *testing.T) {
 	})
 }
 
-func TestRequestsWithoutAnIDAreNotToldApart(t *testing.T) {
+func TestSeveralRequestsMayHaveNoID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
 		r := serve(t, &Server{Ops: api.Commands(), Handler: p.handle}, ln)
@@ -119,8 +120,8 @@ func TestRequestsWithoutAnIDAreNotToldApart(t *testing.T) {
 	})
 }
 
-// A reply called twice is a mistake in the server, and must not become an
-// answer to somebody else's request.
+// A Handler that calls reply twice has a bug, and the second answer must not
+// reach another request.
 func TestSecondReplyPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -140,8 +141,9 @@ func TestSecondReplyPanics(t *testing.T) {
 	})
 }
 
-// At InFlight requests without an answer the connection is not read any
-// further; each answer lets one more in. Other connections go on.
+// The server reads no further from a connection with InFlight requests in flight;
+// each answer makes room for one more request. Other connections are still
+// served.
 func TestInFlightIsBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -154,7 +156,7 @@ func TestInFlightIsBackPressure(t *testing.T) {
 		require.Len(t, p.requests, 3)
 		require.NoError(t, c.c.SetWriteDeadline(time.Now().Add(time.Second)))
 		_, err := c.c.Write([]byte("\n"))
-		require.Error(t, err, "nothing more is read, so nothing more can be sent")
+		require.Error(t, err, "the server reads no further, so the client must be unable to send")
 
 		other.send(put1)
 		synctest.Wait()
@@ -164,7 +166,7 @@ func TestInFlightIsBackPressure(t *testing.T) {
 		reply(api.Response{})
 		require.Equal(t, `{"id":1,"ok":true}`, c.line())
 		synctest.Wait()
-		require.Len(t, p.requests, 4, "the fourth request was let in")
+		require.Len(t, p.requests, 4, "the answer must make room for the fourth request")
 		for range 4 {
 			_, reply := p.next()
 			go reply(api.Response{})
@@ -177,8 +179,8 @@ func TestInFlightIsBackPressure(t *testing.T) {
 	})
 }
 
-// A client that sends and never reads uses up ConnBytes, is then read no
-// further, and is cut off when it takes nothing for Write.
+// If a client sends and never reads, the server stops reading from it at
+// ConnBytes and ends the connection after Limits.Write.
 func TestClientThatNeverReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
@@ -203,7 +205,8 @@ func TestClientThatNeverReads(t *testing.T) {
 	})
 }
 
-// Above ConnBytes the answers of a long batch are written before more is done.
+// When the answers of many requests reach ConnBytes, the server writes them
+// before it begins further requests.
 func TestConnBytesAreBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
@@ -214,7 +217,7 @@ func TestConnBytesAreBackPressure(t *testing.T) {
 		}
 		r := serve(t, &Server{Ops: api.Commands(), Handler: handle, Limits: Limits{ConnBytes: 1000}}, ln)
 		c := r.dial()
-		c.send(strings.Repeat(put1, 90)) // one read takes them all
+		c.send(strings.Repeat(put1, 90)) // the server receives all of them with one read
 		synctest.Wait()
 		request := api.Request{Op: kv.Put, Key: "x", Value: "1"}.Size()
 		require.EqualValues(t, (1000-request)/api.Response{}.Size()+1, handled.Load())
@@ -225,7 +228,8 @@ func TestConnBytesAreBackPressure(t *testing.T) {
 	})
 }
 
-// A line counts from its first byte: dripping does not help.
+// The time limit for a line runs from its first bytes, also if more bytes keep
+// arriving.
 func TestHalfALineAndSilence(t *testing.T) {
 	for _, drip := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -253,7 +257,8 @@ func TestHalfALineAndSilence(t *testing.T) {
 	}
 }
 
-// Lines that arrive in pieces, each in good time, may go on forever.
+// The time limit applies to each line: a client may send each line in pieces for
+// as long as it likes, if no line takes too long.
 func TestTheTimeLimitIsPerLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, newPipes())
@@ -261,7 +266,7 @@ func TestTheTimeLimitIsPerLine(t *testing.T) {
 		for range 10 {
 			c.send(put1[:9])
 			later(6 * time.Second)
-			c.send(put1[9:] + put1[:9]) // the end of one and the start of the next
+			c.send(put1[9:] + put1[:9]) // the end of one line and the start of the next
 			require.Equal(t, `{"id":1,"ok":true}`, c.line())
 			later(6 * time.Second)
 			c.send(put1[9:])
@@ -282,7 +287,7 @@ func TestIdle(t *testing.T) {
 		}
 		c.send(put1)
 		_, reply := p.next()
-		later(time.Hour) // it waits for an answer: that is not being idle
+		later(time.Hour) // a connection with a request in flight is not idle
 		reply(api.Response{})
 		require.Equal(t, `{"id":1,"ok":true}`, c.line())
 		start := time.Now()
@@ -294,8 +299,8 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// A server that stops answers what is in flight, begins nothing more, and says
-// so.
+// A server that is stopping answers the requests in flight, and tells the clients
+// that it begins no others.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -312,7 +317,7 @@ func TestStop(t *testing.T) {
 		require.Equal(t, stopNo, half.line())
 		half.over()
 		_, err := ln.dial()
-		require.Error(t, err, "it accepts no more connections")
+		require.Error(t, err, "a server that is stopping must accept no more connections")
 		busy.send(get2)
 		require.Equal(t, `{"id":2,`+stopNo[1:], busy.line())
 		later(2 * time.Second)
@@ -322,12 +327,12 @@ func TestStop(t *testing.T) {
 		busy.over()
 		require.NoError(t, <-r.done)
 		require.Less(t, time.Since(start), 4*time.Second)
-		require.Empty(t, p.requests, "nothing was begun after the stop")
+		require.Empty(t, p.requests, "no request may begin after the stop")
 	})
 }
 
-// What is not answered in time is answered with unknown, and what is answered
-// afterwards is dropped.
+// A request in flight that has no answer within Drain is answered with unknown,
+// and its later answer is dropped.
 func TestStopIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -350,7 +355,7 @@ func TestStopIsBounded(t *testing.T) {
 		require.Equal(t, stopNo, c.line())
 		c.over()
 		require.NoError(t, <-r.done)
-		require.LessOrEqual(t, time.Since(start), 3*time.Second+lingerLong, "a client that does not read cannot hold it up")
+		require.LessOrEqual(t, time.Since(start), 3*time.Second+lingerLong, "a client that does not read must not delay the stop")
 		for _, reply := range replies {
 			reply(api.Response{})
 		}
@@ -358,7 +363,7 @@ func TestStopIsBounded(t *testing.T) {
 	})
 }
 
-// A stop finds a reader that waits for room, too.
+// A stop also ends a reader that waits for room.
 func TestStopUnderBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -375,7 +380,7 @@ func TestStopUnderBackPressure(t *testing.T) {
 	})
 }
 
-// Close lets nothing more be said.
+// After Close the server sends nothing more.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -392,8 +397,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A request that is in flight when the client's side ends is still carried
-// out; one without its newline is not.
+// A request that has arrived when the client closes the connection is still
+// carried out; a line without its newline is not.
 func TestClientLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -410,8 +415,8 @@ func TestClientLeaves(t *testing.T) {
 	})
 }
 
-// A client that left while its request is never answered does not hold its
-// place forever.
+// A client that has left counts against Conns only for Drain, even if its request
+// is never answered.
 func TestClientLeavesAndIsNeverAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln, p := newPipes(), newPending()
@@ -432,6 +437,43 @@ func TestClientLeavesAndIsNeverAnswered(t *testing.T) {
 		require.NoError(t, c.c.Close())
 		require.NoError(t, r.end())
 	})
+}
+
+// halfPipe is a net.Pipe that pretends that one side of it can be closed, as one
+// side of a TCP connection can.
+type halfPipe struct{ net.Conn }
+
+func (halfPipe) CloseWrite() error { return nil }
+
+// Before the server closes a connection, it reads for a while, and for longer if
+// the client may still be sending a line that was refused.
+func TestLinger(t *testing.T) {
+	for name, c := range map[string]struct {
+		send string
+		took time.Duration
+	}{
+		"a line that is too long":   {strings.Repeat("x", 1100), lingerLong},
+		"a line that is incomplete": {"x", lingerLong},
+		"an idle connection":        {"", lingerShort},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := newPipes()
+				r := serve(t, &Server{Ops: api.Commands(), Handler: store(), Limits: Limits{Line: 1000}}, ln)
+				client, server := net.Pipe()
+				ln.conns <- halfPipe{server}
+				e := &peerEnd{t: t, c: client, in: bufReader(client)}
+				e.send(c.send)
+				e.line()
+				start := time.Now()
+				_, err := e.in.ReadByte()
+				require.ErrorIs(t, err, io.EOF)
+				require.Equal(t, c.took, time.Since(start))
+				require.NoError(t, client.Close())
+				require.NoError(t, r.end())
+			})
+		})
+	}
 }
 
 // flaky is a listener whose Accept fails a few times.
@@ -457,9 +499,9 @@ func TestServeRecoversFromAcceptErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newFlaky(10)
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store()}, ln)
-		mine, theirs := net.Pipe()
-		ln.conns <- theirs
-		c := &peerEnd{t: t, c: mine, in: bufReader(mine)}
+		client, server := net.Pipe()
+		ln.conns <- server
+		c := &peerEnd{t: t, c: client, in: bufReader(client)}
 		c.send(put1)
 		require.Equal(t, `{"id":1,"ok":true}`, c.line())
 		require.NoError(t, r.end())
@@ -467,7 +509,7 @@ func TestServeRecoversFromAcceptErrors(t *testing.T) {
 		ln = newFlaky(1 << 30)
 		r = serve(t, &Server{Ops: api.Commands(), Handler: store()}, ln)
 		later(time.Minute)
-		require.Less(t, 1<<30-ln.failures.Load(), int64(100), "the pauses grow")
+		require.Less(t, 1<<30-ln.failures.Load(), int64(100), "the pauses between attempts must grow")
 		require.NoError(t, r.end())
 
 		ln = newFlaky(0)
@@ -477,10 +519,11 @@ func TestServeRecoversFromAcceptErrors(t *testing.T) {
 	})
 }
 
-// Above Conns a client is told so. When one leaves, there is room again.
+// A client beyond Conns is refused and learns why. When a client leaves, there is
+// room again.
 func TestTooManyClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const busy = `{"ok":false,"error":{"code":"busy","message":"this server takes 2 clients, at most 1 from one address, and has no place for this one","definite":true}}`
+		const busy = `{"ok":false,"error":{"code":"busy","message":"this server accepts 2 clients, at most 1 from one address, and cannot accept this one now","definite":true}}`
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store(), Limits: Limits{Conns: 2}}, newPipes())
 		a, b := r.dial(), r.dial()
 		for range 200 {

@@ -15,8 +15,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// A client that asks again whenever it is refused must not keep a server that
-// stops from its end, and learns of each request that it was not begun.
+// A client that asks again whenever it is refused must not delay the end of a
+// stopping server, and learns for each refused request that it was not begun.
 func TestAnImpatientClientDoesNotDelayTheStop(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func TestAnImpatientClientDoesNotDelayTheStop(t *testing.T) {
 			stop()
 		}
 		_, err := c.Do(patient, api.Request{Op: kv.Put, Key: "x", Value: "1"})
-		require.NoError(t, patient.Err(), "the server still runs after %d requests", n)
+		require.NoError(t, patient.Err(), "the server is still running after %d requests", n)
 		var e *api.Error
 		if errors.As(err, &e) {
 			require.True(t, e.Definite, "%v", err)

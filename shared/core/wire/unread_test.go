@@ -14,8 +14,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// A server that reads nothing: what it does not take must not pile up in the
-// client forever.
+// If a server reads nothing, the requests must not pile up in the client: the
+// connection ends.
 func TestAServerThatReadsNothingEndsTheConnection(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func TestAServerThatReadsNothingEndsTheConnection(t *testing.T) {
 		_, err := c.Do(short, api.Request{Op: kv.Put, Key: "x", Value: value})
 		cancel()
 		require.Error(t, err)
-		require.NoError(t, ctx.Err(), "the connection still stands after %d requests", sent)
+		require.NoError(t, ctx.Err(), "the connection is still open after %d requests", sent)
 		sent++
 	}
 	_, err = c.Do(ctx, api.Request{Op: kv.Put, Key: "x", Value: "1"})

@@ -76,7 +76,15 @@ type ledger struct {
 
 	// asked is how many operations of the history have this command.
 	asked map[kv.Command]int
+
+	// state is the store after the last row, done the commands of sessions that it
+	// has carried out.
+	state map[string]register
+	done  map[place]bool
 }
+
+// place is a command's place in its session.
+type place struct{ session, seq uint64 }
 
 // row is one entry.
 type row struct {
@@ -93,31 +101,46 @@ type version struct {
 	value register
 }
 
+func emptyLedger() *ledger {
+	return &ledger{rows: make([]row, 1), versions: make(map[string][]version), asked: make(map[kv.Command]int), state: make(map[string]register), done: make(map[place]bool)}
+}
+
 func newLedger(h History, log []node.Entry) *ledger {
-	type place struct{ session, seq uint64 }
-	l := &ledger{history: h, rows: make([]row, len(log)+1), versions: make(map[string][]version), asked: make(map[kv.Command]int)}
-	done := make(map[place]bool)
-	state := make(map[string]register)
-	for i, e := range log {
-		c, session, seq, ok := DecodeCommand(e.Data)
-		at := place{session, seq}
-		if !ok || session != 0 && done[at] {
-			continue
-		}
-		done[at] = true
-		next, result := apply(state[c.Key], &api.Request{Op: c.Op, Key: c.Key, Value: c.Value, Old: c.Old})
-		if next != state[c.Key] {
-			l.versions[c.Key] = append(l.versions[c.Key], version{uint64(i + 1), next})
-		}
-		state[c.Key] = next
-		l.rows[i+1] = row{c, result, true}
+	l := emptyLedger()
+	l.history = h
+	for _, e := range log {
+		l.add(e.Data)
 	}
 	for _, o := range h {
-		if kv.Writes(o.Request.Op) {
-			l.asked[o.Request.Command()]++
-		}
+		l.ask(o)
 	}
 	return l
+}
+
+// add applies the next entry.
+func (l *ledger) add(data []byte) row {
+	l.rows = append(l.rows, row{})
+	c, session, seq, ok := DecodeCommand(data)
+	at := place{session, seq}
+	if !ok || session != 0 && l.done[at] {
+		return row{}
+	}
+	l.done[at] = true
+	last := len(l.rows) - 1
+	next, result := apply(l.state[c.Key], &api.Request{Op: c.Op, Key: c.Key, Value: c.Value, Old: c.Old})
+	if next != l.state[c.Key] {
+		l.versions[c.Key] = append(l.versions[c.Key], version{uint64(last), next})
+	}
+	l.state[c.Key] = next
+	l.rows[last] = row{c, result, true}
+	return l.rows[last]
+}
+
+// ask counts an operation.
+func (l *ledger) ask(o Operation) {
+	if kv.Writes(o.Request.Op) {
+		l.asked[o.Request.Command()]++
+	}
 }
 
 // checkOnce: a command that was requested once is in the log at most once, and
@@ -130,17 +153,25 @@ func (l *ledger) checkOnce() error {
 			continue
 		}
 		if before, twice := first[r.command]; twice {
-			return violated("I22", "Exactly once", "%s was requested once and applied twice, as entries %d and %d", words(request(r.command)), before, k)
+			return appliedTwice(r.command, before, k)
 		}
 		first[r.command] = k
 	}
 	for _, o := range l.history {
 		if c := o.Request.Command(); o.Outcome() == Refused && first[c] != 0 {
-			return violated("I24", "Answers are true", "client %d was told that %s did not and would not happen (%s), and it is entry %d",
-				o.Client, words(o.Request), o.Response.Error.Code, first[c])
+			return refusedAndDone(o, first[c])
 		}
 	}
 	return nil
+}
+
+func appliedTwice(c kv.Command, first, second int) error {
+	return violated("I22", "Exactly once", "%s was requested once and applied twice, as entries %d and %d", words(request(c)), first, second)
+}
+
+func refusedAndDone(o Operation, entry int) error {
+	return violated("I24", "Answers are true", "client %d was told that %s did not and would not happen (%s), and it is entry %d",
+		o.Client, words(o.Request), o.Response.Error.Code, entry)
 }
 
 func request(c kv.Command) api.Request {
@@ -159,19 +190,27 @@ func (o Operation) index() uint64 {
 // and its result is the one in the answer.
 func (l *ledger) checkAnswers() error {
 	for _, o := range l.history {
-		k := o.index()
-		if k == 0 {
-			continue
+		if err := l.checkAnswer(o); err != nil {
+			return err
 		}
-		if k >= uint64(len(l.rows)) {
-			return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and %d entries are committed", o.Client, words(o.Request), k, len(l.rows)-1)
-		}
-		if r := l.rows[k]; !r.counts || r.command != o.Request.Command() {
-			return violated("I24", "Answers are true", "client %d was told that %s is entry %d, which is %s", o.Client, words(o.Request), k, words(request(r.command)))
-		}
-		if r := l.rows[k]; !explains(r.result, o.Request.Op, o.Response) {
-			return violated("I24", "Answers are true", "client %d was told %s for %s, and entry %d gives %+v", o.Client, answer(o), words(o.Request), k, r.result)
-		}
+	}
+	return nil
+}
+
+func (l *ledger) checkAnswer(o Operation) error {
+	k := o.index()
+	if k == 0 {
+		return nil
+	}
+	if k >= uint64(len(l.rows)) {
+		return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and %d entries are committed", o.Client, words(o.Request), k, len(l.rows)-1)
+	}
+	r := l.rows[k]
+	switch {
+	case !r.counts || r.command != o.Request.Command():
+		return violated("I24", "Answers are true", "client %d was told that %s is entry %d, which is %s", o.Client, words(o.Request), k, words(request(r.command)))
+	case !explains(r.result, o.Request.Op, o.Response):
+		return violated("I24", "Answers are true", "client %d was told %s for %s, and entry %d gives %+v", o.Client, answer(o), words(o.Request), k, r.result)
 	}
 	return nil
 }
@@ -187,7 +226,7 @@ func (l *ledger) checkOrder(reads bool) error {
 		from := ends.before(o.Invoke)
 		if k := o.index(); k != 0 {
 			if k <= from {
-				return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before that request began", o.Client, words(o.Request), k, from)
+				return tooEarly(o, from)
 			}
 			ends.seen(o.Return, k)
 		}
@@ -197,12 +236,39 @@ func (l *ledger) checkOrder(reads bool) error {
 		to := low.after(i, o.Return)
 		at, ok := l.readAt(o, from, to)
 		if !ok {
-			return violated("I23", "Reads", "client %d read %s and was told %s by %s; no index from %d on has that",
-				o.Client, o.Request.Key, answer(o), node.Name(o.Server), from)
+			return l.staleRead(o, from)
 		}
 		ends.seen(o.Return, at)
 	}
 	return nil
+}
+
+func tooEarly(o Operation, seen uint64) error {
+	return violated("I24", "Answers are true", "client %d was told that %s is entry %d, and entry %d was seen before that request began", o.Client, words(o.Request), o.index(), seen)
+}
+
+func (l *ledger) staleRead(o Operation, from uint64) error {
+	key := o.Request.Key
+	v := l.valueAt(key, from)
+	then := "has no value"
+	if v.found {
+		then = "is " + cut(v.value)
+	}
+	return violated("I23", "Reads", "client %d read %s and was told %s by %s; no index from %d on has that, and entry %d, after which %s %s, was seen before that read began",
+		o.Client, key, answer(o), node.Name(o.Server), from, from, key, then)
+}
+
+// valueAt returns the value of a key after an entry.
+func (l *ledger) valueAt(key string, index uint64) register {
+	versions := l.versions[key]
+	i, exact := slices.BinarySearchFunc(versions, index, func(v version, k uint64) int { return cmp.Compare(v.index, k) })
+	if exact {
+		return versions[i].value
+	}
+	if i == 0 {
+		return register{}
+	}
+	return versions[i-1].value
 }
 
 // readAt returns the least index in [from, to] at which the read has the result

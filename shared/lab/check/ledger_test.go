@@ -69,16 +69,18 @@ func TestAgainstLog(t *testing.T) {
 		{"deleted", "", History{at(1, op(1, 2, kv.Put, "x", "1")), at(2, op(3, 4, kv.Delete, "x", "")), none}, logOf(put("x", "1"), `{"op":"delete","key":"x"}`)},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
-			err := AgainstLog(c.h, c.log, true)
-			if c.breaks == "" {
-				require.NoError(t, err)
-				return
-			}
-			var v *Violation
-			require.ErrorAs(t, err, &v)
-			require.Equal(t, c.breaks, v.Invariant, v.Error())
-			if c.breaks == "I23" {
-				require.NoError(t, AgainstLog(c.h, c.log, false), "only reads are at fault")
+			for name, against := range map[string]func(History, []node.Entry, bool) error{"at the end": AgainstLog, "at each answer": judged} {
+				err := against(c.h, c.log, true)
+				if c.breaks == "" {
+					require.NoError(t, err, name)
+					continue
+				}
+				var v *Violation
+				require.ErrorAs(t, err, &v, name)
+				require.Equal(t, c.breaks, v.Invariant, "%s: %v", name, v)
+				if c.breaks == "I23" {
+					require.NoError(t, against(c.h, c.log, false), "%s: only reads are at fault", name)
+				}
 			}
 		})
 	}

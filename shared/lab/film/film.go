@@ -13,6 +13,7 @@ package film
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -95,12 +96,20 @@ func project(stage scenario.Stage, s Script) (*projector, error) {
 	if err := s.Check(stage); err != nil {
 		return nil, err
 	}
-	p := &projector{stage: stage, film: &Film{Script: s, Outcomes: make([]Outcome, len(s.Deeds))}}
-	p.recorder = newRecorder(p.film)
-	p.steps = s.Steps
-	if p.steps == 0 {
-		p.steps = defaultSteps
+	p, err := playUntil(stage, s, cmp.Or(s.Steps, defaultSteps))
+	if err == nil && p.broke > 0 && p.broke < p.film.Steps {
+		// What was wrong is known only at the end; the film ends with that answer.
+		if p, err = playUntil(stage, s, p.broke); err == nil {
+			p.film.Limit = ""
+		}
 	}
+	return p, err
+}
+
+// playUntil plays a script up to a step.
+func playUntil(stage scenario.Stage, s Script, steps uint64) (*projector, error) {
+	p := &projector{stage: stage, steps: steps, film: &Film{Script: s, Outcomes: make([]Outcome, len(s.Deeds))}}
+	p.recorder = newRecorder(p.film)
 	if err := p.play(); err != nil {
 		return nil, err
 	}
@@ -130,6 +139,9 @@ type projector struct {
 	invariants *check.Invariants
 	world      *sim.World
 	verdict    string
+
+	// broke is the step of the answer that the verdict is about, if it is known.
+	broke uint64
 }
 
 func (p *projector) play() error {
@@ -145,7 +157,7 @@ func (p *projector) play() error {
 	w, err := sim.New(sim.Options{
 		Seed: p.film.Script.Seed, Servers: p.film.Script.servers(), Spare: p.film.Script.Spare,
 		New: p.stage.New, Ops: p.stage.Ops, Route: p.stage.Route, Config: config,
-		Sink: p.recorder.event, Before: p.before, Watchers: []sim.Watcher{p.invariants, p.recorder},
+		Sink: p.recorder.event, Before: p.before, Watchers: []sim.Watcher{p.invariants, check.NewJudge(p.invariants, p.stage.Linearizable()), p.recorder},
 	})
 	if err != nil {
 		return fmt.Errorf("the cluster of %s does not start: %w", p.stage.Name, err)
@@ -158,7 +170,7 @@ func (p *projector) play() error {
 // A story is straight code, so it cannot go on with what somebody else has done in
 // the middle of it.
 func (p *projector) playStory() error {
-	d := scenario.Direction{Sink: p.recorder.event, Before: p.before, Watchers: []sim.Watcher{p.recorder}, Until: p.steps + 1}
+	d := scenario.Direction{Sink: p.recorder.event, Judge: true, Before: p.before, Watchers: []sim.Watcher{p.recorder}, Until: p.steps + 1}
 	deeds := p.film.Script.Deeds
 	if len(deeds) > 0 {
 		d.Until = min(d.Until, deeds[0].At)
@@ -211,13 +223,28 @@ func (p *projector) run(w *sim.World) {
 	p.film.Length = w.Now()
 }
 
-// judge compares the answers of the clients with the committed log.
+// searchTime is how long judge searches for an order of the operations. It is far
+// more than a history without hundreds of operations of unknown outcome needs.
+const searchTime = time.Second
+
+// judge looks for an order of the operations that explains all answers, in a stage
+// without a log: a log is the order, and check.Judge has compared each answer with
+// it. If the search runs out of time, nothing is said.
 func (p *projector) judge(w *sim.World) {
-	if p.invariants.Counters().Looks == 0 {
+	if p.invariants.Counters().Looks > 0 {
 		return
 	}
-	if err := check.AgainstLog(w.History(), p.invariants.Committed(), p.stage.Linearizable()); err != nil {
-		p.verdict = err.Error()
+	var broken *check.NotLinearizable
+	if !errors.As(check.Linearizable(w.History(), searchTime), &broken) || broken.Undecided || broken.Culprit < 0 {
+		return
+	}
+	p.verdict = broken.Error()
+	o := broken.Operations[broken.Culprit]
+	i := slices.IndexFunc(p.film.Events, func(e trace.Event) bool {
+		return e.Kind == trace.Return && e.Client == o.Client && e.At == o.Return
+	})
+	if i >= 0 {
+		p.broke = p.film.Events[i].Step
 	}
 }
 

@@ -116,6 +116,24 @@ func TestAViolationEndsTheFilm(t *testing.T) {
 	require.Empty(t, f.Limit)
 }
 
+// A server that reads from its own store misses a write that is still on its way:
+// the film of a stage without a log ends with that answer, though it was judged only
+// at the end.
+func TestAStaleReadEndsTheFilm(t *testing.T) {
+	get := func(at, server uint64) Deed {
+		return Deed{At: at, Do: Ask, Server: server, Client: 2, Request: `{"op":"get","key":"x"}`}
+	}
+	f := play(t, toyStage(toy.Flaws{}), ask(Deed{At: 50, Do: Cut, From: 1, To: 3}, get(120, 3), get(300, 2)))
+	require.Contains(t, f.Verdict, `key "x" is not linearizable: no order of its operations explains the answer marked →`)
+	require.Contains(t, f.Verdict, "→ ")
+	last := f.Events[len(f.Events)-1]
+	require.Equal(t, trace.Return, last.Kind)
+	require.Contains(t, last.Message, "not_found")
+	require.Equal(t, f.Steps, last.Step)
+	require.Empty(t, f.Limit)
+	require.Equal(t, Outcome{Why: "the film ends before it"}, f.Outcomes[3])
+}
+
 func TestAFilmIsBounded(t *testing.T) {
 	f := play(t, toyStage(toy.Flaws{}), Script{Stage: "toy", Seed: 1, Steps: 100})
 	require.Equal(t, uint64(100), f.Steps)

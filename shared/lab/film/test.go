@@ -105,6 +105,24 @@ func Test(t *testing.T, s scenario.Stage) {
 			timedOut(t, film)
 		}
 	})
+	t.Run("verdict", func(t *testing.T) {
+		t.Parallel()
+		script, lying := busy(s), s
+		if !s.Linearizable() {
+			if !s.Applies("stale-read") {
+				t.Skip("this stage has no log and promises nothing about reads")
+			}
+			script = Script{Stage: s.Name, Seed: 1, Story: "stale-read"}
+		} else {
+			lying.New = liar(s.New)
+		}
+		film := play(t, lying, script)
+		last := film.Events[len(film.Events)-1]
+		answer := slices.IndexFunc(film.Events, func(e trace.Event) bool { return e.Step == film.Steps && e.Kind == trace.Return })
+		if !strings.Contains(film.Verdict, "I23 (Reads) is broken: client ") || answer < 0 || last.Step != film.Steps {
+			t.Errorf("the film ends at step %d, its last event is %+v, its verdict is %q", film.Steps, last, film.Verdict)
+		}
+	})
 	t.Run("forks", func(t *testing.T) {
 		t.Parallel()
 		for _, script := range []Script{{Stage: s.Name, Seed: 1, Steps: 1500}, {Stage: s.Name, Seed: 1, Steps: 1500, Story: s.Survives[0]}} {
@@ -251,6 +269,38 @@ func Benchmark(b *testing.B, s scenario.Stage) {
 		}
 		b.ReportMetric(float64(len(f.AppendJSON(nil))), "bytes")
 	}
+}
+
+// liar returns a factory of servers that say to every reader that there is nothing.
+func liar(of node.Factory) node.Factory {
+	return func(w node.World) (node.Server, error) {
+		s, err := of(w)
+		if err != nil {
+			return nil, err
+		}
+		in := s.(inspected)
+		return &lies{inspected: in}, nil
+	}
+}
+
+// inspected is what a film asks of a server with a log.
+type inspected interface {
+	node.Server
+	node.Inspector
+	node.Hasher
+	node.Keeper
+	node.StoreHolder
+	node.SessionHolder
+}
+
+type lies struct{ inspected }
+
+func (l *lies) Request(q api.Request, reply func(api.Response)) {
+	if q.Op != kv.Get {
+		l.inspected.Request(q, reply)
+		return
+	}
+	reply(api.Failed(q.ID, &api.Error{Code: api.NotFound, Message: "there is no such key", Definite: true}))
 }
 
 // saved checks that what a server has synced was shown as unsynced before.

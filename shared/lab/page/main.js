@@ -235,7 +235,7 @@ function caption() {
   const all = lines.map((l) => l());
   box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
   const verdict = $('verdict'), ended = app.index >= f.moments.length - 1;
-  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; verdict.replaceChildren(h('b', {}, 'It broke. '), f.verdict); } else if (ended) {
+  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended) {
     const v = f.events.findLast((e) => e.kind === 'verdict');
     verdict.hidden = false;
     verdict.className = 'fine';

@@ -275,6 +275,10 @@ type Direction struct {
 	// own.
 	Watchers []sim.Watcher
 
+	// Judge ends the run at the first answer that contradicts the committed log.
+	// Without it the story ends by itself, and the answers are judged then.
+	Judge bool
+
 	// Before is called before each step of the world; nil means nothing.
 	Before func(w *sim.World, step uint64)
 
@@ -322,6 +326,10 @@ func newRun(s Stage, story Scenario, seed uint64, d Direction) (*run, error) {
 		story.config(&config, rand.New(rand.NewPCG(seed, 6)))
 	}
 	servers, spare := story.crowd(s, seed)
+	watchers := []sim.Watcher{r.invariants, disks, r.wire}
+	if d.Judge {
+		watchers = append(watchers, check.NewJudge(r.invariants, story.reads))
+	}
 	before := d.Before
 	if d.Until > 0 {
 		before = func(w *sim.World, step uint64) {
@@ -336,7 +344,7 @@ func newRun(s Stage, story Scenario, seed uint64, d Direction) (*run, error) {
 	}
 	w, err := sim.New(sim.Options{
 		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Route: s.Route, Config: config, Sink: sink, Before: before,
-		Watchers: append([]sim.Watcher{r.invariants, disks, r.wire}, d.Watchers...),
+		Watchers: append(watchers, d.Watchers...),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
@@ -372,7 +380,7 @@ func (r *run) play() {
 	r.say("%s: %s", r.story.Name, r.story.Claim)
 	r.story.script(r)
 	if err := r.w.Err(); err != nil {
-		r.kind, r.why = Unsafe, err.Error()
+		r.kind, r.why = kindOf(err), err.Error()
 	}
 	if stops := r.w.Stops(); len(stops) > 0 && !slices.Contains(r.story.moves, "stops") {
 		// This may be the cause of any other failure.
@@ -395,14 +403,21 @@ func (r *run) checkLedger() {
 	if !errors.As(err, &v) {
 		return
 	}
-	kind := Unsafe
-	switch v.Invariant {
-	case "I22":
-		kind = AppliedTwice
-	case "I23":
-		kind = StaleRead
+	r.breaks(kindOf(v), "%v", v)
+}
+
+// kindOf returns the kind of a failure that a checker has found.
+func kindOf(err error) Kind {
+	var v *check.Violation
+	if errors.As(err, &v) {
+		switch v.Invariant {
+		case "I22":
+			return AppliedTwice
+		case "I23":
+			return StaleRead
+		}
 	}
-	r.breaks(kind, "%v", v)
+	return Unsafe
 }
 
 func (r *run) verdict() {

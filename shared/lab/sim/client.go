@@ -434,6 +434,11 @@ func (w *World) finish(call *Call, r api.Response) {
 	if call.place >= 0 {
 		o := &w.history[call.place]
 		o.Return, o.Done, o.Response = w.now, true, r
+		for _, l := range w.hear {
+			if err := l.Answered(w.history, call.place); err != nil {
+				w.fail(err)
+			}
+		}
 	}
 	if call.then != nil {
 		call.then()

@@ -87,6 +87,12 @@ type Listener interface {
 	Sent(from, to uint64, line []byte) error
 }
 
+// Hearer is a Watcher that also hears of every operation when its client has the
+// final result: the one at place i of the history. An error ends the run.
+type Hearer interface {
+	Answered(h check.History, i int) error
+}
+
 // World is a simulated world.
 type World struct {
 	options  Options
@@ -101,6 +107,7 @@ type World struct {
 	network  Network
 	filter   func(from, to uint64, line []byte) bool
 	listen   []Listener
+	hear     []Hearer
 	clients  []*Client
 	history  check.History
 	counters Counters
@@ -123,6 +130,9 @@ func New(o Options) (*World, error) {
 	for _, watcher := range o.Watchers {
 		if l, ok := watcher.(Listener); ok {
 			w.listen = append(w.listen, l)
+		}
+		if h, ok := watcher.(Hearer); ok {
+			w.hear = append(w.hear, h)
 		}
 	}
 	total := o.Servers + o.Spare

@@ -84,5 +84,5 @@ func TestIdleClientsLeaveFilesForTheSnapshot(t *testing.T) {
 
 	require.NoError(t, server.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, server.Wait(), said.String())
-	require.Contains(t, said.String(), "this process may open few files, so it takes fewer clients")
+	require.Contains(t, said.String(), "this process may open only few files, so it accepts fewer clients")
 }

@@ -1,15 +1,18 @@
 // The page: one film, one moment, and views that draw it.
 
-import { h, calm, name } from './dom.js';
+import { h, calm } from './dom.js';
 import { play as fetchFilm } from './film.js';
 import * as link from './link.js';
-import { sentence, describe, operation, parse } from './words.js';
+import { describe } from './engine.js';
+import { sentence } from './words.js';
 import { makeStage } from './stage.js';
 import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
 import { makeSource } from './source.js';
 import { makeTour } from './tour.js';
 import { makePredict } from './predict.js';
+import { makeCompare } from './compare.js';
+import { happens, waiting } from './moment.js';
 import { makeTime } from './time.js';
 import { makeMenu, makeDeeds } from './deeds.js';
 import { makeInspector } from './inspector.js';
@@ -22,7 +25,7 @@ const app = {
   stage: null, script: null, film: null,
   index: 0, t: 0, playing: false, speed: 0.002, brisk: true, selected: null,
 
-  view() { return { index: this.index, t: this.t, waiting: waiting() }; },
+  view() { return { index: this.index, t: this.t, waiting: waiting(this.film, this.index) }; },
 
   redraw() { if (this.film) for (const v of views) v.draw(this.view()); },
 
@@ -142,26 +145,6 @@ let last = 0, tween = null, remembering = 0;
 
 const draw = () => { app.redraw(); caption(); };
 
-// waiting are the clients with an operation that has no answer yet.
-let asking = { film: null, spans: [] };
-function waiting() {
-  const film = app.film;
-  if (asking.film !== film) {
-    const open = new Map(), spans = [];
-    film.events.forEach((e, i) => {
-      const m = film.momentOfEvent[i];
-      if (e.kind === 'invoke') { if (!open.has(e.client)) open.set(e.client, [m, operation(parse(e.message))]); else open.get(e.client)[1] = operation(parse(e.message)); }
-      else if (e.kind === 'return' && open.has(e.client)) { const [from, what] = open.get(e.client); spans.push([from, m, e.client, what]); open.delete(e.client); }
-    });
-    for (const [c, [m, what]] of open) spans.push([m, Infinity, c, what]);
-    spans.sort((a, b) => a[0] - b[0]);
-    asking = { film, spans };
-  }
-  const out = new Map();
-  for (const [a, b, c, what] of asking.spans) { if (a > app.index) break; if (app.index < b) out.set(c, what); }
-  return out;
-}
-
 function tick(now) {
   if (!app.playing) return;
   if (last) {
@@ -171,7 +154,7 @@ function tick(now) {
     if (app.brisk && next) {
       const gap = next.at - f.moments[app.index].at;
       // A quiet gap takes half a second at most.
-      if (gap > 0 && !f.flights(app.index, app.t).length) by = Math.max(by, real / 5e8 * gap);
+      if (gap > 0 && !f.flights(app.index, app.t).length && !app.compare.busy(app.t)) by = Math.max(by, real / 5e8 * gap);
     }
     app.t = Math.min(f.end, app.t + by);
     if (app.brisk && next && app.t > next.at && app.speed < 0.05) app.t = next.at;
@@ -211,28 +194,8 @@ function caption() {
   const f = app.film;
   if (!f || (captioned === app.index && captionedFilm === f)) return;
   captioned = app.index; captionedFilm = f;
-  const m = f.moments[app.index], events = f.events.slice(m.first, m.end);
-  const lines = [];
-  const sends = new Map();
-  for (const e of events) {
-    if (e.kind === 'send') {
-      const k = e.from + describe(e.message).title;
-      if (sends.has(k)) { sends.get(k).push(e.to); continue; }
-      sends.set(k, [e.to]);
-      lines.push(() => `${name(e.from)} sends ${describe(e.message).title} to ${sends.get(k).map(name).join(', ')}`);
-    } else if (e.kind === 'drop') {
-      const k = 'lost' + e.from + describe(e.message).title + e.text;
-      if (sends.has(k)) { sends.get(k).push(e.to); continue; }
-      sends.set(k, [e.to]);
-      lines.push(() => `${describe(e.message).title} from ${name(e.from)} to ${sends.get(k).map(name).join(', ')} is lost: ${e.text || 'the network loses it'}`);
-    } else if (e.kind !== 'logs' && !(e.kind === 'save' && e !== events[0]) && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
-      const text = sentence(e);
-      if (text) lines.push(() => text);
-    }
-  }
-  if (m.memory) lines.push(() => `${name(m.memory)} has this only in memory`);
   const box = $('caption');
-  const all = lines.map((l) => l());
+  const all = happens(f, app.index);
   box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
   const verdict = $('verdict'), ended = app.index >= f.moments.length - 1;
   if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended) {
@@ -278,6 +241,7 @@ async function load(script, where = {}) {
   fillPickers();
   captioned = -1;
   draw();
+  app.compare.again();
   link.show(script, where.step === undefined ? '' : link.mark(film.moments[index]), app.tour.query());
   return true;
 }
@@ -331,9 +295,7 @@ function keys(e) {
 }
 
 async function begin() {
-  const answer = await fetch('stage');
-  if (!answer.ok) throw new Error(`the engine answered ${answer.status}`);
-  app.stage = await answer.json();
+  app.stage = await describe();
   document.title = `${app.stage.stage} · lab`;
   $('name').textContent = app.stage.stage;
   const option = (x) => h('option', { value: x.name }, x.name + (x.survives ? '' : ' ✗'));
@@ -343,9 +305,11 @@ async function begin() {
   app.menu = makeMenu(app);
   app.source = makeSource(app);
   app.tour = makeTour($('tour'), app);
+  app.compare = makeCompare(app, { bar: $('difference'), scene: $('scene2'), ring: $('ring2'), caption: $('caption2'), name: $('name2'), own: $('name1'), logbox: $('logbox2'), logs: $('logs2') });
   app.predict = makePredict($('question'), $('score'), app);
   Object.assign(app, { load, say, remember, showView, select: (what) => { app.selected = what; showTab('inspector'); } });
-  views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app, $('score')), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app), app.predict];
+  views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app, $('score')), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app), app.predict, app.compare];
+  app.resetTime = () => views[3].reset(app.film);
   const fromPickers = () => {
     const script = { stage: app.stage.stage, seed: link.seed($('seed').value) };
     if ($('story').value) script.story = $('story').value; else script.steps = MORE;
@@ -367,6 +331,11 @@ async function begin() {
   $('copy').addEventListener('click', copy);
   $('more').addEventListener('click', (e) => app.menu.list('More', [
     [app.predict.on ? 'Predict: switch it off' : 'Predict', 'The film stops before a decision, asks you, and keeps score (q)', () => app.predict.toggle()],
+    app.compare.on ? ['Compare: end it', '', () => app.compare.end()] : ['Compare with…', 'Another stage, or edited code, under the same script', () => {
+      const choices = app.compare.choices();
+      if (choices.length) app.menu.list('Compare with', choices, $('more'));
+      else say('The other stages are not here: start the lab in the folder of the repository.');
+    }],
     ['Copy link', 'Anyone who opens it sees this moment of this run', copy],
     ['Save the picture', 'As an SVG file', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`)],
     ['How to read the picture', 'What the shapes mean, and the keys', () => $('helping').showModal()],
@@ -386,6 +355,7 @@ async function begin() {
   addEventListener('hashchange', () => open());
   await open();
   const q = new URLSearchParams(location.search);
+  if (q.has('compare')) await app.compare.begin(q.get('compare'), q.has('edit') ? [q.get('edit')] : []);
   if (q.has('predict')) app.predict.toggle();
   if (q.get('view') === 'diagram') showView('diagram');
   if (q.has('server')) { app.selected = { type: 'server', id: Number(q.get('server')) }; showTab('inspector'); draw(); }

@@ -52,7 +52,7 @@ export function makeTime(root, app, score) {
     leaders.forEach((m, i) => parts.push(s('rect', { class: `leadership ${termClass(m.term)}`, x: x(m.moment), y: 20, height: 4, width: Math.max(1, x(leaders[i + 1]?.moment ?? film.moments.length - 1) - x(m.moment)) })));
     for (const m of film.marks) {
       const px = x(m.moment);
-      const d = { leader: `M${px - 5},10 l-2,-7 l4,3 l3,-5 l3,5 l4,-3 l-2,7 z`, candidate: `M${px - 3},7 a3,3 0 1 0 6,0 a3,3 0 1 0 -6,0`, crash: `M${px - 4},3 l8,8 m0,-8 l-8,8`, cut: `M${px},1 v12 m-3,-12 h6 m-6,12 h6`, heal: `M${px},3 v9`, verdict: `M${px},14 V1 h-9 l3,4 l-3,4 h9`, fine: `M${px},14 V1 h-9 v8 h9` }[m.kind];
+      const d = { leader: `M${px - 5},10 l-2,-7 l4,3 l3,-5 l3,5 l4,-3 l-2,7 z`, candidate: `M${px - 3},7 a3,3 0 1 0 6,0 a3,3 0 1 0 -6,0`, crash: `M${px - 4},3 l8,8 m0,-8 l-8,8`, cut: `M${px},1 v12 m-3,-12 h6 m-6,12 h6`, heal: `M${px},3 v9`, differs: `M${px},0 v16 M${px - 5},5 h10 M${px - 5},10 h10 M${px + 4},1 l-8,13`, verdict: `M${px},14 V1 h-9 l3,4 l-3,4 h9`, fine: `M${px},14 V1 h-9 v8 h9` }[m.kind];
       parts.push(s('path', { class: `mark ${m.kind} ${termClass(m.term)}`, d }, s('title', {}, m.text)));
     }
     (film.script.deeds || []).forEach((d, i) => {

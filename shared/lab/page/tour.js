@@ -77,6 +77,7 @@ export function makeTour(root, app) {
       let t;
       try { t = await fetchTour(name); } catch (err) { app.say(`The tour “${name.slice(0, 60)}” cannot begin: ${err.message}.`, true); return false; }
       tour = null;
+      app.compare.end();
       if (!await app.load(t.script)) return false;
       tour = t;
       at = Math.max(0, Math.min((step || 1) - 1, t.stops.length - 1));

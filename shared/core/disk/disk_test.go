@@ -740,3 +740,19 @@ func TestCheckDetectsMissingData(t *testing.T) {
 		})
 	}
 }
+
+// A run under a seed tells the same on every system, so what a disk says must not
+// come from the system.
+func TestSimSaysTheSameOnEverySystem(t *testing.T) {
+	d := NewSim("n1")
+	d.Fill(0)
+	f, err := d.Create("a")
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("x"), 0)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, ": no space left on device")
+	d.FailSync(1)
+	err = f.Sync()
+	require.ErrorIs(t, err, syscall.EIO)
+	require.ErrorContains(t, err, ": input/output error")
+}

@@ -208,7 +208,7 @@ func (h *simHandle) WriteAt(p []byte, off int64) (int, error) {
 		h.f.write(write{off, slices.Clone(p[:n])})
 	}
 	if int(n) < len(p) {
-		return int(n), h.error("write", syscall.ENOSPC)
+		return int(n), h.error("write", errFull)
 	}
 	return len(p), nil
 }
@@ -236,7 +236,7 @@ func (h *simHandle) Sync() error {
 	}
 	if d.stats.Syncs == d.syncAt || d.rng != nil && d.rng.Float64() < d.chance {
 		h.f.pending = nil
-		h.broken = syncFailed(h.Name(), syscall.EIO)
+		h.broken = syncFailed(h.Name(), errSync)
 		return h.broken
 	}
 	for _, w := range h.f.pending {
@@ -253,3 +253,20 @@ func (h *simHandle) Close() error {
 	h.broken = h.error("use", fs.ErrClosed)
 	return nil
 }
+
+// The errors of the system that a simulated disk gives. They are these errors for
+// errors.Is. Their words are Linux's everywhere, since a run must tell the same on
+// every system, and in a browser.
+var (
+	errFull error = systemError{syscall.ENOSPC, "no space left on device"}
+	errSync error = systemError{syscall.EIO, "input/output error"}
+)
+
+type systemError struct {
+	syscall.Errno
+	words string
+}
+
+func (e systemError) Error() string { return e.words }
+
+func (e systemError) Unwrap() error { return e.Errno }

@@ -3,7 +3,9 @@ package sim
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -155,4 +157,14 @@ func TestEachPartHasAStreamOfItsOwn(t *testing.T) {
 			require.Equal(t, want[part], drawn, "%s draws, and then %s draws something else", busy, part)
 		}
 	}
+}
+
+// power is math.Pow up to the last digits, and those are the same on every processor.
+func TestPower(t *testing.T) {
+	for _, base := range []float64{1.5, 10, 200, 300} {
+		for _, exponent := range []float64{0, 0.001, 0.25, 1.0 / 3, 0.5, 0.75, 0.999999} {
+			require.InEpsilon(t, math.Pow(base, exponent), power(base, exponent), 1e-13)
+		}
+	}
+	require.Equal(t, "4012dab614b30f27", strconv.FormatUint(math.Float64bits(power(300, 0.27182818)), 16))
 }

@@ -216,10 +216,13 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 	shown := shownStage{Name: name, Text: w.Texts[name], Size: fmt.Sprintf("%.1f MB", float64(size)/1e6)}
 	var films []stored
 	for _, edit := range edits {
-		if !slices.Contains(edit.Stages, name) {
+		if !edit.Fits(name) {
 			continue
 		}
-		script := film.Script{Stage: name, Seed: edit.Seed, Story: edit.Story, Edits: []string{edit.Name}}
+		script, err := edit.Script(name)
+		if err != nil {
+			return err
+		}
 		text, err := w.ask(ctx, compile.Target{Stage: name, Edits: script.Edits}, script.AppendJSON(nil))
 		if err != nil {
 			return err
@@ -231,7 +234,7 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 		file := edit.Name + ".bin"
 		w.files[name+"/"+file] = packed
 		films = append(films, stored{script.AppendJSON(nil), file})
-		shown.Films = append(shown.Films, shownLink{name + "/" + fragment(script), edit.Story, edit.About})
+		shown.Films = append(shown.Films, shownLink{name + "/" + fragment(script), edit.Name, edit.About})
 	}
 	for _, s := range about.Stories {
 		l := shownLink{name + "/" + fragment(film.Script{Stage: name, Seed: 1, Story: s.Name}), s.Name, s.Claim}
@@ -263,9 +266,9 @@ func (w *writer) ask(ctx context.Context, target compile.Target, question []byte
 	if err := w.tree().Build(ctx, target, program); err != nil {
 		return nil, err
 	}
-	args := []string{"lab", "--engine"}
-	for _, name := range target.Edits {
-		args = append(args, "--edit", name)
+	args, err := w.tree().Arguments(target.Edits)
+	if err != nil {
+		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin = bytes.NewReader(append(question, '\n'))

@@ -8,10 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/raftsteps/shared/lab/film"
 	"github.com/stretchr/testify/require"
 )
 
-const good = `{"about": "It does harm.", "stages": ["05-a"], "story": "s", "seed": 1, "changes": [{"file": "raft/a.go", "old": "a < b", "new": "a > b"}]}`
+const good = `{"about": "It does harm.", "films": {"05-a": {"seed": 1}}, "unchecked": ["I1"], "changes": [{"file": "raft/a.go", "old": "a < b", "new": "a > b"}, {"file": "raft/a.go", "old": "x", "new": "y", "stages": ["06-b"]}]}`
 
 // tree writes a source tree.
 func tree(t *testing.T, files map[string]string) Tree {
@@ -53,6 +54,22 @@ func TestApply(t *testing.T) {
 	require.Empty(t, changed)
 }
 
+func TestScriptAndArguments(t *testing.T) {
+	e, err := tree(t, nil).Edit("harm")
+	require.NoError(t, err)
+	s, err := e.Script("05-a")
+	require.NoError(t, err)
+	require.Equal(t, film.Script{Stage: "05-a", Seed: 1, Edits: []string{"harm"}}, s)
+	args, err := tree(t, nil).Arguments(s.Edits)
+	require.NoError(t, err)
+	require.Equal(t, []string{"lab", "--engine", "--edit", "harm", "--unchecked", "I1"}, args)
+
+	e, err = tree(t, map[string]string{"shared/book/edits/harm.json": strings.Replace(good, `"seed": 1`, `"sead": 1`, 1)}).Edit("harm")
+	require.NoError(t, err)
+	_, err = e.Script("05-a")
+	require.ErrorContains(t, err, `the edit harm: the film of 05-a: the script: field "sead": unknown field`)
+}
+
 func TestApplyRefuses(t *testing.T) {
 	edit := func(old, now string) map[string]string {
 		require.Contains(t, good, old)
@@ -74,10 +91,10 @@ func TestApplyRefuses(t *testing.T) {
 		"out of the stage":  {edit("raft/a.go", "../raft/a.go"), []string{"harm"}, `file is "../raft/a.go"; it must be a file of Go in a folder of the stage`},
 		"the program":       {edit("raft/a.go", "main.go"), []string{"harm"}, `file is "main.go"`},
 		"not JSON":          {edit("{", ""), []string{"harm"}, "shared/book/edits/harm.json: "},
-		"an unknown field":  {edit(`"seed"`, `"sead"`), []string{"harm"}, `unknown field "sead"`},
-		"something follows": {edit(`}]}`, `}]} x`), []string{"harm"}, "something follows the edit"},
+		"an unknown field":  {edit(`"about"`, `"abuot"`), []string{"harm"}, `unknown field "abuot"`},
+		"something follows": {edit(`["06-b"]}]}`, `["06-b"]}]} x`), []string{"harm"}, "something follows the edit"},
 		"no sentence":       {edit("It does harm.", ""), []string{"harm"}, "about is missing"},
-		"no story":          {edit(`"s"`, `""`), []string{"harm"}, "story is missing"},
+		"no film":           {edit(`"05-a": {"seed": 1}`, ""), []string{"harm"}, "films is missing"},
 		"nothing to find":   {edit(`"a < b"`, `""`), []string{"harm"}, "old is empty"},
 	} {
 		_, err := tree(t, c.files).Apply("05-a", c.edits)
@@ -105,8 +122,10 @@ func TestEdits(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, edits)
 	for _, e := range edits {
-		for _, stage := range e.Stages {
+		for stage := range e.Films {
 			_, err := tree.Apply(stage, []string{e.Name})
+			require.NoError(t, err)
+			_, err = e.Script(stage)
 			require.NoError(t, err)
 		}
 	}

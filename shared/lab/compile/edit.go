@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"example.com/raftsteps/shared/lab/film"
 )
 
 // editsFolder holds the edits: one file of JSON for each.
@@ -26,15 +29,16 @@ type Edit struct {
 	// About says in one sentence what changes.
 	About string `json:"about"`
 
-	// Stages are the stages that it fits.
-	Stages []string `json:"stages"`
-
 	// Changes are carried out in order.
 	Changes []Change `json:"changes"`
 
-	// Story and Seed are a film that shows the consequence.
-	Story string `json:"story"`
-	Seed  uint64 `json:"seed"`
+	// Unchecked are the invariants that are not checked, such as "I10": those that
+	// only say that the rule is followed. So the film goes on to the consequence.
+	Unchecked []string `json:"unchecked"`
+
+	// Films show the consequence: for each stage that the edit fits, a script,
+	// without the names of the stage and of the edit.
+	Films map[string]json.RawMessage `json:"films"`
 }
 
 // Change replaces a text that a file contains once.
@@ -45,6 +49,25 @@ type Change struct {
 	// Old is replaced by New.
 	Old string `json:"old"`
 	New string `json:"new"`
+
+	// Stages are the stages that need it; none means all that the edit fits.
+	Stages []string `json:"stages"`
+}
+
+// Fits reports whether the edit is one for this stage.
+func (e Edit) Fits(stage string) bool {
+	_, ok := e.Films[stage]
+	return ok
+}
+
+// Script returns the script of the film that shows the consequence in a stage.
+func (e Edit) Script(stage string) (film.Script, error) {
+	s, err := film.Decode(e.Films[stage])
+	if err != nil {
+		return s, fmt.Errorf("the edit %s: the film of %s: %w", e.Name, stage, err)
+	}
+	s.Stage, s.Edits = stage, []string{e.Name}
+	return s, nil
 }
 
 var editName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,59}$`)
@@ -80,12 +103,10 @@ func (e Edit) check() error {
 	switch {
 	case e.About == "":
 		return errors.New("about is missing: say in one sentence what changes")
-	case len(e.Stages) == 0:
-		return errors.New("stages is missing: name the stages that the edit fits")
 	case len(e.Changes) == 0:
 		return errors.New("changes is missing")
-	case e.Story == "":
-		return errors.New("story is missing: name the scenario that shows the consequence")
+	case len(e.Films) == 0:
+		return errors.New("films is missing: give a script for each stage that the edit fits")
 	}
 	for _, c := range e.Changes {
 		if path.Clean(c.File) != c.File || !strings.Contains(c.File, "/") || strings.HasPrefix(c.File, "/") || strings.HasPrefix(c.File, "..") || path.Ext(c.File) != ".go" {
@@ -125,10 +146,13 @@ func (t Tree) Apply(stage string, names []string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(e.Stages, stage) {
-			return nil, fmt.Errorf("the edit %s does not fit %s; it fits %s", name, stage, strings.Join(e.Stages, ", "))
+		if !e.Fits(stage) {
+			return nil, fmt.Errorf("the edit %s does not fit %.70s; it fits %s", name, stage, strings.Join(slices.Sorted(maps.Keys(e.Films)), ", "))
 		}
 		for _, c := range e.Changes {
+			if len(c.Stages) > 0 && !slices.Contains(c.Stages, stage) {
+				continue
+			}
 			file := stage + "/" + c.File
 			text, ok := changed[file]
 			if !ok {
@@ -143,4 +167,21 @@ func (t Tree) Apply(stage string, names []string) (map[string]string, error) {
 		}
 	}
 	return changed, nil
+}
+
+// Arguments returns what the program of a stage needs after "lab" to be an engine
+// that was built with these edits.
+func (t Tree) Arguments(names []string) ([]string, error) {
+	args := []string{"lab", "--engine"}
+	for _, name := range names {
+		e, err := t.Edit(name)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--edit", name)
+		for _, invariant := range e.Unchecked {
+			args = append(args, "--unchecked", invariant)
+		}
+	}
+	return args, nil
 }

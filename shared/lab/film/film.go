@@ -149,7 +149,7 @@ func (p *projector) play() error {
 	if p.film.Script.Story != "" {
 		return p.playStory()
 	}
-	p.invariants = check.NewInvariants()
+	p.invariants = check.NewInvariants(p.stage.Unchecked...)
 	config := node.Config{}
 	if p.stage.Appointed {
 		config.Leader = 1

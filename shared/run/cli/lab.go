@@ -37,7 +37,10 @@ type labFlags struct {
 	tour   string
 	seed   uint64
 	edits  []string
-	engine bool
+
+	// unchecked are the invariants that an engine with edits does not check.
+	unchecked []string
+	engine    bool
 }
 
 func (a *app) labCommand() *cobra.Command {
@@ -49,7 +52,7 @@ in time, and go another way from any moment. The address in the browser holds th
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.engine {
-				return a.labEngine(cmd.Context(), f.edits)
+				return a.labEngine(cmd.Context(), f)
 			}
 			return a.lab(cmd.Context(), f)
 		},
@@ -61,6 +64,7 @@ in time, and go another way from any moment. The address in the browser holds th
 	flags.StringVar(&f.tour, "tour", "", "begin this guided tour")
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
 	flags.StringSliceVar(&f.edits, "edit", nil, "begin with an edit to the code of the stage: the name of a file in shared/book/edits")
+	flags.StringSliceVar(&f.unchecked, "unchecked", nil, "with --engine: invariants that are not checked, such as I10")
 	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
 	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
@@ -247,9 +251,9 @@ func labAnswer(w http.ResponseWriter, status int, v any) {
 // labEngine plays scripts from the standard input until it ends: one per line, and
 // for each a line with the film, or with {"error":…}. The program was built with
 // these edits.
-func (a *app) labEngine(ctx context.Context, edits []string) error {
+func (a *app) labEngine(ctx context.Context, f labFlags) error {
 	stage := a.scenarios()
-	stage.Edits = edits
+	stage.Edits, stage.Unchecked = f.edits, f.unchecked
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	scripts, failed := scan(reading, a.stdin, film.MaxScript)

@@ -127,7 +127,7 @@ func (e *labEngines) withTree(description []byte) []byte {
 	}
 	more.Edits = []labEdit{}
 	for _, edit := range edits {
-		if slices.Contains(edit.Stages, e.own.Name) {
+		if edit.Fits(e.own.Name) {
 			more.Edits = append(more.Edits, labEdit{edit.Name, edit.About})
 		}
 	}
@@ -226,9 +226,9 @@ func (p *labProcess) start(e *labEngines) error {
 	if err := tree.Build(e.ctx, p.target, program); err != nil {
 		return err
 	}
-	args := []string{"lab", "--engine"}
-	for _, name := range p.target.Edits {
-		args = append(args, "--edit", name)
+	args, err := tree.Arguments(p.target.Edits)
+	if err != nil {
+		return err
 	}
 	cmd := exec.CommandContext(e.ctx, program, args...)
 	cmd.WaitDelay = time.Second

@@ -1,6 +1,8 @@
 package film
 
 import (
+	"bytes"
+	"fmt"
 	"slices"
 
 	"example.com/raftsteps/shared/core/node"
@@ -20,6 +22,12 @@ func (p *projector) do(w *sim.World, e Deed) string {
 		return p.ask(w, e)
 	case Heal, Cut, Partition, HealAll:
 		return network(w, e)
+	case LinkLoss, LinkRepeat, LinkDelay:
+		link(w, e)
+		return ""
+	case LoseNext:
+		p.loseNext(w, e)
+		return ""
 	case Lose, Delay, Repeat:
 		return message(w, e)
 	case Restart:
@@ -78,6 +86,29 @@ func network(w *sim.World, e Deed) string {
 		w.HealAll()
 	}
 	return ""
+}
+
+// link changes how the messages of a link travel.
+func link(w *sim.World, e Deed) {
+	switch e.Do {
+	case LinkLoss:
+		w.SetLoss(e.From, e.To, float64(e.Percent)/100)
+	case LinkRepeat:
+		w.SetRepeat(e.From, e.To, float64(e.Percent)/100)
+	case LinkDelay:
+		w.Slow(e.From, e.To, e.For)
+	}
+}
+
+// loseNext waits for a message to lose. Until it comes, the deed has not applied.
+func (p *projector) loseNext(w *sim.World, e Deed) {
+	// In a text of JSON no quote stands before a name but at its beginning.
+	name := []byte(`"` + e.Kind + `":`)
+	i := p.next
+	p.awaited = append(p.awaited, i)
+	w.LoseNext(e.From, e.To, func(line []byte) bool { return bytes.Contains(line, name) }, func() {
+		p.awaited = slices.DeleteFunc(p.awaited, func(k int) bool { return k == i })
+	})
 }
 
 // message does something to one message that is in transit.
@@ -143,4 +174,13 @@ func (p *projector) expire(w *sim.World, id uint64) string {
 		}
 	}
 	return node.Name(id) + " starts no election"
+}
+
+// stillAwaited says of the deeds that wait for a message that it was not sent.
+func (p *projector) stillAwaited() {
+	for _, i := range p.awaited {
+		e := p.film.Script.Deeds[i]
+		p.film.Outcomes[i].Applied = false
+		p.film.Outcomes[i].Why = fmt.Sprintf("%s sends %s no %s after it", node.Name(e.From), node.Name(e.To), e.Kind)
+	}
 }

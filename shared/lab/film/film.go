@@ -140,6 +140,9 @@ type projector struct {
 	world      *sim.World
 	verdict    string
 
+	// awaited are the deeds that wait for a message that was not sent yet.
+	awaited []int
+
 	// broke is the step of the answer that the verdict is about, if it is known.
 	broke uint64
 }
@@ -261,6 +264,7 @@ func (p *projector) end() {
 	if p.world != nil {
 		f.Steps = p.world.Steps()
 	}
+	p.stillAwaited()
 	for i := p.next; i < len(f.Outcomes); i++ {
 		f.Outcomes[i].Why = "the film ends before it"
 	}

@@ -2,12 +2,14 @@ package film
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/toy"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/lab/scenario"
@@ -88,6 +90,105 @@ func TestOneMessageIsLostDelayedOrRepeated(t *testing.T) {
 	require.Equal(t, Outcome{Step: delivered + 1, Why: "that message is not in transit"}, gone.Outcomes[1])
 }
 
+func TestTheNextMessageOfAKindIsLost(t *testing.T) {
+	s := toyStage(toy.Flaws{})
+	s.New = renamed(s.New)
+	trunk := play(t, s, ask())
+	var first []trace.Event
+	for _, e := range trunk.Events {
+		if e.Kind == trace.Send && e.Step > 50 && e.From == 2 && e.To == 1 && strings.Contains(e.Message, `"replicateReply":`) {
+			first = append(first, e)
+		}
+	}
+	require.NotEmpty(t, first)
+	f := play(t, s, ask(Deed{At: 51, Do: LoseNext, From: 2, To: 1, Kind: "replicateReply"}, Deed{At: 51, Do: LoseNext, From: 2, To: 1, Kind: "timeoutNow"}))
+	require.Equal(t, Outcome{Applied: true, Step: 51}, f.Outcomes[1])
+	require.Equal(t, Outcome{Step: 51, Why: "n2 sends n1 no timeoutNow after it"}, f.Outcomes[2])
+	lost := 0
+	for _, e := range f.Events {
+		if e.Kind == trace.Drop {
+			lost++
+			require.Equal(t, [4]any{uint64(2), uint64(1), first[0].Number, "it is taken away"}, [4]any{e.From, e.To, e.Number, e.Text})
+		}
+	}
+	require.Equal(t, 1, lost)
+}
+
+// renamed returns a factory of toys whose messages look like those of stage 02.
+func renamed(of node.Factory) node.Factory {
+	return func(w node.World) (node.Server, error) {
+		send := w.Send
+		w.Send = func(to uint64, line []byte) {
+			kind := "replicate"
+			if w.ID != 1 {
+				kind = "replicateReply"
+			}
+			send(to, []byte(`{"`+kind+`":`+string(line)+`}`))
+		}
+		s, err := of(w)
+		return unpack{s}, err
+	}
+}
+
+type unpack struct{ node.Server }
+
+func (u unpack) Receive(from uint64, line []byte) {
+	_, body, _ := bytes.Cut(line, []byte(":"))
+	u.Server.Receive(from, bytes.TrimSuffix(body, []byte("}")))
+}
+
+func TestALinkLosesRepeatsAndDelays(t *testing.T) {
+	s := toyStage(toy.Flaws{})
+	count := func(deeds ...Deed) (sent, arrived, lost int, slowest time.Duration) {
+		began := make(map[uint64]time.Duration)
+		for _, e := range play(t, s, ask(deeds...)).Events {
+			switch {
+			case e.From != 1 || e.To != 2 || e.Step <= 50:
+			case e.Kind == trace.Send:
+				sent++
+				began[e.Number] = e.At
+			case began[e.Number] == 0: // it was sent before
+			case e.Kind == trace.Deliver:
+				arrived++
+				slowest = max(slowest, e.At-began[e.Number])
+			case e.Kind == trace.Drop:
+				lost++
+			}
+		}
+		return sent, arrived, lost, slowest
+	}
+	sent, arrived, _, slowest := count()
+	require.Greater(t, arrived, 5)
+	require.Less(t, slowest, 5*time.Millisecond)
+	require.InDelta(t, sent, arrived, 1)
+
+	sent, arrived, lost, _ := count(Deed{At: 50, Do: LinkLoss, From: 1, To: 2, Percent: 100})
+	require.Zero(t, arrived)
+	require.Equal(t, sent, lost)
+	_, arrived, lost, _ = count(Deed{At: 50, Do: LinkLoss, From: 1, To: 2, Percent: 100}, Deed{At: 300, Do: LinkLoss, From: 1, To: 2})
+	require.NotZero(t, arrived)
+	require.NotZero(t, lost)
+	_, arrived, _, _ = count(Deed{At: 50, Do: LinkLoss, From: 1, To: 2, Percent: 100}, Deed{At: 300, Do: HealAll})
+	require.NotZero(t, arrived)
+	_, arrived, _, _ = count(Deed{At: 50, Do: LinkLoss, From: 2, To: 1, Percent: 100})
+	require.NotZero(t, arrived, "the other direction is another link")
+
+	sent, arrived, _, _ = count(Deed{At: 50, Do: LinkRepeat, From: 1, To: 2, Percent: 100})
+	require.Greater(t, arrived, sent*3/2)
+	_, _, _, slowest = count(Deed{At: 50, Do: LinkDelay, From: 1, To: 2, For: 30 * time.Millisecond})
+	require.Greater(t, slowest, 30*time.Millisecond)
+}
+
+// The power of a server is cut when it writes: nothing of that write was promised.
+func TestThePowerIsCutInAWrite(t *testing.T) {
+	f := play(t, toyStage(toy.Flaws{}), ask(Deed{At: 50, Do: CutWrite, Server: 1}))
+	i := slices.IndexFunc(f.Events, func(e trace.Event) bool { return e.Kind == trace.Crash })
+	require.GreaterOrEqual(t, i, 0)
+	require.Equal(t, "its power is cut while it writes", f.Events[i].Text)
+	require.Greater(t, f.Events[i].Step, uint64(50))
+	require.False(t, slices.ContainsFunc(f.Events, func(e trace.Event) bool { return e.Kind == trace.Reply }))
+}
+
 func TestADeedThatCannotHappenSaysWhy(t *testing.T) {
 	for _, c := range []struct {
 		deeds []Deed
@@ -101,6 +202,9 @@ func TestADeedThatCannotHappenSaysWhy(t *testing.T) {
 		{[]Deed{{At: 60, Do: Cut, From: 1, To: 2}, {At: 61, Do: Cut, From: 1, To: 2}}, "that link is cut already"},
 		{[]Deed{{At: 60, Do: Heal, From: 1, To: 2}}, "that link is not cut"},
 		{[]Deed{{At: 60, Do: Expire, Server: 2}}, "n2 starts no election"},
+		{[]Deed{{At: 60, Do: Kill, Server: 2}, {At: 61, Do: CutWrite, Server: 2}}, "n2 is down"},
+		{[]Deed{{At: 60, Do: LinkLoss, From: 1, To: 4, Percent: 5}}, "n4 does not exist"},
+		{[]Deed{{At: 60, Do: LoseNext, From: 1, To: 2, Kind: "readIndex"}}, "n1 sends n2 no readIndex after it"},
 		{[]Deed{{At: 601, Do: Kill, Server: 2}}, "the film ends before it"},
 	} {
 		f := play(t, toyStage(toy.Flaws{}), ask(c.deeds...))
@@ -158,6 +262,11 @@ func TestScriptsAreChecked(t *testing.T) {
 		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"request","client":1,"request":"x"}]}`:                   "deed 1: the request: ",
 		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"request","request":"{\"op\":\"get\",\"key\":\"x\"}"}]}`: "deed 1: request needs a client",
 		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"clock","server":1,"percent":1001}]}`:                    "deed 1: a clock may run at 1000 % at most",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"link-loss","from":1,"to":2,"percent":101}]}`:            "deed 1: 101 % of the messages are more than all",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"link-delay","from":1,"to":2,"for":60000000001}]}`:       "deed 1: 1m0.000000001s is too long",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"link-delay","from":1,"to":2,"percent":1}]}`:             "deed 1: link-delay has a field that it does not take",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"lose-next","from":1,"to":2}]}`:                          "deed 1: lose-next lacks a field",
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"lose-next","from":1,"to":2,"kind":"vote"}]}`:            `deed 1: there is no kind of message "vote"; there are replicate,`,
 	} {
 		s, err := Decode([]byte(text))
 		require.NoError(t, err, text)
@@ -184,6 +293,7 @@ func FuzzPlay(f *testing.F) {
 	f.Add([]byte(`{"stage":"toy","seed":1,"steps":300}`))
 	f.Add([]byte(`{"stage":"toy","seed":1,"story":"missed-message","steps":300,"deeds":[{"at":100,"do":"kill","server":2}]}`))
 	f.Add(ask(Deed{At: 60, Do: Partition, Groups: [][]uint64{{1}, {2, 3}}}, Deed{At: 70, Do: Clock, Server: 1, Percent: 1000}, Deed{At: 80, Do: PowerCut, Server: 2}, Deed{At: 90, Do: Restart, Server: 2}).AppendJSON(nil))
+	f.Add(ask(Deed{At: 60, Do: LoseNext, From: 1, To: 2, Kind: "replicate"}, Deed{At: 60, Do: LinkLoss, From: 1, To: 2, Percent: 50}, Deed{At: 70, Do: LinkRepeat, From: 2, To: 1, Percent: 100}, Deed{At: 80, Do: LinkDelay, From: 3, To: 1, For: time.Second}, Deed{At: 90, Do: CutWrite, Server: 1}).AppendJSON(nil))
 	s := toyStage(toy.Flaws{})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		script, err := Decode(text)

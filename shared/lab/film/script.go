@@ -64,11 +64,17 @@ type Deed struct {
 	// Groups are the sides of a partition.
 	Groups [][]uint64
 
-	// For is how long a message is delayed, or how much later its copy arrives.
+	// For is how long a message is delayed, or all of a link, or how much later the
+	// copy of a message arrives.
 	For time.Duration
 
-	// Percent is the speed of a clock; 100 is right.
+	// Percent is the speed of a clock, 100 if it is right; or how many of the
+	// messages of a link are lost or arrive twice.
 	Percent uint64
+
+	// Kind is the kind of a message: the name of its body on the wire, such as
+	// requestVoteReply.
+	Kind string
 
 	// Client is who sends Request, a line of JSON as on the wire.
 	Client  uint64
@@ -95,10 +101,17 @@ const (
 	Repeat    = "repeat"
 	Expire    = "expire"
 	Clock     = "clock"
+
+	// LoseNext loses the next message of a kind on a link. The others change a link
+	// until they are done again with 0, or until HealAll.
+	LoseNext   = "lose-next"
+	LinkLoss   = "link-loss"
+	LinkRepeat = "link-repeat"
+	LinkDelay  = "link-delay"
 )
 
 // needs says which fields a deed has.
-type needs uint8
+type needs uint16
 
 const (
 	needsServer needs = 1 << iota
@@ -106,6 +119,7 @@ const (
 	needsNumber
 	needsGroups
 	needsRequest
+	needsKind
 	mayFor
 	mayPercent
 )
@@ -129,6 +143,17 @@ var deeds = map[string]needs{
 	Repeat:    needsLink | needsNumber | mayFor,
 	Expire:    needsServer,
 	Clock:     needsServer | mayPercent,
+
+	LoseNext:   needsLink | needsKind,
+	LinkLoss:   needsLink | mayPercent,
+	LinkRepeat: needsLink | mayPercent,
+	LinkDelay:  needsLink | mayFor,
+}
+
+// Kinds are the kinds of messages that servers send each other, in all stages.
+var Kinds = []string{
+	"replicate", "replicateReply", "appendEntries", "appendEntriesReply", "requestVote", "requestVoteReply",
+	"readIndex", "readIndexReply", "installSnapshot", "installSnapshotReply", "timeoutNow",
 }
 
 // Limits of a script.
@@ -228,6 +253,8 @@ func decodeDeed(d *strict.Decoder) (e Deed) {
 			e.For = duration(d)
 		case "percent":
 			e.Percent = d.Uint()
+		case "kind":
+			e.Kind = d.String()
 		case "client":
 			e.Client = d.Uint()
 		case "request":
@@ -289,6 +316,7 @@ func (e Deed) appendJSON(b []byte) []byte {
 	}
 	b = strict.AppendNumber(b, "for", uint64(e.For))
 	b = strict.AppendNumber(b, "percent", e.Percent)
+	b = strict.AppendText(b, "kind", e.Kind)
 	b = strict.AppendNumber(b, "client", e.Client)
 	b = strict.AppendText(b, "request", e.Request)
 	return append(b, '}')
@@ -355,6 +383,7 @@ func (e Deed) check(s Script, ops api.Ops) error {
 	}{
 		{needsServer, e.Server != 0}, {needsLink, e.From != 0 || e.To != 0}, {needsNumber, e.Number != 0}, {needsGroups, len(e.Groups) > 0},
 		{needsRequest, e.Request != "" || e.Client != 0}, {mayFor, e.For != 0}, {mayPercent, e.Percent != 0},
+		{needsKind, e.Kind != ""},
 	} {
 		if f.is {
 			given |= f.field
@@ -373,8 +402,12 @@ func (e Deed) check(s Script, ops api.Ops) error {
 		return fmt.Errorf("%s needs two different servers, from and to", e.Do)
 	case e.For < 0 || e.For > maxFor:
 		return fmt.Errorf("%v is too long; %v are allowed", e.For, maxFor)
-	case e.Percent > maxPercent:
+	case e.Do == Clock && e.Percent > maxPercent:
 		return fmt.Errorf("a clock may run at %d %% at most", maxPercent)
+	case e.Do != Clock && e.Percent > 100:
+		return fmt.Errorf("%d %% of the messages are more than all", e.Percent)
+	case e.Kind != "" && !slices.Contains(Kinds, e.Kind):
+		return fmt.Errorf("there is no kind of message %.40q; there are %s", e.Kind, strings.Join(Kinds, ", "))
 	case e.Client > MaxClients:
 		return fmt.Errorf("there are %d clients at most", MaxClients)
 	case len(e.Groups) > MaxServers:

@@ -174,7 +174,8 @@ func Test(t *testing.T, s scenario.Stage) {
 	})
 }
 
-// inTransit returns a deed for a message that travels while other things happen.
+// inTransit returns a deed for a message that travels while other things happen, and
+// one for the next of its kind on its link.
 func inTransit(f *Film, seed uint64) []Deed {
 	sent := make(map[[3]uint64]uint64)
 	for _, e := range f.Events {
@@ -188,7 +189,8 @@ func inTransit(f *Film, seed uint64) []Deed {
 				if d.Do != Lose {
 					d.For = 5 * time.Millisecond
 				}
-				return []Deed{d}
+				kind := slices.IndexFunc(Kinds, func(kind string) bool { return strings.Contains(e.Message, `"`+kind+`":`) })
+				return []Deed{d, {At: at, Do: LoseNext, From: e.From, To: e.To, Kind: Kinds[kind]}}
 			}
 		}
 	}
@@ -558,6 +560,14 @@ func Random(stage string, seed uint64) Script {
 		}
 		if wants&mayPercent != 0 {
 			e.Percent = uint64(50 + rng.IntN(150))
+			if e.Do != Clock {
+				e.Percent = uint64(rng.IntN(101))
+			}
+		}
+		if wants&needsKind != 0 {
+			// The first stage has other messages than those with a log.
+			kinds := []string{"appendEntries", "appendEntriesReply", "replicate", "replicateReply"}
+			e.Kind = kinds[rng.IntN(len(kinds))]
 		}
 		if wants&needsGroups != 0 {
 			e.Groups = [][]uint64{{1, 2}, {3}}

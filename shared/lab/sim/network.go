@@ -65,6 +65,13 @@ type link struct {
 	// extra is added to every delay.
 	extra time.Duration
 
+	// loss and again are the probabilities that a message vanishes, or arrives
+	// twice, if they are higher than those of the network.
+	loss, again float64
+
+	// taken are the next messages that somebody takes away.
+	taken []taken
+
 	// latest is the arrival time of the last message that kept its order.
 	latest time.Duration
 
@@ -75,6 +82,24 @@ type link struct {
 	// that arrived.
 	sent      uint64
 	delivered uint64
+}
+
+// taken says which message somebody takes away when it is sent.
+type taken struct {
+	match func(line []byte) bool
+	done  func()
+}
+
+// takes reports whether somebody takes a message away that is sent now.
+func (l *link) takes(line []byte) bool {
+	i := slices.IndexFunc(l.taken, func(t taken) bool { return t.match(line) })
+	if i < 0 {
+		return false
+	}
+	done := l.taken[i].done
+	l.taken = slices.Delete(l.taken, i, i+1)
+	done()
+	return true
 }
 
 func (w *World) link(from, to uint64) *link {
@@ -103,12 +128,14 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 		w.emit(trace.Event{Node: m.id, Kind: trace.Send, From: m.id, To: to, Number: l.sent, Message: string(line)})
 	}
 	rng := l.random.of(l.sent)
-	lost := chance(rng, w.network.Loss)
+	lost := chance(rng, max(w.network.Loss, l.loss))
 	switch {
 	case !m.linked[to] && !m.met[to]:
 		w.lose(m.id, to, l.sent, line, "there is no link")
 	case l.cut:
 		w.lose(m.id, to, l.sent, line, "the link is cut")
+	case l.takes(line):
+		w.lose(m.id, to, l.sent, line, "it is taken away")
 	case w.filter != nil && w.filter(m.id, to, line):
 		w.lose(m.id, to, l.sent, line, "the scenario drops it")
 	case lost:
@@ -131,7 +158,7 @@ func (w *World) transmit(from, to uint64, line []byte, l *link, rng *rand.Rand) 
 		l.latest = at
 	}
 	w.arriveAt(at, from, to, line, l.sent, false)
-	if chance(rng, w.network.Duplicate) {
+	if chance(rng, max(w.network.Duplicate, l.again)) {
 		w.counters.Duplicated++
 		late := between(rng, [2]time.Duration{0, max(w.network.ReorderBy, 10*w.network.Delay[1])})
 		w.arriveAt(at+late, from, to, line, l.sent, true)
@@ -323,12 +350,12 @@ func (w *World) Isolate(id uint64) {
 	w.Partition([]uint64{id}, rest)
 }
 
-// HealAll ends all cuts and resets the speed of all links.
+// HealAll ends all cuts, and all links are as fast and as reliable as the network.
 func (w *World) HealAll() {
 	healed := false
 	for i := range w.links {
 		healed = healed || w.links[i].cut
-		w.links[i].cut, w.links[i].extra = false, 0
+		w.links[i].cut, w.links[i].extra, w.links[i].loss, w.links[i].again = false, 0, 0, 0
 	}
 	if healed {
 		w.counters.Heals++
@@ -385,6 +412,19 @@ func (w *World) inTransit(from, to, number uint64) []*event {
 // sent after the link is fast again overtake the delayed ones.
 func (w *World) Slow(from, to uint64, d time.Duration) {
 	w.link(from, to).extra = d
+}
+
+// SetLoss sets the probability that a message from one server to another vanishes,
+// and SetRepeat that it arrives twice, for the messages that are sent from now on.
+// The network's own probabilities count if they are higher.
+func (w *World) SetLoss(from, to uint64, p float64)   { w.link(from, to).loss = p }
+func (w *World) SetRepeat(from, to uint64, p float64) { w.link(from, to).again = p }
+
+// LoseNext loses the next message from one server to another for which match is
+// true, and calls done then.
+func (w *World) LoseNext(from, to uint64, match func(line []byte) bool, done func()) {
+	l := w.link(from, to)
+	l.taken = append(l.taken, taken{match, done})
 }
 
 // Drop loses every message between servers for which f returns true. nil ends

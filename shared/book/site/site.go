@@ -74,6 +74,12 @@ type stored struct {
 	File   string          `json:"file"`
 }
 
+// editText is an edit as the page knows it.
+type editText struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
+}
+
 // Write makes the site. Everything is built before the first file is written, so an
 // error or an interrupt leaves an earlier site as it was.
 func Write(ctx context.Context, o Options) error {
@@ -214,7 +220,7 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 		return err
 	}
 	shown := shownStage{Name: name, Text: w.Texts[name], Size: fmt.Sprintf("%.1f MB", float64(size)/1e6)}
-	var films []stored
+	films, texts := []stored{}, []editText{}
 	for _, edit := range edits {
 		if !edit.Fits(name) {
 			continue
@@ -234,6 +240,7 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 		file := edit.Name + ".bin"
 		w.files[name+"/"+file] = packed
 		films = append(films, stored{script.AppendJSON(nil), file})
+		texts = append(texts, editText{edit.Name, edit.About})
 		shown.Films = append(shown.Films, shownLink{name + "/" + fragment(script), edit.Name, edit.About})
 	}
 	for _, s := range about.Stories {
@@ -246,10 +253,11 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 	}
 	w.shown = append(w.shown, shown)
 	more, err := json.Marshal(struct {
-		Engine string   `json:"engine"`
-		Stages []string `json:"stages"`
-		Films  []stored `json:"films"`
-	}{"engine.bin", w.Stages, films})
+		Engine string     `json:"engine"`
+		Stages []string   `json:"stages"`
+		Edits  []editText `json:"edits"`
+		Films  []stored   `json:"films"`
+	}{"engine.bin", w.Stages, texts, films})
 	if err != nil {
 		return err
 	}

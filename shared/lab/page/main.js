@@ -251,7 +251,8 @@ function fillPickers() {
   story.value = app.script.story || '';
   $('seed').value = app.script.seed?.rawJSON ?? app.script.seed ?? 0;
   const found = app.stage.stories.find((x) => x.name === app.script.story);
-  $('claim').textContent = $('claim').title = found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: click a server, a link or a message, and decide what happens to it.';
+  const edited = (app.script.edits || []).map((name) => app.stage.edits?.find((x) => x.name === name)?.about || name);
+  $('claim').textContent = $('claim').title = edited.length ? `The code is edited: ${edited.join(' ')}` : found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: click a server, a link or a message, and decide what happens to it.';
 }
 
 function showTab(id) {

@@ -63,7 +63,7 @@ in time, and go another way from any moment. The address in the browser holds th
 	flags.StringVar(&f.story, "story", "", "begin with this scenario")
 	flags.StringVar(&f.tour, "tour", "", "begin this guided tour")
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
-	flags.StringSliceVar(&f.edits, "edit", nil, "begin with an edit to the code of the stage: the name of a file in shared/book/edits")
+	flags.StringSliceVar(&f.edits, "edit", nil, "change the code of the stage by this edit, a file of shared/book/edits, and begin with the film that shows the consequence, or with --story")
 	flags.StringSliceVar(&f.unchecked, "unchecked", nil, "with --engine: invariants that are not checked, such as I10")
 	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
 	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -87,6 +87,12 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 	defer engines.close()
 	if err := engines.check(f.edits); err != nil {
 		return usagef("%v", err)
+	}
+	if len(f.edits) == 1 && f.story == "" {
+		var err error
+		if script, err = engines.film(f.edits[0]); err != nil {
+			return usagef("%v", err)
+		}
 	}
 	if err := a.checkTour(f); err != nil {
 		return err

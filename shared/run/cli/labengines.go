@@ -18,6 +18,7 @@ import (
 
 	"example.com/raftsteps/shared/lab/compile"
 	"example.com/raftsteps/shared/lab/engine"
+	"example.com/raftsteps/shared/lab/film"
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
@@ -76,6 +77,22 @@ func (e *labEngines) tree() (compile.Tree, error) {
 		return "", fmt.Errorf("another stage, or an edit, needs the source of the stages: %w", err)
 	}
 	return tree, nil
+}
+
+// film returns the script of the film that shows what an edit does to this stage.
+func (e *labEngines) film(edit string) (film.Script, error) {
+	tree, err := e.tree()
+	if err != nil {
+		return film.Script{}, err
+	}
+	if _, err := tree.Apply(e.own.Name, []string{edit}); err != nil {
+		return film.Script{}, err
+	}
+	found, err := tree.Edit(edit)
+	if err != nil {
+		return film.Script{}, err
+	}
+	return found.Script(e.own.Name)
 }
 
 // answer asks the engine of a stage with edits. No stage means this one.

@@ -12,17 +12,17 @@ import (
 
 var benchHeader = Header{Stage: "05-election", Cluster: "c1", ID: 2}
 
-// benchEntry is a put of a value of 64 bytes, as a leader encodes it once.
+// benchEntry is a put of a value of 64 bytes, encoded once, as a leader does.
 func benchEntry(index uint64) Entry {
 	e := Entry{Index: index, Term: 3, Command: []byte(`{"op":"put","key":"k1234","value":"` + string(bytes.Repeat([]byte("v"), 64)) + `"}`)}
 	e.JSON = e.AppendJSON(nil)
 	return e
 }
 
-// BenchmarkRound saves rounds of some entries on the real disk, and the same
-// bytes with a bare write and sync at the end of a file ("append") and within
-// a file that is long enough already ("in place"), which is as fast as a disk
-// can be.
+// BenchmarkRound saves rounds of entries on the real disk. For comparison, it
+// writes and syncs the same bytes without a journal: at the end of a file
+// ("append"), and within a file that is long enough already ("in-place"), which
+// is the fastest way.
 func BenchmarkRound(b *testing.B) {
 	for _, n := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("entries=%d/journal", n), func(b *testing.B) { benchJournal(b, n) })
@@ -96,7 +96,7 @@ func benchRaw(b *testing.B, n, ahead int) {
 	}
 }
 
-// BenchmarkAppend is the cost of collecting one entry, without a disk.
+// BenchmarkAppend measures how long it takes to buffer one entry, without a disk.
 func BenchmarkAppend(b *testing.B) {
 	for _, encoded := range []bool{true, false} {
 		b.Run(fmt.Sprintf("encoded=%v", encoded), func(b *testing.B) {
@@ -121,7 +121,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen recovers 100,000 entries.
+// BenchmarkOpen measures the recovery of 100,000 entries.
 func BenchmarkOpen(b *testing.B) {
 	const entries = 100_000
 	dir := b.TempDir()

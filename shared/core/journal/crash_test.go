@@ -11,12 +11,12 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// seeds is the number of ways in which each crash is played.
+// seeds is the number of random outcomes of each crash that are tested.
 const seeds = 6
 
-// The power is cut at every operation of a server's life, and each time the disk
-// is left in several ways. The journal must hold everything that was synced and a
-// prefix of the rest, and Open must never refuse it.
+// The power is cut at every disk operation of a server's life, with several
+// random outcomes each time. The journal must hold everything that was synced and
+// a prefix of the rest, and Open must never refuse it.
 func TestPowerCutAtEveryOperation(t *testing.T) {
 	cutOff, kept, torn := 0, 0, 0
 	for script := range uint64(5) {
@@ -44,16 +44,16 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 			}
 		}
 	}
-	// A test that never met the case would prove nothing.
+	// The test proves nothing unless these cases have occurred.
 	require.Greater(t, torn, 10/stride, "writes torn apart")
 	require.Greater(t, cutOff, 5/stride, "lines cut off")
-	require.Greater(t, kept, 20/stride, "records were kept that had not been reported as saved")
+	require.Greater(t, kept, 20/stride, "records kept that had not been reported as saved")
 	t.Logf("%d writes torn apart, %d times lines cut off, %d times more kept than promised", torn, cutOff, kept)
 }
 
 // The power is cut while a round is being synced, and any of its sectors or any
-// prefix of it may be on the disk. This is the most important crash, played in
-// many ways.
+// prefix of it may be on the disk. This is the most important crash, so the test
+// has many random outcomes of it.
 func TestPowerCutInTheMiddleOfARound(t *testing.T) {
 	cutOff, behind := 0, 0
 	for script := range uint64(20) {
@@ -63,7 +63,7 @@ func TestPowerCutInTheMiddleOfARound(t *testing.T) {
 		}
 		r.d.CutPower(2)
 		if r.round() == nil {
-			continue // The round was empty.
+			continue // the round was empty
 		}
 		for seed := range uint64(200 / stride) {
 			again := *r
@@ -82,7 +82,7 @@ func TestPowerCutInTheMiddleOfARound(t *testing.T) {
 		}
 	}
 	require.Greater(t, cutOff, 1000/stride, "rounds cut off")
-	require.Greater(t, behind, 150/stride, "rounds were cut off although whole lines follow")
+	require.Greater(t, behind, 150/stride, "rounds cut off although whole lines follow")
 }
 
 // powerCutInRecovery cuts the power again at every operation of Open.
@@ -116,13 +116,13 @@ func (r *life) goOn(shown content) {
 	}
 	r.d.CrashWorst()
 	_, rec := open(r.t, r.d)
-	require.Empty(r.t, rec.Torn, "nothing was under way")
+	require.Empty(r.t, rec.Torn, "no round was being written")
 	r.expect(rec)
 }
 
-// The process is killed at every operation, and the machine keeps running. The
-// next process reads what is only in memory; once it has shown that to its
-// server, it must be on the disk.
+// The process is killed at every disk operation, and the machine keeps running.
+// The next process reads data that is only in memory; when Open has returned this
+// data, it must be on the disk.
 func TestKillAtEveryOperationThenPowerCut(t *testing.T) {
 	for script := range uint64(10) {
 		ops := operations(t, script)
@@ -145,7 +145,7 @@ func TestKillAtEveryOperationThenPowerCut(t *testing.T) {
 }
 
 // Each sync fails in turn. The journal must not save anything afterwards. The
-// next process can read what was lost, and must not take it for saved.
+// next process can read the lost data, and must not take it for saved.
 func TestFailedSyncAtEverySync(t *testing.T) {
 	for script := range uint64(10) {
 		for nth := 1; ; nth += stride {
@@ -188,12 +188,12 @@ func requireStopped(t *testing.T, r *life) {
 	require.Equal(t, want, r.j.Rewrite(State{Term: 1000}, Base{}, nil))
 	require.Equal(t, want, r.j.Err())
 	after := r.d.Stats()
-	require.Equal(t, before, after, "nothing is written")
+	require.Equal(t, before, after, "a failed journal must write nothing")
 	r.j.Close()
-	require.Equal(t, before, r.d.Stats(), "not even by Close")
+	require.Equal(t, before, r.d.Stats(), "Close must write nothing either")
 }
 
-// The disk runs full at every byte.
+// The disk becomes full at every byte.
 func TestFullDiskAtEveryByte(t *testing.T) {
 	small := func(r *life) error {
 		for _, changes := range [][]change{
@@ -215,7 +215,8 @@ func TestFullDiskAtEveryByte(t *testing.T) {
 		}
 		return r.rewrite()
 	}
-	// The first round asks for a whole step; a little more lets the rest fit.
+	// The first round needs space for a whole step of the file's growth, so sizes
+	// of room between make no difference and are skipped.
 	for room := int64(0); ; room += stride {
 		if room == 600/stride*stride {
 			room = 2*minStep - 1200
@@ -242,7 +243,7 @@ func TestFullDiskAtEveryByte(t *testing.T) {
 			}
 			r.d.Fill(0)
 			if err := r.open(); err != nil {
-				// Only a line break was missing, and there is no room for it.
+				// Only a line break was missing, and there is no space for it.
 				require.ErrorIs(t, err, syscall.ENOSPC)
 				r.d.Kill()
 				r.d.Fill(-1)
@@ -277,7 +278,7 @@ func TestRenameThatWasNotSynced(t *testing.T) {
 	require.Equal(t, State{Term: 3, Vote: 1}, rec.State)
 }
 
-// The new journal was renamed over the old one, and the crash undoes it.
+// The new journal was renamed over the old one, and the crash undoes the rename.
 func TestRenameThatIsLost(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -299,11 +300,11 @@ func TestRenameThatIsLost(t *testing.T) {
 	require.Len(t, rec.Entries, 1)
 	names, err := d.List()
 	require.NoError(t, err)
-	require.Equal(t, []string{"journal", "journal.length"}, names, "the rest of the crash is gone")
+	require.Equal(t, []string{"journal", "journal.length"}, names, "Open must remove the files that the crash has left")
 }
 
-// After a torn line, the next round begins where the good lines end, and not
-// after the torn line, where nothing could read it.
+// The round after a torn line must begin where the good lines end. After the torn
+// line it could not be read.
 func TestRoundAfterTornLineCanBeRead(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)

@@ -14,7 +14,8 @@ import (
 )
 
 // tenRecords writes a journal of ten records and the header, in four rounds, and
-// returns its file. The server stops in order or is killed.
+// returns its file. If stopped is true, the journal was closed; otherwise its
+// process was killed.
 func tenRecords(t *testing.T, stopped bool) []byte {
 	t.Helper()
 	d := disk.NewSim("n2")
@@ -44,7 +45,8 @@ func tenRecords(t *testing.T, stopped bool) []byte {
 	return text
 }
 
-// rewritten returns the file of a journal that was compacted and not used since.
+// rewritten returns the file of a journal that was compacted and not changed
+// since.
 func rewritten(t *testing.T) []byte {
 	t.Helper()
 	d := onDisk(t, tenRecords(t, true))
@@ -53,9 +55,9 @@ func rewritten(t *testing.T) []byte {
 	return fileOf(t, d)
 }
 
-// A changed byte is never taken for a crash, at any offset and with any new
-// value: Open refuses the file, or it finds everything although the byte is wrong
-// (a tab that was written in advance, a line break that can be restored).
+// Open never takes a changed byte for a crash, at any offset and with any new
+// value: it refuses the file, or it reads every record although the byte is wrong
+// (a tab that was written in advance, or a line break that can be restored).
 func TestChangedByteAnywhere(t *testing.T) {
 	for name, text := range map[string][]byte{
 		"stopped":   tenRecords(t, true),
@@ -69,7 +71,7 @@ func TestChangedByteAnywhere(t *testing.T) {
 			refused, healed := 0, 0
 			for at := 0; at < len(text); at += stride {
 				if at > len(trimmed(text))+40 && at%97 != 0 {
-					// Far inside the tabs, all positions are alike.
+					// Far inside the tabs, all positions give the same result.
 					continue
 				}
 				for _, value := range changedTo(text[at]) {
@@ -90,8 +92,8 @@ func TestChangedByteAnywhere(t *testing.T) {
 	}
 }
 
-// changedTo returns what a byte may turn into: itself with one bit flipped, and
-// the values that have a meaning in a journal.
+// changedTo returns the values to which the test changes a byte: the byte with
+// one bit flipped, and the values that have a meaning in a journal.
 func changedTo(b byte) []byte {
 	values := []byte("\n\t\x00 }\"0x")
 	for bit := range 8 {
@@ -101,8 +103,8 @@ func changedTo(b byte) []byte {
 	return slices.DeleteFunc(slices.Compact(values), func(v byte) bool { return v == b })
 }
 
-// openChanged opens a journal with a changed byte. It fails the test unless
-// Open refuses or finds what was there, and says which.
+// openChanged opens a journal with a changed byte. It fails the test unless Open
+// refuses the file or reads every record, and reports whether Open has read them.
 func openChanged(t *testing.T, text []byte, at int, want content) bool {
 	t.Helper()
 	d := onDisk(t, text)
@@ -114,7 +116,7 @@ func openChanged(t *testing.T, text []byte, at int, want content) bool {
 		line := bytes.Count(text[:min(at, corrupt.Offset)], []byte("\n")) + 1
 		require.GreaterOrEqual(t, corrupt.Line, line)
 		require.Equal(t, bytes.Count(text[:corrupt.Offset], []byte("\n"))+1, corrupt.Line)
-		require.Equal(t, text, fileOf(t, d), "a refusal changes nothing")
+		require.Equal(t, text, fileOf(t, d), "Open must not change a file that it refuses")
 		return false
 	}
 	for range 2 {
@@ -127,8 +129,8 @@ func openChanged(t *testing.T, text []byte, at int, want content) bool {
 	return true
 }
 
-// The exception of the package comment: the first byte of the last round, if
-// it is the last one of a sector.
+// The exception in the package comment: Open takes a changed first byte of the
+// last round for a crash if it is the last byte of a sector.
 func TestChangedByteThatLooksLikeALostSector(t *testing.T) {
 	for pad := range disk.SectorSize {
 		d := disk.NewSim("n2")
@@ -153,16 +155,16 @@ func TestChangedByteThatLooksLikeALostSector(t *testing.T) {
 	require.Fail(t, "no round began with the last byte of a sector")
 }
 
-// Sectors that were lost in a round that another follows, or in the lines that
-// the file was created with, are damage. In the last round nothing can
-// distinguish them from what a crash leaves; then everything before them is kept.
+// Lost sectors are damage in a round that another round follows, and in the lines
+// with which the file was created. In the last round, lost sectors cannot be
+// distinguished from what a crash leaves, and Open keeps everything before them.
 func TestLostSector(t *testing.T) {
 	text := tenRecords(t, true)
 	lastRound := bytes.LastIndex(text, []byte(`"synced":`))
 	var start int
 	_, err := fmt.Sscanf(string(text[lastRound:]), `"synced":%d`, &start)
 	require.NoError(t, err)
-	require.Greater(t, len(text)-start, 2*disk.SectorSize, "the last round has whole sectors")
+	require.Greater(t, len(text)-start, 2*disk.SectorSize, "the last round must have whole sectors")
 	for _, blank := range []byte{'\t', 0} {
 		for at := 0; at < len(text); at += disk.SectorSize {
 			bad := slices.Clone(text)
@@ -189,7 +191,7 @@ func TestLostSector(t *testing.T) {
 	made := rewritten(t)
 	for cut := 1; cut <= len(made); cut++ {
 		_, _, err := Open(onDisk(t, made[:len(made)-cut]), "journal", header)
-		require.Error(t, err, "what a file was made with was synced before it had its name; %d bytes are missing", cut)
+		require.Error(t, err, "the lines with which a file was created were synced before it had its name; %d bytes are missing", cut)
 	}
 }
 
@@ -221,7 +223,7 @@ func damages() map[string]damage {
 		"empty":              {"", 1, false, "the file ends here, but it was created with 1 lines or more"},
 		"only blank":         {"\t\t", 1, false, "the file ends here, but it was created with 1 lines or more"},
 		"not a journal":      {"hello\n", 1, false, "its checksum is wrong, and the file was created with this line"},
-		"header is no first": {state, 1, true, "it says that its round began at byte 107, where none began"},
+		"no first line":      {state, 1, true, "it says that its round began at byte 107, but no round began there"},
 		"no header":          {line(`{"state":{"term":3},"synced":0}`), 1, true, `the record "state" is not allowed in this line`},
 		"newer version":      {line(strings.Replace(head, `"version":1`, `"version":2`, 1)), 1, true, "the journal has version 2, and this program knows only version 1"},
 		"no version":         {line(strings.Replace(head, `"version":1,`, ``, 1)), 1, true, "a journal needs a version and a number of lines"},
@@ -231,7 +233,7 @@ func damages() map[string]damage {
 		"second header":      {line(head) + state + at(strings.Replace(head, `"synced":0`, `"synced":%d`, 1)), 3, true, `the record "journal" is not allowed in this line`},
 		"break missing":      {strings.TrimSuffix(line(head), "\n"), 1, false, "its line break is missing, although the file was created with it"},
 		"lines missing":      {line(strings.Replace(head, `"lines":1`, `"lines":3`, 1)) + line(`{"state":{"term":3},"synced":0}`), 3, false, "the file ends here, but it was created with 3 lines or more"},
-		"made, whole, later": {line(head) + line(`{"state":{"term":3},"synced":0}`), 2, true, "it says that its round began at byte 0, where none began"},
+		"made, whole, later": {line(head) + line(`{"state":{"term":3},"synced":0}`), 2, true, "it says that its round began at byte 0, but no round began there"},
 		"tab in the end":     {line(head) + state + "0123\t567 {", 3, false, "its checksum is wrong, and nothing of it is missing"},
 		"empty line":         {line(head) + state + "\n", 3, false, "its checksum is wrong, and nothing of it is missing"},
 		"good behind bad":    {line(head) + state[1:] + entry(two-1), 2, false, "its checksum is wrong, and nothing of it is missing"},
@@ -239,7 +241,7 @@ func damages() map[string]damage {
 		"sector lost before": {line(head) + strings.Repeat("\t", 600) + "\n" + strings.Repeat("\x00", 1200) + "\n" + entry(h+1802), 2, false, "but line 4 is whole"},
 		"same round":         {line(head) + state[1:] + entry(h), 2, false, "its checksum is wrong, and nothing of it is missing"},
 		"synced nowhere":     {line(head) + state + entry(two-1), 3, true, "it says that its round began at byte"},
-		"lost, then nowhere": {line(head) + strings.Repeat("\t", 600) + "\n" + entry(50), 3, true, "it says that its round began at byte 50, where none began"},
+		"lost, then nowhere": {line(head) + strings.Repeat("\t", 600) + "\n" + entry(50), 3, true, "it says that its round began at byte 50, but no round began there"},
 		"lost, then unknown": {line(head) + strings.Repeat("\t", 600) + "\n" + line(`{}`), 3, true, "it cannot be read"},
 		"unknown record":     {line(head) + state + at(`{"vote":{"term":3},"synced":%d}`), 3, true, `field "vote": unknown field`},
 		"two records":        {line(head) + state + at(`{"state":{"term":3},"truncate":{"from":1},"synced":%d}`), 3, true, `field "truncate": unknown field`},
@@ -291,10 +293,11 @@ func TestATornEndIsReported(t *testing.T) {
 	require.Equal(t, 11, r.TornLine)
 	lastLine := len(text) - 1 - bytes.LastIndexByte(text[:len(text)-1], '\n')
 	require.Equal(t, lastLine-5, r.TornBytes)
-	require.Equal(t, fmt.Sprintf("n2/journal: cut off the last %d bytes, from line 11 on: a crash had left them incomplete, and they had not been reported as saved", lastLine-5), r.Torn)
+	require.Equal(t, fmt.Sprintf("n2/journal: cut off the last %d bytes, from line 11 on: a crash had left them incomplete, and the server had not reported them as saved", lastLine-5), r.Torn)
 }
 
-// A line of which only the line break is missing is whole: its checksum says so.
+// If only the line break of a line is missing, the line is whole, as its checksum
+// shows.
 func TestLineWithoutALineBreak(t *testing.T) {
 	whole := tenRecords(t, true)
 	for _, end := range []string{"", "\t", "\t\t\t", "\x00\x00"} {

@@ -10,14 +10,14 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// FuzzOpen opens a file with any content. Either Open refuses it and changes
-// nothing, or the server can continue from what Open has found.
+// FuzzOpen opens a file with any content. Either Open refuses the file and
+// changes nothing, or the server can continue from what Open has returned.
 func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d := onDisk(t, text)
 		_, r, err := Open(d, "journal", header)
 		if err != nil {
-			require.True(t, bytes.Equal(text, fileOf(t, d)), "a refusal changes nothing")
+			require.True(t, bytes.Equal(text, fileOf(t, d)), "Open must not change a file that it refuses")
 			return
 		}
 		d.CrashWorst()
@@ -40,8 +40,8 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// FuzzRecords is FuzzOpen after the checksum, which a fuzzer would hardly get
-// right: it gives each line its correct checksum.
+// FuzzRecords gives each line its correct checksum, which a fuzzer would rarely
+// find, and then opens the file as FuzzOpen does.
 func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d := onDisk(t, sealAll(text))

@@ -16,7 +16,7 @@ import (
 
 var header = Header{Stage: "03-log-replication", Cluster: "c1", ID: 2}
 
-// content is the content of a journal, as a test expects it.
+// content is the content that a test expects in a journal.
 type content struct {
 	State   State
 	Base    Base
@@ -42,8 +42,8 @@ func (c content) clone() content {
 
 func (c content) last() uint64 { return c.Base.Index + uint64(len(c.Entries)) }
 
-// change is one record of a round: what it does to the journal, and to the
-// content that the test expects.
+// change is one record of a round: it changes the journal, and the content that
+// the test expects.
 type change struct {
 	write  func(j *Journal)
 	expect func(c *content)
@@ -62,7 +62,7 @@ func truncate(from uint64) change {
 	return change{func(j *Journal) { j.Truncate(from) }, func(c *content) { c.Entries = c.Entries[:from-c.Base.Index-1] }}
 }
 
-// round invents a round that fits the content of the journal: a state, a
+// round draws a random round that fits the content of the journal: a state, a
 // truncation and some entries, some of them larger than a sector or a page.
 func round(rng *rand.Rand, c content) []change {
 	var out []change
@@ -97,7 +97,7 @@ func command(rng *rand.Rand) []byte {
 	return fmt.Appendf(nil, `{"op":"put","key":"k","value":"%s"}`, strings.Repeat("a b", size/3))
 }
 
-// life is a server's life on a disk: it writes rounds, and knows what a crash
+// life is a server's life on a disk: it writes rounds, and tracks what a crash
 // may leave of them.
 type life struct {
 	t   *testing.T
@@ -128,7 +128,7 @@ func (r *life) round() error {
 	return nil
 }
 
-// rewrite drops the first half of the log.
+// rewrite compacts the journal: it drops the first half of the log.
 func (r *life) rewrite() error {
 	n := len(r.certain.Entries) / 2
 	c := content{State: r.certain.State, Base: r.certain.Base, Entries: r.certain.Entries[n:]}
@@ -144,7 +144,7 @@ func (r *life) rewrite() error {
 	return nil
 }
 
-// reopen ends the process in order and starts it again.
+// reopen closes the journal and opens it again.
 func (r *life) reopen() error {
 	if err := r.j.Close(); err != nil {
 		return err
@@ -152,8 +152,8 @@ func (r *life) reopen() error {
 	return r.open()
 }
 
-// open opens the journal and checks its content against what may be in it. From
-// then on, what it has returned is certain.
+// open opens the journal and checks that its content is one of the possible ones.
+// From then on this content is certain.
 func (r *life) open() error {
 	j, rec, err := Open(r.d, "journal", header)
 	if err != nil {
@@ -175,12 +175,12 @@ func (r *life) expect(rec Recovered) content {
 			return got
 		}
 	}
-	require.Failf(r.t, "the journal holds something else", "what was certain (-) and what is there (+):\n%s", cmp.Diff(r.certain, got))
+	require.Failf(r.t, "the journal has none of the possible contents", "the certain content (-) and the content of the journal (+):\n%s", cmp.Diff(r.certain, got))
 	return content{}
 }
 
-// live is a whole life: rounds, a rewrite, a restart, more rounds. It ends
-// early with the first error.
+// live is a whole life: rounds, rewrites, restarts and seconds that pass. It ends
+// with the first error.
 func (r *life) live() error {
 	steps := []func() error{
 		r.open, r.round, r.second, r.round, r.second, r.round, r.reopen, r.round, r.round, r.rewrite, r.round, r.second, r.second, r.reopen,
@@ -194,10 +194,10 @@ func (r *life) live() error {
 	if err := r.j.Close(); err != nil {
 		return err
 	}
-	return r.d.Sync() // shows whether the disk is still there: a note does not say so
+	return r.d.Sync() // an error of the disk in the last note is ignored, so this checks the disk
 }
 
-// second lets one second pass: the length is noted.
+// second lets one second pass, so that the length is noted.
 func (r *life) second() error {
 	for range noteTicks {
 		r.j.Tick()
@@ -209,7 +209,7 @@ func newLife(t *testing.T, seed uint64) *life {
 	return &life{t: t, d: disk.NewSim("n2"), rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// operations is the number of disk operations in this life.
+// operations returns the number of disk operations in a life with this seed.
 func operations(t *testing.T, seed uint64) int {
 	r := newLife(t, seed)
 	require.NoError(t, r.live())
@@ -232,7 +232,7 @@ func open(t *testing.T, d disk.Disk) (*Journal, Recovered) {
 	return j, r
 }
 
-// fileOf returns a journal's file as it is.
+// fileOf returns the content of the journal's file.
 func fileOf(t *testing.T, d disk.Disk) []byte {
 	t.Helper()
 	text, err := disk.ReadFile(d, "journal")

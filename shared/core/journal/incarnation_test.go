@@ -8,8 +8,8 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// A new journal has the incarnation that Open is given, and keeps it whatever
-// happens to it.
+// A new journal gets the incarnation that Open is given, and keeps it through
+// crashes, Rewrite and Replace.
 func TestAJournalKeepsItsIncarnation(t *testing.T) {
 	d := disk.NewSim("n2")
 	first, second := header, header
@@ -41,8 +41,8 @@ func TestAJournalKeepsItsIncarnation(t *testing.T) {
 	require.Equal(t, Base{Index: 1, Term: 1}, saved.Base)
 }
 
-// A journal written before there were incarnations gets one when it is opened,
-// and loses nothing at any cut of the power.
+// A journal without an incarnation, from an earlier version, gets one when it is
+// opened, and loses nothing if the power is cut at any operation.
 func TestAnOldJournalGetsAnIncarnation(t *testing.T) {
 	old := disk.NewSim("n2")
 	j, _, err := Open(old, "journal", header)
@@ -63,11 +63,11 @@ func TestAnOldJournalGetsAnIncarnation(t *testing.T) {
 		_, saved, err := Open(d, "journal", named)
 		if err == nil {
 			require.Equal(t, named, saved.Header)
-			require.Greater(t, cut, 5, "so many operations take an incarnation")
+			require.Greater(t, cut, 5, "setting the incarnation takes several operations, and each must have been cut")
 			break
 		}
 		d.CrashWorst()
-		named.Incarnation++ // another start draws another one
+		named.Incarnation++ // the next start draws another incarnation
 		_, saved, err = Open(d, "journal", named)
 		require.NoError(t, err)
 		require.NotZero(t, saved.Header.Incarnation)

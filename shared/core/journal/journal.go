@@ -1,10 +1,10 @@
-// Package journal saves what a server must not forget: its term, its vote and its
-// log. The journal is one file that only grows. It can be read with less, and
-// damage to it is detected.
+// Package journal saves what a server must not lose: its term, its vote and its
+// log. The journal is one file to which records are appended. People can read it
+// with a pager, and the server detects damage to it.
 //
 // # The file
 //
-// A line is a record: a checksum (CRC-32C, eight hexadecimal digits), a space,
+// Each line is a record: a checksum (CRC-32C, eight hexadecimal digits), a space,
 // and a JSON object. The checksum covers the bytes of the object.
 //
 //	b722f8cd {"journal":{"version":1,"stage":"05-election","cluster":"c1","id":2,"incarnation":"005eed0fa11d15c5","lines":1},"synced":0}
@@ -13,78 +13,80 @@
 //	b30cc2e9 {"entry":{"index":2,"term":4,"command":{"op":"put","key":"x","value":"1"}},"synced":133}
 //	7e3d85f3 {"truncate":{"from":2},"synced":350}
 //
-// The first line says which server the file belongs to, and on which disk it is.
-// A state replaces the previous state. An entry is the next entry of the log; a
-// truncate removes the entries from an index on. A base, written when a log is
-// compacted, says after which entry the log begins, since a snapshot holds
-// everything up to that entry.
+// The first line says to which server and to which disk the file belongs. A state
+// replaces the previous state. An entry is the next entry of the log; a truncate
+// removes the entries from an index on. A base, written when a log is compacted,
+// says after which entry the log begins, since a snapshot holds everything up to
+// that entry.
 //
 // The records buffered between two calls of Sync are a round: one write puts them
 // into the file and one sync saves them. "synced" is the offset at which the
 // line's round begins: when the line was written, everything before that byte was
 // on the disk. The rules below depend on it.
 //
-// While a server runs, the file ends in a stretch of tabs. They are written in
+// While a server is running, the file ends with tabs. They are written in
 // advance, because a sync that does not have to make the file longer is faster by
-// a third or more. Close cuts them off, and so does the next Open.
+// a third or more. Close cuts the tabs off, and so does the next Open.
 //
 // # What a crash can leave, and what it cannot
 //
-// A server that lost its power may have been in the middle of one round, and only
-// of one: the next round is not written before the sync of this one has
-// succeeded. So only lines of the last round may be incomplete. The server has
-// not yet told anyone that these lines are saved, and Open cuts them off from the
-// first incomplete line on. (The part of the round that remains does no harm: a
-// state is written before the entries that belong to it.) Any other error in the
-// file comes from a failing disk. Then Open returns an error that names file,
-// line and byte, and changes nothing; cutting there would break a promise.
+// A server that lost its power may have been writing one round, and only one: it
+// does not write the next round before the sync of this one has succeeded. So
+// only lines of the last round may be incomplete. The server has not yet told
+// anyone that these lines are saved, and Open cuts them off from the first
+// incomplete line on. (The part of the round that remains does no harm: a state
+// is written before the entries that belong to it.) Any other error in the file
+// comes from a failing disk. Then Open returns an error that names file, line and
+// byte, and changes nothing: if it cut there, it would drop records that the
+// server has reported as saved.
 //
 // The order in which the parts of a write reach the disk is up to the system: the
 // end may be there while the middle is missing. A missing part reads as it did
 // before the write: as tabs or, where the file was made longer, as zeros. A line
-// contains neither. This gives three rules for a line whose checksum is wrong:
+// contains neither tabs nor zeros. This gives three rules for a line whose
+// checksum is wrong:
 //
-//   - If a whole line after it has a larger "synced", its round was synced.
-//     It is damage.
+//   - If a whole line after it has a larger "synced", the line was synced. It is
+//     damaged.
 //   - If it is one of the lines that the file was created with (the first line
 //     has their number), it was synced before the file had its name. It is
-//     damage.
-//   - Otherwise it may be of the last round. If something is missing from it,
+//     damaged.
+//   - Otherwise it may be of the last round. If a part of it is missing,
 //     at least one sector (512 bytes) between its first and its last byte, or
 //     everything after some byte, a crash can have left it. If nothing of it is
-//     missing and it is wrong nevertheless, no crash did that. It is damage.
+//     missing, a crash cannot have left it. It is damaged.
 //
 // # What can be distinguished, and what cannot
 //
-// A changed byte is never taken for a crash: not in a round that is followed by
-// another, by the first rule, and not in the last round, because a changed byte
-// is not a missing one. There is one exception: if the last round begins with the
-// last byte of a sector and that byte turns into a tab or a zero, the sector
-// looks unwritten.
+// With one exception, Open does not take a changed byte for a crash: not in a
+// round that is followed by another, by the first rule, and not in the last
+// round, because a changed byte is not a missing part. The exception: if the last
+// round begins with the last byte of a sector and that byte changes to a tab or a
+// zero, the sector looks unwritten.
 //
 // If a disk loses whole sectors of the last round, or the end of the file, after
-// it reported them safe, nothing in the file can show it. So there is a second
-// record: a small file next to the journal ("journal.length") notes once per
-// second how many bytes are synced. Open refuses a journal that is shorter than
-// noted, that is gone, or that is an old file which a later one had replaced. A
-// loss of what was saved in the last second before a crash can still be taken for
-// lines that the crash left incomplete. If the power is cut, this is true of
-// everything saved since the last note that reached the disk, since the journal
-// does not wait for the sync of a note. The other servers have these records, as
-// Raft intends, but Raft assumes that this disk told the truth.
+// it reported them as saved, nothing in the file can show it. So there is a
+// second record: a small file next to the journal ("journal.length") notes once
+// per second how many bytes are synced. Open refuses a journal that is shorter
+// than noted, that is missing, or that is an old file which a later one had
+// replaced. If a disk loses records that were saved after the last note, Open can
+// still take this for lines that a crash left incomplete. After a power cut, this
+// applies to everything saved since the last note that reached the disk, because
+// the journal does not wait for the sync of a note. The other servers may have
+// these records, but Raft assumes that no server loses what it has saved.
 //
 // The journal assumes that a sector is written as a whole or not at all, and that
 // a file that grew shows zeros, not garbage, where nothing was written. Today's
-// file systems and disks behave so. Where they do not, a power cut can lead to a
-// refusal, never to a wrong state.
+// file systems and disks do this. If one does not, Open may refuse the journal
+// after a power cut, but it does not accept a wrong state.
 //
 // # Data that can be read may not be on the disk
 //
-// A process that was killed leaves writes that the next process can read although
-// no sync has saved them; and after a failed sync, Linux shows data that will
-// never be written. So Open does not trust what it reads in the last round: it
-// writes that round again, in its place and unchanged, and syncs it and the
-// folder before it returns.
+// After a process was killed, the next process can read data that no sync has
+// saved; and after a failed sync, Linux returns data that it will never write. So
+// Open does not trust that the last round is on the disk: it writes that round
+// again, unchanged and in the same place, and syncs the file and the folder
+// before it returns.
 package journal
 
 import (
@@ -108,9 +110,9 @@ type Header struct {
 	// ID is the server's ID.
 	ID uint64
 
-	// Incarnation is the incarnation of the disk. A new journal gets the one that
-	// Open is given, and keeps it for as long as it exists, through Rewrite and
-	// Replace. A journal written before there were incarnations gets it as well.
+	// Incarnation is the incarnation of the disk. A new journal gets the
+	// incarnation that Open is given, and keeps it through Rewrite and Replace. A
+	// journal without one, from an earlier version, gets it as well.
 	Incarnation disk.Incarnation
 }
 
@@ -130,44 +132,45 @@ type State struct {
 	Vote uint64
 }
 
-// Base is the place after which the log begins; zero if it begins with entry 1.
-// The entry at Index and all before it are in a snapshot.
+// Base is the position after which the log begins; zero if the log begins with
+// entry 1. The entry at Index and all entries before it are in a snapshot.
 type Base struct {
 	Index uint64
 	Term  uint64
 
-	// Config is what else the server must know about that place: a JSON object on
-	// one line, or "".
+	// Config is what else the server must know about that position: a JSON object
+	// on one line, or "".
 	Config string
 }
 
 // Recovered is the content of a journal.
 type Recovered struct {
-	// Header says which server it belongs to.
+	// Header says which server the journal belongs to.
 	Header Header
 
-	// State is the last one saved.
+	// State is the state that was saved last.
 	State State
 
-	// Base is where the log begins: the first entry has the index Base.Index+1.
+	// Base is the position after which the log begins: the first entry has the
+	// index Base.Index+1.
 	Base Base
 
-	// Entries are the log: indexes without a gap, terms that never decrease.
-	// Their bytes are part of the text that was read and must not be changed.
+	// Entries are the log: indexes have no gap, and terms never decrease. Their
+	// bytes are part of the text that was read and must not be changed.
 	Entries []Entry
 
-	// Torn says, in a sentence for the log, what Open has cut off because a crash
-	// had left it incomplete: TornBytes from the line TornLine on. It is "" if
-	// nothing was cut off.
+	// Torn says, in a sentence for the server's log, what Open has cut off
+	// because a crash had left it incomplete: TornBytes bytes from the line
+	// TornLine on. Torn is "" if nothing was cut off.
 	Torn      string
 	TornLine  int
 	TornBytes int
 }
 
-// Journal is an open journal. SetState, Append and Truncate only collect; Sync
-// saves what they collected. After the first failure the journal saves nothing,
-// and Sync always returns that failure. A Journal must be used by one goroutine
-// at a time.
+// Journal is an open journal. SetState, Append and Truncate only buffer records;
+// Sync saves the buffered records. After the first failure the journal saves
+// nothing, and Sync always returns that failure. A Journal must be used by one
+// goroutine at a time.
 type Journal struct {
 	d      disk.Disk
 	f      disk.File
@@ -177,19 +180,19 @@ type Journal struct {
 	// buf is the round: what Sync will write at the end of the file.
 	buf []byte
 
-	// rewrites is how many times the journal was replaced by a new file.
+	// rewrites is how many times a new file has replaced the journal.
 	rewrites uint64
 
-	// noted is the file with the length, and ticks the time since it was written.
+	// noted is the length file, and ticks is the time since the last note.
 	noted lengthFile
 	ticks int
 
-	// size is the length of the journal on the disk, up to where it is synced.
-	// From size to length the file holds tabs.
+	// size is the number of bytes of the journal that are synced; length is the
+	// length of the file. From size to length the file holds tabs.
 	size   int64
 	length int64
 
-	// state and log include what is saved and what is in buf.
+	// state and log include the records that are saved and those in buf.
 	state State
 	log   shape
 
@@ -199,9 +202,9 @@ type Journal struct {
 
 // Open opens the journal with this name, or creates an empty one, and returns its
 // content. What Open returns is on the disk. If the journal belongs to another
-// server, the error is a *ForeignError; if it was damaged, a *CorruptError; if
-// its end is lost, or all of it, a *LostError. In these cases nothing was
-// changed. Header describes the use of h.Incarnation.
+// server, the error is a *ForeignError; if the journal is damaged, the error is a
+// *CorruptError; if its end or the whole journal is lost, a *LostError. In these
+// cases nothing was changed. Header.Incarnation says how Open uses h.Incarnation.
 func Open(d disk.Disk, name string, h Header) (*Journal, Recovered, error) {
 	noted, err := openLength(d, name)
 	if err != nil {
@@ -253,8 +256,8 @@ func openJournal(d disk.Disk, name string, h Header, noted lengthFile) (*Journal
 	return j, r.Recovered, nil
 }
 
-// Read returns the content of a journal, and changes nothing: what Open would cut
-// off is still there. The journal can be in use.
+// Read returns the content of a journal and changes nothing: it does not cut off
+// what Open would. The journal can be in use.
 func Read(d disk.Disk, name string) (Recovered, error) {
 	f, err := d.Open(name)
 	if err != nil {
@@ -288,15 +291,14 @@ func (j *Journal) State() State { return j.state }
 // LastIndex returns the index of the last entry, saved or not.
 func (j *Journal) LastIndex() uint64 { return j.log.last }
 
-// Size is the number of bytes that the journal takes on the disk, without what is
-// not synced yet.
+// Size returns the number of bytes of the journal that are synced.
 func (j *Journal) Size() int64 { return j.size }
 
 // Err returns the error that stopped the journal, or nil.
 func (j *Journal) Err() error { return j.err }
 
 // SetState replaces the state. A term never decreases, and a vote does not change
-// within a term. Setting the current state again costs nothing.
+// within a term. Setting the current state again does nothing.
 func (j *Journal) SetState(s State) {
 	if s == j.state || j.misused(j.state.before(s)) {
 		return
@@ -305,10 +307,10 @@ func (j *Journal) SetState(s State) {
 	j.buf = appendState(j.buf, s, j.size)
 }
 
-// Append adds the next entry to the log. Its term must not be above that of the
-// state, so set the state first: a crash between the two must not leave a log
-// that is ahead of its server. e.JSON is written as it is; if it is nil, the
-// entry is encoded.
+// Append adds the next entry to the log. The term of the entry must not be above
+// that of the state, so set the state first: a crash between the two records must
+// not leave a log with a later term than the state. e.JSON is written as it is;
+// if it is nil, the entry is encoded.
 func (j *Journal) Append(e Entry) {
 	if j.err != nil || j.misused(cmp.Or(e.check(), j.log.append(e, j.state))) {
 		return
@@ -334,7 +336,8 @@ func (j *Journal) misused(err error) bool {
 	return true
 }
 
-// path is the path of the journal; a successor was opened under another name.
+// path returns the path of the journal. A successor keeps its first name in f, so
+// path uses the name of the journal.
 func (j *Journal) path() string { return filepath.Join(filepath.Dir(j.f.Name()), j.name) }
 
 // fail stops the journal. Only the first failure is kept.
@@ -344,9 +347,9 @@ func (j *Journal) fail(err error) {
 	}
 }
 
-// Sync saves what was collected since the last Sync: one write, one sync. If
-// nothing was collected it does nothing. After an error, do not rely on anything
-// collected since the last successful Sync, and nothing will be saved later.
+// Sync saves the records that were buffered since the last Sync, with one write
+// and one sync. If there are none, it does nothing. After an error, do not rely
+// on any record since the last successful Sync; the journal saves nothing more.
 func (j *Journal) Sync() error {
 	if j.err != nil || len(j.buf) == 0 {
 		return j.err
@@ -385,7 +388,8 @@ func (j *Journal) note() {
 	}
 }
 
-// Close cuts the tabs off and closes the file. What was not synced is dropped.
+// Close cuts the tabs off and closes the file. It drops records that were not
+// synced.
 func (j *Journal) Close() error {
 	var err error
 	if j.err == nil && j.length > j.size {
@@ -400,11 +404,11 @@ func (j *Journal) Close() error {
 	return errors.Join(err, j.f.Close(), j.noted.close())
 }
 
-// Rewrite replaces the journal by one that holds only a state and a log that
-// begins after base: this is how log compaction drops the entries that a snapshot
-// holds. Records that were collected and not synced are replaced too. A crash
-// leaves the old journal or the new one. When Rewrite returns, the new one is on
-// the disk. An error stops the journal, as an error of Sync does.
+// Rewrite replaces the journal by a new one that holds only a state and a log
+// that begins after base: this is how log compaction drops the entries that a
+// snapshot contains. Records that were not synced are dropped too. A crash leaves
+// the old journal or the new one. When Rewrite returns, the new one is on the
+// disk. An error stops the journal, as an error of Sync does.
 func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 	if j.err != nil {
 		return j.err
@@ -425,12 +429,12 @@ func (j *Journal) Rewrite(s State, base Base, entries []Entry) error {
 	return nil
 }
 
-// Successor creates, next to the journal, another one with a state and a log that
+// Successor creates a new journal next to this one, with a state and a log that
 // begins after base. The time it takes grows with the number of entries. It does
-// not change the journal, so it may run in another goroutine while the journal is
-// in use. Bring the successor up to date, Sync it, and give it to Replace. A
-// crash before that leaves the journal as it is. Drop and an error leave it as it
-// is too, also an error of the successor's Sync: a successor can be made again
+// not change this journal, so it may run in another goroutine while this journal
+// is in use. Bring the successor up to date, Sync it, and pass it to Replace.
+// Before Replace, nothing harms this journal: neither a crash, nor Drop, nor an
+// error of Successor or of the successor's Sync. A successor can be created again
 // later.
 func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, error) {
 	next := &Journal{d: j.d, name: j.name + next, header: j.header, rewrites: j.rewrites, log: shape{base: base, last: base.Index}}
@@ -445,7 +449,7 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 	next.rewrites++
 	next.size, next.length = int64(len(content)), int64(len(content))
 	for at := 0; at < len(content) && err == nil; at += pace {
-		// A large amount of unsynced data would delay the syncs of others.
+		// A large amount of unsynced data would delay the syncs of other files.
 		if _, err = next.f.WriteAt(content[at:min(at+pace, len(content))], int64(at)); err == nil {
 			err = next.f.Sync()
 		}
@@ -456,21 +460,21 @@ func (j *Journal) Successor(s State, base Base, entries []Entry) (*Journal, erro
 	return next, nil
 }
 
-// next is what Successor adds to the name; pace is how many bytes it writes
-// between two syncs.
+// next is the suffix that Successor adds to the name; pace is how many bytes
+// Successor writes between two syncs.
 const (
 	next = ".next"
 	pace = 1 << 20
 )
 
-// Drop closes and removes a successor that is not wanted.
+// Drop closes and removes a successor that is not needed.
 func (j *Journal) Drop() error { return errors.Join(j.f.Close(), j.d.Remove(j.name)) }
 
 // Replace puts a successor in the place of the journal, as Rewrite does, but in a
 // short time that does not depend on the number of entries. The successor must be
 // synced, hold the same state and end at the same index as the journal; do not
-// use it afterwards. Close the old file that Replace returns in a place where
-// that may take long: closing it frees its space.
+// use it afterwards. Replace returns the old file. Closing it may take long,
+// because that frees its space, so close it where this delays nothing.
 func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 	switch {
 	case j.err != nil:
@@ -500,7 +504,8 @@ func (j *Journal) Replace(by *Journal) (old disk.File, err error) {
 }
 
 // rewritten returns the content of the file that Rewrite creates, and the shape
-// of its log, if it can follow the present one.
+// of its log. It returns an error if that state and log cannot follow the present
+// ones.
 func (j *Journal) rewritten(s State, base Base, entries []Entry) ([]byte, shape, error) {
 	if err := j.state.before(s); err != nil {
 		return nil, shape{}, err
@@ -528,7 +533,8 @@ const (
 	maxStep = 256 << 10
 )
 
-// ahead returns the length to give the file of a journal that ends at end.
+// ahead returns the length that the file of a journal gets when its records end
+// at end.
 func ahead(end int64) int64 {
 	step := min(max(end, minStep), maxStep)
 	return (end + step + minStep - 1) / minStep * minStep

@@ -36,7 +36,7 @@ func TestRoundIsOneWriteAndOneSync(t *testing.T) {
 	require.NoError(t, j.Sync())
 	j.SetState(State{})
 	require.NoError(t, j.Sync())
-	require.Equal(t, before, d.Stats(), "nothing to save costs nothing")
+	require.Equal(t, before, d.Stats(), "if there is nothing to save, Sync must not use the disk")
 
 	for n := range 5 {
 		j.SetState(State{Term: uint64(n + 1)})
@@ -66,7 +66,7 @@ func TestAnUnchangedStateIsNotWritten(t *testing.T) {
 	require.Equal(t, State{Term: 2, Vote: 1}, j.State())
 }
 
-// A person opens the file of a stopped server with less.
+// The file of a stopped server is plain text that a person can read.
 func TestFileOfAStoppedServerIsText(t *testing.T) {
 	path := t.TempDir()
 	d, err := disk.OpenFolder(path, disk.Options{})
@@ -76,7 +76,7 @@ func TestFileOfAStoppedServerIsText(t *testing.T) {
 	require.NoError(t, j.Sync())
 	running, err := os.ReadFile(filepath.Join(path, "journal"))
 	require.NoError(t, err)
-	require.Greater(t, len(running), minStep, "written ahead")
+	require.Greater(t, len(running), minStep, "tabs must be written in advance")
 	j.Append(Entry{Index: 1, Term: 1, Command: []byte(`{"op":"put","key":"ключ","value":"\n"}`)})
 	require.NoError(t, j.Sync())
 	size := j.Size()
@@ -117,7 +117,7 @@ func TestEntryIsEncodedOnce(t *testing.T) {
 		got.JSON = nil
 		require.Equal(t, e, got)
 	}
-	// An entry that was received is passed on unchanged.
+	// The text of an entry that was received is written unchanged.
 	text := `{ "term":4, "command":{}, "index":7 }`
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -140,7 +140,7 @@ func TestBadEntriesAreRefused(t *testing.T) {
 		`{"index":1,"x":1}`:          "unknown field",
 		`{"index":1,"index":1}`:      "appears twice",
 		`[]`:                         "want an object",
-		"{\t\"index\":1,\"term\":1}": "entry 1 is written with a tab or a line break",
+		"{\t\"index\":1,\"term\":1}": "entry 1 contains a tab or a line break",
 		`{"index":1,"term":1`:        `want ","`,
 	} {
 		d := strict.NewDecoder([]byte(text))
@@ -177,7 +177,7 @@ func TestRewriteKeepsWhatItIsGiven(t *testing.T) {
 	j.Append(Entry{Index: 9, Term: 3, Kind: "noop"})
 	require.NoError(t, j.Sync())
 
-	// A snapshot of a leader that is ahead of the whole log.
+	// A leader's snapshot can be ahead of the whole log.
 	require.NoError(t, j.Rewrite(State{Term: 5}, Base{Index: 100, Term: 5}, nil))
 	j.Append(Entry{Index: 101, Term: 5, Kind: "noop"})
 	require.NoError(t, j.Sync())
@@ -196,11 +196,11 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 		"gap":              {func(j *Journal) { j.Append(at(13, 4)) }, "entry 13 follows entry 11"},
 		"again":            {func(j *Journal) { j.Append(at(11, 4)) }, "entry 11 follows entry 11"},
 		"no term":          {func(j *Journal) { j.Append(at(12, 0)) }, "entry 12 has no term"},
-		"term falls":       {func(j *Journal) { j.Append(at(12, 2)) }, "entry 12 of term 2 follows one of term 3"},
+		"term falls":       {func(j *Journal) { j.Append(at(12, 2)) }, "entry 12 of term 2 follows an entry of term 3"},
 		"ahead of state":   {func(j *Journal) { j.Append(at(12, 5)) }, "entry 12 has term 5, but the server is still in term 4"},
-		"line break":       {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("1\n")}) }, "entry 12 is written with a tab or a line break"},
-		"line break, JSON": {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, JSON: []byte("{\n}")}) }, "entry 12 is written with a tab or a line break"},
-		"tab":              {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("\t1")}) }, "entry 12 is written with a tab or a line break"},
+		"line break":       {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("1\n")}) }, "the JSON of entry 12 contains a tab or a line break"},
+		"line break, JSON": {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, JSON: []byte("{\n}")}) }, "the JSON of entry 12 contains a tab or a line break"},
+		"tab":              {func(j *Journal) { j.Append(Entry{Index: 12, Term: 4, Command: []byte("\t1")}) }, "the JSON of entry 12 contains a tab or a line break"},
 		"truncate beyond":  {func(j *Journal) { j.Truncate(12) }, "the entries from 12 on cannot be removed: the log has entries 6 to 11"},
 		"truncate base":    {func(j *Journal) { j.Truncate(5) }, "the entries from 5 on cannot be removed: the log has entries 6 to 11"},
 		"old term":         {func(j *Journal) { j.SetState(State{Term: 3}) }, "the term falls from 4 to 3"},
@@ -221,7 +221,7 @@ func TestMisuseStopsTheJournalAndWritesNothing(t *testing.T) {
 			test.do(j)
 			require.ErrorContains(t, j.Sync(), "the program is at fault, and nothing of this was written: "+test.want)
 			j.Append(at(12, 4))
-			require.ErrorContains(t, j.Sync(), test.want, "forever")
+			require.ErrorContains(t, j.Sync(), test.want, "the journal must keep the first error")
 			j.Close()
 			require.Equal(t, before, fileOf(t, d))
 			_, r := open(t, d)
@@ -278,7 +278,7 @@ func TestReadChangesNothing(t *testing.T) {
 	before := d.Stats()
 	r, err := Read(d, "journal")
 	require.NoError(t, err)
-	require.Equal(t, State{Term: 1}, r.State, "in use")
+	require.Equal(t, State{Term: 1}, r.State, "a journal in use can be read")
 	require.Equal(t, header, r.Header)
 
 	f, err := d.Open("journal")
@@ -297,7 +297,7 @@ func TestReadChangesNothing(t *testing.T) {
 	require.Contains(t, string(trimmed(fileOf(t, d))), "half a li")
 }
 
-// nullFile takes everything and keeps nothing.
+// nullFile accepts every write and stores nothing.
 type nullFile struct{ disk.File }
 
 func (nullFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }

@@ -12,22 +12,22 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// The length file is a second record of the journal's size: it says how long the
-// journal was when it was last synced, about a second ago or less. It never says
-// more than was on the disk, since it is written after the journal's sync.
+// The length file is a second record of the journal's size: once per second it
+// notes how much of the journal is synced. It never notes more than is on the
+// disk, since it is written after the journal's sync.
 //
 // It has one sector for the newest length and one for the previous length,
-// written in turns and in place. A crash may tear the one that is being written;
-// then the other one counts.
+// written in turns and in place. A crash may tear the sector that is being
+// written; then the other sector counts.
 
 // lengthSuffix is what the length file's name adds to the journal's.
 const lengthSuffix = ".length"
 
-// noteTicks is how many ticks pass between two notes of the length: a second.
+// noteTicks is how many ticks pass between two notes of the length: one second.
 const noteTicks = 100
 
-// length is how much of a journal is on the disk. A file that replaces another
-// has a number of rewrites that is larger by one.
+// length is how much of a journal is on the disk: the number of times that the
+// file was replaced, and the size of the present file.
 type length struct {
 	rewrites uint64
 	bytes    uint64
@@ -42,14 +42,14 @@ type lengthFile struct {
 	// f is nil if there is no such file yet.
 	f disk.File
 
-	// noted is the newest length in the file, and turn the sector for the next
-	// one.
+	// noted is the newest length in the file, and turn is the sector for the next
+	// note.
 	noted length
 	turn  int
 }
 
-// openLength opens the length file of a journal. It is missing if the journal is
-// new, or older than length files.
+// openLength opens the length file of a journal. The file is missing if the
+// journal is new, or was written by a version without length files.
 func openLength(d disk.Disk, name string) (lengthFile, error) {
 	f, err := d.Open(name + lengthSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +133,7 @@ func (l length) encode() []byte {
 	return append(b, '\n')
 }
 
-// decodeLength reads a sector. It returns false for one that a crash has torn.
+// decodeLength reads a sector. It returns false if a crash has torn the sector.
 func decodeLength(sector []byte) (l length, ok bool) {
 	line, _, whole := bytes.Cut(sector, []byte{'\n'})
 	text := crcline.Open(bytes.TrimRight(line, " "))
@@ -151,16 +151,16 @@ func decodeLength(sector []byte) (l length, ok bool) {
 	return l, d.End() == nil
 }
 
-// LostError says that the end of a journal, or all of it, is lost although it was
-// synced. Nothing was changed.
+// LostError says that the end of a journal, or the whole journal, is lost
+// although it was synced. Nothing was changed.
 type LostError struct {
 	// File is the journal's path, "" if the file is gone; Name is its name.
 	File string
 	Name string
 
-	// Has is how many bytes of the journal are there, Saved how many were saved.
-	// If the file is older than the one saved last, HasRewrites is less than
-	// SavedRewrites.
+	// Has is how many bytes of the journal are there, Saved how many were noted
+	// as saved. HasRewrites and SavedRewrites say the same of the rewrites: if
+	// HasRewrites is less, the file is an older one.
 	Has, Saved                 uint64
 	HasRewrites, SavedRewrites uint64
 }
@@ -176,7 +176,7 @@ func (e *LostError) Error() string {
 	return what + "; no crash leaves this behind, so the disk has lost what it had saved, or somebody has changed the file; nothing was changed. " + keep
 }
 
-// check refuses a journal that is shorter than was noted.
+// check returns a *LostError for a journal that is shorter than the noted length.
 func (l lengthFile) check(file, name string, has length) error {
 	if !has.less(l.noted) {
 		return nil

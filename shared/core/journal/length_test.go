@@ -13,8 +13,8 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// lived returns a disk after ten rounds of a server that was killed, and the
-// journal's length when it was last noted.
+// lived returns the disk of a server that was killed after ten rounds, and the
+// length of its journal in the last note.
 func lived(t *testing.T) (d *disk.Sim, noted int) {
 	t.Helper()
 	d = disk.NewSim("n2")
@@ -34,7 +34,7 @@ func lived(t *testing.T) (d *disk.Sim, noted int) {
 	return d, noted
 }
 
-// swap replaces the content of a journal's file.
+// swap replaces the content of the journal's file.
 func swap(t *testing.T, d disk.Disk, text []byte) {
 	t.Helper()
 	f, err := disk.Replace(d, "journal", text)
@@ -42,8 +42,8 @@ func swap(t *testing.T, d disk.Disk, text []byte) {
 	require.NoError(t, f.Close())
 }
 
-// requireLost checks that a journal is refused with both numbers, and that nothing
-// was changed.
+// requireLost checks that Open refuses the journal with an error that has both
+// lengths, and that it changes nothing.
 func requireLost(t *testing.T, d *disk.Sim, has, saved int) {
 	t.Helper()
 	before, ops := fileOf(t, d), d.Stats().Ops
@@ -58,15 +58,16 @@ func requireLost(t *testing.T, d *disk.Sim, has, saved int) {
 	require.Equal(t, ops, d.Stats().Ops)
 }
 
-// A journal that ends before the noted length is refused, wherever it is cut off:
-// between two lines no checksum shows it. Records of the last second may be lost.
+// A journal that is cut off anywhere before the noted length is refused; the
+// checksums do not show this if the cut is between two lines. If only records
+// after the last note are lost, Open cannot notice.
 func TestATruncatedJournalIsRefused(t *testing.T) {
 	whole, noted := lived(t)
 	text := trimmed(fileOf(t, whole))
 	for end := bytes.IndexByte(text, '\n') + 1; end < len(text); end += stride {
 		d := whole.Clone()
 		swap(t, d, text[:end])
-		lines := bytes.LastIndexByte(text[:end+1], '\n') + 1 // a line that lacks nothing but its break is whole
+		lines := bytes.LastIndexByte(text[:end+1], '\n') + 1 // a line that lacks only its line break is whole
 		if lines < noted {
 			requireLost(t, d, lines, noted)
 			continue
@@ -85,7 +86,7 @@ func TestAJournalWhoseEndIsZeroedIsRefused(t *testing.T) {
 	requireLost(t, d, has, noted)
 }
 
-// After Close, everything is noted.
+// Close notes the full length.
 func TestAStoppedJournalIsRefusedIfAnyLineIsMissing(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -112,7 +113,8 @@ func TestAMissingJournalIsRefused(t *testing.T) {
 	require.Equal(t, []string{"journal.length"}, names)
 }
 
-// A file that a later one has replaced is refused even if it is longer.
+// A file that was replaced by a later one is refused even if it is longer than
+// the later one.
 func TestAnOldFileIsRefused(t *testing.T) {
 	d, _ := lived(t)
 	old := fileOf(t, d)
@@ -126,9 +128,8 @@ func TestAnOldFileIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "n2/journal is an old file: it was rewritten 0 times, and the one that was saved last 1 times")
 }
 
-// A folder written before there were length files, one whose length file is
-// damaged, and one on a full disk: the server starts with each of them. The next
-// note creates the file again.
+// The journal opens if the length file is missing, empty or damaged, and if a
+// full disk has no space for it. The next note writes the file again.
 func TestAJournalWithoutAUsableLengthOpens(t *testing.T) {
 	whole, _ := lived(t)
 	for name, spoil := range map[string]func(d *disk.Sim) error{
@@ -159,8 +160,8 @@ func TestAJournalWithoutAUsableLengthOpens(t *testing.T) {
 	}
 }
 
-// A torn note does not hide the previous one, and the length of a journal is the
-// newest note that is whole.
+// A torn note does not hide the previous note: the newest note that is whole
+// counts.
 func TestATornNoteKeepsThePreviousOne(t *testing.T) {
 	d := disk.NewSim("n2")
 	j, _ := open(t, d)
@@ -211,11 +212,11 @@ func TestANoteThatFailsIsTriedAgain(t *testing.T) {
 	require.EqualValues(t, j.Size(), j.noted.noted.bytes)
 	ops := d.Stats().Ops
 	j.note()
-	require.Equal(t, ops, d.Stats().Ops, "nothing has changed, so nothing is written")
+	require.Equal(t, ops, d.Stats().Ops, "a length that has not changed must not be written")
 }
 
-// While a journal is replaced, the power is cut at every operation: no note makes
-// Open refuse a good journal.
+// While a journal is replaced, the power is cut at every disk operation. No note
+// may make Open refuse a good journal.
 func TestAPowerCutWhileAJournalIsReplaced(t *testing.T) {
 	met := make(map[uint64]int)
 	for nth := 1; ; nth++ {

@@ -7,12 +7,12 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// MaxPage is the most bytes that the entries of a Page have together, unless its
-// only entry has more.
+// MaxPage limits the bytes of the entries of a Page, unless its only entry has
+// more.
 const MaxPage = 128 << 10
 
-// Page is a part of a server's log, as large as one answer may be. Its entries
-// must not be changed, so any goroutine can encode it.
+// Page is a part of a server's log that fits into one answer. Nobody changes its
+// entries, so any goroutine can encode it.
 type Page struct {
 	// First and Last are the first and the last index of the log: First is 1,
 	// unless the log was compacted. Commit is the index of the last committed
@@ -38,8 +38,8 @@ func (p *Page) Add(e Entry) bool {
 }
 
 // AppendJSON appends the page to b as a JSON object on one line. If the log
-// continues after the page, next is the index to ask for; first is there if the
-// log does not begin at 1:
+// continues after the page, the field next has the index of the next entry. The
+// field first is there only if the log does not begin at 1:
 //
 //	{"first":111,"last":505,"commit":505,"entries":[{"index":111,…},…],"next":240}
 func (p *Page) AppendJSON(b []byte) []byte {
@@ -57,8 +57,8 @@ func (p *Page) AppendJSON(b []byte) []byte {
 }
 
 // DecodePage reads what AppendJSON wrote, and refuses entries that are not in
-// order. The entries are parts of text. An unknown field is skipped, since the
-// server may be of a later version.
+// order. The entries are parts of text. It skips unknown fields, since the server
+// may be of a later version.
 func DecodePage(text []byte) (Page, error) {
 	p := Page{First: 1}
 	d := strict.NewDecoder(text)

@@ -17,7 +17,7 @@ func TestPage(t *testing.T) {
 	require.Equal(t, `{"first":5,"last":6,"commit":5,"entries":[{"index":5,"term":1,"command":{"op":"get"}},{"index":6,"term":1,"kind":"noop"}]}`, string(p.AppendJSON(nil)))
 }
 
-// A page ends before it is too long, but has at least one entry.
+// A page ends before it exceeds MaxPage, but has at least one entry.
 func TestPageIsBounded(t *testing.T) {
 	long := Entry{Index: 1, Term: 1, Command: []byte(`"` + strings.Repeat("v", 2*MaxPage) + `"`)}
 	short := Entry{Index: 2, Term: 1, Command: []byte(`"` + strings.Repeat("v", MaxPage/4) + `"`)}

@@ -14,11 +14,12 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// The process that is killed is this test binary, started again with a folder.
+// killTestFolder is the environment variable that holds the folder for the
+// process that is killed, which runs the same test.
 const killTestFolder = "JOURNAL_TEST_FOLDER"
 
 // A process on a real disk is killed in the middle of its rounds, three times.
-// Everything that it reported as saved is there.
+// Everything that it reported as saved must be there.
 func TestKilledProcessOnARealDisk(t *testing.T) {
 	if path := os.Getenv(killTestFolder); path != "" {
 		saveForever(t, path)
@@ -27,7 +28,7 @@ func TestKilledProcessOnARealDisk(t *testing.T) {
 	for range 3 {
 		said := killWhileSaving(t, path)
 		d, err := disk.OpenFolder(path, disk.Options{})
-		require.NoError(t, err, "the lock ended with its process")
+		require.NoError(t, err, "the lock must end with its process")
 		j, r := open(t, d)
 		require.GreaterOrEqual(t, uint64(len(r.Entries)), said)
 		for i, e := range r.Entries {
@@ -38,7 +39,7 @@ func TestKilledProcessOnARealDisk(t *testing.T) {
 	}
 }
 
-// saveForever saves rounds and prints after each one how much is saved.
+// saveForever saves rounds and prints after each round how much is saved.
 func saveForever(t *testing.T, path string) {
 	d, err := disk.OpenFolder(path, disk.Options{})
 	require.NoError(t, err)
@@ -54,8 +55,8 @@ func saveForever(t *testing.T, path string) {
 	}
 }
 
-// killWhileSaving starts such a process, kills it after some rounds, and returns
-// the last number that it printed.
+// killWhileSaving starts a process that runs saveForever, kills it after some
+// rounds, and returns the last number that it printed.
 func killWhileSaving(t *testing.T, path string) uint64 {
 	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledProcessOnARealDisk$")
 	c.Env = append(os.Environ(), killTestFolder+"="+path)
@@ -73,7 +74,7 @@ func killWhileSaving(t *testing.T, path string) uint64 {
 			require.NoError(t, c.Process.Kill())
 		}
 	}
-	require.Error(t, c.Wait(), "it was killed")
+	require.Error(t, c.Wait(), "the process must have been killed")
 	require.Positive(t, said)
 	return said
 }

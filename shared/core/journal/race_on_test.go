@@ -2,6 +2,6 @@
 
 package journal
 
-// stride reduces the exhaustive tests under the race detector: it makes them ten
-// times slower and finds nothing in code that has no second goroutine.
+// stride reduces the exhaustive tests under the race detector, which makes them
+// ten times slower and can find nothing in code with one goroutine.
 const stride = 5

@@ -12,8 +12,8 @@ import (
 // CorruptError says that a journal is damaged, or that a program has written a
 // wrong record. Nothing was changed.
 type CorruptError struct {
-	// File is the journal's path; Line is the number of the line, counted from 1,
-	// and Offset the byte at which that line begins.
+	// File is the journal's path. Line is the number of the line, counted from 1,
+	// and Offset is the byte at which that line begins.
 	File   string
 	Line   int
 	Offset int
@@ -21,8 +21,8 @@ type CorruptError struct {
 	// Problem says what is wrong there.
 	Problem string
 
-	// Sealed is true if the line's checksum is right: then the program that wrote
-	// the line is at fault, not the disk.
+	// Sealed is true if the line's checksum is right: then a program has written
+	// a wrong line, and the disk is not at fault.
 	Sealed bool
 }
 
@@ -34,7 +34,7 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s, line %d (at byte %d): %s; %s; nothing was changed. %s", e.File, e.Line, e.Offset, e.Problem, cause, keep)
 }
 
-// keep says what to do with a journal that was refused.
+// keep tells the operator what to do with a journal that was refused.
 const keep = "Keep the file. Do not start this server again with an empty folder, since it would have forgotten what it promised; " +
 	"the others continue without it as long as they are a majority"
 
@@ -43,8 +43,8 @@ type ForeignError struct {
 	// File is the journal's path.
 	File string
 
-	// Has says which server the journal belongs to, Want which server has opened
-	// it.
+	// Has says which server the journal belongs to, and Want which server tried
+	// to open it.
 	Has  Header
 	Want Header
 }
@@ -68,15 +68,16 @@ type reader struct {
 	// want is the server that the journal must belong to, or nil.
 	want *Header
 
-	// lines counts the lines that were read; made is the number of lines that the
-	// file was created with.
+	// lines counts the lines that were read; made is the number of lines with
+	// which the file was created.
 	lines int
 	made  int
 
 	// rewrites is how many times the journal was replaced by a new file.
 	rewrites uint64
 
-	// end is the offset after the last good line; round is where its round began.
+	// end is the offset after the last good line; round is where the round of
+	// that line begins.
 	end   int
 	round int
 
@@ -132,8 +133,9 @@ func (r *reader) read() error {
 	return nil
 }
 
-// line returns the line that begins at off, and where the next one begins. A last
-// line without a line break is broken; the blank after it is not part of it.
+// line returns the line that begins at off, and where the next line begins. A
+// last line without a line break is broken; tabs and zeros after it are not part
+// of it.
 func (r *reader) line(off int) (line []byte, next int, broken bool) {
 	rest := r.data[off:]
 	if n := bytes.IndexByte(rest, '\n'); n >= 0 {
@@ -147,7 +149,7 @@ func (r *reader) line(off int) (line []byte, next int, broken bool) {
 func (r *reader) apply(rec *record) error {
 	synced := int(rec.synced)
 	if synced != r.end && !r.continues(synced) {
-		return r.sealed(r.end, r.lines+1, "it says that its round began at byte %d, where none began", synced)
+		return r.sealed(r.end, r.lines+1, "it says that its round began at byte %d, but no round began there", synced)
 	}
 	if (rec.kind == "journal") != (r.lines == 0) {
 		return r.sealed(r.end, r.lines+1, "the record %q is not allowed in this line", rec.kind)
@@ -181,9 +183,9 @@ func (r *reader) apply(rec *record) error {
 	return nil
 }
 
-// continues reports whether a line after the last good one can be of the same
-// round, which began at byte synced. The lines that the file was created with are
-// a round that is known to be complete.
+// continues reports whether a line whose round began at byte synced can be of the
+// same round as the last good line. The lines with which the file was created are
+// a round of their own that is known to be complete.
 func (r *reader) continues(synced int) bool {
 	return synced == r.round && r.lines > 0 && r.lines != r.made
 }
@@ -210,8 +212,8 @@ func (r *reader) sealed(off, line int, format string, args ...any) error {
 }
 
 // judge decides about the line at r.end, whose checksum is wrong: it returns nil
-// if a crash can have left it and everything after it, else an error. The rules
-// are those of the package comment.
+// if a crash can have left this line and everything after it, else an error. The
+// package comment explains the rules.
 func (r *reader) judge() error {
 	if r.lines < r.made || r.lines == 0 {
 		return r.corrupt(r.end, r.lines+1, "its checksum is wrong, and the file was created with this line")
@@ -235,7 +237,8 @@ func (r *reader) judge() error {
 	return nil
 }
 
-// judgeWhole decides whether a whole line after a bad one is of the same round.
+// judgeWhole returns nil if a whole line after a bad one is of the same round,
+// else an error.
 func (r *reader) judgeWhole(text []byte, off, number int) error {
 	var rec record
 	if err := rec.decode(text); err != nil {
@@ -247,13 +250,13 @@ func (r *reader) judgeWhole(text []byte, off, number int) error {
 	case synced > r.end && synced <= off:
 		return r.corrupt(r.end, r.lines+1, "its checksum is wrong, but line %d is whole and was written when everything before byte %d was on the disk", number, synced)
 	default:
-		return r.sealed(off, number, "it says that its round began at byte %d, where none began", synced)
+		return r.sealed(off, number, "it says that its round began at byte %d, but no round began there", synced)
 	}
 }
 
-// missing reports whether one of the sectors from off to next reads like one that
-// was not written. In the sector where the bad line begins, the part before the
-// line is ignored: it may be of an earlier round.
+// missing reports whether one of the sectors from off to next looks as if it was
+// not written. In the sector where the bad line begins, the part before the line
+// is ignored: it may be of an earlier round.
 func (r *reader) missing(off, next int) bool {
 	for at := off / disk.SectorSize * disk.SectorSize; at < next; at += disk.SectorSize {
 		from, to := max(at, r.end), min(at+disk.SectorSize, len(r.data))
@@ -264,8 +267,8 @@ func (r *reader) missing(off, next int) bool {
 	return false
 }
 
-// torn reports whether the text before the end of the file, or before a blank
-// rest, can be the first part of a line.
+// torn reports whether the last text of the file, before tabs and zeros, can be
+// the first part of a line.
 func torn(line []byte) bool {
 	// A whole line with a wrong byte in place of its line break is not a part.
 	return bytes.IndexAny(line, "\t\x00") < 0 && crcline.Open(line[:len(line)-1]) == nil
@@ -275,11 +278,11 @@ func isBlank(b []byte) bool {
 	return len(bytes.Trim(b, "\t\x00")) == 0
 }
 
-// cut notes what a crash has left after r.end.
+// cut records what a crash has left after r.end.
 func (r *reader) cut() {
 	r.TornLine = r.lines + 1
 	r.TornBytes = len(bytes.TrimRight(r.data[r.end:], "\t\x00"))
-	r.Torn = fmt.Sprintf("%s: cut off the last %d bytes, from line %d on: a crash had left them incomplete, and they had not been reported as saved",
+	r.Torn = fmt.Sprintf("%s: cut off the last %d bytes, from line %d on: a crash had left them incomplete, and the server had not reported them as saved",
 		r.file, r.TornBytes, r.TornLine)
 }
 
@@ -293,10 +296,10 @@ func (r *reader) length() length {
 	return l
 }
 
-// repair leaves only what was read in the file, and makes sure that it is on the
-// disk.
+// repair removes everything from the file that was not read as a record, and
+// makes sure that the rest is on the disk.
 func (r *reader) repair(d disk.Disk, f disk.File, name string) error {
-	// A crash in Replace may have left this file.
+	// A crash in disk.Replace may have left this file.
 	_ = d.Remove(name + disk.Aside)
 	blank := len(r.data) > r.end
 	text := r.data[r.round:r.end]

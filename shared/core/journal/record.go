@@ -15,10 +15,10 @@ const version = 1
 
 // Entry is one entry of the log.
 type Entry struct {
-	// Index is its index in the log; the first is 1.
+	// Index is the entry's index in the log; the first is 1.
 	Index uint64
 
-	// Term is the term of the leader that created it; the first is 1.
+	// Term is the term of the leader that created the entry; the first term is 1.
 	Term uint64
 
 	// Kind says what the entry is for; "" is a command.
@@ -28,9 +28,9 @@ type Entry struct {
 	// there is none. It is nested at most strict.MaxDepth-2 deep.
 	Command []byte
 
-	// JSON is the whole entry as AppendJSON writes it and as it came from
-	// DecodeEntry. With it, an entry that goes into the journal and to several
-	// servers is encoded only once. nil means that it is not known.
+	// JSON is the whole entry as text, from AppendJSON or DecodeEntry. With it,
+	// an entry that goes into the journal and to several servers is encoded only
+	// once. nil means that the text is not known.
 	JSON []byte
 }
 
@@ -38,8 +38,8 @@ type Entry struct {
 //
 //	{"index":7,"term":4,"command":{"op":"put","key":"x","value":"1"}}
 //
-// An entry of a kind has the field "kind" after the term, and one without a
-// command has no field for it.
+// An entry with a kind has the field "kind" after the term. An entry without a
+// command lacks the field "command".
 func (e Entry) AppendJSON(b []byte) []byte {
 	if e.JSON != nil {
 		return append(b, e.JSON...)
@@ -91,26 +91,29 @@ func DecodeEntry(d *strict.Decoder) Entry {
 // follows it.
 func clip(b []byte) []byte { return b[:len(b):len(b)] }
 
-// check refuses an entry with a tab or a line break, which would split the line
-// or look like a missing part. In JSON these can only be between two tokens.
+// check refuses an entry with a line break, which would split the line, or with a
+// tab, which could look like a missing part. JSON allows these only between two
+// tokens.
 func (e Entry) check() error {
 	text := e.JSON
 	if text == nil {
 		text = e.Command
 	}
 	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\t') >= 0 {
-		return fmt.Errorf("entry %d is written with a tab or a line break", e.Index)
+		return fmt.Errorf("the JSON of entry %d contains a tab or a line break", e.Index)
 	}
 	return nil
 }
 
-// begin appends the part of a line before the record.
+// begin appends the first part of a line: space for the checksum, and the
+// beginning of the record.
 func begin(b []byte, record string) []byte {
 	b = append(b, "         {"...)
 	return append(append(b, '"'), record...)
 }
 
-// end appends what follows the record in the line that began at start.
+// end appends the last part of the line that began at start, and sets its
+// checksum.
 func end(b []byte, start int, synced int64) []byte {
 	b = append(b, `,"synced":`...)
 	b = strconv.AppendInt(b, synced, 10)
@@ -185,7 +188,7 @@ func appendTruncate(b []byte, from uint64, synced int64) []byte {
 	return end(b, start, synced)
 }
 
-// tabs is a piece of the blank that is written in advance.
+// tabs is a piece of the tabs that are written in advance.
 var tabs = bytes.Repeat([]byte{'\t'}, minStep)
 
 // appendBlank appends n tabs.
@@ -199,7 +202,7 @@ func appendBlank(b []byte, n int) []byte {
 
 // record is one decoded line.
 type record struct {
-	// kind is the name of the field that says which record it is.
+	// kind is the name of the field that contains the record.
 	kind string
 
 	header   Header

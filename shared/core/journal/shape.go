@@ -2,26 +2,28 @@ package journal
 
 import "fmt"
 
-// shape is what the journal knows about its log: where it begins and ends, and
-// where the term changes. It checks one rule for writing and for reading: indexes
-// follow each other and terms never decrease.
+// shape is what the journal knows about its log: where the log begins and ends,
+// and where the term changes. Writing and reading use it to check the same rule:
+// indexes follow each other, and terms never decrease.
 type shape struct {
 	base Base
 
 	// last is the index of the last entry, or base.Index.
 	last uint64
 
-	// runs are the stretches with the same term, in the order of the log.
+	// runs are the sequences of entries with the same term, in the order of the
+	// log.
 	runs []run
 }
 
-// run begins at an index and ends before the next run, or with the log.
+// run is the entries of one term: from the index first to the next run, or to the
+// end of the log.
 type run struct {
 	first uint64
 	term  uint64
 }
 
-// lastTerm is the term of the last entry, or that of the base.
+// lastTerm is the term of the last entry, or of the base if there are no entries.
 func (s *shape) lastTerm() uint64 {
 	if len(s.runs) == 0 {
 		return s.base.Term
@@ -38,7 +40,7 @@ func (s *shape) append(e Entry, state State) error {
 	case e.Term == 0:
 		return fmt.Errorf("entry %d has no term", e.Index)
 	case e.Term < s.lastTerm():
-		return fmt.Errorf("entry %d of term %d follows one of term %d", e.Index, e.Term, s.lastTerm())
+		return fmt.Errorf("entry %d of term %d follows an entry of term %d", e.Index, e.Term, s.lastTerm())
 	case e.Term > state.Term:
 		return fmt.Errorf("entry %d has term %d, but the server is still in term %d", e.Index, e.Term, state.Term)
 	}

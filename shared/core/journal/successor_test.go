@@ -11,8 +11,8 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 )
 
-// compacted compacts a journal as a server does: the successor is created next to
-// it, follows it, and takes its place.
+// compacted compacts a journal as a server does: it creates a successor, brings
+// it up to date, and replaces the journal.
 func compacted(j *Journal) error {
 	entries := []Entry{{Index: 3, Term: 2}, {Index: 4, Term: 2}}
 	next, err := j.Successor(State{Term: 2, Vote: 1}, Base{Index: 2, Term: 1}, entries)
@@ -31,7 +31,7 @@ func compacted(j *Journal) error {
 	return old.Close()
 }
 
-// longJournal returns a journal with five entries and state 3.
+// longJournal returns a journal with five entries and the state of term 3.
 func longJournal(t *testing.T, d disk.Disk) *Journal {
 	j, _, err := Open(d, "journal", Header{Stage: "s", Cluster: "c", ID: 1})
 	require.NoError(t, err)
@@ -62,8 +62,8 @@ func TestASuccessorTakesTheJournalsPlace(t *testing.T) {
 	require.EqualValues(t, 6, saved.Entries[3].Index)
 }
 
-// The power is cut at each operation of the disk: the old journal is there or
-// the new one, and both hold what was saved.
+// The power is cut at each disk operation: either the old journal is there or the
+// new one, with everything that was saved.
 func TestACrashLeavesAJournalOrItsSuccessor(t *testing.T) {
 	bases := make(map[uint64]int)
 	for nth := 1; ; nth++ {
@@ -73,7 +73,7 @@ func TestACrashLeavesAJournalOrItsSuccessor(t *testing.T) {
 			d.CutPower(nth)
 			err := compacted(j)
 			if err == nil {
-				require.Len(t, bases, 2, "both cases were met")
+				require.Len(t, bases, 2, "both cases must occur")
 				return
 			}
 			require.ErrorIs(t, err, disk.ErrPowerCut)
@@ -87,8 +87,8 @@ func TestACrashLeavesAJournalOrItsSuccessor(t *testing.T) {
 	}
 }
 
-// A successor to which nothing is added is on the disk as it is, with the vote
-// and at any length: Replace syncs only the folder.
+// Successor syncs what it writes, at any length: if nothing is added to the
+// successor, Replace syncs only the folder.
 func TestASuccessorIsSyncedWhenItIsMade(t *testing.T) {
 	for _, bytes := range []int{1, 3*pace + 100} {
 		d := disk.NewSim("n1")
@@ -129,12 +129,12 @@ func TestASuccessorThatIsNotUpToDateIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	_, err = j.Replace(next)
 	require.ErrorContains(t, err, "not up to date")
-	require.ErrorContains(t, j.Sync(), "not up to date", "it has stopped")
+	require.ErrorContains(t, j.Sync(), "not up to date", "the journal must have stopped")
 
 	j = longJournal(t, disk.NewSim("n1"))
 	_, err = j.Successor(State{Term: 1}, Base{Index: 4, Term: 2}, nil)
 	require.ErrorContains(t, err, "the program is at fault")
-	require.NoError(t, j.Sync(), "the journal itself goes on")
+	require.NoError(t, j.Sync(), "the failure must not stop the journal")
 
 	d := disk.NewSim("n1")
 	j = longJournal(t, d)

@@ -117,12 +117,15 @@ func playUntil(stage scenario.Stage, s Script, steps uint64) (*projector, error)
 	return p, nil
 }
 
-// panicked notes what a server panicked with: the film ends there.
-func (p *projector) panicked() {
+// caught notes what a server panicked with: the film ends there.
+func (p *projector) caught() {
 	if v := recover(); v != nil {
-		p.verdict = fmt.Sprintf("a server panicked: %v", v)
+		p.verdict = fmt.Sprintf("%s%v", panicked, v)
 	}
 }
+
+// panicked is how a verdict about a panic begins.
+const panicked = "a server panicked: "
 
 // projector plays one script.
 type projector struct {
@@ -148,7 +151,7 @@ type projector struct {
 }
 
 func (p *projector) play() error {
-	defer p.panicked()
+	defer p.caught()
 	if p.film.Script.Story != "" {
 		return p.playStory()
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -25,6 +26,15 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 	"example.com/raftsteps/shared/lab/sim"
 )
+
+// filmsFlag is the number of further random scripts that Test plays. The flag exists
+// only in test binaries.
+var filmsFlag = func() *uint64 {
+	if !testing.Testing() {
+		return new(uint64)
+	}
+	return flag.Uint64("films", 0, "how many further random scripts are played, short ones")
+}()
 
 // Test checks a stage's films: the same script gives the same film, a deed changes
 // nothing before its step, and no script does harm.
@@ -140,6 +150,24 @@ func Test(t *testing.T, s scenario.Stage) {
 				if trunk.Hash() == branch.Hash() {
 					t.Errorf("%q: a deed before step %d changes nothing", script.Story, at)
 				}
+			}
+		}
+	})
+	t.Run("many", func(t *testing.T) {
+		t.Parallel()
+		for seed := range *filmsFlag {
+			script := Random(s.Name, 1_000_000+seed)
+			script.Steps = 1000
+			read, err := Decode(script.AppendJSON(nil))
+			if err != nil {
+				t.Fatalf("%s: %v", script.AppendJSON(nil), err)
+			}
+			film, err := Play(s, read)
+			switch {
+			case err != nil:
+				t.Fatalf("%s: %v", script.AppendJSON(nil), err)
+			case film.Verdict != "" && (s.Linearizable() || strings.HasPrefix(film.Verdict, panicked)):
+				t.Errorf("%s: %s", script.AppendJSON(nil), film.Verdict)
 			}
 		}
 	})

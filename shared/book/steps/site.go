@@ -14,6 +14,8 @@ own code as WebAssembly. Any web server can serve it, for example
   go run ./shared/cmd/steps site --out DIR
   python3 -m http.server --bind 127.0.0.1 --directory DIR 8000
 
+With the names or numbers of stages, the site has only these: site --out DIR 02 05.
+
 DIR must be new, empty, or a site that this command has made before: that one is
 replaced.
 `
@@ -21,7 +23,8 @@ replaced.
 // siteCommand is the command site.
 func siteCommand(ctx context.Context, c *call) error {
 	out := c.flags.String("out", "", "the folder to write; it must be new, empty, or a site already")
-	if _, err := c.parse(0, 0); err != nil {
+	typed, err := c.parse(0, 100)
+	if err != nil {
 		return err
 	}
 	if *out == "" {
@@ -38,6 +41,13 @@ func siteCommand(ctx context.Context, c *call) error {
 	o := site.Options{Root: repo.Root, Out: *out, Texts: make(map[string]site.Text), Log: c.stdout}
 	for _, r := range rungs {
 		o.Texts[r.Stage] = site.Text{Adds: r.Adds, Lacks: r.Lacks}
+	}
+	for _, name := range typed {
+		stage, err := repo.Stage(name)
+		if err != nil {
+			return usageError{err}
+		}
+		o.Stages = append(o.Stages, stage.Name)
 	}
 	err = site.Write(ctx, o)
 	switch {

@@ -37,7 +37,7 @@ func TestLostEntriesEndTheServer(t *testing.T) {
 	s := follower(t, d)
 	s.Receive(1, counted)
 	require.ErrorContains(t, s.Flush(), "n2's disk has lost entries that n2 had acknowledged")
-	require.ErrorContains(t, s.Flush(), "the leader n1 counts on entries up to 1, and n2's log ends at 0", "and it stays so")
+	require.ErrorContains(t, s.Flush(), "the leader n1 counts on entries up to 1, but n2's log, which ends at 0, lacks some of them", "and it stays so")
 
 	d.Kill()
 	s = follower(t, d)

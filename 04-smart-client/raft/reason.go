@@ -38,7 +38,7 @@ type Position struct {
 func (p Position) String() string { return fmt.Sprintf("%d@%d", p.Term, p.Index) }
 
 // last returns the position of this server's last entry.
-func (r *Raft) last() Position { return Position{r.log.lastTerm(), r.log.lastIndex()} }
+func (r *Raft) last() Position { return Position{r.log.term(r.log.lastIndex()), r.log.lastIndex()} }
 
 // Reason is a decision and the facts it was made on.
 type Reason struct {

@@ -174,13 +174,9 @@ func (r *Raft) refuseEntries(from ID, m AppendEntries) {
 // each sent once the entries were on disk, and in that term nobody else may remove
 // them.
 func (r *Raft) lostEntries(leader ID, index Index) {
-	self, has := r.options.ID, "ends at"
-	if index <= r.log.lastIndex() {
-		has = "differs there and ends at"
-	}
 	panic(Contradiction{Forgot: true, Text: fmt.Sprintf(
-		"%v's disk has lost entries that %v had acknowledged, or term %d has two leaders: the leader %v counts on entries up to %d, and %v's log %s %d; put the lost files back or leave this server stopped",
-		self, self, r.currentTerm, leader, index, self, has, r.log.lastIndex())})
+		"%[1]v's disk has lost entries that %[1]v had acknowledged, or term %[5]d has two leaders: the leader %[2]v counts on entries up to %[3]d, but %[1]v's log, which ends at %[4]d, lacks some of them; put the lost files back or leave this server stopped",
+		r.options.ID, leader, index, r.log.lastIndex(), r.currentTerm)})
 }
 
 // handleAppendEntriesReply learns where a follower's log agrees.

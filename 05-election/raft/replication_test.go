@@ -414,9 +414,9 @@ func TestServerThatLostEntriesStops(t *testing.T) {
 		{[]Term{1, 1, 2}, true, ""},
 		{[]Term{1, 1, 2, 2}, true, ""},
 		{[]Term{1, 1}, false, ""},
-		{nil, true, "n2 counts on entries up to 3, and n1's log ends at 0"},
-		{[]Term{1, 1}, true, "n2 counts on entries up to 3, and n1's log ends at 2"},
-		{[]Term{1, 1, 1, 1}, true, "n2 counts on entries up to 3, and n1's log differs there and ends at 4"},
+		{nil, true, "n2 counts on entries up to 3, but n1's log, which ends at 0, lacks some of them"},
+		{[]Term{1, 1}, true, "n2 counts on entries up to 3, but n1's log, which ends at 2, lacks some of them"},
+		{[]Term{1, 1, 1, 1}, true, "n2 counts on entries up to 3, but n1's log, which ends at 4, lacks some of them"},
 	} {
 		f := boot(5, c.log...)
 		stop := func() (why Contradiction) {

@@ -53,8 +53,9 @@ func (s *Server) Inspect(to *node.State) {
 		Votes:    to.Votes[:0],
 		Progress: to.Progress[:0],
 	}
-	elapsed, timeout := s.rules.Timer()
-	to.Elapsed, to.Timeout = uint64(elapsed), uint64(timeout)
+	if status.Role != raft.Leader {
+		to.Elapsed, to.Timeout = uint64(status.Elapsed), uint64(status.Timeout)
+	}
 	for _, id := range status.Votes {
 		to.Votes = append(to.Votes, uint64(id))
 	}

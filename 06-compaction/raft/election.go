@@ -27,7 +27,7 @@ func (r *Raft) startElection() {
 	r.resetTimeout()
 	r.explain(Reason{Rule: TimedOut, Term: r.currentTerm, Mine: r.last()})
 	for _, id := range r.others() {
-		r.send(id, RequestVote{LastLogIndex: r.log.lastIndex(), LastLogTerm: r.log.lastTerm()})
+		r.send(id, RequestVote{LastLogIndex: r.last().Index, LastLogTerm: r.last().Term})
 	}
 	r.votes = []ID{r.options.ID}
 	r.countVotes()
@@ -36,20 +36,18 @@ func (r *Raft) startElection() {
 // handleRequestVote grants a vote if this server has not given it to another
 // and the candidate's log is at least as up to date as its own (§5.2, §5.4).
 func (r *Raft) handleRequestVote(from ID, m RequestVote) {
-	theirs := Position{m.LastLogTerm, m.LastLogIndex}
+	theirs, reply := Position{m.LastLogTerm, m.LastLogIndex}, RequestVoteReply{}
 	switch {
 	case r.votedFor != 0 && r.votedFor != from:
 		r.explain(Reason{Rule: AlreadyVoted, Peer: from, Other: r.votedFor, Term: r.currentTerm})
-		r.send(from, RequestVoteReply{})
 	case theirs.before(r.last()):
 		r.explain(Reason{Rule: OldLog, Peer: from, Term: r.currentTerm, Theirs: theirs, Mine: r.last()})
-		r.send(from, RequestVoteReply{})
 	default:
 		r.explain(Reason{Rule: Voted, Peer: from, Term: r.currentTerm, Theirs: theirs, Mine: r.last()})
 		r.setTerm(r.currentTerm, from)
-		r.elapsed = 0
-		r.send(from, RequestVoteReply{Granted: true})
+		r.elapsed, reply.Granted = 0, true
 	}
+	r.send(from, reply)
 }
 
 func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {

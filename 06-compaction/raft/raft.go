@@ -422,6 +422,10 @@ type Status struct {
 	// Figure 2.
 	Last, Commit, Applied Index
 
+	// Elapsed is how many ticks of the election timeout have passed, and Timeout how
+	// many it has. A leader has none.
+	Elapsed, Timeout int
+
 	// Round is the latest that a leader has begun.
 	Round uint64
 
@@ -434,16 +438,7 @@ type Status struct {
 
 // Status returns the server's state.
 func (r *Raft) Status() Status {
-	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.reads.round, r.votes, r.snapshot}
-}
-
-// Timer returns how many ticks of the election timeout have passed, and how many it
-// has. A leader has none.
-func (r *Raft) Timer() (elapsed, timeout int) {
-	if r.role == Leader {
-		return 0, 0
-	}
-	return r.elapsed, r.timeout
+	return Status{State{r.currentTerm, r.votedFor}, r.role, r.leader, r.log.lastIndex(), r.commitIndex, r.lastApplied, r.elapsed, r.timeout, r.reads.round, r.votes, r.snapshot}
 }
 
 // Progress returns what a leader knows of a server: the highest entry known to

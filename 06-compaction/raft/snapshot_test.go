@@ -607,7 +607,7 @@ func TestServerThatLostEntriesTakesNoSnapshot(t *testing.T) {
 	m := InstallSnapshot{LastIncluded: Position{4, 9}, MatchIndex: 1}
 	f.Step(from(f, 2, m))
 	m.MatchIndex = 2
-	require.PanicsWithValue(t, Contradiction{Forgot: true, Text: "n1's disk has lost entries that n1 had acknowledged: the leader n2 counts on entries up to 2, and n1's log ends at 1; put the lost files back or leave this server stopped"}, func() { f.Step(from(f, 2, m)) })
+	require.PanicsWithValue(t, Contradiction{Forgot: true, Text: "n1's disk has lost entries that n1 had acknowledged: the leader n2 counts on entries up to 2, but n1's log, which ends at 1, lacks some of them; put the lost files back or leave this server stopped"}, func() { f.Step(from(f, 2, m)) })
 }
 
 // A leader counts what is on its own disk. After a snapshot has replaced a longer log

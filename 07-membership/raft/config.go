@@ -42,11 +42,7 @@ func majority(voters []ID, has func(ID) bool) bool {
 }
 
 // Members returns all servers that are sent the log, in the order of their IDs.
-func (c Config) Members() []ID {
-	all := slices.Concat(c.Voters, c.Next)
-	slices.Sort(all)
-	return slices.Compact(all)
-}
+func (c Config) Members() []ID { return slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.Voters, c.Next)))) }
 
 // IsVoter reports whether a server's vote counts.
 func (c Config) IsVoter(id ID) bool {

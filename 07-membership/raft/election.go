@@ -46,7 +46,7 @@ func (r *Raft) startElection(transfer bool) {
 
 // askForVotes asks everybody. The first vote is its own.
 func (r *Raft) askForVotes(m RequestVote) {
-	m.LastLogIndex, m.LastLogTerm = r.log.lastIndex(), r.log.lastTerm()
+	m.LastLogIndex, m.LastLogTerm = r.last().Index, r.last().Term
 	for _, id := range r.others() {
 		r.send(id, m)
 	}
@@ -59,26 +59,23 @@ func (r *Raft) askForVotes(m RequestVote) {
 // server that knows no voters does not vote: it has the configuration in its log
 // before its vote counts, so it is either not a voter or has lost its disk.
 func (r *Raft) handleRequestVote(from ID, m RequestVote) {
-	theirs := Position{m.LastLogTerm, m.LastLogIndex}
+	theirs, reply := Position{m.LastLogTerm, m.LastLogIndex}, RequestVoteReply{}
 	switch {
 	case len(r.config().Voters) == 0:
 		r.explain(Reason{Rule: KnowsNoVoters, Peer: from, Term: r.currentTerm})
-		r.send(from, RequestVoteReply{})
 	case r.votedFor != 0 && r.votedFor != from && !m.PreVote:
 		r.explain(Reason{Rule: AlreadyVoted, Peer: from, Other: r.votedFor, Term: r.currentTerm})
-		r.send(from, RequestVoteReply{})
 	case theirs.before(r.last()):
 		r.explain(Reason{Rule: OldLog, Peer: from, Term: r.currentTerm, Theirs: theirs, Mine: r.last()})
-		r.send(from, RequestVoteReply{})
 	case m.PreVote:
 		r.explain(Reason{Rule: WouldVote, Peer: from, Term: r.currentTerm + 1, Theirs: theirs, Mine: r.last()})
-		r.send(from, RequestVoteReply{Granted: true, PreVote: true})
+		reply = RequestVoteReply{Granted: true, PreVote: true}
 	default:
 		r.explain(Reason{Rule: Voted, Peer: from, Term: r.currentTerm, Theirs: theirs, Mine: r.last()})
 		r.setTerm(r.currentTerm, from)
-		r.elapsed = 0
-		r.send(from, RequestVoteReply{Granted: true})
+		r.elapsed, reply.Granted = 0, true
 	}
+	r.send(from, reply)
 }
 
 func (r *Raft) handleRequestVoteReply(from ID, m RequestVoteReply) {

@@ -11,7 +11,7 @@ import (
 func TestLogHasATermEverywhere(t *testing.T) {
 	l := newLog(Position{}, Config{}, nil)
 	require.Zero(t, l.lastIndex())
-	require.Zero(t, l.lastTerm())
+	require.Zero(t, l.term(l.lastIndex()))
 	require.True(t, l.has(0, 0), "every log has the place before the first entry")
 	require.False(t, l.has(1, 0))
 
@@ -23,7 +23,7 @@ func TestLogHasATermEverywhere(t *testing.T) {
 	}
 	require.False(t, l.has(4, 3))
 	require.Equal(t, Index(3), l.lastIndex())
-	require.Equal(t, Term(3), l.lastTerm())
+	require.Equal(t, Term(3), l.term(l.lastIndex()))
 }
 
 // A batch is a piece of the log without a gap: it ends before the first entry that

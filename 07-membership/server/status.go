@@ -62,8 +62,9 @@ func (s *Server) Inspect(to *node.State) {
 	}
 	base, _ := s.rules.Saved()
 	to.SnapIndex, to.SnapTerm = uint64(base.Index), uint64(base.Term)
-	elapsed, timeout := s.rules.Timer()
-	to.Elapsed, to.Timeout = uint64(elapsed), uint64(timeout)
+	if status.Role != raft.Leader {
+		to.Elapsed, to.Timeout = uint64(status.Elapsed), uint64(status.Timeout)
+	}
 	for _, id := range status.Votes {
 		to.Votes = append(to.Votes, uint64(id))
 	}

@@ -101,8 +101,7 @@ type Output struct {
 
 // Empty reports whether there is nothing to do.
 func (o Output) Empty() bool {
-	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil &&
-		o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
+	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil && o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
 }
 
 // Options are what a server is told when it starts.
@@ -293,8 +292,7 @@ func (r *Raft) Take() Output {
 		// message may speak of it.
 		out.Messages, out.Early = append(out.Early, out.Messages...), nil
 	}
-	r.out = Output{}
-	r.saved = r.log.lastIndex()
+	r.out, r.saved = Output{}, r.log.lastIndex()
 	return out
 }
 

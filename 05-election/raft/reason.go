@@ -44,7 +44,9 @@ func (p Position) String() string { return fmt.Sprintf("%d@%d", p.Term, p.Index)
 
 // before reports whether a log that ends in p is less up to date than one that
 // ends in q: the later term wins, and in the same term the longer log (§5.4.1).
-func (p Position) before(q Position) bool { return p.Term < q.Term || p.Term == q.Term && p.Index < q.Index }
+func (p Position) before(q Position) bool {
+	return p.Term < q.Term || p.Term == q.Term && p.Index < q.Index
+}
 
 // last returns the position of this server's last entry.
 func (r *Raft) last() Position { return Position{r.log.term(r.log.lastIndex()), r.log.lastIndex()} }

@@ -59,7 +59,9 @@ func (l *log) has(index Index, term Term) bool {
 func (l *log) term(index Index) Term { return l.entries[l.place(index)].Term }
 
 // slice returns the entries in [from, to].
-func (l *log) slice(from, to Index) []Entry { return slices.Clip(l.entries[l.place(from) : l.place(to)+1]) }
+func (l *log) slice(from, to Index) []Entry {
+	return slices.Clip(l.entries[l.place(from) : l.place(to)+1])
+}
 
 // batch returns entries from an index on, in order and without a gap: no more
 // than may be in flight, and until the next would exceed max bytes; at least one

@@ -42,7 +42,9 @@ func majority(voters []ID, has func(ID) bool) bool {
 }
 
 // Members returns all servers that are sent the log, in the order of their IDs.
-func (c Config) Members() []ID { return slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.Voters, c.Next)))) }
+func (c Config) Members() []ID {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.Voters, c.Next))))
+}
 
 // IsVoter reports whether a server's vote counts.
 func (c Config) IsVoter(id ID) bool {

@@ -17,16 +17,13 @@ import (
 // A configuration is in force as soon as it is in the log, committed or not,
 // until it is removed from there.
 
-// The reasons why a change is not begun.
-var (
-	// ErrTooEarly: the leader does not know yet what is committed, and so not
-	// whether the change that it finds in its log is done. A leader that
-	// continued could act on a configuration that another leader has left.
-	ErrTooEarly = errors.New("the leader has not committed an entry of its term yet")
+// ErrTooEarly is a reason why a change is not begun: the leader does not know yet
+// what is committed, and so not whether the change that it finds in its log is done.
+// A leader that continued could act on a configuration that another leader has left.
+var ErrTooEarly = errors.New("the leader has not committed an entry of its term yet")
 
-	// ErrChanging: there is one change at a time.
-	ErrChanging = errors.New("a change of the members is under way")
-)
+// ErrChanging is the other reason: there is one change at a time.
+var ErrChanging = errors.New("a change of the members is under way")
 
 // Config returns the configuration in force at an index from the base on.
 func (r *Raft) Config(at Index) Config { return r.log.config(at) }

@@ -110,8 +110,7 @@ type Output struct {
 
 // Empty reports whether there is nothing to do.
 func (o Output) Empty() bool {
-	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil && !o.Rewrite && o.Chunks == nil &&
-		o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
+	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil && !o.Rewrite && o.Chunks == nil && o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
 }
 
 // Options are what a server is told when it starts.
@@ -242,6 +241,9 @@ func New(o Options) *Raft {
 // server to ask instead.
 var ErrNotLeader = errors.New("this server is not the leader")
 
+// ErrNotVoter is returned by Transfer: only a voter can lead.
+var ErrNotVoter = errors.New("that server is not a voter")
+
 // Propose appends a command to the leader's log (§5.3), unless it is about to
 // transfer its leadership. The entry is committed when Output.Committed has it with
 // the same index and the same term; another term at that index means that it was
@@ -345,8 +347,7 @@ func (r *Raft) Take() Output {
 		// message may speak of it.
 		out.Messages, out.Early = append(out.Early, out.Messages...), nil
 	}
-	r.out = Output{}
-	r.saved = r.log.lastIndex()
+	r.out, r.saved = Output{}, r.log.lastIndex()
 	return out
 }
 

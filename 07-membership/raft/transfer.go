@@ -1,12 +1,7 @@
 package raft
 
-import "errors"
-
 // A leader can transfer its leadership (thesis §3.10): it takes no more proposals,
 // brings the successor up to date, and tells it to start an election at once.
-
-// ErrNotVoter: only a voter can lead.
-var ErrNotVoter = errors.New("that server is not a voter")
 
 // TimeoutNow tells a server to start an election at once (thesis §3.10).
 type TimeoutNow struct{}

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -30,11 +32,27 @@ func (x *Explorer[R, E, M, X, B]) TestExplore(t *testing.T) {
 			result := x.Search(t, r.Bounds)
 			t.Log(result)
 			if v := result.Violation; v != nil {
-				t.Logf("as a script:\n%s", x.scriptOf(r.Bounds, v))
+				t.Log(show(t, x.scriptOf(r.Bounds, v)))
 			}
 			require.NoError(t, result.Err(r.Must...))
 		})
 	}
+}
+
+// show writes a counterexample as a script into a file, and returns the commands that
+// show it message by message. The lab cannot show it: a search orders messages and
+// timeouts as no simulated network and clock would, and there is no server around
+// the rules.
+func show(t *testing.T, script string) string {
+	t.Helper()
+	file, err := os.CreateTemp("", "counterexample-*.txt")
+	require.NoError(t, err)
+	_, err = file.WriteString(script)
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	const to = "raft/testdata/scripts/counterexample.txt"
+	return fmt.Sprintf("as a script:\n%s\nTo see what each line causes, run this in the folder of the stage:\n\n"+
+		"cp %s %s && go test ./raft -run TestScripts/counterexample -update; cat %s\n", script, file.Name(), to, to)
 }
 
 // Search runs one search.

@@ -62,6 +62,58 @@ export function makeMenu(app) {
     } }, h('b', {}, 'Send a request'), h('div', {}, op, key, value), h('div', {}, only, h('button', { type: 'submit', class: 'go' }, 'Send')));
   }
 
+  // form asks for a number and does something with it.
+  const form = (before, after, value, most, deeds, needs) => app.stage.deeds.includes(needs) && (() => {
+    const n = h('input', { type: 'number', min: 0, max: most, value, 'aria-label': `${before} … ${after}` });
+    return h('form', { class: 'line', onsubmit: (e) => { e.preventDefault(); close(true); app.act(...deeds(Math.round(Number(n.value)))); } }, before, ' ', n, ' ', after, ' ', h('button', { type: 'submit', class: 'go' }, 'Do'));
+  })();
+
+  // lossy changes how the messages of one direction of a link travel.
+  function lossy(a, b) {
+    if (!app.stage.deeds.includes('link-loss')) return null;
+    const way = h('select', { 'aria-label': 'Direction' }, [[a, b], [b, a]].map(([x, y]) => h('option', { value: `${x} ${y}` }, `${name(x)} → ${name(y)}`)));
+    const what = h('select', { 'aria-label': 'What happens' },
+      app.film.kinds().map((k) => h('option', { value: `lose-next ${k}` }, `lose the next ${k}`)),
+      [10, 50].map((p) => h('option', { value: `link-loss ${p}` }, `lose ${p} % of all`)), [10, 50].map((p) => h('option', { value: `link-repeat ${p}` }, `deliver ${p} % twice`)),
+      [20, 200].map((ms) => h('option', { value: `link-delay ${ms}` }, `delay all by ${ms} ms`)),
+      ['loss', 'repeat', 'delay'].map((k) => h('option', { value: `link-${k} 0` }, `end the ${k}`)));
+    return h('form', { class: 'request', onsubmit: (e) => {
+      e.preventDefault();
+      const [x, y] = way.value.split(' ').map(Number), [kind, arg] = what.value.split(' ');
+      const d = { do: kind, from: x, to: y };
+      if (kind === 'lose-next') d.kind = arg; else if (kind === 'link-delay') { if (Number(arg)) d.for = Number(arg) * MS; } else if (Number(arg)) d.percent = Number(arg);
+      close(true);
+      app.act(d);
+    } }, h('b', {}, 'Messages of this link'), h('div', {}, way, what, h('button', { type: 'submit', class: 'go' }, 'Do')));
+  }
+
+  const ask = (q) => ({ do: 'request', client: 1, request: JSON.stringify(q) });
+  const address = (id) => `10.0.0.${id}:7000`;
+
+  // members are the changes of the members that a server can be part of.
+  function members(id, st) {
+    if (!app.stage.ops.includes('change')) return [];
+    const view = app.view();
+    const leader = app.film.ids.map((x) => app.film.stateAt(x, view.index)).filter((x) => x.up && x.role === 'leader' && x.config).sort((a, b) => b.term - a.term)[0];
+    const now = leader?.config.next?.length ? leader.config.next : leader?.config.now || [];
+    const last = (label, ...deeds) => h('button', { type: 'button', class: 'item', onclick: () => { close(true); app.act(...deeds); } }, label);
+    if (!leader) return [];
+    if (!now.includes(id)) return [last(st.up ? 'Add it to the members' : 'Start it and add it to the members', ...(st.up ? [] : [{ do: 'restart', server: id }]), ask({ op: 'change', add: [{ id, address: address(id) }] }))];
+    return [st.role !== 'leader' && st.up && item('Transfer leadership to it', ask({ op: 'transfer', to: id })), now.length > 1 && item('Remove it from the members', ask({ op: 'change', remove: [id] }))];
+  }
+
+  // grow adds a machine to the cluster, if the script and not a story decides how many
+  // there are. A machine that is down changes nothing before it is started.
+  function grow() {
+    const { story, servers, spare } = app.script, most = 9, id = (servers || 5) + (spare || 0) + 1;
+    if (!app.stage.ops.includes('change') || story || id > most) return [];
+    return [h('button', { type: 'button', class: 'item', onclick: () => {
+      close(true);
+      app.script = { ...app.script, spare: (spare || 0) + 1 };
+      app.act({ do: 'restart', server: id }, ask({ op: 'change', add: [{ id, address: address(id) }] }));
+    } }, `Start ${name(id)} and add it to the members`)];
+  }
+
   const entry = (label, about, act) => h('button', { type: 'button', class: 'item', onclick: () => { close(true); act(); } }, h('b', {}, label), about && h('small', {}, about));
 
   return {
@@ -77,18 +129,22 @@ export function makeMenu(app) {
           request(id),
           item('Kill the process', { do: 'kill', server: id }, 'What it has written stays on its disk'),
           item('Cut the power', { do: 'power-cut', server: id }, 'What is not synced may be lost'),
+          app.film.moments[view.index].memory === id && item('Cut the power now, before the fsync', { do: 'power-cut-in-write', server: id, at: app.film.moments[view.index].step }, 'What is only in memory is lost; what it has sent is on its way'),
           item('Cut the power in its next write', { do: 'power-cut-in-write', server: id }, 'After it has sent, and before its fsync'),
           st.paused ? item('Resume', { do: 'resume', server: id }) : item('Pause the process', { do: 'pause', server: id }),
           st.role !== 'leader' && !app.stage.appointed && item('Expire its election timeout', { do: 'expire', server: id }),
+          form('Its clock runs at', '% speed', 200, 1000, (n) => [{ do: 'clock', server: id, percent: n }], 'clock'),
+          ...members(id, st),
           item('Fill its disk', { do: 'full-disk', server: id }), item('Let its next fsync fail', { do: 'failed-fsync', server: id }),
           app.film.ids.length > 2 && item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] }), links,
-        ] : [item('Restart', { do: 'restart', server: id }), item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] }), links], from, ev);
+        ] : [item(app.film.tracks.has(id) ? 'Restart' : 'Start', { do: 'restart', server: id }), ...members(id, st), item('Cut it off from all others', { do: 'partition', groups: [[id], app.film.ids.filter((x) => x !== id)] }), links], from, ev);
       } else if (what.type === 'link') {
         const { from: a, to: b } = what, cuts = app.film.cuts(view.index);
         const way = (x, y) => (cuts.has(`${x}>${y}`) ? item(`Heal ${name(x)} → ${name(y)}`, { do: 'heal', from: x, to: y }) : item(`Cut ${name(x)} → ${name(y)}`, { do: 'cut', from: x, to: y }));
         const both = (kind, label) => h('button', { type: 'button', class: 'item', onclick: () => { close(true); app.act({ do: kind, from: a, to: b }, { do: kind, from: b, to: a }); } }, label);
         open(`The link between ${name(a)} and ${name(b)}`, [
           cuts.has(`${a}>${b}`) && cuts.has(`${b}>${a}`) ? both('heal', 'Heal both directions') : both('cut', 'Cut both directions'), way(a, b), way(b, a),
+          lossy(a, b),
         ], from, ev);
       } else if (what.type === 'message') {
         const m = what.message;
@@ -112,7 +168,8 @@ export function makeMenu(app) {
             close(true);
             app.act({ do: 'partition', groups: [chosen, rest].filter((g) => g.length) });
           } }, h('b', {}, 'Partition: these on one side'), h('div', { class: 'sides' }, sides, h('button', { type: 'submit', class: 'go' }, 'Part'))),
-          app.film.cuts(view.index).size > 0 && item('Heal the whole network', { do: 'heal-all' }),
+          ...grow(),
+          (app.film.cuts(view.index).size > 0 || (app.script.deeds || []).some((d) => d.do.startsWith('link-'))) && item('Heal the whole network', { do: 'heal-all' }),
         ], from, ev);
       }
     },

@@ -15,7 +15,7 @@ const CHECKPOINT = 64;
 export const TICK = 10e6;
 
 // SILENT are the deeds without events of their own.
-const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock']);
+const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock', 'lose-next', 'link-loss', 'link-repeat', 'link-delay']);
 
 const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null, clock: 100, timer: [0, 0, 0], unsynced: [0, 0], store: {}, keys: 0, sessions: {} };
 
@@ -142,6 +142,9 @@ export class Film {
         if (i % CHECKPOINT === 0) t.kept.push(state);
       });
     }
+    // Further machines that have not been started yet.
+    const { story, servers, spare } = this.script;
+    if (!story && spare) for (let id = 1; id <= (servers || 5) + spare; id++) ids.add(id);
     this.ids = [...ids].sort((a, b) => a - b);
   }
 
@@ -341,6 +344,30 @@ export class Film {
     let n = this.networks.length - 1;
     while (this.networks[n].moment > index) n--;
     return this.networks[n].cut;
+  }
+
+  // rates says how the messages of a link travel at a moment: in percent that are
+  // lost, in percent that arrive twice, and the delay.
+  rates(index, from, to) {
+    const r = { loss: 0, again: 0, delay: 0 };
+    (this.script.deeds || []).forEach((d, i) => {
+      const o = this.outcomes[i];
+      if (!o?.applied || (o.step || d.at) > this.moments[index].step + 1) return;
+      if (d.do === 'heal-all') r.loss = r.again = r.delay = 0;
+      if (d.from !== from || d.to !== to) return;
+      if (d.do === 'link-loss') r.loss = d.percent || 0;
+      if (d.do === 'link-repeat') r.again = d.percent || 0;
+      if (d.do === 'link-delay') r.delay = d.for || 0;
+    });
+    return r;
+  }
+
+  // kinds are the kinds of the messages that servers send each other in this film.
+  kinds() {
+    if (!this.allKinds) {
+      this.allKinds = [...new Set(this.events.filter((e) => e.kind === 'send').map((e) => Object.entries(parse(e.message)).find(([, v]) => v && typeof v === 'object')?.[0]).filter(Boolean))].sort();
+    }
+    return this.allKinds;
   }
 
   makeMarks() {

@@ -12,6 +12,8 @@ export function makeInspector(root, app) {
   const group = (title, ...fields) => [h('h4', { class: 'group' }, title), h('dl', {}, fields)];
   const field = (label, value, about) => h('div', { class: 'field' }, h('dt', {}, label, about && h('small', {}, about)), h('dd', {}, value));
 
+  const rates = (r) => [r.loss && `, loses ${r.loss} %`, r.again && `, delivers ${r.again} % twice`, r.delay && `, is ${time(r.delay)} slower`].filter(Boolean).join('');
+
   function unsynced(st) {
     const [from, hard] = st.unsynced;
     const what = [from && `entries from ${from} on`, hard && 'term and vote'].filter(Boolean).join(', and ');
@@ -82,7 +84,7 @@ export function makeInspector(root, app) {
       if (sel?.type === 'server') box.replaceChildren(...server(sel.id, view.index).flat(Infinity).filter(Boolean));
       else if (sel?.type === 'message') box.replaceChildren(...message(sel.message));
       else if (sel?.type === 'link') box.replaceChildren(h('h3', {}, `The link between ${name(sel.from)} and ${name(sel.to)}`),
-        h('p', {}, [[sel.from, sel.to], [sel.to, sel.from]].map(([a, b]) => `${name(a)} → ${name(b)}: ${film.cuts(view.index).has(`${a}>${b}`) ? 'cut' : 'passes messages'}. `)));
+        h('p', {}, [[sel.from, sel.to], [sel.to, sel.from]].map(([a, b]) => `${name(a)} → ${name(b)}: ${film.cuts(view.index).has(`${a}>${b}`) ? 'cut' : 'passes messages'}${rates(film.rates(view.index, a, b))}. `)));
       else box.replaceChildren(h('p', { class: 'empty' }, 'Click a server, a link or a message to see its state.'));
       const d = box.querySelector('details');
       if (d && open) d.open = true;

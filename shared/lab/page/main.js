@@ -4,7 +4,7 @@ import { h, calm } from './dom.js';
 import { play as fetchFilm } from './film.js';
 import * as link from './link.js';
 import { describe } from './engine.js';
-import { sentence } from './words.js';
+import { sentence, client } from './words.js';
 import { makeStage } from './stage.js';
 import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
@@ -111,9 +111,9 @@ const app = {
     this.pause();
     this.tour.end();
     const m = this.film.moments[this.index];
-    const at = m.half ? m.step : m.step + 1;
+    const at = deeds[0].at ?? (m.half ? m.step : m.step + 1);
     // Deeds without events of their own leave the moment as it is.
-    const same = m.half || (stayed.film === this.film && stayed.index === this.index && stayed.at === at);
+    const same = m.half || deeds[0].at !== undefined || (stayed.film === this.film && stayed.index === this.index && stayed.at === at);
     const kept = (this.script.deeds || []).filter((d) => d.at < at || (same && d.at === at));
     const gone = (this.script.deeds || []).length - kept.length;
     const time = Math.round(m.at);
@@ -198,7 +198,7 @@ function caption() {
   const all = happens(f, app.index);
   box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
   const verdict = $('verdict'), ended = app.index >= f.moments.length - 1;
-  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended) {
+  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.replaceAll(/client 1000(\d{3})\b/g, (_, n) => client(1_000_000 + Number(n))).replaceAll(/ 1000(\d{3}) /g, (_, n) => ` you ${Number(n)} `.padEnd(9)).split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended) {
     const v = f.events.findLast((e) => e.kind === 'verdict');
     verdict.hidden = false;
     verdict.className = 'fine';

@@ -32,14 +32,20 @@ export function makeStage(root, app) {
     const small = narrow || height < 250;
     const many = film.ids.length > 6;
     READY = small ? 27 : many ? 27 : 34;
-    svg.classList.toggle('tight', READY < 34);
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
-    const top = small ? 58 : 74, bottom = narrow ? 68 : small ? 34 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    const top = small ? 58 : 74, bottom = narrow ? 68 : small ? 42 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
-    const stretch = narrow ? 1 : Math.max(1, Math.min(many ? 2.9 : 2.5, (width / 2 - (width < 700 ? 150 : many ? 180 : 230)) / radius));
+    const stretch = narrow ? 1 : Math.max(1, Math.min(radius < 70 ? 5 : many ? 2.9 : 2.5, (width / 2 - (width < 700 ? 150 : many ? 180 : 230)) / radius));
     center = [width / 2, top + radius + (height - top - bottom - radius * (1 + lowest)) / 2];
     places = new Map(film.ids.map((id, i) => [id, [center[0] + radius * stretch * Math.cos(angles[i]), center[1] + radius * Math.sin(angles[i])]]));
+    // In a low window the circles shrink before they touch.
+    let nearest = Infinity;
+    const all = [...places.values()];
+    all.forEach(([x1, y1], i) => { for (const [x2, y2] of all.slice(0, i)) nearest = Math.min(nearest, Math.hypot(x1 - x2, y1 - y2)); });
+    READY = Math.max(14, Math.min(READY, nearest / 2 - 8));
+    svg.classList.toggle('tight', READY < 34);
+    svg.classList.toggle('tiny', READY < 22);
     lastIndex = -2;
   }
 

@@ -22,6 +22,8 @@ export function operation(c) {
     case 'cas': return `${c.key}: ${c.old}→${c.value}`;
     case undefined: return '';
     case 'open': return 'new session';
+    case 'change': return [c.add?.length && `add ${c.add.map((m) => name(m.id)).join(' ')}`, c.remove?.length && `remove ${c.remove.map(name).join(' ')}`].filter(Boolean).join(', ') || 'change nothing';
+    case 'transfer': return `make ${name(c.to)} the leader`;
     default: return c.key === undefined ? c.op : `${c.op} ${c.key}`;
   }
 }
@@ -121,6 +123,10 @@ export function deed(d) {
     case 'delay': return `delay message ${d.number} ${link}${d.for ? ' by ' + time(d.for) : ''}`;
     case 'repeat': return `deliver message ${d.number} ${link} twice`;
     case 'expire': return `expire the election timeout of ${on}`;
+    case 'lose-next': return `lose the next ${d.kind} ${link}`;
+    case 'link-loss': return d.percent ? `lose ${d.percent} % of the messages ${link}` : `lose no more messages ${link}`;
+    case 'link-repeat': return d.percent ? `deliver ${d.percent} % of the messages ${link} twice` : `deliver the messages ${link} once again`;
+    case 'link-delay': return d.for ? `delay all messages ${link} by ${time(d.for)}` : `delay the messages ${link} no longer`;
     case 'clock': return `run the clock of ${on} at ${d.percent || 0} %`;
   }
   return d.do;

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
@@ -40,13 +39,36 @@ func TestEverybodyCanUseThePage(t *testing.T) {
 			p.until(`!!document.querySelector('.menu:not([hidden])')`)
 		}},
 		{"help", func(p *tab) {
-			p.press(kb.Escape)
-			p.do(chromedp.Click(chromedp.ID("help")))
+			p.press(kb.Escape, "?")
+			p.until(`document.querySelector('dialog[open]') !== null`)
 		}},
 		{"verdict", func(p *tab) {
 			p.press(kb.Escape)
 			p.until(`document.querySelector('dialog[open]') === null`)
 			p.press(kb.End)
+		}},
+		{"code", func(p *tab) {
+			p.press(kb.Home, "]")
+			p.focus(`#why li:last-child .code`)
+			p.press(kb.Enter)
+			p.until(`document.querySelector('dialog[open]') !== null`)
+		}},
+		{"predict", func(p *tab) {
+			p.press(kb.Escape, kb.Home, "q", " ")
+			p.until(`!document.querySelector('#question').hidden`)
+		}},
+		{"tour", func(p *tab) {
+			p.press("q")
+			p.focus("#tours")
+			p.choose("Two timeouts")
+			p.until(`!document.querySelector('#tour').hidden`)
+		}},
+		{"comparison", func(p *tab) {
+			p.press(kb.Escape)
+			p.focus("#more")
+			p.choose("Compare with")
+			p.take("04-smart-client")
+			p.until(`document.body.classList.contains('comparing')`)
 		}},
 	}
 	address := startLab(t, "05-election", "--story", "partitioned-leader")

@@ -296,6 +296,12 @@ func (p *tab) focus(selector string) {
 func (p *tab) choose(item string) {
 	p.t.Helper()
 	p.press(kb.Enter)
+	p.take(item)
+}
+
+// take takes the item of the menu that is open.
+func (p *tab) take(item string) {
+	p.t.Helper()
 	p.until(`!!document.querySelector('.menu:not([hidden])')`)
 	for range 40 {
 		if strings.HasPrefix(value[string](p, `document.activeElement.textContent`), item) {

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	cdp "github.com/chromedp/cdproto/browser"
-	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
@@ -146,8 +145,9 @@ func TestSaveThePicture(t *testing.T) {
 	p.step("]")
 	for _, view := range []string{"ring", "diagram"} {
 		folder := t.TempDir()
-		p.do(call(cdp.SetDownloadBehavior, cdp.SetDownloadBehaviorParams{Behavior: cdp.SetDownloadBehaviorBehaviorAllow, DownloadPath: folder}),
-			chromedp.Click(chromedp.ID("save")))
+		p.do(call(cdp.SetDownloadBehavior, cdp.SetDownloadBehaviorParams{Behavior: cdp.SetDownloadBehaviorBehaviorAllow, DownloadPath: folder}))
+		p.focus("#more")
+		p.choose("Save the picture")
 		var file string
 		require.Eventually(t, func() bool {
 			found, _ := filepath.Glob(filepath.Join(folder, "*.svg"))
@@ -168,6 +168,103 @@ func TestSaveThePicture(t *testing.T) {
 		require.True(t, errors.Is(err, io.EOF), "%v", err)
 		p.press("v")
 	}
+}
+
+// A tour is taken by keyboard alone: it has a link for each step, and ends where
+// somebody goes on alone.
+func TestTourByKeyboard(t *testing.T) {
+	address, _, _ := strings.Cut(startLab(t, "05-election"), "#")
+	p := open(t, address, desk)
+	p.focus("#tours")
+	p.choose("One lost vote")
+	at := func(step int) {
+		t.Helper()
+		p.until(fmt.Sprintf(`document.querySelector('#tour .count')?.textContent.startsWith('step %d of ') ?? false`, step))
+		p.until(fmt.Sprintf(`new URLSearchParams(location.search).get('at') === '%d'`, step))
+	}
+	at(1)
+	require.Contains(t, value[string](p, `document.querySelector('#tour').innerText`), "time out together")
+	p.press("n", "n")
+	at(3)
+	p.press("p")
+	at(2)
+	p.until(`document.querySelector('#ring [data-server="5"]').textContent.includes('n2')`)
+	link := value[string](p, `location.href`)
+	require.NotContains(t, link, "#", "a link to a tour needs no script")
+
+	other := open(t, link, phone)
+	other.until(`document.querySelector('#tour .count')?.textContent.startsWith('step 2 of ') ?? false`)
+	require.Equal(t, p.clock(), other.clock())
+
+	// Somebody goes on alone, and kills the candidate.
+	p.press("t")
+	p.until(`document.querySelector('#tour').hidden && !location.search.includes('tour')`)
+	p.press(kb.Escape)
+	before := p.clock()
+	p.focus(`#ring [data-server="2"]`)
+	p.choose("Kill")
+	p.until(`document.querySelector('#ring [data-server="2"]').classList.contains('down')`)
+	require.Equal(t, strings.Split(before, " · ")[0], strings.Split(p.clock(), " · ")[0], "the fork begins at this moment")
+	p.press(kb.End)
+	p.until(`document.querySelector('#ring [data-server="2"]').classList.contains('down')`)
+}
+
+func TestATourThatIsNotHere(t *testing.T) {
+	address, _, _ := strings.Cut(startLab(t, "05-election"), "#")
+	require.Contains(t, value[string](open(t, address+"?tour=figure-8", desk), `document.querySelector('#say').textContent`), "go run ./03-log-replication lab --tour figure-8")
+	p := open(t, address+"?tour=none", desk)
+	require.Contains(t, value[string](p, `document.querySelector('#say').textContent`), "there is no such tour")
+	p.step(kb.ArrowRight)
+}
+
+// The film stops before a decision, asks, says why, and keeps score.
+func TestPredict(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "leader-crash"), desk)
+	p.press("q")
+	for value[bool](p, `document.querySelector('#question').hidden`) {
+		before := p.moment()
+		p.press(kb.ArrowRight)
+		p.until(`document.querySelector('.slider').value !== '` + before + `' || !document.querySelector('#question').hidden`)
+	}
+	require.Contains(t, value[string](p, `document.querySelector('#question').innerText`), "Will n5 vote for n3?")
+	require.NotContains(t, value[string](p, `document.querySelector('#why').textContent`), "n5 votes", "the answer is not shown before")
+	p.press("n")
+	p.until(`document.querySelector('#question').innerText.includes('n5 votes for n3 in term 1')`)
+	p.until(`document.querySelector('#score').textContent.includes('0 of 1')`)
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#question').hidden`)
+
+	// Also while it plays.
+	p.press(" ")
+	p.until(`!document.querySelector('#question').hidden`)
+	require.Contains(t, value[string](p, `document.querySelector('#question').innerText`), "Will n4 vote for n3?")
+	p.press("y")
+	p.until(`document.querySelector('#score').textContent.includes('1 of 2')`)
+	p.press("q")
+	p.until(`document.querySelector('#question').hidden && document.querySelector('#score').hidden`)
+}
+
+// Stage 02 and stage 03 play the same story next to each other.
+func TestCompare(t *testing.T) {
+	p := open(t, startLab(t, "02-naive-replication", "--story", "missed-message"), desk)
+	p.focus("#more")
+	p.choose("Compare with")
+	p.take("03-log-replication")
+	p.until(`document.body.classList.contains('comparing')`)
+	bar := value[string](p, `document.querySelector('#difference').innerText`)
+	require.Contains(t, bar, "replicas differ")
+	require.Contains(t, bar, "survived")
+	require.Contains(t, bar, "get x: “1” here, and get x: “2” there")
+	p.press(kb.Home)
+	p.focus("#difference .first button")
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#caption').textContent.includes('“1”')`)
+	require.Contains(t, value[string](p, `document.querySelector('#logs2').textContent`), "x=2")
+	require.Contains(t, value[string](p, `location.search`), "compare=03-log-replication")
+	require.Equal(t, 5, value[int](p, `document.querySelectorAll('#ring2 .server').length`))
+	p.focus("#more")
+	p.choose("Compare: end it")
+	p.until(`!document.body.classList.contains('comparing') && document.querySelector('#scene2').hidden`)
 }
 
 // With reduced motion, a step shows its end at once.

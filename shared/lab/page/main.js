@@ -288,6 +288,7 @@ function keys(e) {
     case 'n': case 'p': if (!app.tour.running) return; app.tour.move(e.key === 'n' ? 1 : -1); break;
     case 't': if (!app.tour.running) return; app.tour.end(true); break;
     case 'Escape': if (!app.tour.running) return; app.tour.end(); break;
+    case '?': $('helping').showModal(); break;
     case 'q': app.predict.toggle(); break;
     case 'v': showView($('ring').hidden ? 'ring' : 'diagram'); break;
     default: return;

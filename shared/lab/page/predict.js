@@ -111,6 +111,7 @@ export function makePredict(root, badge, app) {
     const { moment, said } = open;
     open = null;
     answered.add(moment);
+    if (root.contains(document.activeElement)) document.querySelector('.key.play')?.focus({ preventScroll: true });
     draw();
     if (go && said === undefined) app.goTo(moment);
     if (go && resume) app.start();

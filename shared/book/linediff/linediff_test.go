@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// show prints a difference as people read it.
+// show returns a difference as text.
 func show(lines []Line) string {
 	var b strings.Builder
 	for _, l := range lines {
@@ -19,7 +19,7 @@ func show(lines []Line) string {
 
 func split2(s string) []string { return strings.Split(strings.Trim(s, "\n"), "\n") }
 
-// rebuild takes both texts out of a difference again.
+// rebuild returns the two texts that a difference contains.
 func rebuild(lines []Line) (old, new []string) {
 	for _, l := range lines {
 		if l.Op != Insert {
@@ -41,8 +41,8 @@ func edits(lines []Line) (n int) {
 	return n
 }
 
-// A difference holds both texts, in order, and points at the right lines,
-// whatever they are.
+// For random texts, a difference contains both texts, in order, with the right
+// line numbers.
 func TestDiffHoldsBothTexts(t *testing.T) {
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 0))
@@ -66,8 +66,9 @@ func TestDiffHoldsBothTexts(t *testing.T) {
 	}
 }
 
-// texts makes two texts out of few letters, so that lines repeat, with some
-// indentation and blank lines, so that changes slide.
+// texts returns two random texts. Their lines are few letters, so that lines
+// repeat, with some indentation and blank lines, so that a change can be shown at
+// several places.
 func texts(r *rand.Rand) (old, new []string) {
 	letters := []string{"a", "b", "c", "", "\td", "}", "e", "f", "\t\tg", "h"}[:2+r.IntN(9)]
 	text := func() (out []string) {
@@ -79,7 +80,7 @@ func texts(r *rand.Rand) (old, new []string) {
 	return text(), text()
 }
 
-// Where there are no anchors, the difference is a shortest one.
+// Without anchors, the difference is as short as possible.
 func TestMyersIsShortest(t *testing.T) {
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -98,7 +99,8 @@ func TestMyersIsShortest(t *testing.T) {
 	}
 }
 
-// common is the length of the longest common subsequence, by the textbook.
+// common returns the length of the longest common subsequence, computed with the
+// simplest algorithm.
 func common(a, b []string) int {
 	table := make([][]int, len(a)+1)
 	for i := range table {
@@ -115,8 +117,8 @@ func common(a, b []string) int {
 	return table[len(a)][len(b)]
 }
 
-// Texts without anything in common that are longer than the search is deep are
-// given up on, and still come out whole.
+// For long texts that have nothing in common, the search stops early, and the
+// difference still contains both texts.
 func TestDiffGivesUp(t *testing.T) {
 	old, new := make([]string, 2*mostEdits), make([]string, 2*mostEdits)
 	for i := range old {
@@ -129,7 +131,7 @@ func TestDiffGivesUp(t *testing.T) {
 	require.Equal(t, new, gotNew)
 }
 
-// What a person would show, case by case.
+// In each case, the difference is the one that a person would write.
 func TestDiffReadsWell(t *testing.T) {
 	tests := map[string]struct{ old, new, want string }{
 		"nothing changed": {"a\nb", "a\nb", " a\n b\n"},

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// curl runs the stand-in, and returns what it prints and its exit code.
+// curl runs the program that stands in for curl, and returns its output and its
+// exit code.
 func curl(t *testing.T, args ...string) (string, int) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), roleVariable+"=curl")

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fake is the program of a stage, as far as READMEs care: a server of lines, and
-// commands that print something, fail, wait, or talk.
+// fake is the source of a program that does what READMEs need of a stage: it has
+// a server, and commands that print a text, fail, wait, or talk to the server.
 const fake = `package main
 
 import (
@@ -118,8 +118,8 @@ func ask(text string) {
 }
 `
 
-// repository makes a repository of two fake stages and one README, the README of
-// the first stage, and returns a runner for it.
+// repository writes a repository of two fake stages, with this README for the
+// first stage, and returns a runner for that README.
 func repository(t *testing.T, text string) *runner {
 	t.Helper()
 	root := t.TempDir()

@@ -34,7 +34,7 @@ func TestMatchLine(t *testing.T) {
 	}
 }
 
-// in cuts a text of one-word lines.
+// in returns the words of a text as lines.
 func in(text string) []string { return strings.Fields(text) }
 
 func TestMatch(t *testing.T) {
@@ -42,7 +42,8 @@ func TestMatch(t *testing.T) {
 		want, got string
 		matches   bool
 
-		// prefix is the length of the shortest beginning that matches, or -1.
+		// prefix is the number of lines of the shortest beginning that matches,
+		// or -1.
 		prefix int
 	}{
 		{"", "", true, 0},

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shells are those that READMEs may be run with.
+// shells runs a test with each shell that can run READMEs.
 func shells(t *testing.T, test func(t *testing.T, shell string)) {
 	for _, name := range []string{"bash", "sh"} {
 		t.Run(name, func(t *testing.T) {
@@ -27,7 +27,8 @@ func shells(t *testing.T, test func(t *testing.T, shell string)) {
 	}
 }
 
-// Everything that the package comment promises, in one README that is true.
+// The README in this test is correct and uses everything that the package comment
+// describes.
 func TestReadmeWithRightOutput(t *testing.T) {
 	t.Setenv("KV_ENDPOINTS", "somewhere else")
 	shells(t, func(t *testing.T, shell string) {
@@ -216,20 +217,21 @@ connection 1
 		r.shell = shell
 		require.NoError(t, r.run(t.Context()))
 
-		// Nothing landed in the tree, nothing is left in the temporary folder.
+		// The run must write nothing into the repository, and leave nothing in
+		// the temporary folder.
 		_, err := os.Stat(filepath.Join(r.world.Root, ".raftsteps"))
 		require.ErrorIs(t, err, os.ErrNotExist)
 		_, err = os.Stat(r.world.dir)
 		require.ErrorIs(t, err, os.ErrNotExist)
 		for port := range r.world.documented {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			require.NoError(t, err, "a server still runs")
+			require.NoError(t, err, "a server is still running")
 			l.Close()
 		}
 	})
 }
 
-// Everything that is not as the README says is said, with the place.
+// Every difference from the README is reported, with its place.
 func TestReadmeWithWrongOutput(t *testing.T) {
 	t.Parallel()
 	const serve = "'''console\n# first terminal\n$ go run ./00-fake serve\n… listening on …\n'''\n"
@@ -359,7 +361,8 @@ func TestReadmeWithWrongOutput(t *testing.T) {
 	}
 }
 
-// -update writes what was printed, and keeps what is still true.
+// -update writes the new output into the README, and keeps the parts that still
+// match.
 func TestReadmeIsRewritten(t *testing.T) {
 	t.Parallel()
 	r := repository(t, `# x
@@ -440,7 +443,7 @@ The end.
 	require.NoError(t, r.run(t.Context()))
 }
 
-// The top README is run from its own folder.
+// The commands of the top README run in the folder of that README.
 func TestReadmeOfTheRepository(t *testing.T) {
 	t.Parallel()
 	r := repository(t, "'''console\n$ go run ./00-fake echo a\na\n'''\n")
@@ -452,18 +455,18 @@ func TestReadmeOfTheRepository(t *testing.T) {
 	require.NoError(t, r.run(t.Context()))
 }
 
-// Test itself: the flags, the skip within a README.
+// Test handles its flags, and skips within a README's own run.
 func TestTest(t *testing.T) {
 	r := repository(t, "'''console\n$ echo a\na\n'''\n")
 	t.Run("runs", func(t *testing.T) { Test(t, r.file) })
 	t.Setenv(worldVariable, r.file)
 	t.Run("skips", func(t *testing.T) {
 		Test(t, "missing.md")
-		t.Error("it did not skip")
+		t.Error("Test did not skip")
 	})
 }
 
-// Where a README has two terminals, each block says which one is its own.
+// In a README with two terminals, each block must name its terminal.
 func TestEveryBlockNamesItsTerminal(t *testing.T) {
 	t.Parallel()
 	blocks, err := parse("```console\n$ a\n```\n```console\n# first terminal\n$ b\n```\n")

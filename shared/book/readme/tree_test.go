@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The reader's own programs and files are neither seen nor changed, whether git
-// knows the repository or not.
+// A run neither sees nor changes the reader's programs and data, with and without
+// git.
 func TestReaderKeepsTheFilesOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, git := range map[string]bool{"with git": true, "without git": false} {

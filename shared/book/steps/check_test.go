@@ -19,7 +19,8 @@ func TestCheckAcceptsAGoodRepository(t *testing.T) {
 	require.Equal(t, "2 stages: each is what its README says\n", stdout)
 }
 
-// With a glossary, every README must link to it and to the sections it names.
+// If there is a glossary, every README must link to it, and must link each
+// section (§) of the paper where it first names it.
 func TestCheckFindsMissingLinks(t *testing.T) {
 	repo := write(t, map[string]string{
 		glossary:             "# Glossary\n",
@@ -39,7 +40,8 @@ func TestCheckFindsMissingLinks(t *testing.T) {
 	}, got)
 }
 
-// Each fault, alone, is found where it is, and nothing else is.
+// Each case has one fault. The check must find it, at the right place, and
+// nothing else.
 func TestCheckFinds(t *testing.T) {
 	long := "package raft\n\n// Long is long.\nfunc (r *Raft) Long() {\n" + strings.Repeat("\tx()\n", 39) + "}\n"
 	fits := "package raft\n\n// Fits fits.\nfunc Fits() {\n" + strings.Repeat("\tx()\n", 38) + "}\n"
@@ -314,7 +316,7 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
-// with lays one change over another.
+// with combines changes; later ones replace earlier ones.
 func with(changes ...map[string]string) map[string]string {
 	all := make(map[string]string)
 	for _, c := range changes {

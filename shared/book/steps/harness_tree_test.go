@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tree is a small repository, by path: two stages between which all is in order.
+// tree returns the files of a small repository by path: two stages in which the
+// check finds nothing.
 func tree() map[string]string {
 	files := map[string]string{
 		"go.work": "go 1.26.0\n\nuse (\n\t./02-naive\n\t./03-log\n\t./shared\n)\n",
@@ -70,7 +71,7 @@ func Stop() {
 	return files
 }
 
-// source20 is a file of some length, made of functions with a name of their own.
+// source20 returns a file of functions whose names begin with name.
 func source20(name string) string {
 	text := "package raft\n"
 	for _, f := range []string{"One", "Two", "Three", "Four", "Five"} {
@@ -79,8 +80,8 @@ func source20(name string) string {
 	return text
 }
 
-// write makes a repository. Changes are laid over the tree that is in order; an
-// empty one takes a file away.
+// write writes the tree with some changes to a new folder. A change to "" removes
+// the file.
 func write(t *testing.T, changes map[string]string) *Repo {
 	t.Helper()
 	files := tree()
@@ -108,7 +109,8 @@ func run(t *testing.T, dir string, args ...string) (code int, stdout, stderr str
 	return code, out.String(), errs.String()
 }
 
-// cut replaces a part of a file of the tree that must be there.
+// cut returns a change of the tree that replaces a part of one file. The part
+// must be there.
 func cut(t *testing.T, path, old, now string) map[string]string {
 	t.Helper()
 	text := tree()[path]

@@ -23,8 +23,8 @@ type Repo struct {
 	Module string
 }
 
-// Open finds the repository that dir is in: the nearest folder, from dir
-// upwards, that holds a go.work and shared/go.mod.
+// Open finds the repository that contains dir: the nearest folder, from dir
+// upwards, that contains a go.work. It must also contain shared/go.mod.
 func Open(dir string) (*Repo, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -39,7 +39,7 @@ func Open(dir string) (*Repo, error) {
 			return &Repo{Root: root, Module: strings.TrimSuffix(module, "/shared")}, nil
 		}
 		if root == filepath.Dir(root) {
-			return nil, fmt.Errorf("%s is not inside the repository: no folder above it holds a go.work", dir)
+			return nil, fmt.Errorf("%s is not inside the repository: no folder above it contains a go.work", dir)
 		}
 	}
 }
@@ -58,7 +58,7 @@ func modulePath(file string) (string, error) {
 	return string(m[1]), nil
 }
 
-// Stage is one step of the ladder.
+// Stage is one stage of the project.
 type Stage struct {
 	// Name is the folder: "04-smart-client".
 	Name string
@@ -66,19 +66,19 @@ type Stage struct {
 	// Dir is the folder's path on this machine.
 	Dir string
 
-	// Module is the module's path, if all is well: that of the repository and
+	// Module is the path that the module must have: that of the repository and
 	// the name.
 	Module string
 }
 
-// Number returns the two digits a stage's name begins with.
+// Number returns the two digits at the beginning of the stage's name.
 func (s Stage) Number() string { return s.Name[:2] }
 
 var stageName = regexp.MustCompile(`^[0-9][0-9]-[a-z0-9-]+$`)
 
-// Stages returns the stages that exist, in their order: the folders with a
-// stage's name that hold a module with a program. One that is still being
-// written, and cannot be run, is not a step yet.
+// Stages returns the stages in their order: the folders with a stage's name that
+// contain a go.mod and a main.go. A stage that is still being written, and cannot
+// be run, does not count.
 func (r *Repo) Stages() ([]Stage, error) {
 	entries, err := os.ReadDir(r.Root)
 	if err != nil {
@@ -102,8 +102,8 @@ func exists(dir, name string) bool {
 	return err == nil
 }
 
-// Stage finds a stage by what a person types: 04, 4, 04-smart-client, or its
-// folder with slashes around it.
+// Stage finds a stage by what the user types: 04, 4, 04-smart-client, or the path
+// of its folder, such as ./04-smart-client/.
 func (r *Repo) Stage(typed string) (Stage, error) {
 	stages, err := r.Stages()
 	if err != nil {
@@ -126,24 +126,26 @@ type File struct {
 	// Path is relative to the stage's folder, with slashes.
 	Path string
 
-	// Data is what the file holds.
+	// Data is the content of the file.
 	Data []byte
 }
 
-// Test says whether the file is a Go test.
+// Test reports whether the file is a Go test.
 func (f File) Test() bool { return strings.HasSuffix(f.Path, "_test.go") }
 
-// Go says whether the file is Go source, tests included.
+// Go reports whether the file is Go source, tests included, outside of folders
+// named testdata.
 func (f File) Go() bool { return strings.HasSuffix(f.Path, ".go") && !f.Testdata() }
 
-// Testdata says whether the file is below a folder testdata.
+// Testdata reports whether the file is below a folder named testdata.
 func (f File) Testdata() bool { return slices.Contains(strings.Split(f.Path, "/"), "testdata") }
 
-// Dir is the folder of the file, relative to the stage's; "." for its own.
+// Dir returns the folder of the file, relative to the stage's folder; "." for the
+// stage's folder itself.
 func (f File) Dir() string { return path.Dir(f.Path) }
 
-// Lesson says whether the file must be the same in two stages unless the
-// later one's README names it.
+// Lesson reports whether the file must be the same in two neighboring stages
+// unless the README of the later stage names it.
 func (f File) Lesson() bool {
 	switch f.Path {
 	case "README.md", "go.mod", "go.sum":
@@ -152,8 +154,8 @@ func (f File) Lesson() bool {
 	return !f.Test() && !f.Testdata()
 }
 
-// Files returns all files of a stage by path. Hidden files and what go build
-// and go test leave behind are not of it.
+// Files returns all files of a stage by path, without hidden files and the files
+// that go build and go test create.
 func (s Stage) Files() (map[string]File, error) {
 	files := make(map[string]File)
 	err := filepath.WalkDir(s.Dir, func(full string, e fs.DirEntry, err error) error {
@@ -187,7 +189,8 @@ func (s Stage) Files() (map[string]File, error) {
 	return files, nil
 }
 
-// leftover says whether a name is hidden or is of a kind that .gitignore names.
+// leftover reports whether a file is hidden or is a file that go build and go
+// test create.
 func leftover(name string) bool {
 	switch filepath.Ext(name) {
 	case ".test", ".out", ".prof":
@@ -196,8 +199,8 @@ func leftover(name string) bool {
 	return strings.HasPrefix(name, ".")
 }
 
-// FilesAs returns the files of a stage as they would be if it stood in the place
-// of another one: with the import path of that one.
+// FilesAs returns the files of a stage with the import path of another stage in
+// place of its own.
 func (s Stage) FilesAs(other Stage) (map[string]File, error) {
 	files, err := s.Files()
 	if err != nil {
@@ -210,7 +213,7 @@ func (s Stage) FilesAs(other Stage) (map[string]File, error) {
 	return files, nil
 }
 
-// rename replaces a module path by another, but not where it is only the
+// rename replaces a module path by another one, except where the path is only the
 // beginning of a longer name.
 func rename(data []byte, from, to string) []byte {
 	if from == to {
@@ -237,8 +240,8 @@ func inName(c byte) bool {
 	return c == '-' || c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// README reads a README, of a stage or of the repository; a missing one is
-// empty.
+// README reads the README of a stage or of the repository. If there is none, it
+// returns "".
 func README(dir string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "README.md"))
 	if errors.Is(err, fs.ErrNotExist) {

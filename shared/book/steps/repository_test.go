@@ -12,15 +12,16 @@ import (
 	"example.com/raftsteps/shared/book/readme"
 )
 
-// root is the repository that this package is in. The go command does not know
-// that these tests depend on all of it: run them with -count=1.
+// root is the repository that contains this package. The go command does not know
+// that these tests depend on the whole repository, so run them with -count=1.
 const root = "../../.."
 
-// The commands of the top README print what it says.
+// The commands of the top README print the output that it shows.
 func TestTopREADME(t *testing.T) { readme.Test(t, filepath.Join(root, "README.md")) }
 
-// The table of the top README says what the stages declare in their scenarios.go.
-// Each stage's tests play what it declares, and steps table --check plays it all.
+// The table of the top README agrees with what the stages declare in their
+// scenarios.go. The tests of each stage check what it declares, and steps table
+// --check runs all scenarios.
 func TestTopREADMETable(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
@@ -59,7 +60,7 @@ func TestTopREADMETable(t *testing.T) {
 	require.Equal(t, declared, says, "go run ./shared/cmd/steps table --write README.md")
 }
 
-// cells are the texts of a row of a Markdown table.
+// cells returns the texts of a row of a Markdown table.
 func cells(line string) []string {
 	row := strings.Split(strings.Trim(line, "|"), "|")
 	for i := range row {

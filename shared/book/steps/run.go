@@ -3,53 +3,56 @@ package steps
 import (
 	"context"
 	"errors"
-	"example.com/raftsteps/shared/core/pager"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+
+	"example.com/raftsteps/shared/core/pager"
 )
 
 const usage = `steps is the tool for learners.
 
   go run ./shared/cmd/steps list
-      The ladder: what each stage adds, what it still cannot survive, and how
-      long its code is.
+      Lists the stages: what each one adds, what it still cannot survive, and
+      how long its code is.
 
   go run ./shared/cmd/steps diff 01 02
-      The lesson between two stages: what the later one changes, without the
-      noise of import paths. "diff 02" is the step up to 02.
+      Shows the lesson between two stages: what the later one changes, without
+      the differences of import paths. "diff 02" compares 02 with the stage
+      before it.
 
   go run ./shared/cmd/steps check
-      Holds every stage to its README: a file that differs from the stage
-      before is named there, with the reason. Also finds what only looks like a
-      change (moves, white space) and what breaks the rules of the project.
+      Checks every stage against its README: a file that differs from the stage
+      before must be named there, with the reason. Also finds differences that are
+      only moves or white space, and violations of the project's rules.
 
   go run ./shared/cmd/steps script 05 figure-8-an-entry-of-an-older-term
-      The story of one script of a stage's rules, message by message. Without a
-      name it lists the scripts.
+      Prints the story of one script of a stage's rules, message by message.
+      Without a name it lists the scripts.
 
   go run ./shared/cmd/steps table
-      Plays every scenario against every stage and prints who survives what.
+      Runs every scenario against every stage and prints which stages survive it.
 
   go run ./shared/cmd/steps site --out DIR
       Writes the lab of every stage as static files, which any web server can
       serve.
 
-"go run ./shared/cmd/steps help COMMAND" says more about one of them.
+"go run ./shared/cmd/steps help COMMAND" explains one of the commands.
 `
 
 // command is one of the tool's commands.
 type command struct {
 	name, help string
 
-	// run carries it out. It defines its flags, parses the arguments with
-	// parse, and returns an error for people.
+	// run carries out the command. It defines the flags of the command, parses
+	// the arguments with parse, and returns an error for the user.
 	run func(ctx context.Context, c *call) error
 }
 
-// commands returns them all; a function, since help is one of them.
+// commands returns all commands. It is a function and not a variable because the
+// commands refer to it.
 func commands() []command {
 	return []command{
 		{"list", listHelp, list},
@@ -70,16 +73,15 @@ type call struct {
 	stderr io.Writer
 }
 
-// usageError is a command line that makes no sense.
+// usageError says that the command line is wrong.
 type usageError struct{ error }
 
-// errFound says that a command did its work and found fault; what it is has
-// been printed.
-var errFound = errors.New("found fault")
+// errFound says that a command has run and has found and printed problems.
+var errFound = errors.New("found problems")
 
 // Run carries out a command line (without the program's name) in the repository
-// that dir is in, and returns the exit code: 0 if all is well, 1 if something
-// failed or check found fault, 2 if the command line makes no sense.
+// that contains dir, and returns the exit code: 0 if it succeeded, 1 if it failed
+// or has found problems, 2 if the command line is wrong.
 func Run(ctx context.Context, dir string, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
@@ -106,7 +108,7 @@ func Run(ctx context.Context, dir string, args []string, stdout, stderr io.Write
 	return 2
 }
 
-// exit says what became of a command, and returns the exit code.
+// exit prints the error or the help of a command, and returns the exit code.
 func exit(err error, command command, c *call) int {
 	var wrong usageError
 	switch {
@@ -129,8 +131,8 @@ func exit(err error, command command, c *call) int {
 	}
 }
 
-// parse reads the flags, wherever they stand, and returns the other arguments,
-// of which there must be between least and most.
+// parse reads the flags, which may be before and after other arguments, and
+// returns the other arguments. There must be least to most of them.
 func (c *call) parse(least, most int) ([]string, error) {
 	var rest []string
 	args := c.args
@@ -151,12 +153,12 @@ func (c *call) parse(least, most int) ([]string, error) {
 	case len(rest) < least:
 		return nil, usageError{errors.New("an argument is missing")}
 	case len(rest) > most:
-		return nil, usageError{fmt.Errorf("what is %q for?", strings.Join(rest[most:], " "))}
+		return nil, usageError{fmt.Errorf("these arguments are too many: %q", strings.Join(rest[most:], " "))}
 	}
 	return rest, nil
 }
 
-// colour says whether to colour what goes to w.
+// colour reports whether to color the text that is written to w.
 func colour(w io.Writer) bool {
 	return pager.IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

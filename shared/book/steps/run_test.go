@@ -41,7 +41,7 @@ func TestRunOutsideTheRepository(t *testing.T) {
 	for _, args := range [][]string{{"list"}, {"check"}, {"diff", "2"}, {"table"}} {
 		code, _, stderr := run(t, t.TempDir(), args...)
 		require.Equal(t, 1, code)
-		require.Contains(t, stderr, "is not inside the repository: no folder above it holds a go.work")
+		require.Contains(t, stderr, "is not inside the repository: no folder above it contains a go.work")
 	}
 }
 
@@ -115,8 +115,8 @@ raft/raft.go: writes to it
  }
 `
 
-// The lesson is shown without the import path of the stage, however the stages
-// are named.
+// The diff leaves out differences of the stages' import paths, whichever form of
+// the stages' names is used.
 func TestDiff(t *testing.T) {
 	repo := write(t, nil)
 	for _, args := range [][]string{
@@ -129,7 +129,7 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// Code that is not part of the lesson is shown by name or with --all.
+// Code of the appendix is shown only if a path names it, or with --all.
 func TestDiffLeavesOutTheAppendix(t *testing.T) {
 	repo := write(t, map[string]string{
 		"03-log/README.md":        "# 03\n\n## The diff\n\n| file | why |\n| --- | --- |\n| `raft/log.go`, `raft/raft.go` | the log |\n| `demo.go`, `library/` | appendix: more |\n",
@@ -232,10 +232,10 @@ func TestDiffRefuses(t *testing.T) {
 	}
 	code, _, stderr := run(t, repo.Root, "list", "02")
 	require.Equal(t, 2, code)
-	require.Contains(t, stderr, `what is "02" for?`)
+	require.Contains(t, stderr, `these arguments are too many: "02"`)
 }
 
-// A stage's path is replaced where it stands whole.
+// rename replaces a path only where it is not the beginning of a longer one.
 func TestRename(t *testing.T) {
 	const from, to = "example.com/r/02-x", "example.com/r/03-y"
 	for text, want := range map[string]string{
@@ -256,7 +256,8 @@ func TestCells(t *testing.T) {
 	require.Equal(t, []string{"a", "", "c"}, cells("| a | | c"))
 }
 
-// fakeStage is a program that prints outcomes, and so a stage for table.
+// fakeStage returns a program that prints outcomes, as a stage does for the
+// command table.
 func fakeStage(outcomes, then string) string {
 	return `package main
 
@@ -295,11 +296,12 @@ const (
 `
 )
 
-// The table comes from running the stages; the README is held to it.
+// The command table runs the stages, and checks or writes the table in the
+// README.
 func TestTable(t *testing.T) {
 	repo := write(t, map[string]string{
 		"02-naive/main.go": fakeStage(outcomes02, ""), "03-log/main.go": fakeStage(outcomes03, ""),
-		// Not a cluster, so nothing to play.
+		// This stage is not a cluster, so no scenario runs against it.
 		"01-client/go.mod": "module example.com/raftsteps/01-client\n\ngo 1.26.0\n", "01-client/main.go": "package main\n",
 		"go.work": "go 1.26.0\n\nuse (\n\t./01-client\n\t./02-naive\n\t./03-log\n\t./shared\n)\n",
 	})
@@ -337,7 +339,7 @@ func TestTableRefuses(t *testing.T) {
 	stage := Stage{Name: "02-naive"}
 	for want, out := range map[string]string{
 		"printed no outcome":                          "\n",
-		"a line that is no outcome":                   "hello\n",
+		"a line that is not an outcome":               "hello\n",
 		`an outcome of stage "03-log", scenario "x"`:  `{"stage":"03-log","scenario":"x"}`,
 		`an outcome of stage "02-naive", scenario ""`: `{"stage":"02-naive","survived":true}`,
 	} {
@@ -346,7 +348,7 @@ func TestTableRefuses(t *testing.T) {
 	}
 }
 
-// A stage that fails is an error, with what it said.
+// If a stage fails, the error contains what it has printed.
 func TestTableOfAStageThatFails(t *testing.T) {
 	repo := write(t, map[string]string{"02-naive/main.go": fakeStage(outcomes02, `fmt.Fprintln(os.Stderr, "restart survives, and was declared a casualty"); os.Exit(1)`)})
 	code, _, stderr := run(t, repo.Root, "table")

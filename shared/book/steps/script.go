@@ -78,8 +78,8 @@ func scriptNames(dir string) ([]string, error) {
 	return names, nil
 }
 
-// pick returns the script that is called like the words, or the only one whose
-// name contains them.
+// pick returns the script whose name is the words, joined with hyphens, or the
+// only script whose name contains them.
 func pick(names, words []string) (string, error) {
 	wish := strings.ToLower(strings.TrimSuffix(filepath.Base(strings.Join(words, "-")), ".txt"))
 	wish = strings.ReplaceAll(wish, " ", "-")
@@ -101,10 +101,10 @@ func pick(names, words []string) (string, error) {
 	return "", fmt.Errorf("%d scripts have %q in their names: %s", len(found), wish, strings.Join(found, ", "))
 }
 
-// playScript runs the test of one script in the folder of its stage. If it
-// passes, the script is what it causes.
+// playScript runs the test of one script in the folder of its stage. If the test
+// passes, the text of the script is the right story, so playScript prints it.
 func (c *call) playScript(ctx context.Context, dir, name string) error {
-	title := strings.ReplaceAll(name, "-", "_") // as package testing writes the name of a subtest
+	title := strings.ReplaceAll(name, "-", "_") // package testing writes the name of a subtest like this
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-run", "^TestScripts$/^"+regexp.QuoteMeta(title)+"$", "./raft")
 	cmd.Dir = dir
 	var out bytes.Buffer
@@ -115,7 +115,7 @@ func (c *call) playScript(ctx context.Context, dir, name string) error {
 		return errors.New("interrupted")
 	case err != nil:
 		_, _ = c.stdout.Write(out.Bytes())
-		return fmt.Errorf("the script %s does not tell the same story any longer, or the stage does not build: see above", name)
+		return fmt.Errorf("the story of the script %s has changed, or the stage does not build: see above", name)
 	case bytes.Contains(out.Bytes(), []byte("no tests to run")):
 		return fmt.Errorf("the test TestScripts of %s does not know the script %s", filepath.Base(dir), name)
 	}

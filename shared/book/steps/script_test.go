@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// scripted is a stage with two scripts. The test that plays them fails for one.
+// scripted writes a repository whose stage 03-log has two scripts. The test that
+// plays the scripts fails for one of them.
 func scripted(t *testing.T) *Repo {
 	return write(t, map[string]string{
 		"02-naive/naive/naive.go": "package naive\n",
@@ -41,7 +42,7 @@ func TestScript(t *testing.T) {
 	code, stdout, stderr = run(t, dir, "script", "03", "a-log-is-cut")
 	require.Equal(t, 1, code)
 	require.Contains(t, stdout, "the trace has changed")
-	require.Contains(t, stderr, "the script a-log-is-cut does not tell the same story any longer")
+	require.Contains(t, stderr, "the story of the script a-log-is-cut has changed")
 }
 
 func TestScriptRefusals(t *testing.T) {

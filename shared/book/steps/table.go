@@ -15,25 +15,25 @@ import (
 	"strings"
 )
 
-const tableHelp = `steps table plays every scenario against every cluster stage, in the
-simulator, and prints who survives what as a markdown table.
+const tableHelp = `steps table runs every scenario against every cluster stage, in the
+simulator, and prints as a markdown table which stages survive it.
 
 Each stage is run as a reader would run it:
 
   go run ./02-naive-replication scenario --all -o json
 
   table                    print the table
-  table --check README.md  compare it with the one in the README; 1 if it differs
-  table --write README.md  put it there
+  table --check README.md  compare it with the one in the README; exit code 1 if they differ
+  table --write README.md  write it into the README
 
-In the README the table stands between the two comments
+In the README, the table is between the two comments
 <!-- steps table --> and <!-- end of steps table -->.
 `
 
 // table is the command.
 func table(ctx context.Context, c *call) error {
 	checkFile := c.flags.String("check", "", "compare the table with the one in `FILE`")
-	writeFile := c.flags.String("write", "", "put the table into `FILE`")
+	writeFile := c.flags.String("write", "", "write the table into `FILE`")
 	if _, err := c.parse(0, 0); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func table(ctx context.Context, c *call) error {
 		file = filepath.Join(c.dir, file)
 	}
 	if file != "" {
-		// Before the long work: is there a place for the table?
+		// The scenarios take long, so check first that the file has the comments.
 		if _, err := readTable(file); err != nil {
 			return err
 		}
@@ -68,25 +68,25 @@ func table(ctx context.Context, c *call) error {
 	return err
 }
 
-// Outcome is how a stage fared in a scenario. A stage prints one a line, as
-// JSON, for "scenario --all -o json".
+// Outcome is the result of a scenario against a stage. With "scenario --all -o
+// json", a stage prints one outcome per line, as JSON.
 type Outcome struct {
-	// Stage and Scenario are their names.
+	// Stage and Scenario are the names of the two.
 	Stage    string `json:"stage"`
 	Scenario string `json:"scenario"`
 
-	// Survived says whether all went well.
+	// Survived is true if the stage has survived the scenario.
 	Survived bool `json:"survived"`
 
-	// Why is what went wrong, or a sentence about what went well.
+	// Why says in a sentence what went wrong, or that nothing did.
 	Why string `json:"why"`
 
-	// Seed is that of the run.
+	// Seed is the seed of the run.
 	Seed uint64 `json:"seed"`
 }
 
-// Clustered says whether a stage has rules that scenarios can be played
-// against.
+// Clustered reports whether a stage has rules for a cluster, against which
+// scenarios can run.
 func (s Stage) Clustered() bool {
 	for _, ring := range []string{"naive", "raft"} {
 		if info, err := os.Stat(filepath.Join(s.Dir, ring)); err == nil && info.IsDir() {
@@ -96,8 +96,8 @@ func (s Stage) Clustered() bool {
 	return false
 }
 
-// Table plays all scenarios and returns the table as markdown. It tells progress
-// which stage has its turn.
+// Table runs all scenarios and returns the table as markdown. It writes to
+// progress which stage is running.
 func (r *Repo) Table(ctx context.Context, progress io.Writer) (string, error) {
 	stages, err := r.Stages()
 	if err != nil {
@@ -116,9 +116,10 @@ func (r *Repo) Table(ctx context.Context, progress io.Writer) (string, error) {
 	return format(stages, all), nil
 }
 
-// Play runs a stage's scenarios in a process of its own.
+// Play runs a stage's scenarios in another process.
 func (s Stage) Play(ctx context.Context) ([]Outcome, error) {
-	// From the stage's own folder, so that it works without go.work too.
+	// The process runs in the stage's folder, so that it works without go.work
+	// too.
 	cmd := exec.CommandContext(ctx, "go", "run", ".", "scenario", "--all", "-o", "json")
 	cmd.Dir = s.Dir
 	var stderr bytes.Buffer
@@ -130,7 +131,7 @@ func (s Stage) Play(ctx context.Context) ([]Outcome, error) {
 	return outcomes(s, out)
 }
 
-// outcomes reads what a stage printed.
+// outcomes decodes the outcomes that a stage printed.
 func outcomes(s Stage, out []byte) ([]Outcome, error) {
 	var all []Outcome
 	lines := bufio.NewScanner(bytes.NewReader(out))
@@ -141,7 +142,7 @@ func outcomes(s Stage, out []byte) ([]Outcome, error) {
 		}
 		var o Outcome
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
-			return nil, fmt.Errorf("%s printed a line that is no outcome: %w: %s", s.Name, err, lines.Bytes())
+			return nil, fmt.Errorf("%s printed a line that is not an outcome: %w: %s", s.Name, err, lines.Bytes())
 		}
 		if o.Stage != s.Name || o.Scenario == "" {
 			return nil, fmt.Errorf("%s printed an outcome of stage %q, scenario %q", s.Name, o.Stage, o.Scenario)
@@ -157,9 +158,10 @@ func outcomes(s Stage, out []byte) ([]Outcome, error) {
 	return all, nil
 }
 
-// format makes the table: a row for each scenario, in the order in which the
-// stages played them, a column for each stage. Where a stage was not played, the
-// cell is empty. A stage survives a scenario if it did so with every seed.
+// format returns the table. It has one row per scenario, in the order of the
+// outcomes, and one column per stage. If a scenario did not run against a stage,
+// the cell is empty. A stage survives a scenario if it survived it with every
+// seed.
 func format(stages []Stage, all []Outcome) string {
 	var scenarios []string
 	type cell struct{ stage, scenario string }
@@ -194,14 +196,14 @@ func format(stages []Stage, all []Outcome) string {
 	return b.String()
 }
 
-// The comments between which the table stands.
+// The table is between these comments.
 const (
 	tableBegin = "<!-- steps table -->\n"
 	tableEnd   = "<!-- end of steps table -->"
 )
 
-// placed is a file that holds the table: what stands before it, the table, what
-// follows it.
+// placed is the content of a file with the table: the text before the table, the
+// table, and the text after it.
 type placed struct{ before, table, behind string }
 
 func readTable(file string) (placed, error) {
@@ -225,18 +227,19 @@ func writeTable(file, table string) error {
 	return os.WriteFile(file, []byte(p.before+tableBegin+table+tableEnd+p.behind), 0o644)
 }
 
-// compareTable says whether a file holds the table.
+// compareTable prints whether the table in a file is this one, and if not, the
+// differences.
 func (c *call) compareTable(file, got string) error {
 	p, err := readTable(file)
 	if err != nil {
 		return err
 	}
 	if p.table == got {
-		fmt.Fprintln(c.stdout, "the table is the one that the scenarios give")
+		fmt.Fprintln(c.stdout, "the table agrees with the scenarios")
 		return nil
 	}
-	fmt.Fprintf(c.stdout, "the table in %s is not the one that the scenarios give:\n", filepath.Base(file))
+	fmt.Fprintf(c.stdout, "the table in %s does not agree with the scenarios:\n", filepath.Base(file))
 	printPlain(c.stdout, lines([]byte(p.table)), lines([]byte(got)))
-	fmt.Fprintf(c.stdout, "If the new one is right: go run ./shared/cmd/steps table --write %s\n", filepath.Base(file))
+	fmt.Fprintf(c.stdout, "If the new table is right: go run ./shared/cmd/steps table --write %s\n", filepath.Base(file))
 	return errFound
 }

@@ -19,8 +19,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// The load of bench --verify ends with the first ^C, and what it then looks at
-// with the next.
+// The first ^C ends the load of bench --verify, and the next ^C ends the reading
+// that checks it.
 func TestInterruptEndsTheReadingOfVerify(t *testing.T) {
 	address, read := forgetful(t)
 	for duration, interrupts := range map[string]int{"500ms": 1, "1h": 2} {
@@ -40,8 +40,8 @@ func TestInterruptEndsTheReadingOfVerify(t *testing.T) {
 	}
 }
 
-// forgetful is a server that answers no read of a token, and tells when it is
-// asked for one.
+// forgetful is a server that never answers a read of a token, and reports when it
+// gets such a read.
 func forgetful(t *testing.T) (address string, read <-chan struct{}) {
 	t.Helper()
 	asked := make(chan struct{}, 16)

@@ -22,9 +22,9 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// fake is a cluster of the last stage, without servers: it answers what they
-// would, and a test says how a change goes on. There are no sockets, so that the
-// pauses of a command cost nothing in a bubble of synctest.
+// fake stands in for a cluster of the last stage: it answers as its servers
+// would, and the test says how a change proceeds. It has no sockets, so the
+// pauses of a command take no time in a bubble of synctest.
 type fake struct {
 	mu sync.Mutex
 
@@ -39,39 +39,39 @@ type fake struct {
 	match     map[uint64]uint64
 	removed   []uint64
 
-	// addresses are those of all servers there are, members or not.
+	// addresses are the addresses of all servers, members or not.
 	addresses map[uint64]string
 
-	// dead are the servers that do not answer, still the one that takes a request
-	// and says nothing, other what stands at an address that is none of this
-	// cluster's.
+	// dead are the servers that cannot be reached. still is a server that accepts
+	// a request and does not answer. other says what runs at an address that does
+	// not belong to this cluster.
 	dead  map[uint64]bool
 	still uint64
 	other map[string]view
 
-	// looks counts how often the leader was asked who the members are; look is
-	// called each time.
+	// looks counts how often the leader was asked for the members; look is called
+	// each time.
 	looks int
 	look  func(f *fake, n int)
 
-	// keeps is true while a leader that is no member goes on leading.
+	// keeps is true while a leader that is not a member stays leader.
 	keeps bool
 
 	// refusesToGo is true while a transfer of leadership fails.
 	refusesToGo bool
 
-	// loses is an operation that is done and whose answer is lost, drops one that
-	// is lost before it is done.
+	// loses is an operation that is carried out, but whose answer is lost; drops
+	// is an operation that is lost before it is carried out.
 	loses string
 	drops string
 
-	// asked are the requests that the leader has taken.
+	// asked are the requests that the leader has accepted.
 	asked []string
 }
 
 func address(id uint64) string { return fmt.Sprintf("127.0.0.1:%d", 7970+id) }
 
-// newFake is a cluster of n1, n2 and n3, led by n2.
+// newFake returns a cluster of n1, n2 and n3, whose leader is n2.
 func newFake(t *testing.T) (*fake, Stage) {
 	t.Chdir(t.TempDir())
 	f := &fake{leader: 2, term: 3, phase: api.Stable, voters: []uint64{1, 2, 3}, last: 500, config: 1, committed: true,
@@ -170,7 +170,7 @@ func (f *fake) carryOut(r api.Request) api.Response {
 	return api.Response{}
 }
 
-// status is what a server says of itself.
+// status returns the status of a server.
 func (f *fake) status(id uint64) []byte {
 	role := "follower"
 	if id == f.leader {
@@ -193,7 +193,8 @@ func (f *fake) status(id uint64) []byte {
 	return b
 }
 
-// settle ends a change. A leader that is no member then transfers its leadership.
+// settle ends a change. A leader that is no longer a member then transfers its
+// leadership.
 func (f *fake) settle(voters []uint64) {
 	f.last++
 	if f.leader != 0 && !slices.Contains(voters, f.leader) && !f.keeps {
@@ -226,7 +227,7 @@ func (f *fake) view(id uint64) view {
 	return v
 }
 
-// goesOn is a change that takes its steps with each look.
+// goesOn advances a change by one step with each look.
 func goesOn(f *fake, n int) {
 	switch {
 	case n == 3:
@@ -238,7 +239,8 @@ func goesOn(f *fake, n int) {
 	}
 }
 
-// What a server was when it was last heard of is not its role.
+// For a server that is not running, members shows its state, not the role that it
+// last had.
 func TestMembersShowsServersThatAreNotRunning(t *testing.T) {
 	f, s := newFake(t)
 	a := &app{stage: s, stderr: io.Discard}
@@ -297,8 +299,8 @@ func TestMembers(t *testing.T) {
 
 func (s Stage) program(t *testing.T) string { return (&app{stage: s}).program() }
 
-// Without a leader others tell what they know; a server that nobody added knows
-// of nobody.
+// Without a leader, the other servers say which members they know. A server that
+// was never added knows no members.
 func TestMembersWithoutALeader(t *testing.T) {
 	f, s := newFake(t)
 	f.dead[2] = true
@@ -315,8 +317,8 @@ func TestMembersWithoutALeader(t *testing.T) {
 	require.Contains(t, got.errors, "cannot reach a server at 127.0.0.1:797")
 }
 
-// Servers that take the question and say nothing, such as paused ones, leave
-// nothing in doubt: members changes nothing.
+// If servers accept the request of members and do not answer, as paused servers
+// do, the error says that nothing was changed.
 func TestMembersOfServersThatSayNothing(t *testing.T) {
 	_, s := newFake(t)
 	s.direct = func(context.Context, string) (Client, error) { return silent{}, nil }
@@ -333,7 +335,8 @@ func (silent) Do(context.Context, api.Request) (api.Response, error) {
 	return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time"}
 }
 
-// One address is enough to find the leader, through those that servers name.
+// One address is enough to find the leader, because servers name the other
+// members.
 func TestMembersAreFoundThroughOthers(t *testing.T) {
 	f, s := newFake(t)
 	f.addresses[2] = "127.0.0.1:9002"
@@ -387,7 +390,8 @@ func TestRemoveAndCancelAndTransfer(t *testing.T) {
 	})
 }
 
-// What the leader refuses is an exit code of 1, with its reason.
+// If the leader refuses a change, the command prints the reason and ends with
+// exit code 1.
 func TestChangeIsRefused(t *testing.T) {
 	f, s := newFake(t)
 	f.phase, f.next = api.Learning, []uint64{1, 2, 3, 4}
@@ -397,7 +401,7 @@ func TestChangeIsRefused(t *testing.T) {
 	require.Equal(t, `{"ok":false,"error":{"code":"refused","message":"a change is under way: to n1, n2, n3, n4","definite":true}}`+"\n", got.out)
 }
 
-// A change that is called off while somebody waits for it has not happened.
+// If a change is canceled while a command waits for it, the command fails.
 func TestChangeIsCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -422,7 +426,8 @@ func TestNoWait(t *testing.T) {
 	})
 }
 
-// A wait that ends before the change says that the change goes on.
+// If the wait ends before the change does, the error says that the change
+// continues.
 func TestTheWaitForAChangeTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -448,11 +453,11 @@ func TestTheWaitForAChangeTimesOut(t *testing.T) {
 		}
 		got = run(t, s, "add", "4="+address(4), "--timeout", "300ms")
 		require.Equal(t, exitUnknown, got.code)
-		require.NotContains(t, got.errors, "cancel", "it is too late for that")
+		require.NotContains(t, got.errors, "cancel", "the change can no longer be canceled")
 	})
 }
 
-// The leader is gone while the change is under way; the next one finishes it.
+// The leader crashes during a change, and the next leader finishes it.
 func TestLeaderCrashesDuringAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -480,7 +485,7 @@ func TestLeaderCrashesDuringAChange(t *testing.T) {
 	})
 }
 
-// Anyone who waits learns what is wrong with a new server.
+// A command that waits for a new server says what is wrong with that server.
 func TestNewServerThatSaysNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		is   func(f *fake)
@@ -509,8 +514,8 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 	}
 }
 
-// A new server that was made for another cluster refuses the leader. The command
-// finds that out, for neither of them tells.
+// A new server that was created for another cluster refuses the leader. The
+// command finds this out with a probe, because the leader does not report it.
 func TestNewServerOfAnotherCluster(t *testing.T) {
 	f, s := newFake(t)
 	folder, err := cluster.Open(cluster.OpenOptions{Stage: "97-members", Servers: 3, Dir: ".raftsteps/97-members", BasePort: 7970, Needs: cluster.Needs{Changes: true}})
@@ -532,8 +537,8 @@ func TestNewServerOfAnotherCluster(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// A leader that could not transfer its leadership has taken no writes while it tried. It
-// is not asked to try again and again.
+// A leader accepts no writes while it tries to transfer its leadership. If that
+// fails, the command does not send the request again.
 func TestATransferIsTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -545,8 +550,8 @@ func TestATransferIsTriedOnce(t *testing.T) {
 	})
 }
 
-// A server that is paused, and is the first of those that one asks, is no
-// reason to wait: it may be the very one that is to go.
+// A paused server does not block a change, even if the command asks it first: it
+// may be the server to be removed.
 func TestAPausedServerDoesNotBlockAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -562,7 +567,7 @@ func TestAPausedServerDoesNotBlockAChange(t *testing.T) {
 	})
 }
 
-// Of a change that is in a log and not committed nobody knows what becomes.
+// The outcome of a change that is in a log but not committed is unknown.
 func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -597,7 +602,7 @@ func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 	})
 }
 
-// If the answer is lost, the members say what is.
+// If the answer is lost, the command looks at the members to learn the outcome.
 func TestAnswerIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -605,7 +610,7 @@ func TestAnswerIsLost(t *testing.T) {
 		got := run(t, s, "add", "4="+address(4))
 		require.Equal(t, 0, got.code)
 		require.Contains(t, got.errors, "the answer was lost, but the change is under way\n")
-		require.Len(t, f.asked, 1, "what may have been done is not sent again")
+		require.Len(t, f.asked, 1, "a request that may have been carried out must not be sent again")
 
 		f, s = newFake(t)
 		f.drops = api.Change
@@ -659,7 +664,7 @@ func TestChangeUsage(t *testing.T) {
 	require.Contains(t, got.errors, "no cluster is running on .raftsteps/97-members; start one with: ")
 }
 
-// A server that start has started can be added by its number alone.
+// A server that the command start has started can be added by its number alone.
 func TestAddAJoiner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -672,7 +677,7 @@ func TestAddAJoiner(t *testing.T) {
 		require.Equal(t, exitUsage, got.code)
 		require.Contains(t, got.errors, "where does n5 listen? write 5=ADDRESS, such as 5=127.0.0.1:7975; or start it first with: "+s.program(t)+" start 5")
 		got = run(t, s, "add", "1")
-		require.Equal(t, exitRefused, got.code, "start would refuse it")
+		require.Equal(t, exitRefused, got.code, "the command start would refuse this number")
 		require.Contains(t, got.errors, "n1 is one of the first members of this cluster; a new server has a number that no server has had; to take n1 back, with the disk that it had, write 1=127.0.0.1:7971")
 		require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
 		got = run(t, s, "__complete", "add", "")
@@ -680,7 +685,8 @@ func TestAddAJoiner(t *testing.T) {
 	})
 }
 
-// A stage whose members are fixed has none of this, nor its status the columns.
+// A stage with fixed members has none of these commands, and its status lacks
+// their columns.
 func TestFixedMembers(t *testing.T) {
 	for _, s := range []Stage{stages["92-cluster"], stages["95-elect"]} {
 		t.Chdir(t.TempDir())
@@ -699,8 +705,8 @@ func TestFixedMembers(t *testing.T) {
 	require.Contains(t, run(t, s, "node", "--help").out, "--address")
 }
 
-// The table of status says who has no vote, without a column more, and a line
-// what becomes of the members.
+// The table of status marks the servers without a vote, in an existing column,
+// and a line below it describes the change of the members.
 func TestStatusWithMembers(t *testing.T) {
 	f, s := newFake(t)
 	f.phase, f.next, f.voters, f.removed = api.Learning, []uint64{2, 4}, []uint64{2, 3}, []uint64{1}
@@ -727,7 +733,8 @@ func TestStatusWithMembers(t *testing.T) {
 	require.Contains(t, got.out, `n5      127.0.0.1:7975  new       3     yes`)
 }
 
-// "leader" waits a little while the servers elect one.
+// A command with the argument "leader" waits a short time while the servers elect
+// one.
 func TestLeaderIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -751,7 +758,7 @@ func TestLeaderIsWaitedFor(t *testing.T) {
 	})
 }
 
-// Who can bring a majority back is a member; a server that was removed is not.
+// Only a voter can help to restore a majority; a server that was removed cannot.
 func TestMissingVoters(t *testing.T) {
 	states := make(map[string]cluster.Server)
 	for id := range uint64(5) {
@@ -764,9 +771,9 @@ func TestMissingVoters(t *testing.T) {
 	}
 	kill(1)
 	kill(5)
-	require.Empty(t, v.missing(states), "one is no member, and one does not vote")
+	require.Empty(t, v.missing(states), "one of the servers is not a member, and the other does not vote")
 	kill(4)
-	require.Empty(t, v.missing(states), "two of three run")
+	require.Empty(t, v.missing(states), "two of three voters are running")
 	kill(3)
 	require.Equal(t, []cluster.Server{{ID: 3, State: cluster.Killed}, {ID: 4, State: cluster.Killed}}, v.missing(states))
 	require.Empty(t, view{}.missing(states))
@@ -783,7 +790,7 @@ func TestHintsForStoppedServers(t *testing.T) {
 		a.comeBack(paused(3), paused(4), killed(5)))
 }
 
-// A leader that has removed itself is not to be stopped before it has handed
+// A leader that has removed itself must not be stopped before it has transferred
 // its leadership, so the command waits for that.
 func TestRemovedLeaderTransfersLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -803,7 +810,7 @@ func TestRemovedLeaderTransfersLeadership(t *testing.T) {
 	})
 }
 
-// node runs a server that the configuration does not name, given an address.
+// With --address, node runs a server that the configuration does not contain.
 func TestNodeWithAnAddress(t *testing.T) {
 	_, s := newFake(t)
 	file, err := cluster.New(s.Name, 3, 7970, 0)
@@ -830,7 +837,7 @@ func TestNodeWithAnAddress(t *testing.T) {
 	b.shows("n9: listening address=" + free)
 	require.Zero(t, b.stop())
 
-	// It replaces a machine that is gone.
+	// The address replaces the one of a machine that no longer exists.
 	file.Config.Members[2].Address = free
 	require.NoError(t, file.Save("our.json"))
 	b = start(t, s, "node", "--config", "our.json", "--id", "9", "--address", free)
@@ -848,7 +855,8 @@ func TestNodeWithAnAddress(t *testing.T) {
 	require.Zero(t, b.stop())
 }
 
-// What a server that was just started is to the cluster decides what is advised.
+// The advice after start depends on whether the new server is a member, is being
+// added, or neither.
 func TestHintsAfterStart(t *testing.T) {
 	f, s := newFake(t)
 	advice := func(id uint64) string {
@@ -872,7 +880,7 @@ func TestHintsAfterStart(t *testing.T) {
 	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
 
 	f.dead = map[uint64]bool{1: true, 2: true, 3: true, 4: true, 5: true}
-	require.Equal(t, " and is not a member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "nobody says more")
+	require.Equal(t, " and is not a member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "no server answers")
 }
 
 // hangs never answers, and waits for the end of its context.
@@ -884,8 +892,8 @@ func (hangs) Do(ctx context.Context, _ api.Request) (api.Response, error) {
 	return api.Response{}, &api.Error{Code: api.Unavailable, Message: "no answer in time", Definite: true}
 }
 
-// A server that is paused holds nobody up for long, and who does answer is
-// heard.
+// A paused server does not delay the advice for long, and the answers of the
+// other servers count.
 func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
@@ -907,8 +915,9 @@ func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
 	})
 }
 
-// start starts a server next to those that are running, and says what to do next; it is
-// one of the servers from then on, also when the cluster is run again.
+// start starts a server in addition to those that are running, and says what to
+// do next. From then on it is one of the servers, also when the cluster is
+// started again.
 func TestStartAServer(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := stages["98-changes"]

@@ -28,7 +28,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// configFor writes a cluster.json with free ports.
+// configFor writes a cluster.json with free ports and returns its path.
 func configFor(t *testing.T, servers int, leader uint64) string {
 	t.Helper()
 	ports, err := freeport.Reserve()
@@ -41,8 +41,8 @@ func configFor(t *testing.T, servers int, leader uint64) string {
 	return path
 }
 
-// startCluster runs a cluster of real processes in a folder of its own, which
-// becomes the current one.
+// startCluster runs a cluster of real processes in a new folder, which becomes
+// the current one.
 func startCluster(t *testing.T, stage string, servers int, leader uint64, flags ...string) (*background, Stage) {
 	t.Helper()
 	config := configFor(t, servers, leader)
@@ -60,7 +60,7 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	require.Contains(t, b.out.String(), ", n2 leads. Its data is in .raftsteps/92-cluster.\n")
 	require.Contains(t, b.out.String(), "    go run ./92-cluster kill 3\n")
 
-	require.Equal(t, result{0, "ok\n", ""}, run(t, s, "put", "x", "1"), "the client finds the leader by itself")
+	require.Equal(t, result{0, "ok\n", ""}, run(t, s, "put", "x", "1"), "the client must find the leader by itself")
 	require.Equal(t, result{0, "1\n", ""}, run(t, s, "get", "x"))
 	require.Equal(t, 3, run(t, s, "get", "x", "--endpoints", "n1").code)
 	got := run(t, s, "put", "x", "2", "--endpoints", "n3")
@@ -85,7 +85,7 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 		require.Equal(t, 2, run(t, s, strings.Fields(words)...).code, words)
 	}
 	require.Equal(t, result{0, "n1 running\nn2 running\nn3 running\n", ""}, run(t, s, "restart", "all"))
-	require.Equal(t, 3, run(t, s, "get", "x").code, "the server came back empty")
+	require.Equal(t, 3, run(t, s, "get", "x").code, "a server without a disk must be empty after a restart")
 
 	require.Equal(t, 0, b.stop())
 	require.Empty(t, b.errors.String())
@@ -110,7 +110,7 @@ func TestCutsStopMessagesAndNotClients(t *testing.T) {
 	require.Eventually(t, func() bool { return heard("n1") == "n2\n" }, 10*time.Second, 20*time.Millisecond)
 	require.Equal(t, result{0, "n3 running, cut off from n1\n", ""}, run(t, s, "restart", "3"))
 	for range 5 {
-		require.NotContains(t, heard("n1"), "n3", "a restart does not heal")
+		require.NotContains(t, heard("n1"), "n3", "a restart must not heal a cut")
 	}
 	require.Equal(t, result{0, "n1 running, cut off from n2 n3\nn2 running, cut off from n1\nn3 running, cut off from n1\n", ""}, run(t, s, "cut", "n1"))
 	got := run(t, s, "heal", "-o", "json")
@@ -149,7 +149,7 @@ func TestStatusSaysWhoCanBeReachedAndWhyNot(t *testing.T) {
 	require.Equal(t, "error: no server can be reached (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2; "+
 		"n3 is paused; continue it with: go run ./92-cluster resume 3\n", got.errors)
 	got = run(t, s, "status", "--endpoints", freeAddress(t))
-	require.Equal(t, "error: no server can be reached (unavailable)\n", got.errors, "to look at the status is no advice here")
+	require.Equal(t, "error: no server can be reached (unavailable)\n", got.errors, "status must not advise to look at the status")
 }
 
 func TestStatusWithoutASupervisor(t *testing.T) {
@@ -209,7 +209,7 @@ func TestTheBasePortMovesWithTheVariable(t *testing.T) {
 	}
 }
 
-// Anyone who is told how to get a majority back is told all of it.
+// The advice for a majority names every server that is not running.
 func TestHintsToRestoreAMajority(t *testing.T) {
 	_, s := startCluster(t, "94-members", 3, 0)
 	require.Zero(t, run(t, s, "kill", "1", "3").code)
@@ -255,7 +255,7 @@ func TestAConfigurationNamesItsDataFolder(t *testing.T) {
 	b := start(t, s, "cluster", "--config", config)
 	b.shows("^C stops all servers.")
 	data := filepath.Join(filepath.Dir(config), "here")
-	require.Contains(t, b.out.String(), "    go run ./92-cluster put x 1 --data "+data+"\n", "the hints work as they stand")
+	require.Contains(t, b.out.String(), "    go run ./92-cluster put x 1 --data "+data+"\n", "the hints must work if they are typed as they are")
 	require.Zero(t, run(t, s, "put", "x", "1", "--data", data).code)
 	got := run(t, s, "pause", "1", "--data", data)
 	require.Zero(t, got.code, got.errors)
@@ -296,8 +296,7 @@ func TestNodeRefusals(t *testing.T) {
 	require.Contains(t, got.errors, "holds the data of stage 07-other")
 }
 
-// A server's syncs reach the disk, unless its configuration says that they need
-// not.
+// A server syncs its disk, unless its configuration turns that off.
 func TestANodeSyncsItsDisk(t *testing.T) {
 	for _, fsync := range []bool{true, false} {
 		s := stages["92-cluster"]
@@ -329,7 +328,7 @@ func TestANodeSyncsItsDisk(t *testing.T) {
 	}
 }
 
-// newForTestIn closes a file and makes a server.
+// newForTestIn closes a file and creates a server.
 func newForTestIn(w node.World, f disk.File) (node.Server, error) {
 	if err := f.Close(); err != nil {
 		return nil, err
@@ -337,8 +336,8 @@ func newForTestIn(w node.World, f disk.File) (node.Server, error) {
 	return newForTest(w)
 }
 
-// A configuration that others can read gets a warning: it holds the secret. So
-// does one that is given to a cluster.
+// A configuration that other users can read causes a warning, because it contains
+// the secret; also if it is given to the command cluster.
 func TestAReadableSecretIsReported(t *testing.T) {
 	s := stages["92-cluster"]
 	config := configFor(t, 1, 1)
@@ -350,11 +349,11 @@ func TestAReadableSecretIsReported(t *testing.T) {
 	b = start(t, s, "node", "--id", "1", "--config", config)
 	b.shows("WARN  n1: other users of this machine can read or change " + config)
 	require.Zero(t, b.stop())
-	require.NotContains(t, b.errors.String(), "0123456789", "the secret itself is not printed")
+	require.NotContains(t, b.errors.String(), "0123456789", "the secret must not be printed")
 }
 
-// A trace goes to a file that only its owner can read. A pipe that nobody reads
-// is refused at once.
+// The file of a trace can be read only by its owner. A pipe without a reader is
+// refused at once.
 func TestFilesForATrace(t *testing.T) {
 	dir := t.TempDir()
 	file, err := createTrace(filepath.Join(dir, "trace"), os.O_APPEND)
@@ -384,11 +383,11 @@ func TestANodeRunsAloneUntilItsContextEnds(t *testing.T) {
 	require.DirExists(t, filepath.Join(data, "n1"))
 	require.Zero(t, b.stop())
 	require.Contains(t, b.errors.String(), "INFO  n1: stopped\n")
-	require.Contains(t, b.errors.String(), "DEBUG n1: request put x=1\n", "at level debug every event is told")
-	require.Empty(t, b.out.String(), "a log is no result")
+	require.Contains(t, b.errors.String(), "DEBUG n1: request put x=1\n", "level debug must log every event")
+	require.Empty(t, b.out.String(), "the log must not go to stdout")
 }
 
-// program starts the test binary as the program of a stage.
+// program starts the test binary as the program of a stage in a folder.
 func program(t *testing.T, stage, dir string, args ...string) (*exec.Cmd, *buffer) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
@@ -408,13 +407,13 @@ func TestInterruptEndsTheClusterInOrder(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			if signal.Ignored(sig) {
-				t.Skip("anyone who runs the tests ignores the signal, as nohup does, and so does the program then")
+				t.Skip("this process ignores the signal, as under nohup, so its children do too")
 			}
 			config, dir := configFor(t, 3, 1), t.TempDir()
 			cmd, out := program(t, "92-cluster", dir, "cluster", "--config", config, "--data", "data")
 			require.Eventually(t, func() bool { return strings.Contains(out.String(), "^C stops all servers.") }, 20*time.Second, 2*time.Millisecond)
 			require.NoError(t, cmd.Process.Signal(sig))
-			require.NoError(t, cmd.Wait(), "the exit code is 0")
+			require.NoError(t, cmd.Wait(), "the exit code must be 0")
 			for _, want := range []string{"-- | stopping 3 servers; ^C again to kill\n", "n1 | ", " stopped\n"} {
 				require.Contains(t, out.String(), want)
 			}
@@ -422,7 +421,7 @@ func TestInterruptEndsTheClusterInOrder(t *testing.T) {
 			require.NoError(t, err)
 			for _, m := range file.Config.Members {
 				l, err := net.Listen("tcp", m.Address)
-				require.NoError(t, err, "a server is still there")
+				require.NoError(t, err, "a server is still running")
 				l.Close()
 			}
 		})
@@ -433,8 +432,8 @@ func TestASecondInterruptKills(t *testing.T) {
 	config, dir := configFor(t, 2, 1), t.TempDir()
 	cmd, out := program(t, "92-cluster", dir, "cluster", "--config", config, "--data", "data")
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), "^C stops all servers.") }, 20*time.Second, 2*time.Millisecond)
-	// A client that is in the middle of a request would hold an orderly stop up;
-	// so would a server whose process somebody else has stopped.
+	// An orderly stop would wait for a client with a request in flight, and for a
+	// server whose process was stopped by a signal.
 	for _, pid := range childrenOf(t, cmd.Process.Pid) {
 		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 		defer syscall.Kill(pid, syscall.SIGKILL)
@@ -460,7 +459,8 @@ func childrenOf(t *testing.T, parent int) []int {
 	return pids
 }
 
-// ^C has one exit code; what is known of the operation is in the error.
+// ^C always has the same exit code; the error says what is known about the
+// operation.
 func TestInterruptEndsACommandWithTheRightCode(t *testing.T) {
 	for _, tt := range []struct{ command, error string }{
 		{"put x 1", "error: interrupted: .* may yet happen \\(unknown\\); read the key before you try again\n"},
@@ -481,8 +481,9 @@ func TestInterruptEndsACommandWithTheRightCode(t *testing.T) {
 	}
 }
 
-// What has no other end than ^C ends with 0, and scenarios do not play on.
-func TestInterruptEndsWhatAsksNobody(t *testing.T) {
+// ^C interrupts scenarios. The command talk, which ^C may end at any time, then
+// exits with 0.
+func TestInterruptEndsScenariosAndTalk(t *testing.T) {
 	b := start(t, storied(nil, []string{"missed-message"}), "scenario", "missed-message", "--seeds", "1000000")
 	b.shows("missed-message breaks")
 	require.Equal(t, exitInterrupted, b.stop())
@@ -500,7 +501,7 @@ func TestInterruptEndsWhatAsksNobody(t *testing.T) {
 	require.Zero(t, b.stop(), b.errors.String())
 }
 
-func TestInterruptOfACommandOnTheClusterSaysThatItMayGoOn(t *testing.T) {
+func TestInterruptOfAClusterCommandSaysThatItMayContinue(t *testing.T) {
 	b, s := startCluster(t, "92-cluster", 1, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -508,5 +509,5 @@ func TestInterruptOfACommandOnTheClusterSaysThatItMayGoOn(t *testing.T) {
 	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"restart", "1"}, strings.NewReader(""), &out, &errors))
 	require.Equal(t, "error: interrupted; restart may still be carried out; see it with: go run ./92-cluster status\n", errors.String())
 	require.Empty(t, out.String())
-	require.Zero(t, b.stop(), "^C is how a cluster ends")
+	require.Zero(t, b.stop(), "a cluster that ends with ^C must exit with 0")
 }

@@ -11,7 +11,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// noDemoLeft checks that no demo has left its folder behind.
+// noDemoLeft checks that every demo has removed its folder.
 func noDemoLeft(t *testing.T) {
 	t.Helper()
 	entries, err := os.ReadDir(os.TempDir())
@@ -51,7 +51,7 @@ func TestADemoFollowsItsStory(t *testing.T) {
 	}
 }
 
-// demoOf runs a stage with another story.
+// demoOf runs the demo of a stage with this story.
 func demoOf(t *testing.T, story func(*Demo) error) result {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
@@ -68,12 +68,12 @@ func TestADemoThatFailsIsAnError(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
 			d.Start(1)
 			d.Run("get", "x")
-			d.Say("This is never said.")
+			d.Say("This must not be printed.")
 			return d.Err()
 		})
 		require.Equal(t, 1, got.code)
 		require.Equal(t, "error: the demo failed: \"get x\" should end with exit code 0 and ended with 3\n", got.errors)
-		require.NotContains(t, got.out, "never said")
+		require.NotContains(t, got.out, "must not be printed")
 	})
 	t.Run("the wrong output", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
@@ -107,7 +107,7 @@ func TestADemoRunsACommandAlongsideIt(t *testing.T) {
 			d.Until(`"keys":1`, "status", "-o", "json")
 			d.Interrupt()
 			d.Shows("interrupted")
-			require.Empty(t, d.Interrupt(), "there is none any longer")
+			require.Empty(t, d.Interrupt(), "no command may be running any longer")
 			return d.Err()
 		})
 		require.Zero(t, got.code, got.errors)
@@ -124,7 +124,7 @@ func TestADemoRunsACommandAlongsideIt(t *testing.T) {
 		require.Contains(t, got.out, "error: ")
 		require.Contains(t, got.errors, `the demo failed: "get one two" should end with exit code 130 and ended with 2`)
 	})
-	t.Run("it outlives no story", func(t *testing.T) {
+	t.Run("it ends with the story", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {
 			d.Start(1)
 			d.Meanwhile(bench...)
@@ -145,18 +145,18 @@ func TestInterruptEndsADemoCleanly(t *testing.T) {
 		d.Run("put", "x", "1")
 		cancel()
 		d.Run("get", "none")
-		d.Say("This is never said.")
+		d.Say("This must not be printed.")
 		return d.Err()
 	}
 	var out, errors buffer
 	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
 	require.Empty(t, errors.String())
-	require.NotContains(t, out.String(), "never said")
+	require.NotContains(t, out.String(), "must not be printed")
 	noDemoLeft(t)
 }
 
-// The servers live until the command alongside the story has ended: a bench reads back
-// what was promised.
+// The servers run until the command alongside the story has ended, because a
+// bench reads back what was acknowledged.
 func TestInterruptEndsTheCommandAlongsideADemoFirst(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv(stageVariable, "91-single")

@@ -17,8 +17,8 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// diskProgram runs one server with a disk, a process of its own, and returns its
-// address, its folder and what it prints.
+// diskProgram runs one server with a disk as a process, and returns its address,
+// its folder, the process and its output.
 func diskProgram(t *testing.T, fsync bool) (address, folder string, cmd *exec.Cmd, out *buffer) {
 	t.Helper()
 	config, data := configFor(t, 1, 1), t.TempDir()
@@ -31,7 +31,7 @@ func diskProgram(t *testing.T, fsync bool) (address, folder string, cmd *exec.Cm
 	return file.Config.Address(1), filepath.Join(data, "n1"), cmd, out
 }
 
-// syncsOf is how many syncs a server has done, as it counts them where they are done.
+// syncsOf returns how many syncs a server has done, from its metrics.
 func syncsOf(t *testing.T, address string) int {
 	t.Helper()
 	answer, err := http.Get("http://" + address + "/metrics")
@@ -47,7 +47,7 @@ func syncsOf(t *testing.T, address string) int {
 }
 
 // The real process syncs each write before it acknowledges it, unless the
-// configuration turns that off. Then it says so.
+// configuration turns that off; then it logs a warning.
 func TestFsyncIsOnByDefault(t *testing.T) {
 	const off = "fsync is off, so writes are acknowledged before they are on the disk"
 	for _, fsync := range []bool{true, false} {
@@ -66,7 +66,8 @@ func TestFsyncIsOnByDefault(t *testing.T) {
 	}
 }
 
-// A server whose folder is taken away does not go on acknowledging writes.
+// If a file or the folder of a server is deleted or moved, the server stops, so
+// it acknowledges no more writes.
 func TestAServerWhoseFolderIsGoneStops(t *testing.T) {
 	for name, lose := range map[string]func(folder string) error{
 		"file":   func(folder string) error { return os.Remove(filepath.Join(folder, "log")) },

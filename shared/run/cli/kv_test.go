@@ -12,14 +12,14 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// deaf is the address of a server that takes requests and never answers.
+// deaf returns the address of a server that accepts requests and never answers.
 func deaf(t *testing.T) string {
 	t.Helper()
 	address, _ := deafServer(t)
 	return address
 }
 
-// deafServer also tells when it was asked.
+// deafServer also reports when a request has arrived.
 func deafServer(t *testing.T) (address string, asked <-chan struct{}) {
 	t.Helper()
 	tell := make(chan struct{}, 16)
@@ -71,8 +71,8 @@ func TestEachExitCode(t *testing.T) {
 			require.Equal(t, tt.code, got.code, got.errors)
 			require.Contains(t, got.errors, tt.errors)
 			if tt.code != 0 {
-				require.Equal(t, 1, strings.Count(got.errors, "\n"), "an error is one line")
-				require.Empty(t, got.out, "errors are not results")
+				require.Equal(t, 1, strings.Count(got.errors, "\n"), "an error must be one line")
+				require.Empty(t, got.out, "errors must not go to stdout")
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func TestPutReadsStandardInput(t *testing.T) {
 	s := stages["91-single"]
 	t.Setenv(endpointsVariable, startSingle(t, s))
 	require.Equal(t, "ok\n", runWith(t, s, "two\nlines\n", "put", "x", "-").out)
-	require.Equal(t, "two\nlines\n\n", run(t, s, "get", "x").out, "every byte of the input, and the newline of get")
+	require.Equal(t, "two\nlines\n\n", run(t, s, "get", "x").out, "the value must have every byte of the input, and get must add a newline")
 	require.Equal(t, "ok\n", runWith(t, s, "new", "cas", "x", "two\nlines\n", "-").out)
 	require.Equal(t, "new\n", run(t, s, "get", "x").out)
 
@@ -131,7 +131,7 @@ func TestPutReadsStandardInput(t *testing.T) {
 	require.Equal(t, result{1, "", "error: standard input holds more than 131072 bytes, the longest value there is (too_large)\n"}, got)
 	got = runWith(t, s, "\xff", "put", "x", "-")
 	require.Equal(t, result{1, "", "error: the value is not valid UTF-8; keys and values are text (bad_request)\n"}, got)
-	require.Equal(t, longest+"\n", run(t, s, "get", "x").out, "nothing was changed")
+	require.Equal(t, longest+"\n", run(t, s, "get", "x").out, "a refused value must change nothing")
 }
 
 func TestInvalidRequestsAreRefusedBeforeSending(t *testing.T) {
@@ -202,7 +202,7 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 			require.Equal(t, 2, got.code, got.errors)
 			require.Contains(t, got.errors, "error: "[:min(7, len(tt.want))])
 			require.Contains(t, got.errors, tt.want)
-			require.Equal(t, 1, strings.Count(got.errors, "\n"), "an error is one line: %s", got.errors)
+			require.Equal(t, 1, strings.Count(got.errors, "\n"), "an error must be one line: %s", got.errors)
 			require.Empty(t, got.out)
 		})
 	}
@@ -287,7 +287,7 @@ func TestCompletionOfFlags(t *testing.T) {
 	_, s := newFake(t)
 	s.Ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
 	for _, tt := range []struct{ words, want string }{
-		{"transfer ", "n1\nn2\nn3\nn4\nn5\n:4\n"}, // the leader leads already
+		{"transfer ", "n1\nn2\nn3\nn4\nn5\n:4\n"}, // the leader is already the leader
 		{"members ", ":4\n"},
 		{"status --output ", "text\njson\n:4\n"},
 		{"get --consistency ", "linearizable\nstale\n:4\n"},
@@ -302,7 +302,7 @@ func TestCompletionOfFlags(t *testing.T) {
 	}
 }
 
-// ^C ends a put that waits for its value from a terminal.
+// ^C ends a put that waits for its value on standard input.
 func TestInterruptEndsTheReadingOfAValue(t *testing.T) {
 	s := stages["91-single"]
 	live := startSingle(t, s)

@@ -11,7 +11,7 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// logged returns what f logs, without the time.
+// logged returns the text that f logs, without the times.
 func logged(level slog.Level, hideNode bool, f func(*slog.Logger)) string {
 	var b bytes.Buffer
 	f(slog.New(newLogHandler(&b, level, hideNode)))

@@ -40,7 +40,8 @@ func TestLogListsEveryEntry(t *testing.T) {
 	require.Contains(t, got.errors, "n1 is not running (killed); bring it back with: go run ./93-log restart 1\n")
 }
 
-// A log that begins later says what is gone, and then lists what there is.
+// If a log does not begin at 1, the command says which entries a snapshot has
+// replaced, and then lists the others.
 func TestACompactedLog(t *testing.T) {
 	_, s := startCluster(t, "93-log", 3, 1)
 	for _, tt := range []struct{ args, note string }{
@@ -63,7 +64,7 @@ func TestLeadAppointsInTheNextTerm(t *testing.T) {
 	require.Equal(t, result{0, "n2 leads term 9\n", ""}, run(t, s, "lead", "2", "--term", "9"))
 	require.Equal(t, result{1, "", "error: that term is over (bad_request)\n"}, run(t, s, "lead", "2", "--term", "9"))
 	require.Equal(t, result{0, `{"ok":true,"data":{"role":"leader"}}` + "\n", ""}, run(t, s, "lead", "1", "-o", "json"))
-	require.Equal(t, result{0, "n1 leads term 11\n", ""}, run(t, s, "lead", "leader"), "who leads the highest term is the leader")
+	require.Equal(t, result{0, "n1 leads term 11\n", ""}, run(t, s, "lead", "leader"), "the leader is the server that leads the highest term")
 }
 
 func TestConsistencyIsAFlagWhereServersKnowIt(t *testing.T) {
@@ -71,5 +72,5 @@ func TestConsistencyIsAFlagWhereServersKnowIt(t *testing.T) {
 	require.Equal(t, "stale\n", run(t, s, "get", "x", "--consistency", "stale").out)
 	require.Equal(t, result{2, "", "error: --consistency is \"new\"; it is linearizable or stale\n"}, run(t, s, "get", "x", "--consistency", "new"))
 	got := run(t, s, "put", "x", "1", "--consistency", "stale")
-	require.Equal(t, 2, got.code, "a write has no such thing")
+	require.Equal(t, 2, got.code, "a write must not accept the flag")
 }

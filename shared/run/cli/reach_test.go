@@ -20,8 +20,8 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// dialed notes which servers are asked. Those of the other cluster have the
-// ports 9001 to 9003, and n1 leads; nobody else answers.
+// dialed records which servers are asked. The servers of the other cluster have
+// the ports 9001 to 9003, and n1 is their leader; no other server answers.
 type dialed struct {
 	mu        sync.Mutex
 	addresses []string
@@ -68,8 +68,9 @@ func (c *dialedClient) Do(_ context.Context, r api.Request) (api.Response, error
 	return api.Response{}, nil
 }
 
-// everyCommand is a stage that has all parts, so that it has all commands, in
-// a folder with a cluster of its own that is not the one that answers.
+// everyCommand returns a stage with every feature, and so with every command. The
+// current folder has a cluster that does not run; the cluster that answers is
+// another one.
 func everyCommand(t *testing.T) (Stage, *dialed) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -89,7 +90,7 @@ func everyCommand(t *testing.T) (Stage, *dialed) {
 	return s, d
 }
 
-// arguments is a command line for every command.
+// arguments has a command line for every command.
 var arguments = map[string]string{
 	"get": "x", "put": "x 1", "create": "x 1", "append": "x 1", "cas": "x 1 2", "delete": "x", "status": "", "log": "2", "lead": "3",
 	"members": "", "start": "4", "add": "4=127.0.0.1:9004 --no-wait", "remove": "leader --no-wait", "change": "--remove 3 --no-wait", "cancel": "", "transfer": "2",
@@ -97,8 +98,8 @@ var arguments = map[string]string{
 	"cluster": "", "node": "--id 1", "shell": "", "demo": "", "scenario": "restart", "lab": "--engine", "version": "", "talk": "", "bench": "--clients 1 --duration 1ms --warmup 0s",
 }
 
-// Every command talks to the servers that --endpoints or KV_ENDPOINTS names, or
-// says that it does not.
+// Every command asks the servers in --endpoints or KV_ENDPOINTS, or refuses the
+// flag.
 func TestEveryCommandUsesItsEndpoints(t *testing.T) {
 	const others = "127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003"
 	s, d := everyCommand(t)
@@ -114,7 +115,7 @@ func TestEveryCommandUsesItsEndpoints(t *testing.T) {
 				words := append([]string{name}, strings.Fields(args)...)
 				if source == endpointsVariable {
 					if cmd.Annotations[reach] != "" && cmd.Annotations[reach] != reachFolder {
-						t.Skip("it asks nobody, and the variable is for those that do")
+						t.Skip("this command asks no server, so the variable does not apply to it")
 					}
 					t.Setenv(endpointsVariable, others)
 				} else {
@@ -128,11 +129,11 @@ func TestEveryCommandUsesItsEndpoints(t *testing.T) {
 				got := runWith(t, s, "get x\nlog leader\n", words...)
 				if got.code == exitUsage || cmd.Annotations[reach] == reachSimulator && got.code != 0 {
 					require.Contains(t, got.errors, source)
-					require.Empty(t, d.addresses, "it has refused, and asked all the same")
+					require.Empty(t, d.addresses, "a command that refuses --endpoints must ask no server")
 					return
 				}
 				require.Zero(t, got.code, got.errors)
-				require.NotEmpty(t, d.addresses, "it asked nobody")
+				require.NotEmpty(t, d.addresses, "the command must ask a server")
 				for _, address := range d.addresses {
 					require.Contains(t, others, address)
 				}
@@ -141,7 +142,7 @@ func TestEveryCommandUsesItsEndpoints(t *testing.T) {
 	}
 }
 
-// With -o json, stdout holds JSON or nothing, whatever happens.
+// With -o json, stdout gets JSON or nothing, also if the command fails.
 func TestEveryCommandWritesJSON(t *testing.T) {
 	s, _ := everyCommand(t)
 	for _, cmd := range (&app{stage: s}).root().Commands() {
@@ -173,8 +174,8 @@ func TestEveryCommandWritesJSON(t *testing.T) {
 	}
 }
 
-// A guess does no harm: of what changes something, only another name for it is
-// answered with it.
+// A suggestion must do no harm: a command that changes something is suggested
+// only for another name of it.
 func TestSuggestionsAreHarmlessCommands(t *testing.T) {
 	s, _ := everyCommand(t)
 	for _, cmd := range (&app{stage: s}).root().Commands() {
@@ -193,7 +194,7 @@ func TestSuggestionsAreHarmlessCommands(t *testing.T) {
 	for word, want := range map[string]string{"health": "status", "staus": "status", "set": "put", "del": "delete", "gt": "get"} {
 		require.Contains(t, run(t, s, word).errors, "did you mean "+want+"?\n")
 	}
-	require.Contains(t, run(t, s, "res").errors, `there is no command "res"; see "`, "get is two of three letters away")
+	require.Contains(t, run(t, s, "res").errors, `there is no command "res"; see "`, "get differs in two of three letters")
 }
 
 func TestVersion(t *testing.T) {
@@ -204,7 +205,8 @@ func TestVersion(t *testing.T) {
 	require.Regexp(t, `^\{"stage":"96-all","module":"example.com/raftsteps/shared","go":"go1\.[^"]*".*\}\n$`, run(t, s, "version", "-o", "json").out)
 }
 
-// The cluster in the folder can be named as well as meant.
+// A command that acts on the cluster in the folder accepts the endpoints of that
+// cluster.
 func TestAFolderCommandAcceptsEndpointsOfItsCluster(t *testing.T) {
 	s, _ := everyCommand(t)
 	for _, endpoints := range []string{"n1", "127.0.0.1:7961,127.0.0.1:7963"} {
@@ -219,13 +221,13 @@ func TestAFolderCommandAcceptsEndpointsOfItsCluster(t *testing.T) {
 	require.Equal(t, result{2, "", "error: cluster asks no running server; leave --endpoints out\n"}, got)
 }
 
-// The numbers are those of the servers that are asked, and what a person is told
-// to type next asks them too.
+// With --endpoints, the numbers are those of the servers that are asked, and the
+// hints contain the same endpoints.
 func TestServersThatAreNotInTheFolder(t *testing.T) {
 	s, d := everyCommand(t)
 	got := run(t, s, "log", "3", "--endpoints", "127.0.0.1:9001")
 	require.Zero(t, got.code, got.errors)
-	require.Equal(t, "127.0.0.1:9003", d.addresses[len(d.addresses)-1], "n3 is known from the members")
+	require.Equal(t, "127.0.0.1:9003", d.addresses[len(d.addresses)-1], "the address of n3 is known from the members")
 	got = run(t, s, "log", "9", "--endpoints", "127.0.0.1:9001")
 	require.Equal(t, result{2, "", "error: no server that --endpoints names says that it is n9\n"}, got)
 	delete(s.Ops, api.Members)
@@ -239,7 +241,7 @@ func TestServersThatAreNotInTheFolder(t *testing.T) {
 	require.Equal(t, "go run ./96-all members --endpoints 127.0.0.1:9001", a.hintMembers())
 }
 
-// A base port that the cluster does not have is not ignored.
+// A --base-port that differs from the ports of the cluster is refused.
 func TestAnotherBasePortIsRefused(t *testing.T) {
 	s, d := everyCommand(t)
 	got := run(t, s, "get", "x", "--base-port", "9000")
@@ -249,7 +251,7 @@ func TestAnotherBasePortIsRefused(t *testing.T) {
 	require.Equal(t, exitUnavailable, run(t, s, "get", "x", "--base-port", "7960").code)
 }
 
-// A demo asks its own servers.
+// A demo asks its own servers, even if KV_ENDPOINTS is set.
 func TestADemoDoesNotAskTheServersOfTheVariable(t *testing.T) {
 	t.Setenv(endpointsVariable, "127.0.0.1:9001")
 	list, source := (&app{inDemo: true}).endpointList()

@@ -12,7 +12,8 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// TestReason: the cause of an error is known by its type, not by what it says.
+// TestReason checks that the cause of an error is found by its type, not by its
+// text.
 func TestReason(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	for want, err := range map[string]error{
@@ -26,5 +27,5 @@ func TestReason(t *testing.T) {
 		require.Equal(t, want, (&app{}).reason(err))
 	}
 	late := &api.Error{Message: "late", Cause: &api.Error{Message: "x", Cause: refused}}
-	require.Equal(t, "connection refused", (&app{}).reason(late), "also behind another error")
+	require.Equal(t, "connection refused", (&app{}).reason(late), "the cause must be found inside another error")
 }

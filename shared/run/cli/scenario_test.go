@@ -14,8 +14,8 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
-// storied is a stage with scenarios: servers that replicate nothing, so that
-// they break in every story in which replicas must agree.
+// storied returns a stage with scenarios. Its servers replicate nothing, so they
+// break in every story in which replicas must agree.
 func storied(survives, fails []string) Stage {
 	s := stages["92-cluster"]
 	s.Scenarios = &scenario.Stage{New: s.New, Ops: s.Ops, Appointed: true, Survives: survives, Fails: fails}
@@ -25,12 +25,12 @@ func storied(survives, fails []string) Stage {
 func TestScenarioTellsItsStory(t *testing.T) {
 	s := storied(nil, []string{"missed-message"})
 	got := run(t, s, "scenario", "missed-message", "--seed", "7")
-	require.Zero(t, got.code, "it breaks as it declares: %s", got.errors)
+	require.Zero(t, got.code, "the stage must break as it declares: %s", got.errors)
 	require.Contains(t, got.out, "missed-message: a follower that missed a write agrees again once it is back\n")
 	require.Contains(t, got.out, "asks n1: put x=1\n")
 	require.Contains(t, got.out, "replicas differ")
 	require.Contains(t, got.out, "\nwatch it in the browser: go run ./92-cluster lab --story missed-message --seed 7\n")
-	require.Equal(t, got, run(t, s, "scenario", "missed-message", "--seed", "7"), "the same seed, the same run")
+	require.Equal(t, got, run(t, s, "scenario", "missed-message", "--seed", "7"), "the same seed must give the same run")
 	require.NotEqual(t, got, run(t, s, "scenario", "missed-message"))
 	require.Greater(t, len(run(t, s, "scenario", "missed-message", "--seed", "7", "-v").out), len(got.out))
 }
@@ -73,7 +73,7 @@ func TestScenarioWritesATrace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "trace")
 	got := run(t, storied(nil, []string{"missed-message"}), "scenario", "missed-message", "--trace", path, "-o", "json")
 	require.Zero(t, got.code, got.errors)
-	require.Equal(t, 1, strings.Count(got.out, "\n"), "the result, and no story")
+	require.Equal(t, 1, strings.Count(got.out, "\n"), "only the result must be printed, and no story")
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	events := 0

@@ -56,14 +56,14 @@ func TestServeRefusals(t *testing.T) {
 
 func TestAServerThatFailsIsAnError(t *testing.T) {
 	s := stages["91-single"]
-	s.Serve = func(context.Context, net.Listener, *slog.Logger) error { return errors.New("the roof is on fire") }
+	s.Serve = func(context.Context, net.Listener, *slog.Logger) error { return errors.New("the disk is on fire") }
 	got := run(t, s, "--listen", "127.0.0.1:0", "--log-level", "error", "--"+supervisedFlag)
 	require.Equal(t, 1, got.code)
-	require.Equal(t, "error: the roof is on fire\n", got.errors)
+	require.Equal(t, "error: the disk is on fire\n", got.errors)
 }
 
-// A server without others is broken and brought back from another terminal, as
-// those of a cluster are.
+// A single server is paused, killed and restarted from another terminal, as the
+// servers of a cluster are.
 func TestASingleServerIsKilledAndRestarted(t *testing.T) {
 	s := stages["91-single"]
 	t.Chdir(t.TempDir())
@@ -84,7 +84,7 @@ func TestASingleServerIsKilledAndRestarted(t *testing.T) {
 	require.Contains(t, got.errors, "; the server is paused; continue it with: go run ./91-single resume "+address+"\n")
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
-	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "resume", "localhost:"+port), "another of its addresses")
+	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "resume", "localhost:"+port), "another address of the same server")
 	require.Eventually(t, func() bool { return run(t, s, "get", "x").out == "12\n" }, 10*time.Second, time.Millisecond)
 
 	require.Equal(t, result{0, `[{"id":1,"state":"killed"}]` + "\n", ""}, run(t, s, "kill", "-o", "json"))
@@ -104,7 +104,7 @@ func TestASingleServerIsKilledAndRestarted(t *testing.T) {
 	require.Equal(t, exitUnavailable, run(t, s, "pause").code)
 }
 
-// What a person is told to type works for a server that listens everywhere.
+// The hints work for a server that listens on all addresses.
 func TestHintsOfAServerThatListensEverywhere(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:7015", "[::]:7015"} {
 		require.Equal(t, "127.0.0.1:7015", reachable(address))
@@ -113,14 +113,14 @@ func TestHintsOfAServerThatListensEverywhere(t *testing.T) {
 	require.Equal(t, "localhost:7015", reachable("localhost:7015"))
 }
 
-// talk is nc, for those who have none.
+// talk does what nc does, for users without nc.
 func TestTalk(t *testing.T) {
 	s := stages["91-single"]
 	live := startSingle(t, s)
 	lines := `{"op":"put","key":"x","value":"1"}` + "\n" + `{"op":"get","key":"x"}` + "\n"
 	require.Equal(t, result{0, `{"ok":true}` + "\n" + `{"ok":true,"value":"1"}` + "\n", ""}, runWith(t, s, lines, "talk", live))
 	require.Equal(t, `{"ok":true,"value":"1"}`+"\n", runWith(t, s, `{"op":"get","key":"x"}`+"\n", "talk", "--endpoints", live).out)
-	require.Equal(t, `{"ok":true,"value":"1"}`+"\n", runWith(t, s, `{"op":"get","key":"x"}`, "talk", live).out, "the last line may have no end")
+	require.Equal(t, `{"ok":true,"value":"1"}`+"\n", runWith(t, s, `{"op":"get","key":"x"}`, "talk", live).out, "the last line may have no newline")
 	dead := freeAddress(t)
 	got := run(t, s, "talk", dead)
 	require.Equal(t, exitUnavailable, got.code)
@@ -132,5 +132,5 @@ func TestTalk(t *testing.T) {
 	_, err := io.WriteString(typed, lines)
 	require.NoError(t, err)
 	b.shows(`{"ok":true,"value":"1"}`)
-	require.Zero(t, b.stop(), "^C ends the conversation")
+	require.Zero(t, b.stop(), "^C must end the connection")
 }

@@ -36,7 +36,7 @@ func TestShellFromAPipe(t *testing.T) {
 		`error: the value - stands for standard input, from which the shell reads its commands`,
 		``,
 	}, "\n"), got.errors)
-	require.Equal(t, 2, got.code, "the code of the last line that failed")
+	require.Equal(t, 2, got.code, "the exit code must be that of the last line that failed")
 }
 
 func TestShellEnds(t *testing.T) {
@@ -101,7 +101,7 @@ func TestCtrlCOnTheKeyboardEmptiesTheLine(t *testing.T) {
 			break
 		}
 	}
-	require.Equal(t, "ab\x05\x15\rcd\r", string(got), "a line feed is the Enter key too")
+	require.Equal(t, "ab\x05\x15\rcd\r", string(got), "a line feed must work like the Enter key")
 }
 
 func TestHistory(t *testing.T) {
@@ -118,7 +118,8 @@ func TestHistory(t *testing.T) {
 	require.Equal(t, maxHistory, h.Len())
 }
 
-// The next shell knows the lines; the file is the user's alone, and bounded.
+// The next shell has the lines of the previous one. Only the user can read the
+// file, and its size is bounded.
 func TestHistoryIsKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a", "history")
 	h, err := openHistory(path)
@@ -150,7 +151,7 @@ func TestHistoryIsKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, left, 1)
 
-	// A file that cannot be written costs the history, and not the shell.
+	// If the file cannot be written, the history is lost, but the shell works.
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.Mkdir(path, 0o700))
 	h, err = openHistory(path)
@@ -196,7 +197,7 @@ func TestTabCompletes(t *testing.T) {
 	require.False(t, ok)
 }
 
-// ^C ends a shell whose pipe is open and silent.
+// ^C ends a shell that waits for input from an open pipe.
 func TestShellOnAnOpenPipeEndsWithTheContext(t *testing.T) {
 	s := stages["91-single"]
 	in, typed := io.Pipe()

@@ -23,15 +23,15 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// The test binary runs itself as the program of a stage. This variable says of
-// which.
+// stageVariable is the environment variable that makes the test binary run as the
+// program of a stage. It holds the stage's name.
 const stageVariable = "RAFTSTEPS_CLI_TEST_STAGE"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(stageVariable); name != "" {
 		Main(stages[name])
 	}
-	// The race detector makes each process that ends wait for a second.
+	// The race detector delays the end of each process by a second.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	for _, name := range []string{endpointsVariable, basePortVariable, logVariable, "NO_COLOR"} {
 		os.Unsetenv(name)
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// stages are small stages of each kind.
+// stages has a small stage of each kind.
 var stages = map[string]Stage{
 	"90-raw":     {Name: "90-raw", About: "A server without a client.", Ops: api.Commands(), Serve: serveForTest},
 	"91-single":  {Name: "91-single", About: "A server and a client.", Ops: commandsAndStatus(), Serve: serveForTest, Dial: dialForTest, Demo: demoForTest},
@@ -77,7 +77,7 @@ func withLog() api.Ops {
 	return ops
 }
 
-// serveForTest is a single server with a store.
+// serveForTest runs a single server with a store.
 func serveForTest(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 	store := kv.NewStore()
 	s := &wire.Server{Ops: commandsAndStatus(), Log: log, Handler: func(r api.Request, reply func(api.Response)) {
@@ -91,13 +91,13 @@ func serveForTest(ctx context.Context, ln net.Listener, log *slog.Logger) error 
 }
 
 // nodeForTest is a server of a cluster that replicates nothing: the leader
-// takes writes, everybody reads what is its own.
+// accepts writes, and each server reads its own store.
 type nodeForTest struct {
 	world node.World
 	store *kv.Store
 	heard map[uint64]bool
 
-	// term is that of the last appointment.
+	// term is the term of the last appointment.
 	term uint64
 }
 
@@ -116,8 +116,8 @@ func (n *nodeForTest) Tick() {
 func (n *nodeForTest) Receive(from uint64, _ []byte) { n.heard[from] = true }
 func (n *nodeForTest) Flush() error                  { return nil }
 
-// Request serves commands. A key that begins with "hear" says from whom the
-// server has heard since the key was last asked for.
+// Request serves commands. Reading a key that begins with "hear" returns from
+// whom the server has received messages since the last such read.
 func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	c := n.world.Config
 	switch {
@@ -164,8 +164,8 @@ func (n *nodeForTest) Request(r api.Request, reply func(api.Response)) {
 	}
 }
 
-// log is a log of five entries, two at a time. That of n2 makes no sense, and that of
-// n3 begins at 4.
+// log returns the log of five entries, two at a time. The log of n2 is malformed,
+// and the log of n3 begins at 4.
 func (n *nodeForTest) log(from uint64) []byte {
 	if n.world.ID == 2 {
 		return []byte(`{"last":5,"commit":3,"entries":[{"index":4,"term":1},{"index":4,"term":1}]}`)
@@ -221,7 +221,7 @@ func (c *clientForTest) Close() error {
 	return c.conn.Close()
 }
 
-// demoForTest is a story for each kind of stage.
+// demoForTest is the story of each kind of stage.
 func demoForTest(d *Demo) error {
 	d.Say("A story.")
 	d.Start(1)
@@ -255,13 +255,13 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// result is what a run of the program gave.
+// result is the exit code and the output of a run of the program.
 type result struct {
 	code        int
 	out, errors string
 }
 
-// runWith runs the program of a stage with something on its standard input.
+// runWith runs the program of a stage with a text on its standard input.
 func runWith(t *testing.T, s Stage, stdin string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -276,7 +276,7 @@ func run(t *testing.T, s Stage, args ...string) result {
 	return runWith(t, s, "", args...)
 }
 
-// background is a run of the program that goes on until it is stopped.
+// background is a run of the program in the background, until it is stopped.
 type background struct {
 	t      *testing.T
 	out    buffer
@@ -285,7 +285,7 @@ type background struct {
 	code   chan int
 }
 
-// start runs the program until the end of the test, or stop.
+// start runs the program until the end of the test, or until stop is called.
 func start(t *testing.T, s Stage, args ...string) *background {
 	t.Helper()
 	return startWith(t, s, strings.NewReader(""), args...)
@@ -307,7 +307,7 @@ func startWith(t *testing.T, s Stage, stdin io.Reader, args ...string) *backgrou
 	return b
 }
 
-// shows waits until the program has printed something, on either stream.
+// shows waits until the program has printed a text, on stdout or stderr.
 func (b *background) shows(text string) {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool { return strings.Contains(b.out.String()+b.errors.String(), text) }, 20*time.Second, 2*time.Millisecond,
@@ -321,12 +321,11 @@ func (b *background) stop() int {
 	case code := <-b.code:
 		return code
 	case <-time.After(time.Minute):
-		panic("the program does not end within a minute of ^C")
+		panic("the program did not end within a minute of ^C")
 	}
 }
 
-// freeAddress is an address on which nobody listens who is not told of it, until
-// the test ends.
+// freeAddress returns an address that only this test uses until it ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	ports, err := freeport.Reserve()

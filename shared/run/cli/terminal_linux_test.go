@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// terminal is a program at a terminal, with a person who types.
+// terminal is a program at a terminal at which the test types.
 type terminal struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -22,12 +22,12 @@ type terminal struct {
 	screen buffer
 }
 
-// atTerminal starts the program of a stage at a terminal of its own.
+// atTerminal starts the program of a stage at a new terminal.
 func atTerminal(t *testing.T, stage, dir string, args ...string) *terminal {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("this machine gives no terminal: %v", err)
+		t.Skipf("this machine has no free terminal: %v", err)
 	}
 	unlock, number := int32(0), uint32(0)
 	ioctl(t, master, syscall.TIOCSPTLCK, unsafe.Pointer(&unlock))
@@ -75,12 +75,11 @@ func ioctl(t *testing.T, f *os.File, request uintptr, argument unsafe.Pointer) {
 	require.Zero(t, errno)
 }
 
-// shows waits for a text that was not on the screen before, and forgets what
-// stands above it.
+// shows waits for a text on the screen, and then forgets everything up to it.
 func (p *terminal) shows(text string) {
 	p.t.Helper()
 	if !p.waitFor(text) {
-		require.Fail(p.t, "the screen never shows it", "%q is not in %q", text, p.screen.String())
+		require.Fail(p.t, "the text did not appear on the screen", "%q is not in %q", text, p.screen.String())
 	}
 }
 
@@ -135,7 +134,7 @@ func TestTheShellAtATerminal(t *testing.T) {
 	p.shows("get xy\r\nerror: the key has no value")
 	p.shows("> ")
 	p.types(ctrlD)
-	require.NoError(t, p.cmd.Wait(), "at a terminal a line that failed is not the shell's end")
+	require.NoError(t, p.cmd.Wait(), "at a terminal, a failed line must not change the exit code of the shell")
 	require.NotContains(t, p.screen.String(), "there is no command")
 
 	p = atTerminal(t, "91-single", dir, "shell", "--endpoints", live)

@@ -30,7 +30,10 @@ const (
 	exitInterrupted = 130
 )
 
-const exitCodesHelp = `The exit code says whether the operation happened:
+// The help topic about the exit codes, in three parts: the second is for stages
+// whose members can be changed.
+const (
+	exitCodesHelp = `The exit code says whether the operation happened:
 
   0  done
   1  refused, or another error: it did not happen, and repeating the same request will not help
@@ -45,18 +48,20 @@ const exitCodesHelp = `The exit code says whether the operation happened:
 ^C is the normal end of a server, of cluster, and of talk: they end with 0.
 
 After a 6 or a 130, read the key before you write again: a second append may add the text twice.
-
+`
+	exitCodesOfChanges = `If it was add, remove, change, cancel or transfer, look at members: what was accepted continues by itself.
+`
+	exitCodesOfGoRun = `
 "go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
 as in: go build -o kv . && ./kv get x; echo $?`
+)
 
 // exitCodesHelp returns the help topic.
 func (a *app) exitCodesHelp() string {
 	if !a.needs().Changes {
-		return exitCodesHelp
+		return exitCodesHelp + exitCodesOfGoRun
 	}
-	return strings.Replace(exitCodesHelp, "may add the text twice.\n", `may add the text twice.
-If it was add, remove, change, cancel or transfer, look at members: what was accepted continues by itself.
-`, 1)
+	return exitCodesHelp + exitCodesOfChanges + exitCodesOfGoRun
 }
 
 // usageError is the error for a wrong command line.

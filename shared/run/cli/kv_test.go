@@ -257,7 +257,7 @@ func TestTheHelpHasTheCommandsThatTheStageHas(t *testing.T) {
 
 func TestTheExitCodesHaveAHelpTopic(t *testing.T) {
 	got := run(t, stages["91-single"], "help", "exit-codes")
-	require.Equal(t, result{0, exitCodesHelp + "\n\n", ""}, got)
+	require.Equal(t, result{0, exitCodesHelp + exitCodesOfGoRun + "\n\n", ""}, got)
 	for code := range 7 {
 		require.Regexp(t, `(?m)^  `+string(rune('0'+code))+`  `, got.out)
 	}

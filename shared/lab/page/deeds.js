@@ -114,7 +114,7 @@ export function makeMenu(app) {
     } }, `Start ${name(id)} and add it to the members`)];
   }
 
-  const entry = (label, about, act) => h('button', { type: 'button', class: 'item', onclick: () => { close(true); act(); } }, h('b', {}, label), about && h('small', {}, about));
+  const entry = (label, about, act) => h('button', { type: 'button', class: 'item', disabled: !act, onclick: () => { close(true); act(); } }, h('b', {}, label), about && h('small', {}, about));
 
   return {
     close,

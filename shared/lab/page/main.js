@@ -13,6 +13,7 @@ import { makeTour } from './tour.js';
 import { makePredict } from './predict.js';
 import { makeCompare } from './compare.js';
 import { happens, waiting } from './moment.js';
+import { makeReal } from './live.js';
 import { makeTime } from './time.js';
 import { makeMenu, makeDeeds } from './deeds.js';
 import { makeInspector } from './inspector.js';
@@ -185,7 +186,7 @@ function stopTween() { tween = null; }
 
 function remember() {
   clearTimeout(remembering);
-  remembering = setTimeout(() => { if (app.film) link.show(app.script, link.mark(app.film.moments[app.index]), app.tour.query()); }, 150);
+  remembering = setTimeout(() => { if (app.film && !app.real) link.show(app.script, link.mark(app.film.moments[app.index]), app.tour.query()); }, 150);
 }
 
 // caption says in words what happens at this moment.
@@ -198,7 +199,7 @@ function caption() {
   const all = happens(f, app.index);
   box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
   const verdict = $('verdict'), ended = app.index >= f.moments.length - 1;
-  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.replaceAll(/client 1000(\d{3})\b/g, (_, n) => client(1_000_000 + Number(n))).replaceAll(/ 1000(\d{3}) /g, (_, n) => ` you ${Number(n)} `.padEnd(9)).split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended) {
+  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.replaceAll(/client 1000(\d{3})\b/g, (_, n) => client(1_000_000 + Number(n))).replaceAll(/ 1000(\d{3}) /g, (_, n) => ` you ${Number(n)} `.padEnd(9)).split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended && !app.real) {
     const v = f.events.findLast((e) => e.kind === 'verdict');
     verdict.hidden = false;
     verdict.className = 'fine';
@@ -222,6 +223,12 @@ async function load(script, where = {}) {
     say(`The film cannot be played: ${err.message}`, true);
     return false;
   } finally { document.body.classList.remove('loading'); }
+  show(film, script, where);
+  link.show(script, where.step === undefined ? '' : link.mark(film.moments[app.index]), app.tour.query());
+  return true;
+}
+
+function show(film, script, where) {
   app.playing = false;
   stopTween();
   app.script = script;
@@ -238,12 +245,10 @@ async function load(script, where = {}) {
   app.index = index;
   app.t = film.moments[index].at;
   for (const v of views) v.reset(film);
-  fillPickers();
+  if (!app.real) fillPickers();
   captioned = -1;
   draw();
-  app.compare.again();
-  link.show(script, where.step === undefined ? '' : link.mark(film.moments[index]), app.tour.query());
-  return true;
+  if (!app.real) app.compare.again();
 }
 
 function fillPickers() {
@@ -354,8 +359,9 @@ async function begin() {
     });
   }
   addEventListener('keydown', keys);
-  addEventListener('hashchange', () => open());
-  await open();
+  addEventListener('hashchange', () => (app.real || location.hash.startsWith('#real:') ? location.reload() : open()));
+  app.real = makeReal(app, (film, where) => show(film, film.script, where));
+  await (app.real ? app.real.begin() : open());
   const q = new URLSearchParams(location.search);
   if (q.has('compare')) await app.compare.begin(q.get('compare'), q.has('edit') ? [q.get('edit')] : []);
   if (q.has('predict')) app.predict.toggle();

@@ -265,3 +265,6 @@ func (r *Recording) frame(s *step, id uint64, c change) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// Steps returns how many steps were recorded.
+func (r *Recording) Steps() uint64 { return r.number }

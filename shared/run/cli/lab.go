@@ -41,17 +41,24 @@ type labFlags struct {
 	// unchecked are the invariants that an engine with edits does not check.
 	unchecked []string
 	engine    bool
+	live      bool
 }
 
 func (a *app) labCommand() *cobra.Command {
 	var f labFlags
 	cmd := &cobra.Command{
-		Use: "lab", Short: "Watch and break a simulated cluster in the browser", GroupID: groupLearn,
+		Use: "lab [FILE…]", Short: "Watch and break a cluster in the browser", GroupID: groupLearn,
 		Long: `Serves a page on 127.0.0.1 on which a cluster of this stage runs in virtual time: you see every message and decision. You can go back
-in time, and go another way from any moment. The address in the browser holds the whole run: anyone who opens it sees the same. ^C ends the lab.`,
-		Args: a.takes(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.engine {
+in time, and go another way from any moment. The address in the browser holds the whole run: anyone who opens it sees the same. ^C ends the lab.
+
+With the FILEs of "cluster --trace FILE" the page shows what a real cluster did: you can watch it and go back in time. With --live it
+shows the cluster that is running on this machine, and what you do to its servers really happens.`,
+		Args: a.takes(0, -1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			switch {
+			case f.live || len(files) > 0:
+				return a.labReal(cmd, f, files)
+			case f.engine:
 				return a.labEngine(cmd.Context(), f)
 			}
 			return a.lab(cmd.Context(), f)
@@ -65,6 +72,7 @@ in time, and go another way from any moment. The address in the browser holds th
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
 	flags.StringSliceVar(&f.edits, "edit", nil, "change the code of the stage by this edit, a file of shared/book/edits, and begin with the film that shows the consequence, or with --story")
 	flags.StringSliceVar(&f.unchecked, "unchecked", nil, "with --engine: invariants that are not checked, such as I10")
+	flags.BoolVar(&f.live, "live", false, "show the cluster that is running on this machine, and act on its servers")
 	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
 	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
@@ -97,6 +105,16 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 	if err := a.checkTour(f); err != nil {
 		return err
 	}
+	rest := labFragment(script)
+	if f.tour != "" {
+		rest = "?" + url.Values{"tour": {f.tour}}.Encode()
+	}
+	return a.serveLab(ctx, f, rest, func(port int) http.Handler { return a.labHandler(port, engines, nil) })
+}
+
+// serveLab serves the page until ctx is done. rest is the part of the page's address
+// after the path.
+func (a *app) serveLab(ctx context.Context, f labFlags, rest string, handler func(port int) http.Handler) error {
 	if f.port < 0 || f.port > 65535 {
 		return usagef("--port is %d; it must be between 0 and 65535", f.port)
 	}
@@ -105,13 +123,10 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 		return refused(api.Refused, "the lab cannot listen: %v; choose another port with --port", err)
 	}
 	s := &http.Server{
-		Handler:           a.labHandler(ln.Addr().(*net.TCPAddr).Port, engines),
+		Handler:           handler(ln.Addr().(*net.TCPAddr).Port),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}
-	link := (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/"}).String() + labFragment(script)
-	if f.tour != "" {
-		link = (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/", RawQuery: url.Values{"tour": {f.tour}}.Encode()}).String()
-	}
+	link := (&url.URL{Scheme: "http", Host: ln.Addr().String(), Path: "/"}).String() + rest
 	fmt.Fprintf(a.stdout, "The lab of %s is at\n\n    %s\n\n^C ends it.\n", a.stage.Name, link)
 	if !f.noOpen && isTerminal(a.stdout) {
 		openBrowser(link)
@@ -179,8 +194,9 @@ func openBrowser(address string) {
 }
 
 // labHandler answers the page. It takes scripts from its own page only: another
-// site in the same browser gets no answer.
-func (a *app) labHandler(port int, engines *labEngines) http.Handler {
+// site in the same browser gets no answer. add adds what the page of a real cluster
+// asks for; nil for the page of a simulated one.
+func (a *app) labHandler(port int, engines *labEngines, add func(*http.ServeMux)) http.Handler {
 	hosts := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("localhost:%d", port)}
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServerFS(page.Files))
@@ -209,6 +225,9 @@ func (a *app) labHandler(port int, engines *labEngines) http.Handler {
 		}
 		labFilm(w, engines, script.Stage, script.Edits, script.AppendJSON(nil))
 	})
+	if add != nil {
+		add(mux)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -22,7 +22,7 @@ import (
 func TestLabPlaysFilmsForItsPage(t *testing.T) {
 	a := &app{stage: storied(nil, []string{"missed-message"})}
 	a.stage.Source = fstest.MapFS{"raft/a.go": {Data: []byte("package raft\n\nconst Early Code = \"early\"\n\nfunc f() { explain(Early) }\n")}}
-	h := a.labHandler(7000, newLabEngines(t.Context(), a.scenarios()))
+	h := a.labHandler(7000, newLabEngines(t.Context(), a.scenarios()), nil)
 	ask := func(method, path, body string, header ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "http://127.0.0.1:7000"+path, strings.NewReader(body))
 		for i := 0; i < len(header); i += 2 {

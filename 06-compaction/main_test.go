@@ -9,3 +9,5 @@ import (
 func TestMain(m *testing.M) { cli.RunTests(m, stage) }
 
 func TestDemo(t *testing.T) { cli.TestDemo(t, stage) }
+
+func TestLab(t *testing.T) { cli.TestLab(t, stage) }

@@ -14,6 +14,7 @@ package recording
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/raftsteps/shared/core/trace"
@@ -113,11 +114,13 @@ func (r *Recording) End(i int) error { return r.merger.sources[i].end() }
 // Waiting returns how many rounds of a trace wait to be merged.
 func (r *Recording) Waiting(i int) int { return len(r.merger.sources[i].queue) }
 
-// Pause says that all that was written until now, which is a wall time, has been
-// added: what began before can be merged.
+// Pause says that all rounds that began before now, which is a wall time, have been
+// added, so that they can be merged.
 func (r *Recording) Pause(now time.Time) {
 	for _, s := range r.merger.sources {
-		s.close()
+		if s.open != nil && s.open.at() < now.UnixNano() {
+			s.close()
+		}
 	}
 	r.merge(now.UnixNano())
 }
@@ -152,9 +155,13 @@ func (r *Recording) play(from *round) {
 		r.end(s)
 	}
 	s := r.begin()
+	announced := slices.ContainsFunc(from.events, func(e timed) bool { return e.Kind == trace.Start })
 	for i := range from.events {
 		e := &from.events[i]
 		r.now = max(r.now, time.Duration(e.wall+from.source.shift-r.began))
+		if e.Kind == trace.Begin && !announced {
+			e = &timed{Event: trace.Event{Node: id, Kind: trace.Start}} // the server says nothing about it
+		}
 		r.take(&s, e)
 	}
 	r.merger.expire(int64(r.now), func(l link, n uint64) { r.lost(&s, l, n, "it has not arrived within a second") })
@@ -192,7 +199,7 @@ func (r *Recording) take(s *step, t *timed) {
 		}
 		return
 	case trace.Crash:
-		if !r.up[e.Node] {
+		if up, known := r.up[e.Node]; known && !up {
 			return // it has said itself that it stops
 		}
 	case trace.Send:
@@ -243,7 +250,7 @@ func (r *Recording) lost(s *step, l link, number uint64, why string) {
 func (r *Recording) event(s *step, e trace.Event) {
 	switch e.Kind {
 	case trace.Stop, trace.Crash:
-		if r.up[e.Node] {
+		if up, known := r.up[e.Node]; up || !known {
 			r.frame(s, e.Node, change{up: ptr(false)})
 		}
 		r.up[e.Node] = false

@@ -41,7 +41,7 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 	if a.stage.Compacts {
 		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "the journal size at which the servers of a new cluster compact their logs (default 16 MiB)")
 	}
-	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to this file, with the server's name at the end, such as FILE.n1; \"lab FILE.*\" shows them")
+	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to this file, with the server's name at the end, such as FILE.n1; a new cluster begins new files; \"lab FILE.*\" shows them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
@@ -96,6 +96,9 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) (err error) 
 	if err != nil {
 		return fmt.Errorf("this program's own file: %w", err)
 	}
+	if folder.Created {
+		a.dropTraces(folder.File.Config)
+	}
 	note, end, err := a.traceProcesses(folder.File.Config.Cluster)
 	if err != nil {
 		return err
@@ -124,6 +127,28 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) (err error) 
 // processesName is the end of the name of the trace that says what happened to the
 // processes of the servers, which they cannot say themselves.
 const processesName = "cluster"
+
+// dropTraces deletes traces that another cluster has left under the same name.
+func (a *app) dropTraces(c node.Config) {
+	if a.traceFile == "" {
+		return
+	}
+	ends := []string{processesName}
+	for _, m := range slices.Concat(c.Members, c.Joiners) {
+		ends = append(ends, node.Name(m.ID))
+	}
+	for _, end := range ends {
+		if path := a.traceFile + "." + end; isRegular(path) {
+			_ = os.Remove(path) // if it stays, the new trace follows in it
+		}
+	}
+}
+
+// isRegular reports whether a path is a file, and neither a folder nor a pipe.
+func isRegular(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
 
 // traceProcesses opens the trace of the processes, if there is one.
 func (a *app) traceProcesses(name string) (func(trace.Kind, uint64, string), func() error, error) {

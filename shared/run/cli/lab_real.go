@@ -132,11 +132,10 @@ func (l *labShown) read(ctx context.Context, paths []string) (err error) {
 
 // openRegular opens a file that is neither a folder nor a pipe.
 func openRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
+	if !isRegular(path) {
 		return nil, fmt.Errorf("%s is not a file; name the traces that %q has written: FILE.n1, FILE.n2, …, FILE.%s", path, "cluster --trace FILE", processesName)
 	}
 	return os.Open(path)

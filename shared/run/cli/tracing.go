@@ -64,7 +64,7 @@ func openTrace(path string, server uint64, origin trace.Origin) (trace.Sink, fun
 // torn reports whether a file ends in the middle of a line.
 func torn(path string) bool {
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+	if err != nil || !isRegular(path) || info.Size() == 0 {
 		return false
 	}
 	file, err := os.Open(path)

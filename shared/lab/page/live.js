@@ -27,7 +27,7 @@ export function makeReal(app, show) {
   $('caption').before(bar);
   document.body.classList.add('real');
   for (const id of ['story', 'seed']) $(id).closest('label').hidden = true;
-  for (const id of ['tours', 'copy', 'compare']) if ($(id)) $(id).hidden = true;
+  for (const id of ['tours', 'copy']) if ($(id)) $(id).hidden = true;
   $('claim').textContent = live ? 'This is the cluster that is running on this machine. What you do to its servers really happens.' : 'This is what a real cluster did. You can watch it and go back in time.';
   document.querySelector('[data-tab=deeds]').hidden = true;
   if (!live) $('cluster').hidden = true;
@@ -108,7 +108,8 @@ export function makeReal(app, show) {
   }
 
   return {
-    live,
+    // more leaves out what needs a script.
+    more: (entries) => entries.filter(([label]) => !/^(Compare|Copy link)/.test(label)),
 
     // begin shows what there is.
     async begin() {

@@ -336,7 +336,7 @@ async function begin() {
     try { await navigator.clipboard.writeText(url); say('The link is copied. It plays the same film and opens at this moment.'); } catch { say(url, true); }
   };
   $('copy').addEventListener('click', copy);
-  $('more').addEventListener('click', (e) => app.menu.list('More', [
+  $('more').addEventListener('click', (e) => app.menu.list('More', (app.real ? app.real.more : (all) => all)([
     [app.predict.on ? 'Predict: switch it off' : 'Predict', 'The film stops before a decision, asks you, and keeps score (q)', () => app.predict.toggle()],
     app.compare.on ? ['Compare: end it', '', () => app.compare.end()] : ['Compare with…', 'Another stage, or edited code, under the same script', () => {
       const choices = app.compare.choices();
@@ -346,7 +346,7 @@ async function begin() {
     ['Copy link', 'Anyone who opens it sees this moment of this run', copy],
     ['Save the picture', 'As an SVG file', () => save(document.querySelector($('ring').hidden ? '#diagram svg' : '#ring svg'), `${app.stage.stage}-step-${app.film.moments[app.index].step}.svg`)],
     ['How to read the picture', 'What the shapes mean, and the keys', () => $('helping').showModal()],
-  ], e.currentTarget, e));
+  ]), e.currentTarget, e));
   for (const b of document.querySelectorAll('[role=tab]')) {
     b.addEventListener('click', () => showTab(b.dataset.tab));
     b.addEventListener('keydown', (e) => {

@@ -237,6 +237,25 @@ func TestCrashes(t *testing.T) {
 	require.JSONEq(t, `{"step":5,"server":1,"up":false}`, string(f.Frames[3].JSON))
 }
 
+// A process that was killed has lost the end of its trace. What it had sent is not
+// taken for what the next process sends, even if it is the same.
+func TestALostSend(t *testing.T) {
+	message := trace.Event{Kind: trace.Send, From: 1, To: 2, Message: "m"}
+	first := lines(trace.Event{Kind: trace.Start})
+	message.At, message.Step = time.Millisecond, 1
+	second := bytes.ReplaceAll(lines(trace.Event{Kind: trace.Start}, message), fmt.Append(nil, wall), fmt.Append(nil, wall+int64(time.Second)))
+	receiver := fmt.Appendf(nil, `{"at":0,"node":2,"kind":"begin","origin":{"stage":"05-election","cluster":"c","began":%d}}
+{"at":0,"node":2,"kind":"start"}
+{"at":500000000,"step":1,"node":2,"kind":"deliver","from":1,"to":2,"message":"m"}
+{"at":1500000000,"step":2,"node":2,"kind":"deliver","from":1,"to":2,"message":"m"}
+`, wall)
+	r := New("05-election")
+	record(t, r, rand.New(rand.NewPCG(1, 1)), append(first, second...), receiver)
+	f, _, _ := r.Film(0)
+	require.Equal(t, []string{"start 1", "start 2", "deliver 2", "crash 1", "start 1", "send 1", "deliver 2"}, kinds(f))
+	require.Equal(t, []uint64{0, 1, 1}, []uint64{f.Events[2].Number, f.Events[5].Number, f.Events[6].Number})
+}
+
 // A long recording loses its quiet steps first, and then its beginning. The servers
 // are still as they were.
 func TestLongRecordings(t *testing.T) {

@@ -124,8 +124,9 @@ func (p *process) remember(show func(string)) func(string) {
 	}
 }
 
-// wait returns when the process has ended and all its output was shown.
-func (p *process) wait() {
+// wait returns when the process has ended and all its output was shown. It calls over
+// before anyone else learns of the end.
+func (p *process) wait(over func()) {
 	err := p.cmd.Wait()
 	for _, w := range []io.Writer{p.cmd.Stdout, p.cmd.Stderr} {
 		w.(*lineWriter).flush()
@@ -137,6 +138,7 @@ func (p *process) wait() {
 		p.ended = strings.TrimPrefix(err.Error(), "signal: ")
 	}
 	p.mu.Unlock()
+	over()
 	close(p.done)
 }
 

@@ -262,8 +262,7 @@ func (s *supervisor) start(sv *server) error {
 	}
 	sv.process, sv.paused = p, false
 	s.group.Go(func() error {
-		p.wait()
-		s.note(id, p)
+		p.wait(func() { s.note(id, p) })
 		s.report(id, p)
 		return nil
 	})

@@ -87,10 +87,20 @@ func Write(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if len(o.Stages) == 0 {
-		if o.Stages, err = compile.Tree(o.Root).Stages(); err != nil {
-			return err
+	if err := writable(o.Out); err != nil {
+		return err
+	}
+	stages, err := compile.Tree(o.Root).Stages()
+	if err != nil {
+		return err
+	}
+	for _, name := range o.Stages {
+		if !slices.Contains(stages, name) {
+			return fmt.Errorf("%s has no lab; these stages have one: %s", name, strings.Join(stages, ", "))
 		}
+	}
+	if len(o.Stages) == 0 {
+		o.Stages = stages
 	}
 	temp, err := os.MkdirTemp("", "raftsteps-site-")
 	if err != nil {
@@ -145,6 +155,26 @@ func earlier(out string) ([]string, error) {
 		return nil, fmt.Errorf("%s is not empty, and it is not a site that this command made; choose another folder, or empty this one", out)
 	}
 	return nil, nil
+}
+
+// writable says why nothing can be written to a folder that may not exist yet. It is
+// asked before the engines are built, which takes a while.
+func writable(out string) error {
+	dir, err := filepath.Abs(out)
+	if err != nil {
+		return err
+	}
+	for {
+		if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	try, err := os.CreateTemp(dir, ".site-*")
+	if err != nil {
+		return fmt.Errorf("the site cannot be written: %w", err)
+	}
+	return errors.Join(try.Close(), os.Remove(try.Name()))
 }
 
 // wasmExec returns the file of Go that starts a program in a browser.

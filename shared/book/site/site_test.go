@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -89,9 +90,24 @@ func TestWriteRefusesAFolderOfOthers(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, list), []byte(text), 0o600))
 		require.ErrorContains(t, Write(t.Context(), Options{Root: ".", Out: dir}), why)
 	}
+	require.ErrorContains(t, Write(t.Context(), Options{Root: "../../..", Out: t.TempDir(), Stages: []string{"00-kvserver"}}), "00-kvserver has no lab; these stages have one: 02-naive-replication, ")
 	file := filepath.Join(full, "thesis.tex")
+	require.ErrorContains(t, Write(t.Context(), Options{Root: ".", Out: filepath.Join(file, "site")}), "not a directory")
 	require.Error(t, Write(t.Context(), Options{Root: ".", Out: file}))
 	require.ErrorContains(t, Write(t.Context(), Options{Root: "."}), "has no name")
+}
+
+// An interrupt leaves what was there.
+func TestWriteEndsWhenItIsInterrupted(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "site")
+	w := writer{Options: Options{Out: out}, files: map[string][]byte{"index.html": []byte("1")}}
+	require.NoError(t, w.write(nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, Write(ctx, Options{Root: "../../..", Out: out}), context.Canceled)
+	text, err := os.ReadFile(filepath.Join(out, "index.html"))
+	require.NoError(t, err)
+	require.Equal(t, "1", string(text))
 }
 
 // runner answers questions with an engine as a browser would: one line for each

@@ -294,6 +294,7 @@ func FuzzPlay(f *testing.F) {
 	f.Add([]byte(`{"stage":"toy","seed":1,"story":"missed-message","steps":300,"deeds":[{"at":100,"do":"kill","server":2}]}`))
 	f.Add(ask(Deed{At: 60, Do: Partition, Groups: [][]uint64{{1}, {2, 3}}}, Deed{At: 70, Do: Clock, Server: 1, Percent: 1000}, Deed{At: 80, Do: PowerCut, Server: 2}, Deed{At: 90, Do: Restart, Server: 2}).AppendJSON(nil))
 	f.Add(ask(Deed{At: 60, Do: LoseNext, From: 1, To: 2, Kind: "replicate"}, Deed{At: 60, Do: LinkLoss, From: 1, To: 2, Percent: 50}, Deed{At: 70, Do: LinkRepeat, From: 2, To: 1, Percent: 100}, Deed{At: 80, Do: LinkDelay, From: 3, To: 1, For: time.Second}, Deed{At: 90, Do: CutWrite, Server: 1}).AppendJSON(nil))
+	f.Add([]byte(`{"stage":"toy","seed":1,"edits":["a","b"],"steps":300}`))
 	s := toyStage(toy.Flaws{})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		script, err := Decode(text)
@@ -312,4 +313,46 @@ func FuzzPlay(f *testing.F) {
 			require.NotContains(t, film.Verdict, "panicked")
 		}
 	})
+}
+
+// A script with edits is played by the engine that was built with them, and by no
+// other.
+func TestEditsMustBeThoseOfTheEngine(t *testing.T) {
+	s, err := Decode([]byte(`{"stage":"toy","seed":1,"edits":["no-votes","no-log"],"steps":100}`))
+	require.NoError(t, err)
+	stage := toyStage(toy.Flaws{})
+	_, err = Play(stage, s)
+	require.EqualError(t, err, `the script needs toy with the edits ["no-votes" "no-log"], and this engine has no edit`)
+	stage.Edits = []string{"no-votes", "no-log"}
+	film, err := Play(stage, s)
+	require.NoError(t, err)
+	require.Contains(t, string(film.AppendJSON(nil)), `"edits":["no-votes","no-log"]`)
+	s.Edits = nil
+	_, err = Play(stage, s)
+	require.ErrorContains(t, err, "the script needs toy with no edit, and this engine has the edits")
+	_, err = Decode([]byte(`{"edits":[` + strings.Repeat(`"a",`, MaxEdits) + `"a"]}`))
+	require.ErrorContains(t, err, "more than 8 edits")
+}
+
+// The hash in a film is one of what happened: not of the script's words, and not of
+// the frames.
+func TestRunIsAHashOfWhatHappened(t *testing.T) {
+	run := func(s Script) string {
+		film, err := Play(toyStage(toy.Flaws{}), s)
+		require.NoError(t, err)
+		_, rest, found := strings.Cut(string(film.AppendJSON(nil)), `],"run":"`)
+		require.True(t, found)
+		return rest[:16]
+	}
+	one := Script{Stage: "toy", Seed: 1, Steps: 200}
+	same := one
+	same.Servers = 5 // the default
+	require.Equal(t, run(one), run(one))
+	require.Equal(t, run(one), run(same))
+	other := one
+	other.Seed = 2
+	require.NotEqual(t, run(one), run(other))
+	deed := one
+	deed.Deeds = []Deed{{At: 100, Do: Kill, Server: 2}}
+	require.NotEqual(t, run(one), run(deed))
 }

@@ -40,6 +40,7 @@ var filmsFlag = func() *uint64 {
 // nothing before its step, and no script does harm.
 func Test(t *testing.T, s scenario.Stage) {
 	t.Helper()
+	inspects(t, s)
 	t.Run("stories", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range slices.Concat(s.Survives, s.Fails) {
@@ -331,6 +332,31 @@ func (l *lies) Request(q api.Request, reply func(api.Response)) {
 		return
 	}
 	reply(api.Failed(q.ID, &api.Error{Code: api.NotFound, Message: "there is no such key", Definite: true}))
+}
+
+// inspects checks that a server can be inspected after every step at little cost: it
+// allocates memory only for copies of configurations, where they change.
+func inspects(t *testing.T, s scenario.Stage) {
+	t.Helper()
+	p, err := project(s, Script{Stage: s.Name, Seed: 1, Servers: 3, Steps: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range p.world.IDs() {
+		in, ok := p.world.Server(id).(node.Inspector)
+		if !ok {
+			continue
+		}
+		var to node.State
+		in.Inspect(&to)
+		most := 0.0
+		if _, changes := s.Ops[api.Change]; changes {
+			most = 8
+		}
+		if n := testing.AllocsPerRun(20, func() { in.Inspect(&to) }); n > most {
+			t.Errorf("an inspection of n%d, %s, allocates memory %v times", id, to.Role, n)
+		}
+	}
 }
 
 // saved checks that what a server has synced was shown as unsynced before.

@@ -156,7 +156,7 @@ export function makeMenu(app) {
         ] : [h('p', {}, m.number ? 'This message is not on its way now.' : 'Requests and answers of clients cannot be changed here.')], from, ev);
       } else if (what.type === 'tours') {
         const own = app.tours.filter((x) => x.stage === app.stage.stage);
-        open('Guided tours', own.map((x) => entry(x.title, `${x.about} ${x.stops} steps.`, () => app.tour.begin(x.name))), from, ev);
+        open('Guided tours', own.map((x) => entry(x.title, `${x.about} ${x.stops} steps.`, () => app.tour.begin(x.name))).concat(elsewhere(app)), from, ev);
       } else if (what.type === 'cluster') {
         const sides = app.film.ids.map((id) => h('label', {}, h('input', { type: 'checkbox', value: id }), name(id)));
         open('The whole cluster', [
@@ -174,6 +174,15 @@ export function makeMenu(app) {
       }
     },
   };
+}
+
+// elsewhere lists the tours of the other stages. A site has a page for each stage;
+// on this machine each stage has a program.
+function elsewhere(app) {
+  const others = app.tours.filter((x) => x.stage !== app.stage.stage);
+  if (!others.length) return [];
+  return [h('details', { class: 'elsewhere' }, h('summary', {}, 'Tours of other stages'), h('ul', {}, others.map((x) => h('li', {},
+    app.stage.engine ? h('a', { href: `../${x.stage}/?tour=${x.name}` }, x.title) : x.title, h('small', {}, app.stage.engine ? x.stage : `go run ./${x.stage} lab --tour ${x.name}`)))))];
 }
 
 export function makeDeeds(root, app) {

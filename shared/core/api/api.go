@@ -34,17 +34,17 @@ const (
 	// an operator does that.
 	Lead = "lead"
 
-	// Open asks the leader since which index a new session can be used: the
-	// response's index. It writes nothing; the client draws the session's number,
-	// and the session begins with its first command.
+	// Open asks the leader for the index since which a new session can be used;
+	// it is the Index of the response. Open writes nothing: the client draws the
+	// session's number, and the session begins with its first command.
 	Open = "open"
 
 	// Members asks one server who the members are, as it sees them.
 	Members = "members"
 
-	// Change asks the leader to add servers, to remove some, or both at once.
-	// Its answer comes when the change has begun for good; it then goes on by
-	// itself, whichever server leads.
+	// Change asks the leader to add servers, to remove some, or both at once. The
+	// answer comes when the first entry of the change is committed. The change
+	// then continues by itself, whichever server leads.
 	Change = "change"
 
 	// Cancel asks the leader to cancel the change in progress, which is possible
@@ -77,7 +77,7 @@ const (
 	// Old is the value that cas expects.
 	Old
 
-	// From is the first index that a log request wants.
+	// From is the first index of a log request.
 	From
 
 	// Term is the term of an appointment.
@@ -363,8 +363,8 @@ func CheckCommand(c kv.Command) *Error {
 	return e
 }
 
-// idOf looks for the id in a line that is not a request, so that anyone who sent
-// it can tell which of its requests was refused. 0 means that there is none.
+// idOf looks for the id in a line that is not a request, so that the client can
+// tell which of its requests was refused. 0 means that there is none.
 func idOf(line []byte) (id uint64) {
 	d := strict.NewDecoder(bytes.ToValidUTF8(line, []byte("?")))
 	d.Object(func(field []byte) {
@@ -385,7 +385,7 @@ func hint(line []byte) string {
 	return `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
 }
 
-// name is string(b) without an allocation for the operations there are.
+// name is string(b) without an allocation for known operations.
 func (o Ops) name(b []byte) string {
 	switch string(b) {
 	case kv.Get:
@@ -442,7 +442,7 @@ func (r Request) Size() int {
 
 // Response is the answer to one request.
 type Response struct {
-	// ID is that of the request.
+	// ID is the ID of the request.
 	ID uint64
 
 	// Value is the value of a get. It is written only if HasValue is set: an
@@ -462,19 +462,19 @@ type Response struct {
 	// value, on one line.
 	Data []byte
 
-	// Later appends what Data would be, where that is long: so the goroutine that
-	// answers does not have to write it. It may be called by any goroutine. nil if
-	// Data is there.
+	// Later, if not nil, appends the data in place of Data. Long data is passed
+	// like this, so that the goroutine that answers does not have to encode it.
+	// Any goroutine may call Later.
 	Later func(b []byte) []byte
 
 	// Error is nil if the operation was done.
 	Error *Error
 }
 
-// LongData is what Data counts for while it is still to be written.
+// LongData is how many bytes count for the data of Later before it is written.
 const LongData = 128 << 10
 
-// WithData returns the response with its Data written.
+// WithData returns the response with Data in place of Later.
 func (r Response) WithData() Response {
 	if r.Later != nil {
 		r.Data, r.Later = r.Later(nil), nil

@@ -11,7 +11,7 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// all is every operation there is, with every field that any of them takes.
+// all returns every operation, with every field that it can have.
 func all() Ops {
 	ops := Commands()
 	for name := range ops {
@@ -62,8 +62,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a line, the answer says what, and carries the id if
-// one can be found.
+// The error for a bad line says what is wrong, and the request has the id if the
+// line has one.
 func TestDecodeRefuses(t *testing.T) {
 	const known = "this server knows append, cas, create, delete, get, put"
 	const like = `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
@@ -143,7 +143,7 @@ func TestRequestRoundTrip(t *testing.T) {
 	}
 }
 
-// A request that a program makes is checked as one that came as a line.
+// Check finds the same errors in a request as Decode finds in its line.
 func TestCheck(t *testing.T) {
 	four := Member{ID: 4, Address: "127.0.0.1:7074"}
 	for _, c := range []struct {
@@ -267,8 +267,8 @@ func TestDecodeAllocatesKeyAndValueOnly(t *testing.T) {
 	require.LessOrEqual(t, n, 2.0)
 }
 
-// Whatever comes, the decoder gives a request that is written and read back as
-// the same, or a short refusal that can itself be sent.
+// For any line, Decode returns a request that does not change when it is encoded
+// and decoded again, or a short error that can be sent.
 func FuzzDecode(f *testing.F) {
 	ops := all()
 	f.Add([]byte(`{"id":7,"op":"put","key":"x","value":"1"}`))

@@ -31,22 +31,22 @@ const (
 	TooLarge Code = "too_large"
 
 	// Full: the store would hold more than it may. It did not happen this time;
-	// whether an earlier try did, the server cannot say. A delete still works, and
-	// so does a write that makes nothing longer.
+	// the server does not know whether an earlier try did. A delete still works,
+	// and so does a write that makes nothing longer.
 	Full Code = "full"
 
-	// NotLeader: this server does not take writes; Error.Leader names the one
-	// that does, if it is known. It did not happen.
+	// NotLeader: this server is not the leader; Error.Leader is the address of
+	// the leader, if it is known. It did not happen.
 	NotLeader Code = "not_leader"
 
-	// Refused: what was asked makes no sense as the cluster is now, such as to
-	// add a server that is a member, or a second change while one is under way.
-	// It did not happen.
+	// Refused: the cluster cannot do this in its present state, such as adding a
+	// server that is a member, or a second change during a change. It did not
+	// happen.
 	Refused Code = "refused"
 
-	// NoSession: the session of the command is no longer known, or its Seq
-	// was answered and forgotten. It did not happen this time; whether an
-	// earlier try did, the server cannot say.
+	// NoSession: the session of the command is no longer known, or its Seq was
+	// answered and forgotten. It did not happen this time; the server does not
+	// know whether an earlier try did.
 	NoSession Code = "no_session"
 
 	// Compacted: the log no longer has the entries that were asked for. A snapshot
@@ -75,7 +75,7 @@ func (c Code) FromStore() bool {
 	return false
 }
 
-// Error is an operation that was not done, or not known to be done.
+// Error says that an operation did not happen, or that its outcome is unknown.
 type Error struct {
 	// Code is for programs.
 	Code Code
@@ -91,8 +91,8 @@ type Error struct {
 	// If false, it may have happened or may yet happen.
 	Definite bool
 
-	// Cause is the error of this machine that led to this one, nil if there is none
-	// or a server has sent it. It is not part of the JSON.
+	// Cause is the local error that led to this one; nil if there is none or a
+	// server has sent the error. It is not part of the JSON.
 	Cause error
 }
 
@@ -116,7 +116,7 @@ func (e *Error) Text() string {
 	return e.Message + "; the request may or may not have happened, or may yet happen"
 }
 
-// Wrap says in front of an error what it is about. The result of an *Error is an
+// Wrap adds before an error what it is about. It turns an *Error into another
 // *Error.
 func Wrap(what string, err error) error {
 	var e *Error

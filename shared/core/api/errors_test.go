@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTextOfAnError: whether the operation happened is said in one place, and
-// never by the message itself.
+// TestTextOfAnError checks that only Text says whether the operation happened,
+// and never the message.
 func TestTextOfAnError(t *testing.T) {
 	lost := Lost("n1 gave no answer in time")
 	require.Equal(t, "n1 gave no answer in time", lost.Message)
@@ -19,10 +19,10 @@ func TestTextOfAnError(t *testing.T) {
 	read := lost.OfRead("get")
 	require.Equal(t, &Error{Code: Unavailable, Message: "n1 gave no answer in time; nothing was changed, since get only reads", Definite: true}, read)
 	require.Equal(t, read.Message, read.Text())
-	require.Same(t, read, read.OfRead("get"), "it is definite already")
+	require.Same(t, read, read.OfRead("get"), "a definite error must stay as it is")
 
 	require.Equal(t, Lost("filling: n1 gave no answer in time"), Wrap("filling", lost))
 	require.ErrorIs(t, Wrap("filling", io.EOF), io.EOF)
-	require.Equal(t, "n1 gave no answer in time", lost.Message, "Wrap has copied it")
+	require.Equal(t, "n1 gave no answer in time", lost.Message, "Wrap must copy the error")
 	require.False(t, errors.As(Wrap("filling", io.EOF), new(*Error)))
 }

@@ -11,7 +11,7 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// Limits of what a change may say.
+// Limits of a change.
 const (
 	// MaxMembers is how many servers a cluster may have, and how many a change
 	// may name.
@@ -134,8 +134,8 @@ func splitAddress(address string) (host, port string, ok bool) {
 }
 
 // CheckMemberAddress says what is wrong with an address at which other servers
-// and clients are to reach a server, or nil. It refuses those at which one can
-// only listen, and those of many machines at once.
+// and clients must reach a server, or nil. It refuses addresses that are only for
+// listening, and addresses of many machines.
 func CheckMemberAddress(address string) error {
 	if err := CheckAddress(address); err != nil {
 		return err

@@ -59,8 +59,8 @@ func TestDecodeRefusesTransfers(t *testing.T) {
 	}
 }
 
-// The fields of a change are no fields of anything else, and a server whose
-// members never change knows none of the operations.
+// Other operations do not accept the fields of a change, and a server whose
+// members are fixed does not know the operations of a change.
 func TestChangesNeedAStageWithMembers(t *testing.T) {
 	_, err := all().Decode([]byte(`{"op":"get","key":"x","add":[],"remove":[],"to":1}`))
 	require.ErrorContains(t, err, "get does not take the field add, remove, to")
@@ -69,7 +69,7 @@ func TestChangesNeedAStageWithMembers(t *testing.T) {
 }
 
 // TestSplitAddress compares splitAddress with the function it replaces, on every
-// short text of the characters that mean something.
+// short text of the characters that have a meaning in an address.
 func TestSplitAddress(t *testing.T) {
 	texts := []string{""}
 	for range 6 {

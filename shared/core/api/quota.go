@@ -17,13 +17,13 @@ type Quota struct {
 	// 0 is kv.StoreBytes.
 	Limit int64
 
-	// growing is what commands that have not been answered may add.
+	// growing is how many bytes the commands without an answer may add.
 	growing atomic.Int64
 }
 
-// Take returns the function by which the command must be answered, or says why
-// it would not fit into the store. What makes nothing larger always fits,
-// and so does everything where there is no store (nil).
+// Take returns the function by which the command must be answered, or says why it
+// would not fit into the store. A command that does not make the store larger
+// always fits, and so does every command if there is no store (nil).
 func (q *Quota) Take(s *kv.Store, c kv.Command, reply func(Response)) (func(Response), *Error) {
 	if s == nil {
 		return reply, nil

@@ -23,7 +23,7 @@ func TestQuota(t *testing.T) {
 	require.Nil(t, full)
 	_, full = take(kv.Command{Op: kv.Put, Key: "b", Value: value})
 	require.Equal(t, &Error{Code: Full, Definite: true, Message: "the store holds 0 bytes and may hold 300; delete something first"}, full,
-		"what has not been applied counts")
+		"commands that have not been applied yet must count")
 	s.Apply(kv.Command{Op: kv.Put, Key: "a", Value: value})
 	first(Response{})
 	require.Equal(t, 1, answered)

@@ -54,7 +54,7 @@ type call struct {
 	then   func(api.Response)
 	answer chan api.Response
 
-	// over is true when the answer has come, or nobody waits for it any longer.
+	// over is true once the answer has arrived, or the caller waits no longer.
 	over atomic.Bool
 }
 
@@ -80,15 +80,15 @@ func (c *call) wait(ctx, server <-chan struct{}) (api.Response, bool) {
 	if c.over.CompareAndSwap(false, true) {
 		return api.Response{}, false
 	}
-	return <-c.answer, true // it came just before, or comes just now
+	return <-c.answer, true // the answer has arrived at the same moment, or is about to
 }
 
 func stopping() *api.Error {
 	return &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; the request was not begun"}
 }
 
-// asked counts the calls of Do, so that a stopping server can answer them first.
-// Its zero value is ready for use.
+// asked counts the calls of Do, so that a stopping server can answer them before
+// it ends. Its zero value is ready for use.
 type asked struct {
 	mu      sync.Mutex
 	n       int

@@ -49,7 +49,7 @@ func requireError(t *testing.T, err error, code api.Code, definite bool, text st
 	require.Contains(t, e.Message, text)
 }
 
-// What a client would be refused for, a program is refused for too.
+// Do refuses the same requests that a client would be refused.
 func TestDoRefuses(t *testing.T) {
 	h := alone(t, &recorder{})
 	_, err := h.Do(t.Context(), api.Request{Op: "inc"})
@@ -83,8 +83,7 @@ func TestDoBeforeRun(t *testing.T) {
 	})
 }
 
-// What is done with the answer is done where the server lives, before the
-// caller goes on.
+// DoThen calls then on the goroutine of the server, before DoThen returns.
 func TestDoThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &recorder{}
@@ -93,7 +92,7 @@ func TestDoThen(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- h.Run(ctx) }()
 		for i := range 100 {
-			seen := 0 // by two goroutines, and no lock: the race detector watches
+			seen := 0 // two goroutines use this without a lock, so the race detector checks their order
 			a, err := h.DoThen(t.Context(), getX, func(a api.Response) {
 				require.Equal(t, "x", a.Value)
 				require.Nil(t, server.waiting)
@@ -117,7 +116,7 @@ func (refusing) Request(_ api.Request, reply func(api.Response)) {
 	reply(api.Failed(0, &api.Error{Code: api.Refused, Definite: true, Message: "not now"}))
 }
 
-// What is done with an answer is not done with a refusal.
+// DoThen does not call then if the request is refused.
 func TestDoThenIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := alone(t, refusing{})
@@ -131,8 +130,8 @@ func TestDoThenIsRefused(t *testing.T) {
 	})
 }
 
-// Who has stopped waiting is no longer called, and who is being called is
-// waited for.
+// After DoThen has timed out, then is not called. If then is running when the
+// time is up, DoThen waits for it.
 func TestDoThenAndAnEndOfWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := alone(t, &slow{})
@@ -158,7 +157,8 @@ func TestDoThenAndAnEndOfWaiting(t *testing.T) {
 	})
 }
 
-// A server that stops answers first what it has begun, for a bounded time.
+// A stopping server first answers the calls of Do that it has begun, for a
+// bounded time.
 func TestStopWaitsForDo(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -194,7 +194,7 @@ func TestStopWaitsForDo(t *testing.T) {
 	}
 }
 
-// If the disk fails, what was asked has an unknown outcome.
+// If the disk fails, the outcome of a call of Do is unknown.
 func TestDoAndADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := alone(t, &slow{recorder: recorder{flush: func() error { return errors.New("input/output error") }}})

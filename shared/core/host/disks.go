@@ -20,7 +20,7 @@ type disks struct {
 	mu    sync.Mutex
 	peers *node.Peers
 
-	// told are the disks whose refusal was logged.
+	// told has, for each peer, the disk whose refusal was logged.
 	told map[uint64]disk.Incarnation
 
 	// lost receives the error with which this server must stop, once a peer knows
@@ -28,8 +28,8 @@ type disks struct {
 	lost chan error
 }
 
-// newDisks returns disks that are empty until open. changes is true if the
-// members of the cluster can change.
+// newDisks returns a disks that knows nothing before open is called. changes is
+// true if the members of the cluster can change.
 func newDisks(id uint64, changes bool, log *slog.Logger) *disks {
 	return &disks{id: id, changes: changes, log: log, peers: new(node.Peers), told: make(map[uint64]disk.Incarnation), lost: make(chan error, 1)}
 }
@@ -92,9 +92,9 @@ func (d *disks) wait(ctx context.Context) error {
 	}
 }
 
-// introduced is a Transport that puts in front of each message which disk the
-// sender has, and which disk of the receiver it knows, as the handshake of TCP
-// does:
+// introduced is a Transport that adds a text before each message: which disk the
+// sender has, and which disk of the receiver it knows. The handshake of TCP says
+// the same:
 //
 //	005eed0fa11d15c5 7d0c6f1be2a95318 {…}
 type introduced struct {

@@ -57,9 +57,9 @@ func (l *lines) count(text string) int {
 	return strings.Count(l.b.String(), text)
 }
 
-// A Transport that has no handshake need not do anything: a server with an empty
-// disk is refused by both that know it, and ends. One message of it or to it is
-// enough, and none is delivered.
+// With a Transport that has no handshake, a server with an empty disk is refused
+// by both peers that know it, and stops. One message from it or to it is enough,
+// and no message is delivered.
 func TestALostDiskWithAnotherTransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var net memory
@@ -101,7 +101,7 @@ func TestALostDiskWithAnotherTransport(t *testing.T) {
 		say(three, "again")
 		hears(one, "by n1")
 		hears(two, "by n1")
-		require.Equal(t, 2, log.count("a peer is refused because it has lost its disk; put its old folder back"), "once on each")
+		require.Equal(t, 2, log.count("a peer is refused because it has lost its disk; put its old folder back"), "each peer must log the refusal once")
 		say(one, "by n1 again") // and so n3 learns it
 		require.ErrorContains(t, stop3(), "n3 has lost its disk: n1 knows it with incarnation")
 
@@ -115,7 +115,7 @@ func TestALostDiskWithAnotherTransport(t *testing.T) {
 	})
 }
 
-// What is not an introduction is not delivered.
+// A message without an introduction is not delivered.
 func TestAMessageWithoutItsIntroduction(t *testing.T) {
 	d := newDisks(1, false, slog.New(slog.DiscardHandler))
 	require.NoError(t, d.open(disk.NewSim("n1"), 100))
@@ -129,8 +129,8 @@ func TestAMessageWithoutItsIntroduction(t *testing.T) {
 	require.False(t, i.meet(2, []byte("0000000000000008 0000000000000000 {}")))
 }
 
-// A journal that is not the one next to which the peers were met was lost, and
-// another one has taken its place: the server does not start.
+// If the journal was lost and another one is in its place, the server does not
+// start, because the file of peers belongs to the lost one.
 func TestAJournalThatWasLost(t *testing.T) {
 	d := disk.NewSim("n1")
 	o := Options{ID: 1, Config: node.Config{Members: []node.Member{{ID: 1, Address: "n1"}}}, New: newKeeper, NoClients: true, Transport: new(memory).of(1), Disk: d}
@@ -139,8 +139,8 @@ func TestAJournalThatWasLost(t *testing.T) {
 	d.Kill()
 	require.NoError(t, d.Remove("journal"))
 	_, err = New(o)
-	require.ErrorAs(t, err, new(*journal.LostError), "its length is known")
+	require.ErrorAs(t, err, new(*journal.LostError), "the length file must show the loss")
 	require.NoError(t, d.Remove("journal.length"))
 	_, err = New(o)
-	require.ErrorContains(t, err, `n1 cannot start: the file "peers": line 1: it was made next to a journal with incarnation`)
+	require.ErrorContains(t, err, `n1 cannot start: the file "peers": line 1: it was created next to a journal with incarnation`)
 }

@@ -37,7 +37,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Options are what a Host needs to know.
+// Options are the options of a Host.
 type Options struct {
 	// ID is the server's ID; Config has its address, its peers and the secret.
 	ID     uint64
@@ -46,7 +46,7 @@ type Options struct {
 	// New creates the server.
 	New node.Factory
 
-	// Ops are the operations that clients, and Do, may ask for.
+	// Ops are the operations that clients and Do may request.
 	Ops api.Ops
 
 	// NoClients is true if only Do may send requests: clients that connect are
@@ -60,7 +60,7 @@ type Options struct {
 	// HTTP is true if the server also speaks HTTP, on the same address.
 	HTTP bool
 
-	// Listener takes connections; nil means to listen on the server's own
+	// Listener accepts connections; nil means to listen on the server's own
 	// address.
 	Listener net.Listener
 
@@ -97,8 +97,8 @@ type Host struct {
 }
 
 // New opens the address and creates the server, which recovers from its disk. The
-// address comes first: if it is in use, this server may already be running, and
-// nobody else should touch its disk.
+// address comes first: if it is in use, this server may already be running, and a
+// second process must not touch its disk.
 func New(o Options) (*Host, error) {
 	h := &Host{o: o, log: o.Log, listen: o.Listener}
 	if h.log == nil {
@@ -250,13 +250,13 @@ func (h *Host) Run(ctx context.Context) error {
 		if err := h.serve(ctx, inner); inner.Err() == nil {
 			return err
 		}
-		return nil // something else ended first, and its error is the one that counts
+		return nil // another part ended first, and Run returns the error of that one
 	})
 	g.Go(func() error { return h.orStop(end, h.loop.run(inner)) })
 	g.Go(func() error { return h.orStop(end, h.disks.wait(inner)) })
 	g.Go(func() error { return h.orStop(end, h.transport.Run(inner, h.loop.receive)) })
 	err := g.Wait()
-	_ = h.loop.workers.Wait() // they return nil, and may use what is closed now
+	_ = h.loop.workers.Wait() // they return nil, and may use the files that are closed next
 	if c, ok := h.loop.node.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
 	}
@@ -304,17 +304,17 @@ func (h *Host) Cut(peer uint64) { h.loop.cut(peer, true) }
 // Heal undoes Cut. It is safe for concurrent use.
 func (h *Host) Heal(peer uint64) { h.loop.cut(peer, false) }
 
-// clock counts the ticks that were given.
+// clock computes how many ticks are due.
 type clock struct{ last time.Time }
 
-// most is the largest number of ticks that are made up for after the loop was
-// held up. A server that was stopped (by a debugger, a signal, a move of its
+// most is the largest number of ticks that the server gets at once after the loop
+// was delayed. A server that was stopped (by a debugger, a signal, a move of its
 // virtual machine) must not get all the lost ticks at once: its election timeout
 // would end before it had read the heartbeats that wait in its sockets. For a
 // server that was stopped, little time has passed.
 const most = 3
 
-// due returns the number of ticks to give now.
+// due returns the number of ticks that are due now.
 func (c *clock) due(now time.Time) int {
 	n := int(now.Sub(c.last) / node.TickInterval)
 	if n > most {

@@ -22,9 +22,9 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// gossip is a server for the tests: a put is sent to all, those included that
-// it has heard of, and answered at once. With a message it does what the put
-// said.
+// gossip is a server for the tests: it answers a put at once, and sends it to all
+// servers that it knows or has heard from. A server that receives this message
+// applies the put.
 type gossip struct {
 	w     node.World
 	store *kv.Store
@@ -117,7 +117,7 @@ func (g *group) start(i int, ln net.Listener, config node.Config) {
 	g.startAs(i, config.Members[i].ID, ln, config)
 }
 
-// join starts one more server, which the others do not know. It knows them.
+// join starts one more server. It knows the others, but they do not know it.
 func (g *group) join(id uint64) (i int) {
 	ln, err := wire.Listen("127.0.0.1:0")
 	require.NoError(g.t, err)
@@ -196,7 +196,7 @@ func TestCutBetweenServers(t *testing.T) {
 	g.arrives(c1, c2, "before")
 	g.arrives(c2, c1, "before too")
 	g.hosts[0].Cut(2)
-	require.Eventually(t, func() bool { // the cut is an input like others
+	require.Eventually(t, func() bool { // the loop processes the cut like other inputs, so it may take a moment
 		put(t, c1, "probe", "p")
 		put(t, c2, "probe", "q")
 		return value(t, c1, "probe") == "p"
@@ -212,7 +212,7 @@ func TestCutBetweenServers(t *testing.T) {
 	g.arrives(c2, c1, "after too")
 }
 
-// A server that comes back is found again by the others.
+// The other servers connect again to a server that was restarted.
 func TestServerComesBack(t *testing.T) {
 	g := newGroup(t, 2)
 	g.arrives(g.client(0), g.client(1), "1")
@@ -253,8 +253,8 @@ func TestConnectionsWithoutAProofAreRefused(t *testing.T) {
 			id := strange.Members[1].ID
 			g.start(1, ln, strange)
 			stranger, mine := g.client(1), g.client(0)
-			// The honest server refuses, and says so, before anything else can be
-			// seen: ask it directly.
+			// The refusal itself cannot be seen in the stores, so the test asks
+			// the server directly.
 			require.Eventually(t, func() bool {
 				put(t, stranger, "x", "evil")
 				put(t, mine, "y", "private")
@@ -266,7 +266,7 @@ func TestConnectionsWithoutAProofAreRefused(t *testing.T) {
 	}
 }
 
-// refusal shakes hands with n1 as the stranger would and returns what n1 says.
+// refusal sends n1 the hello of the stranger and returns the answer of n1.
 func (g *group) refusal(id uint64, config node.Config) string {
 	var log strings.Builder
 	k := wire.NewLink(wire.LinkOptions{
@@ -280,8 +280,8 @@ func (g *group) refusal(id uint64, config node.Config) string {
 	return log.String()
 }
 
-// A disk that fails ends the server at once: clients learn nothing more, and
-// Run says why.
+// A disk that fails ends the server at once: it sends clients no more answers,
+// and Run returns the error.
 func TestDiskFailure(t *testing.T) {
 	g := newGroup(t, 2)
 	c := g.client(0)
@@ -295,7 +295,7 @@ func TestDiskFailure(t *testing.T) {
 	} else {
 		require.Equal(t, api.Unknown, e.Code)
 	}
-	require.EqualError(t, <-g.done[0], "n1 stops, for what it saved cannot be trusted: input/output error")
+	require.EqualError(t, <-g.done[0], "n1 stops, because its saved data cannot be trusted: input/output error")
 	_, err = wire.Dial(t.Context(), g.config.Members[0].Address, wire.Limits{})
 	require.Error(t, err)
 }
@@ -326,8 +326,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// If the server cannot be made, its address is free again.
-func TestNewGivesTheAddressBack(t *testing.T) {
+// If the server cannot be created, New closes its address.
+func TestNewClosesTheAddressAfterAnError(t *testing.T) {
 	ln, err := wire.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	config := node.Config{Cluster: "c", Members: []node.Member{{ID: 1, Address: ln.Addr().String()}}}
@@ -338,7 +338,8 @@ func TestNewGivesTheAddressBack(t *testing.T) {
 	require.NoError(t, ln.Close())
 }
 
-// The same seed gives a server the same randomness; no seed gives it some.
+// The same seed gives a server the same random numbers; without a seed they
+// differ.
 func TestSeed(t *testing.T) {
 	draw := func(seed uint64) (n uint64) {
 		config := node.Config{Members: []node.Member{{ID: 1, Address: "127.0.0.1:0"}}}
@@ -357,8 +358,8 @@ func TestSeed(t *testing.T) {
 	require.NotEqual(t, draw(0), draw(0))
 }
 
-// A stop under load: every request is answered or definitely not begun, Run
-// returns nil, and no goroutine is left.
+// A server stops under load: each request is answered or definitely not begun,
+// Run returns nil, and no goroutine is left.
 func TestStopUnderLoad(t *testing.T) {
 	g := newGroup(t, 3)
 	g.arrives(g.client(0), g.client(2), "ready")

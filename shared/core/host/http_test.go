@@ -16,7 +16,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// counted are the metrics of a loop by name.
+// counted returns the metrics of a loop by name.
 func counted(t *testing.T, m metrics) map[string]float64 {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m.all()...)
@@ -29,8 +29,8 @@ func counted(t *testing.T, m metrics) map[string]float64 {
 	return got
 }
 
-// The metrics count what their help says: rounds, what the server was given, and
-// what it answered.
+// The metrics count what their help says: rounds, inputs of the server, and
+// answers.
 func TestMetricsCountWhatWasDone(t *testing.T) {
 	w := newWorld(nil)
 	for _, key := range []string{"a", "b", "c"} {

@@ -26,24 +26,25 @@ const (
 	// goroutines that read the peers' connections wait.
 	maxBytes = 16 << 20
 
-	// roundRequests and roundBytes limit the requests of clients that the loop
-	// takes in one round, and roundMessages the bytes of peers' messages. So a
-	// round, which ends in one write to the disk, has a bounded length, and
+	// roundRequests and roundBytes limit the requests of clients in one round,
+	// and roundMessages limits the bytes of peers' messages in it. A round ends
+	// with one write to the disk, so the limits bound how long it takes, and
 	// heartbeats are sent on time.
 	roundRequests = 4 << 10
 	roundBytes    = 1 << 20
 	roundMessages = 4 << 20
 
-	// stateBytes is how many bytes of log entries one line of a trace has.
+	// stateBytes is how many bytes of log entries one line of a trace may have.
 	stateBytes = 256 << 10
 
 	// checkInterval is how often the loop checks that the files of its disk are
-	// still where they were. Data written after they have gone is lost.
+	// still where they were. If they were removed, data that is written to them
+	// is lost.
 	checkInterval = time.Second / 2
 )
 
-// input is one thing that waits for the loop: a peer's message, a client's
-// request, or a change of which peers are cut off.
+// input is an input that waits for the loop: a peer's message, a client's
+// request, or a function to call.
 type input struct {
 	bytes   int
 	from    uint64
@@ -97,7 +98,8 @@ type loop struct {
 	// push calls a function that gives many answers.
 	push func(func())
 
-	// link sends to a peer and reports whether nothing had to be dropped.
+	// link sends a line to a peer, and returns false if something had to be
+	// dropped.
 	link func(to uint64, line []byte) bool
 
 	id    uint64
@@ -112,8 +114,8 @@ type loop struct {
 	// isCut are the peers whose messages are dropped. Only the loop uses it.
 	isCut map[uint64]bool
 
-	// disk is where the server stores its data, or nil; checked is when it was
-	// last checked.
+	// disk is where the server stores its data, or nil; checked is the time of
+	// the last check.
 	disk    disk.Disk
 	checked time.Time
 
@@ -130,7 +132,7 @@ type loop struct {
 	// budget counts the requests that have not been answered.
 	budget *wire.Budget
 
-	// wake signals that something waits.
+	// wake signals that an input waits.
 	wake chan struct{}
 
 	mu   sync.Mutex
@@ -142,7 +144,7 @@ type loop struct {
 	clients queue
 	closed  bool
 
-	// ended is closed once nothing will be answered any longer.
+	// ended is closed once the loop answers no more requests.
 	ended chan struct{}
 }
 
@@ -166,7 +168,7 @@ func (l *loop) request(r api.Request, reply func(api.Response)) {
 	l.awake()
 }
 
-// admit lets a request wait for the loop, or says why it may not.
+// admit puts a request into the queue, or returns why there is no room for it.
 func (l *loop) admit(in input) *api.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,7 +237,7 @@ func (l *loop) run(ctx context.Context) error {
 	ticker := time.NewTicker(node.TickInterval)
 	defer ticker.Stop()
 	if l.trace != nil {
-		l.traceState() // what it has recovered
+		l.traceState() // the state that the server has recovered
 	}
 	c := clock{last: time.Now()}
 	for {
@@ -246,16 +248,16 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.wake:
 		case <-ticker.C:
 		}
-		// The ticks are counted in every round: under load there is always
-		// something to wake up for.
+		// Each round counts the ticks, because under load the loop may wake up
+		// for inputs only.
 		if err := l.round(c.due(time.Now())); err != nil {
 			l.emit(trace.Stop, func(e *trace.Event) { e.Text = err.Error() })
-			return fmt.Errorf("%s stops, for what it saved cannot be trusted: %w", node.Name(l.id), err)
+			return fmt.Errorf("%s stops, because its saved data cannot be trusted: %w", node.Name(l.id), err)
 		}
 	}
 }
 
-// close lets everyone who waits for the loop continue without it.
+// close ends the waiting of every goroutine that waits for the loop.
 func (l *loop) close() {
 	l.mu.Lock()
 	l.closed = true
@@ -264,7 +266,7 @@ func (l *loop) close() {
 	l.mu.Unlock()
 }
 
-// round steps the waiting inputs, as many as one round takes, flushes once and
+// round steps the waiting inputs, as many as one round may have, flushes once and
 // sends the answers. These inputs come before the ticks: a message that was
 // received in time should count before a timeout does.
 func (l *loop) round(ticks int) error {
@@ -353,8 +355,8 @@ func (l *loop) send(to uint64, line []byte) {
 	}
 }
 
-// work is node.World.Work. Work that is still running when the loop ends is
-// finished, and nobody is told.
+// work is node.World.Work. Work that is still running when the loop ends runs to
+// its end, but done is not called.
 func (l *loop) work(work func() error, done func(error)) {
 	l.workers.Go(func() error {
 		err := work()
@@ -363,7 +365,7 @@ func (l *loop) work(work func() error, done func(error)) {
 	})
 }
 
-// cut makes the loop drop a peer's messages, or pass them again.
+// cut makes the loop drop the messages to and from a peer, or pass them again.
 func (l *loop) cut(peer uint64, drop bool) {
 	l.do(func() {
 		kind := trace.Heal
@@ -375,7 +377,7 @@ func (l *loop) cut(peer uint64, drop bool) {
 	})
 }
 
-// sink is where the server traces to: nil if nothing is traced.
+// sink returns the sink of the server's events, nil if nothing is traced.
 func (l *loop) sink() trace.Sink {
 	if l.trace == nil {
 		return nil
@@ -386,7 +388,7 @@ func (l *loop) sink() trace.Sink {
 	}
 }
 
-// emit traces an event of the host itself; it costs nothing if nothing is traced.
+// emit traces an event of the host itself; it does nothing if nothing is traced.
 func (l *loop) emit(kind trace.Kind, fill func(*trace.Event)) {
 	if l.trace == nil {
 		return

@@ -22,8 +22,8 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// recorder is a node.Server that notes what is done with it. It answers every
-// request at the next Flush.
+// recorder is a node.Server that records the calls of its methods. It answers
+// every request at the next Flush.
 type recorder struct {
 	mu      sync.Mutex
 	did     []string
@@ -64,7 +64,7 @@ func (s *recorder) Flush() error {
 	return nil
 }
 
-// count is how often something was done.
+// count returns how often a method was called.
 func (s *recorder) count(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +121,8 @@ func (w *world) ask(key string) {
 	})
 }
 
-// However many inputs wait, they share one flush, and the answers leave after
-// it. Messages of peers come first.
+// All inputs that wait share one flush, and the answers leave after it. Messages
+// of peers come first.
 func TestInputsThatWaitShareAFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -143,7 +143,7 @@ func TestInputsThatWaitShareAFlush(t *testing.T) {
 	})
 }
 
-// What arrives during a slow flush waits, and shares the next one.
+// Inputs that arrive during a slow flush wait, and share the next one.
 func TestASlowDiskMakesLargeBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -164,7 +164,7 @@ func TestASlowDiskMakesLargeBatches(t *testing.T) {
 	})
 }
 
-// One answer given by Flush itself is pushed with those of its batch.
+// The answers that Flush gives are pushed together.
 func TestAnswersOfABatchAreOnePush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -199,7 +199,7 @@ func TestTicksFollowTheClock(t *testing.T) {
 	})
 }
 
-// A disk that takes 25 ms a round does not slow the clock down.
+// A disk that takes 25 ms per round does not slow the server's clock down.
 func TestTicksAreMadeUpFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -210,14 +210,14 @@ func TestTicksAreMadeUpFor(t *testing.T) {
 		w.start(t)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		ticks := w.server.count("tick") // the loop may take another round before it sees that it should stop
+		ticks := w.server.count("tick") // the loop may begin another round before it notices that it must stop
 		w.stop(t)
 		require.InDelta(t, 1000, ticks, 5)
 	})
 }
 
-// A server that stood still for long lives through a few ticks at most, and
-// what waited in the inbox comes before them.
+// A server that was suspended for long gets at most a few ticks at once, and the
+// inputs that waited come before them.
 func TestTicksAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -264,14 +264,14 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// If the disk cannot be trusted, nothing more is answered, and anyone who waits
-// for the loop goes on.
+// If the disk fails, the loop answers no more requests, and goroutines that wait
+// for the loop continue.
 func TestFlushFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
 		w.server.flush = func() error {
 			go func() {
-				for range 3 { // the third has to wait, and waits in vain
+				for range 3 { // the third waits for room, until the loop ends
 					w.receive(2, make([]byte, maxBytes))
 				}
 			}()
@@ -281,7 +281,7 @@ func TestFlushFails(t *testing.T) {
 		w.ask("a")
 		w.start(t)
 		err := <-w.done
-		require.EqualError(t, err, "n1 stops, for what it saved cannot be trusted: input/output error")
+		require.EqualError(t, err, "n1 stops, because its saved data cannot be trusted: input/output error")
 		require.Empty(t, w.said)
 		w.ask("b")
 		require.Equal(t, []string{`{"id":7,"ok":false,"error":{"code":"unavailable","message":"the server is stopping; ` +
@@ -293,8 +293,8 @@ func TestFlushFails(t *testing.T) {
 	})
 }
 
-// A server whose file is deleted stops within a second, and what it saved in the
-// round that notices it is not answered.
+// A server whose file is deleted stops within a second, and it does not answer
+// the requests of the round that notices this.
 func TestAMissingFileStopsTheServer(t *testing.T) {
 	d, err := disk.OpenFolder(t.TempDir(), disk.Options{})
 	require.NoError(t, err)
@@ -323,8 +323,9 @@ func TestAMissingFileStopsTheServer(t *testing.T) {
 	require.Empty(t, w.said)
 }
 
-// A sync that is longer than the election timeout is said, and not every time. One
-// of work alongside the server is not: it keeps no heartbeat waiting.
+// A sync that is longer than the election timeout is logged, but not every time.
+// A sync of work alongside the server is not logged, because it delays no
+// heartbeat.
 func TestASlowDiskIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
@@ -350,13 +351,13 @@ func TestASlowDiskIsLogged(t *testing.T) {
 		wait, beside = 600*time.Millisecond, time.Millisecond
 		require.Equal(t, 1, rounds(10))
 		require.Contains(t, out.String(), "file=n1/journal took=600ms election_timeout=150ms")
-		require.Equal(t, 1, rounds(10), "10 seconds are over")
+		require.Equal(t, 1, rounds(10), "after 10 seconds the next slow sync must be logged")
 		w.syncs.limit = 0
-		require.Zero(t, rounds(100), "nobody is elected")
+		require.Zero(t, rounds(100), "without elections a slow sync must not be logged")
 	})
 }
 
-// A full inbox is a definite answer, not a wait.
+// If the inbox is full, a request is refused with busy and does not wait.
 func TestFullInboxIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -378,15 +379,15 @@ func TestFullInboxIsBusy(t *testing.T) {
 	})
 }
 
-// put asks for a value of so many bytes to be written.
+// put requests to write a value of this many bytes.
 func (w *world) put(bytes int) {
 	w.request(api.Request{ID: 7, Op: kv.Put, Key: "k", Value: strings.Repeat("v", bytes)}, func(r api.Response) {
 		w.said = append(w.said, string(r.AppendJSON(nil)))
 	})
 }
 
-// However much clients send, a round takes a bounded part of it, ticks come
-// between rounds, and a peer's message waits for one round at most.
+// A round has a bounded number of clients' requests, however many there are.
+// Ticks come between rounds, and a peer's message waits for at most one round.
 func TestRoundsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -429,8 +430,8 @@ func TestRoundsAreBounded(t *testing.T) {
 	})
 }
 
-// What clients have asked for and not been answered holds ServerBytes at most:
-// one request more is told so, and it has room again once others are answered.
+// The requests without an answer hold at most ServerBytes. One more request is
+// refused, until others are answered.
 func TestRequestsOfAllClientsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -452,7 +453,8 @@ func TestRequestsOfAllClientsAreBounded(t *testing.T) {
 	})
 }
 
-// Peers whose messages wait for the loop have to wait as well; none is lost.
+// If too many messages wait for the loop, the peers must wait, and no message is
+// lost.
 func TestFullInboxHoldsPeersBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)
@@ -503,7 +505,7 @@ func TestCutAndHeal(t *testing.T) {
 	})
 }
 
-// Work runs alongside the server; its end is an input like any other.
+// Work runs alongside the server; its end is an input of the loop.
 func TestWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil).start(t)
@@ -514,7 +516,7 @@ func TestWork(t *testing.T) {
 		time.Sleep(999 * time.Millisecond)
 		synctest.Wait()
 		require.Zero(t, w.server.count("done: no space"))
-		require.Equal(t, 99, w.server.count("tick"), "the server goes on meanwhile")
+		require.Equal(t, 99, w.server.count("tick"), "the server must continue meanwhile")
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		require.Equal(t, 1, w.server.count("done: no space"))
@@ -523,7 +525,7 @@ func TestWork(t *testing.T) {
 	})
 }
 
-// The events that the host itself sees.
+// The host traces the events of its own.
 func TestTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events []string
@@ -563,7 +565,7 @@ func TestTrace(t *testing.T) {
 	})
 }
 
-// silent is a server that answers at once and remembers nothing.
+// silent is a server that answers at once and stores nothing.
 type silent struct{}
 
 func (silent) Tick()                                           {}
@@ -573,7 +575,8 @@ func (silent) Flush() error                                    { return nil }
 
 var _ node.Server = silent{}
 
-// BenchmarkRound is what the loop adds to a request, in batches of 64.
+// BenchmarkRound measures the time that the loop adds to a request, in batches of
+// 64.
 func BenchmarkRound(b *testing.B) {
 	w := newWorld(nil)
 	w.node = silent{}
@@ -595,7 +598,7 @@ func BenchmarkRound(b *testing.B) {
 	}
 }
 
-// After a cut nothing passes that was on its way, in either direction.
+// A cut also drops the messages that are on their way, in both directions.
 func TestACutDropsMessagesInTransit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nil)

@@ -15,8 +15,8 @@ func newMetrics() metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	return metrics{
-		rounds:  counter("host_rounds_total", "How often the server flushed what had come; each writes to its disk at most once."),
-		inputs:  counter("host_inputs_total", "Requests of clients and messages of peers that the server has taken."),
+		rounds:  counter("host_rounds_total", "Rounds of the server. Each round writes to the disk at most once."),
+		inputs:  counter("host_inputs_total", "Requests of clients and messages of peers that the server has processed."),
 		answers: counter("host_answers_total", "Requests of clients that the server has answered."),
 		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "host_fsync_seconds", Help: "How long each fsync of a file or of the data folder took.",

@@ -10,8 +10,8 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// A message that was refused is a warning, and one that a rule has refused is an
-// error: something is wrong with another server.
+// A refused message is logged as a warning. If a rule has refused it, it is
+// logged as an error, because something is wrong with another server.
 func TestNotesHaveLevels(t *testing.T) {
 	for want, e := range map[string]trace.Event{
 		`level=INFO msg="starts with nothing"`:                              {Kind: trace.Start, Text: "with nothing"},

@@ -11,13 +11,14 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Transport carries messages between this server and its peers. It promises as
+// Transport carries messages between this server and its peers. It guarantees as
 // little as node.World.Send does: a message may be lost, repeated, delayed or
-// overtaken. It must promise that the sender is the server that it says it is.
+// overtaken. But it must verify that the sender of a message is the server that
+// it claims to be.
 //
-// A line is opaque to it. It begins with what the servers must know about each
-// other's disks, so that a server that came back without its data is refused: TCP
-// does this in its handshake, and a Transport need not do anything for it.
+// A line is opaque to it. The host adds to each line what the servers must know
+// about each other's disks, so that a server that came back without its data is
+// refused. (With TCP, this is part of the handshake.)
 type Transport interface {
 	// Run carries messages until ctx is done, and then returns nil; any other end
 	// is an error and ends the server. It gives each message that arrives to
@@ -105,7 +106,7 @@ func (t *tcp) Run(ctx context.Context, _ func(uint64, []byte)) error {
 	t.mu.Unlock()
 	<-ctx.Done()
 	t.mu.Lock()
-	t.ctx = nil // nothing is started from here on
+	t.ctx = nil // no link is started from here on
 	t.mu.Unlock()
 	return t.tasks.Wait()
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // memory is a Transport without sockets: the servers of one process call each
-// other. One that is not there loses what it is sent.
+// other. Messages to a server that is not running are lost.
 type memory struct {
 	mu      sync.Mutex
 	inboxes map[uint64]chan mail
@@ -45,7 +45,7 @@ func (m *memory) of(id uint64) Transport {
 	return &port{memory: m, id: id}
 }
 
-// inbox is where what is sent to a server waits.
+// inbox returns the queue of the messages to a server.
 func (m *memory) inbox(id uint64) chan mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -80,9 +80,9 @@ func (p *port) Send(to uint64, line []byte) bool {
 	}
 }
 
-// Another transport is one file: three servers replicate, and neither their
-// messages nor what is asked of them go through a socket. That nothing is left
-// running at the end the bubble sees to.
+// Three servers replicate over another Transport, and neither their messages nor
+// the requests use a socket. The bubble of synctest checks that no goroutine is
+// left at the end.
 func TestAnotherTransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := node.Config{Cluster: "north", Leader: 1}
@@ -106,7 +106,7 @@ func TestAnotherTransport(t *testing.T) {
 			_, err := hosts[0].Do(ctx, api.Request{Op: kv.Append, Key: "x", Value: fmt.Sprint(i)})
 			require.NoError(t, err)
 		}
-		time.Sleep(time.Second) // the followers hear what is committed
+		time.Sleep(time.Second) // the followers learn what is committed
 		for _, h := range hosts {
 			a, err := h.Do(ctx, api.Request{Op: kv.Get, Key: "x"})
 			require.NoError(t, err)
@@ -140,15 +140,15 @@ func TestTransportThatEnds(t *testing.T) {
 	})
 }
 
-// A server that was started later is not known to the others; it dials them,
-// and gets links back.
+// A server that was started later dials the others, which do not know it, and
+// they create links back.
 func TestJoinerIsMet(t *testing.T) {
 	g := newGroup(t, 2)
 	i := g.join(4)
 	g.arrives(g.client(i), g.client(0), "from 4 to 1")
 	g.arrives(g.client(0), g.client(i), "from 1 to 4")
 	g.arrives(g.client(1), g.client(i), "from 2 to 4")
-	// It leaves, and comes back at another address.
+	// The server stops, and starts again at another address.
 	g.stops[i]()
 	require.NoError(t, <-g.done[i])
 	i = g.join(4)
@@ -166,7 +166,7 @@ func (g *group) within(i int, f func()) {
 	<-done
 }
 
-// linked are the peers that a server has a link to, with their addresses.
+// linked returns the peers to which a server has a link, with their addresses.
 func (g *group) linked(i int) map[uint64]string {
 	t := g.hosts[i].transport.(*tcp)
 	t.mu.Lock()
@@ -178,8 +178,8 @@ func (g *group) linked(i int) map[uint64]string {
 	return all
 }
 
-// Links are made and ended while the server runs: to those that it names, and
-// to those that are connected to it.
+// While the server is running, it creates and ends links: to the peers that it
+// names, and to the peers that are connected to it.
 func TestLinksFollowTheMembers(t *testing.T) {
 	g := newGroup(t, 3)
 	at := func(i int) string { return g.lns[i].Addr().String() }
@@ -209,8 +209,8 @@ func TestLinksFollowTheMembers(t *testing.T) {
 	require.Equal(t, at(2), g.linked(0)[3])
 	g.arrives(g.client(0), g.client(2), "to the new n3")
 
-	// A server that knows of no members goes back to those of its configuration; n3
-	// is still looked for where it has proved to listen.
+	// A server that knows no members uses those of its configuration. It still
+	// dials n3 at the address that n3 has proved.
 	require.Eventually(t, func() bool { return slices.Contains(g.met(0), 3) }, 10*time.Second, time.Millisecond)
 	g.within(0, func() { g.hosts[0].connect(nil) })
 	require.Equal(t, map[uint64]string{2: at(1), 3: at(2)}, g.linked(0))
@@ -230,11 +230,11 @@ func TestLinkEndsWithItsName(t *testing.T) {
 	// It waits for an answer to its hello, and would do so for three seconds.
 	require.NoError(t, c.SetReadDeadline(time.Now().Add(wire.DefaultLimits().Dial/2)))
 	_, err = io.Copy(io.Discard, c)
-	require.NoError(t, err, "the end of the connection")
+	require.NoError(t, err, "the connection must end")
 }
 
-// Of a peer that dials again there are two connections for a moment. It has
-// left when both are gone.
+// A peer that dials again has two connections for a moment. It has left when both
+// have ended.
 func TestPeerThatIsMetTwice(t *testing.T) {
 	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
 	tr.meet(4, "127.0.0.1:4")
@@ -247,8 +247,8 @@ func TestPeerThatIsMetTwice(t *testing.T) {
 	require.False(t, tr.Send(4, []byte("{}")))
 }
 
-// A peer whose address has changed is looked for where it proved to listen, and
-// also where the cluster knows it.
+// A peer whose address has changed is dialed at the address that it has proved,
+// and also at the address that the cluster knows.
 func TestPeerThatMoved(t *testing.T) {
 	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
 	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
@@ -264,7 +264,7 @@ func TestPeerThatMoved(t *testing.T) {
 	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where())
 }
 
-// The others answer a server that comes back at another address.
+// The other servers answer a server that starts again at another address.
 func TestServerComesBackElsewhere(t *testing.T) {
 	g := newGroup(t, 2)
 	old := g.config
@@ -281,7 +281,7 @@ func TestServerComesBackElsewhere(t *testing.T) {
 	g.arrives(g.client(0), g.client(1), "to where it is now")
 }
 
-// met are the peers that are connected to a server.
+// met returns the peers that are connected to a server.
 func (g *group) met(i int) (ids []uint64) {
 	t := g.hosts[i].transport.(*tcp)
 	t.mu.Lock()
@@ -293,7 +293,7 @@ func (g *group) met(i int) (ids []uint64) {
 	return ids
 }
 
-// A server may name its peers while it is made, before anything runs.
+// A server may call Connect while it is created, before Run.
 func TestConnectInTheFactory(t *testing.T) {
 	g := newGroup(t, 1)
 	ln, err := wire.Listen("127.0.0.1:0")
@@ -313,7 +313,7 @@ func TestConnectInTheFactory(t *testing.T) {
 	require.Eventually(t, func() bool { return len(g.met(0)) == 0 && len(g.linked(0)) == 0 }, 10*time.Second, time.Millisecond)
 }
 
-// That a peer is elsewhere is said once, however often it connects.
+// A peer at another address is logged once, however often it connects.
 func TestAMovedPeerIsReportedOnce(t *testing.T) {
 	var log lines
 	tr := newTCP(wire.Identity{ID: 1}, wire.Limits{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
@@ -361,7 +361,8 @@ func TestLinksChangeUnderLoad(t *testing.T) {
 	require.Empty(t, tr.met)
 }
 
-// A server that takes no clients says so to them; its peers come in.
+// A server without clients refuses their requests with a reason, and accepts its
+// peers.
 func TestNoClients(t *testing.T) {
 	g := newGroup(t, 1)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,7 +15,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// worker is a server that is made with work under way alongside it.
+// worker is a server that starts work alongside it when it is created.
 type worker struct {
 	recorder
 	working, done, closed atomic.Bool
@@ -33,8 +33,9 @@ func (s *worker) Close() error {
 	return nil
 }
 
-// A server that stops while work runs alongside it is closed only when that work has
-// come to its end: it may use the files that Close closes. Nobody is told of it.
+// A server that stops is closed only after the work alongside it has ended,
+// because the work may use the files that Close closes. The server is not told
+// that the work has ended.
 func TestWorkEndsBeforeItsServer(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

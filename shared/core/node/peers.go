@@ -202,7 +202,7 @@ func (p *Peers) decodeLine(record []byte, first bool) error {
 	case first && kind == "peers" && version != peersVersion:
 		return fmt.Errorf("it has version %d, and this program knows only version %d", version, peersVersion)
 	case first && kind == "peers" && incarnation != p.own:
-		return fmt.Errorf("it was made next to a journal with incarnation %v, and the journal here has %v: "+
+		return fmt.Errorf("it was created next to a journal with incarnation %v, and the journal here has %v: "+
 			"the journal was lost or replaced, and with it the votes and entries that this server has promised to keep; put the old one back", incarnation, p.own)
 	case first && kind == "peers":
 		return nil

@@ -36,8 +36,8 @@ func TestAPeerIsKnownByItsDisk(t *testing.T) {
 	require.NoError(t, p.Admit(3, 8))
 }
 
-// A power cut at every operation of the disk: what was admitted is remembered,
-// what was not may be.
+// The power is cut at every disk operation. A peer that was admitted must be
+// remembered; a peer whose Admit was cut may be.
 func TestAPeerIsRememberedAfterAPowerCut(t *testing.T) {
 	for cut := 1; ; cut++ {
 		d := disk.NewSim("n1")
@@ -53,13 +53,13 @@ func TestAPeerIsRememberedAfterAPowerCut(t *testing.T) {
 		require.Equal(t, disk.Incarnation(7), again.Known(2))
 		require.NoError(t, again.Admit(3, 8))
 		if err == nil {
-			require.Greater(t, cut, 5, "so many operations take a file")
+			require.Greater(t, cut, 5, "creating the file takes several operations, and each must have been cut")
 			return
 		}
 	}
 }
 
-// A server without a disk remembers nothing, and has none to be known by.
+// A server without a disk remembers no peers and has no incarnation.
 func TestWithoutADisk(t *testing.T) {
 	p := openPeers(t, nil, 0)
 	require.NoError(t, p.Admit(2, 0))
@@ -70,7 +70,7 @@ func TestPeersOfAnotherJournalAreRefused(t *testing.T) {
 	d := disk.NewSim("n1")
 	require.NoError(t, openPeers(t, d, 100).Admit(2, 7))
 	_, err := OpenPeers(d, 101)
-	require.EqualError(t, err, `the file "peers": line 1: it was made next to a journal with incarnation 0000000000000064, and the journal here has 0000000000000065: the journal was lost or replaced, and with it the votes and entries that this server has promised to keep; put the old one back`)
+	require.EqualError(t, err, `the file "peers": line 1: it was created next to a journal with incarnation 0000000000000064, and the journal here has 0000000000000065: the journal was lost or replaced, and with it the votes and entries that this server has promised to keep; put the old one back`)
 }
 
 func TestDamagedPeersAreRefused(t *testing.T) {

@@ -11,8 +11,8 @@ const hexDigits = "0123456789abcdef"
 // Decoder guarantees for whatever came over the wire; a byte that is not is
 // written as U+FFFD, so that the output is valid JSON whatever happens.
 //
-// Nothing is escaped but what JSON demands, so a person can read the line and
-// a string grows by no more than a factor of six.
+// It escapes only what JSON requires, so a person can read the line, and a string
+// grows at most by a factor of six.
 func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 	b = append(b, '"')
 	start := 0

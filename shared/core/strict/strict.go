@@ -1,4 +1,4 @@
-// Package strict reads and writes JSON that comes from strangers.
+// Package strict reads JSON from sources that are not trusted, and writes JSON.
 //
 // encoding/json is forgiving where a server must not be: it turns invalid
 // UTF-8 into U+FFFD (so two different keys become one), lets the last of two
@@ -50,7 +50,7 @@ const maxFields = 32
 
 // Error says what is wrong with a text and where.
 type Error struct {
-	// Offset is the byte at which the trouble was seen, counted from 0.
+	// Offset is the byte at which the error was found, counted from 0.
 	Offset int
 
 	// Field is the name of the field being read, or "".
@@ -67,8 +67,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s (at byte %d)", e.Message, e.Offset)
 }
 
-// Decoder reads one JSON value. It keeps no memory of its own beyond the text
-// it was given. It is not safe for concurrent use.
+// Decoder reads one JSON value. It uses little memory in addition to the text. It
+// is not safe for concurrent use.
 type Decoder struct {
 	text  []byte
 	pos   int
@@ -120,7 +120,7 @@ func (d *Decoder) End() error {
 	return d.err
 }
 
-// Failed reports whether an error was met.
+// Failed reports whether there was an error.
 func (d *Decoder) Failed() bool { return d.err != nil }
 
 // Fail records an error about the field being read, unless there is one
@@ -139,8 +139,8 @@ func (d *Decoder) fail(format string, args ...any) {
 	d.pos = len(d.text)
 }
 
-// shorten shortens the name of a field, so that a message stays readable whatever
-// the client has sent.
+// shorten shortens the name of a field, so that a message with a very long name
+// stays readable.
 func shorten(name []byte) string {
 	const most = 64
 	if len(name) <= most {
@@ -198,8 +198,8 @@ func (d *Decoder) Object(f func(field []byte)) {
 	d.depth--
 }
 
-// ObjectText is Object, and returns the text of the object as well. It is for
-// an object that is read and passed on as it came.
+// ObjectText is Object, and returns the text of the object as well. It is for an
+// object that is read and passed on unchanged.
 func (d *Decoder) ObjectText(f func(field []byte)) []byte {
 	d.space()
 	start := d.pos
@@ -418,8 +418,8 @@ func (d *Decoder) Bool() bool {
 	return false
 }
 
-// Raw reads any value and returns its text, which was checked. It is for a
-// value that is passed on as it came.
+// Raw reads any value and returns its text, which was checked. It is for a value
+// that is passed on unchanged.
 func (d *Decoder) Raw() []byte {
 	d.space()
 	start := d.pos

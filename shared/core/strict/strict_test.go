@@ -126,7 +126,7 @@ func TestRefusedText(t *testing.T) {
 	}
 }
 
-// A value that will stand inside another has less depth left.
+// A value that will be inside another one may nest less deep.
 func TestInside(t *testing.T) {
 	for _, c := range []struct {
 		text   string
@@ -163,7 +163,7 @@ func TestTooManyFields(t *testing.T) {
 	require.ErrorContains(t, err, "an object with more than 32 fields")
 }
 
-// A stranger may call a field what it likes; the message about it stays short.
+// The message about a field with a very long name is short.
 func TestErrorNamesAFieldShortly(t *testing.T) {
 	name := strings.Repeat("é", 10_000)
 	d := NewDecoder([]byte(`{"a` + name + `":1}`))
@@ -174,7 +174,7 @@ func TestErrorNamesAFieldShortly(t *testing.T) {
 	require.True(t, utf8.ValidString(err.Error()))
 }
 
-// The first error stays, and after it nothing is read any longer.
+// The first error is kept, and the decoder reads nothing after it.
 func TestTheFirstErrorIsKept(t *testing.T) {
 	d := NewDecoder([]byte(`{"a":x,"b":"c"}`))
 	var fields []string
@@ -272,8 +272,8 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
-// reasons are why a text that encoding/json takes may be refused: the rules of
-// this package, and no others.
+// reasons are the reasons for which the decoder may refuse a text that
+// encoding/json accepts.
 var reasons = []string{
 	"not valid UTF-8",
 	"appears twice",
@@ -282,8 +282,8 @@ var reasons = []string{
 	"half of a surrogate pair",
 }
 
-// What the decoder accepts, encoding/json accepts too and reads the same. What
-// it refuses though encoding/json accepts it, it refuses for a known reason.
+// If the decoder accepts a text, encoding/json accepts it too and reads the same
+// value. If only the decoder refuses a text, it has one of the known reasons.
 func FuzzDecoder(f *testing.F) {
 	f.Add(`{"id":7,"op":"put","key":"x","value":"1"}`)
 	f.Add(`{"a":[1,-2.5e3,true,false,null,"\ud83d\ude00"],"b":{"c":{}}}`)
@@ -293,7 +293,7 @@ func FuzzDecoder(f *testing.F) {
 		have, err := decode(text)
 		want, other := decodeWithEncodingJSON(text)
 		if err == nil {
-			require.NoError(t, other, "encoding/json refuses what was accepted")
+			require.NoError(t, other, "encoding/json refuses a text that the decoder accepted")
 			require.Empty(t, cmp.Diff(want, have))
 			return
 		}
@@ -333,8 +333,8 @@ func FuzzUint(f *testing.F) {
 	})
 }
 
-// What AppendString writes is JSON, and is read back as what it was, by this
-// package and by encoding/json.
+// AppendString writes JSON that this package and encoding/json decode to the same
+// string.
 func FuzzAppendString(f *testing.F) {
 	f.Add("abc\"\\\n\x00\x1f/é€😀\u2028\uFFFD")
 	f.Add("\xff\xc3\xed\xa0\x80")

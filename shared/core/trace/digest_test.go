@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// digest tells events in at most limit lines.
+// digest returns the story of events in at most limit lines.
 func digest(t *testing.T, limit int, events ...Event) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -23,14 +23,15 @@ func digest(t *testing.T, limit int, events ...Event) string {
 	return b.String()
 }
 
-// A story that fits is told in full; of one that does not, what matters.
+// A story that fits is written in full; otherwise only its important lines are
+// written.
 func TestDigest(t *testing.T) {
 	golden(t, "digest-long.txt", []byte(digest(t, 100, story()...)))
 	golden(t, "digest-short.txt", []byte(digest(t, 17, story()...)))
 }
 
-// However long a run is, its story has a bounded length, and neither its first
-// chapters nor its end is missing.
+// The story of a run of any length is bounded, and contains the first chapters
+// and the end.
 func TestDigestIsBounded(t *testing.T) {
 	var events []Event
 	for i := range 20_000 {
@@ -66,7 +67,7 @@ func TestDigestKeepsTheErrorOfItsWriter(t *testing.T) {
 	require.ErrorIs(t, d.End(), full)
 }
 
-// What happens to several servers at once is one line, and a retry is told once.
+// An event of several servers is one line, and a retry is written once.
 func TestDigestFolds(t *testing.T) {
 	text := digest(t, 50,
 		Event{Node: 1, Kind: Start, Text: "with nothing"},

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files under testdata")
 
-// story has one event of every kind, and what a narrator keeps to itself.
+// story has an event of every kind, and events that a narrator leaves out.
 func story() []Event {
 	put := `{"replicate":{"seq":1,"command":{"op":"put","key":"x","value":"1"}}}`
 	beat := `{"appendEntries":{"term":3,"entries":[]}}`

@@ -225,14 +225,24 @@ func (w *writer) stage(ctx context.Context, name string) error {
 	packed := compress(wasm)
 	w.files[name+"/engine.bin"] = packed
 
-	index, err := source.Read(os.DirFS(filepath.Join(w.Root, name)))
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if w.files[name+"/source.json"], err = json.Marshal(index); err != nil {
+	if err := w.source(name, "source.json", nil); err != nil {
 		return err
 	}
 	return w.describe(ctx, name, len(packed))
+}
+
+// source adds the code of a stage with some edits.
+func (w *writer) source(stage, file string, edits []string) error {
+	files, err := w.tree().FS(stage, edits)
+	if err != nil {
+		return err
+	}
+	index, err := source.Read(files)
+	if err != nil {
+		return fmt.Errorf("%s: %w", stage, err)
+	}
+	w.files[stage+"/"+file], err = json.Marshal(index)
+	return err
 }
 
 // describe adds the description of a stage, and its films of edited code.
@@ -269,6 +279,9 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 		}
 		file := edit.Name + ".bin"
 		w.files[name+"/"+file] = packed
+		if err := w.source(name, edit.Name+".source.json", script.Edits); err != nil {
+			return err
+		}
 		films = append(films, stored{script.AppendJSON(nil), file})
 		texts = append(texts, editText{edit.Name, edit.About})
 		shown.Films = append(shown.Films, shownLink{name + "/" + fragment(script), edit.Name, edit.About})

@@ -85,6 +85,16 @@ func TestTheSitesFirstPage(t *testing.T) {
 	film.press(kb.End)
 	film.until(`document.querySelector('#verdict').textContent.includes('Leader Completeness')`)
 	require.Contains(t, value[string](film, `document.querySelector('#claim').textContent`), "The code is edited")
+	showsEditedCode(film)
+}
+
+// showsEditedCode opens the code of a commit, which must be the edited code.
+func showsEditedCode(p *tab) {
+	p.t.Helper()
+	value[bool](p, `([...document.querySelectorAll('#why li')].findLast((x) => x.textContent.includes('n1 commits entries up to 1')).querySelector('.code').click(), true)`)
+	p.until(`document.querySelector('dialog[open]') !== null`)
+	text := value[string](p, `document.querySelector('dialog[open]').innerText`)
+	require.Contains(p.t, text, "if n > r.commitIndex && r.config()")
 }
 
 // The lab of a stage plays another stage, and edited code.
@@ -94,6 +104,7 @@ func TestOtherCode(t *testing.T) {
 	p.press(kb.End)
 	p.until(`document.querySelector('#verdict').textContent.includes('Leader Completeness')`)
 	require.Contains(t, value[string](p, `document.querySelector('#claim').textContent`), "The code is edited")
+	showsEditedCode(p)
 
 	address, _, _ := strings.Cut(link, "#")
 	other := open(t, address+"#"+value[string](p, `btoa(JSON.stringify({stage: '02-naive-replication', seed: 1, story: 'restart'})).replaceAll('=', '')`), desk)

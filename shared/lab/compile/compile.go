@@ -121,7 +121,7 @@ func (t Tree) run(ctx context.Context, target Target, args []string) ([]byte, er
 		return nil, err
 	}
 	if !slices.Contains(stages, target.Stage) {
-		return nil, fmt.Errorf("there is no stage %.70q; there are %s", target.Stage, strings.Join(stages, ", "))
+		return nil, noStage(target.Stage, stages)
 	}
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
@@ -153,6 +153,10 @@ func (t Tree) run(ctx context.Context, target Target, args []string) ([]byte, er
 		return nil, fmt.Errorf("go %s: %w\n%s", args[0], err, tail(stderr.String()))
 	}
 	return stdout.Bytes(), nil
+}
+
+func noStage(name string, stages []string) error {
+	return fmt.Errorf("there is no stage %.70q; there are %s", name, strings.Join(stages, ", "))
 }
 
 // tail returns the end of a long text.

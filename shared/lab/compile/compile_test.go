@@ -3,6 +3,7 @@ package compile
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,23 @@ func TestScriptAndArguments(t *testing.T) {
 	require.NoError(t, err)
 	_, err = e.Script("05-a")
 	require.ErrorContains(t, err, `the edit harm: the film of 05-a: the script: field "sead": unknown field`)
+}
+
+func TestFS(t *testing.T) {
+	files, err := tree(t, map[string]string{"05-a/raft/b.go": "b"}).FS("05-a", []string{"harm"})
+	require.NoError(t, err)
+	names, err := fs.Glob(files, "*/*.go")
+	require.NoError(t, err)
+	require.Equal(t, []string{"raft/a.go", "raft/b.go"}, names)
+	for name, want := range map[string]string{"raft/a.go": "if a > b {\n", "raft/b.go": "b"} {
+		text, err := fs.ReadFile(files, name)
+		require.NoError(t, err)
+		require.Equal(t, want, string(text))
+	}
+	_, err = tree(t, nil).FS("../05-a", nil)
+	require.ErrorContains(t, err, `there is no stage "../05-a"; there are 05-a`)
+	_, err = tree(t, nil).FS("05-a", []string{"good"})
+	require.ErrorContains(t, err, `there is no edit "good"`)
 }
 
 func TestApplyRefuses(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -167,6 +168,36 @@ func (t Tree) Apply(stage string, names []string) (map[string]string, error) {
 		}
 	}
 	return changed, nil
+}
+
+// FS returns the files of a stage as they are with some edits.
+func (t Tree) FS(stage string, names []string) (fs.FS, error) {
+	stages, err := t.Stages()
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(stages, stage) {
+		return nil, noStage(stage, stages)
+	}
+	changed, err := t.Apply(stage, names)
+	if err != nil {
+		return nil, err
+	}
+	return editedFS{os.DirFS(filepath.Join(string(t), stage)), stage, changed}, nil
+}
+
+// editedFS is a folder in which some files have another text.
+type editedFS struct {
+	fs.FS
+	stage   string
+	changed map[string]string
+}
+
+func (e editedFS) ReadFile(name string) ([]byte, error) {
+	if text, ok := e.changed[e.stage+"/"+name]; ok {
+		return []byte(text), nil
+	}
+	return fs.ReadFile(e.FS, name)
 }
 
 // Arguments returns what the program of a stage needs after "lab" to be an engine

@@ -39,6 +39,15 @@ export async function play(script) {
   return ask(folder + stage.engine, JSON.stringify(script));
 }
 
+// code is the code that plays a script, with the places of its rules.
+export async function code(script) {
+  const own = await describe();
+  const { stage = own.stage, edits = [] } = script;
+  if (!own.engine) return get(`source.json?${new URLSearchParams([['of', stage], ...edits.map((name) => ['edit', name])])}`);
+  const folder = stage === own.stage ? '' : `../${stage}/`;
+  return get(folder + [...edits, 'source.json'].join('.'));
+}
+
 async function send(script) {
   const answer = await fetch('film', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(script) });
   return read(await answer.text());

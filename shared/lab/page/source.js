@@ -2,15 +2,17 @@
 // conditions that lead to the line.
 
 import { h, termClass } from './dom.js';
+import { code } from './engine.js';
 
 export function makeSource(app) {
   const dialog = h('dialog', { class: 'source', 'aria-labelledby': 'source-title' });
   document.body.append(dialog);
-  let index = null;
-  const get = () => index ||= fetch('source.json').then((r) => {
-    if (!r.ok) throw new Error(`the engine answered ${r.status}`);
-    return r.json();
-  }).catch((err) => { index = null; throw err; });
+  const codes = new Map(); // of the stages and edits that were asked for
+  function get() {
+    const { stage, edits = [] } = app.script, key = [stage, ...edits].join(' ');
+    if (!codes.has(key)) codes.set(key, code(app.script).catch((err) => { codes.delete(key); throw err; }));
+    return codes.get(key);
+  }
 
   function listing(x, p) {
     const guard = new Set(p.guard), names = new Set(p.lines);

@@ -204,10 +204,11 @@ func (a *app) labHandler(port int, engines *labEngines, add func(*http.ServeMux)
 		labFilm(w, engines, r.URL.Query().Get("of"), nil, []byte(engine.Describe))
 	})
 	code := sync.OnceValues(func() (*source.Index, error) { return source.Read(a.stage.Source) })
-	mux.HandleFunc("GET /source.json", func(w http.ResponseWriter, _ *http.Request) {
-		x, err := code()
+	mux.HandleFunc("GET /source.json", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		x, err := engines.source(code, q.Get("of"), q["edit"])
 		if err != nil {
-			labRefuse(w, http.StatusInternalServerError, err)
+			labRefuse(w, http.StatusBadRequest, err)
 			return
 		}
 		labAnswer(w, http.StatusOK, x)

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"example.com/raftsteps/shared/lab/engine"
 	"example.com/raftsteps/shared/lab/film"
 	"example.com/raftsteps/shared/lab/scenario"
+	"example.com/raftsteps/shared/lab/source"
 )
 
 // mostEngines is how many engines of other stages and of edited code run at once.
@@ -93,6 +95,22 @@ func (e *labEngines) film(edit string) (film.Script, error) {
 		return film.Script{}, err
 	}
 	return found.Script(e.own.Name)
+}
+
+// source returns the code of a stage with edits; own is that of this stage.
+func (e *labEngines) source(own func() (*source.Index, error), stage string, edits []string) (*source.Index, error) {
+	if (stage == "" || stage == e.own.Name) && len(edits) == 0 {
+		return own()
+	}
+	tree, err := e.tree()
+	if err != nil {
+		return nil, err
+	}
+	files, err := tree.FS(cmp.Or(stage, e.own.Name), edits)
+	if err != nil {
+		return nil, err
+	}
+	return source.Read(files)
 }
 
 // answer asks the engine of a stage with edits. No stage means this one.

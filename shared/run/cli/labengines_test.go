@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/lab/scenario"
+	"example.com/raftsteps/shared/lab/source"
 )
 
 // compiler is a stand-in for the command go: the program that it builds is an engine
@@ -143,4 +144,22 @@ func TestTheFilmOfAnEdit(t *testing.T) {
 	require.Equal(t, `{"stage":"92-cluster","seed":4,"story":"missed-message","edits":["harm"]}`, string(s.AppendJSON(nil)))
 	_, err = e.film("good")
 	require.ErrorContains(t, err, `there is no edit "good"`)
+}
+
+func TestTheCodeOfAnotherStageAndOfAnEdit(t *testing.T) {
+	e, _ := otherEngines(t)
+	const text = "package raft\n\nconst Early Code = \"early\"\n\nfunc f() bool { explain(Early); return a < b }\n"
+	require.NoError(t, os.WriteFile(filepath.Join(e.where, "..", "81-other", "raft", "a.go"), []byte(text), 0o600))
+	own := func() (*source.Index, error) { return &source.Index{}, nil }
+	x, err := e.source(own, "", nil)
+	require.NoError(t, err)
+	require.Empty(t, x.Files)
+	x, err = e.source(own, "81-other", nil)
+	require.NoError(t, err)
+	require.Equal(t, text, x.Files["raft/a.go"])
+	x, err = e.source(own, "81-other", []string{"harm"})
+	require.NoError(t, err)
+	require.Equal(t, strings.Replace(text, "<", ">", 1), x.Files["raft/a.go"])
+	_, err = e.source(own, "../81-other", nil)
+	require.ErrorContains(t, err, "there is no stage")
 }

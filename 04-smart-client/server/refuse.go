@@ -47,7 +47,8 @@ func (s *Server) maxTerm() raft.Term {
 }
 
 // unfit says why no correct server has sent a message, or returns nil. What the
-// message says by itself was checked when it was decoded.
+// message says by itself was checked when it was decoded. The limit of the terms is
+// no rule of Raft, which takes any higher term.
 func (s *Server) unfit(from uint64, m raft.Message) error {
 	status := s.rules.Status()
 	switch limit := s.maxTerm(); {

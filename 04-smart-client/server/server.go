@@ -175,7 +175,9 @@ func (s *Server) Receive(from uint64, line []byte) {
 }
 
 // unfitBody says what is wrong with the body of a message, given what this server
-// has, or returns nil. A command that cannot be applied must not enter the log.
+// has, or returns nil. A command that cannot be applied must not enter the log, and
+// only the state machine knows which. Answers to what was never sent are ignored by
+// the rules as well; here they are refused aloud.
 func (s *Server) unfitBody(term raft.Term, body raft.Body) error {
 	status := s.rules.Status()
 	switch body := body.(type) {

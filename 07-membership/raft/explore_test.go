@@ -349,15 +349,12 @@ func tellStage(id rules.ID, in explore.Input) string {
 
 // exploreFill puts a piece of the snapshot into a message that is to bring one. The file
 // of a leader begins and ends with its term, so that no two are the same.
-func exploreFill(do *doing, m *Message) bool {
+func exploreFill(do *doing, m *Message) {
 	b, is := m.Body.(InstallSnapshot)
 	if !is {
-		return true
+		return
 	}
 	s := do.Now
-	if b.LastIncluded != s.Raft.snapshot {
-		return false
-	}
 	file := packConfig([]byte{byte(m.Term)}, s.Raft.Config(b.LastIncluded.Index))
 	for _, e := range s.Stage.applied[:b.LastIncluded.Index] {
 		file = packEntry(file, e)
@@ -368,7 +365,6 @@ func exploreFill(do *doing, m *Message) bool {
 	to := min(from+size, len(file))
 	b.Data, b.Done = file[from:to:to], to == len(file)
 	m.Body = b
-	return true
 }
 
 // storePiece keeps a piece of a leader's snapshot, and takes the whole over with the

@@ -119,30 +119,26 @@ func compact(c *cluster, s *server, base Index) {
 	c.Input(s, func(r *Raft) { r.Compact(at, base) })
 }
 
-// file returns the bytes of a server's snapshot. No two servers write the same.
-func file(s *server) string {
-	content := s.Applied[:s.Raft.snapshot.Index]
-	return fmt.Sprintf("%v: %s%s end of %v", s.ID, rules.EntriesWords(content), snapshotWords(s.Raft.Config(s.Raft.snapshot.Index)), s.ID)
+// file returns the bytes of a server's snapshot that ends at an index. No two servers
+// write the same.
+func file(s *server, at Index) string {
+	content := s.Applied[:at]
+	return fmt.Sprintf("%v: %s%s end of %v", s.ID, rules.EntriesWords(content), snapshotWords(s.Raft.Config(at)), s.ID)
 }
 
-// fill puts a piece of the snapshot into a message that is to bring one. It
-// reports false if there is a newer snapshot by now.
-func fill(_ *cluster, s *server, m *Message) bool {
+// fill puts a piece of the snapshot into a message that is to bring one.
+func fill(_ *cluster, s *server, m *Message) {
 	b, is := m.Body.(InstallSnapshot)
 	if !is {
-		return true
+		return
 	}
-	if b.LastIncluded != s.Raft.snapshot {
-		return false
-	}
-	file := file(s)
+	file := file(s, b.LastIncluded.Index)
 	pieces := cmp.Or(s.Stage.pieces, 2)
 	size := (len(file) + pieces - 1) / pieces
 	from := int(b.Offset)
 	to := min(from+size, len(file))
 	b.Data, b.Done = []byte(file[from:to]), to == len(file)
 	m.Body = b
-	return true
 }
 
 // store keeps a piece of a leader's snapshot, and takes the whole over with the

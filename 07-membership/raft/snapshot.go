@@ -138,8 +138,9 @@ func (r *Raft) handleInstallSnapshotReply(from ID, m InstallSnapshotReply) {
 // Compact says that a snapshot of the state machine at an applied entry is on
 // the disk, and so is a log that begins after base. The entries between base
 // and the snapshot stay: a follower that is only a little behind still gets
-// entries. A snapshot brings its configuration, so a server that joins takes none
-// before it knows one.
+// entries. The driver calls it when Take has returned nothing, so no chunk of the
+// snapshot before waits to be sent. A snapshot brings its configuration, so a server
+// that joins takes none before it knows one.
 func (r *Raft) Compact(snapshot, base Index) {
 	r.snapshot = r.Position(snapshot)
 	r.explain(Reason{Rule: Compacted, Mine: r.snapshot, Index: base})

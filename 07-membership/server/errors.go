@@ -8,7 +8,8 @@ import (
 	"example.com/raftsteps/shared/core/node"
 )
 
-// notLeader is the error for a command that was not proposed.
+// notLeader is the error for a command that was not proposed. The rules refuse it with
+// one error; a leader gets that only while it transfers its leadership.
 func (s *Server) notLeader() *api.Error {
 	status := s.rules.Status()
 	switch {

@@ -12,7 +12,9 @@ import (
 )
 
 // change begins a change of the members, or cancels one. The client is answered
-// when its first entry is committed; the change then continues by itself.
+// when its first entry is committed; the change then continues by itself. To the rules
+// a change to the present voters cancels the one under way, or writes new addresses;
+// only the server knows which of these the client wants, and refuses the other.
 func (s *Server) change(r api.Request, reply func(api.Response)) {
 	c := s.config()
 	next, refusal := c.Voters, (*api.Error)(nil)

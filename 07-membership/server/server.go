@@ -235,7 +235,9 @@ func (s *Server) Receive(from uint64, line []byte) {
 }
 
 // unfitBody says what is wrong with the body of a message, given what this server
-// has, or returns nil. A command that cannot be applied must not enter the log.
+// has, or returns nil. A command that cannot be applied must not enter the log, and
+// only the state machine knows which. Answers to what was never sent are ignored by
+// the rules as well; here they are refused aloud.
 func (s *Server) unfitBody(term raft.Term, body raft.Body) error {
 	status := s.rules.Status()
 	switch body := body.(type) {
@@ -374,9 +376,6 @@ func (s *Server) save(out raft.Output) error {
 func (s *Server) send(messages []raft.Message) {
 	for _, m := range messages {
 		if c, ok := m.Body.(raft.InstallSnapshot); ok {
-			if c.LastIncluded != s.rules.Status().Snapshot {
-				continue // there is a newer one by now
-			}
 			filled, err := s.fillChunk(c)
 			if err != nil {
 				s.postpone(fmt.Sprintf("cannot send %v the snapshot", m.To), err)

@@ -205,8 +205,8 @@ func (c *Cluster[R, E, M, S]) carryOut(s *Server[R, E, M, S], out Output[E, M]) 
 
 func (c *Cluster[R, E, M, S]) send(s *Server[R, E, M, S], messages []M) {
 	for _, m := range messages {
-		if c.stage.Fill != nil && !c.stage.Fill(c, s, &m) {
-			continue
+		if c.stage.Fill != nil {
+			c.stage.Fill(c, s, &m)
 		}
 		c.checkMessage(s, m)
 		c.Network = append(c.Network, m)

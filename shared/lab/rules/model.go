@@ -123,10 +123,9 @@ type Explorer[R Explorable[R, E, M], E Entry[E], M Message[E], X any, B comparab
 	Arrive   func(r R, arg uint16)
 	MayDoubt func(m *Machine[R, X, E], arrived M) bool
 
-	// Fill completes a message that leaves, and reports false if it is out of
-	// date; Output carries out what only this stage has in an output; Done ends
-	// the input.
-	Fill   func(do *Doing[R, E, M, X, B], m *M) bool
+	// Fill completes a message that leaves; Output carries out what only this
+	// stage has in an output; Done ends the input.
+	Fill   func(do *Doing[R, E, M, X, B], m *M)
 	Output func(do *Doing[R, E, M, X, B], out Output[E, M])
 	Done   func(do *Doing[R, E, M, X, B])
 
@@ -523,8 +522,8 @@ func (do *Doing[R, E, M, X, B]) Cut(out Output[E, M]) {
 
 func (do *Doing[R, E, M, X, B]) send(messages []M) {
 	for _, m := range messages {
-		if do.Fill != nil && !do.Fill(do, &m) {
-			continue
+		if do.Fill != nil {
+			do.Fill(do, &m)
 		}
 		do.checkMessage(m)
 		do.e.Messages = append(do.e.Messages, m)

@@ -176,9 +176,8 @@ type Stage[R Raft[E, M], E Entry[E], M Message[E], S any] struct {
 	// servers does.
 	Decides func(c *Cluster[R, E, M, S], by *Server[R, E, M, S], has func(ID) bool) bool
 
-	// Fill completes a message that leaves. It reports false if the message is out
-	// of date.
-	Fill func(c *Cluster[R, E, M, S], s *Server[R, E, M, S], m *M) bool
+	// Fill completes a message that leaves.
+	Fill func(c *Cluster[R, E, M, S], s *Server[R, E, M, S], m *M)
 
 	// Output carries out what only this stage has in an output; Words describes
 	// it.

@@ -22,7 +22,7 @@ import (
 )
 
 // patient is longer than any test needs: a wait this long is a failure.
-const patient = 20 * time.Second
+const patient = 30 * time.Second
 
 func testContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patient)

@@ -39,12 +39,7 @@ func (r *Raft) Believed() (rules.Position, []Entry) { return rules.Position{}, r
 
 func (r *Raft) ConfigAt(uint64) any { return nil }
 
-func (r *Raft) Followers() (ids []rules.ID) {
-	for _, id := range r.config().Members() {
-		ids = append(ids, rules.ID(id))
-	}
-	return ids
-}
+func (r *Raft) Followers() []rules.ID { return sharedIDs(r.config().Members()) }
 
 func (r *Raft) NextFor(id rules.ID) (match, next uint64) {
 	m, n := r.Progress(ID(id))
@@ -78,6 +73,14 @@ func sharedReasons(reasons []Reason) (shared []rules.Reason) {
 func (r *Raft) ProposeCommand(command []byte) error {
 	_, _, err := r.Propose(command)
 	return err
+}
+
+func sharedIDs(ids []ID) []rules.ID {
+	shared := make([]rules.ID, len(ids))
+	for i, id := range ids {
+		shared[i] = rules.ID(id)
+	}
+	return shared
 }
 
 func (c Contradiction) Contradiction() (bool, string) { return c.Forgot, c.Text }

@@ -141,8 +141,8 @@ func (r *Raft) handleAppendEntries(from ID, m AppendEntries) {
 }
 
 // deny refuses a leader that has another entry where this server knows one to be
-// committed. It should not have been appointed, or it is no leader at all: this
-// server neither obeys nor follows it.
+// committed. It lacks what a leader must have, or it is no leader at all: this server
+// neither obeys nor follows it.
 func (r *Raft) deny(leader ID, committed Index, theirs Position) {
 	r.leader, r.denied = 0, true
 	r.explain(Reason{Rule: Contradicts, Alarm: true, Peer: leader, Term: r.currentTerm, Mine: Position{r.log.term(committed), committed}, Theirs: theirs})

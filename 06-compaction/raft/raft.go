@@ -232,11 +232,14 @@ var ErrNotLeader = errors.New("this server is not the leader")
 // Propose appends a command to the leader's log (§5.3). The entry is committed
 // when Output.Committed has it with the same index and the same term; another
 // term at that index means that it was lost.
-func (r *Raft) Propose(command []byte) (Index, Term, error) {
+func (r *Raft) Propose(command []byte) (Index, Term, error) { return r.add(Entry{Command: command}) }
+
+// add appends an entry, if this server leads.
+func (r *Raft) add(e Entry) (Index, Term, error) {
 	if r.role != Leader {
 		return 0, 0, ErrNotLeader
 	}
-	e := Entry{Index: r.log.lastIndex() + 1, Term: r.currentTerm, Command: command}
+	e.Index, e.Term = r.log.lastIndex()+1, r.currentTerm
 	r.append(e)
 	return e.Index, e.Term, nil
 }
@@ -355,7 +358,7 @@ func (r *Raft) becomeLeader() {
 	}
 	// An entry of its own term lets a leader commit what earlier leaders left
 	// (§5.4.2), and tells it where the committed log ends (§8).
-	r.append(Entry{Index: r.log.lastIndex() + 1, Term: r.currentTerm, Kind: NoOp})
+	r.add(Entry{Kind: NoOp})
 	r.broadcast()
 }
 

@@ -109,10 +109,11 @@ func (c *Client) Close() error {
 	return err
 }
 
-// Do carries out one request: a read at any server, a command at the leader,
-// and requests about the members at the leader too. Anything else goes to the
-// first of the endpoints, once. It sets the ID and the session itself. The
-// error is an *api.Error; it is nil only if the operation was done.
+// Do carries out one request: a read at any server, a command at the leader.
+// Requests about the members go to the leader, too.
+// Anything else goes to the first of the endpoints, once. It sets the ID and
+// the session itself. The error is an *api.Error; it is nil only if the
+// operation was done.
 func (c *Client) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	if err := check(r); err != nil {
 		return api.Response{}, err

@@ -244,10 +244,9 @@ var ErrNotLeader = errors.New("this server is not the leader")
 // ErrNotVoter is returned by Transfer: only a voter can lead.
 var ErrNotVoter = errors.New("that server is not a voter")
 
-// Propose appends a command to the leader's log (§5.3), unless it is about to
-// transfer its leadership. The entry is committed when Output.Committed has it with
-// the same index and the same term; another term at that index means that it was
-// lost.
+// Propose appends a command to the leader's log (§5.3). The entry is committed
+// when Output.Committed has it with the same index and the same term; another
+// term at that index means that it was lost.
 func (r *Raft) Propose(command []byte) (Index, Term, error) { return r.add(Entry{Command: command}) }
 
 // add appends an entry, if this server leads and is not about to transfer its

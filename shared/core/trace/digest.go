@@ -88,6 +88,9 @@ var routine = map[string]bool{
 	"committed": true, "learned-commit": true, "read-confirmed": true,
 }
 
+// Routine reports whether a decision belongs to a run without failures.
+func Routine(code string) bool { return routine[code] }
+
 // NewDigest returns a Digest that writes to w.
 func NewDigest(w io.Writer, limit int) *Digest {
 	return &Digest{Limit: limit, w: w, n: NewNarrator(w), said: make(map[saying]bool)}

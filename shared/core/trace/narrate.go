@@ -104,6 +104,16 @@ func (n *Narrator) paint(text, color string) string {
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
+// Sentence returns what happened as a Narrator says it, with the server in front; ""
+// if it is not worth a line.
+func Sentence(e Event) string {
+	text, _ := new(Narrator).sentence(e)
+	if text != "" && e.Node != 0 && e.Kind != Drop {
+		text = fmt.Sprintf("n%d %s", e.Node, text)
+	}
+	return text
+}
+
 // repeats reports whether a message or a decision was written before in the same
 // words, with nothing else between the same two servers.
 func (n *Narrator) repeats(e Event, text string) bool {

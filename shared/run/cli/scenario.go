@@ -14,6 +14,7 @@ import (
 
 	"example.com/raftsteps/shared/core/pager"
 	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/lab/diagram"
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
@@ -28,6 +29,7 @@ type scenarioFlags struct {
 	seed    uint64
 	seeds   int
 	trace   string
+	svg     string
 }
 
 func (a *app) scenarioCommand() *cobra.Command {
@@ -54,6 +56,7 @@ and the logs at the turning points; -v tells every event. The same seed gives th
 	flags.IntVar(&f.seeds, "seeds", 1, "the number of runs, each with the next seed")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print everything: every message, save and repetition")
 	flags.StringVar(&f.trace, "trace", "", "write all events to this file, as lines of JSON")
+	flags.StringVar(&f.svg, "svg", "", "draw the turning points into this file, as a space-time diagram")
 	return cmd
 }
 
@@ -64,8 +67,8 @@ func (a *app) scenario(ctx context.Context, f scenarioFlags, args []string) erro
 		return usagef("scenario takes one of NAME, --list and --all")
 	case f.seeds < 1:
 		return usagef("--seeds is %d; it must be at least 1", f.seeds)
-	case f.trace != "" && (!one || f.seeds != 1):
-		return usagef("--trace is for one run of one scenario")
+	case (f.trace != "" || f.svg != "") && (!one || f.seeds != 1):
+		return usagef("--trace and --svg are for one run of one scenario")
 	case f.list:
 		return a.listScenarios()
 	case f.all:
@@ -164,12 +167,21 @@ func (a *app) playTo(w io.Writer, f scenarioFlags, name string, seed uint64) (er
 		defer func() { err = errors.Join(err, writer.Flush()) }()
 		sinks = append(sinks, writer.Emit)
 	}
+	var events []trace.Event
+	if f.svg != "" {
+		sinks = append(sinks, func(e trace.Event) { events = append(events, e) })
+	}
 	r, err := scenario.Play(a.scenarios(), name, seed, trace.Tee(sinks...))
 	switch {
 	case errors.Is(err, scenario.ErrNotApplicable):
 		return fmt.Errorf("the scenario %s does not apply to this stage; see %q", name, a.commandLine("scenario", "--list"))
 	case err != nil:
 		return err
+	}
+	if f.svg != "" {
+		if err := os.WriteFile(f.svg, diagram.Draw(name, events), 0o666); err != nil {
+			return fmt.Errorf("--svg: %w", err)
+		}
 	}
 	if a.flags.output == "json" {
 		if err := a.showResult(r); err != nil {

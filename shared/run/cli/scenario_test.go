@@ -94,7 +94,7 @@ func TestScenarioRefusals(t *testing.T) {
 		{[]string{"restart", "--all"}, 2, `scenario takes one of NAME, --list and --all`},
 		{[]string{"--list", "--all"}, 2, `scenario takes one of NAME, --list and --all`},
 		{[]string{"missed-message", "--seeds", "0"}, 2, `--seeds is 0; it must be at least 1`},
-		{[]string{"--all", "--trace", "x"}, 2, `--trace is for one run of one scenario`},
+		{[]string{"--all", "--trace", "x"}, 2, `--trace and --svg are for one run of one scenario`},
 		{[]string{"missed-message", "--trace", "/nowhere/x"}, 1, `--trace: open /nowhere/x`},
 	} {
 		got := run(t, s, append([]string{"scenario"}, tt.args...)...)

@@ -95,6 +95,23 @@ func TestLoseOneMessage(t *testing.T) {
 	require.Equal(t, before, p.clock())
 }
 
+// After a fork, what the story goes on doing by itself is listed, and can be ended.
+func TestEndWhatAStoryGoesOnDoing(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "chaos"), desk)
+	p.step("]")
+	leader := value[string](p, `document.querySelector('#ring .server.leader').dataset.server`)
+	p.focus(`#ring [data-server="` + leader + `"]`)
+	p.choose("Pause")
+	p.until(`document.querySelector('#deeds').textContent.includes('its clients go on sending random requests')`)
+	asked := value[int](p, `document.querySelectorAll('#deeds li').length`)
+	p.focus(`#tab-deeds`)
+	p.focus(`#deeds .remove[title="End it"]`)
+	p.press(kb.Enter)
+	p.until(`!document.querySelector('#deeds').textContent.includes('its clients go on sending random requests')`)
+	require.Equal(t, asked, value[int](p, `document.querySelectorAll('#deeds li').length`))
+	require.NotContains(t, value[string](p, `document.querySelector('#deeds').textContent`), "did not apply")
+}
+
 // A link plays the same run in another tab.
 func TestLinkPlaysTheSameRun(t *testing.T) {
 	p := open(t, startLab(t, "05-election"), desk)

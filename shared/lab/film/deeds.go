@@ -22,6 +22,8 @@ func (p *projector) do(w *sim.World, e Deed) string {
 		return p.ask(w, e)
 	case Heal, Cut, Partition, HealAll:
 		return network(w, e)
+	case EndLoads, EndFilter, EndFaults, EndPlans:
+		return endStanding(w, e.Do)
 	case LinkLoss, LinkRepeat, LinkDelay:
 		link(w, e)
 		return ""
@@ -60,7 +62,6 @@ func (p *projector) do(w *sim.World, e Deed) string {
 		w.Disk(e.Server).FailSync(1)
 	case Clock:
 		w.SetClock(e.Server, float64(e.Percent)/100)
-		p.recorder.clock(e.Server, e.Percent)
 	case Expire:
 		return p.expire(w, e.Server)
 	}
@@ -84,6 +85,37 @@ func network(w *sim.World, e Deed) string {
 		w.Partition(e.Groups...)
 	case HealAll:
 		w.HealAll()
+	}
+	return ""
+}
+
+// standing returns the deeds that would end something that goes on by itself.
+func standing(w *sim.World) (all []string) {
+	for _, s := range []struct {
+		deed string
+		is   bool
+	}{{EndLoads, w.Loads() > 0}, {EndFilter, w.Filtered()}, {EndFaults, w.Unleashed()}, {EndPlans, w.Plans() > 0}} {
+		if s.is {
+			all = append(all, s.deed)
+		}
+	}
+	return all
+}
+
+// endStanding ends something that goes on by itself.
+func endStanding(w *sim.World, what string) string {
+	if !slices.Contains(standing(w), what) {
+		return "there is nothing of that kind to end"
+	}
+	switch what {
+	case EndLoads:
+		w.EndLoads()
+	case EndFilter:
+		w.Drop(nil)
+	case EndFaults:
+		w.EndFaults()
+	case EndPlans:
+		w.EndPlans()
 	}
 	return ""
 }

@@ -43,6 +43,10 @@ type Film struct {
 	// Outcomes are what became of the deeds, in the order of the script.
 	Outcomes []Outcome
 
+	// Standing are the deeds that would have ended something that the story goes on
+	// doing by itself, at the moment when the first deed took over from it.
+	Standing []string
+
 	// Steps is how many steps were played, and Length how much virtual time they
 	// took.
 	Steps  uint64
@@ -183,6 +187,9 @@ func (p *projector) playStory() error {
 	}
 	d.Then = func(w *sim.World) {
 		p.world = w
+		if len(deeds) > 0 {
+			p.film.Standing = standing(w)
+		}
 		if len(deeds) > 0 || w.Steps() >= p.steps {
 			p.run(w)
 		}
@@ -307,7 +314,11 @@ func (f *Film) AppendJSON(b []byte) []byte {
 		b = strict.AppendText(b, "why", o.Why)
 		b = append(b, '}')
 	}
-	b = append(b, `],"events":[`...)
+	b = append(b, ']')
+	if len(f.Standing) > 0 {
+		b = strict.AppendArray(b, "standing", f.Standing, strict.AppendString[string])
+	}
+	b = append(b, `,"events":[`...)
 	type message struct{ from, to, number uint64 }
 	sent := make(map[message]string)
 	applied := make(map[uint64]string)

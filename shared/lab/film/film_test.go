@@ -254,7 +254,7 @@ func TestScriptsAreChecked(t *testing.T) {
 		`{"stage":"toy","seed":1,"time":600000000001}`:                                                          "the script takes 10m0.000000001s; 10m0s are allowed",
 		`{"stage":"toy","seed":1,"story":"figure-8"}`:                                                           `toy does not play "figure-8"; it plays minority-down, missed-message, restart`,
 		`{"stage":"toy","seed":1,"story":"missed-message","servers":3}`:                                         "the story missed-message brings its own servers: take out servers and spare",
-		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"dance"}]}`:                                              `deed 1: there is no deed "dance"; there are clock, cut, delay, expire,`,
+		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"dance"}]}`:                                              `deed 1: there is no deed "dance"; there are clock, cut, delay, end-faults,`,
 		`{"stage":"toy","seed":1,"deeds":[{"at":0,"do":"heal-all"}]}`:                                           "deed 1: step 0 comes before step 1",
 		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"kill"}]}`:                                               "deed 1: kill lacks a field",
 		`{"stage":"toy","seed":1,"deeds":[{"at":1,"do":"kill","server":1,"to":2}]}`:                             "deed 1: kill has a field that it does not take",

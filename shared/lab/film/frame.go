@@ -66,6 +66,10 @@ type recorder struct {
 	film    *Film
 	servers map[uint64]*known
 
+	// clocks are the speeds of the clocks that were changed, in percent. A machine
+	// keeps its clock when its server starts again.
+	clocks map[uint64]uint64
+
 	// world is nil until the servers have started for the first time.
 	world *sim.World
 
@@ -115,7 +119,9 @@ type touch struct {
 	session uint64
 }
 
-func newRecorder(f *Film) *recorder { return &recorder{film: f, servers: make(map[uint64]*known)} }
+func newRecorder(f *Film) *recorder {
+	return &recorder{film: f, servers: make(map[uint64]*known), clocks: make(map[uint64]uint64)}
+}
 
 // now is the virtual time.
 func (r *recorder) now() time.Duration {
@@ -172,18 +178,32 @@ func (r *recorder) add(id uint64, text []byte) {
 	}
 }
 
-// clock notes the speed of a server's clock.
-func (r *recorder) clock(id, percent uint64) {
+// Clocked implements sim.ClockWatcher. A story may change a clock too.
+func (r *recorder) Clocked(id, percent uint64) {
+	r.clocks[id] = percent
 	if k := r.servers[id]; k != nil && k.clock != percent {
 		k.clock = percent
-		b := strconv.AppendUint(strict.AppendName(r.begin(id), "clock"), percent, 10)
+		if !k.up {
+			return
+		}
+		b := appendClock(r.begin(id), percent)
 		// The timer went at the old speed until now.
 		r.add(id, append(k.election(b, r.now(), true), '}'))
 	}
 }
 
+func appendClock(b []byte, percent uint64) []byte {
+	return strconv.AppendUint(strict.AppendName(b, "clock"), percent, 10)
+}
+
 // Started, Stopped and Stepped implement sim.Watcher.
-func (r *recorder) Started(id uint64) { r.servers[id] = &known{all: true, clock: 100} }
+func (r *recorder) Started(id uint64) {
+	k := &known{all: true, clock: rightClock}
+	if percent, ok := r.clocks[id]; ok {
+		k.clock = percent
+	}
+	r.servers[id] = k
+}
 
 func (r *recorder) Stopped(id uint64, _ bool) {
 	if k := r.servers[id]; k != nil && k.up {
@@ -201,6 +221,9 @@ func (r *recorder) Stepped(id uint64, s node.Server, flushed bool) error {
 	empty := len(b)
 	if !k.up {
 		b = append(b, `,"up":true`...)
+		if k.clock != rightClock {
+			b = appendClock(b, k.clock)
+		}
 	}
 	if in, ok := s.(node.Inspector); ok {
 		b = k.differences(b, in, flushed || !k.up)
@@ -249,6 +272,9 @@ func (k *known) disk(b []byte, from uint64, saved bool) []byte {
 	}
 	return b
 }
+
+// rightClock is the speed of a clock that is right, in percent.
+const rightClock = 100
 
 // drift is by how many ticks the election timer may differ from what follows from
 // the last frame that has it.

@@ -82,7 +82,7 @@ func TestTheTimerNeedsAFrameOnlyIfItDoesNotGoByItself(t *testing.T) {
 	p.Elapsed = 0
 	require.Equal(t, `"timer":[100000000,0,20]}`, stepped(t, r, p, true), "a heartbeat came")
 	require.Empty(t, pass(5, 100))
-	r.clock(1, 300)
+	r.Clocked(1, 300)
 	require.Equal(t, `{"step":0,"server":1,"clock":300,"timer":[150000000,5,20]}`, string(r.film.Frames[len(r.film.Frames)-1].JSON))
 	require.Empty(t, pass(12, 300))
 	require.NotEmpty(t, pass(3, 1000), "nobody said that the clock is faster")

@@ -108,6 +108,14 @@ const (
 	LinkLoss   = "link-loss"
 	LinkRepeat = "link-repeat"
 	LinkDelay  = "link-delay"
+
+	// These end what a story goes on doing after somebody has taken over from it:
+	// its clients that ask by themselves, its rule about which messages are lost,
+	// its faults at random, and what it has planned for later.
+	EndLoads  = "end-loads"
+	EndFilter = "end-filter"
+	EndFaults = "end-faults"
+	EndPlans  = "end-plans"
 )
 
 // needs says which fields a deed has.
@@ -148,6 +156,11 @@ var deeds = map[string]needs{
 	LinkLoss:   needsLink | mayPercent,
 	LinkRepeat: needsLink | mayPercent,
 	LinkDelay:  needsLink | mayFor,
+
+	EndLoads:  0,
+	EndFilter: 0,
+	EndFaults: 0,
+	EndPlans:  0,
 }
 
 // Kinds are the kinds of messages that servers send each other, in all stages.

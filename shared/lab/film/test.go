@@ -154,6 +154,18 @@ func Test(t *testing.T, s scenario.Stage) {
 			}
 		}
 	})
+	t.Run("what a story leaves", func(t *testing.T) {
+		t.Parallel()
+		ended := 0
+		for _, name := range slices.Concat(s.Survives, s.Fails) {
+			for _, at := range []uint64{100, 600} {
+				ended += endsStanding(t, s, Script{Stage: s.Name, Seed: 1, Story: name, Steps: at + 400, Deeds: []Deed{{At: at, Do: HealAll}}})
+			}
+		}
+		if ended == 0 && slices.Contains(s.Survives, "chaos") {
+			t.Error("no story goes on doing anything by itself")
+		}
+	})
 	t.Run("many", func(t *testing.T) {
 		t.Parallel()
 		for seed := range *filmsFlag {
@@ -196,11 +208,31 @@ func Test(t *testing.T, s scenario.Stage) {
 			}
 		}
 		for name := range deeds {
-			if applied[name] == 0 && name != Expire {
+			if applied[name] == 0 && name != Expire && !strings.HasPrefix(name, "end-") {
 				t.Errorf("no %s was ever carried out", name)
 			}
 		}
 	})
+}
+
+// endsStanding ends what a story goes on doing after the first deed of a script, and
+// checks that there is nothing to end then. It returns how much there was.
+func endsStanding(t *testing.T, s scenario.Stage, script Script) int {
+	t.Helper()
+	at, going := script.Deeds[0].At, play(t, s, script)
+	for _, what := range going.Standing {
+		script.Deeds = append(script.Deeds, Deed{At: at, Do: what})
+	}
+	for _, what := range going.Standing {
+		script.Deeds = append(script.Deeds, Deed{At: at, Do: what})
+	}
+	film, n := play(t, s, script), len(going.Standing)
+	for i, o := range film.Outcomes[1:] {
+		if o.Applied != (i < n) {
+			t.Errorf("%s, step %d: deed %d, %s: applied %t %s", script.Story, at, i+1, script.Deeds[i+1].Do, o.Applied, o.Why)
+		}
+	}
+	return n
 }
 
 // inTransit returns a deed for a message that travels while other things happen, and

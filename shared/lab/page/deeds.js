@@ -2,7 +2,7 @@
 // what has been done.
 
 import { h, name, time } from './dom.js';
-import { deed as describe } from './words.js';
+import { deed as describe, standing } from './words.js';
 
 const MS = 1e6;
 
@@ -199,6 +199,11 @@ export function makeDeeds(root, app) {
             h('span', { class: 'text' }, describe(d)), !o.applied && h('span', { class: 'not' }, `did not apply: ${o.why || 'the film ends before it'}`)),
           h('button', { type: 'button', class: 'remove', 'aria-label': `Undo: ${describe(d)}`, title: 'Undo', onclick: () => app.undo(i) }, '×'));
       }));
+      // What a story goes on doing after the first deed can be ended there.
+      const left = film.standing.filter((what) => !deeds.some((d) => d.do === what));
+      list.prepend(...left.map((what) => h('li', {},
+        h('span', { class: 'jump' }, h('span', { class: 'head' }, 'from the story'), h('span', { class: 'text' }, standing(what))),
+        h('button', { type: 'button', class: 'remove', 'aria-label': describe({ do: what }), title: 'End it', onclick: () => app.endStanding(what) }, '×'))));
       if (!deeds.length) list.append(h('li', { class: 'empty' }, 'Nothing yet. Click a server, a link or a message, and decide what happens to it. The film is then played again from this moment on.'));
     },
     draw() {},

@@ -15,7 +15,7 @@ const CHECKPOINT = 64;
 export const TICK = 10e6;
 
 // SILENT are the deeds without events of their own.
-const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock', 'lose-next', 'link-loss', 'link-repeat', 'link-delay']);
+const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock', 'lose-next', 'link-loss', 'link-repeat', 'link-delay', 'end-loads', 'end-filter', 'end-faults', 'end-plans']);
 
 const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null, clock: 100, timer: [0, 0, 0], unsynced: [0, 0], store: {}, keys: 0, sessions: {} };
 
@@ -40,6 +40,7 @@ export class Film {
       if (e.message !== undefined) texts.set(key, e.message); else if (texts.has(key)) e.message = texts.get(key);
     }
     this.outcomes = json.deeds || [];
+    this.standing = json.standing || []; // the deeds that would end what the story goes on doing
     this.length = json.length || 0;
     this.steps = json.steps || 0;
     this.verdict = json.verdict || '';

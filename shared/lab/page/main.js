@@ -127,6 +127,12 @@ const app = {
     else if (gone) say(`This is a fork: ${gone} later ${gone === 1 ? 'deed was' : 'deeds were'} taken back.`);
     showTab('deeds');
   },
+  // endStanding ends what a story goes on doing, at the moment of the first deed.
+  async endStanding(what) {
+    const [first] = this.script.deeds;
+    const deed = { at: first.at, ...(first.time && { time: first.time }), do: what };
+    await load({ ...this.script, deeds: [deed, ...this.script.deeds] }, { step: this.film.moments[this.index].step });
+  },
   async undo(i) {
     const script = { ...this.script, deeds: this.script.deeds.filter((_, k) => k !== i) };
     if (!script.deeds.length) {

@@ -127,10 +127,22 @@ export function deed(d) {
     case 'link-loss': return d.percent ? `lose ${d.percent} % of the messages ${link}` : `lose no more messages ${link}`;
     case 'link-repeat': return d.percent ? `deliver ${d.percent} % of the messages ${link} twice` : `deliver the messages ${link} once again`;
     case 'link-delay': return d.for ? `delay all messages ${link} by ${time(d.for)}` : `delay the messages ${link} no longer`;
+    case 'end-loads': return 'end the requests of the story\'s own clients';
+    case 'end-filter': return 'end the story\'s rule about which messages are lost';
+    case 'end-faults': return 'end the story\'s random faults';
+    case 'end-plans': return 'end what the story has planned for later';
     case 'clock': return `run the clock of ${on} at ${d.percent || 0} %`;
   }
   return d.do;
 }
+
+// standing describes what a story goes on doing, by the deed that would end it.
+export const standing = (deed) => ({
+  'end-loads': 'its clients go on sending random requests',
+  'end-filter': 'its rule still decides which messages are lost',
+  'end-faults': 'its random faults go on',
+  'end-plans': 'what it has planned for later still happens',
+}[deed] || deed);
 
 // pretty indents a line of JSON and changes nothing else, so that large numbers
 // keep all their digits.

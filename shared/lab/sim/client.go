@@ -385,7 +385,7 @@ func (w *World) again(call *Call, r api.Response) bool {
 			call.server, pause = leader, 0
 		}
 	}
-	w.After(pause, func() { w.try(call) })
+	w.after(pause, func() { w.try(call) })
 	return true
 }
 

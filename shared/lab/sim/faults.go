@@ -154,7 +154,7 @@ func (w *World) plague(name string, number uint64, rate float64, strike func(rng
 // later calls f after d, unless the generation has changed by then.
 func (w *World) later(d time.Duration, f func()) {
 	generation := w.nemesis.generation
-	w.After(d, func() {
+	w.after(d, func() {
 		if w.nemesis.generation == generation {
 			f()
 		}

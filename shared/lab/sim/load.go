@@ -82,13 +82,14 @@ func (w *World) StartLoad(l Load) *Loading {
 	}
 	// Each client uses two neighboring keys.
 	g := &Loading{world: w, load: l, slots: make([]slot, max(2, (2*l.Clients+sharers-1)/sharers))}
+	w.standing.loads = append(w.standing.loads, g)
 	for i := range l.Clients {
 		c := w.Client(uint64(firstLoader + i))
 		c.Follow = true
 		if l.Client != nil {
 			l.Client(c)
 		}
-		w.After(between(c.rng, l.Think), func() { g.ask(c, i) })
+		w.after(between(c.rng, l.Think), func() { g.ask(c, i) })
 	}
 	return g
 }
@@ -123,7 +124,7 @@ func (g *Loading) ask(c *Client, i int) {
 	call.then = func() {
 		g.busy--
 		g.learn(call, s, generation)
-		w.After(between(c.rng, g.load.Think), func() { g.ask(c, i) })
+		w.after(between(c.rng, g.load.Think), func() { g.ask(c, i) })
 	}
 }
 

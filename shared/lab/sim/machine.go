@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -365,6 +366,11 @@ func (w *World) SetClock(id uint64, speed float64) {
 	m := w.machine(id)
 	if m.stopped = speed <= 0; !m.stopped {
 		m.tick = time.Duration(float64(node.TickInterval) / speed)
+	}
+	for _, watcher := range w.options.Watchers {
+		if c, ok := watcher.(ClockWatcher); ok {
+			c.Clocked(id, uint64(math.Round(max(speed, 0)*100)))
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ func (c *Client) beginRouted(call *Call) {
 	call.number = c.begun
 	c.calls[call.number] = call
 	w.carry(c, c.route.Begin(call.number, call.Request))
-	w.After(call.deadline-w.now, func() {
+	w.after(call.deadline-w.now, func() {
 		if !call.Done && !call.asking {
 			w.carry(c, c.route.GaveUp(call.number, nil, "in time"))
 		}
@@ -66,7 +66,7 @@ func (w *World) carry(c *Client, steps []node.Step) {
 			call.attempts = 0
 		}
 		call.step, call.server = s, w.addressed(s.To)
-		w.After(s.After, func() {
+		w.after(s.After, func() {
 			if !call.Done {
 				call.asking = true
 				w.try(call)

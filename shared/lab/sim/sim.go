@@ -81,6 +81,12 @@ type Watcher interface {
 	Stepped(id uint64, s node.Server, flushed bool) error
 }
 
+// ClockWatcher is a Watcher that is also told when the clock of a server gets
+// another speed, in percent of the right one.
+type ClockWatcher interface {
+	Clocked(id, percent uint64)
+}
+
 // Listener is a Watcher that also receives every message when a server sends
 // it. An error ends the run.
 type Listener interface {
@@ -112,6 +118,7 @@ type World struct {
 	history  check.History
 	counters Counters
 	nemesis  nemesis
+	standing standing
 	stops    []error
 	err      error
 }
@@ -295,8 +302,19 @@ func (w *World) RunUntil(cond func() bool, bound time.Duration) bool {
 	return w.err == nil
 }
 
-// After schedules f to be called d from now.
+// After schedules f to be called d from now, unless a call of EndPlans comes first.
 func (w *World) After(d time.Duration, f func()) {
+	made := w.standing.made
+	w.standing.plans++
+	w.after(d, func() {
+		if made == w.standing.made {
+			w.standing.plans--
+			f()
+		}
+	})
+}
+
+func (w *World) after(d time.Duration, f func()) {
 	e := w.queue.add(w.now+d, evCall)
 	e.f = f
 }

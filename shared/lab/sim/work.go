@@ -14,7 +14,7 @@ var workTime = [2]time.Duration{time.Millisecond, 60 * time.Millisecond}
 // work implements node.World.Work: the work happens at once, some time later.
 // After a crash before that moment it never happens.
 func (w *World) work(m *machine, life uint64, work func() error, done func(error)) {
-	w.After(between(m.random.of(uint64(w.now)), workTime), func() { w.finishWork(m, life, work, done) })
+	w.after(between(m.random.of(uint64(w.now)), workTime), func() { w.finishWork(m, life, work, done) })
 }
 
 func (w *World) finishWork(m *machine, life uint64, work func() error, done func(error)) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/strict"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/lab/film"
@@ -169,6 +170,11 @@ func (r *Recording) opening(f *film.Film) {
 		}
 	}
 	f.Events = append(f.Events, trace.Event{At: at, Step: number, Kind: trace.Note, Text: r.LeftOut()})
+	for _, id := range slices.Sorted(maps.Keys(r.servers)) {
+		if s := r.servers[id]; s.up && s.state.Role != nil && *s.state.Role == string(node.Leader) && s.state.Term != nil {
+			f.Events = append(f.Events, trace.Event{At: at, Step: number, Node: id, Kind: trace.Role, Role: *s.state.Role, Term: *s.state.Term, Text: "leads"})
+		}
+	}
 	for l, cut := range r.cuts {
 		if cut {
 			f.Events = append(f.Events, trace.Event{At: at, Step: number, Kind: trace.Cut, From: l.from, To: l.to})

@@ -269,7 +269,7 @@ func TestLongRecordings(t *testing.T) {
 		b = append(b, '\n')
 		if i%10 == 0 {
 			n := i/10 + 1
-			b = trace.Event{At: at, Step: uint64(2*i + 2), Node: 1, Kind: trace.State, State: trace.Raw(fmt.Sprintf(`{"term":%d,"log":{"from":%d,"entries":[[%d,"e%d"]]}}`, n, n, n, n))}.AppendJSON(b)
+			b = trace.Event{At: at, Step: uint64(2*i + 2), Node: 1, Kind: trace.State, State: trace.Raw(fmt.Sprintf(`{"role":"leader","term":%d,"log":{"from":%d,"entries":[[%d,"e%d"]]}}`, n, n, n, n))}.AppendJSON(b)
 			b = append(b, '\n')
 		}
 		require.NoError(t, r.Add(0, b))
@@ -281,6 +281,7 @@ func TestLongRecordings(t *testing.T) {
 	require.Equal(t, last, f.Steps)
 	require.Regexp(t, `^The recording is long, so these are left out: the first [0-9.]+m?s \(\d+ steps\), and \d+ steps with heartbeats that changed nothing\.$`, r.LeftOut())
 	require.Equal(t, r.LeftOut(), f.Events[0].Text)
+	require.Equal(t, "leader", f.Events[1].Role, "who led before is said again")
 	var s server
 	for _, x := range f.Frames {
 		var d struct {

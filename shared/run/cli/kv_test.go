@@ -309,7 +309,16 @@ func TestInterruptEndsTheReadingOfAValue(t *testing.T) {
 	in, typed := io.Pipe()
 	defer typed.Close()
 	b := startWith(t, s, in, "put", "x", "-", "--endpoints", live)
-	_, err := io.WriteString(typed, "the beginning")
-	require.NoError(t, err)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(typed, "the beginning")
+		wrote <- err
+	}()
+	select {
+	case err := <-wrote:
+		require.NoError(t, err)
+	case code := <-b.code:
+		require.FailNow(t, "put ends before it has read its value", "code %d: %s", code, b.errors.String())
+	}
 	require.Equal(t, exitInterrupted, b.stop())
 }

@@ -302,7 +302,11 @@ func startWith(t *testing.T, s Stage, stdin io.Reader, args ...string) *backgrou
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		select {
+		case <-ended:
+		case <-time.After(stopTime):
+			t.Error("the program still runs when the test ends")
+		}
 	})
 	return b
 }
@@ -314,14 +318,20 @@ func (b *background) shows(text string) {
 		"it never printed %q", text)
 }
 
+// stopTime is how long a program may take to end after ^C: longer than any of them
+// needs on a busy machine.
+const stopTime = 20 * time.Second
+
 // stop ends the program as ^C would, and returns its exit code.
 func (b *background) stop() int {
+	b.t.Helper()
 	b.cancel()
 	select {
 	case code := <-b.code:
 		return code
-	case <-time.After(time.Minute):
-		panic("the program did not end within a minute of ^C")
+	case <-time.After(stopTime):
+		require.FailNow(b.t, "the program still runs after ^C", b.out.String()+b.errors.String())
+		return 0
 	}
 }
 

@@ -67,6 +67,7 @@ func (g *Stage[R, E, M, S]) TestRandom(t *testing.T) {
 	for seed := range uint64(runs) {
 		g.playRandom(t, seed+1, counts, nil)
 	}
+	require.True(t, g.traceOf(t, 1) == g.traceOf(t, 1), "the same seed gives another run: go test ./raft -run Random -v -seed 1")
 	t.Log(counts)
 	if testing.Short() {
 		return // so few runs need not come to every case
@@ -75,6 +76,14 @@ func (g *Stage[R, E, M, S]) TestRandom(t *testing.T) {
 	for _, what := range append(g.Random.MustHappen, "committed", "crash", "power cut in a save", "lost", "duplicated", "partition", "held") {
 		require.NotZero(t, counts[what], "%s: it never happened", what)
 	}
+}
+
+// traceOf returns the trace of a random run.
+func (g *Stage[R, E, M, S]) traceOf(t *testing.T, seed uint64) string {
+	var trace strings.Builder
+	g.playRandom(t, seed, map[string]int{}, func(line string) { trace.WriteString(line + "\n") })
+	require.NotZero(t, trace.Len())
+	return trace.String()
 }
 
 // World is a cluster in a random run.

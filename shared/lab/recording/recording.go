@@ -53,7 +53,7 @@ type Recording struct {
 }
 
 // DefaultBytes is the default of Recording.Most.
-const DefaultBytes = 24 << 20
+const DefaultBytes = 12 << 20
 
 // step is one step of the film.
 type step struct {

@@ -71,6 +71,57 @@ func TestForkByKeyboard(t *testing.T) {
 	p.until(fmt.Sprintf(`document.querySelector('#ring .server.leader')?.dataset.server === %q`, killed))
 }
 
+// A deed is changed by keyboard alone: its kind, its server and its moment. The whole
+// is copied as a test in Go.
+func TestChangeADeed(t *testing.T) {
+	p := open(t, startLab(t, "05-election"), desk)
+	p.step("]")
+	leader := value[string](p, `document.querySelector('#ring .server.leader').dataset.server`)
+	p.focus(`#ring [data-server="` + leader + `"]`)
+	p.choose("Kill")
+	p.until(`document.querySelectorAll('#deeds li').length === 1`)
+	script := `JSON.stringify(JSON.parse(atob(location.hash.slice(1).split('.')[0].replaceAll('-', '+').replaceAll('_', '/'))).deeds)`
+	first := value[string](p, script)
+	require.Contains(t, first, `"do":"kill","server":`+leader)
+
+	// change opens the form, types into a field and submits.
+	change := func(field, text string) {
+		p.focus(`#deeds .change`)
+		p.press(kb.Enter)
+		p.until(`document.activeElement.matches('#deeds .edit select')`)
+		for !value[bool](p, fmt.Sprintf(`document.activeElement.closest('label')?.textContent.startsWith(%q) ?? false`, field)) {
+			p.press(kb.Tab)
+		}
+		if value[bool](p, `document.activeElement.tagName === 'INPUT'`) {
+			value[bool](p, `(document.activeElement.select(), true)`)
+		}
+		for _, c := range text {
+			p.press(string(c))
+		}
+		p.focus(`#deeds .edit .go`)
+		p.press(kb.Enter)
+		p.until(`!document.querySelector('#deeds .edit')`)
+	}
+	change("What happens", "pause")
+	p.until(`document.querySelector('#deeds .text').textContent === 'pause n` + leader + `'`)
+	require.Contains(t, value[string](p, `document.querySelector('#ring [data-server="`+leader+`"]').getAttribute('class')`), "paused")
+	change("Server", "n4")
+	p.until(`document.querySelector('#deeds .text').textContent === 'pause n4'`)
+	change("Before step", "30")
+	p.until(`document.querySelector("#deeds time").textContent.startsWith("before step 30")`)
+	p.until(script + ` !== ` + fmt.Sprintf("%q", first))
+	require.Contains(t, value[string](p, script), `"do":"pause","server":4`)
+	require.Contains(t, p.clock(), "step 30")
+
+	p.focus(`#deeds .copy`)
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#deeds pre') !== null`)
+	text := value[string](p, `document.querySelector('#deeds pre').textContent`)
+	require.Contains(t, text, `{At: 30, Do: "pause", Server: 4},`)
+	require.Contains(t, text, "go test ./05-election -run TestLab")
+	require.Contains(t, text, value[string](p, `location.hash.split('.')[1]`), "the test expects the run that the page shows")
+}
+
 // One message is lost by keyboard alone. What happens before it stays as it was.
 func TestLoseOneMessage(t *testing.T) {
 	p := open(t, startLab(t, "05-election", "--story", "split-vote"), desk)

@@ -64,6 +64,9 @@ func TestForkOnTheSite(t *testing.T) {
 	p.focus(`#ring [data-server="` + leader + `"]`)
 	p.choose("Cut the power")
 	p.until(`document.querySelectorAll('#deeds li').length === 1`)
+	p.focus(`#deeds .copy`)
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#deeds pre')?.textContent.includes('Do: "power-cut", Server: ` + leader + `}')`)
 	p.step("]")
 }
 

@@ -1,11 +1,12 @@
 // Package engine is what the page of the lab talks to: it plays scripts of one
-// stage, and describes the stage. A question and its answer are each one line of
+// stage, answers questions about them, and describes the stage. A question and its answer are each one line of
 // JSON, so that any carrier will do: HTTP, the standard input and output of a
 // process, or a function that a browser calls.
 package engine
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"example.com/raftsteps/shared/core/strict"
@@ -13,21 +14,93 @@ import (
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
-// Describe is the question that is answered with a description of the stage; every
-// other question is a script.
+// Describe is the question that is answered with a description of the stage. Every
+// other question is a Question.
 const Describe = `"describe"`
 
-// Answer answers a question: with a description of the stage, or with the film of a
-// script. The error is about the script.
+// Question is a script, and what to do with it.
+type Question struct {
+	// Ask is what is asked for.
+	Ask Ask
+
+	Script film.Script
+}
+
+// Ask is what somebody wants to know about a script.
+type Ask string
+
+// The things that can be asked for.
+const (
+	// Film asks for the film. Such a question is the script alone.
+	Film Ask = ""
+
+	// Test asks for a test in Go that plays the script.
+	Test Ask = "test"
+)
+
+// MaxQuestion is the longest question, in bytes of JSON.
+const MaxQuestion = film.MaxScript + 200
+
+// Read reads a question. The error says where and what is wrong.
+func Read(text []byte) (Question, error) {
+	var q Question
+	if len(text) > MaxQuestion {
+		return q, fmt.Errorf("a question of %d bytes is too long; %d are allowed", len(text), MaxQuestion)
+	}
+	script := text
+	if bytes.HasPrefix(text, []byte(`{"ask":`)) {
+		d := strict.NewDecoder(text)
+		d.Object(func(field []byte) {
+			switch string(field) {
+			case "ask":
+				q.Ask = Ask(d.String())
+			case "script":
+				script = d.Raw()
+			default:
+				d.Unknown()
+			}
+		})
+		if err := d.End(); err != nil {
+			return q, fmt.Errorf("the question: %w", err)
+		}
+		if q.Ask != Test {
+			return q, fmt.Errorf("the question: ask is %.40q; it can be %q", q.Ask, Test)
+		}
+	}
+	var err error
+	q.Script, err = film.Decode(script)
+	return q, err
+}
+
+// AppendJSON appends the question on one line. Read reads it.
+func (q Question) AppendJSON(b []byte) []byte {
+	if q.Ask == Film {
+		return q.Script.AppendJSON(b)
+	}
+	b = strict.AppendString(append(b, `{"ask":`...), q.Ask)
+	b = append(b, `,"script":`...)
+	return append(q.Script.AppendJSON(b), '}')
+}
+
+// Answer answers a question: with a description of the stage, with the film of a
+// script, or with what else is asked about it. The error is about the question.
 func Answer(stage scenario.Stage, question []byte) ([]byte, error) {
-	if string(bytes.TrimSpace(question)) == Describe {
+	question = bytes.TrimSpace(question)
+	if string(question) == Describe {
 		return describe(stage), nil
 	}
-	script, err := film.Decode(question)
+	q, err := Read(question)
 	if err != nil {
 		return nil, err
 	}
-	f, err := film.Play(stage, script)
+	if q.Ask == Test {
+		text, err := film.GoTest(stage, q.Script)
+		if err != nil {
+			return nil, err
+		}
+		return append(strict.AppendString([]byte(`{"text":`), text), '}'), nil
+	}
+	f, err := film.Play(stage, q.Script)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +135,11 @@ func describe(stage scenario.Stage) []byte {
 		return append(b, '}')
 	})
 	b = strict.AppendArray(b, "deeds", film.Deeds(), strict.AppendString)
+	b = append(b, `,"fields":{`...)
+	for _, name := range film.Deeds() {
+		b = strict.AppendArray(b, name, film.Fields(name), strict.AppendString)
+	}
+	b = append(b, '}')
 	b = strict.AppendArray(b, "ops", ops, strict.AppendString)
 	return append(b, '}')
 }

@@ -303,6 +303,31 @@ func (f *Film) AppendJSON(b []byte) []byte {
 	b = append(b, `{"script":`...)
 	b = f.Script.AppendJSON(b)
 	start := len(b)
+	b = f.appendRun(b)
+	run := hashRun(b[start:])
+	b = append(b, `],"run":"`...)
+	b = append(append(b, run...), `","frames":[`...)
+	for _, frame := range f.Frames {
+		b = append(strict.AppendComma(b), frame.JSON...)
+	}
+	return append(b, `]}`...)
+}
+
+// Run returns a hash of all that happened in the film, as hexadecimal digits. It
+// depends on the script only through what the script caused.
+func (f *Film) Run() string {
+	b := append(make([]byte, 0, f.size()), '{', '}') // the fields follow those of another object
+	return hashRun(f.appendRun(b)[2:])
+}
+
+func hashRun(text []byte) string {
+	run := fnv.New64a()
+	_, _ = run.Write(text)
+	return fmt.Sprintf("%016x", run.Sum64())
+}
+
+// appendRun appends the fields that say what happened, up to the last event.
+func (f *Film) appendRun(b []byte) []byte {
 	b = strict.AppendNumber(b, "steps", f.Steps)
 	b = strict.AppendNumber(b, "length", uint64(f.Length))
 	b = strict.AppendText(b, "verdict", f.Verdict)
@@ -339,13 +364,7 @@ func (f *Film) AppendJSON(b []byte) []byte {
 		}
 		b = e.AppendJSON(strict.AppendComma(b))
 	}
-	run := fnv.New64a()
-	_, _ = run.Write(b[start:])
-	b = fmt.Appendf(b, `],"run":"%016x","frames":[`, run.Sum64())
-	for _, frame := range f.Frames {
-		b = append(strict.AppendComma(b), frame.JSON...)
-	}
-	return append(b, `]}`...)
+	return b
 }
 
 // size is roughly how many bytes of JSON the film takes.

@@ -2,6 +2,7 @@ package film
 
 import (
 	"bytes"
+	"go/format"
 	"slices"
 	"strings"
 	"testing"
@@ -355,4 +356,36 @@ func TestRunIsAHashOfWhatHappened(t *testing.T) {
 	deed := one
 	deed.Deeds = []Deed{{At: 100, Do: Kill, Server: 2}}
 	require.NotEqual(t, run(one), run(deed))
+}
+
+// The test in Go that a script becomes is written without go/format. A stage compiles
+// and runs one in TestFilms/go.
+func TestAGoTestIsFormatted(t *testing.T) {
+	s := toyStage(toy.Flaws{})
+	scripts := []Script{ask(), ask(Deed{At: 90, Do: LoseNext, From: 2, To: 1, Kind: "timeoutNow"}, Deed{At: 90, Do: LinkDelay, From: 2, To: 1, For: 1234567}), {Stage: "toy", Seed: 1, Story: "missed-message"}}
+	for seed := range uint64(10) {
+		scripts = append(scripts, Random("toy", seed))
+	}
+	for _, script := range scripts {
+		text, err := GoTest(s, script)
+		require.NoError(t, err)
+		formatted, err := format.Source([]byte(text))
+		require.NoError(t, err, "%s", text)
+		require.Equal(t, string(formatted), text)
+	}
+	text, err := GoTest(s, scripts[1])
+	require.NoError(t, err)
+	for _, part := range []string{
+		"\t\tStage: \"toy\", Seed: 3, Servers: 3, Steps: 600,\n",
+		"\t\t\t// This one does not apply: n2 sends n1 no timeoutNow after it.\n\t\t\t{At: 90, Do: \"lose-next\", From: 2, To: 1, Kind: \"timeoutNow\"},\n",
+		"{At: 50, Do: \"request\", Server: 1, Client: 1, Request: `" + put + "`},\n",
+		"For: 1234567 * time.Nanosecond},\n",
+		play(t, s, scripts[1]).Run(),
+	} {
+		require.Contains(t, text, part)
+	}
+	edited := ask()
+	edited.Edits = []string{"without-a-rule"}
+	_, err = GoTest(s, edited)
+	require.ErrorContains(t, err, "a test plays the code of toy as it is")
 }

@@ -338,6 +338,24 @@ func (e Deed) appendJSON(b []byte) []byte {
 // Deeds returns the names of all deeds, sorted.
 func Deeds() []string { return slices.Sorted(maps.Keys(deeds)) }
 
+// Fields returns the names of the fields that a deed may have, as in JSON, apart from
+// at, time and do.
+func Fields(deed string) []string {
+	var names []string
+	for _, f := range []struct {
+		field needs
+		names []string
+	}{
+		{needsServer, []string{"server"}}, {needsLink, []string{"from", "to"}}, {needsNumber, []string{"number"}}, {needsGroups, []string{"groups"}},
+		{needsKind, []string{"kind"}}, {mayFor, []string{"for"}}, {mayPercent, []string{"percent"}}, {needsRequest, []string{"server", "client", "request"}},
+	} {
+		if deeds[deed]&f.field != 0 {
+			names = append(names, f.names...)
+		}
+	}
+	return names
+}
+
 // Check returns what is wrong with a script for a stage, or nil.
 func (s Script) Check(stage scenario.Stage) error {
 	switch {

@@ -13,6 +13,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -184,6 +187,13 @@ func Test(t *testing.T, s scenario.Stage) {
 			}
 		}
 	})
+	t.Run("go", func(t *testing.T) {
+		t.Parallel()
+		if *filmsFlag == 0 {
+			t.Skip("it compiles the stage; -films=1 runs it")
+		}
+		runs(t, s)
+	})
 	t.Run("random", func(t *testing.T) {
 		t.Parallel()
 		applied := make(map[string]int)
@@ -233,6 +243,63 @@ func endsStanding(t *testing.T, s scenario.Stage, script Script) int {
 		}
 	}
 	return n
+}
+
+// runs compiles and runs the tests in Go that scripts become, in the folder of the
+// stage, and one that expects another run, which must fail.
+func runs(t *testing.T, s scenario.Stage) {
+	t.Helper()
+	folder, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts := []Script{{Stage: s.Name, Seed: 1, Story: s.Survives[0]}}
+	for seed := range uint64(20) {
+		scripts = append(scripts, Random(s.Name, seed))
+	}
+	temp, replace := t.TempDir(), make(map[string]string)
+	add := func(name, text string) {
+		file := filepath.Join(temp, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(folder, name)] = file
+	}
+	for i, script := range scripts {
+		text, err := GoTest(s, script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(fmt.Sprintf("lab%d_test.go", i), text)
+		if i == 0 {
+			run := play(t, s, script).Run()
+			text = strings.ReplaceAll(text, "TestLab"+run[:8], "TestLabOther")
+			add("labother_test.go", strings.ReplaceAll(text, run, strings.Repeat("0", len(run))))
+		}
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := filepath.Join(temp, "overlay.json")
+	if err := os.WriteFile(overlay, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-overlay", overlay, "-run", "^TestLab[0-9a-fO]", ".")
+	// The tests of a stage tell their processes by a variable to be the stage's program.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return !slices.ContainsFunc([]string{"PATH=", "HOME=", "TMPDIR=", "XDG_", "GO", "CGO_"}, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+	})
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("the test that expects another run passes: %s", out)
+	}
+	if n := bytes.Count(out, []byte("\n--- PASS: TestLab")); n != len(scripts) {
+		t.Errorf("%d of %d tests pass: %s", n, len(scripts), out)
+	}
+	if !bytes.Contains(out, []byte("this is another run than in the lab")) {
+		t.Errorf("the output does not say that it is another run: %s", out)
+	}
 }
 
 // inTransit returns a deed for a message that travels while other things happen, and

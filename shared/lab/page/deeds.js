@@ -3,6 +3,7 @@
 
 import { h, name, time } from './dom.js';
 import { deed as describe, standing } from './words.js';
+import { asked } from './engine.js';
 
 const MS = 1e6;
 
@@ -185,19 +186,97 @@ function elsewhere(app) {
     app.stage.engine ? h('a', { href: `../${x.stage}/?tour=${x.name}` }, x.title) : x.title, h('small', {}, app.stage.engine ? x.stage : `go run ./${x.stage} lab --tour ${x.name}`)))))];
 }
 
+// LABELS are what deeds are called where one is chosen.
+const LABELS = {
+  request: 'send a request', kill: 'kill the process', 'power-cut': 'cut the power', 'power-cut-in-write': 'cut the power in its next write', restart: 'start or restart',
+  pause: 'pause', resume: 'resume', 'full-disk': 'fill the disk', 'failed-fsync': 'let the next fsync fail', cut: 'cut one direction of a link', heal: 'heal one direction of a link',
+  partition: 'partition the network', 'heal-all': 'heal the whole network', lose: 'lose a message', delay: 'delay a message', repeat: 'deliver a message twice',
+  expire: 'expire the election timeout', clock: 'change the speed of the clock', 'lose-next': 'lose the next message of a kind',
+  'link-loss': 'lose some messages of a link', 'link-repeat': 'deliver some messages of a link twice', 'link-delay': 'delay all messages of a link',
+};
+
+// editor is a form that changes a deed: what happens, to what, and when. change gets
+// the new deed.
+function editor(app, was, change) {
+  const ids = app.film.ids, fields = h('div', { class: 'fields' }), read = {};
+  const value = { server: ids[0], from: ids[0], to: ids[1] || ids[0], number: 1, kind: '', client: 1, ...was };
+  const row = (text, input) => h('label', {}, h('span', {}, text), input);
+  const select = (choices, chosen) => h('select', {}, choices.map(([v, text]) => h('option', { value: v, selected: String(v) === String(chosen) }, text)));
+  const number = (v, most, least = 0) => h('input', { type: 'number', min: least, max: most, step: 'any', value: v, required: true });
+  const add = (field, text, input, get) => { read[field] = () => get(input); fields.append(row(text, input)); };
+  const whole = (input) => Math.round(Number(input.value));
+  const server = (field, text) => add(field, text, select(ids.map((id) => [id, name(id)]), value[field]), whole);
+
+  const make = {
+    server: () => (doing.value === 'request' ? add('server', 'Through', select([[0, 'the client finds the leader'], ...ids.map((id) => [id, `${name(id)} only`])], was.do === 'request' ? was.server || 0 : 0), whole) : server('server', 'Server')),
+    from: () => server('from', 'From'),
+    to: () => server('to', 'To'),
+    number: () => add('number', 'Number of the message on this link', number(value.number, 1e9, 1), whole),
+    kind: () => add('kind', 'Kind', select([...new Set([value.kind, ...app.film.kinds()])].filter(Boolean).map((k) => [k, k]), value.kind), (i) => i.value),
+    for: () => add('for', 'By how many milliseconds', number((value.for || 0) / MS, 60_000), (i) => Math.round(Number(i.value) * MS)),
+    percent: () => add('percent', 'Percent', number(value.percent || 0, doing.value === 'clock' ? 1000 : 100), whole),
+    client: () => add('client', 'Number of your client', number(value.client, 100, 1), whole),
+    request: () => add('request', 'Request', h('textarea', { rows: 2, spellcheck: 'false', required: true }, value.request || '{"op":"put","key":"x","value":"1"}'), (i) => i.value.trim()),
+    groups: () => add('groups', 'Sides, such as 1 2 | 3 4 5', h('input', { required: true, pattern: '[n0-9, |]+', value: (value.groups || [[ids[0]], ids.slice(1)]).map((g) => g.join(' ')).join(' | ') }),
+      (i) => i.value.split('|').map((side) => (side.match(/\d+/g) || []).map(Number)).filter((side) => side.length)),
+  };
+  const doing = select(app.stage.deeds.map((d) => [d, LABELS[d] || describe({ do: d })]), was.do);
+  const fill = () => {
+    for (const k of Object.keys(read)) delete read[k];
+    fields.replaceChildren();
+    for (const f of app.stage.fields[doing.value]) make[f]();
+  };
+  doing.addEventListener('change', fill);
+  fill();
+  const at = number(was.at, app.film.steps + 1, 1);
+  at.setAttribute('step', '1');
+  const m = app.film.moments[app.index], here = m.half ? m.step : m.step + 1;
+  return h('form', { class: 'edit', 'aria-label': `Change: ${describe(was)}`, onsubmit: (e) => {
+    e.preventDefault();
+    const step = whole(at), before = app.film.moments[app.film.momentOfStep(step - 1)], ns = step === was.at ? was.time : Math.round(before.at);
+    const deed = { at: step, ...(ns && { time: ns }), do: doing.value };
+    for (const [field, get] of Object.entries(read)) { const v = get(); if (v) deed[field] = v; }
+    change(deed);
+  } }, row('What happens', doing), fields, row('Before step', at),
+  h('div', { class: 'buttons' }, h('button', { type: 'submit', class: 'go' }, 'Play it like this'), h('button', { type: 'button', onclick: () => { at.value = here; } }, `Now (before step ${here})`), h('button', { type: 'button', onclick: () => change(null) }, 'Cancel')));
+}
+
 export function makeDeeds(root, app) {
-  const list = h('ol', { class: 'deeds', 'aria-label': 'What you did' });
-  root.append(list);
+  const list = h('ol', { class: 'deeds', 'aria-label': 'What you did' }), test = h('div', { class: 'test' });
+  root.append(list, test);
+
+  // copy asks for a test in Go that plays the script, shows it and copies it.
+  async function copy() {
+    const script = app.script;
+    let text;
+    try { ({ text } = await asked('test', script)); } catch (err) { app.say(`There is no test in Go: ${err.message}.`, true); return; }
+    if (app.script !== script) return;
+    test.querySelector('pre')?.remove();
+    test.append(h('pre', { tabindex: '0', 'aria-label': 'The test in Go' }, text));
+    try { await navigator.clipboard.writeText(text); app.say('The test is copied. Its first comment says where to save it and how to run it.'); } catch { app.say('The test is below the list.'); }
+  }
+
+  function edit(li, i, deed) {
+    const form = editor(app, deed, (changed) => {
+      if (changed) app.edit(i, changed); else { form.replaceWith(...before); li.querySelector('.change').focus(); }
+    });
+    const before = [...li.childNodes];
+    li.replaceChildren(form);
+    form.querySelector('select').focus();
+  }
+
   return {
     reset(film) {
       const deeds = film.script.deeds || [];
       list.replaceChildren(...deeds.map((d, i) => {
         const o = film.outcomes[i] || {};
-        return h('li', { class: o.applied ? '' : 'failed' },
+        const li = h('li', { class: o.applied ? '' : 'failed' },
           h('button', { type: 'button', class: 'jump', onclick: () => app.seek(film.momentOfStep(d.at)) },
             h('span', { class: 'head' }, h('time', {}, `before step ${d.at}${d.time ? ', ' + time(d.time) : ''}`)),
             h('span', { class: 'text' }, describe(d)), !o.applied && h('span', { class: 'not' }, `did not apply: ${o.why || 'the film ends before it'}`)),
+          app.stage.fields?.[d.do] && h('button', { type: 'button', class: 'change', 'aria-label': `Change: ${describe(d)}`, title: 'Change it', onclick: () => edit(li, i, d) }, '✎'),
           h('button', { type: 'button', class: 'remove', 'aria-label': `Undo: ${describe(d)}`, title: 'Undo', onclick: () => app.undo(i) }, '×'));
+        return li;
       }));
       // What a story goes on doing after the first deed can be ended there.
       const left = film.standing.filter((what) => !deeds.some((d) => d.do === what));
@@ -205,6 +284,7 @@ export function makeDeeds(root, app) {
         h('span', { class: 'jump' }, h('span', { class: 'head' }, 'from the story'), h('span', { class: 'text' }, standing(what))),
         h('button', { type: 'button', class: 'remove', 'aria-label': describe({ do: what }), title: 'End it', onclick: () => app.endStanding(what) }, '×'))));
       if (!deeds.length) list.append(h('li', { class: 'empty' }, 'Nothing yet. Click a server, a link or a message, and decide what happens to it. The film is then played again from this moment on.'));
+      test.replaceChildren(...(app.real ? [] : [h('button', { type: 'button', class: 'copy', title: 'A test for this stage that plays this film again', onclick: copy }, 'Copy as Go')]));
     },
     draw() {},
   };

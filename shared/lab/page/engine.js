@@ -30,13 +30,21 @@ export function describe(of = '') {
 }
 
 // play plays a script, of this stage or of another one, and returns the film.
-export async function play(script) {
+export const play = (script) => put(script, script);
+
+// asked is the answer to another question about a script.
+export const asked = (what, script, more = {}) => put({ ask: what, script, ...more }, script);
+
+async function put(question, script) {
   const own = await describe();
-  if (!own.engine) return send(script);
+  if (!own.engine) return send(question);
   const stage = await describe(script.stage);
   const folder = script.stage === own.stage ? '' : `../${script.stage}/`;
-  if (script.edits?.length) return stored(stage, folder, script);
-  return ask(folder + stage.engine, JSON.stringify(script));
+  if (script.edits?.length) {
+    if (question === script) return stored(stage, folder, script);
+    throw new Error(`this site holds only the film of edited code; the lab on your own machine can tell more: go run ./${script.stage} lab`);
+  }
+  return ask(folder + stage.engine, JSON.stringify(question));
 }
 
 // code is the code that plays a script, with the places of its rules.
@@ -48,8 +56,8 @@ export async function code(script) {
   return get(folder + [...edits, 'source.json'].join('.'));
 }
 
-async function send(script) {
-  const answer = await fetch('film', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(script) });
+async function send(question) {
+  const answer = await fetch('film', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(question) });
   return read(await answer.text());
 }
 

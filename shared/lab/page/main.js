@@ -133,6 +133,15 @@ const app = {
     const deed = { at: first.at, ...(first.time && { time: first.time }), do: what };
     await load({ ...this.script, deeds: [deed, ...this.script.deeds] }, { step: this.film.moments[this.index].step });
   },
+  // edit puts another deed in the place of one. The others stay, in the order of their
+  // steps.
+  async edit(i, deed) {
+    this.pause();
+    this.tour.end();
+    const deeds = this.script.deeds.map((d, k) => (k === i ? deed : d)).sort((a, b) => a.at - b.at);
+    const script = { ...this.script, deeds, steps: Math.min(MOST, Math.max(this.script.steps || 0, deed.at + MORE)) };
+    if (await load(script, { step: deed.at - 1, after: deed.at })) document.querySelectorAll('#deeds .change')[deeds.indexOf(deed)]?.focus();
+  },
   async undo(i) {
     const script = { ...this.script, deeds: this.script.deeds.filter((_, k) => k !== i) };
     if (!script.deeds.length) {
@@ -285,7 +294,7 @@ function showView(id) {
 function keys(e) {
   if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || !app.film) return;
   const t = e.target;
-  if (document.querySelector('dialog[open]') || t.closest?.('.menu') || t.tagName === 'SELECT' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
+  if (document.querySelector('dialog[open]') || t.closest?.('.menu') || t.tagName === 'SELECT' || t.tagName === 'TEXTAREA' || (t.tagName === 'INPUT' && t.type !== 'range' && t.type !== 'checkbox')) return;
   const onButton = t.tagName === 'BUTTON' || t.getAttribute?.('role') === 'button' || t.type === 'checkbox' || t.tagName === 'SUMMARY';
   if (app.predict.key(e.key)) { e.preventDefault(); return; }
   switch (e.key) {

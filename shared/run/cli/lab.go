@@ -214,17 +214,17 @@ func (a *app) labHandler(port int, engines *labEngines, add func(*http.ServeMux)
 		labAnswer(w, http.StatusOK, x)
 	})
 	mux.HandleFunc("POST /film", func(w http.ResponseWriter, r *http.Request) {
-		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, film.MaxScript))
+		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, engine.MaxQuestion))
 		if err != nil {
-			labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a script may have %d bytes", film.MaxScript))
+			labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a question may have %d bytes, and a script %d", engine.MaxQuestion, film.MaxScript))
 			return
 		}
-		script, err := film.Decode(text)
+		q, err := engine.Read(text)
 		if err != nil {
 			labRefuse(w, http.StatusBadRequest, err)
 			return
 		}
-		labFilm(w, engines, script.Stage, script.Edits, script.AppendJSON(nil))
+		labFilm(w, engines, q.Script.Stage, q.Script.Edits, q.AppendJSON(nil))
 	})
 	if add != nil {
 		add(mux)
@@ -274,28 +274,28 @@ func labAnswer(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the page is gone if this fails
 }
 
-// labEngine plays scripts from the standard input until it ends: one per line, and
-// for each a line with the film, or with {"error":…}. The program was built with
+// labEngine answers questions from the standard input until it ends: one per line, and
+// for each a line with the answer, or with {"error":…}. The program was built with
 // these edits.
 func (a *app) labEngine(ctx context.Context, f labFlags) error {
 	stage := a.scenarios()
 	stage.Edits, stage.Unchecked = f.edits, f.unchecked
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	scripts, failed := scan(reading, a.stdin, film.MaxScript)
+	questions, failed := scan(reading, a.stdin, engine.MaxQuestion)
 	for {
 		var out []byte
 		select {
 		case err := <-failed:
 			if errors.Is(err, bufio.ErrTooLong) {
-				return refused(api.TooLarge, "a script is longer than %d bytes, the longest that is played", film.MaxScript)
+				return refused(api.TooLarge, "a question is longer than %d bytes", engine.MaxQuestion)
 			}
 			return err
 		case <-ctx.Done():
 			return errInterrupted
-		case text := <-scripts:
-			film, err := engine.Answer(stage, []byte(text))
-			if out = film; err != nil {
+		case text := <-questions:
+			answer, err := engine.Answer(stage, []byte(text))
+			if out = answer; err != nil {
 				out = engine.Failure(err)
 			}
 		}

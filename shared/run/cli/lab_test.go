@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/lab/engine"
-	"example.com/raftsteps/shared/lab/film"
 )
 
 func TestLabPlaysFilmsForItsPage(t *testing.T) {
@@ -53,18 +52,24 @@ func TestLabPlaysFilmsForItsPage(t *testing.T) {
 
 	require.Contains(t, ask("GET", "/source.json", "").Body.String(), `"early":[{"file":"raft/a.go","function":"f","from":5,"to":5,"lines":[5],"guard":null}]`)
 
+	test := ask("POST", "/film", `{"ask":"test","script":`+script+`}`).Body.String()
+	require.True(t, json.Valid([]byte(test)), test)
+	require.Contains(t, test, `{"text":"package main\n`)
+	require.Contains(t, test, `Stage: \"92-cluster\", Seed: 7, Story: \"missed-message\",`)
+
 	for name, c := range map[string]struct {
 		w      *httptest.ResponseRecorder
 		status int
 		why    string
 	}{
-		"another host":   {ask("GET", "/stage", "", "Host", "evil.example"), 421, "this is the lab at 127.0.0.1:7000"},
-		"another port":   {ask("GET", "/stage", "", "Host", "127.0.0.1:7001"), 421, "not \\\"127.0.0.1:7001\\\""},
-		"another origin": {ask("POST", "/film", script, "Origin", "http://evil.example"), 403, "takes nothing from"},
-		"another scheme": {ask("POST", "/film", script, "Origin", "https://127.0.0.1:7000"), 403, "takes nothing from"},
-		"no script":      {ask("POST", "/film", ""), 400, "the script: "},
-		"another stage":  {ask("POST", "/film", `{"stage":"x","seed":1}`), 400, `build x: there is no stage \"x\"; there are 02-naive-replication, `},
-		"a long script":  {ask("POST", "/film", strings.Repeat(" ", film.MaxScript+1)), 413, "a script may have"},
+		"another host":     {ask("GET", "/stage", "", "Host", "evil.example"), 421, "this is the lab at 127.0.0.1:7000"},
+		"another port":     {ask("GET", "/stage", "", "Host", "127.0.0.1:7001"), 421, "not \\\"127.0.0.1:7001\\\""},
+		"another origin":   {ask("POST", "/film", script, "Origin", "http://evil.example"), 403, "takes nothing from"},
+		"another scheme":   {ask("POST", "/film", script, "Origin", "https://127.0.0.1:7000"), 403, "takes nothing from"},
+		"no script":        {ask("POST", "/film", ""), 400, "the script: "},
+		"no such question": {ask("POST", "/film", `{"ask":"more","script":{}}`), 400, `ask is \"more\"`},
+		"another stage":    {ask("POST", "/film", `{"stage":"x","seed":1}`), 400, `build x: there is no stage \"x\"; there are 02-naive-replication, `},
+		"a long script":    {ask("POST", "/film", strings.Repeat(" ", engine.MaxQuestion+1)), 413, "a question may have"},
 	} {
 		require.Equal(t, c.status, c.w.Code, name)
 		require.Contains(t, c.w.Body.String(), c.why, name)
@@ -89,8 +94,8 @@ func TestLabEngineEndsWithAnInterruptAndRefusesALongScript(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, exitInterrupted, b.stop())
 
-	got := runWith(t, s, strings.Repeat(" ", film.MaxScript+1), "lab", "--engine")
-	require.Equal(t, result{1, "", fmt.Sprintf("error: a script is longer than %d bytes, the longest that is played (too_large)\n", film.MaxScript)}, got)
+	got := runWith(t, s, strings.Repeat(" ", engine.MaxQuestion+1), "lab", "--engine")
+	require.Equal(t, result{1, "", fmt.Sprintf("error: a question is longer than %d bytes (too_large)\n", engine.MaxQuestion)}, got)
 }
 
 func TestLabServesUntilItIsInterrupted(t *testing.T) {

@@ -240,6 +240,7 @@ func (p *labProcess) answer(e *labEngines, question []byte) ([]byte, error) {
 		text, err = p.out.ReadBytes('\n')
 	}
 	if err != nil {
+		p.end() // what it wrote last has arrived then
 		return nil, fmt.Errorf("the engine of %s has ended: %s", p.target, p.errors.text())
 	}
 	var refused struct{ Error string }

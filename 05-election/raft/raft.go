@@ -101,7 +101,8 @@ type Output struct {
 
 // Empty reports whether there is nothing to do.
 func (o Output) Empty() bool {
-	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil && o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
+	return o.Early == nil && o.State == nil && o.Truncate == 0 && o.Append == nil &&
+		o.Messages == nil && o.Committed == nil && o.Reads == nil && o.Reasons == nil
 }
 
 // Options are what a server is told when it starts.

@@ -231,7 +231,8 @@ func (r *Raft) advanceCommitIndex() {
 	*r.progress[r.options.ID] = progress{matchIndex: r.saved, nextIndex: r.saved + 1}
 	for _, id := range r.config().Members() {
 		n := r.progress[id].matchIndex
-		if n > r.commitIndex && r.log.term(n) == r.currentTerm && r.config().Majority(func(id ID) bool { return r.progress[id].matchIndex >= n }) {
+		if n > r.commitIndex && r.log.term(n) == r.currentTerm &&
+			r.config().Majority(func(id ID) bool { return r.progress[id].matchIndex >= n }) {
 			r.commitTo(n, Committed)
 		}
 	}

@@ -45,10 +45,8 @@ type log struct {
 	configs []Index
 }
 
-func newLog(base Position, c Config, saved []Entry) log {
-	l := log{entries: make([]Entry, 0, len(saved)+1)}
-	l.append([]Entry{{Index: base.Index, Term: base.Term, Config: &c}})
-	l.append(saved)
+func newLog(base Position, c Config, saved []Entry) (l log) {
+	l.append(append([]Entry{{Index: base.Index, Term: base.Term, Config: &c}}, saved...))
 	return l
 }
 

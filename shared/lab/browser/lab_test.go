@@ -122,6 +122,25 @@ func TestChangeADeed(t *testing.T) {
 	require.Contains(t, text, value[string](p, `location.hash.split('.')[1]`), "the test expects the run that the page shows")
 }
 
+// The inspector shows the files of a server at the moment that the page shows.
+func TestFilesOfAServer(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "partitioned-leader"), desk)
+	p.step("]")
+	leader := value[string](p, `document.querySelector('#ring .server.leader').dataset.server`)
+	p.focus(`#ring [data-server="` + leader + `"]`)
+	p.press(kb.Enter, kb.Escape)
+	p.focus(`#inspector .disk summary`)
+	p.press(kb.Enter)
+	lines := `[...(document.querySelector('#inspector .lines')?.children || [])].map((li) => li.textContent).join('\n')`
+	p.until(lines + `.includes('"state":{"term":1,"vote":' + ` + leader + ` + '}')`)
+	require.NotContains(t, value[string](p, lines), `"command"`)
+	require.Regexp(t, `^[0-9a-f]{8} \{"journal":\{"version":1,"stage":"05-election"`, value[string](p, lines))
+	for _, key := range []string{kb.End, kb.Home} {
+		p.press(key)
+		p.until(lines + map[string]string{kb.End: `.includes('"command"')`, kb.Home: `.split('\n').length === 1`}[key])
+	}
+}
+
 // One message is lost by keyboard alone. What happens before it stays as it was.
 func TestLoseOneMessage(t *testing.T) {
 	p := open(t, startLab(t, "05-election", "--story", "split-vote"), desk)

@@ -24,6 +24,10 @@ type Question struct {
 	Ask Ask
 
 	Script film.Script
+
+	// Moment and Server are for Disk.
+	Moment film.Moment
+	Server uint64
 }
 
 // Ask is what somebody wants to know about a script.
@@ -36,6 +40,9 @@ const (
 
 	// Test asks for a test in Go that plays the script.
 	Test Ask = "test"
+
+	// Disk asks for the files of a server at a moment.
+	Disk Ask = "disk"
 )
 
 // MaxQuestion is the longest question, in bytes of JSON.
@@ -56,6 +63,12 @@ func Read(text []byte) (Question, error) {
 				q.Ask = Ask(d.String())
 			case "script":
 				script = d.Raw()
+			case "step":
+				q.Moment.Step = d.Uint()
+			case "half":
+				q.Moment.Half = d.Bool()
+			case "server":
+				q.Server = d.Uint()
 			default:
 				d.Unknown()
 			}
@@ -63,8 +76,8 @@ func Read(text []byte) (Question, error) {
 		if err := d.End(); err != nil {
 			return q, fmt.Errorf("the question: %w", err)
 		}
-		if q.Ask != Test {
-			return q, fmt.Errorf("the question: ask is %.40q; it can be %q", q.Ask, Test)
+		if q.Ask != Test && q.Ask != Disk {
+			return q, fmt.Errorf("the question: ask is %.40q; it can be %q or %q", q.Ask, Test, Disk)
 		}
 	}
 	var err error
@@ -79,7 +92,11 @@ func (q Question) AppendJSON(b []byte) []byte {
 	}
 	b = strict.AppendString(append(b, `{"ask":`...), q.Ask)
 	b = append(b, `,"script":`...)
-	return append(q.Script.AppendJSON(b), '}')
+	b = q.Script.AppendJSON(b)
+	b = strict.AppendNumber(b, "step", q.Moment.Step)
+	b = strict.AppendFlag(b, "half", q.Moment.Half)
+	b = strict.AppendNumber(b, "server", q.Server)
+	return append(b, '}')
 }
 
 // Answer answers a question: with a description of the stage, with the film of a
@@ -93,7 +110,10 @@ func Answer(stage scenario.Stage, question []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.Ask == Test {
+	switch q.Ask {
+	case Disk:
+		return film.Disk(stage, q.Script, q.Moment, q.Server)
+	case Test:
 		text, err := film.GoTest(stage, q.Script)
 		if err != nil {
 			return nil, err

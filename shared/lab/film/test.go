@@ -9,8 +9,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -23,6 +25,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
@@ -187,6 +190,10 @@ func Test(t *testing.T, s scenario.Stage) {
 			}
 		}
 	})
+	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
+		disks(t, s)
+	})
 	t.Run("go", func(t *testing.T) {
 		t.Parallel()
 		if *filmsFlag == 0 {
@@ -243,6 +250,87 @@ func endsStanding(t *testing.T, s scenario.Stage, script Script) int {
 		}
 	}
 	return n
+}
+
+// disks checks what Disk shows: the file as it is in the end, and a change in each step
+// in which a server syncs it.
+func disks(t *testing.T, s scenario.Stage) {
+	t.Helper()
+	script := busy(s)
+	p, err := project(s, script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(m Moment, server uint64) string {
+		text, err := Disk(s, script, m, server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	end := Moment{Step: p.film.Steps}
+	journal, err := disk.ReadFile(p.world.Disk(1), "journal")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if is := at(end, 1); is != `{"files":[]}` {
+			t.Errorf("the disk of n1 is %s, and it has no journal", is)
+		}
+		return
+	case err != nil:
+		t.Fatal(err)
+	}
+	var is struct {
+		Files []struct {
+			Name         string
+			Size, Synced int
+			Parts        []struct {
+				At   int
+				Text string
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(at(end, 1)), &is); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, f := range is.Files {
+		if f.Name != "journal" {
+			continue
+		}
+		found = true
+		if f.Size != len(journal) || f.Synced != len(journal) {
+			t.Errorf("the journal of n1 has %d bytes, %d of them synced; want %d", f.Size, f.Synced, len(journal))
+		}
+		for _, part := range f.Parts {
+			if string(journal[part.At:part.At+len(part.Text)]) != part.Text {
+				t.Errorf("the journal of n1 has at %d not the text %s", part.At, part.Text)
+			}
+		}
+		last := f.Parts[len(f.Parts)-1]
+		if f.Parts[0].At != 0 || last.At+len(last.Text) != len(journal) {
+			t.Errorf("the beginning or the end of the journal of n1 is missing: %d parts, the last at %d", len(f.Parts), last.At)
+		}
+	}
+	if !found {
+		t.Errorf("n1 has a journal, and it is not shown: %+v", is)
+	}
+	changed := 0
+	for _, e := range p.film.Events {
+		if e.Kind != trace.Save || e.Step == 0 || changed == 5 {
+			continue
+		}
+		before, half, after := at(Moment{Step: e.Step - 1}, e.Node), at(Moment{Step: e.Step, Half: true}, e.Node), at(Moment{Step: e.Step}, e.Node)
+		if before != half || before == after {
+			t.Errorf("step %d: n%d syncs its disk, which is before the step, before the sync and after it:\n%s\n%s\n%s", e.Step, e.Node, before, half, after)
+		}
+		changed++
+	}
+	if changed == 0 {
+		t.Error("no server syncs its disk")
+	}
+	if _, err := Disk(s, script, end, MaxServers+1); err == nil {
+		t.Error("a server that does not exist has a disk")
+	}
 }
 
 // runs compiles and runs the tests in Go that scripts become, in the folder of the

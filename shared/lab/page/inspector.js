@@ -3,6 +3,7 @@
 
 import { h, name, time, termClass } from './dom.js';
 import { pretty, command, client as clientName } from './words.js';
+import { asked } from './engine.js';
 
 export function makeInspector(root, app) {
   const box = h('div', { class: 'inspector' });
@@ -55,9 +56,57 @@ export function makeInspector(root, app) {
           field('matchIndex[]', st.progress.map((p) => `${name(p[0])}: ${p[2]}`).join('  '), 'for each server, index of highest log entry known to be replicated on server')) : null] : [h('p', { class: 'empty' }, 'This stage has no terms, no elections and no log: the first server leads, and a server keeps only a store in memory.')]),
       pairs(Object.entries(st.store).sort(([a], [b]) => (a < b ? -1 : 1)), st.keys),
       clients(Object.entries(st.sessions)),
-      st.log.length ? h('details', {}, h('summary', {}, 'The entries'), h('ol', { class: 'entries', start: st.snapshot[0] + 1 }, st.log.slice(-200).map((e, k, all) =>
+      disk(id, index),
+      st.log.length ? h('details', { class: 'all' }, h('summary', {}, 'The entries'), h('ol', { class: 'entries', start: st.snapshot[0] + 1 }, st.log.slice(-200).map((e, k, all) =>
         h('li', { value: end - all.length + 1 + k }, h('span', { class: `chip ${termClass(e[0])}` }, e[0]), ' ', command(e[1]))))) : null,
     ];
+  }
+
+  // disk shows the files of a server as they are. They come from the engine, which plays
+  // the script up to this moment, so they are asked for only where somebody wants to see
+  // them. While the film plays, they wait for its next halt.
+  let opened = false, asking = 0, shown = { key: '', content: null };
+  function disk(id, index) {
+    if (!film.saves.size || app.real) return null;
+    const m = film.moments[index], half = !!m.half || m.memory === id && m.step > 0;
+    const content = h('div', { class: 'files' }), key = `${film.run} ${JSON.stringify(film.script)} ${m.step} ${half} ${id}`;
+    const show = async () => {
+      if (shown.key === key) { content.replaceChildren(...shown.content); return; }
+      if (!content.isConnected) return;
+      if (app.playing) { asking = setTimeout(show, 200); return; }
+      const was = asking;
+      let answer;
+      try { answer = files(await asked('disk', film.script, { step: m.step, ...(half && { half }), server: id })); } catch (err) { answer = [h('p', { class: 'empty' }, `The files cannot be shown: ${err.message}.`)]; }
+      if (was !== asking) return;
+      shown = { key, content: answer };
+      content.replaceChildren(...answer);
+    };
+    const later = () => { clearTimeout(asking); if (shown.key === key) show(); else asking = setTimeout(show, 120); };
+    if (opened && shown.content) content.append(...shown.content); // until the others are there
+    const d = h('details', { class: 'disk', open: opened, ontoggle: () => { opened = d.open; if (opened) later(); } }, h('summary', {}, 'The files on its disk'), content);
+    if (opened) later();
+    return d;
+  }
+
+  const bytes = (n) => `${n} ${n === 1 ? 'byte' : 'bytes'}`;
+
+  // files shows each line with its checksum; those that a power cut may lose are marked.
+  function files(answer) {
+    if (!answer.files.length) return [h('p', { class: 'empty' }, 'There is no file.')];
+    return answer.files.map(({ name: file, size = 0, synced = 0, parts }) => {
+      const lines = parts.flatMap(({ at, text = '' }, k) => {
+        let offset = at;
+        const encoder = new TextEncoder();
+        const all = (text.match(/[^\n]*\n|[^\n]+$/g) || []).map((line) => {
+          offset += encoder.encode(line).length;
+          const [, sum, rest] = /^([0-9a-f]{8} )?(.*)/s.exec(line.trimEnd());
+          return h('li', { class: offset > synced ? 'memory' : '' }, sum && h('span', { class: 'sum' }, sum), rest, offset > synced && ' (not synced)', !line.endsWith('\n') && ' (no end of line)');
+        });
+        const gap = k > 0 ? [h('li', { class: 'gap' }, '… not shown …')] : [];
+        return [...gap, ...all];
+      });
+      return h('div', {}, h('h4', { class: 'group' }, `${file}: ${bytes(size)}${synced < size ? `, ${bytes(synced)} synced` : ''}`), h('ol', { class: 'lines', tabindex: '0', 'aria-label': `The lines of the file ${file}; each begins with its checksum` }, lines));
+    });
   }
 
   function message(m) {
@@ -80,13 +129,13 @@ export function makeInspector(root, app) {
       const key = `${sel?.type} ${sel?.id} ${sel?.from} ${sel?.to} ${sel?.message?.index} ${sel?.type === 'message' ? '' : view.index}`;
       if (!film || key === last) return;
       last = key;
-      const open = box.querySelector('details')?.open;
+      const open = box.querySelector('details.all')?.open;
       if (sel?.type === 'server') box.replaceChildren(...server(sel.id, view.index).flat(Infinity).filter(Boolean));
       else if (sel?.type === 'message') box.replaceChildren(...message(sel.message));
       else if (sel?.type === 'link') box.replaceChildren(h('h3', {}, `The link between ${name(sel.from)} and ${name(sel.to)}`),
         h('p', {}, [[sel.from, sel.to], [sel.to, sel.from]].map(([a, b]) => `${name(a)} → ${name(b)}: ${film.cuts(view.index).has(`${a}>${b}`) ? 'cut' : 'passes messages'}${rates(film.rates(view.index, a, b))}. `)));
       else box.replaceChildren(h('p', { class: 'empty' }, 'Click a server, a link or a message to see its state.'));
-      const d = box.querySelector('details');
+      const d = box.querySelector('details.all');
       if (d && open) d.open = true;
     },
   };

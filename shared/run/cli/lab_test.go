@@ -57,6 +57,8 @@ func TestLabPlaysFilmsForItsPage(t *testing.T) {
 	require.Contains(t, test, `{"text":"package main\n`)
 	require.Contains(t, test, `Stage: \"92-cluster\", Seed: 7, Story: \"missed-message\",`)
 
+	require.Equal(t, `{"files":[]}`, ask("POST", "/film", `{"ask":"disk","script":`+script+`,"step":10,"half":true,"server":2}`).Body.String())
+
 	for name, c := range map[string]struct {
 		w      *httptest.ResponseRecorder
 		status int

@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -218,6 +219,8 @@ func call[P, R any](command cdp.Command[P, R], params P) chromedp.Action[chromed
 		return err
 	})
 }
+
+func reload() chromedp.Action[chromedp.Void] { return call(page.Reload, page.ReloadParams{}) }
 
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()

@@ -6,6 +6,6 @@ import (
 	"example.com/raftsteps/shared/lab/tour"
 )
 
-var tours = tour.Flag()
+var tours = tour.NewFlags()
 
-func TestTours(t *testing.T) { tour.Test(t, scenarios, *tours) }
+func TestTours(t *testing.T) { tour.Test(t, scenarios, tours) }

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -89,6 +90,17 @@ func TestTheSitesFirstPage(t *testing.T) {
 	film.until(`document.querySelector('#verdict').textContent.includes('Leader Completeness')`)
 	require.Contains(t, value[string](film, `document.querySelector('#claim').textContent`), "The code is edited")
 	showsEditedCode(film)
+}
+
+// A tour of edited code plays the film that the site holds, to its end.
+func TestTourOfEditedCodeOnTheSite(t *testing.T) {
+	p := open(t, startSite(t)+"/05-election/?tour=figure-8-without-its-rule", desk)
+	p.until(`document.querySelector('#tour .count')?.textContent === 'step 1 of 11'`)
+	for i := 2; i <= 11; i++ {
+		p.press("n")
+		p.until(fmt.Sprintf(`document.querySelector('#tour .count').textContent === 'step %d of 11'`, i))
+	}
+	p.until(`document.querySelector('#verdict').textContent.includes('Leader Completeness')`)
 }
 
 // showsEditedCode opens the code of a commit, which must be the edited code.

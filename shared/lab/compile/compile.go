@@ -114,6 +114,29 @@ func (t Tree) Packages(ctx context.Context, target Target) ([]string, error) {
 	return strings.Fields(string(out)), nil
 }
 
+// RunTest compiles the test of a target's main package, runs it in the folder of the
+// stage, and returns what it writes.
+func (t Tree) RunTest(ctx context.Context, target Target, args ...string) ([]byte, error) {
+	temp, err := os.MkdirTemp("", "raftsteps-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temp) // what may be left there is small
+	program := filepath.Join(temp, "stage.test")
+	if _, err := t.run(ctx, target, []string{"test", "-trimpath", "-c", "-o", program}); err != nil {
+		return nil, fmt.Errorf("build the test of %s: %w", target, err)
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = filepath.Join(string(t), target.Stage)
+	// The tests of a stage tell their processes by a variable to be the stage's program.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "RAFTSTEPS") })
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return out, fmt.Errorf("the test of %s: %w", target, err)
+	}
+	return out, nil
+}
+
 // run runs go for a target, and returns what it writes.
 func (t Tree) run(ctx context.Context, target Target, args []string) ([]byte, error) {
 	stages, err := t.Stages()

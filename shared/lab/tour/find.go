@@ -48,6 +48,13 @@ func place(f *film.Film, event int) Place {
 // script makes the script, deed by deed: each is found in the film of those before
 // it. It returns the film of all.
 func (t Tour) script(stage scenario.Stage) (*film.Film, error) {
+	if len(t.Edits) > 0 {
+		s, err := film.Decode(t.Script)
+		if err != nil {
+			return nil, err
+		}
+		return film.Play(stage, s)
+	}
 	s := map[string]any{"stage": t.Stage, "seed": t.Seed}
 	if t.Servers != 0 {
 		s["servers"] = t.Servers

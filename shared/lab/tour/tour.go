@@ -30,11 +30,15 @@ type Tour struct {
 
 	// Stage, Seed, Servers, Spare, Story and Steps are those of the script.
 	Stage   string `json:"stage"`
-	Seed    uint64 `json:"seed"`
+	Seed    uint64 `json:"seed,omitempty"`
 	Servers int    `json:"servers,omitempty"`
 	Spare   int    `json:"spare,omitempty"`
 	Story   string `json:"story,omitempty"`
 	Steps   uint64 `json:"steps,omitempty"`
+
+	// Edits are changes to the code of the stage. Such a tour plays its script as it
+	// is, which is that of the edit, because a site holds no other film.
+	Edits []string `json:"edits,omitempty"`
 
 	// Deeds are what the tour does.
 	Deeds []Deed `json:"deeds,omitempty"`

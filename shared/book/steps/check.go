@@ -289,6 +289,9 @@ func (k *checker) ladder() error {
 		if !slices.ContainsFunc(k.stages, func(s Stage) bool { return s.Name == r.Stage }) {
 			k.found("README.md", r.Line, "the ladder names `%s`, which does not exist: take the row out", r.Stage)
 		}
+		if r.Adds == "" || r.Lacks == "" {
+			k.found("README.md", r.Line, "the ladder's row for `%s` has an empty cell: say what it adds and what it still cannot survive", r.Stage)
+		}
 	}
 	return nil
 }

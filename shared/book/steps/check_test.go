@@ -225,6 +225,10 @@ func TestCheckFinds(t *testing.T) {
 				"README.md:6: the ladder names `04-more`, which does not exist: take the row out",
 			},
 		},
+		"a row of the ladder is half empty": {
+			cut(t, "README.md", "| a dead leader |", "| |"),
+			[]string{"README.md:6: the ladder's row for `03-log` has an empty cell: say what it adds and what it still cannot survive"},
+		},
 		"a stage is missing": {
 			map[string]string{
 				"go.work":           "go 1.26.0\n\nuse (\n\t./02-naive\n\t./03-log\n\t./05-far\n\t./shared\n)\n",

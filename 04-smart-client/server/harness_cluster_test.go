@@ -202,15 +202,6 @@ func lastTerm(s *Server) raft.Term {
 	return 0
 }
 
-// base is the index before the first entry of a server's log.
-func base(*Server) raft.Index { return 0 }
-
-// covered is the last entry that a server's snapshot covers.
-func covered(*Server) (index, term uint64) { return 0, 0 }
-
-// round is a field that messages do not have yet.
-func round(uint64) string { return "" }
-
 // words describes the servers.
 func (c *cluster) words() string {
 	text := ""

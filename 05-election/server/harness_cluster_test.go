@@ -181,12 +181,6 @@ func (c *cluster) elect() {
 	require.Fail(c.t, "nobody leads", c.words())
 }
 
-// base is the index before the first entry of a server's log.
-func base(*Server) raft.Index { return 0 }
-
-// covered is the last entry that a server's snapshot covers.
-func covered(*Server) (index, term uint64) { return 0, 0 }
-
 // round is a field of AppendEntries and its reply.
 func round(n uint64) string { return fmt.Sprintf(`,"round":%d`, n) }
 

@@ -365,6 +365,19 @@ func TestReducedMotion(t *testing.T) {
 	require.Zero(t, value[int](p, `drawn()`), "nothing moves")
 }
 
+// A client stands wholly inside the picture, also in a low window.
+func TestClientsStandInsideThePicture(t *testing.T) {
+	for _, l := range []look{{width: 844, height: 390}, {width: 1280, height: 600}, phone} {
+		p := open(t, startLab(t, "05-election", "--story", "partitioned-leader"), l)
+		for value[int](p, `document.querySelectorAll('#ring .client').length`) == 0 {
+			p.shift(kb.ArrowRight)
+			p.press(kb.ArrowRight)
+		}
+		outside := `(() => { const box = document.querySelector('#ring').getBoundingClientRect(); return [...document.querySelectorAll('#ring .client')].filter((c) => { const r = c.getBoundingClientRect(); return r.top < box.top || r.bottom > box.bottom; }).length; })()`
+		require.Zero(t, value[int](p, outside), "%dx%d", l.width, l.height)
+	}
+}
+
 // A stage that breaks says what broke, where the film ends.
 func TestVerdict(t *testing.T) {
 	p := open(t, startLab(t, "02-naive-replication", "--story", "missed-message"), desk)

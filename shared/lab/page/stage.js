@@ -54,10 +54,14 @@ export function makeStage(root, app) {
   // edge keeps words inside the picture, near its edge.
   const edge = (x) => (!narrow ? {} : x < width / 2 ? { x: -28, style: 'text-anchor:start' } : { x: 28, style: 'text-anchor:end' });
 
-  // A client stands outside the ring, at one of a few places.
+  // A client stands outside the ring, at one of a few places, with its head and its
+  // words inside the picture.
   const slots = () => {
     const x = narrow ? 34 : 62, list = [];
-    for (const y of narrow ? [0.84, 0.12, 0.5] : [0.14, 0.86, 0.5]) list.push([x, height * y], [width - x, height * y]);
+    for (const part of narrow ? [0.84, 0.12, 0.5] : [0.14, 0.86, 0.5]) {
+      const y = Math.max(40, Math.min(height * part, height - 44));
+      list.push([x, y], [width - x, y]);
+    }
     return list;
   };
   let seats = new Map();

@@ -53,8 +53,36 @@ func TestEverybodyCanUseThePage(t *testing.T) {
 			p.press(kb.Enter)
 			p.until(`document.querySelector('dialog[open]') !== null`)
 		}},
+		{"files", func(p *tab) {
+			p.press(kb.Escape, kb.End)
+			p.focus("#ring [data-server]")
+			p.press(kb.Enter, kb.Escape)
+			p.focus("#inspector .disk summary")
+			p.press(kb.Enter)
+			p.until(`document.querySelector('#inspector .lines') !== null`)
+		}},
+		{"test in Go", func(p *tab) {
+			p.focus("#tab-inspector")
+			p.press(kb.ArrowRight)
+			p.focus("#deeds .copy")
+			p.press(kb.Enter)
+			p.until(`document.querySelector('#deeds pre') !== null`)
+		}},
+		{"changing a deed", func(p *tab) {
+			p.press(kb.Home)
+			p.focus("#ring [data-server]")
+			p.choose("Pause")
+			p.focus("#deeds .change")
+			p.press(kb.Enter)
+			p.until(`document.querySelector('#deeds .edit') !== null`)
+		}},
 		{"predict", func(p *tab) {
-			p.press(kb.Escape, kb.Home, "q", " ")
+			p.focus("#deeds .buttons button:last-child")
+			p.press(kb.Enter)
+			p.focus("#deeds .remove")
+			p.press(kb.Enter)
+			p.until(`document.querySelector('#deeds .empty') !== null`)
+			p.press(kb.Home, "q", " ")
 			p.until(`!document.querySelector('#question').hidden`)
 		}},
 		{"tour", func(p *tab) {

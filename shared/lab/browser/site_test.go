@@ -57,7 +57,8 @@ func TestTheSiteShowsTheSame(t *testing.T) {
 	require.Equal(t, value[string](here, run), value[string](there, run))
 }
 
-// On a site, a run can be changed too.
+// On a site, a run can be changed too, and the engine answers the other questions about
+// it.
 func TestForkOnTheSite(t *testing.T) {
 	p := open(t, startSite(t)+"/05-election/", desk)
 	p.step("]")
@@ -68,6 +69,11 @@ func TestForkOnTheSite(t *testing.T) {
 	p.focus(`#deeds .copy`)
 	p.press(kb.Enter)
 	p.until(`document.querySelector('#deeds pre')?.textContent.includes('Do: "power-cut", Server: ` + leader + `}') ?? false`)
+	p.focus(`#ring [data-server="` + leader + `"]`)
+	p.press(kb.Enter, kb.Escape)
+	p.focus(`#inspector .disk summary`)
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#inspector .lines')?.textContent.includes('"id":` + leader + `,') ?? false`)
 	p.step("]")
 }
 

@@ -22,10 +22,10 @@ function exact(key, value, context) {
   return typeof value === 'number' && !Number.isSafeInteger(value) && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
 }
 
-// seed reads the seed that somebody has typed.
+// seed reads the seed that somebody has typed; it is null for anything else.
 export function seed(text) {
   const digits = text.trim();
-  if (!/^\d{1,20}$/.test(digits)) return 0;
+  if (!/^\d{1,20}$/.test(digits) || BigInt(digits) >= 1n << 64n) return null;
   return Number.isSafeInteger(Number(digits)) || !JSON.rawJSON ? Number(digits) : JSON.rawJSON(String(BigInt(digits)));
 }
 

@@ -74,8 +74,11 @@ const app = {
   // step moves by events; forward, the messages travel until then.
   step(by) {
     this.pause();
-    const to = (tween ? tween.to : this.index) + by;
+    // A key that is faster than the picture: the step before is done at once.
+    const pending = tween;
     stopTween();
+    if (pending) this.goTo(pending.to);
+    const to = this.index + by;
     if (to < 0 || to >= this.film.moments.length) return;
     if (by > 0 && this.predict.ask(this.index, to)) return;
     if (by < 0 || calm()) this.goTo(to); else startTween(to);
@@ -100,6 +103,7 @@ const app = {
   pause() { if (this.playing) { this.playing = false; draw(); remember(); } },
 
   choose(what, from, ev) {
+    stopTween(); // the moment must not change under the menu
     this.selected = what;
     this.menu.open(what, from, ev);
     showTab('inspector');
@@ -218,8 +222,11 @@ function caption() {
     const v = f.events.findLast((e) => e.kind === 'verdict');
     verdict.hidden = false;
     verdict.className = 'fine';
-    verdict.replaceChildren(h('b', {}, 'The film ends here. '), v ? sentence(v) : f.limit ? `Nothing broke so far; ${f.limit}. ` : 'Nothing broke.');
-    if (f.limit && f.steps < MOST) verdict.append(h('button', { type: 'button', onclick: () => load({ ...app.script, steps: Math.min(MOST, Math.max(2 * f.steps, MORE)) }, { step: f.moments[f.moments.length - 1].step }) }, 'Play on'));
+    // Servers without timers do nothing by themselves.
+    const idle = f.moments.length === 1 && !v;
+    verdict.replaceChildren(h('b', {}, idle ? 'Nothing happens until a client asks for something. ' : f.limit && !v ? `The film ends here: ${f.limit}. ` : 'The film ends here. '), idle ? '' : v ? sentence(v) : f.limit ? 'Nothing broke so far. ' : 'Nothing broke.');
+    if (idle) verdict.append(h('button', { type: 'button', onclick: (e) => app.menu.open({ type: 'cluster' }, e.target, e) }, 'Send a request…'));
+    else if (f.limit && f.steps < MOST) verdict.append(h('button', { type: 'button', onclick: () => load({ ...app.script, steps: Math.min(MOST, Math.max(2 * f.steps, MORE)) }, { step: f.moments[f.moments.length - 1].step }) }, 'Play on'));
   } else verdict.hidden = true;
 }
 
@@ -333,7 +340,13 @@ async function begin() {
   views = [makeStage($('ring'), app), makeLogs($('logs'), app), makeWhy($('why'), app), makeTime($('time'), app, $('score')), makeDeeds($('deeds'), app), makeInspector($('inspector'), app), makeSpacetime($('diagram'), app), app.predict, app.compare];
   app.resetTime = () => views[3].reset(app.film);
   const fromPickers = () => {
-    const script = { stage: app.stage.stage, seed: link.seed($('seed').value) };
+    const seed = link.seed($('seed').value);
+    if (seed === null) {
+      say(`“${$('seed').value.slice(0, 40)}” is not a seed: a seed is a whole number from 0 to 18446744073709551615.`);
+      fillPickers();
+      return;
+    }
+    const script = { stage: app.stage.stage, seed };
     if ($('story').value) script.story = $('story').value; else script.steps = MORE;
     app.tour.end();
     load(script);
@@ -394,7 +407,7 @@ async function open() {
   await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, where ? { step: where.step, after: where.half ? where.step : undefined, memory: where.memory } : {});
   if (!app.film) await load({ stage: app.stage.stage, seed: 1, steps: MORE });
   if (run && app.script === script && app.film.run !== run) say('This is another run than the one that the link was made from: the code here is another version, and plays the same script differently.', true);
-  if (app.index === 0 && $('say').hidden) say('Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
+  if (app.index === 0 && app.film?.moments.length > 1 && $('say').hidden) say(matchMedia('(hover: none)').matches ? 'Touch ▶ to play. ◂ and ▸ go one event back and forward; § goes to a decision, and ♛ to a change of leader.' : 'Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
 }
 
 begin().catch((err) => say(`The lab does not start: ${err.message}`, true));

@@ -348,10 +348,27 @@ func TestCompare(t *testing.T) {
 	p.until(`document.querySelector('#caption').textContent.includes('“1”')`)
 	require.Contains(t, value[string](p, `document.querySelector('#logs2').textContent`), "x=2")
 	require.Contains(t, value[string](p, `location.search`), "compare=03-log-replication")
+	require.Equal(t, "Stores", value[string](p, `document.querySelector('#logbox h2').textContent`))
+	require.Contains(t, value[string](p, `document.querySelector('#logbox2 h2').textContent`), "Logs")
 	require.Equal(t, 5, value[int](p, `document.querySelectorAll('#ring2 .server').length`))
 	p.focus("#more")
 	p.choose("Compare: end it")
 	p.until(`!document.body.classList.contains('comparing') && document.querySelector('#scene2').hidden`)
+}
+
+// Where a story does not show what an edit costs, the comparison leads to the tour
+// that does.
+func TestCompareLeadsToTheTourOfAnEdit(t *testing.T) {
+	p := open(t, startLab(t, "05-election", "--story", "figure-8"), desk)
+	p.focus("#more")
+	p.choose("Compare with")
+	p.take("05-election, edited")
+	p.until(`document.body.classList.contains('comparing')`)
+	p.focus("#difference .first button")
+	require.Equal(t, "Take it", value[string](p, `document.activeElement.textContent`))
+	p.press(kb.Enter)
+	p.until(`document.querySelector('#tour .count')?.textContent === 'step 1 of 11'`)
+	require.Contains(t, value[string](p, `document.querySelector('#claim').textContent`), "Guided tour: ")
 }
 
 // With reduced motion, a step shows its end at once.

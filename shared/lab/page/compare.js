@@ -94,12 +94,14 @@ export function makeCompare(app, els) {
     const [kindA, endA] = end(app.film), [kindB, endB] = end(twin.film);
     const d = difference(app.film, twin.film);
     const same = twin.stage.stage === app.stage.stage, event = same ? firstEvent(app.film, twin.film) : -1;
+    // A tour of the same name tells what an edit costs.
+    const shows = app.tours?.find((x) => x.stage === app.stage.stage && twin.edits.includes(x.name));
     const go = (moment, text) => h('button', { type: 'button', onclick: () => app.seek(moment) }, text);
     els.bar.replaceChildren(
       h('p', { class: 'ends' }, h('span', { class: kindA }, h('b', {}, app.stage.stage + ' '), endA), h('span', { class: kindB }, h('b', {}, named() + ' '), endB)),
       h('p', { class: 'first' }, d
         ? [h('b', {}, 'First difference that a client sees: '), `${clientName(d.client)}, ${d.a} here, and ${d.b} there, at ${time(d.at)}. `, go(d.moment, 'Go there')]
-        : 'The clients see no difference. ',
+        : ['The clients see no difference. ', shows && ['The film that shows what this edit costs is a tour. ', h('button', { type: 'button', onclick: () => app.tour.begin(shows.name) }, 'Take it'), ' ']],
       event >= 0 && [' The films differ from ', time(app.film.moments[event].at), ' on. ', go(event, 'First difference')],
       twin.unknown.length > 0 && h('span', { class: 'not' }, ` Left out, because ${twin.stage.stage} does not know it: ${twin.unknown.join('; ')}.`)),
       h('button', { type: 'button', class: 'close', 'aria-label': 'End the comparison', onclick: () => api.end() }, '×'));

@@ -150,7 +150,7 @@ export function makeLogs(root, app) {
     reset(f) {
       film = f;
       lastIndex = -2;
-      const title = document.getElementById('logs-title');
+      const title = root.parentElement.querySelector('h2'); // two films are compared side by side
       if (title) title.replaceChildren(...(film.roles ? ['Logs ', h('small', {}, 'solid = committed · outlined = not committed · half = not yet on disk, as far as the server knows')] : ['Stores']));
     },
     draw,

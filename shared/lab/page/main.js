@@ -131,6 +131,8 @@ const app = {
     else if (gone) say(`This is a fork: ${gone} later ${gone === 1 ? 'deed was' : 'deeds were'} taken back.`);
     showTab('deeds');
   },
+  fillPickers,
+
   // endStanding ends what a story goes on doing, at the moment of the first deed.
   async endStanding(what) {
     const [first] = this.script.deeds;
@@ -279,7 +281,7 @@ function fillPickers() {
   $('seed').value = app.script.seed?.rawJSON ?? app.script.seed ?? 0;
   const found = app.stage.stories.find((x) => x.name === app.script.story);
   const edited = (app.script.edits || []).map((name) => app.stage.edits?.find((x) => x.name === name)?.about || name);
-  $('claim').textContent = $('claim').title = edited.length ? `The code is edited: ${edited.join(' ')}` : found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: click a server, a link or a message, and decide what happens to it.';
+  $('claim').textContent = $('claim').title = app.tour.running ? `Guided tour: ${app.tour.title}` : edited.length ? `The code is edited: ${edited.join(' ')}` : found ? found.claim + (found.survives ? '' : ' (this stage breaks)') : 'Free play: click a server, a link or a message, and decide what happens to it.';
 }
 
 function showTab(id) {

@@ -61,6 +61,7 @@ export function makeTour(root, app) {
     if (!tour) return;
     tour = null;
     draw();
+    app.fillPickers();
     app.remember();
     if (alone) {
       app.say('The tour has ended here. Click a server, a link or a message: what you do now happens from this moment on.');
@@ -70,6 +71,7 @@ export function makeTour(root, app) {
 
   return {
     get running() { return tour !== null; },
+    get title() { return tour?.title; },
     // query is the part of an address that names this step of the tour.
     query: () => (tour ? { tour: tour.name, at: at + 1 } : null),
     move, end,
@@ -81,6 +83,7 @@ export function makeTour(root, app) {
       if (!await app.load(t.script)) return false;
       tour = t;
       at = Math.max(0, Math.min((step || 1) - 1, t.stops.length - 1));
+      app.fillPickers();
       arrive(false);
       app.remember();
       return true;

@@ -120,7 +120,11 @@ func (a *app) serveLab(ctx context.Context, f labFlags, rest string, handler fun
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)))
 	if err != nil {
-		return refused(api.Refused, "the lab cannot listen: %v; choose another port with --port", err)
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // the address stands in the sentence
+		}
+		return fmt.Errorf("the lab cannot listen on 127.0.0.1:%d: %w; choose another port with --port", f.port, err)
 	}
 	s := &http.Server{
 		Handler:           handler(ln.Addr().(*net.TCPAddr).Port),

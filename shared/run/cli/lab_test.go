@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -17,6 +18,15 @@ import (
 
 	"example.com/raftsteps/shared/lab/engine"
 )
+
+func TestLabOnABusyPort(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	port := ln.Addr().(*net.TCPAddr).Port
+	got := run(t, storied(nil, []string{"missed-message"}), "lab", "--no-open", "--port", fmt.Sprint(port))
+	require.Equal(t, result{1, "", fmt.Sprintf("error: the lab cannot listen on 127.0.0.1:%d: bind: address already in use; choose another port with --port\n", port)}, got)
+}
 
 func TestLabPlaysFilmsForItsPage(t *testing.T) {
 	a := &app{stage: storied(nil, []string{"missed-message"})}

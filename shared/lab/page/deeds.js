@@ -108,10 +108,11 @@ export function makeMenu(app) {
   function grow() {
     const { story, servers, spare } = app.script, most = 9, id = (servers || 5) + (spare || 0) + 1;
     if (!app.stage.ops.includes('change') || story || id > most) return [];
-    return [h('button', { type: 'button', class: 'item', onclick: () => {
+    return [h('button', { type: 'button', class: 'item', onclick: async () => {
       close(true);
-      app.script = { ...app.script, spare: (spare || 0) + 1 };
-      app.act({ do: 'restart', server: id }, ask({ op: 'change', add: [{ id, address: address(id) }] }));
+      const before = app.script;
+      app.script = { ...before, spare: (spare || 0) + 1 };
+      if (!await app.act({ do: 'restart', server: id }, ask({ op: 'change', add: [{ id, address: address(id) }] }))) app.script = before;
     } }, `Start ${name(id)} and add it to the members`)];
   }
 

@@ -111,7 +111,7 @@ const app = {
   },
 
   // act does something now: what was done later is taken back, and the film is
-  // played again.
+  // played again. It returns whether that worked.
   async act(...deeds) {
     this.pause();
     this.tour.end();
@@ -124,12 +124,13 @@ const app = {
     const time = Math.round(m.at);
     const script = { ...this.script, steps: Math.min(MOST, Math.max(this.script.steps || 0, at + MORE)), deeds: [...kept, ...deeds.map((d) => ({ at, ...(time && { time }), ...d }))] };
     const ok = await load(script, { step: m.step, after: at });
-    if (!ok) return;
+    if (!ok) return false;
     stayed = { film: this.film, index: this.index, at };
     const failed = this.film.outcomes.slice(-deeds.length).find((o) => !o.applied);
     if (failed) say(`That did not apply: ${failed.why}.`);
     else if (gone) say(`This is a fork: ${gone} later ${gone === 1 ? 'deed was' : 'deeds were'} taken back.`);
     showTab('deeds');
+    return true;
   },
   fillPickers,
 

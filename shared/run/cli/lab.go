@@ -60,6 +60,8 @@ shows the cluster that is running on this machine, and what you do to its server
 				return a.labReal(cmd, f, files)
 			case f.engine:
 				return a.labEngine(cmd.Context(), f)
+			case len(f.unchecked) > 0:
+				return usagef("--unchecked is for --engine; without it an edit says by itself what is not checked")
 			}
 			return a.lab(cmd.Context(), f)
 		},

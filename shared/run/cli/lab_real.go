@@ -23,7 +23,7 @@ import (
 
 // labReal serves the page of a real cluster: of its traces, or of the running one.
 func (a *app) labReal(cmd *cobra.Command, f labFlags, files []string) error {
-	for _, name := range []string{"story", "tour", "seed", "edit", "engine"} {
+	for _, name := range []string{"story", "tour", "seed", "edit", "engine", "unchecked"} {
 		if cmd.Flags().Changed(name) {
 			return usagef("--%s is for simulated clusters; leave it out, or the real cluster", name)
 		}
@@ -132,11 +132,14 @@ func (l *labShown) read(ctx context.Context, paths []string) (err error) {
 
 // openRegular opens a file that is neither a folder nor a pipe.
 func openRegular(path string) (*os.File, error) {
-	if _, err := os.Stat(path); err != nil {
+	names := fmt.Sprintf("name the traces that %q has written: FILE.n1, FILE.n2, …, FILE.%s", "cluster --trace FILE", processesName)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w; %s", path, os.ErrNotExist, names)
+	} else if err != nil {
 		return nil, err
 	}
 	if !isRegular(path) {
-		return nil, fmt.Errorf("%s is not a file; name the traces that %q has written: FILE.n1, FILE.n2, …, FILE.%s", path, "cluster --trace FILE", processesName)
+		return nil, fmt.Errorf("%s is not a file; %s", path, names)
 	}
 	return os.Open(path)
 }

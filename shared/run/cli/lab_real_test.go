@@ -30,7 +30,7 @@ func TestLabRefusesWhatItCannotShow(t *testing.T) {
 		want string
 	}{
 		"a folder":        {[]string{dir}, dir + " is not a file; name the traces that"},
-		"nothing":         {[]string{filepath.Join(dir, "none")}, "no such file"},
+		"nothing":         {[]string{filepath.Join(dir, "none")}, `file does not exist; name the traces that "cluster --trace FILE" has written`},
 		"another stage":   {[]string{stage}, stage + `:1: this is a trace of "06-compaction"; open it with: go run ./06-compaction lab`},
 		"two clusters":    {[]string{good, other}, other + `:1: a trace of cluster "b" begins here, and what was read before is of cluster "a"`},
 		"the same server": {[]string{good, same}, good + " and " + same + " are traces of the same server"},

@@ -19,6 +19,12 @@ import (
 	"example.com/raftsteps/shared/lab/engine"
 )
 
+func TestUncheckedNeedsAnEngine(t *testing.T) {
+	got := run(t, storied(nil, []string{"missed-message"}), "lab", "--no-open", "--unchecked", "I10", "--story", "none") // without the check, the story is refused
+	require.Equal(t, exitUsage, got.code)
+	require.Contains(t, got.errors, "--unchecked is for --engine")
+}
+
 func TestLabOnABusyPort(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

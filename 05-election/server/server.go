@@ -136,7 +136,7 @@ func (s *Server) options(saved journal.Recovered) (o raft.Options, err error) {
 
 // describe says what a server comes back with.
 func describe(saved journal.Recovered) string {
-	text := fmt.Sprintf("with term %d and %d log entries from its disk", saved.State.Term, len(saved.Entries))
+	text := fmt.Sprintf("with term %d and a log of length %d from its disk", saved.State.Term, len(saved.Entries))
 	if saved.Torn != "" {
 		text += "; " + saved.Torn
 	}

@@ -422,7 +422,7 @@ func TestARestart(t *testing.T) {
 	w.disk.CrashWorst()
 
 	again := start(t, 3, w.disk)
-	require.Contains(t, again.logged[0], fmt.Sprintf("with term %d and %d log entries from its disk", before.CurrentTerm, before.Last))
+	require.Contains(t, again.logged[0], fmt.Sprintf("with term %d and a log of length %d from its disk", before.CurrentTerm, before.Last))
 	now := again.status()
 	require.Equal(t, []any{before.State, before.Last, raft.Follower, raft.Index(0)}, []any{now.State, now.Last, now.Role, now.Commit})
 	again.receive(2, before.CurrentTerm+1, raft.AppendEntries{PrevLogIndex: before.Last, PrevLogTerm: before.CurrentTerm, LeaderCommit: before.Last})

@@ -24,7 +24,7 @@ var TimedOut = &Rule{"timed-out", "§5.2", "%[1]s starts an election in term %[3
 var Voted = &Rule{"voted", "§5.4.1", "%[1]s votes for %[2]s in term %[3]d: %[2]s's log ends at %[5]v, %[1]s's at %[4]v"}
 var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: %[1]s has voted for %[7]s in term %[3]d"}
 var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: %[2]s's log ends at %[5]v, %[1]s's at %[4]v"}
-var Elected = &Rule{"elected", "§5.2", "%[1]s becomes the leader of term %[3]d with the votes of %[8]v"}
+var Elected = &Rule{"elected", "§5.2", "%[1]s becomes the leader of term %[3]d with the votes of %[8]s"}
 var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s refuses what %[2]s sends as the leader of term %[3]d: %[7]s leads that term, so a voter has forgotten its vote"}
 var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: %[2]s has %[5]v where %[4]v is committed, so its voters have lost entries"}
 var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which %[1]s lacks; %[1]s's log ends at %[4]v"}
@@ -76,11 +76,27 @@ type Reason struct {
 
 // String describes the reason in words.
 func (r Reason) String() string {
-	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, r.Votes)
+	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, list(r.Votes))
 }
 
 // String returns the name of a server, such as n1.
 func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
+
+// list returns the names of servers, such as n1, n2 and n3.
+func list(ids []ID) string {
+	text := ""
+	for i, id := range ids {
+		switch i {
+		case 0:
+		case len(ids) - 1:
+			text += " and "
+		default:
+			text += ", "
+		}
+		text += id.String()
+	}
+	return text
+}
 
 // explain keeps a reason if somebody asked for it, or if an operator must see it.
 func (r *Raft) explain(why Reason) {

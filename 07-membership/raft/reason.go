@@ -29,7 +29,7 @@ var LostMajority = &Rule{"lost-majority", "thesis §6.2", "%[1]s steps down as t
 var AlreadyVoted = &Rule{"already-voted", "§5.2", "%[1]s refuses its vote to %[2]s: %[1]s has voted for %[7]s in term %[3]d"}
 var OldLog = &Rule{"old-log", "§5.4.1", "%[1]s refuses its vote to %[2]s in term %[3]d: %[2]s's log ends at %[5]v, %[1]s's at %[4]v"}
 var KnowsNoVoters = &Rule{"knows-no-voters", "§6", "%[1]s refuses its vote to %[2]s: no leader has told %[1]s who the voters are"}
-var Elected = &Rule{"elected", "§5.2", "%[1]s becomes the leader of term %[3]d with the votes of %[8]v"}
+var Elected = &Rule{"elected", "§5.2", "%[1]s becomes the leader of term %[3]d with the votes of %[8]s"}
 var TwoLeaders = &Rule{"two-leaders", "§5.2", "%[1]s refuses what %[2]s sends as the leader of term %[3]d: %[7]s leads that term, so a voter has forgotten its vote"}
 var Contradicts = &Rule{"contradicts", "§5.4.3", "%[1]s refuses the leader %[2]s of term %[3]d: %[2]s has %[5]v where %[4]v is committed, so its voters have lost entries"}
 var Refused = &Rule{"refused", "§5.3", "%[1]s refuses the entries of %[2]s: they follow %[5]v, which %[1]s lacks; %[1]s's log ends at %[4]v"}
@@ -38,11 +38,11 @@ var FellBack = &Rule{"fell-back", "§5.3", "%[1]s will send %[2]s entries from %
 var Committed = &Rule{"committed", "§5.4.2", "%[1]s commits entries up to %[6]d: a majority has them on disk, and entry %[6]d is of the current term"}
 var LearnedCommit = &Rule{"learned-commit", "§5.3", "%[1]s learns that entries up to %[6]d are committed"}
 var ReadConfirmed = &Rule{"read-confirmed", "§8", "%[1]s answers reads of %[2]s at index %[6]d: a majority confirmed that %[1]s leads term %[3]d"}
-var Learning = &Rule{"learning", "§6", "%[1]s begins a change of the members with entry %[6]d: %[8]v are sent the log, and the new ones do not count yet"}
+var Learning = &Rule{"learning", "§6", "%[1]s begins a change of the members with entry %[6]d: %[8]s are sent the log, and the new ones do not count yet"}
 var Jointly = &Rule{"jointly", "§6", "%[1]s needs majorities of the old and of the new members from entry %[6]d on: the new members have caught up"}
-var Final = &Rule{"final", "§6", "%[1]s changes to the members %[8]v with entry %[6]d: both majorities have agreed"}
-var Moved = &Rule{"moved", "§6", "%[1]s writes new addresses into entry %[6]d: the members are still %[8]v"}
-var CalledOff = &Rule{"called-off", "§6", "%[1]s cancels the change with entry %[6]d: the members are still %[8]v"}
+var Final = &Rule{"final", "§6", "%[1]s changes to the members %[8]s with entry %[6]d: both majorities have agreed"}
+var Moved = &Rule{"moved", "§6", "%[1]s writes new addresses into entry %[6]d: the members are still %[8]s"}
+var CalledOff = &Rule{"called-off", "§6", "%[1]s cancels the change with entry %[6]d: the members are still %[8]s"}
 var HandsOver = &Rule{"hands-over", "thesis §3.10", "%[1]s tells %[2]s to start an election: %[2]s has %[1]s's log up to %[4]v"}
 var Compacted = &Rule{"compacted", "§7", "%[1]s has a snapshot that ends at %[4]v, and discards the entries up to %[6]d"}
 var SentSnapshot = &Rule{"sent-snapshot", "§7", "%[1]s sends %[2]s its snapshot, which ends at %[4]v: %[1]s has discarded entry %[6]d, which %[2]s needs"}
@@ -87,11 +87,27 @@ type Reason struct {
 
 // String describes the reason in words.
 func (r Reason) String() string {
-	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, r.Votes)
+	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, list(r.Votes))
 }
 
 // String returns the name of a server, such as n1.
 func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
+
+// list returns the names of servers, such as n1, n2 and n3.
+func list(ids []ID) string {
+	text := ""
+	for i, id := range ids {
+		switch i {
+		case 0:
+		case len(ids) - 1:
+			text += " and "
+		default:
+			text += ", "
+		}
+		text += id.String()
+	}
+	return text
+}
 
 // explain keeps a reason if somebody asked for it, or if an operator must see it.
 func (r *Raft) explain(why Reason) {

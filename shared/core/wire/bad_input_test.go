@@ -75,7 +75,7 @@ var badInputs = []badInput{
 	{name: "a value that is too long", send: `{"id":7,"op":"put","key":"x","value":"` + strings.Repeat("v", kv.MaxValue+1) + `"}` + "\n", answers: []string{`{"id":7,` + long + `the value has 131073 bytes; at most 131072 are allowed"`}},
 	{name: "an op that is very long", send: `{"id":7,"op":"` + strings.Repeat("o", 500_000) + `"}` + "\n", answers: []string{bad7 + `unknown op \"ooooo`}},
 	{name: "a peer's message", send: `{"from":2,"to":1,"term":9}` + "\n", answers: []string{bad0 + `field \"op\" is missing`}},
-	{name: "a peer's message in its envelope", send: string(appendEnvelope(nil, []byte(`{"from":2,"term":9}`))), answers: []string{bad0 + like}},
+	{name: "a peer's message with a MAC", send: string(newSeal(nil).append(nil, []byte(`{"from":2,"term":9}`))), answers: []string{bad0 + like}},
 	{name: "a hello where there are no peers", send: `{"hello":{"version":1}}` + "\n", answers: []string{bad0 + `this server has no peers`}, ends: true},
 	{name: "good lines between bad ones", send: "x\n" + `{"id":8,"op":"put","key":"good","value":"1"}` + "\r\n\r\n\ny\n" + `{"id":9,"op":"get","key":"good"}` + "\n",
 		answers: []string{bad0, `{"id":8,"ok":true}`, bad0, `{"id":9,"ok":true,"value":"1"}`}},

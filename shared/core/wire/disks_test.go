@@ -166,12 +166,10 @@ func TestARefusedDiskLearnsTheReason(t *testing.T) {
 		r := serve(t, s, newPipes())
 		e, h := r.dial(), fromN2()
 		h.disk = 2
-		c, proof := e.greet(h)
-		require.Equal(t, h.proof("acceptor", secret, c), proof)
-		require.Equal(t, disk.Incarnation(1), c.disk)
-		require.Equal(t, disk.Incarnation(9), c.known)
-		e.prove(h.proof("dialer", secret, c))
-		e.refused("another disk")
+		nonce := e.greet(h)
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
+		require.Equal(t, welcome{disk: 1, known: 9, refused: "another disk"}, e.welcomed(h, nonce))
+		e.over()
 		require.NoError(t, r.end())
 	})
 }
@@ -179,12 +177,10 @@ func TestARefusedDiskLearnsTheReason(t *testing.T) {
 // If somebody changes a field about the disks on the way, the proof fails and the
 // server records nothing.
 func TestDisksAreProved(t *testing.T) {
-	for name, change := range map[string]func(h *hello, c *challenge){
-		"the peer's disk":     func(h *hello, _ *challenge) { h.disk = 3 },
-		"what the peer knows": func(h *hello, _ *challenge) { h.known = 3 },
-		"the start":           func(h *hello, _ *challenge) { h.start = 3 },
-		"the server's disk":   func(_ *hello, c *challenge) { c.disk = 3 },
-		"what it knows":       func(_ *hello, c *challenge) { c.known = 3 },
+	for name, change := range map[string]func(h *hello){
+		"the peer's disk":     func(h *hello) { h.disk = 3 },
+		"what the peer knows": func(h *hello) { h.known = 3 },
+		"the start":           func(h *hello) { h.start = 3 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -195,16 +191,20 @@ func TestDisksAreProved(t *testing.T) {
 				r := serve(t, s, newPipes())
 				e, h := r.dial(), fromN2()
 				h.disk, h.start = 2, 5
-				c, proof := e.greet(h)
-				change(&h, &c)
-				require.NotEqual(t, h.proof("acceptor", secret, c), proof)
-				e.prove(h.proof("dialer", secret, c))
+				nonce := e.greet(h)
+				change(&h)
+				e.prove(h.proof(dialer, secret, nonce, welcome{}))
 				e.refused(noSecret)
 				require.NoError(t, r.end())
 				require.Zero(t, b.Known(2))
 				require.Empty(t, got.met())
 			})
 		})
+	}
+	h := fromN2()
+	sound := h.proof(acceptor, secret, nil, welcome{disk: 1, known: 2, refused: "why"})
+	for _, w := range []welcome{{disk: 3, known: 2, refused: "why"}, {disk: 1, known: 3, refused: "why"}, {disk: 1, known: 2}} {
+		require.NotEqual(t, sound, h.proof(acceptor, secret, nil, w))
 	}
 }
 

@@ -30,7 +30,7 @@
 // A connection whose first line is a hello comes from another server. Both sides
 // prove who they are with the cluster's secret; see Peers. After that the
 // connection carries messages in one direction only, from the side that dialed,
-// each on a line that begins with its CRC-32C.
+// each on a line that begins with its MAC.
 //
 // Clients cannot keep peers out. When the server has reached its limit of
 // clients, it still accepts a few connections, so that a peer can send its hello.

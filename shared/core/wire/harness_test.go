@@ -116,6 +116,9 @@ type peerEnd struct {
 	t  *testing.T
 	c  net.Conn
 	in *bufio.Reader
+
+	// seal is for the messages of a peer.
+	seal *seal
 }
 
 func (e *peerEnd) send(text string) {

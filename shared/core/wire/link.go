@@ -96,7 +96,7 @@ func (l *Link) address() string {
 // Limits.PeerLine allows, or else older ones. The caller must not change line
 // afterwards. Send is safe for concurrent use.
 func (l *Link) Send(line []byte) bool {
-	if len(line)+crcDigits+1 > l.limits.PeerLine {
+	if len(line)+sealed > l.limits.PeerLine {
 		l.count(1)
 		l.log.Error("a message is too long for a peer and was dropped", "bytes", len(line), "limit", l.limits.PeerLine)
 		return false
@@ -143,9 +143,9 @@ func (l *Link) clear() {
 	l.queue, l.bytes = nil, 0
 }
 
-// take moves messages from the queue into b, each in its envelope, until b has
-// size bytes or the queue is empty.
-func (l *Link) take(b []byte, size int) []byte {
+// take moves messages from the queue into b, each after its MAC, until b has size
+// bytes or the queue is empty.
+func (l *Link) take(b []byte, size int, messages *seal) []byte {
 	l.mu.Lock()
 	n, sum := 0, len(b)
 	for n < len(l.queue) && sum < size {
@@ -156,8 +156,8 @@ func (l *Link) take(b []byte, size int) []byte {
 	lines := l.queue[:n:n]
 	l.queue = l.queue[n:]
 	l.mu.Unlock()
-	for i, line := range lines { // outside the lock: checksums take time
-		b = appendEnvelope(b, line)
+	for i, line := range lines { // outside the lock: MACs take time
+		b = messages.append(b, line)
 		lines[i] = nil
 	}
 	return b
@@ -187,11 +187,11 @@ func (l *Link) Run(ctx context.Context) error {
 	began := time.Now()
 	pause := l.limits.Backoff[0]
 	for ctx.Err() == nil {
-		c, err := l.connect(ctx, l.shakeHands)
+		c, messages, err := l.connect(ctx, l.shakeHands)
 		if err == nil {
 			l.log.Debug("connected to a peer", "address", l.address())
 			pause, told = l.limits.Backoff[0], ""
-			err = l.carry(ctx, c)
+			err = l.carry(ctx, c, messages)
 			began = time.Now()
 		} else {
 			l.clear()
@@ -223,69 +223,90 @@ func (l *Link) Run(ctx context.Context) error {
 }
 
 // connect dials and shakes hands. An *api.Error is the peer's refusal.
-func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) error) (net.Conn, error) {
+func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) (*seal, error)) (net.Conn, *seal, error) {
 	if l.o.Self.Secret == "" {
-		return nil, errors.New("this server has no secret for its cluster, so no peer can trust it; set one in the cluster's configuration")
+		return nil, nil, errors.New("this server has no secret for its cluster, so no peer can trust it; set one in the cluster's configuration")
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.limits.Dial)
 	defer cancel()
 	c, err := l.dial(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := shakeHands(c); err != nil {
-		return nil, errors.Join(err, c.Close())
+	messages, err := shakeHands(c)
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Close())
 	}
 	if !stop() {
-		return nil, errors.Join(context.Cause(ctx), c.Close())
+		return nil, nil, errors.Join(context.Cause(ctx), c.Close())
 	}
-	return c, nil
+	return c, messages, nil
 }
 
-func (l *Link) shakeHands(c net.Conn) error {
-	in := lines{r: c, limit: maxHello}
-	h, answer, err := l.greet(c, &in)
+// shakeHands is the dialer's side of the handshake. The seal is for the messages
+// that follow.
+func (l *Link) shakeHands(c net.Conn) (*seal, error) {
+	h := l.hello()
+	h.start = l.o.Self.Start
+	w, nonce, err := l.greet(c, h)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// The proof comes first: meet may end this server, and the peer must learn
-	// which server it was and which disk it has.
-	_, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof("dialer", l.o.Self.Secret, answer)))
-	return cmp.Or(l.o.Self.meet(l.o.To, answer.disk, answer.known), err)
+	if err := cmp.Or(l.o.Self.own(l.o.To, w.known), l.o.Self.admit(l.o.To, w.disk)); err != nil {
+		return nil, err
+	}
+	if w.refused != "" {
+		return nil, fmt.Errorf("the peer refuses: %w", &api.Error{Code: api.BadRequest, Definite: true, Message: w.refused})
+	}
+	return h.seal(l.o.Self.Secret, nonce)
 }
 
-// greet is the first half of the handshake: if it returns no error, the peer has
-// proved who it is.
-func (l *Link) greet(c net.Conn, in *lines) (h hello, answer challenge, err error) {
+// hello returns what this server says first.
+func (l *Link) hello() hello {
 	self := l.o.Self
-	h = hello{version: protocol, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, start: self.Start, nonce: newNonce()}
+	h := hello{version: protocol, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, nonce: newNonce()}
 	h.disk, h.known = self.disks(l.o.To)
-	response, err := ask(c, in, h.appendJSON(nil))
+	return h
+}
+
+// greet is the handshake up to the peer's proof: if it returns no error, both sides
+// have proved who they are.
+func (l *Link) greet(c net.Conn, h hello) (w welcome, nonce []byte, err error) {
+	in := lines{r: c, limit: maxHello}
+	response, err := ask(c, &in, h.appendJSON(nil))
 	if err != nil {
-		return h, answer, err
+		return w, nil, err
 	}
-	answer, proof, err := decodeChallenge(response.Data)
+	if nonce, err = decodeOne(response.Data, "nonce"); err != nil {
+		return w, nil, fmt.Errorf("n%d did not answer the hello: %w", l.o.To, err)
+	}
+	response, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof(dialer, l.o.Self.Secret, nonce, w)))
 	if err != nil {
-		return h, answer, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
+		return w, nil, err
 	}
-	if !hmac.Equal(proof, h.proof("acceptor", self.Secret, answer)) {
-		return h, answer, fmt.Errorf("the server at %s does not know the secret of cluster %q", l.address(), self.Cluster)
+	w, proof, err := decodeWelcome(response.Data)
+	if err != nil {
+		return w, nil, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
 	}
-	return h, answer, nil
+	if !hmac.Equal(proof, h.proof(acceptor, l.o.Self.Secret, nonce, w)) {
+		return w, nil, fmt.Errorf("the server at %s does not know the secret of cluster %q", l.address(), l.o.Self.Cluster)
+	}
+	return w, nonce, nil
 }
 
 // Probe checks whether the server at o.Address is the one that o describes: the
 // server o.To of the cluster of o.Self. It returns nil if the server has proved
 // this, and otherwise an error that says what is wrong, within o.Limits.Dial. It
-// sends only the hello of o.Self, so it changes nothing on that server; the
-// server only logs that a peer left during the handshake.
+// changes nothing on that server.
 func Probe(ctx context.Context, o LinkOptions) error {
 	l := NewLink(o)
-	c, err := l.connect(ctx, func(c net.Conn) error {
-		_, _, err := l.greet(c, &lines{r: c, limit: maxHello})
-		return err
+	c, _, err := l.connect(ctx, func(c net.Conn) (*seal, error) {
+		h := l.hello()
+		h.probe = true
+		_, _, err := l.greet(c, h)
+		return nil, err
 	})
 	if err != nil {
 		return err
@@ -320,10 +341,10 @@ func ask(c net.Conn, in *lines, line []byte) (api.Response, error) {
 }
 
 // carry sends the messages in the queue until the connection ends.
-func (l *Link) carry(ctx context.Context, c net.Conn) error {
+func (l *Link) carry(ctx context.Context, c net.Conn, messages *seal) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.listen(c) })
-	g.Go(func() error { return l.send(ctx, c) })
+	g.Go(func() error { return l.send(ctx, c, messages) })
 	g.Go(func() error {
 		<-ctx.Done()
 		return c.Close()
@@ -348,14 +369,14 @@ func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 
 // send writes batches of messages, and from time to time an empty line if there
 // are none, so that the peer does not close the connection as idle.
-func (l *Link) send(ctx context.Context, c net.Conn) error {
+func (l *Link) send(ctx context.Context, c net.Conn, messages *seal) error {
 	const batch = 256 << 10
 	quiet := time.NewTicker(max(l.limits.Idle/3, time.Millisecond))
 	defer quiet.Stop()
 	by := deadline{set: c.SetWriteDeadline}
 	var b []byte
 	for {
-		b = l.take(b[:0], batch)
+		b = l.take(b[:0], batch, messages)
 		if len(b) == 0 {
 			select {
 			case <-ctx.Done():

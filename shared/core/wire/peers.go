@@ -2,30 +2,18 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
-	"example.com/raftsteps/shared/core/strict"
 )
-
-// protocol is the version of the peers' protocol. A server that uses another
-// version is refused, and the error names both versions.
-const protocol = 4
-
-// maxHello is the longest line of a handshake.
-const maxHello = 4 << 10
 
 // Identity is a server's identity towards its peers.
 type Identity struct {
@@ -79,15 +67,11 @@ func (i Identity) disks(peer uint64) (own, known disk.Incarnation) {
 	return i.Disks.Own(), i.Disks.Known(peer)
 }
 
-// meet ends a handshake in which a peer has proved who it is: now is its disk,
-// and known is this server's disk as the peer knows it. The error is a refusal.
-func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
+// admit returns why this server refuses the disk of a peer that has proved who it
+// is, or nil. The error is a refusal.
+func (i Identity) admit(peer uint64, now disk.Incarnation) error {
 	if i.Disks == nil {
 		return nil
-	}
-	if own := i.Disks.Own(); known != 0 && known != own {
-		i.Disks.Disowned(peer, known)
-		return refusal{fmt.Errorf("n%d has another disk (incarnation %v) than n%d remembers (%v)", i.ID, own, peer, known)}
 	}
 	if err := i.Disks.Admit(peer, now); err != nil {
 		return refusal{err}
@@ -95,33 +79,52 @@ func (i Identity) meet(peer uint64, now, known disk.Incarnation) error {
 	return nil
 }
 
+// own checks that a peer that has proved who it is knows this server with the disk
+// that it has. The error is a refusal, and this server must stop.
+func (i Identity) own(peer uint64, known disk.Incarnation) error {
+	if i.Disks == nil {
+		return nil
+	}
+	if own := i.Disks.Own(); known != 0 && known != own {
+		i.Disks.Disowned(peer, known)
+		return refusal{fmt.Errorf("n%d has another disk (incarnation %v) than n%d remembers (%v)", i.ID, own, peer, known)}
+	}
+	return nil
+}
+
 // Peers accepts the connections that other servers open. Such a connection begins
 // with a handshake, D being the side that dialed and A the one that accepted:
 //
-//	D  {"hello":{"version":4,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
-//	A  {"ok":true,"data":{"disk":"…","known":"…","nonce":"…","proof":"…"}}
+//	D  {"hello":{"version":5,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
+//	A  {"ok":true,"data":{"nonce":"…"}}
 //	D  {"proof":"…"}
-//	A  {"ok":true}
+//	A  {"ok":true,"data":{"disk":"…","known":"…","proof":"…"}}
+//
+// A proof is an HMAC-SHA256 under the cluster's secret, over the side that proves
+// (D or A) and everything that was said before it. It cannot be made without the
+// secret, and neither a recorded proof of an earlier handshake nor the other
+// side's own proof is accepted. The side that dialed proves itself first: whoever
+// connects without the secret learns nothing from which it could be guessed.
 //
 // Each side says which disk it has and which disk of the other side it knows; the
 // fields are missing if there is none. If a disk is not the one that the other
 // side knows, the handshake fails, but only after both sides have proved who they
-// are. A server thus learns that it has lost what it had stored.
-//
-// A proof is an HMAC-SHA256 under the cluster's secret, over the side that proves
-// (D or A) and the content of the first two lines. It cannot be made without the
-// secret, and neither a recorded proof of an earlier handshake nor the other
-// side's own proof is accepted. The handshake proves who is at the other end; it
-// does not encrypt the messages.
+// are: A then says with its proof why it refuses D. A server thus learns that it
+// has lost what it had stored.
 //
 // Every server that knows the secret is a peer, even if this server's
 // configuration does not contain it: the configuration may have changed without
 // this server (thesis §4.1).
 //
-// Then D sends messages, one per line: the CRC-32C of the message in eight
-// hexadecimal digits, a space, the message. Empty lines keep the connection
-// alive. TCP's checksum has only 16 bits and misses some damage; these messages
-// end up in a log, so damage must be detected.
+// Then D sends messages, one per line: a MAC in 32 hexadecimal digits, a space, the
+// message. The key comes from the secret and both nonces (HKDF), and the MAC covers
+// the number of the message too. Somebody who relays the whole handshake therefore
+// gains nothing: from the messages after it, none can be changed, added, repeated
+// or left out. They can be read; encryption needs TLS. Empty lines keep the
+// connection alive.
+//
+// A hello with "probe":true only asks who is at the other end. A proves itself, and
+// the connection ends.
 type Peers struct {
 	// Self is this server.
 	Self Identity
@@ -173,214 +176,6 @@ func (l *lives) see(start uint64) bool {
 	return twice
 }
 
-// hello is the first line of a peer.
-type hello struct {
-	version  uint64
-	cluster  string
-	from, to uint64
-	address  string
-
-	// disk is the peer's disk, and known is this server's disk as the peer knows
-	// it.
-	disk, known disk.Incarnation
-	start       uint64
-	nonce       []byte
-}
-
-// place describes where a peer is: its address, and the address from which it has
-// connected.
-func (h hello) place(c *conn) string {
-	return fmt.Sprintf("%s, from %s", h.address, c.nc.RemoteAddr())
-}
-
-// challenge is the acceptor's answer to a hello, without its proof.
-type challenge struct {
-	disk, known disk.Incarnation
-	nonce       []byte
-}
-
-const helloStart = `{"hello":`
-
-func isHello(line []byte) bool { return bytes.HasPrefix(line, []byte(helloStart)) }
-
-func (h hello) appendJSON(b []byte) []byte {
-	b = append(b, helloStart+`{"version":`...)
-	b = strconv.AppendUint(b, h.version, 10)
-	b = append(b, `,"cluster":`...)
-	b = strict.AppendString(b, h.cluster)
-	b = append(b, `,"from":`...)
-	b = strconv.AppendUint(b, h.from, 10)
-	b = append(b, `,"to":`...)
-	b = strconv.AppendUint(b, h.to, 10)
-	b = append(b, `,"address":`...)
-	b = strict.AppendString(b, h.address)
-	b = append(b, ',')
-	b = appendDisks(b, h.disk, h.known)
-	if h.start != 0 {
-		b = append(b, `"start":`...)
-		b = strconv.AppendUint(b, h.start, 10)
-		b = append(b, ',')
-	}
-	b = append(b, `"nonce":"`...)
-	b = hex.AppendEncode(b, h.nonce)
-	return append(b, `"}}`...)
-}
-
-// appendDisks appends the fields of two disks, each followed by a comma, without
-// those that are 0.
-func appendDisks(b []byte, own, known disk.Incarnation) []byte {
-	for _, f := range []struct {
-		name string
-		disk disk.Incarnation
-	}{{"disk", own}, {"known", known}} {
-		if f.disk != 0 {
-			b = fmt.Appendf(b, `"%s":"%v",`, f.name, f.disk)
-		}
-	}
-	return b
-}
-
-func (c challenge) appendJSON(b, proof []byte) []byte {
-	b = append(b, '{')
-	b = appendDisks(b, c.disk, c.known)
-	return fmt.Appendf(b, `"nonce":"%x","proof":"%x"}`, c.nonce, proof)
-}
-
-func decodeHello(line []byte) (hello, error) {
-	var h hello
-	d := strict.NewDecoder(line)
-	d.Object(func(field []byte) {
-		if string(field) != "hello" {
-			d.Unknown()
-			return
-		}
-		d.Object(func(field []byte) {
-			switch string(field) {
-			case "version":
-				h.version = d.Uint()
-			case "cluster":
-				h.cluster = d.String()
-			case "from":
-				h.from = d.Uint()
-			case "to":
-				h.to = d.Uint()
-			case "address":
-				h.address = d.String()
-			case "disk":
-				h.disk = decodeDisk(&d)
-			case "known":
-				h.known = decodeDisk(&d)
-			case "start":
-				h.start = d.Uint()
-			case "nonce":
-				h.nonce = decodeHex(&d)
-			default:
-				d.Unknown()
-			}
-		})
-	})
-	if err := d.End(); err != nil {
-		return h, fmt.Errorf("a malformed hello: %w", err)
-	}
-	if len(h.nonce) == 0 {
-		return h, fmt.Errorf("a malformed hello: the nonce is missing")
-	}
-	return h, nil
-}
-
-// decodeHex reads a nonce or a proof: a string of 32 bytes in hexadecimal digits.
-func decodeHex(d *strict.Decoder) []byte {
-	text := d.Bytes()
-	b, err := hex.AppendDecode(nil, text)
-	if err != nil || len(b) != sha256.Size {
-		d.Fail("want %d hexadecimal digits", 2*sha256.Size)
-	}
-	return b
-}
-
-func decodeDisk(d *strict.Decoder) disk.Incarnation {
-	i, err := disk.ParseIncarnation(d.Bytes())
-	if err != nil {
-		d.Fail("%v", err)
-	}
-	return i
-}
-
-// decodeChallenge reads the answer to a hello.
-func decodeChallenge(line []byte) (c challenge, proof []byte, err error) {
-	d := strict.NewDecoder(line)
-	d.Object(func(field []byte) {
-		switch string(field) {
-		case "disk":
-			c.disk = decodeDisk(&d)
-		case "known":
-			c.known = decodeDisk(&d)
-		case "nonce":
-			c.nonce = decodeHex(&d)
-		case "proof":
-			proof = decodeHex(&d)
-		default:
-			d.Unknown()
-		}
-	})
-	if err := d.End(); err != nil {
-		return c, nil, err
-	}
-	if proof == nil || c.nonce == nil {
-		return c, nil, errors.New("the nonce or the proof is missing")
-	}
-	return c, proof, nil
-}
-
-// decodeProof reads the answer to a challenge.
-func decodeProof(line []byte) (proof []byte, err error) {
-	d := strict.NewDecoder(line)
-	d.Object(func(field []byte) {
-		if string(field) != "proof" {
-			d.Unknown()
-			return
-		}
-		proof = decodeHex(&d)
-	})
-	if err := d.End(); err != nil {
-		return nil, err
-	}
-	if proof == nil {
-		return nil, errors.New("the proof is missing")
-	}
-	return proof, nil
-}
-
-func newNonce() []byte {
-	b := make([]byte, sha256.Size)
-	_, _ = rand.Read(b) // never fails
-	return b
-}
-
-// proof returns the proof of one side; by is "dialer" or "acceptor".
-func (h hello) proof(by, secret string, c challenge) []byte {
-	var text []byte
-	part := func(b []byte) {
-		text = binary.BigEndian.AppendUint32(text, uint32(len(b)))
-		text = append(text, b...)
-	}
-	part([]byte("raftsteps peer"))
-	part([]byte(by))
-	part([]byte(h.cluster))
-	text = binary.BigEndian.AppendUint64(text, h.version)
-	text = binary.BigEndian.AppendUint64(text, h.from)
-	text = binary.BigEndian.AppendUint64(text, h.to)
-	part([]byte(h.address))
-	for _, n := range []uint64{uint64(h.disk), uint64(h.known), h.start, uint64(c.disk), uint64(c.known)} {
-		text = binary.BigEndian.AppendUint64(text, n)
-	}
-	part(h.nonce)
-	part(c.nonce)
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write(text)
-	return mac.Sum(nil)
-}
-
 // check returns why a hello is refused, or nil.
 func (p *Peers) check(h hello) error {
 	switch {
@@ -407,64 +202,100 @@ func (p *Peers) check(h hello) error {
 // the connection over to servePeer.
 func (c *conn) hello(line []byte) error {
 	c.in.limit, c.greeted = maxHello, true
-	h, err := c.handshake(line)
+	h, nonce, err := c.handshake(line)
 	if err != nil {
-		if !errors.As(err, new(refusal)) {
-			c.s.helloNews.say(func(before int) {
-				c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
-			})
-		}
+		c.s.helloNews.say(func(before int) {
+			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
+		})
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
 	}
-	// This happens before the peer is told that it is accepted: a connection that
-	// it opens after that is newer than this one.
-	if other := c.s.Peers.replace(h, c); other != "" {
-		c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
-			"peer", h.from, "one", other, "other", h.place(c))
+	if h.probe {
+		return cmp.Or(c.welcome(h, nonce, nil), io.EOF)
 	}
-	if err := c.write([]byte(`{"ok":true}` + "\n")); err != nil {
-		c.s.Peers.drop(h.from, c)
+	messages, err := h.seal(c.s.Peers.Self.Secret, nonce)
+	if err != nil {
+		return err
+	}
+	switch err := c.meet(h, nonce); {
+	case errors.As(err, new(refusal)):
+		return io.EOF // the peer knows why
+	case err != nil:
 		return err
 	}
 	c.isPeer, c.idle, c.in.limit = true, c.s.limits.Idle, c.s.limits.PeerLine
 	c.in.release()
 	c.s.becomePeer(c)
 	c.s.peers.Go(func() error {
-		c.servePeer(h)
+		c.servePeer(h, messages)
 		return nil
 	})
 	return errPeer
 }
 
-func (c *conn) handshake(line []byte) (h hello, err error) {
+// meet ends a handshake in which the peer has proved who it is. An error means that
+// the connection must end.
+func (c *conn) meet(h hello, nonce []byte) error {
+	p := c.s.Peers
+	refused := p.Self.admit(h.from, h.disk)
+	if refused == nil {
+		// This happens before the peer is told that it is accepted: a connection
+		// that it opens after that is newer than this one.
+		if other := p.replace(h, c); other != "" {
+			c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
+				"peer", h.from, "one", other, "other", h.place(c))
+		}
+	}
+	// The welcome comes before own, which may end this server: the peer must learn
+	// which server it was and which disk it has.
+	err := cmp.Or(c.welcome(h, nonce, refused), p.Self.own(h.from, h.known), refused)
+	if err != nil && refused == nil {
+		p.drop(h.from, c)
+	}
+	return err
+}
+
+// handshake is the acceptor's half of the handshake, up to its own proof.
+func (c *conn) handshake(line []byte) (h hello, nonce []byte, err error) {
 	p := c.s.Peers
 	if p == nil {
-		return h, errors.New("this server has no peers, so it does not accept a hello")
+		return h, nil, errors.New("this server has no peers, so it does not accept a hello")
 	}
 	if h, err = decodeHello(line); err != nil {
-		return h, err
+		return h, nil, err
 	}
 	if err := p.check(h); err != nil {
-		return h, err
+		return h, nil, err
 	}
-	own, known := p.Self.disks(h.from)
-	challenge := challenge{disk: own, known: known, nonce: newNonce()}
-	answer := api.Response{Data: challenge.appendJSON(nil, h.proof("acceptor", p.Self.Secret, challenge))}
+	nonce = newNonce()
+	answer := api.Response{Data: fmt.Appendf(nil, `{"nonce":"%x"}`, nonce)}
 	if err := c.write(append(answer.AppendJSON(nil), '\n')); err != nil {
-		return h, fmt.Errorf("sending a challenge to n%d failed: %w", h.from, err)
+		return h, nil, fmt.Errorf("sending a nonce to n%d failed: %w", h.from, err)
 	}
 	reply, err := c.oneLine()
 	if err != nil {
-		return h, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
+		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
-	proof, err := decodeProof(reply)
+	proof, err := decodeOne(reply, "proof")
 	if err != nil {
-		return h, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
+		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
-	if !hmac.Equal(proof, h.proof("dialer", p.Self.Secret, challenge)) {
-		return h, fmt.Errorf("n%d does not know the secret of cluster %q", h.from, h.cluster)
+	if !hmac.Equal(proof, h.proof(dialer, p.Self.Secret, nonce, welcome{})) {
+		return h, nil, fmt.Errorf("n%d does not know the secret of cluster %q", h.from, h.cluster)
 	}
-	return h, p.Self.meet(h.from, h.disk, h.known)
+	return h, nonce, nil
+}
+
+// welcome sends this server's own proof. refused says why the peer is refused; nil
+// if it is not.
+func (c *conn) welcome(h hello, nonce []byte, refused error) error {
+	self := c.s.Peers.Self
+	var w welcome
+	w.disk, w.known = self.disks(h.from)
+	if refused != nil {
+		w.refused = refused.Error()
+	}
+	answer := api.Response{Data: w.appendJSON(nil, h.proof(acceptor, self.Secret, nonce, w))}
+	return c.write(append(answer.AppendJSON(nil), '\n'))
 }
 
 // oneLine reads the next line of a handshake, which must come soon.
@@ -482,13 +313,20 @@ func (c *conn) oneLine() ([]byte, error) {
 }
 
 // servePeer receives the messages of a peer until the connection ends.
-func (c *conn) servePeer(h hello) {
+func (c *conn) servePeer(h hello, messages *seal) {
 	p, from := c.s.Peers, h.from
 	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr())
 	if p.Met != nil {
 		p.Met(from, h.address)
 	}
-	c.handle = func(line []byte) error { return c.message(from, line) }
+	c.handle = func(line []byte) error {
+		message, err := messages.open(line)
+		if err != nil {
+			return c.forged(from, err)
+		}
+		p.Receive(from, bytes.Clone(message))
+		return nil
+	}
 	err := c.serve()
 	c.s.log.Debug("a peer's connection has ended", "peer", from, "error", err)
 	p.drop(from, c)
@@ -499,15 +337,10 @@ func (c *conn) servePeer(h hello) {
 	c.s.forget(c)
 }
 
-// message processes one message of a peer.
-func (c *conn) message(from uint64, line []byte) error {
-	message, err := openEnvelope(line)
-	if err != nil {
-		c.s.log.Warn("a peer's message was damaged on its way; the connection is closed", "peer", from, "error", err)
-		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
-	}
-	c.s.Peers.Receive(from, bytes.Clone(message))
-	return nil
+// forged refuses a message that is not what the peer has sent.
+func (c *conn) forged(from uint64, err error) error {
+	c.s.log.Warn("a peer's message was not genuine; the connection is closed", "peer", from, "error", err)
+	return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
 }
 
 // replace makes c the only connection of a peer, and closes an older one: a peer
@@ -542,36 +375,4 @@ func (p *Peers) drop(id uint64, c *conn) {
 	if p.conns[id] == c {
 		delete(p.conns, id)
 	}
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// crcDigits is the length of the checksum before a message.
-const crcDigits = 8
-
-// appendEnvelope appends a message after its checksum, and a newline.
-func appendEnvelope(b, message []byte) []byte {
-	var sum [4]byte
-	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(message, castagnoli))
-	b = hex.AppendEncode(b, sum[:])
-	b = append(b, ' ')
-	b = append(b, message...)
-	return append(b, '\n')
-}
-
-// openEnvelope checks the checksum and returns the message after it.
-func openEnvelope(line []byte) ([]byte, error) {
-	var sum [4]byte
-	if len(line) <= crcDigits || line[crcDigits] != ' ' {
-		return nil, errors.New("a message has no checksum")
-	}
-	if _, err := hex.Decode(sum[:], line[:crcDigits]); err != nil {
-		return nil, errors.New("a message has no checksum")
-	}
-	message := line[crcDigits+1:]
-	want, have := binary.BigEndian.Uint32(sum[:]), crc32.Checksum(message, castagnoli)
-	if want != have {
-		return nil, fmt.Errorf("a message of %d bytes has the checksum %08x, but it was sent with %08x", len(message), have, want)
-	}
-	return message, nil
 }

@@ -92,16 +92,22 @@ func fromN2() hello {
 	return hello{version: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
 }
 
-// greet sends a hello and returns the challenge and the proof of n1.
-func (e *peerEnd) greet(h hello) (c challenge, proof []byte) {
+// greet sends a hello and returns the nonce of n1.
+func (e *peerEnd) greet(h hello) (nonce []byte) {
 	e.t.Helper()
 	e.send(string(h.appendJSON(nil)) + "\n")
+	nonce, err := decodeOne(e.answer().Data, "nonce")
+	require.NoError(e.t, err)
+	return nonce
+}
+
+// answer reads a line of the handshake that is not an error.
+func (e *peerEnd) answer() api.Response {
+	e.t.Helper()
 	a, err := api.DecodeResponse([]byte(e.line()))
 	require.NoError(e.t, err)
 	require.Nil(e.t, a.Error)
-	c, proof, err = decodeChallenge(a.Data)
-	require.NoError(e.t, err)
-	return c, proof
+	return a
 }
 
 func (e *peerEnd) prove(proof []byte) {
@@ -113,10 +119,31 @@ func (e *peerEnd) prove(proof []byte) {
 // accepts it.
 func (e *peerEnd) becomePeer(h hello) {
 	e.t.Helper()
-	nonce, proof := e.greet(h)
-	require.Equal(e.t, h.proof("acceptor", secret, nonce), proof)
-	e.prove(h.proof("dialer", secret, nonce))
-	require.Equal(e.t, `{"ok":true}`, e.line())
+	nonce := e.greet(h)
+	e.prove(h.proof(dialer, secret, nonce, welcome{}))
+	require.Empty(e.t, e.welcomed(h, nonce).refused)
+	e.seal = sealOf(e.t, h, nonce)
+}
+
+// welcomed reads n1's proof, which must be right.
+func (e *peerEnd) welcomed(h hello, nonce []byte) welcome {
+	e.t.Helper()
+	w, proof, err := decodeWelcome(e.answer().Data)
+	require.NoError(e.t, err)
+	require.Equal(e.t, h.proof(acceptor, secret, nonce, w), proof)
+	return w
+}
+
+func sealOf(t testing.TB, h hello, nonce []byte) *seal {
+	s, err := h.seal(secret, nonce)
+	require.NoError(t, err)
+	return s
+}
+
+// message sends a message of the peer.
+func (e *peerEnd) message(text string) {
+	e.t.Helper()
+	e.send(string(e.seal.append(nil, []byte(text))))
 }
 
 // refused asserts that the server gives this reason and closes the connection.
@@ -134,7 +161,8 @@ func TestPeerIsAccepted(t *testing.T) {
 		r := serve(t, member1(&got, &logged{}), newPipes())
 		c := r.dial()
 		c.becomePeer(fromN2())
-		c.send(string(appendEnvelope(nil, []byte(`{"a":1}`))) + "\n" + string(appendEnvelope(nil, []byte(`{"b":2}`))))
+		first, second := c.seal.append(nil, []byte(`{"a":1}`)), c.seal.append(nil, []byte(`{"b":2}`))
+		c.send(string(first) + "\n" + string(second))
 		synctest.Wait()
 		require.Equal(t, []string{`n2 {"a":1}`, `n2 {"b":2}`}, got.all())
 		require.Equal(t, []string{"met n2 at n2:7"}, got.met())
@@ -157,7 +185,7 @@ func TestHelloIsRefused(t *testing.T) {
 		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id, so stop one of them`},
 		{"ID 0", func(h *hello) { h.from = 0 }, `n0 is not a server's ID: IDs go from 1 to 2^53`},
 		{"an ID that is too high", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is not a server's ID: IDs go from 1 to 2^53`},
-		{"another version", func(h *hello) { h.version = 1 }, `n2 uses version 1 of the peers' protocol, this server version 4: run the same program on both`},
+		{"another version", func(h *hello) { h.version, h.nonce = 1, nil }, `n2 uses version 1 of the peers' protocol, this server version 5: run the same program on both`},
 		{"no address", func(h *hello) { h.address = "" }, `n2 sent no usable address in its hello: "" is not host:port, such as "127.0.0.1:7021"`},
 		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 sent no usable address in its hello: "n2:0" has no usable port; ports go from 1 to 65535`},
 		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a malformed hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
@@ -169,7 +197,7 @@ func TestHelloIsRefused(t *testing.T) {
 				r := serve(t, member1(&got, &log), newPipes())
 				e, h := r.dial(), fromN2()
 				c.change(&h)
-				e.send(string(h.appendJSON(nil)) + "\n" + string(appendEnvelope(nil, []byte(`{"a":1}`))))
+				e.send(string(h.appendJSON(nil)) + "\n" + string(newSeal(nil).append(nil, []byte(`{"a":1}`))))
 				e.refused(c.want)
 				require.NoError(t, r.end())
 				require.Contains(t, strings.ReplaceAll(log.String(), `\"`, `"`), c.want)
@@ -187,53 +215,67 @@ const noSecret = `n2 does not know the secret of cluster "north"`
 var falseProofs = map[string]func(e *peerEnd){
 	"another secret": func(e *peerEnd) {
 		h := fromN2()
-		nonce, _ := e.greet(h)
-		e.prove(h.proof("dialer", "another secret", nonce))
+		nonce := e.greet(h)
+		e.prove(h.proof(dialer, "another secret", nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"the server's own proof": func(e *peerEnd) {
-		_, proof := e.greet(fromN2())
-		e.prove(proof)
+		// An attacker who wants n1's proof can only send what it has: n1 proves
+		// itself second.
+		h := fromN2()
+		nonce := e.greet(h)
+		e.prove(h.proof(acceptor, secret, nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"a proof for another nonce": func(e *peerEnd) {
 		h := fromN2()
 		e.greet(h)
-		e.prove(h.proof("dialer", secret, challenge{nonce: h.nonce}))
+		e.prove(h.proof(dialer, secret, h.nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"a proof of another server": func(e *peerEnd) {
 		h := fromN2()
-		nonce, _ := e.greet(h)
+		nonce := e.greet(h)
 		h.from = 3
-		e.prove(h.proof("dialer", secret, nonce))
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"a proof for another server": func(e *peerEnd) {
 		h := fromN2()
-		nonce, _ := e.greet(h)
+		nonce := e.greet(h)
 		h.to = 3
-		e.prove(h.proof("dialer", secret, nonce))
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"a proof for another address": func(e *peerEnd) {
 		h := fromN2()
-		nonce, _ := e.greet(h)
+		nonce := e.greet(h)
 		h.address = "evil:7"
-		e.prove(h.proof("dialer", secret, nonce))
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
+		e.refused(noSecret)
+	},
+	"a probe that becomes a peer": func(e *peerEnd) {
+		h := fromN2()
+		h.probe = true
+		nonce := e.greet(h)
+		h.probe = false
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"a proof for another cluster": func(e *peerEnd) {
 		h := fromN2()
-		nonce, _ := e.greet(h)
+		nonce := e.greet(h)
 		h.cluster = "south"
-		e.prove(h.proof("dialer", secret, nonce))
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
 		e.refused(noSecret)
 	},
 	"a message in place of the proof": func(e *peerEnd) {
-		e.greet(fromN2())
-		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
-		e.refused(`n2 did not prove who it is: want an object, found 'c' (at byte 0)`)
+		h := fromN2()
+		e.seal = sealOf(e.t, h, e.greet(h))
+		e.message(`{"a":1}`)
+		line := e.line()
+		require.Contains(e.t, line, `n2 did not prove who it is: want an object, found`)
+		e.over()
 	},
 	"no proof": func(e *peerEnd) {
 		e.greet(fromN2())
@@ -290,8 +332,8 @@ func TestNoncesDiffer(t *testing.T) {
 		seen := map[string]bool{}
 		for range 20 {
 			e := r.dial()
-			nonce, _ := e.greet(fromN2())
-			seen[hex.EncodeToString(nonce.nonce)] = true
+			nonce := e.greet(fromN2())
+			seen[hex.EncodeToString(nonce)] = true
 			require.NoError(t, e.c.Close())
 		}
 		require.Len(t, seen, 20)
@@ -308,7 +350,7 @@ func TestClientCannotSendAPeersMessage(t *testing.T) {
 		e := r.dial()
 		for _, line := range []string{
 			`{"from":2,"to":1,"term":18446744073709551615}`,
-			strings.TrimSuffix(string(appendEnvelope(nil, []byte(`{"a":1}`))), "\n"),
+			strings.TrimSuffix(string(newSeal(nil).append(nil, []byte(`{"a":1}`))), "\n"),
 			string(fromN2().appendJSON(nil)),
 		} {
 			e.send(line + "\n")
@@ -322,17 +364,33 @@ func TestClientCannotSendAPeersMessage(t *testing.T) {
 	})
 }
 
-// A damaged message ends the connection; the messages before it were received.
-func TestDamagedMessage(t *testing.T) {
-	good := string(appendEnvelope(nil, []byte(`{"a":1}`)))
-	require.Equal(t, "cff7d56a {\"a\":1}\n", good)
-	for name, c := range map[string]struct{ bad, want string }{
-		"one bit":       {strings.Replace(good, "1}", "0}", 1), `a message of 7 bytes has the checksum`},
-		"the checksum":  {"00000000" + good[8:], `a message of 7 bytes has the checksum cff7d56a, but it was sent with 00000000`},
-		"no checksum":   {"{\"a\":1}\n", `a message has no checksum`},
-		"not hex":       {"cff7d56x {}\n", `a message has no checksum`},
-		"no space":      {"cff7d56a-{}\n", `a message has no checksum`},
-		"only checksum": {"cff7d56a\n", `a message has no checksum`},
+// A message that is not what the peer has sent, in its place, ends the connection.
+// The messages before it were received.
+func TestForgedMessages(t *testing.T) {
+	const notGenuine = "message 2 of this connection, with 7 bytes, is not what the sender sent"
+	for name, c := range map[string]struct {
+		// sent returns what arrives after the first message. first is that message
+		// with its MAC, and next returns the MAC of the next one.
+		sent func(first string, next func(text string) string) string
+		want string
+	}{
+		"one bit": {func(_ string, next func(string) string) string {
+			return strings.Replace(next(`{"b":1}`), "1}", "0}", 1)
+		}, notGenuine},
+		"the MAC":       {func(string, func(string) string) string { return strings.Repeat("0", 32) + " {\"b\":1}\n" }, notGenuine},
+		"repeated":      {func(first string, _ func(string) string) string { return first }, notGenuine},
+		"one left out":  {func(_ string, next func(string) string) string { next(`{"b":1}`); return next(`{"c":1}`) }, notGenuine},
+		"another order": {func(_ string, next func(string) string) string { b := next(`{"b":1}`); return next(`{"c":1}`) + b }, notGenuine},
+		"another's key": {func(string, func(string) string) string {
+			return string(newSeal([]byte("guess")).append(nil, []byte(`{"b":1}`)))
+		}, notGenuine},
+		"a CRC":           {func(string, func(string) string) string { return "cff7d56a {\"a\":1}\n" }, "a message has no MAC"},
+		"no MAC":          {func(string, func(string) string) string { return "{\"a\":1}\n" }, "a message has no MAC"},
+		"not hexadecimal": {func(string, func(string) string) string { return strings.Repeat("x", 32) + " {}\n" }, "a message has no MAC"},
+		"no space": {func(_ string, next func(string) string) string {
+			return strings.Replace(next(`{"b":1}`), " ", "-", 1)
+		}, "a message has no MAC"},
+		"only a MAC": {func(string, func(string) string) string { return strings.Repeat("0", 32) + "\n" }, "a message has no MAC"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -341,15 +399,113 @@ func TestDamagedMessage(t *testing.T) {
 				r := serve(t, member1(&got, &log), newPipes())
 				e := r.dial()
 				e.becomePeer(fromN2())
-				e.send(good + c.bad + good)
+				next := func(text string) string { return string(e.seal.append(nil, []byte(text))) }
+				first := next(`{"a":1}`)
+				e.send(first + c.sent(first, next) + next(`{"d":1}`))
 				require.Contains(t, e.line(), c.want)
 				e.over()
 				require.NoError(t, r.end())
 				require.Equal(t, []string{`n2 {"a":1}`}, got.all())
-				require.Contains(t, log.String(), "a peer's message was damaged on its way")
+				require.Contains(t, log.String(), "a peer's message was not genuine")
 			})
 		})
 	}
+}
+
+// Somebody between two servers relays their handshake, each line as it is. Both
+// sides accept it, because it is theirs. What he then adds, repeats, changes or
+// holds back is not accepted, and ends the connection; nor does a recording of
+// everything serve him on a connection of his own.
+func TestTheManInTheMiddle(t *testing.T) {
+	relay := map[string]func(lines []string) []string{
+		"adds an entry in the peer's name": func(l []string) []string {
+			return append(l, string(newSeal(nil).append(nil, []byte(`{"from":2,"term":9,"append":{}}`))))
+		},
+		"repeats":    func(l []string) []string { return append(l, l[len(l)-1]) },
+		"holds back": func(l []string) []string { return l[1:] },
+		"changes": func(l []string) []string {
+			return append(l[:len(l)-1], strings.Replace(l[len(l)-1], `"m":`, `"x":`, 1))
+		},
+		"exchanges":    func(l []string) []string { return append(l[:len(l)-2], l[len(l)-1], l[len(l)-2]) },
+		"does nothing": func(l []string) []string { return l },
+	}
+	for name, f := range relay {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				front, back := newPipes(), newPipes()
+				r := serve(t, member1(&got, &logged{}), back)
+				k := link(front, &logged{}, Limits{})
+				end := runLink(t, k)
+				near, err := front.Accept()
+				require.NoError(t, err)
+				far, err := back.dial()
+				require.NoError(t, err)
+				fromN2, fromN1 := bufReader(near), bufReader(far)
+				pass := func(in *bufio.Reader, out net.Conn) string {
+					line, err := in.ReadString('\n')
+					require.NoError(t, err)
+					_, err = out.Write([]byte(line))
+					require.NoError(t, err)
+					return line
+				}
+				recorded := pass(fromN2, far)
+				pass(fromN1, near)
+				recorded += pass(fromN2, far)
+				pass(fromN1, near)
+				synctest.Wait()
+				require.Equal(t, []string{"met n2 at n2:7"}, got.met(), "the relayed handshake is genuine")
+
+				var lines []string
+				for i := range 3 {
+					k.Send(fmt.Appendf(nil, `{"m":%d}`, i))
+					line, err := fromN2.ReadString('\n')
+					require.NoError(t, err)
+					lines = append(lines, line)
+					recorded += line
+				}
+				go func() { _, _ = far.Write([]byte(strings.Join(f(lines), ""))) }()
+				synctest.Wait()
+				for i, line := range got.all() {
+					require.Equal(t, fmt.Sprintf(`n2 {"m":%d}`, i), line, "only what n2 has sent, in its order")
+				}
+				if name == "does nothing" {
+					require.Len(t, got.all(), 3)
+				} else {
+					require.Contains(t, got.met(), "left n2", "the connection must end")
+				}
+				before := got.all()
+				own, err := back.dial()
+				require.NoError(t, err)
+				go func() { _, _ = own.Write([]byte(recorded)) }()
+				reply := bufReader(own)
+				_, err = reply.ReadString('\n') // a new nonce, for which the recorded proof is wrong
+				require.NoError(t, err)
+				line, err := reply.ReadString('\n')
+				require.NoError(t, err)
+				require.Contains(t, line, "n2 does not know the secret")
+				require.Equal(t, before, got.all())
+				for _, c := range []net.Conn{near, far, own} {
+					_ = c.Close()
+				}
+				end()
+				require.NoError(t, r.end())
+			})
+		})
+	}
+}
+
+// A stranger who connects gets nothing that depends on the secret.
+func TestAStrangerLearnsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := member1(&received{}, &logged{})
+		r := serve(t, s, newPipes())
+		e := r.dial()
+		e.greet(fromN2())
+		e.prove(newNonce())
+		e.refused(noSecret)
+		require.NoError(t, r.end())
+	})
 }
 
 // If a peer has two connections, the server keeps the newer one: the peer dials
@@ -366,8 +522,8 @@ func TestNewerConnectionOfAPeerWins(t *testing.T) {
 		newer := r.dial()
 		newer.becomePeer(fromN2())
 		old.over()
-		newer.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
-		other.send(string(appendEnvelope(nil, []byte(`{"b":1}`))))
+		newer.message(`{"a":1}`)
+		other.message(`{"b":1}`)
 		synctest.Wait()
 		require.ElementsMatch(t, []string{`n2 {"a":1}`, `n3 {"b":1}`}, got.all())
 		require.ElementsMatch(t, []string{"met n2 at n2:7", "met n3 at n2:7", "met n2 at n2:7", "left n2"}, got.met())
@@ -384,14 +540,14 @@ func TestNewerConnectionWinsOverAnUnreadWelcome(t *testing.T) {
 		var got received
 		r := serve(t, member1(&got, &logged{}), newPipes())
 		old := r.dial()
-		nonce, _ := old.greet(fromN2())
-		old.prove(fromN2().proof("dialer", secret, nonce))
+		nonce := old.greet(fromN2())
+		old.prove(fromN2().proof(dialer, secret, nonce, welcome{}))
 		synctest.Wait()
 		newer := r.dial()
 		newer.becomePeer(fromN2())
 		synctest.Wait()
 		old.over()
-		newer.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		newer.message(`{"a":1}`)
 		synctest.Wait()
 		require.Equal(t, []string{`n2 {"a":1}`}, got.all())
 		require.NoError(t, newer.c.Close())
@@ -408,11 +564,11 @@ func TestPeerLine(t *testing.T) {
 		r := serve(t, s, newPipes())
 		e := r.dial()
 		e.becomePeer(fromN2())
-		long := []byte(strings.Repeat("x", 100_000-crcDigits-1))
-		e.send(string(appendEnvelope(nil, long)))
+		long := []byte(strings.Repeat("x", 100_000-sealed))
+		e.message(string(long))
 		synctest.Wait()
 		require.Equal(t, []string{"n2 " + string(long)}, got.all())
-		_, _ = e.c.Write(appendEnvelope(nil, append(long, 'x')))
+		_, _ = e.c.Write(e.seal.append(nil, append(long, 'x')))
 		require.Contains(t, e.line(), "a line is longer than 100000 bytes")
 		e.over()
 		require.NoError(t, r.end())
@@ -443,7 +599,7 @@ func TestPeersAreAcceptedWhenClientsFillTheServer(t *testing.T) {
 		require.Equal(t, 3*time.Second, time.Since(start))
 		mute.over()
 
-		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		e.message(`{"a":1}`)
 		client.send(put1)
 		require.Equal(t, `{"id":1,"ok":true}`, client.line())
 		synctest.Wait()
@@ -468,7 +624,7 @@ func TestStopKeepsPeersUntilClientsAreAnswered(t *testing.T) {
 		_, reply := p.next()
 		r.stop()
 		later(time.Second)
-		e.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		e.message(`{"a":1}`)
 		synctest.Wait()
 		require.Equal(t, []string{`n2 {"a":1}`}, got.all())
 		reply(api.Response{})
@@ -607,8 +763,7 @@ func TestLinkGivesUpASilentPeer(t *testing.T) {
 						return
 					}
 					if dial == 2 && n == 0 {
-						h := hello{version: protocol, cluster: "north", from: 2, to: 1}
-						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x","proof":"%x"`, newNonce(), h.proof("acceptor", "another secret", challenge{}))
+						fmt.Fprintf(far, `{"ok":true,"data":{"nonce":"%x"`, newNonce())
 					}
 				}
 			}()
@@ -656,7 +811,8 @@ func TestLinkBacksOff(t *testing.T) {
 
 // A full queue drops its oldest messages.
 func TestLinkQueueIsBounded(t *testing.T) {
-	k := link(nil, &logged{}, Limits{QueueLines: 3, QueueBytes: 25, PeerLine: 40})
+	k := link(nil, &logged{}, Limits{QueueLines: 3, QueueBytes: 25, PeerLine: 31 + sealed})
+	messages := newSeal(nil)
 	for _, c := range []struct {
 		send    string
 		ok      bool
@@ -675,10 +831,10 @@ func TestLinkQueueIsBounded(t *testing.T) {
 		require.Equal(t, c.queue, string(bytes.Join(k.queue, []byte(" "))))
 		require.Equal(t, c.dropped, k.Dropped(), c.send)
 	}
-	require.Equal(t, "", string(k.take(nil, 0)))
-	require.Equal(t, string(appendEnvelope(nil, bytes.Repeat([]byte("f"), 31))), string(k.take(nil, 1000)))
+	require.Equal(t, "", string(k.take(nil, 0, messages)))
+	require.Equal(t, string(newSeal(nil).append(nil, bytes.Repeat([]byte("f"), 31))), string(k.take(nil, 1000, messages)))
 	require.Zero(t, k.bytes)
-	require.Empty(t, k.take(nil, 1000))
+	require.Empty(t, k.take(nil, 1000, messages))
 }
 
 // A link without messages keeps its connection: it sends an empty line from time
@@ -723,17 +879,28 @@ func TestLinkThatIsRefused(t *testing.T) {
 
 // The server at the peer's address must prove who it is before it gets a message.
 func TestLinkVerifiesThePeersProof(t *testing.T) {
-	for name, f := range map[string]func(h hello) string{
-		"another secret": func(h hello) string {
-			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("acceptor", "another", challenge{nonce: h.nonce}))
-		},
-		"no proof":     func(h hello) string { return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x"}}`, h.nonce) },
-		"only ok":      func(hello) string { return `{"ok":true}` },
-		"the hello":    func(h hello) string { return string(h.appendJSON(nil)) },
-		"another port": func(hello) string { return "SSH-2.0-OpenSSH_9.9" },
-		"the dialer's proof": func(h hello) string {
-			return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x","proof":"%x"}}`, h.nonce, h.proof("dialer", secret, challenge{nonce: h.nonce}))
-		},
+	good := func(nonce []byte) string { return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x"}}`, nonce) }
+	proof := func(by, secret string) func(h hello, nonce []byte) string {
+		return func(h hello, nonce []byte) string {
+			return fmt.Sprintf(`{"ok":true,"data":{"proof":"%x"}}`, h.proof(by, secret, nonce, welcome{}))
+		}
+	}
+	for name, c := range map[string]struct {
+		// first answers the hello, and second the link's proof; nil for nothing.
+		first  func(nonce []byte) string
+		second func(h hello, nonce []byte) string
+	}{
+		"another secret":     {good, proof(acceptor, "another")},
+		"the dialer's proof": {good, proof(dialer, secret)},
+		"no proof":           {good, func(hello, []byte) string { return `{"ok":true,"data":{}}` }},
+		"only ok":            {good, func(hello, []byte) string { return `{"ok":true}` }},
+		"a changed answer": {good, func(h hello, nonce []byte) string {
+			w := welcome{disk: 3}
+			return strings.Replace(string(api.Response{Data: w.appendJSON(nil, h.proof(acceptor, secret, nonce, w))}.AppendJSON(nil)), "3", "4", 1)
+		}},
+		"no nonce":     {func([]byte) string { return `{"ok":true}` }, nil},
+		"a short one":  {func(nonce []byte) string { return good(nonce[1:]) }, nil},
+		"another port": {func([]byte) string { return "SSH-2.0-OpenSSH_9.9" }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -747,7 +914,13 @@ func TestLinkVerifiesThePeersProof(t *testing.T) {
 				e := &peerEnd{t: t, c: nc, in: bufReader(nc)}
 				h, err := decodeHello([]byte(e.line()))
 				require.NoError(t, err)
-				e.send(f(h) + "\n")
+				nonce := newNonce()
+				e.send(c.first(nonce) + "\n")
+				if c.second != nil {
+					line := e.line()
+					require.Equal(t, fmt.Sprintf(`{"proof":"%x"}`, h.proof(dialer, secret, nonce, welcome{})), line)
+					e.send(c.second(h, nonce) + "\n")
+				}
 				e.over()
 				synctest.Wait()
 				end()
@@ -793,7 +966,7 @@ func TestAnUnknownPeer(t *testing.T) {
 		c, h := r.dial(), fromN2()
 		h.from, h.address = 77, "n77:7"
 		c.becomePeer(h)
-		c.send(string(appendEnvelope(nil, []byte(`{"a":1}`))))
+		c.message(`{"a":1}`)
 		synctest.Wait()
 		require.Equal(t, []string{`n77 {"a":1}`}, got.all())
 		require.Equal(t, []string{"met n77 at n77:7"}, got.met())
@@ -833,6 +1006,7 @@ func TestProbe(t *testing.T) {
 			stop()
 			require.NoError(t, <-done)
 			require.Empty(t, got.met())
+			require.Empty(t, s.Peers.lives, "a probe does not count as a start of the peer")
 		})
 	}
 	require.ErrorContains(t, Probe(t.Context(), LinkOptions{Self: Identity{Secret: secret}, Address: "127.0.0.1:1"}), "connection refused")

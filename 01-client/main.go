@@ -19,7 +19,7 @@ var stage = cli.Stage{
 	Serve: func(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 		return server.New().Serve(ctx, ln, log)
 	},
-	Dial: func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Dial: func(endpoints []string, how ...cli.DialOption) cli.Client { return client.New(endpoints, how...) },
 	Demo: demo,
 }
 

@@ -13,7 +13,7 @@ var stage = cli.Stage{
 	Ops:       server.Ops,
 	New:       server.New,
 	Appointed: true,
-	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Dial:      func(endpoints []string, how ...cli.DialOption) cli.Client { return client.New(endpoints, how...) },
 	Scenarios: &scenarios,
 	Source:    sources,
 	Demo:      demo,

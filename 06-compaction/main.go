@@ -15,7 +15,7 @@ var stage = cli.Stage{
 	Disk:      true,
 	Compacts:  true,
 	HTTP:      true,
-	Dial:      func(endpoints []string) cli.Client { return client.New(endpoints) },
+	Dial:      func(endpoints []string, how ...cli.DialOption) cli.Client { return client.New(endpoints, how...) },
 	Scenarios: &scenarios,
 	Source:    sources,
 	Demo:      demo,

@@ -41,6 +41,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // Client asks a server. It is safe for use by many goroutines.
@@ -53,13 +54,13 @@ type Client struct {
 }
 
 // New returns a client of the server at the first of the endpoints (host:port).
-// It does not connect yet, so it cannot fail.
-func New(endpoints []string) *Client {
+// how says how to connect to it. New does not connect yet, so it cannot fail.
+func New(endpoints []string, how ...wire.DialOption) *Client {
 	c := &Client{}
 	life, end := context.WithCancel(context.Background())
 	c.end = end
 	if len(endpoints) > 0 {
-		c.server = newConnection(life, endpoints[0])
+		c.server = newConnection(life, endpoints[0], how)
 	}
 	return c
 }

@@ -55,10 +55,14 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // Client asks a cluster. It is safe for use by many goroutines.
 type Client struct {
+	// how says how to connect.
+	how []wire.DialOption
+
 	mu sync.Mutex
 
 	// servers are the connections, by address.
@@ -77,10 +81,10 @@ type Client struct {
 	end  context.CancelFunc
 }
 
-// New returns a client for the servers at the endpoints (host:port). It does
-// not connect yet, so it cannot fail.
-func New(endpoints []string) *Client {
-	c := &Client{servers: make(map[string]*connection), calls: make(map[uint64]chan node.Step)}
+// New returns a client for the servers at the endpoints (host:port). how
+// says how to connect to them. New does not connect yet, so it cannot fail.
+func New(endpoints []string, how ...wire.DialOption) *Client {
+	c := &Client{how: how, servers: make(map[string]*connection), calls: make(map[uint64]chan node.Step)}
 	c.life, c.end = context.WithCancel(context.Background())
 	if len(endpoints) > 0 {
 		c.route = route.New(endpoints, rand.Uint64N)

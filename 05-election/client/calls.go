@@ -119,7 +119,7 @@ func (c *Client) connectionTo(address string) *connection {
 	defer c.mu.Unlock()
 	s, found := c.servers[address]
 	if !found {
-		s = newConnection(c.life, address)
+		s = newConnection(c.life, address, c.how)
 		c.servers[address] = s
 	}
 	return s

@@ -14,6 +14,9 @@ import (
 type connection struct {
 	address string
 
+	// how says how to connect.
+	how []wire.DialOption
+
 	// conn is the connection in use, which may be broken; nil before the first.
 	conn atomic.Pointer[wire.Conn]
 
@@ -25,8 +28,8 @@ type connection struct {
 	life context.Context
 }
 
-func newConnection(life context.Context, address string) *connection {
-	return &connection{address: address, dialing: make(chan struct{}, 1), life: life}
+func newConnection(life context.Context, address string, how []wire.DialOption) *connection {
+	return &connection{address: address, how: how, dialing: make(chan struct{}, 1), life: life}
 }
 
 // do sends one request and waits for its answer.
@@ -89,7 +92,7 @@ func (c *connection) dial(ctx context.Context) (*wire.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.life, cancel)()
-	conn, err := wire.Dial(ctx, c.address, wire.DefaultLimits())
+	conn, err := wire.Dial(ctx, c.address, wire.DefaultLimits(), c.how...)
 	switch {
 	case c.life.Err() == nil:
 		return conn, err

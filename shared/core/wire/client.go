@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -68,14 +69,39 @@ type call struct {
 	end uint64
 }
 
+// DialOption is an option of Dial.
+type DialOption func(*dialing)
+
+// dialing is how a client connects.
+type dialing struct {
+	tls *tls.Config
+}
+
+// WithTLS makes the client speak TLS to the server, whose certificate must name the
+// host of the address, unless c has another ServerName. With nil it speaks TCP.
+func WithTLS(c *tls.Config) DialOption { return func(d *dialing) { d.tls = c } }
+
 // Dial connects to a server. The error is an *api.Error with code Unavailable.
-func Dial(ctx context.Context, address string, l Limits) (*Conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", address)
+func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Conn, error) {
+	var d dialing
+	for _, option := range how {
+		option(&d)
+	}
+	nc, err := d.dial(ctx, address)
 	if err != nil {
 		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, withoutAddress(err)), Cause: err}
 	}
 	return connect(nc, address, l), nil
+}
+
+// dial opens the connection.
+func (d dialing) dial(ctx context.Context, address string) (net.Conn, error) {
+	if d.tls == nil {
+		var plain net.Dialer
+		return plain.DialContext(ctx, "tcp", address)
+	}
+	over := tls.Dialer{Config: d.tls}
+	return over.DialContext(ctx, "tcp", address)
 }
 
 // withoutAddress returns the cause of a *net.OpError, for a message that already

@@ -85,7 +85,7 @@ func newFake(t *testing.T) (*fake, Stage) {
 	ops[api.Cancel] = api.Op{}
 	ops[api.Transfer] = api.Op{Needs: api.To}
 	return f, Stage{Name: "97-members", About: "Members change.", Ops: ops, New: newForTest,
-		Dial:   func(endpoints []string) Client { return &fakeClient{f, endpoints} },
+		Dial:   func(endpoints []string, _ ...DialOption) Client { return &fakeClient{f, endpoints} },
 		direct: func(_ context.Context, address string) (Client, error) { return &fakeClient{f, []string{address}}, nil }}
 }
 

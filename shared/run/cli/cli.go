@@ -26,6 +26,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/wire"
 	"example.com/raftsteps/shared/lab/scenario"
 )
 
@@ -65,8 +66,8 @@ type Stage struct {
 	HTTP bool
 
 	// Dial returns a client for the servers at these addresses (from 01 on). It
-	// does not connect yet.
-	Dial func(endpoints []string) Client
+	// does not connect yet; how says how it will.
+	Dial func(endpoints []string, how ...DialOption) Client
 
 	// Scenarios are the scenarios that the stage can be played against (from 02
 	// on).
@@ -81,6 +82,9 @@ type Stage struct {
 	// direct connects to one server, for tests without sockets; nil means TCP.
 	direct func(ctx context.Context, address string) (Client, error)
 }
+
+// DialOption says how a client connects.
+type DialOption = wire.DialOption
 
 // Client sends requests to servers. Do is safe for concurrent use. Its error is
 // an *api.Error; it is nil only if the operation was done.

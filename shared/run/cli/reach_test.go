@@ -27,7 +27,9 @@ type dialed struct {
 	addresses []string
 }
 
-func (d *dialed) dial(endpoints []string) Client { return &dialedClient{d, endpoints[0]} }
+func (d *dialed) dial(endpoints []string, _ ...DialOption) Client {
+	return &dialedClient{d, endpoints[0]}
+}
 
 type dialedClient struct {
 	d       *dialed

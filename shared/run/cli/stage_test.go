@@ -191,7 +191,9 @@ type clientForTest struct {
 	conn      *wire.Conn
 }
 
-func dialForTest(endpoints []string) Client { return &clientForTest{endpoints: endpoints} }
+func dialForTest(endpoints []string, _ ...DialOption) Client {
+	return &clientForTest{endpoints: endpoints}
+}
 
 func (c *clientForTest) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	c.mu.Lock()

@@ -34,7 +34,7 @@ export function makeLogs(root, app) {
   function drawStores(width, view) {
     const states = film.ids.map((id) => [id, film.stateAt(id, view.index)]);
     const keys = [...new Set(states.flatMap(([, st]) => Object.keys(st.store)))].sort();
-    const parts = [s('text', { class: 'lane', x: 4, y: 13 }, keys.length ? 'These servers keep no log, only a store. Red: the server differs from most of the others.' : 'These servers keep no log, only a store, and it is empty.')];
+    const parts = [];
     const w = Math.max(74, Math.min(150, (width - LEFT - 14) / Math.max(1, keys.length)));
     const columns = Math.max(1, Math.floor((width - LEFT - 14) / w)), shown = keys.slice(-columns);
     const usual = new Map(shown.map((k) => {
@@ -42,7 +42,7 @@ export function makeLogs(root, app) {
       for (const [, st] of states) if (st.up) count.set(st.store[k], (count.get(st.store[k]) || 0) + 1);
       return [k, [...count].sort((a, b) => b[1] - a[1])[0]?.[0]];
     }));
-    let y = HEAD + 2;
+    let y = 4;
     for (const [id, st] of states) {
       const g = s('g', { class: `row${st.up ? '' : ' off'}` }, s('text', { class: 'who', x: 4, y: y + 17 }, name(id), !st.up && s('tspan', { class: 'crown' }, ' ✕')),
         s('line', { class: 'ground', x1: LEFT, x2: width - 6, y1: y + BOX + 5, y2: y + BOX + 5 }));
@@ -101,7 +101,7 @@ export function makeLogs(root, app) {
           s('rect', { width: aside - 8, height: BOX, rx: 4, class: 'body' }), s('text', { x: 8, y: 17, class: 'what' }, `snapshot to ${snap}`)));
       }
       const end = snap + st.log.length;
-      if (end > snap && end < first && end) g.append(s('text', { class: 'lane', x: LEFT, y: y + 17 }, `◂ ends at ${end}`));
+      if (end > snap && end < first && end) g.append(s('text', { class: 'lane', x: LEFT + (snap ? aside : 0), y: y + 17 }, `◂ ends at ${end}`));
       for (let i = Math.max(first, snap + 1); i <= snap + st.log.length; i++) {
         const entry = st.log[i - snap - 1], committed = i <= st.commit, memory = st.unsynced[0] && i >= st.unsynced[0];
         g.append(box(x(i), y, w, entry, memory ? 'memory' : committed ? 'committed' : 'open',
@@ -125,12 +125,17 @@ export function makeLogs(root, app) {
         const lane = (k, label, title, dy) => {
           g.append(s('text', { class: 'lane', x: 4, y: y + dy }, label, s('title', {}, title)));
           const early = [];
+          let free = Infinity; // where the first of the marks begins
           for (const [i, who] of [...at(k)].sort((a, b) => a[0] - b[0])) {
-            const all = (k === 1 ? '▸' : '✓') + (who.length === 1 ? who[0] : 'n' + who.map((n) => n.slice(1)).join(' '));
-            if (i < first) early.push(all + (i ? ` (${i})` : ''));
-            else g.append(s('text', { class: 'lane at', x: x(i) + w / 2 - 2, y: y + dy }, all));
+            const names = who.length === 1 ? who[0] : 'n' + who.map((n) => n.slice(1)).join(' '), all = (k === 1 ? '▸' : '✓') + names;
+            if (i < first) early.push(i ? `${all} (${i})` : `none: ${names}`);
+            else {
+              g.append(s('text', { class: 'lane at', x: x(i) + w / 2 - 2, y: y + dy }, all));
+              free = Math.min(free, x(i) + w / 2 - 2 - 3 * all.length);
+            }
           }
-          if (early.length) g.append(s('text', { class: 'lane at early', x: LEFT - 14, y: y + dy }, early.join(' ')));
+          const text = early.join(' · ');
+          if (text) g.append(s('text', { class: 'lane at early', x: Math.max(36, Math.min(LEFT + 4, free - 6.2 * text.length)), y: y + dy }, text));
         };
         lane(2, 'match', 'matchIndex: the last entry that the follower is known to hold', 5);
         lane(1, 'next', 'nextIndex: the entry that the leader sends next', 18);
@@ -151,7 +156,7 @@ export function makeLogs(root, app) {
       film = f;
       lastIndex = -2;
       const title = root.parentElement.querySelector('h2'); // two films are compared side by side
-      if (title) title.replaceChildren(...(film.roles ? ['Logs ', h('small', {}, 'solid = committed · outlined = not committed · half = not yet on disk, as far as the server knows')] : ['Stores']));
+      if (title) title.replaceChildren(...(film.roles ? ['Logs ', h('small', {}, 'solid = committed · outlined = not committed · half = not yet on disk, as far as the server knows')] : ['Stores ', h('small', {}, 'these servers keep no log, only a store · red = differs from most of the others')]));
     },
     draw,
   };

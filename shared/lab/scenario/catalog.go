@@ -417,7 +417,7 @@ func leaderCrash(r *run) {
 	if r.over() {
 		return
 	}
-	r.say("%s loses power during a write", node.Name(leader))
+	r.say("%s loses power during a write, or soon after it", node.Name(leader))
 	r.w.PowerCutAt(leader, 1+r.w.Rand().IntN(4))
 	r.tryPut(leader, "z", "1")
 	r.w.RunUntil(func() bool { return !r.w.Up(leader) }, 50*time.Millisecond)

@@ -199,7 +199,8 @@ func (p *projector) playStory() error {
 		return err
 	}
 	if result.Kind != "" {
-		p.verdict, _, _ = strings.Cut(result.String(), "\n") // a stack follows a panic
+		why, _, _ := strings.Cut(result.Why, "\n") // a stack follows a panic
+		p.verdict = fmt.Sprintf("%s: %s", result.Kind, why)
 	}
 	p.film.Length = result.Virtual
 	return nil

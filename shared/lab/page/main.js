@@ -4,7 +4,7 @@ import { h, calm } from './dom.js';
 import { play as fetchFilm } from './film.js';
 import * as link from './link.js';
 import { describe } from './engine.js';
-import { sentence, client } from './words.js';
+import { client } from './words.js';
 import { makeStage } from './stage.js';
 import { makeLogs } from './logs.js';
 import { makeWhy } from './why.js';
@@ -218,19 +218,24 @@ function caption() {
   if (!f || (captioned === app.index && captionedFilm === f)) return;
   captioned = app.index; captionedFilm = f;
   const box = $('caption');
-  const all = happens(f, app.index);
-  box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
   const verdict = $('verdict'), ended = app.index >= f.moments.length - 1;
-  if (f.verdict && ended) { verdict.hidden = false; verdict.className = 'broken'; const [first, ...table] = f.verdict.replaceAll(/client 1000(\d{3})\b/g, (_, n) => client(1_000_000 + Number(n))).replaceAll(/ 1000(\d{3}) /g, (_, n) => ` you ${Number(n)} `.padEnd(9)).split('\n'); verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : ''); } else if (ended && !app.real) {
-    const v = f.events.findLast((e) => e.kind === 'verdict');
-    verdict.hidden = false;
-    verdict.className = 'fine';
-    // Servers without timers do nothing by themselves.
-    const idle = f.moments.length === 1 && !v;
-    verdict.replaceChildren(h('b', {}, idle ? 'Nothing happens until a client asks for something. ' : f.limit && !v ? `The film ends here: ${f.limit}. ` : 'The film ends here. '), idle ? '' : v ? sentence(v) : f.limit ? 'Nothing broke so far. ' : 'Nothing broke.');
-    if (idle) verdict.append(h('button', { type: 'button', onclick: (e) => app.menu.open({ type: 'cluster' }, e.target, e) }, 'Send a request…'));
-    else if (f.limit && f.steps < MOST) verdict.append(h('button', { type: 'button', onclick: () => load({ ...app.script, steps: Math.min(MOST, Math.max(2 * f.steps, MORE)) }, { step: f.moments[f.moments.length - 1].step }) }, 'Play on'));
-  } else verdict.hidden = true;
+  verdict.hidden = !ended || (app.real && !f.verdict);
+  const all = happens(f, app.index, !verdict.hidden);
+  box.replaceChildren(...all.slice(0, 3).map((t) => h('span', {}, t)), all.length > 3 ? h('span', { class: 'more' }, `and ${all.length - 3} more`) : '');
+  if (verdict.hidden) return;
+  verdict.className = f.verdict ? 'broken' : 'fine';
+  if (f.verdict) {
+    const [first, ...table] = f.verdict.replaceAll(/client 1000(\d{3})\b/g, (_, n) => client(1_000_000 + Number(n))).replaceAll(/ 1000(\d{3}) /g, (_, n) => ` you ${Number(n)} `.padEnd(9)).split('\n');
+    verdict.replaceChildren(h('b', {}, 'It broke. '), first, table.length ? h('pre', { tabindex: '0', 'aria-label': 'The operations' }, table.join('\n')) : '');
+    return;
+  }
+  const survived = f.events.some((e) => e.kind === 'verdict');
+  // Servers without timers do nothing by themselves.
+  const idle = f.moments.length === 1 && !survived;
+  verdict.replaceChildren(h('b', {}, idle ? 'Nothing happens until a client asks for something. ' : f.limit && !survived ? `The film ends here: ${f.limit}. ` : 'The film ends here. '),
+    idle ? '' : survived ? `${app.stage.stage} survives ${f.script.story || 'this'}.` : f.limit ? 'Nothing broke so far. ' : 'Nothing broke.');
+  if (idle) verdict.append(h('button', { type: 'button', onclick: (e) => app.menu.open({ type: 'cluster' }, e.target, e) }, 'Send a request…'));
+  else if (f.limit && f.steps < MOST) verdict.append(h('button', { type: 'button', onclick: () => load({ ...app.script, steps: Math.min(MOST, Math.max(2 * f.steps, MORE)) }, { step: f.moments[f.moments.length - 1].step }) }, 'Play on'));
 }
 
 let saying = 0;

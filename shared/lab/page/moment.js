@@ -3,8 +3,9 @@
 import { name } from './dom.js';
 import { sentence, describe, operation, parse } from './words.js';
 
-// happens are the sentences about what happens at a moment.
-export function happens(film, index) {
+// happens are the sentences about what happens at a moment. The verdict is left out
+// where the page shows it already.
+export function happens(film, index, judged) {
   const m = film.moments[index], events = film.events.slice(m.first, m.end);
   const lines = [], sends = new Map();
   for (const e of events) {
@@ -18,7 +19,7 @@ export function happens(film, index) {
       if (sends.has(k)) { sends.get(k).push(e.to); continue; }
       sends.set(k, [e.to]);
       lines.push(() => `${describe(e.message).title} from ${name(e.from)} to ${sends.get(k).map(name).join(', ')} is lost: ${e.text || 'the network loses it'}`);
-    } else if (e.kind !== 'logs' && !(e.kind === 'save' && e !== events[0]) && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
+    } else if (e.kind !== 'logs' && !(judged && e.kind === 'verdict') && !(e.kind === 'save' && e !== events[0]) && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
       const text = sentence(e);
       if (text) lines.push(() => text);
     }

@@ -28,7 +28,7 @@ export function makeStage(root, app) {
     width = root.clientWidth; height = root.clientHeight;
     if (!width || !height) return;
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
-    narrow = width < 560 && height > 0.75 * width;
+    narrow = width < 560 && height > 0.68 * width;
     const small = narrow || height < 250;
     const many = film.ids.length > 6;
     READY = small ? 27 : many ? 27 : 34;
@@ -126,10 +126,11 @@ export function makeStage(root, app) {
     if (leads) g.append(s('circle', { r: READY + 6, class: 'outline' }), s('path', { class: 'crown', transform: `translate(0,${-READY - 10}) scale(${READY / 34})`, d: 'M-15,0 l-4,-17 l9,7 l10,-12 l10,12 l9,-7 l-4,17 z' }));
     g.append(s('circle', { r: READY, class: 'body' }), s('circle', { r: READY, class: 'weave', fill: st.up ? pattern('st', st.term) : 'none' }));
     const voted = st.up && st.vote && !leads && st.vote !== id;
-    if (!plain) g.append(s('text', { class: 'small', y: voted ? -14 : -12 }, 'term'), s('text', { class: 'number', y: voted ? 8 : 12 }, st.term || 0));
-    if (voted) g.append(s('text', { class: 'small voted', y: READY - 11 }, `vote ${name(st.vote)}`));
-    if (role === 'down') g.append(s('path', { class: 'cross', d: 'M-24,-24 L24,24 M24,-24 L-24,24' }));
-    if (role === 'paused') g.append(s('path', { class: 'bars', d: 'M-8,-16 V16 M8,-16 V16' }));
+    if (!plain) g.append(s('text', { class: 'small', y: voted ? -14 : -12 }, 'term'), s('text', { class: 'number', y: !voted ? 12 : READY < 34 ? 4 : 8 }, st.term || 0));
+    if (voted) g.append(s('text', { class: 'small voted', y: READY - (READY < 34 ? 10 : 11) }, `vote ${name(st.vote)}`));
+    const arm = 0.7 * READY;
+    if (role === 'down') g.append(s('path', { class: 'cross', d: `M${-arm},${-arm} L${arm},${arm} M${arm},${-arm} L${-arm},${arm}` }));
+    if (role === 'paused') g.append(s('path', { class: 'bars', d: `M${-arm / 3},${-arm * 0.67} V${arm * 0.67} M${arm / 3},${-arm * 0.67} V${arm * 0.67}` }));
     if (role === 'candidate') {
       const all = (st.config?.now || film.ids), votes = new Set(st.votes);
       all.forEach((v, i) => {

@@ -14,12 +14,13 @@ func (a *app) benchCommand() *cobra.Command {
 	o := bench.Defaults()
 	cmd := &cobra.Command{
 		Use: "bench", Short: "Measure how fast the servers answer", GroupID: groupLearn,
-		Long: `Runs clients that ask, wait for the answer and ask again, and reports throughput, latencies and errors. ^C ends it
-early, with a report of what was measured until then; the exit code is 130, unless --verify finds a violation.
+		Long: `Runs clients that each send a request, wait for the answer and send the next request, and reports throughput, latencies
+and errors. ^C ends the load early, and the report then covers the time until ^C; the exit code is 130, unless --verify
+finds a violation.
 
-With --verify the clients append unique tokens and read them back at the end: every token that was acknowledged must be
-there exactly once. The reading can be ended by ^C too, by a second one if the first has ended the load: the report then
-says how much was checked.`,
+With --verify the clients append unique tokens and read them back at the end: every acknowledged token must be there
+exactly once. ^C also ends the reading; if the first ^C ended the load, the second one does. The report then says how
+many tokens were checked.`,
 		Args: a.takes(0, 0),
 	}
 	f := cmd.Flags()
@@ -48,7 +49,7 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
 	if o.Verify {
 		for _, name := range []string{"mix", "keys", "value-size", "fill"} {
 			if cmd.Flags().Changed(name) {
-				return usagef("--verify appends tokens of its own to keys of its own; leave --%s out", name)
+				return usagef("--verify appends its own tokens to its own keys; leave --%s out", name)
 			}
 		}
 		o.Enough = a.signals.cleanUp()

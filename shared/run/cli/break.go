@@ -17,7 +17,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-const whichServers = "\n\nSERVER is a number (2 or n2), several with blanks or commas between, leader, or all."
+const whichServers = "\n\nSERVER is a number (2 or n2), several numbers separated by blanks or commas, leader, or all."
 
 // breakCommands returns the commands that break the running cluster in the data
 // folder from another terminal.
@@ -38,13 +38,13 @@ func (a *app) breakCommands() []*cobra.Command {
 	}
 	return []*cobra.Command{
 		onServers(cluster.Kill, "Kill servers", "Kills servers with SIGKILL, without a clean shutdown. They stay down until restart."),
-		onServers(cluster.Pause, "Pause servers", "Pauses servers (SIGSTOP). Their connections stay open, but nothing is read, answered or sent until resume."),
-		onServers(cluster.Resume, "Continue paused servers", "Continues servers (SIGCONT) after pause."),
+		onServers(cluster.Pause, "Pause servers", "Pauses servers (SIGSTOP). Their connections stay open, but they read, answer and send nothing until resume."),
+		onServers(cluster.Resume, "Resume paused servers", "Resumes paused servers (SIGCONT)."),
 		onServers(cluster.Restart, "Start servers again", "Starts servers again. A running server is first stopped cleanly."),
 		a.linkCommand(cluster.Cut, "Cut the links between servers",
-			"Loses all messages between each server of A and each of B, in both directions; without B, between those of A and all others.\nClients still reach the servers. A restart does not heal a cut."),
+			"Drops all messages between each server of A and each server of B, in both directions; without B, those between A and all other servers.\nClients still reach the servers. A restart does not heal a cut."),
 		a.linkCommand(cluster.Heal, "Heal the links between servers",
-			"Heals links that cut has cut: between A and B, between A and all others, or all links."),
+			"Heals links that cut has cut: those between A and B; without B, those between A and all other servers; without A and B, all."),
 	}
 }
 
@@ -56,7 +56,7 @@ func (a *app) linkCommand(do, short, long string) *cobra.Command {
 	}
 	return &cobra.Command{
 		Use: use, Short: short, GroupID: groupBreak,
-		Long:              long + "\n\nA and B are a number (2 or n2), several with commas between (1,2), or leader.",
+		Long:              long + "\n\nA and B are each a number (2 or n2), several numbers separated by commas (1,2), or leader.",
 		Args:              a.takes(least, 2),
 		ValidArgsFunction: a.completeServers,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -72,7 +72,8 @@ func (a *app) linkCommand(do, short, long string) *cobra.Command {
 	}
 }
 
-// sides reads the two ends of links.
+// sides parses the two sides of a cut. If there is only one argument, the other
+// side is all other servers.
 func (a *app) sides(ctx context.Context, args []string) (left, right []uint64, err error) {
 	if left, err = a.serverIDs(ctx, args[0]); err != nil {
 		return nil, nil, err
@@ -88,16 +89,16 @@ func (a *app) sides(ctx context.Context, args []string) (left, right []uint64, e
 	}
 	for _, id := range left {
 		if slices.Contains(right, id) {
-			return nil, nil, usagef("%s is on both sides; a link has two ends", node.Name(id))
+			return nil, nil, usagef("%s is in both A and B; a link connects two different servers", node.Name(id))
 		}
 	}
 	if len(right) == 0 {
-		return nil, nil, usagef("there is no server on the other side")
+		return nil, nil, usagef("A names all servers, so no server is left for B")
 	}
 	return left, right, nil
 }
 
-// serverIDs reads a list of servers.
+// serverIDs parses a list of servers that are separated by commas.
 func (a *app) serverIDs(ctx context.Context, list string) ([]uint64, error) {
 	var ids []uint64
 	add := func(id uint64) {
@@ -128,7 +129,7 @@ func (a *app) serverIDs(ctx context.Context, list string) ([]uint64, error) {
 				add(m.id)
 			}
 		default:
-			return nil, usagef("%q is not a server; servers are numbers (2 or n2), leader, or all", word)
+			return nil, usagef("%q does not name a server; write a number (2 or n2), leader, or all", word)
 		}
 	}
 	return ids, nil
@@ -154,12 +155,12 @@ func (a *app) carryOut(ctx context.Context, c cluster.Command) error {
 	return errors.Join(a.showStates(servers), err)
 }
 
-// left is the end of a command that ^C has ended before the supervisor had
+// left returns the error of a command that ^C ended before the supervisor
 // answered.
 func (a *app) left(do string) error {
 	text := fmt.Sprintf("interrupted; %s may still be carried out", do)
 	if a.knows(api.Status) {
-		text += "; see it with: " + a.clusterLine("status")
+		text += "; see the servers with: " + a.clusterLine("status")
 	}
 	return &endError{code: exitInterrupted, message: text}
 }
@@ -195,8 +196,8 @@ func (a *app) showStates(servers []cluster.Server) error {
 func (a *app) startServerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "start SERVER [ADDRESS]", Short: "Start a new server next to those that are running", GroupID: groupMembers,
-		Long: `Lets the cluster that runs start one more server, with an empty folder. SERVER is a number that no server has had (4 or n4).
-It listens on ADDRESS, or on the port that follows from its number. It is no member yet: add makes it one.`,
+		Long: `Starts one more server in the running cluster, with an empty folder. SERVER is a number that no server has had (4 or n4).
+The server listens on ADDRESS, or by default on the port that follows from its number. It is not a member until add makes it one.`,
 		Args:              a.takes(1, 2),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -230,7 +231,7 @@ const startTime = 500 * time.Millisecond
 // afterStart returns the address of a server that was just started, and the
 // next command. The cluster may know the server already: an operator may add it
 // first and then start it. If no server answers in time, afterStart assumes
-// that it is unknown.
+// that the cluster does not know it.
 func (a *app) afterStart(ctx context.Context, id uint64, address string) string {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -240,28 +241,28 @@ func (a *app) afterStart(ctx context.Context, id uint64, address string) string 
 	add := a.clusterLine("add", fmt.Sprintf("%d=%s", id, address))
 	switch {
 	case named && m.Address != address && isLearner(m) && v.Phase == api.Learning:
-		return fmt.Sprintf("%s, but the change under way adds it at %s; cancel that with: %s; and add it where it is: %s", listens, m.Address, a.clusterLine("cancel"), add)
+		return fmt.Sprintf("%s, but the change under way adds it at %s; cancel the change with: %s; then add the right address with: %s", listens, m.Address, a.clusterLine("cancel"), add)
 	case named && m.Address != address:
-		return fmt.Sprintf("%s, but the members know %s at %s; see it with: %s", listens, node.Name(id), m.Address, a.hintMembers())
+		return fmt.Sprintf("%s, but the members have %s at %s; see them with: %s", listens, node.Name(id), m.Address, a.hintMembers())
 	case named && isLearner(m):
-		return fmt.Sprintf("%s; a change that makes it a member is under way; see it with: %s", listens, a.hintMembers())
+		return fmt.Sprintf("%s; a change that makes it a member is under way; see the progress with: %s", listens, a.hintMembers())
 	case named:
-		return fmt.Sprintf("%s and is a member already; see it with: %s", listens, a.hintMembers())
+		return fmt.Sprintf("%s and is already a member; see the members with: %s", listens, a.hintMembers())
 	case err == nil && v.Phase != api.Stable:
-		return fmt.Sprintf("%s and is not a member yet; another change is under way: when %s says that it is done, make it one with: %s", listens, a.hintMembers(), add)
+		return fmt.Sprintf("%s and is not a member yet; another change is under way: when %s shows that it is done, add the server with: %s", listens, a.hintMembers(), add)
 	}
-	return fmt.Sprintf("%s and is not a member yet; make it one with: %s", listens, add)
+	return fmt.Sprintf("%s and is not a member yet; add it with: %s", listens, add)
 }
 
-// serverID reads the number of one server.
+// serverID parses the number of one server.
 func serverID(word string) (uint64, error) {
 	match := serverName.FindStringSubmatch(word)
 	if match == nil {
-		return 0, usagef("%q is not a server; a server is a number (2 or n2)", word)
+		return 0, usagef("%q does not name a server; write a number (2 or n2)", word)
 	}
 	id, err := strconv.ParseUint(match[1], 10, 64)
 	if err != nil || id > api.MaxID {
-		return 0, usagef("%q is not a server; the numbers go from 1 to 2^53", word)
+		return 0, usagef("%q is not the number of a server; the numbers go from 1 to 2^53", word)
 	}
 	return id, nil
 }

@@ -44,17 +44,17 @@ func (a *app) memberCommands() []*cobra.Command {
 
 const changeHelp = `
 
-The command waits until the change is done, for a minute unless --timeout says otherwise, and tells on stderr how far it is.
-The change does not need it: once it is accepted it continues by itself, whichever server leads. members shows it, and cancel calls it
-off as long as the new servers do not vote.`
+The command waits until the change is done, for a minute unless --timeout says otherwise, and shows the progress on stderr.
+Once the change is accepted, it continues without the command, whichever server is the leader. members shows the progress, and
+cancel cancels the change as long as the new servers do not vote.`
 
 func (a *app) addCommand() *cobra.Command {
 	var noWait bool
 	cmd := &cobra.Command{
 		Use: "add SERVER=ADDRESS...", Short: "Add new servers to the members", GroupID: groupMembers,
-		Long: `Adds servers to the cluster, several at once if you like: 4=127.0.0.1:7074 or n4=127.0.0.1:7074. A server must run at its
-address, with nothing in its folder; start starts one. It gets the log first, and votes when it has caught up. Of a server
-that start has started the number is enough.` + changeHelp,
+		Long: `Adds one or several servers to the cluster, such as 4=127.0.0.1:7074 or n4=127.0.0.1:7074. Each must run at its address,
+and a new server must have an empty folder; the command start starts one, and then its number alone is enough here. A new
+server first receives the log. It votes once it has caught up.` + changeHelp,
 		Args:              a.takes(1, -1),
 		ValidArgsFunction: a.completeJoiners,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,10 +73,10 @@ func (a *app) removeCommand() *cobra.Command {
 	var noWait bool
 	cmd := &cobra.Command{
 		Use: "remove SERVER...", Short: "Remove members", GroupID: groupMembers,
-		Long: `Removes servers from the cluster, several at once if you like. A server that was removed keeps running and takes no part; stop
-it when the command is done. Its number is not used again.` + changeHelp + `
+		Long: `Removes one or several servers from the cluster. A removed server keeps running but no longer takes part; stop it when the
+command is done. Do not give its number to another server.` + changeHelp + `
 
-SERVER is a number (2 or n2), several with blanks or commas between, or leader.`,
+SERVER is a number (2 or n2), several numbers separated by blanks or commas, or leader.`,
 		Args:              a.takes(1, -1),
 		ValidArgsFunction: a.completeServers,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -96,8 +96,8 @@ func (a *app) changeCommand() *cobra.Command {
 	var add, remove []string
 	cmd := &cobra.Command{
 		Use: "change --add SERVER=ADDRESS --remove SERVER", Short: "Add and remove servers in one step", GroupID: groupMembers,
-		Long: `Adds servers and removes others in one change: the cluster never does only a part of it. Both flags may be
-given several times, or name several servers with commas between.` + changeHelp,
+		Long: `Adds and removes servers in one change, which the cluster makes as a whole or not at all. Both flags may be given
+several times, or name several servers separated by commas.` + changeHelp,
 		Args:                  a.takes(0, 0),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -130,8 +130,8 @@ func noWaitFlag(cmd *cobra.Command, to *bool) {
 func (a *app) cancelCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel", Short: "Cancel the change in progress", GroupID: groupMembers,
-		Long: `Calls off a change of the members: they stay who they were. That is possible as long as the new servers get the log and do
-not vote; a little later the change is done anyway.`,
+		Long: `Cancels a change of the members, which then stay the same. This is possible as long as the new servers receive the log and
+do not vote. After that, the change can only be completed.`,
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := a.askLeader(cmd.Context(), api.Request{Op: api.Cancel})
@@ -151,8 +151,8 @@ not vote; a little later the change is done anyway.`,
 func (a *app) transferCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "transfer SERVER", Short: "Transfer the leadership to another member", GroupID: groupMembers,
-		Long: `Lets the leader transfer its leadership to another member, as soon as that one has the whole log. Nothing is lost and hardly a write
-waits; use it before you stop the machine of the leader. SERVER is a number (2 or n2).`,
+		Long: `Makes the leader transfer its leadership to another member, as soon as that member has the whole log. No write is lost, and
+writes wait only briefly. Use it before you stop the machine of the leader. SERVER is a number (2 or n2).`,
 		Args:              a.takes(1, 1),
 		ValidArgsFunction: a.completeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -187,8 +187,8 @@ func (a *app) leavers(ctx context.Context, words []string) ([]uint64, error) {
 	return a.serverIDs(ctx, list)
 }
 
-// newMembers parses SERVER=ADDRESS. If the address is missing, it is the one of
-// a server that was started to join.
+// newMembers parses SERVER=ADDRESS. If the address is missing, it takes the
+// address of the server that the command start has started.
 func (a *app) newMembers(words []string) ([]api.Member, error) {
 	var out []api.Member
 	for _, word := range words {
@@ -212,11 +212,12 @@ func (a *app) newMembers(words []string) ([]api.Member, error) {
 	return out, nil
 }
 
-// joinerAddress returns the address of a server that was started to join.
+// joinerAddress returns the address of a server that the command start has
+// started.
 func (a *app) joinerAddress(id uint64) (string, error) {
 	if a.elsewhere() {
 		// The data folder of that cluster is unknown.
-		return "", usagef("where does %s listen? write %d=HOST:PORT", node.Name(id), id)
+		return "", usagef("the address of %s is unknown; write %d=HOST:PORT", node.Name(id), id)
 	}
 	file, _, err := a.clusterFile()
 	if err != nil {
@@ -228,13 +229,13 @@ func (a *app) joinerAddress(id uint64) (string, error) {
 		}
 	}
 	if known := file.Config.Address(id); known != "" {
-		return "", refused(api.Refused, "%s is one of the first members of this cluster; a new server has a number that no server has had; to take %[1]s back, with the disk that it had, write %d=%s", node.Name(id), id, known)
+		return "", refused(api.Refused, "%s is one of the first members of this cluster; give a new server a number that no server has had, or write %[2]d=%[3]s to add %[1]s again with its old disk", node.Name(id), id, known)
 	}
 	write := fmt.Sprintf("write %d=HOST:PORT", id)
 	if example, err := file.AddressFor(id); err == nil {
 		write = fmt.Sprintf("write %d=ADDRESS, such as %[1]d=%s", id, example)
 	}
-	return "", usagef("where does %s listen? %s; or start it first with: %s", node.Name(id), write, a.clusterLine("start", fmt.Sprint(id)))
+	return "", usagef("the address of %s is unknown; %s, or start the server first with: %s", node.Name(id), write, a.clusterLine("start", fmt.Sprint(id)))
 }
 
 // completeJoiners completes the servers that were started later.
@@ -248,9 +249,10 @@ func (a *app) completeJoiners(*cobra.Command, []string, string) ([]string, cobra
 	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
-// askLeader sends one request to the leader, and searches for the leader until
-// ctx ends. It does not repeat a request that may have been done. So it finds
-// the leader first: a paused server would keep the request forever.
+// askLeader sends a request to the leader, and searches for the leader until
+// ctx ends or --timeout has passed. It never repeats a request that may have
+// been carried out. It finds the leader before it sends the request, because a
+// paused server would neither answer nor refuse it.
 func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
 	defer cancel()
@@ -263,8 +265,8 @@ func (a *app) askLeader(ctx context.Context, r api.Request) (api.Response, error
 		}
 		switch {
 		case r.Op == api.Transfer && e.Code == api.Unavailable && answer.Error != nil:
-			// The leader has tried and accepted no writes meanwhile, so do not
-			// try again.
+			// The leader has tried, and accepted no writes meanwhile, so do not
+			// repeat it.
 			return answer, err
 		case e.Code != api.NotLeader && e.Code != api.Busy && e.Code != api.Unavailable:
 			return answer, err
@@ -312,9 +314,9 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// leaderAddress returns the address of the leader, "" if no server says that it
-// leads. If the leader has answered, it is the address that answered, whatever
-// the configuration says.
+// leaderAddress returns the address of the leader; "" if no server knows a
+// leader. If the leader itself answers, leaderAddress returns the address at
+// which it answered, even if the configuration has another one.
 func (a *app) leaderAddress(ctx context.Context) string {
 	v, err := a.askMembers(ctx)
 	if err != nil {
@@ -332,12 +334,12 @@ func isUnknown(err error) bool {
 	return errors.As(err, &e) && !e.Definite
 }
 
-// whatIs adds the present members to an error with an unknown outcome.
+// whatIs adds the current members to an error with an unknown outcome.
 func (a *app) whatIs(ctx context.Context, err error) error {
 	if !isUnknown(err) {
 		return err
 	}
-	now := "see how it is with: " + a.hintMembers()
+	now := "see the members with: " + a.hintMembers()
 	if v, viewErr := a.askMembers(context.WithoutCancel(ctx)); viewErr == nil {
 		now = fmt.Sprintf("now %s; %s", v.brief(), now)
 	}
@@ -359,8 +361,8 @@ func (v view) brief() string {
 	return text
 }
 
-// withoutOutcome returns the text of an error without its meaning for commands
-// of the store.
+// withoutOutcome returns the message of an error without the sentence that the
+// request may or may not have happened: the current members show that.
 func withoutOutcome(err error) string {
 	var e *api.Error
 	if errors.As(err, &e) {
@@ -391,7 +393,7 @@ func (a *app) change(cmd *cobra.Command, r api.Request, noWait bool) error {
 	}
 	if noWait {
 		if a.flags.output != "json" {
-			fmt.Fprintf(a.stderr, "the change continues by itself; see it with: %s\n", a.hintMembers())
+			fmt.Fprintf(a.stderr, "the change continues by itself; see the progress with: %s\n", a.hintMembers())
 		}
 		return a.answer(answer, nil)
 	}
@@ -421,8 +423,8 @@ func (w *waiter) begun(ctx context.Context) bool {
 	return v.agrees(w.change, counts)
 }
 
-// agrees reports whether a change results in the servers for which counts is
-// true.
+// agrees reports whether the view has the result of a change: counts is true for
+// all added servers, at their addresses, and for no removed one.
 func (v view) agrees(r api.Request, counts func(api.MemberStatus) bool) bool {
 	for _, add := range r.Add {
 		if m, found := v.find(add.ID); !found || !counts(m) || m.Address != add.Address {
@@ -451,8 +453,8 @@ type waiter struct {
 	// index is the index of the change's first entry; 0 if its answer was lost.
 	index uint64
 
-	// accepted is true once an entry of the change is known to be committed:
-	// until then another leader may drop it.
+	// accepted is true once an entry of the change is known to be committed.
+	// Until then, another leader may drop the change.
 	accepted bool
 
 	// said is the last line shown, topic its topic, and at its time.
@@ -468,10 +470,11 @@ type waiter struct {
 	probed  time.Time
 
 	// refusals says why new servers would refuse the leader, by ID. Each server
-	// is asked only once, because the request leaves a line in its log.
+	// is asked only once, because the request adds a line to its log output.
 	refusals map[uint64]string
 
-	// silent is the time since when new servers have had no entries.
+	// silent is the time since which some new server has had no entries; zero
+	// if all have some.
 	silent time.Time
 }
 
@@ -480,7 +483,7 @@ const (
 	// pollPause is the pause between two requests for the members.
 	pollPause = 100 * time.Millisecond
 
-	// tellPause is the shortest pause between two lines about one phase.
+	// tellPause is the shortest pause between two lines about one topic.
 	tellPause = time.Second
 
 	// probePause is how long a new server may have no entries before it is
@@ -497,11 +500,11 @@ func (w *waiter) wait(ctx context.Context) (view, error) {
 		case ctx.Err() != nil:
 			return v, w.leave(ctx, phase)
 		case (err != nil || !v.leads()) && !w.accepted:
-			w.tell("leader", "no leader answers at the moment; the next one may continue the change or drop it")
+			w.tell("leader", "no leader answers at the moment; the next leader may continue the change or drop it")
 		case err != nil || !v.leads():
-			w.tell("leader", "no leader answers at the moment; the change continues when there is one")
+			w.tell("leader", "no leader answers at the moment; the change continues when there is a leader")
 		case v.Config < w.index:
-			// It is no longer the leader, but does not know it yet.
+			// This server is no longer the leader, but does not know it yet.
 		case v.Phase == api.Stable && v.Committed && v.agrees(w.change, isVoter):
 			if m, _ := v.find(v.ID); m.Voter {
 				return v, nil
@@ -547,7 +550,7 @@ func (w *waiter) leave(ctx context.Context, phase string) error {
 	if !w.accepted {
 		what = "the change is in the log of a server and may still be done or dropped"
 	}
-	text := fmt.Sprintf("%s; %s; see it with: %s", why, what, w.app.hintMembers())
+	text := fmt.Sprintf("%s; %s; see the progress with: %s", why, what, w.app.hintMembers())
 	if phase != api.Joint && w.accepted {
 		text += "; cancel it with: " + w.app.clusterLine("cancel")
 	}
@@ -589,7 +592,7 @@ func (w *waiter) progress(ctx context.Context, v view) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "the new servers get the log: " + strings.Join(parts, "; ")
+	return "the new servers receive the log: " + strings.Join(parts, "; ")
 }
 
 // probe finds out why new servers have no entries.
@@ -620,11 +623,11 @@ func (w *waiter) diagnose(ctx context.Context, v view, m api.MemberStatus) strin
 	case err != nil:
 		return fmt.Sprintf("%s has not answered yet: is it running at %s? (%s)", name, m.Address, w.app.reason(err))
 	case own.ID != m.ID:
-		return fmt.Sprintf("at %s there is %s, not %s: cancel the change, and add the right address", m.Address, node.Name(own.ID), name)
+		return fmt.Sprintf("the server at %s is %s, not %s: cancel the change, and add the right address", m.Address, node.Name(own.ID), name)
 	case len(own.Members) > 0 && !own.shares(v, m.ID):
 		return fmt.Sprintf("%s at %s belongs to another cluster, whose members are %s: cancel the change", name, m.Address, own.names(isVoter))
 	case own.Leader == v.Leader:
-		return fmt.Sprintf("%s takes in a snapshot first", name)
+		return fmt.Sprintf("%s is receiving a snapshot first", name)
 	}
 	why, known := w.refusals[m.ID]
 	if !known {
@@ -634,11 +637,11 @@ func (w *waiter) diagnose(ctx context.Context, v view, m api.MemberStatus) strin
 	if why != "" {
 		return fmt.Sprintf("%s runs at %s and refuses the leader: %s; cancel the change", name, m.Address, why)
 	}
-	return fmt.Sprintf("%s runs at %s and has none of the log yet", name, m.Address)
+	return fmt.Sprintf("%s runs at %s and has no entries yet", name, m.Address)
 }
 
 // refusal returns why a server would refuse the leader as a peer; "" if it
-// would not, or if that is unknown here.
+// would accept it, or if this cannot be checked here.
 func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	file, found, err := a.clusterFile()
 	leader, known := v.find(v.Leader)
@@ -658,11 +661,11 @@ func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	return ""
 }
 
-// shares reports whether two views have another server in common, at the same
-// address.
-func (v view) shares(w view, besides uint64) bool {
+// shares reports whether two views have a server other than except in common, at
+// the same address.
+func (v view) shares(w view, except uint64) bool {
 	return slices.ContainsFunc(v.Members, func(m api.MemberStatus) bool {
 		other, found := w.find(m.ID)
-		return found && m.ID != besides && other.Address == m.Address
+		return found && m.ID != except && other.Address == m.Address
 	})
 }

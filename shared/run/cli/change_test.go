@@ -283,7 +283,7 @@ func TestMembers(t *testing.T) {
 		`n2      127.0.0.1:7972  leader    yes                            all 500 entries`,
 		`n3      127.0.0.1:7973  follower  yes                            499 of 500 entries`,
 		`n4      127.0.0.1:7974  learner   not until it has caught up     12 of 500 entries`,
-		`A change to n2, n3, n4 is under way: n4 gets the log, and votes once it has caught up; cancel it with: ` +
+		`A change to n2, n3, n4 is under way: n4 receives the log, and votes once it has caught up; cancel it with: ` +
 			s.program(t) + ` cancel; entry 500, which says so, is not committed yet.`, ``}, "\n"), run(t, s, "members").out)
 
 	f.phase, f.committed = api.Joint, true
@@ -293,7 +293,7 @@ func TestMembers(t *testing.T) {
 	require.Contains(t, got.out, "\nA change is under way: each decision needs a majority of n1, n2, n3 and one of n2, n3, n4.\n")
 
 	delete(f.match, 3)
-	require.Contains(t, run(t, s, "members").out, "n3      127.0.0.1:7973  follower  yes                              not heard of yet\n")
+	require.Contains(t, run(t, s, "members").out, "n3      127.0.0.1:7973  follower  yes                              no answer yet\n")
 	require.Equal(t, string(encode(f.view(2)))+"\n", run(t, s, "members", "-o", "json").out)
 }
 
@@ -306,9 +306,9 @@ func TestMembersWithoutALeader(t *testing.T) {
 	f.dead[2] = true
 	got := run(t, s, "members")
 	require.Contains(t, got.out, "n1      127.0.0.1:7971  follower  yes    -\n")
-	require.Regexp(t, `^no leader answers; this is how n[13] sees it\n$`, got.errors)
+	require.Regexp(t, `^no leader answers; this is the view of n[13]\n$`, got.errors)
 	got = run(t, s, "members", "--endpoints", address(5))
-	require.Equal(t, "n5 knows of no members: it was not added to a cluster yet\n", got.out)
+	require.Equal(t, "n5 knows no members: it has not been added to a cluster yet\n", got.out)
 	for id := range uint64(5) {
 		f.dead[id+1] = true
 	}
@@ -352,7 +352,7 @@ func TestAdd(t *testing.T) {
 		require.Equal(t, 0, got.code, got.errors)
 		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
 		require.Equal(t, []string{`{"op":"change","add":[{"id":4,"address":"127.0.0.1:7974"}]}`}, f.asked)
-		require.Equal(t, "the new servers get the log: n4 has 118 of 501 entries\n"+
+		require.Equal(t, "the new servers receive the log: n4 has 118 of 501 entries\n"+
 			"the old and the new members decide together: n1, n2, n3 and n1, n2, n3, n4\n", got.errors)
 	})
 }
@@ -420,7 +420,7 @@ func TestNoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newFake(t)
 		got := run(t, s, "add", "4="+address(4), "--no-wait")
-		require.Equal(t, result{0, "ok\n", "the change continues by itself; see it with: " + s.program(t) + " members\n"}, got)
+		require.Equal(t, result{0, "ok\n", "the change continues by itself; see the progress with: " + s.program(t) + " members\n"}, got)
 		f.settle([]uint64{1, 2, 3})
 		require.Equal(t, result{0, `{"ok":true,"index":503}` + "\n", ""}, run(t, s, "add", "4="+address(4), "--no-wait", "-o", "json"))
 	})
@@ -434,7 +434,7 @@ func TestTheWaitForAChangeTimesOut(t *testing.T) {
 		f.match[4] = 1
 		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
 		require.Equal(t, exitUnknown, got.code)
-		require.Contains(t, got.errors, "error: timed out; the change was accepted and will continue; see it with: "+s.program(t)+
+		require.Contains(t, got.errors, "error: timed out; the change was accepted and will continue; see the progress with: "+s.program(t)+
 			" members; cancel it with: "+s.program(t)+" cancel\n")
 		require.Len(t, f.asked, 1)
 
@@ -443,7 +443,7 @@ func TestTheWaitForAChangeTimesOut(t *testing.T) {
 		b := start(t, s, "add", "4="+address(4))
 		b.shows("n4 has 1 of 501")
 		require.Equal(t, exitInterrupted, b.stop())
-		require.Contains(t, b.errors.String(), "error: interrupted; the change was accepted and will continue; see it with")
+		require.Contains(t, b.errors.String(), "error: interrupted; the change was accepted and will continue; see the progress with")
 
 		f, s = newFake(t)
 		f.look = func(f *fake, n int) {
@@ -480,7 +480,7 @@ func TestLeaderCrashesDuringAChange(t *testing.T) {
 		}
 		got := run(t, s, "add", "4="+address(4))
 		require.Equal(t, 0, got.code, got.errors)
-		require.Contains(t, got.errors, "no leader answers at the moment; the change continues when there is one\n")
+		require.Contains(t, got.errors, "no leader answers at the moment; the change continues when there is a leader\n")
 		require.Equal(t, "the members are n1, n2, n3, n4\n", got.out)
 	})
 }
@@ -494,13 +494,13 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 		"it does not run": {func(f *fake) { f.dead[4] = true },
 			"n4 has not answered yet: is it running at 127.0.0.1:7974? (connection refused)"},
 		"another server": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 5}} },
-			"at 127.0.0.1:7974 there is n5, not n4: cancel the change, and add the right address"},
+			"the server at 127.0.0.1:7974 is n5, not n4: cancel the change, and add the right address"},
 		"another cluster": {func(f *fake) {
 			f.other[address(4)] = view{Membership: api.Membership{ID: 4, Members: []api.MemberStatus{{Member: api.Member{ID: 1, Address: "127.0.0.1:1"}, Voter: true}, {Member: api.Member{ID: 4, Address: address(4)}, Voter: true}}}}
 		}, "n4 at 127.0.0.1:7974 belongs to another cluster, whose members are n1, n4: cancel the change"},
-		"a snapshot": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 4, Leader: 2}} }, "n4 takes in a snapshot first"},
+		"a snapshot": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 4, Leader: 2}} }, "n4 is receiving a snapshot first"},
 		"it is silent": {func(f *fake) { f.other[address(4)] = view{Membership: api.Membership{ID: 4}} },
-			"n4 runs at 127.0.0.1:7974 and has none of the log yet"},
+			"n4 runs at 127.0.0.1:7974 and has no entries yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -508,7 +508,7 @@ func TestNewServerThatSaysNothing(t *testing.T) {
 				c.is(f)
 				got := run(t, s, "add", "4="+address(4), "--timeout", "800ms")
 				require.Equal(t, exitUnknown, got.code)
-				require.Contains(t, got.errors, "the new servers get the log: "+c.want+"\n")
+				require.Contains(t, got.errors, "the new servers receive the log: "+c.want+"\n")
 			})
 		})
 	}
@@ -580,8 +580,8 @@ func TestAnswerIsLostAndNothingAccepted(t *testing.T) {
 		got := run(t, s, "add", "4="+address(4), "--timeout", "300ms")
 		require.Equal(t, exitUnknown, got.code)
 		require.Equal(t, "the answer was lost, but the change is under way\n"+
-			"no leader answers at the moment; the next one may continue the change or drop it\n"+
-			"error: timed out; the change is in the log of a server and may still be done or dropped; see it with: "+s.program(t)+" members\n", got.errors)
+			"no leader answers at the moment; the next leader may continue the change or drop it\n"+
+			"error: timed out; the change is in the log of a server and may still be done or dropped; see the progress with: "+s.program(t)+" members\n", got.errors)
 
 		f, s = newFake(t)
 		f.loses, f.committed = api.Change, false
@@ -616,7 +616,7 @@ func TestAnswerIsLost(t *testing.T) {
 		f.drops = api.Change
 		got = run(t, s, "add", "4="+address(4))
 		require.Equal(t, exitUnknown, got.code)
-		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see the members with: "+s.program(t)+" members\n", got.errors)
 		require.Len(t, f.asked, 1)
 
 		f, s = newFake(t)
@@ -627,7 +627,7 @@ func TestAnswerIsLost(t *testing.T) {
 		f.loses = api.Cancel
 		got = run(t, s, "cancel")
 		require.Equal(t, exitUnknown, got.code)
-		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see how it is with: "+s.program(t)+" members\n", got.errors)
+		require.Equal(t, "error: no answer in time; now the members are n1, n2, n3, and n2 leads; see the members with: "+s.program(t)+" members\n", got.errors)
 	})
 }
 
@@ -637,21 +637,21 @@ func TestChangeUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"add"}, "add takes SERVER=ADDRESS..., and got 0"},
+		{[]string{"add"}, "add takes SERVER=ADDRESS..., but got none"},
 		{[]string{"add", "x=127.0.0.1:1"}, `"x=127.0.0.1:1" is not a server to add; write number=address, such as 4=127.0.0.1:7074`},
 		{[]string{"add", "0=127.0.0.1:1"}, `"0=127.0.0.1:1" is not a server to add`},
 		{[]string{"add", "4=7074"}, `4=7074: "7074" is not host:port`},
-		{[]string{"add", "4"}, "where does n4 listen? write 4=HOST:PORT; or start it first with: " + s.program(t) + " start 4"},
+		{[]string{"add", "4"}, "the address of n4 is unknown; write 4=HOST:PORT, or start the server first with: " + s.program(t) + " start 4"},
 		{[]string{"add", "4=h:1", "4=h:2"}, "n4 is added twice"},
-		{[]string{"remove"}, "remove takes SERVER..., and got 0"},
-		{[]string{"remove", "x"}, `"x" is not a server`},
+		{[]string{"remove"}, "remove takes SERVER..., but got none"},
+		{[]string{"remove", "x"}, `"x" does not name a server`},
 		{[]string{"remove", "1,all"}, `name the servers to remove`},
 		{[]string{"change"}, "change needs --add or --remove; see"},
 		{[]string{"change", "--add", "4=h:4", "--remove", "4"}, "n4 is both to be added and to be removed"},
-		{[]string{"transfer"}, "transfer takes SERVER, and got 0"},
-		{[]string{"transfer", "all"}, `"all" is not a server; a server is a number (2 or n2)`},
+		{[]string{"transfer"}, "transfer takes SERVER, but got none"},
+		{[]string{"transfer", "all"}, `"all" does not name a server; write a number (2 or n2)`},
 		{[]string{"transfer", "9999999999999999"}, `the numbers go from 1 to 2^53`},
-		{[]string{"start", "x"}, `"x" is not a server`},
+		{[]string{"start", "x"}, `"x" does not name a server`},
 		{[]string{"start", "4", "here"}, `"here" is not host:port`},
 	} {
 		got := run(t, s, c.args...)
@@ -675,10 +675,10 @@ func TestAddAJoiner(t *testing.T) {
 		require.NoError(t, folder.Close())
 		got := run(t, s, "add", "5")
 		require.Equal(t, exitUsage, got.code)
-		require.Contains(t, got.errors, "where does n5 listen? write 5=ADDRESS, such as 5=127.0.0.1:7975; or start it first with: "+s.program(t)+" start 5")
+		require.Contains(t, got.errors, "the address of n5 is unknown; write 5=ADDRESS, such as 5=127.0.0.1:7975, or start the server first with: "+s.program(t)+" start 5")
 		got = run(t, s, "add", "1")
 		require.Equal(t, exitRefused, got.code, "the command start would refuse this number")
-		require.Contains(t, got.errors, "n1 is one of the first members of this cluster; a new server has a number that no server has had; to take n1 back, with the disk that it had, write 1=127.0.0.1:7971")
+		require.Contains(t, got.errors, "n1 is one of the first members of this cluster; give a new server a number that no server has had, or write 1=127.0.0.1:7971 to add n1 again with its old disk")
 		require.Equal(t, "the members are n1, n2, n3, n4\n", run(t, s, "add", "4").out)
 		got = run(t, s, "__complete", "add", "")
 		require.True(t, strings.HasPrefix(got.out, "4=127.0.0.1:7974\n"), got.out)
@@ -699,7 +699,7 @@ func TestFixedMembers(t *testing.T) {
 	}
 	require.NotContains(t, run(t, stages["95-elect"], "help", "exit-codes").out, "members")
 	_, s := newFake(t)
-	require.Contains(t, run(t, s, "help", "exit-codes").out, "\nIf it was add, remove, change, cancel or transfer, look at members")
+	require.Contains(t, run(t, s, "help", "exit-codes").out, "\nAfter add, remove, change, cancel or transfer, run members instead")
 	help := run(t, s, "--help").out
 	require.Contains(t, help, "Change the members:\n  members ")
 	require.Contains(t, run(t, s, "node", "--help").out, "--address")
@@ -717,7 +717,7 @@ func TestStatusWithMembers(t *testing.T) {
 		`n3      127.0.0.1:7973  follower  3     yes`,
 		`n4      127.0.0.1:7974  learner   3     yes`,
 		`n5      127.0.0.1:7975  new       3     yes`,
-		`A change of the members to n2, n4 is under way (learning); see it with: ` + s.program(t) + ` members`, ``}, "\n"), run(t, s, "status").out)
+		`A change of the members to n2, n4 is under way (learning); see the progress with: ` + s.program(t) + ` members`, ``}, "\n"), run(t, s, "status").out)
 	f.phase = api.Joint
 	require.Contains(t, run(t, s, "status").out, `n4      127.0.0.1:7974  follower  3     yes`)
 	f.settle([]uint64{2, 4})
@@ -754,7 +754,7 @@ func TestLeaderIsWaitedFor(t *testing.T) {
 		f.leader = 0
 		got = run(t, s, "remove", "leader", "--timeout", "100ms")
 		require.Equal(t, exitUnavailable, got.code)
-		require.Contains(t, got.errors, "no server says that it leads")
+		require.Contains(t, got.errors, "no server reports that it is the leader")
 	})
 }
 
@@ -785,8 +785,8 @@ func TestHintsForStoppedServers(t *testing.T) {
 	paused := func(id uint64) cluster.Server { return cluster.Server{ID: id, State: cluster.Paused} }
 	require.Equal(t, "n3 is not running (killed); bring it back with: restart 3", a.comeBack(killed(3)))
 	require.Equal(t, "n3, n5 are not running; bring them back with: restart 3 5", a.comeBack(killed(3), killed(5)))
-	require.Equal(t, "n3 is paused; continue it with: resume 3", a.comeBack(paused(3)))
-	require.Equal(t, "n5 is not running (killed); bring it back with: restart 5; n3, n4 are paused; continue them with: resume 3 4",
+	require.Equal(t, "n3 is paused; resume it with: resume 3", a.comeBack(paused(3)))
+	require.Equal(t, "n5 is not running (killed); bring it back with: restart 5; n3, n4 are paused; resume them with: resume 3 4",
 		a.comeBack(paused(3), paused(4), killed(5)))
 }
 
@@ -821,7 +821,7 @@ func TestNodeWithAnAddress(t *testing.T) {
 		want string
 	}{
 		{[]string{"--id", "9"}, "--id 9: our.json has no such server; the servers are n1 (127.0.0.1:7971), n2 (127.0.0.1:7972), " +
-			"n3 (127.0.0.1:7973); a new one needs --address, where it should listen"},
+			"n3 (127.0.0.1:7973); a new server needs --address, where it listens"},
 		{[]string{"--id", "9", "--address", "7979"}, `--address: "7979" is not host:port`},
 		{[]string{"--id", "9", "--address", "0.0.0.0:7979"}, `--address: nobody can reach a server at "0.0.0.0:7979"`},
 		{[]string{"--id", "9", "--address", "127.0.0.1:7979", "--listen", "7979"}, `--listen: "7979" is not host:port`},
@@ -865,22 +865,22 @@ func TestHintsAfterStart(t *testing.T) {
 		require.Contains(t, text, fmt.Sprintf("n%d listens on %s", id, address(id)))
 		return strings.TrimPrefix(text, fmt.Sprintf("n%d listens on %s", id, address(id)))
 	}
-	require.Equal(t, " and is not a member yet; make it one with: add 5=127.0.0.1:7975", advice(5))
-	require.Equal(t, " and is a member already; see it with: members", advice(3))
+	require.Equal(t, " and is not a member yet; add it with: add 5=127.0.0.1:7975", advice(5))
+	require.Equal(t, " and is already a member; see the members with: members", advice(3))
 
 	f.phase, f.next = api.Learning, []uint64{1, 2, 5}
-	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
-	require.Equal(t, " and is a member already; see it with: members", advice(3))
-	require.Equal(t, " and is not a member yet; another change is under way: when members says that it is done, make it one with: add 4=127.0.0.1:7974", advice(4))
+	require.Equal(t, "; a change that makes it a member is under way; see the progress with: members", advice(5))
+	require.Equal(t, " and is already a member; see the members with: members", advice(3))
+	require.Equal(t, " and is not a member yet; another change is under way: when members shows that it is done, add the server with: add 4=127.0.0.1:7974", advice(4))
 	f.addresses[5] = "127.0.0.1:9"
-	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; cancel that with: cancel; and add it where it is: add 5=127.0.0.1:7975", advice(5))
+	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; cancel the change with: cancel; then add the right address with: add 5=127.0.0.1:7975", advice(5))
 	f.phase = api.Joint
-	require.Equal(t, ", but the members know n5 at 127.0.0.1:9; see it with: members", advice(5))
+	require.Equal(t, ", but the members have n5 at 127.0.0.1:9; see them with: members", advice(5))
 	f.addresses[5] = address(5)
-	require.Equal(t, "; a change that makes it a member is under way; see it with: members", advice(5))
+	require.Equal(t, "; a change that makes it a member is under way; see the progress with: members", advice(5))
 
 	f.dead = map[uint64]bool{1: true, 2: true, 3: true, 4: true, 5: true}
-	require.Equal(t, " and is not a member yet; make it one with: add 5=127.0.0.1:7975", advice(5), "no server answers")
+	require.Equal(t, " and is not a member yet; add it with: add 5=127.0.0.1:7975", advice(5), "no server answers")
 }
 
 // hangs never answers, and waits for the end of its context.
@@ -910,7 +910,7 @@ func TestTheAdviceAfterStartDoesNotWait(t *testing.T) {
 		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "is under way")
 		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
 		answers, began = false, time.Now()
-		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "make it one with")
+		require.Contains(t, a.afterStart(t.Context(), 5, address(5)), "add it with")
 		require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
 	})
 }
@@ -932,7 +932,7 @@ func TestStartAServer(t *testing.T) {
 	require.Contains(t, b.out.String(), " start 2 --data data\n")
 	free := freeAddress(t)
 	got := run(t, s, "start", "n2", free, "--data", "data")
-	require.Equal(t, result{0, "n2 running\n", fmt.Sprintf("n2 listens on %s and is not a member yet; make it one with: %s add 2=%[1]s --data data\n",
+	require.Equal(t, result{0, "n2 running\n", fmt.Sprintf("n2 listens on %s and is not a member yet; add it with: %s add 2=%[1]s --data data\n",
 		free, s.program(t))}, got)
 	require.Contains(t, run(t, s, "status", "--data", "data").out, "n2      "+free)
 	require.Equal(t, "n1 running, cut off from n2\nn2 running, cut off from n1\n", run(t, s, "cut", "2", "1", "--data", "data").out)
@@ -943,6 +943,6 @@ func TestStartAServer(t *testing.T) {
 	require.Zero(t, b.stop())
 
 	b = start(t, s, "cluster", "--data", "data")
-	b.shows("goes on: 2 servers on " + file.Config.Members[0].Address + " to " + free)
+	b.shows("continues: 2 servers on " + file.Config.Members[0].Address + " to " + free)
 	require.Zero(t, b.stop())
 }

@@ -4,14 +4,15 @@
 // The features of a stage decide which commands there are. A single server
 // (Stage.Serve) starts without a command, as a process that kill, pause, resume
 // and restart reach from another terminal. A client (Stage.Dial) brings get,
-// put and their like, the shell, status and bench. Servers of a cluster
+// put and the like, the shell, status and bench. Servers of a cluster
 // (Stage.New) bring cluster and node, and the commands that break a cluster by
-// hand. A command that a stage has no part for does not exist in its help.
+// hand. A stage has no command for a feature that it does not have.
 //
-// Results go to stdout, everything for people to stderr: one line an error,
-// which says what to do. With -o json, stdout holds JSON or nothing, and errors
-// are there too. The exit code is one of eight; see the help topic
-// exit-codes.
+// Results go to stdout, and so do the lines of cluster and the stories of demo
+// and scenario. Errors, hints and progress go to stderr; an error is one line,
+// which says what to do. With -o json, stdout has only JSON, and an error is
+// written there too, unless the command has written a result. The exit code is
+// one of eight; see the help topic exit-codes.
 package cli
 
 import (
@@ -95,7 +96,7 @@ type Client interface {
 
 // Main runs the program with the arguments and streams of this process, and
 // ends the process with the right exit code. The first ^C, SIGTERM or end of
-// the terminal stops the command cleanly, a second one at once.
+// the terminal stops the command cleanly, the second one at once.
 func Main(s Stage) {
 	sig := watchSignals()
 	a := &app{stage: s, signals: sig, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
@@ -103,8 +104,9 @@ func Main(s Stage) {
 }
 
 // Run runs one command and returns its exit code. The end of ctx has the effect
-// of ^C. Run returns when everything that it started has ended; what it has
-// read ahead from stdin is lost. Tests run the whole program with it.
+// of ^C. When Run returns, everything that it started has ended, except for a
+// blocked read of stdin; what it has read ahead from stdin is lost. Tests run
+// the whole program with it.
 func Run(ctx context.Context, s Stage, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stage: s, stdin: stdin, stdout: stdout, stderr: stderr}
 	return a.run(ctx, args)
@@ -157,7 +159,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 }
 
 // wantsJSON reports whether a command line has -o json. It also finds the flag in
-// a command line that could not be parsed, such as behind an unknown flag.
+// a command line that could not be parsed, such as after an unknown flag.
 func (a *app) wantsJSON(args []string) bool {
 	if a.stage.Dial == nil {
 		return false
@@ -167,7 +169,7 @@ func (a *app) wantsJSON(args []string) bool {
 	f.SetOutput(io.Discard)
 	output := f.StringP("output", "o", "", "")
 	for f.Parse(args) != nil && len(args) > 0 {
-		args = args[1:] // without the words up to the wrong one, in the end
+		args = args[1:] // drop words until the rest can be parsed
 	}
 	return *output == "json"
 }

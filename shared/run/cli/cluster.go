@@ -29,19 +29,19 @@ func (a *app) clusterCommand() *cobra.Command {
 	var o cluster.OpenOptions
 	cmd := &cobra.Command{
 		Use: "cluster", Short: "Run a cluster of real processes on this machine", GroupID: groupServers,
-		Long: `Runs the servers of a cluster, each as a process of its own, and shows what they say behind their names. ^C stops them
-all in order, a second ^C at once. A server that dies stays dead until somebody restarts it.
+		Long: `Runs the servers of a cluster, each as its own process, and shows their output with their names. ^C stops all servers
+cleanly, and a second ^C kills them. A server that ends by itself stays down until somebody restarts it.
 
 A second run continues the cluster in the data folder; --fresh deletes it and creates a new one.`,
 		Args: a.takes(0, 0),
 	}
 	cmd.Flags().IntVarP(&o.Servers, "servers", "n", 0, "how many servers a new cluster has (default 5)")
-	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is made if it is missing)")
+	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is created if it is missing)")
 	cmd.Flags().BoolVar(&o.Fresh, "fresh", false, "delete the cluster in the data folder, and start over")
 	if a.stage.Compacts {
 		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "the journal size at which the servers of a new cluster compact their logs (default 16 MiB)")
 	}
-	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to this file, with the server's name at the end, such as FILE.n1; a new cluster begins new files; \"lab FILE.*\" shows them")
+	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to a file with this name and the server's, such as FILE.n1; a new cluster begins new files; \"lab FILE.*\" shows them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
 			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
@@ -94,7 +94,7 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) (err error) 
 	}
 	executable, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("this program's own file: %w", err)
+		return fmt.Errorf("cannot find the file of this program: %w", err)
 	}
 	if folder.Created {
 		a.dropTraces(folder.File.Config)
@@ -125,10 +125,11 @@ func (a *app) runCluster(cmd *cobra.Command, o cluster.OpenOptions) (err error) 
 }
 
 // processesName is the end of the name of the trace that says what happened to the
-// processes of the servers, which they cannot say themselves.
+// processes of the servers. The servers cannot write that: a killed server writes
+// nothing.
 const processesName = "cluster"
 
-// dropTraces deletes traces that another cluster has left under the same name.
+// dropTraces deletes traces with the same names that another cluster has left.
 func (a *app) dropTraces(c node.Config) {
 	if a.traceFile == "" {
 		return
@@ -139,7 +140,7 @@ func (a *app) dropTraces(c node.Config) {
 	}
 	for _, end := range ends {
 		if path := a.traceFile + "." + end; isRegular(path) {
-			_ = os.Remove(path) // if it stays, the new trace follows in it
+			_ = os.Remove(path) // if this fails, the new trace is appended to the old one
 		}
 	}
 }
@@ -169,7 +170,8 @@ func (a *app) traceProcesses(name string) (func(trace.Kind, uint64, string), fun
 	}, end, nil
 }
 
-// nodeProcess returns the command that runs one server: this program again.
+// nodeProcess returns a function that returns the command for one server: this
+// program, as node.
 func (a *app) nodeProcess(executable, config string) func(uint64, []uint64) *exec.Cmd {
 	return func(id uint64, cuts []uint64) *exec.Cmd {
 		args := []string{
@@ -189,7 +191,7 @@ func (a *app) nodeProcess(executable, config string) func(uint64, []uint64) *exe
 // clusterHints returns the hints that are shown once the cluster is up.
 func (a *app) clusterHints(folder *cluster.Folder) string {
 	c := folder.File.Config
-	verb := "goes on"
+	verb := "continues"
 	if folder.Created {
 		verb = "is new"
 	}

@@ -73,7 +73,7 @@ func TestAClusterFromStartToEnd(t *testing.T) {
 	require.Contains(t, got.errors, "connection refused (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2\n")
 	got = run(t, s, "kill", "leader")
 	require.Equal(t, 5, got.code)
-	require.Contains(t, got.errors, "no server says that it leads (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2\n")
+	require.Contains(t, got.errors, "no server reports that it is the leader (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2\n")
 	got = run(t, s, "kill", "2,1")
 	require.Equal(t, result{1, "n1 killed\nn2 killed\n", "error: n2 is not running (killed); bring it back with: go run ./92-cluster restart 2\n"}, got)
 	got = run(t, s, "-o", "json", "kill", "9")
@@ -147,7 +147,7 @@ func TestStatusSaysWhoCanBeReachedAndWhyNot(t *testing.T) {
 	got = run(t, s, "status", "--endpoints", "n2,n3")
 	require.Equal(t, 5, got.code)
 	require.Equal(t, "error: no server can be reached (unavailable); n2 is not running (killed); bring it back with: go run ./92-cluster restart 2; "+
-		"n3 is paused; continue it with: go run ./92-cluster resume 3\n", got.errors)
+		"n3 is paused; resume it with: go run ./92-cluster resume 3\n", got.errors)
 	got = run(t, s, "status", "--endpoints", freeAddress(t))
 	require.Equal(t, "error: no server can be reached (unavailable)\n", got.errors, "status must not advise to look at the status")
 }
@@ -275,7 +275,7 @@ func TestNodeRefusals(t *testing.T) {
 	file, err := cluster.Load(config)
 	require.NoError(t, err)
 	got := run(t, s, "node", "--id", "1")
-	require.Equal(t, result{1, "", "error: there is no file .raftsteps/92-cluster/cluster.json; \"go run ./92-cluster cluster\" makes one, or name another with --config\n"}, got)
+	require.Equal(t, result{1, "", "error: there is no file .raftsteps/92-cluster/cluster.json; run \"go run ./92-cluster cluster\" to create one, or name another file with --config\n"}, got)
 	got = run(t, s, "node", "--id", "9", "--config", config)
 	require.Equal(t, 2, got.code)
 	require.Contains(t, got.errors, "error: --id 9: "+config+" has no such member; the members are n1 ("+file.Config.Address(1)+"), n2 (")
@@ -367,7 +367,7 @@ func TestFilesForATrace(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	got := run(t, stages["92-cluster"], "node", "--id", "1", "--config", configFor(t, 1, 1), "--trace", pipe)
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, "--trace: nobody reads the pipe "+pipe)
+	require.Contains(t, got.errors, "--trace: no program reads the pipe "+pipe)
 }
 
 func TestANodeRunsAloneUntilItsContextEnds(t *testing.T) {
@@ -507,7 +507,7 @@ func TestInterruptOfAClusterCommandSaysThatItMayContinue(t *testing.T) {
 	cancel()
 	var out, errors buffer
 	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"restart", "1"}, strings.NewReader(""), &out, &errors))
-	require.Equal(t, "error: interrupted; restart may still be carried out; see it with: go run ./92-cluster status\n", errors.String())
+	require.Equal(t, "error: interrupted; restart may still be carried out; see the servers with: go run ./92-cluster status\n", errors.String())
 	require.Empty(t, out.String())
 	require.Zero(t, b.stop(), "a cluster that ends with ^C must exit with 0")
 }

@@ -37,12 +37,12 @@ const (
 	demoWidth = 78
 )
 
-// Demo tells a stage's story in a terminal, with real servers in a throwaway
-// folder on free ports.
+// Demo tells a stage's story in a terminal, with real servers on free ports and a
+// temporary data folder.
 //
 // A demo is also a test: a command with an unexpected result ends the demo with
 // an error. After the first error, and after ^C, every method does nothing, so
-// a story needs no checks between its steps. Its methods are for one goroutine.
+// a story needs no checks between its steps. Only one goroutine may use it.
 type Demo struct {
 	app  *app
 	ctx  context.Context
@@ -111,7 +111,8 @@ func (a *app) demo(ctx context.Context, fast bool) error {
 	return d.err
 }
 
-// Err returns the first error, or nil. A story ends with it.
+// Err returns the first error, or the error of the context after ^C. A story
+// returns it at its end.
 func (d *Demo) Err() error {
 	if d.err == nil {
 		return d.ctx.Err()
@@ -128,7 +129,7 @@ func (d *Demo) fail(err error) {
 	}
 }
 
-// Say shows a paragraph, which is wrapped.
+// Say shows a text as a paragraph, wrapped to demoWidth.
 func (d *Demo) Say(text string) {
 	if d.over() {
 		return
@@ -158,7 +159,7 @@ func wrap(text string, width int) string {
 	return b.String()
 }
 
-// pause gives the reader time.
+// pause gives the reader time to read a step, unless the demo is fast.
 func (d *Demo) pause() {
 	if d.fast || d.over() {
 		return
@@ -190,7 +191,7 @@ func (d *Demo) Start(n int) {
 func (d *Demo) start(n int) error {
 	dir, err := os.MkdirTemp("", "raftsteps-demo-")
 	if err != nil {
-		return fmt.Errorf("a folder for the demo: %w", err)
+		return fmt.Errorf("cannot create a folder for the demo: %w", err)
 	}
 	d.dir = dir
 	config, err := d.writeConfig(n)
@@ -247,7 +248,7 @@ func (d *Demo) writeConfig(n int) (string, error) {
 	return path, file.Save(path)
 }
 
-// process returns the command that runs one server.
+// process returns a function that returns the command for one server.
 func (d *Demo) process(executable string, folder *cluster.Folder) func(uint64, []uint64) *exec.Cmd {
 	if d.app.stage.New != nil {
 		a := *d.app
@@ -323,7 +324,7 @@ func (d *Demo) Until(text string, args ...string) string {
 }
 
 // Meanwhile starts a background command that runs until Interrupt, which shows
-// its output. There is one at a time.
+// its output. Only one may run at a time.
 func (d *Demo) Meanwhile(args ...string) {
 	if d.over() {
 		return
@@ -339,8 +340,7 @@ func (d *Demo) Meanwhile(args ...string) {
 }
 
 // Interrupt ends the background command as ^C would, and shows and returns its
-// standard output. The command must still
-// be running.
+// standard output. The command must still be running.
 func (d *Demo) Interrupt() string {
 	if d.over() || d.background == nil {
 		return ""
@@ -391,7 +391,7 @@ func (d *Demo) show(code int, withCode bool) {
 // expect fails the story if a command has ended with another exit code.
 func (d *Demo) expect(got int, args []string, want ...int) {
 	if !slices.Contains(want, got) && d.ctx.Err() == nil {
-		d.fail(fmt.Errorf("the demo failed: %q should end with exit code %d and ended with %d", quoteWords(args), want[0], got))
+		d.fail(fmt.Errorf("the demo failed: %q should end with exit code %d, but ended with %d", quoteWords(args), want[0], got))
 	}
 }
 
@@ -408,7 +408,7 @@ func (d *Demo) flags() []string {
 	return nil
 }
 
-// Shows fails the story unless the last command has printed a text.
+// Shows fails the story unless the last command printed a text.
 func (d *Demo) Shows(text string) {
 	if !d.over() && !strings.Contains(d.last, text) {
 		d.fail(fmt.Errorf("the demo failed: %q does not show %q", strings.TrimSpace(d.last), text))
@@ -416,7 +416,7 @@ func (d *Demo) Shows(text string) {
 }
 
 // Talk sends lines to the first server, one by one, and shows the answers, as
-// talk does.
+// the command talk does.
 func (d *Demo) Talk(lines ...string) {
 	if d.over() || len(d.file.Config.Members) == 0 {
 		return

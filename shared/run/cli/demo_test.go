@@ -72,7 +72,7 @@ func TestADemoThatFailsIsAnError(t *testing.T) {
 			return d.Err()
 		})
 		require.Equal(t, 1, got.code)
-		require.Equal(t, "error: the demo failed: \"get x\" should end with exit code 0 and ended with 3\n", got.errors)
+		require.Equal(t, "error: the demo failed: \"get x\" should end with exit code 0, but ended with 3\n", got.errors)
 		require.NotContains(t, got.out, "must not be printed")
 	})
 	t.Run("the wrong output", func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestADemoRunsACommandAlongsideIt(t *testing.T) {
 		})
 		require.Equal(t, 1, got.code)
 		require.Contains(t, got.out, "error: ")
-		require.Contains(t, got.errors, `the demo failed: "get one two" should end with exit code 130 and ended with 2`)
+		require.Contains(t, got.errors, `the demo failed: "get one two" should end with exit code 130, but ended with 2`)
 	})
 	t.Run("it ends with the story", func(t *testing.T) {
 		got := demoOf(t, func(d *Demo) error {

@@ -41,18 +41,18 @@ const (
   3  not found: the key has no value
   4  mismatch: cas found a value other than OLD, or create found a key with a value
   5  unavailable: no server could do it now; it did not happen and can be repeated
-  6  unknown: it was sent and the answer was lost; it may have happened, or not, or may yet happen
+  6  unknown: it was sent, but no answer came; it may or may not have happened, or may still happen
 
-130  interrupted by ^C; the error says what is known
+130  interrupted by ^C; the error says what is known about the outcome
 
-^C is the normal end of a server, of cluster, and of talk: they end with 0.
+^C is the normal end of a server and of cluster, lab and talk: they end with 0.
 
-After a 6 or a 130, read the key before you write again: a second append may add the text twice.
+After 6 or 130, read the key before you write again: a second append may add the text twice.
 `
-	exitCodesOfChanges = `If it was add, remove, change, cancel or transfer, look at members: what was accepted continues by itself.
+	exitCodesOfChanges = `After add, remove, change, cancel or transfer, run members instead: an accepted change continues by itself.
 `
 	exitCodesOfGoRun = `
-"go run" hides the code: it ends with 1 for all but the first. Build the program to see it,
+"go run" hides the code: it ends with 1 for all codes but 0. Build the program to see the code,
 as in: go build -o kv . && ./kv get x; echo $?`
 )
 
@@ -68,7 +68,7 @@ func (a *app) exitCodesHelp() string {
 type usageError struct {
 	message string
 
-	// hint says where the right one is documented; "" for none.
+	// hint says what to do, such as which help to read; "" for none.
 	hint string
 }
 
@@ -82,14 +82,15 @@ func usagef(format string, args ...any) error {
 var errInterrupted = errors.New("interrupted")
 
 // interruptedError is the error of a command that ^C has cut short. err says what
-// is known of it.
+// is known about its outcome.
 type interruptedError struct{ err error }
 
 func (e *interruptedError) Error() string { return "interrupted: " + e.err.Error() }
 func (e *interruptedError) Unwrap() error { return e.err }
 
-// interrupted marks an error that comes from ^C. A server's answer does not, and
-// neither does a violation that bench found.
+// interrupted marks an error that ^C may have caused: no server could do it, the
+// outcome is unknown, or the context was canceled. Other errors, such as a
+// violation that bench found, have another cause.
 func interrupted(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
@@ -161,7 +162,7 @@ func (a *app) reportError(err error) {
 	fmt.Fprintf(a.stderr, "error: %s\n", oneLine(a.describe(err)))
 }
 
-// usageCode is the code of a wrong command line, which no server has seen.
+// usageCode is the code of a wrong command line. No server uses it.
 const usageCode api.Code = "usage"
 
 // asAnswer converts an error to the form that a server uses.
@@ -208,7 +209,8 @@ func (a *app) describe(err error) string {
 	if errors.As(err, &cut) {
 		text = "interrupted: " + text
 		if failed.Definite {
-			// That no server answered in time says nothing about the servers.
+			// The wait was cut short, so a missing answer says nothing about the
+			// servers.
 			return text
 		}
 	}
@@ -218,7 +220,7 @@ func (a *app) describe(err error) string {
 	return text
 }
 
-// hint says what to do about an answer; "" if the server's message is enough.
+// hint says what to do about a server's error; "" if its message is enough.
 func (a *app) hint(e *api.Error) string {
 	switch {
 	case !e.Definite:
@@ -247,7 +249,8 @@ func (a *app) unavailableHint() string {
 	states := a.processes(ctx)
 	asked, _ := a.targets()
 	if _, known := a.stage.Ops[api.Members]; known && states != nil {
-		// Some of the servers asked may have been removed, and are not needed.
+		// Some of the servers that were asked may have been removed: they are not
+		// needed.
 		if v, err := a.askMembers(ctx); err == nil {
 			if missing := v.missing(states); len(missing) > 0 {
 				return a.comeBack(missing...)
@@ -269,10 +272,10 @@ func (a *app) unavailableHint() string {
 		return a.comeBack(away...)
 	}
 	if states != nil && a.stage.Appointed && a.knows(api.Lead) {
-		return fmt.Sprintf("see how the servers are: %s; if none of them leads, appoint one with: %s", a.clusterLine("status"), a.clusterLine("lead", "SERVER"))
+		return fmt.Sprintf("see the servers with: %s; if none of them is the leader, appoint one with: %s", a.clusterLine("status"), a.clusterLine("lead", "SERVER"))
 	}
 	if states != nil {
-		return fmt.Sprintf("see how the servers are: %s", a.clusterLine("status"))
+		return fmt.Sprintf("see the servers with: %s", a.clusterLine("status"))
 	}
 	return a.startHint()
 }
@@ -304,9 +307,9 @@ func (a *app) comeBack(servers ...cluster.Server) string {
 	}
 	switch {
 	case len(paused) == 1:
-		parts = append(parts, fmt.Sprintf("%s is paused; continue it with: %s", node.Name(paused[0].ID), a.onServers("resume", paused)))
+		parts = append(parts, fmt.Sprintf("%s is paused; resume it with: %s", node.Name(paused[0].ID), a.onServers("resume", paused)))
 	case len(paused) > 1:
-		parts = append(parts, fmt.Sprintf("%s are paused; continue them with: %s", serverNames(paused), a.onServers("resume", paused)))
+		parts = append(parts, fmt.Sprintf("%s are paused; resume them with: %s", serverNames(paused), a.onServers("resume", paused)))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -328,7 +331,8 @@ func (a *app) onServers(do string, servers []cluster.Server) string {
 	return a.folderLine(words...)
 }
 
-// oneLine keeps an error on one line, whatever a server put into it.
+// oneLine replaces control characters by blanks, so that a text from a server
+// stays on one line.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7F {
@@ -338,13 +342,13 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// refused returns an error as a server would return it, found before the
-// request was sent.
+// refused returns an error of the form that a server returns, for a problem that
+// this program has found.
 func refused(code api.Code, format string, args ...any) error {
 	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Definite: true}
 }
 
 // errTooLong returns the error for a value that is too long.
 func errTooLong() error {
-	return refused(api.TooLarge, "standard input holds more than %d bytes, the longest value there is", kv.MaxValue)
+	return refused(api.TooLarge, "standard input holds more than %d bytes, the maximum length of a value", kv.MaxValue)
 }

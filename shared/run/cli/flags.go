@@ -53,22 +53,22 @@ func (a *app) register(root *cobra.Command) {
 		p.StringVarP(&f.output, "output", "o", "text", "the format of results: text or json")
 		wait := "how long to wait for an answer"
 		if a.knows(api.Change) {
-			wait += "; add, remove and change wait for a minute"
+			wait += "; by default, add, remove and change wait for a minute"
 		}
 		p.DurationVar(&f.timeout, "timeout", defaultTimeout, wait)
 	}
 	if a.stage.New != nil {
 		p.StringVar(&f.data, "data", a.defaultData(), "the data folder")
-		p.IntVar(&f.basePort, "base-port", 0, fmt.Sprintf("server i has the port base+i; or %s (default %d)", basePortVariable, a.stageBase()))
+		p.IntVar(&f.basePort, "base-port", 0, fmt.Sprintf("server i listens on port base+i; or set %s (default %d)", basePortVariable, a.stageBase()))
 	}
-	p.StringVar(&f.logLevel, "log-level", "info", "what servers log: debug, info, warn or error; or "+logVariable)
+	p.StringVar(&f.logLevel, "log-level", "info", "the lowest level that servers log: debug, info, warn or error; or set "+logVariable)
 }
 
 func (a *app) endpointsUsage() string {
 	if a.stage.New == nil {
-		return fmt.Sprintf("the server to ask, host:port; or %s (default 127.0.0.1:%d)", endpointsVariable, a.stageBase())
+		return fmt.Sprintf("the server to ask, host:port; or set %s (default 127.0.0.1:%d)", endpointsVariable, a.stageBase())
 	}
-	return "the servers to ask, host:port or n1, n2, …, with commas between; or " + endpointsVariable + " (default: the cluster in the data folder)"
+	return "the servers to ask, host:port or n1, n2, …, separated by commas; or set " + endpointsVariable + " (default: the cluster in the data folder)"
 }
 
 // check reads the flags and the variables. It runs before every command.
@@ -80,7 +80,7 @@ func (a *app) check(cmd *cobra.Command) error {
 		a.json = &jsonOutput{Writer: a.stdout}
 		a.stdout = a.json
 	default:
-		return usagef("--output is %q; it is text or json", f.output)
+		return usagef("--output is %q; it must be text or json", f.output)
 	}
 	if a.stage.Dial != nil && f.timeout <= 0 {
 		return usagef("--timeout is %v; it must be more than 0", f.timeout)
@@ -143,9 +143,9 @@ func (a *app) stageBase() int {
 // defaultData returns the stage's data folder below the current one.
 func (a *app) defaultData() string { return filepath.Join(".raftsteps", a.stage.Name) }
 
-// logger returns the program's log. A supervised server writes it to the pipe
-// to its supervisor, so that both arrive in order. The supervisor adds the
-// server's name to each line.
+// logger returns the program's log. A supervised server writes it to standard
+// output, so that the supervisor gets log lines and messages in order. The
+// supervisor adds the server's name to each line.
 func (a *app) logger(supervised bool) *slog.Logger {
 	out := a.stderr
 	if supervised {
@@ -179,8 +179,8 @@ func addresses(endpoints []endpoint) []string {
 }
 
 // endpoints returns the servers to ask: those of the flag, of the variable, of
-// the cluster in the data folder, or of the stage's own ports. The members of a
-// cluster come in the order of their IDs.
+// the cluster in the data folder, or at the stage's default ports. The members
+// of a cluster come in the order of their IDs.
 func (a *app) endpoints() ([]endpoint, error) {
 	named, source, err := a.named()
 	if err != nil || source != "" {
@@ -189,9 +189,9 @@ func (a *app) endpoints() ([]endpoint, error) {
 	return a.members()
 }
 
-// named returns the servers of the flag or the variable, and the name of the
-// one that is set; "" for none. A server of the cluster in the data folder has
-// its ID.
+// named returns the servers in the flag or the variable, and the name of the one
+// that is set; "" for none. The cluster in the data folder gives its servers
+// their IDs.
 func (a *app) named() (out []endpoint, source string, err error) {
 	list, source := a.endpointList()
 	if list == "" {
@@ -235,7 +235,8 @@ func (a *app) resolve(word string, members []endpoint) (endpoint, error) {
 }
 
 // members returns the servers of the stage: those of its cluster, including the
-// ones started later, or the single server.
+// ones started later, or the single server. If there is no cluster yet, it
+// returns five servers at the default ports.
 func (a *app) members() ([]endpoint, error) {
 	if a.stage.New == nil {
 		return []endpoint{{address: a.defaultListen()}}, nil
@@ -253,7 +254,7 @@ func (a *app) members() ([]endpoint, error) {
 	}
 	first := file.Config.Members[0]
 	if a.flags.portGiven && !strings.HasSuffix(first.Address, fmt.Sprintf(":%d", a.flags.basePort+int(first.ID))) {
-		return nil, usagef("--base-port: the cluster in %s has its ports already (%s); leave --base-port out", a.flags.data, cluster.MemberList(file.Config))
+		return nil, usagef("--base-port: the cluster in %s already has its ports (%s); leave --base-port out", a.flags.data, cluster.MemberList(file.Config))
 	}
 	for _, m := range slices.Concat(file.Config.Members, file.Config.Joiners) {
 		out = append(out, endpoint{m.ID, m.Address})
@@ -295,7 +296,7 @@ func (a *app) targets() ([]string, error) {
 	return addresses(endpoints), nil
 }
 
-// program returns the words before a command in a hint.
+// program returns how a hint calls this program, such as "go run ./05-election".
 func (a *app) program() string {
 	path, err := os.Executable()
 	if err != nil {

@@ -27,8 +27,8 @@ const (
 )
 
 // history keeps the last lines, and saves them in a file for the next shell. It
-// skips empty lines, repetitions, lines that begin with a blank, and lines
-// longer than maxHistoryLine.
+// skips empty lines, repetitions, lines that begin with a blank, lines longer
+// than maxHistoryLine, and lines with control characters or invalid UTF-8.
 type history struct {
 	// lines are the lines, the newest first.
 	lines []string
@@ -59,8 +59,8 @@ func historyPath() (string, error) {
 	return filepath.Join(dir, "raftsteps", "history"), nil
 }
 
-// openHistory reads the saved history. If there is an error, the history is not
-// saved.
+// openHistory reads the saved history. If it returns an error, the history works
+// but is not saved.
 func openHistory(path string) (*history, error) {
 	h := &history{}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -74,11 +74,16 @@ func openHistory(path string) (*history, error) {
 	for line := range strings.Lines(text) {
 		h.remember(strings.TrimSuffix(line, "\n"))
 	}
-	return h, h.shorten()
+	if err := h.shorten(); err != nil {
+		h.path = ""
+		return h, err
+	}
+	return h, nil
 }
 
-// readEnd returns the last bytes of a file; "" if it does not exist.
-func readEnd(path string, most int64) (string, error) {
+// readEnd returns the end of a file, of at most limit bytes; "" if the file does
+// not exist.
+func readEnd(path string, limit int64) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -92,9 +97,9 @@ func readEnd(path string, most int64) (string, error) {
 	case err != nil:
 		return "", err
 	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is not a file", path)
+		return "", fmt.Errorf("%s is not a regular file", path)
 	}
-	b := make([]byte, min(info.Size(), most))
+	b := make([]byte, min(info.Size(), limit))
 	n, err := f.ReadAt(b, info.Size()-int64(len(b)))
 	if n == len(b) {
 		err = nil
@@ -102,7 +107,7 @@ func readEnd(path string, most int64) (string, error) {
 	return string(b[:n]), err
 }
 
-// Add takes a line.
+// Add adds a line, and saves it if the history has a file.
 func (h *history) Add(line string) {
 	if !h.remember(line) || h.path == "" {
 		return
@@ -112,7 +117,7 @@ func (h *history) Add(line string) {
 		err = h.shorten()
 	}
 	if err != nil {
-		h.path = "" // the history continues, but is not saved
+		h.path = "" // the history still works, but is not saved
 	}
 }
 
@@ -131,7 +136,7 @@ func (h *history) remember(line string) bool {
 	return true
 }
 
-// write adds a line to the file; several shells may do so at once.
+// write appends a line to the file; several shells may do so at once.
 func (h *history) write(line string) error {
 	f, err := os.OpenFile(h.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -172,7 +177,7 @@ func (h *history) shorten() error {
 	return nil
 }
 
-// Len is the number of lines.
+// Len returns the number of lines.
 func (h *history) Len() int { return len(h.lines) }
 
 // At returns a line; 0 is the newest.

@@ -21,7 +21,7 @@ type kvCommand struct {
 	args  int
 	make  func(args []string) api.Request
 
-	// others are other names that people try.
+	// others are names that people may try instead.
 	others []string
 }
 
@@ -30,16 +30,16 @@ var kvCommands = []kvCommand{
 		"Prints the value of KEY and a newline. A key without a value is an error (exit code 3).", 1,
 		func(a []string) api.Request { return api.Request{Op: kv.Get, Key: a[0]} }, []string{"read", "show"}},
 	{kv.Put, "put KEY VALUE", "Set a key",
-		"Sets KEY to VALUE and prints ok. If VALUE is -, it is read from standard input, byte for byte,\nthe newline at its end included.", 2,
+		"Sets KEY to VALUE and prints ok. If VALUE is -, it is read from standard input, byte for byte,\nincluding a newline at its end.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Put, Key: a[0], Value: a[1]} }, []string{"set", "write"}},
 	{kv.Create, "create KEY VALUE", "Set a key that has no value",
-		"Sets KEY to VALUE and prints ok if KEY has no value. If it has one, that is an error (exit code 4).\nIf VALUE is -, it is read from standard input, byte for byte.", 2,
+		"Sets KEY to VALUE and prints ok if KEY has no value. A key with a value is an error (exit code 4).\nIf VALUE is -, it is read from standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Create, Key: a[0], Value: a[1]} }, []string{"insert", "setnx"}},
 	{kv.Append, "append KEY VALUE", "Add to the end of a key's value",
-		"Adds VALUE to the end of the value of KEY and prints how many bytes it has then. A key without a value\ncounts as empty. If VALUE is -, it is read from standard input, byte for byte.", 2,
+		"Adds VALUE to the end of the value of KEY and prints its new length in bytes. A key without a value\ncounts as empty. If VALUE is -, it is read from standard input, byte for byte.", 2,
 		func(a []string) api.Request { return api.Request{Op: kv.Append, Key: a[0], Value: a[1]} }, nil},
 	{kv.Cas, "cas KEY OLD NEW", "Set a key if it has the expected value",
-		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. If it has another value, that is an error\n(exit code 4), and so is a key without a value (exit code 3). If NEW is -, it is what stands on standard input.", 3,
+		"Compare and set: sets KEY to NEW and prints ok if its value is OLD. Another value is an error (exit code 4), and\nso is a key without a value (exit code 3). If NEW is -, it is read from standard input, byte for byte.", 3,
 		func(a []string) api.Request { return api.Request{Op: kv.Cas, Key: a[0], Old: a[1], Value: a[2]} }, nil},
 	{kv.Delete, "delete KEY", "Remove a key",
 		"Removes KEY and prints ok. A key without a value is an error (exit code 3).", 1,
@@ -65,7 +65,7 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if consistency != "" && consistency != "linearizable" && consistency != "stale" {
-				return usagef("--consistency is %q; it is linearizable or stale", consistency)
+				return usagef("--consistency is %q; it must be linearizable or stale", consistency)
 			}
 			r := c.make(args)
 			r.Consistency = consistency
@@ -88,7 +88,7 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 func (a *app) prepare(ctx context.Context, r *api.Request) error {
 	if r.Value == "-" {
 		if a.inShell {
-			return usagef("the value - stands for standard input, from which the shell reads its commands")
+			return usagef("the value - means standard input, which the shell uses for its commands; write the value itself")
 		}
 		value, err := a.readValue(ctx)
 		switch {
@@ -156,10 +156,11 @@ func (a *app) client() (Client, func(), error) {
 	return c, func() { c.Close() }, nil
 }
 
-// answer prints a server's answer and returns its error.
+// answer prints a server's answer. If err is not nil, it prints nothing and
+// returns err.
 //
-// With -o json the result is the line of JSON that came over the wire, without
-// its id.
+// With -o json, it prints the line of JSON that came over the wire, without its
+// id.
 func (a *app) answer(r api.Response, err error) error {
 	switch {
 	case err != nil:

@@ -57,7 +57,7 @@ func TestEachExitCode(t *testing.T) {
 	}{
 		{"done", live, []string{"get", "x"}, 0, ``},
 		{"refused", live, []string{"get", ""}, 1, "error: the key is empty (bad_request)\n"},
-		{"usage", live, []string{"get"}, 2, `error: get takes KEY, and got 0; see `},
+		{"usage", live, []string{"get"}, 2, `error: get takes KEY, but got none; see `},
 		{"not found", live, []string{"get", "y"}, 3, "error: the key has no value (not_found)\n"},
 		{"not found by cas", live, []string{"cas", "y", "1", "2"}, 3, "error: the key has no value (not_found)\n"},
 		{"mismatch", live, []string{"cas", "x", "7", "8"}, 4, "error: the value is \"1\", not the old one given (mismatch)\n"},
@@ -114,7 +114,7 @@ func TestAFailureAsJSON(t *testing.T) {
 	}, got)
 	got = run(t, s, "get", "-o", "json")
 	require.Equal(t, 2, got.code)
-	require.Equal(t, `{"ok":false,"error":{"code":"usage","message":"get takes KEY, and got 0","definite":true}}`+"\n", got.out)
+	require.Equal(t, `{"ok":false,"error":{"code":"usage","message":"get takes KEY, but got none","definite":true}}`+"\n", got.out)
 }
 
 func TestPutReadsStandardInput(t *testing.T) {
@@ -128,7 +128,7 @@ func TestPutReadsStandardInput(t *testing.T) {
 	longest := strings.Repeat("\x01", kv.MaxValue)
 	require.Equal(t, "ok\n", runWith(t, s, longest, "put", "x", "-").out)
 	got := runWith(t, s, longest+"1", "put", "x", "-")
-	require.Equal(t, result{1, "", "error: standard input holds more than 131072 bytes, the longest value there is (too_large)\n"}, got)
+	require.Equal(t, result{1, "", "error: standard input holds more than 131072 bytes, the maximum length of a value (too_large)\n"}, got)
 	got = runWith(t, s, "\xff", "put", "x", "-")
 	require.Equal(t, result{1, "", "error: the value is not valid UTF-8; keys and values are text (bad_request)\n"}, got)
 	require.Equal(t, longest+"\n", run(t, s, "get", "x").out, "a refused value must change nothing")
@@ -165,19 +165,19 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"foo"}, `there is no command "foo"; see "` + program + ` --help"`},
 		{[]string{"stats"}, `there is no command "stats"; did you mean status?`},
 		{[]string{"help", "foo"}, `there is no help about "foo"; see "` + program + ` --help"`},
-		{[]string{"put", "x"}, `put takes KEY VALUE, and got 1; see "` + program + ` put --help"`},
-		{[]string{"put", "x", "1", "2"}, `put takes KEY VALUE; this argument is too many: "2"; see "` + program + ` put --help"`},
+		{[]string{"put", "x"}, `put takes KEY VALUE, but got 1 argument; see "` + program + ` put --help"`},
+		{[]string{"put", "x", "1", "2"}, `put takes KEY VALUE; remove the argument "2"; see "` + program + ` put --help"`},
 		{[]string{"status", "2"}, `status takes no arguments, but got "2"; see`},
 		{[]string{"put", "x", "-1"}, `there is no flag -1; write -- before keys and values that begin with a dash`},
 		{[]string{"put", "--foo"}, `there is no flag --foo; see "` + program + ` put --help"`},
 		{[]string{"--foo"}, `there is no flag --foo; see "` + program + ` --help"`},
-		{[]string{"get", "x", "-o", "xml"}, `--output is "xml"; it is text or json`},
+		{[]string{"get", "x", "-o", "xml"}, `--output is "xml"; it must be text or json`},
 		{[]string{"get", "x", "--timeout", "0s"}, `--timeout is 0s; it must be more than 0`},
-		{[]string{"get", "x", "--timeout", "soon"}, `--timeout is "soon"; it is a length of time, such as 500ms or 5s; see "` + program + ` get --help"`},
-		{[]string{"node", "--id", "x"}, `--id is "x"; it is a whole number, and not below 0; see`},
+		{[]string{"get", "x", "--timeout", "soon"}, `--timeout is "soon"; it must be a length of time, such as 500ms or 5s; see "` + program + ` get --help"`},
+		{[]string{"node", "--id", "x"}, `--id is "x"; it must be a whole number of at least 0; see`},
 		{[]string{"cluster", "-n", "99999999999999999999"}, `--servers is "99999999999999999999", which is out of range; see`},
-		{[]string{"cluster", "-n", "x"}, `--servers is "x"; it is a whole number; see`},
-		{[]string{"cluster", "--fresh=maybe"}, `--fresh is "maybe"; it is true or false; see`},
+		{[]string{"cluster", "-n", "x"}, `--servers is "x"; it must be a whole number; see`},
+		{[]string{"cluster", "--fresh=maybe"}, `--fresh is "maybe"; it must be true or false; see`},
 		{[]string{"get", "x", "--log-level", "loud"}, `--log-level: "loud" is not a level; the levels are debug, info, warn and error`},
 		{[]string{"get", "x", "--endpoints", "localhost"}, `--endpoints: "localhost" is not host:port, such as "127.0.0.1:7021"`},
 		{[]string{"get", "x", "--endpoints", "127.0.0.1:1,"}, `--endpoints: "" is not host:port`},
@@ -187,13 +187,13 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"get", "x", "--base-port", "65500"}, `--base-port is 65500; it must be from 1 to 65436`},
 		{[]string{"cluster", "-n", "0"}, `-n is 0; a cluster has 1 to 99 servers`},
 		{[]string{"node"}, `node needs --id, the number of the server to run; see`},
-		{[]string{"kill"}, `kill takes SERVER..., and got 0; see`},
-		{[]string{"kill", "x"}, `"x" is not a server; servers are numbers (2 or n2), leader, or all`},
-		{[]string{"kill", "0"}, `"0" is not a server`},
-		{[]string{"cut"}, `cut takes A [B], and got 0`},
-		{[]string{"cut", "1", "2", "3"}, `cut takes A [B]; this argument is too many: "3"`},
-		{[]string{"cut", "1,2", "2,3"}, `n2 is on both sides; a link has two ends`},
-		{[]string{"cut", "all"}, `there is no server on the other side`},
+		{[]string{"kill"}, `kill takes SERVER..., but got none; see`},
+		{[]string{"kill", "x"}, `"x" does not name a server; write a number (2 or n2), leader, or all`},
+		{[]string{"kill", "0"}, `"0" does not name a server`},
+		{[]string{"cut"}, `cut takes A [B], but got none`},
+		{[]string{"cut", "1", "2", "3"}, `cut takes A [B]; remove the argument "3"`},
+		{[]string{"cut", "1,2", "2,3"}, `n2 is in both A and B; a link connects two different servers`},
+		{[]string{"cut", "all"}, `A names all servers, so no server is left for B`},
 		{[]string{"bench", "--clients", "0"}, `--clients is 0; want 1 to 10000`},
 		{[]string{"bench", "--mix", "dance"}, `dance`},
 	} {

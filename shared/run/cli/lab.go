@@ -29,7 +29,7 @@ import (
 	"example.com/raftsteps/shared/lab/tour"
 )
 
-// labFlags are the flags of the command.
+// labFlags are the flags of the command lab.
 type labFlags struct {
 	port   int
 	noOpen bool
@@ -48,11 +48,12 @@ func (a *app) labCommand() *cobra.Command {
 	var f labFlags
 	cmd := &cobra.Command{
 		Use: "lab [FILE…]", Short: "Watch and break a cluster in the browser", GroupID: groupLearn,
-		Long: `Serves a page on 127.0.0.1 on which a cluster of this stage runs in virtual time: you see every message and decision. You can go back
-in time, and go another way from any moment. The address in the browser holds the whole run: anyone who opens it sees the same. ^C ends the lab.
+		Long: `Serves a page on 127.0.0.1. On it, a cluster of this stage runs in virtual time, and you see every message and decision. You can go back
+in time, and continue differently from any moment. The address in the browser holds the whole run: anyone who opens it in a lab of this
+stage sees the same. ^C ends the lab.
 
-With the FILEs of "cluster --trace FILE" the page shows what a real cluster did: you can watch it and go back in time. With --live it
-shows the cluster that is running on this machine, and what you do to its servers really happens.`,
+With the files that "cluster --trace FILE" has written, the page shows what a real cluster did. With --live, it shows the cluster that is
+running on this machine, and what you do on the page happens to the real servers.`,
 		Args: a.takes(0, -1),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			switch {
@@ -61,7 +62,7 @@ shows the cluster that is running on this machine, and what you do to its server
 			case f.engine:
 				return a.labEngine(cmd.Context(), f)
 			case len(f.unchecked) > 0:
-				return usagef("--unchecked is for --engine; without it an edit says by itself what is not checked")
+				return usagef("--unchecked needs --engine; without --engine, the file of the edit says what is not checked")
 			}
 			return a.lab(cmd.Context(), f)
 		},
@@ -70,12 +71,12 @@ shows the cluster that is running on this machine, and what you do to its server
 	flags.IntVar(&f.port, "port", 0, "the port of the page; 0 for a free one")
 	flags.BoolVar(&f.noOpen, "no-open", false, "do not open a browser")
 	flags.StringVar(&f.story, "story", "", "begin with this scenario")
-	flags.StringVar(&f.tour, "tour", "", "begin this guided tour")
+	flags.StringVar(&f.tour, "tour", "", "begin with this guided tour")
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run")
-	flags.StringSliceVar(&f.edits, "edit", nil, "change the code of the stage by this edit, a file of shared/book/edits, and begin with the film that shows the consequence, or with --story")
+	flags.StringSliceVar(&f.edits, "edit", nil, "apply this edit, a file in shared/book/edits, to the code of the stage, and begin with the film that shows its effect, or with --story")
 	flags.StringSliceVar(&f.unchecked, "unchecked", nil, "with --engine: invariants that are not checked, such as I10")
 	flags.BoolVar(&f.live, "live", false, "show the cluster that is running on this machine, and act on its servers")
-	flags.BoolVar(&f.engine, "engine", false, "read scripts from the standard input, one per line, and write a film for each")
+	flags.BoolVar(&f.engine, "engine", false, "read scripts from standard input, one per line, and write a film for each")
 	_ = cmd.RegisterFlagCompletionFunc("story", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -114,8 +115,8 @@ func (a *app) lab(ctx context.Context, f labFlags) error {
 	return a.serveLab(ctx, f, rest, func(port int) http.Handler { return a.labHandler(port, engines, nil) })
 }
 
-// serveLab serves the page until ctx is done. rest is the part of the page's address
-// after the path.
+// serveLab serves the page until ctx is done. rest is what follows the path in the
+// address of the page.
 func (a *app) serveLab(ctx context.Context, f labFlags, rest string, handler func(port int) http.Handler) error {
 	if f.port < 0 || f.port > 65535 {
 		return usagef("--port is %d; it must be between 0 and 65535", f.port)
@@ -124,7 +125,7 @@ func (a *app) serveLab(ctx context.Context, f labFlags, rest string, handler fun
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
-			err = op.Err // the address stands in the sentence
+			err = op.Err // the message below has the address already
 		}
 		return fmt.Errorf("the lab cannot listen on 127.0.0.1:%d: %w; choose another port with --port", f.port, err)
 	}
@@ -156,7 +157,7 @@ func (a *app) checkTour(f labFlags) error {
 		return nil
 	}
 	if f.story != "" {
-		return usagef("--tour and --story exclude each other: a tour has its own story")
+		return usagef("--tour and --story exclude each other: a tour has its own story; leave one of them out")
 	}
 	if names := a.tourNames(); !slices.Contains(names, f.tour) {
 		return usagef("%s has no tour %.40q; it has %s", a.stage.Name, f.tour, strings.Join(names, ", "))
@@ -164,8 +165,8 @@ func (a *app) checkTour(f labFlags) error {
 	return nil
 }
 
-// tourNames are the names of the stage's tours. The files are part of the program, and
-// a test reads them.
+// tourNames returns the names of the stage's tours. It cannot fail: the files are
+// embedded in the program, and a test reads them.
 func (a *app) tourNames() []string {
 	tours, err := tour.All()
 	if err != nil {
@@ -180,7 +181,7 @@ func (a *app) tourNames() []string {
 	return names
 }
 
-// labFragment is the part of an address that holds a script.
+// labFragment returns the part of an address that holds a script.
 func labFragment(s film.Script) string {
 	return "#" + base64.RawURLEncoding.EncodeToString(s.AppendJSON(nil))
 }
@@ -195,13 +196,13 @@ func openBrowser(address string) {
 		name, args = "rundll32", []string{"url.dll,FileProtocolHandler", address}
 	}
 	if path, err := exec.LookPath(name); err == nil {
-		_ = exec.Command(path, args...).Start() // a person can open the link as well
+		_ = exec.Command(path, args...).Start() // if this fails, the user can open the link
 	}
 }
 
-// labHandler answers the page. It takes scripts from its own page only: another
-// site in the same browser gets no answer. add adds what the page of a real cluster
-// asks for; nil for the page of a simulated one.
+// labHandler returns the handler for the requests of the page. It accepts requests
+// only from its own page: it refuses those of other sites in the same browser. add
+// adds the routes for a real cluster; nil for a simulated one.
 func (a *app) labHandler(port int, engines *labEngines, add func(*http.ServeMux)) http.Handler {
 	hosts := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("localhost:%d", port)}
 	mux := http.NewServeMux()
@@ -222,7 +223,7 @@ func (a *app) labHandler(port int, engines *labEngines, add func(*http.ServeMux)
 	mux.HandleFunc("POST /film", func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, engine.MaxQuestion))
 		if err != nil {
-			labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a question may have %d bytes, and a script %d", engine.MaxQuestion, film.MaxScript))
+			labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a question may have at most %d bytes, and a script at most %d", engine.MaxQuestion, film.MaxScript))
 			return
 		}
 		q, err := engine.Read(text)
@@ -244,7 +245,7 @@ func (a *app) labHandler(port int, engines *labEngines, add func(*http.ServeMux)
 		case !slices.Contains(hosts, r.Host):
 			labRefuse(w, http.StatusMisdirectedRequest, fmt.Errorf("this is the lab at %s, not %.100q", hosts[0], r.Host))
 		case origin != "" && !slices.Contains(hosts, trimScheme(origin)):
-			labRefuse(w, http.StatusForbidden, fmt.Errorf("the lab takes nothing from %.100q", origin))
+			labRefuse(w, http.StatusForbidden, fmt.Errorf("the lab accepts no requests from %.100q", origin))
 		default:
 			mux.ServeHTTP(w, r)
 		}
@@ -259,7 +260,7 @@ func trimScheme(origin string) string {
 	return u.Host
 }
 
-// labFilm answers with what an engine answers: with a film, or with a description.
+// labFilm sends an engine's answer to the page: a film or a description.
 func labFilm(w http.ResponseWriter, engines *labEngines, stage string, edits []string, question []byte) {
 	text, err := engines.answer(stage, edits, question)
 	if err != nil {
@@ -280,9 +281,9 @@ func labAnswer(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the page is gone if this fails
 }
 
-// labEngine answers questions from the standard input until it ends: one per line, and
-// for each a line with the answer, or with {"error":…}. The program was built with
-// these edits.
+// labEngine reads questions from standard input until its end, one per line. For each
+// question it writes a line with the answer, or with {"error":…}. f.edits are the
+// edits with which this program was built.
 func (a *app) labEngine(ctx context.Context, f labFlags) error {
 	stage := a.scenarios()
 	stage.Edits, stage.Unchecked = f.edits, f.unchecked

@@ -17,9 +17,9 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// labLive follows the traces of the cluster that is running on a data folder. The
-// servers write them whether somebody watches or not, and are never asked; so the lab
-// cannot slow them down.
+// labLive follows the traces of the cluster that is running in a data folder. The
+// servers write them even if nobody watches, and the lab sends the servers no
+// requests, so it does not slow them down.
 type labLive struct {
 	shown *labShown
 	dir   string
@@ -27,30 +27,33 @@ type labLive struct {
 	// prefix is the beginning of the names of the traces.
 	prefix string
 
-	// tails are the traces, by the end of their names. Only run uses them.
+	// tails are the traces, by the end of their names. After openLive, only run
+	// uses them.
 	tails map[string]*tail
 }
 
-// tail is a file that grows. file is nil while it is not there yet.
+// tail is a trace that grows. number is its number in the recording. file is nil
+// as long as the file does not exist.
 type tail struct {
 	number int
 	file   *os.File
 }
 
 const (
-	// liveRead is how often the traces are read, and liveLook how often the lab asks
-	// which servers there are.
+	// liveRead is how often the lab reads the traces, and liveLook how often it asks
+	// the supervisor for the servers.
 	liveRead = 100 * time.Millisecond
 	liveLook = time.Second
 
-	// liveBehind is how far the film is behind the servers: by then all of them have
-	// written what they did.
+	// liveBehind is how far the film lags behind the servers, so that all of them
+	// have written the events that it shows.
 	liveBehind = 10 * traceFlush
 
-	// livePiece is how much of a trace is read at once.
+	// livePiece is how much of a trace is read at once, in bytes.
 	livePiece = 1 << 20
 
-	// liveBytes bounds the recording: the page draws all of it again when it grows.
+	// liveBytes bounds the recording, because the page redraws all of it when it
+	// grows.
 	liveBytes = 3 << 20
 )
 
@@ -68,7 +71,7 @@ func (a *app) openLive(shown *labShown) (*labLive, error) {
 		return nil, err
 	}
 	if remote.Trace() == "" {
-		return nil, fmt.Errorf("the cluster on %s writes no traces, so there is nothing to show; end it and start it again with: %s", a.flags.data, start)
+		return nil, fmt.Errorf("the cluster on %s writes no traces, so there is nothing to show; stop it and start it again with: %s", a.flags.data, start)
 	}
 	l := &labLive{shown: shown, dir: a.flags.data, prefix: remote.Trace(), tails: make(map[string]*tail)}
 	shown.live, shown.recording.Most = l, liveBytes
@@ -106,7 +109,7 @@ func (l *labLive) run(ctx context.Context) {
 		}
 		more, err := l.read(time.Now().Add(-liveBehind))
 		if err != nil {
-			note = fmt.Sprintf("The lab follows the cluster no longer: %v.", err)
+			note = fmt.Sprintf("The lab no longer follows the cluster: %v.", err)
 		}
 		l.shown.mu.Lock()
 		if more || note != l.shown.note {
@@ -125,17 +128,18 @@ func (l *labLive) run(ctx context.Context) {
 	}
 }
 
-// look asks which servers there are, and returns what the page should say about it.
+// look asks the supervisor for the servers, adds their traces, and returns the note
+// for the page.
 func (l *labLive) look(ctx context.Context) string {
 	remote, err := cluster.Connect(l.dir)
 	if err != nil {
-		return "The cluster has ended. What it did can be watched."
+		return "The cluster has stopped. You can still watch what it did."
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	servers, err := remote.Do(ctx, cluster.Command{Do: cluster.List})
 	if err != nil {
-		return "" // it is busy with another command
+		return "" // the supervisor is busy with another command
 	}
 	l.shown.mu.Lock()
 	defer l.shown.mu.Unlock()
@@ -145,8 +149,8 @@ func (l *labLive) look(ctx context.Context) string {
 	return ""
 }
 
-// read adds what the servers have written, and merges what happened before a moment.
-// It reports whether there is more to show.
+// read reads what the servers have written, and adds the events before until to the
+// film. It reports whether there are new events to show.
 func (l *labLive) read(until time.Time) (bool, error) {
 	piece := make([]byte, livePiece)
 	behind := false
@@ -182,23 +186,25 @@ func (l *labLive) read(until time.Time) (bool, error) {
 	return l.shown.recording.Steps() != before, nil
 }
 
-// labDeeds are what a page may do to the servers.
+// labDeeds are the deeds of the page that the supervisor can carry out, and its
+// commands for them.
 var labDeeds = map[string]string{
 	"kill": cluster.Kill, "restart": cluster.Restart, "pause": cluster.Pause, "resume": cluster.Resume, "cut": cluster.Cut, "heal": cluster.Heal,
 }
 
-// maxDeed is how many bytes a deed has, and deedTime how long it may take.
+// maxDeed is the largest size of a deed in bytes, and deedTime is how long it may
+// take.
 const (
 	maxDeed  = 4 << 10
 	deedTime = 30 * time.Second
 )
 
-// serveDeed carries out what somebody does to the servers. The page does not have the
-// token of the supervisor; the lab does.
+// serveDeed passes a deed of the page on to the supervisor. The lab has the token of
+// the supervisor; the page does not.
 func (l *labLive) serveDeed(w http.ResponseWriter, r *http.Request) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDeed))
 	if err != nil {
-		labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a deed may have %d bytes", maxDeed))
+		labRefuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("a deed may have at most %d bytes", maxDeed))
 		return
 	}
 	c, err := decodeDeed(text)
@@ -208,7 +214,7 @@ func (l *labLive) serveDeed(w http.ResponseWriter, r *http.Request) {
 	}
 	remote, err := cluster.Connect(l.dir)
 	if err != nil {
-		labRefuse(w, http.StatusConflict, errors.New("the cluster has ended"))
+		labRefuse(w, http.StatusConflict, errors.New("the cluster has stopped"))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), deedTime)
@@ -244,8 +250,12 @@ func decodeDeed(text []byte) (cluster.Command, error) {
 	if c.Do, known = labDeeds[do]; !known {
 		return c, fmt.Errorf("there is no deed %.40q for the servers of a real cluster", do)
 	}
+	needs := "servers, and no others"
+	if do == "cut" {
+		needs = "servers and others"
+	}
 	if links := do == "cut" || do == "heal"; !links && (len(c.IDs) == 0 || len(c.Others) > 0) || do == "cut" && (len(c.IDs) == 0 || len(c.Others) == 0) {
-		return c, fmt.Errorf("%s lacks its servers", do)
+		return c, fmt.Errorf("%s needs its servers: %s", do, needs)
 	}
 	return c, nil
 }

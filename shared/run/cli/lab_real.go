@@ -21,15 +21,16 @@ import (
 	"example.com/raftsteps/shared/lab/recording"
 )
 
-// labReal serves the page of a real cluster: of its traces, or of the running one.
+// labReal serves the page for a real cluster: from the traces that it has left, or
+// while it is running.
 func (a *app) labReal(cmd *cobra.Command, f labFlags, files []string) error {
 	for _, name := range []string{"story", "tour", "seed", "edit", "engine", "unchecked"} {
 		if cmd.Flags().Changed(name) {
-			return usagef("--%s is for simulated clusters; leave it out, or the real cluster", name)
+			return usagef("--%s is for simulated clusters; leave it out, or leave out --live and the files", name)
 		}
 	}
 	if f.live && len(files) > 0 {
-		return usagef("--live and files exclude each other: --live finds the traces of the running cluster")
+		return usagef("--live and files exclude each other: --live finds the traces of the running cluster; leave the files out")
 	}
 	ctx := cmd.Context()
 	shown := &labShown{key: labKey(), recording: recording.New(a.stage.Name), changed: make(chan struct{})}
@@ -56,9 +57,9 @@ func (a *app) labReal(cmd *cobra.Command, f labFlags, files []string) error {
 	return a.serveLab(ctx, f, rest, func(port int) http.Handler { return a.labHandler(port, engines, shown.routes) })
 }
 
-// labKey returns a key for the page. Traces hold the data of the clients, and their
-// files only their owner can read; so another user of this machine must not get them,
-// or kill servers, by asking the lab.
+// labKey returns the key that the page must send. Traces hold the data of the clients,
+// and only the owner of their files can read them. Without a key, other users of this
+// machine could read them through the lab, or kill servers.
 func labKey() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // it never fails
@@ -75,14 +76,14 @@ type labShown struct {
 	mu        sync.Mutex
 	recording *recording.Recording
 
-	// note says what is wrong, such as that the cluster has ended; "" for nothing.
+	// note says what is wrong, such as that the cluster has stopped; "" for nothing.
 	note string
 
 	// changed is closed when there is something new.
 	changed chan struct{}
 }
 
-// read reads whole traces, piece by piece, so that a long one takes no more memory
+// read reads whole traces, piece by piece, so that a long trace needs no more memory
 // than a short one.
 func (l *labShown) read(ctx context.Context, paths []string) (err error) {
 	files := make([]*os.File, len(paths))
@@ -102,7 +103,7 @@ func (l *labShown) read(ctx context.Context, paths []string) (err error) {
 	piece := make([]byte, 256<<10)
 	for left := len(files); left > 0; {
 		for i, file := range files {
-			// Each is read a little ahead of what is merged.
+			// Read each trace a little further than the events that are merged.
 			for file != nil && l.recording.Waiting(i) < 512 {
 				if err := ctx.Err(); err != nil {
 					return errInterrupted
@@ -144,7 +145,7 @@ func openRegular(path string) (*os.File, error) {
 	return os.Open(path)
 }
 
-// routes are what the page asks for.
+// routes adds the routes for the page of a real cluster. Each of them needs the key.
 func (l *labShown) routes(mux *http.ServeMux) {
 	guard := func(serve http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -168,8 +169,8 @@ func (l *labShown) serveFilm(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(text) // the page is gone if this fails
 }
 
-// since returns what is new after a step, the last step, and a channel that is
-// closed when there is more.
+// since returns the text for the page about the events after a step, the last step,
+// and a channel that is closed when there is more.
 func (l *labShown) since(after uint64) (text []byte, last uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	f, last, whole := l.recording.Film(after)
@@ -178,22 +179,24 @@ func (l *labShown) since(after uint64) (text []byte, last uint64, more <-chan st
 	return appendShown(nil, f, whole, left, note), last, more
 }
 
-// appendShown appends what the page gets, on one line.
+// appendShown appends the text that the page gets, on one line.
 func appendShown(b []byte, f *film.Film, whole bool, left, note string) []byte {
 	b = fmt.Appendf(b, `{"whole":%t,"leftOut":%s,"note":%s,"film":`, whole, strict.AppendString(nil, left), strict.AppendString(nil, note))
 	return append(f.AppendJSON(b), '}')
 }
 
-// The pace of the events of a running cluster: often enough for eyes, and rarely
-// enough for a page that draws them all.
+// The pace of the events of a running cluster. livePace is the shortest time between
+// two messages to a page: short enough for a viewer, long enough for a page that
+// redraws everything. liveAlive is how long the lab is silent at most, and how long a
+// write may take.
 const (
 	livePace  = 300 * time.Millisecond
 	liveAlive = 10 * time.Second
 )
 
-// serveEvents sends what is new as server-sent events. A page that is slow gets less
-// often more; if what it has not seen is no longer kept, it gets the whole film again,
-// which says what was left out.
+// serveEvents sends new events as server-sent events. A slow page gets fewer and
+// longer messages. If events that it has not seen are no longer kept, it gets the
+// whole film again, which says what was left out.
 func (l *labShown) serveEvents(w http.ResponseWriter, r *http.Request) {
 	out := http.NewResponseController(w)
 	if err := out.SetReadDeadline(time.Time{}); err != nil {
@@ -201,7 +204,7 @@ func (l *labShown) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	after, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 for a page that begins
+	after, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 for a new page
 	told := "-"
 	for {
 		l.mu.Lock()
@@ -236,7 +239,7 @@ func (l *labShown) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// grown wakes the pages.
+// grown tells all pages that there is something new. The caller holds mu.
 func (l *labShown) grown() {
 	close(l.changed)
 	l.changed = make(chan struct{})

@@ -53,8 +53,8 @@ func TestDeedsOfAPage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, cluster.Command{Do: cluster.Heal}, c)
 	for text, want := range map[string]string{
-		`{"do":"kill"}`:                          "kill lacks its servers",
-		`{"do":"cut","servers":[1]}`:             "cut lacks its servers",
+		`{"do":"kill"}`:                          "kill needs its servers: servers, and no others",
+		`{"do":"cut","servers":[1]}`:             "cut needs its servers: servers and others",
 		`{"do":"start","servers":[6]}`:           `there is no deed "start"`,
 		`{"do":"kill","servers":[1],"now":true}`: `field "now": unknown field`,
 		``:                                       "the deed: ",

@@ -22,7 +22,7 @@ import (
 func TestUncheckedNeedsAnEngine(t *testing.T) {
 	got := run(t, storied(nil, []string{"missed-message"}), "lab", "--no-open", "--unchecked", "I10", "--story", "none") // without the check, the story is refused
 	require.Equal(t, exitUsage, got.code)
-	require.Contains(t, got.errors, "--unchecked is for --engine")
+	require.Contains(t, got.errors, "--unchecked needs --engine")
 }
 
 func TestLabOnABusyPort(t *testing.T) {
@@ -82,8 +82,8 @@ func TestLabPlaysFilmsForItsPage(t *testing.T) {
 	}{
 		"another host":     {ask("GET", "/stage", "", "Host", "evil.example"), 421, "this is the lab at 127.0.0.1:7000"},
 		"another port":     {ask("GET", "/stage", "", "Host", "127.0.0.1:7001"), 421, "not \\\"127.0.0.1:7001\\\""},
-		"another origin":   {ask("POST", "/film", script, "Origin", "http://evil.example"), 403, "takes nothing from"},
-		"another scheme":   {ask("POST", "/film", script, "Origin", "https://127.0.0.1:7000"), 403, "takes nothing from"},
+		"another origin":   {ask("POST", "/film", script, "Origin", "http://evil.example"), 403, "accepts no requests from"},
+		"another scheme":   {ask("POST", "/film", script, "Origin", "https://127.0.0.1:7000"), 403, "accepts no requests from"},
 		"no script":        {ask("POST", "/film", ""), 400, "the script: "},
 		"no such question": {ask("POST", "/film", `{"ask":"more","script":{}}`), 400, `ask is \"more\"`},
 		"another stage":    {ask("POST", "/film", `{"stage":"x","seed":1}`), 400, `build x: there is no stage \"x\"; there are 02-naive-replication, `},

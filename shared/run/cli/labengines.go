@@ -24,22 +24,22 @@ import (
 	"example.com/raftsteps/shared/lab/source"
 )
 
-// mostEngines is how many engines of other stages and of edited code run at once.
-// One more ends the one that was asked least recently.
-const mostEngines = 6
+// maxEngines is how many engines of other stages and of edited code run at once.
+// Another one replaces the least recently used one.
+const maxEngines = 6
 
 // labEngines are the engines of a lab: the one in this program, for its own stage,
-// and processes for other stages and for edited code. A process is built from the
-// source tree around the working folder when the first question needs it.
+// and processes for other stages and for edited code. A process is built when the
+// first question needs it, from the source tree around the working folder.
 type labEngines struct {
 	ctx   context.Context
 	own   scenario.Stage
 	where string // the folder to look for the source tree in
 
-	playing sync.Mutex // a film takes a core; one at a time is enough for one person
+	playing sync.Mutex // a film uses a whole core; one at a time is enough for one person
 
 	mu        sync.Mutex
-	processes []*labProcess // the one that was asked last is the last
+	processes []*labProcess // in the order of their last question
 }
 
 // labProcess is one engine.
@@ -60,7 +60,7 @@ func newLabEngines(ctx context.Context, own scenario.Stage) *labEngines {
 	return &labEngines{ctx: ctx, own: own, where: "."}
 }
 
-// check says what is wrong with edits to the code of this stage.
+// check returns an error if edits do not fit the code of this stage.
 func (e *labEngines) check(edits []string) error {
 	if len(edits) == 0 {
 		return nil
@@ -76,7 +76,7 @@ func (e *labEngines) check(edits []string) error {
 func (e *labEngines) tree() (compile.Tree, error) {
 	tree, err := compile.Find(e.where)
 	if err != nil {
-		return "", fmt.Errorf("another stage, or an edit, needs the source of the stages: %w", err)
+		return "", fmt.Errorf("another stage or an edit needs the source of the stages: %w", err)
 	}
 	return tree, nil
 }
@@ -97,7 +97,8 @@ func (e *labEngines) film(edit string) (film.Script, error) {
 	return found.Script(e.own.Name)
 }
 
-// source returns the code of a stage with edits; own is that of this stage.
+// source returns the code of a stage with edits; own returns the code of this stage.
+// No stage means this one.
 func (e *labEngines) source(own func() (*source.Index, error), stage string, edits []string) (*source.Index, error) {
 	if (stage == "" || stage == e.own.Name) && len(edits) == 0 {
 		return own()
@@ -136,14 +137,14 @@ func (e *labEngines) answer(stage string, edits []string, question []byte) ([]by
 	return text, err
 }
 
-// refusal is what an engine says about a script that it does not play. The engine
-// goes on.
+// refusal is an engine's error for a script that it does not play. The engine keeps
+// running.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// withTree adds to a description which other stages there are, and which edits fit,
-// if the source tree is there.
+// withTree adds the stages and the edits that fit this one to a description, if there
+// is a source tree.
 func (e *labEngines) withTree(description []byte) []byte {
 	tree, err := e.tree()
 	if err != nil {
@@ -173,7 +174,7 @@ func (e *labEngines) withTree(description []byte) []byte {
 	return slices.Concat(description[:len(description)-1], []byte(","), text[1:])
 }
 
-// labEdit is an edit as the page knows it.
+// labEdit is what the page gets about an edit.
 type labEdit struct {
 	Name  string `json:"name"`
 	About string `json:"about"`
@@ -190,7 +191,7 @@ func (e *labEngines) process(target compile.Target) *labProcess {
 	if i >= 0 {
 		p = e.processes[i]
 		e.processes = slices.Delete(e.processes, i, i+1)
-	} else if len(e.processes) == mostEngines {
+	} else if len(e.processes) == maxEngines {
 		oldest = e.processes[0]
 		e.processes = slices.Delete(e.processes, 0, 1)
 	}
@@ -224,7 +225,8 @@ func (e *labEngines) close() {
 	}
 }
 
-// answer asks the process, which it first builds and starts if it must.
+// answer sends a question to the process and returns the answer. It builds and starts
+// the process first if necessary.
 func (p *labProcess) answer(e *labEngines, question []byte) ([]byte, error) {
 	if p.closed {
 		return nil, fmt.Errorf("the engine of %s has just ended; ask again", p.target)
@@ -240,7 +242,7 @@ func (p *labProcess) answer(e *labEngines, question []byte) ([]byte, error) {
 		text, err = p.out.ReadBytes('\n')
 	}
 	if err != nil {
-		p.end() // what it wrote last has arrived then
+		p.end() // afterward, its last output has arrived
 		return nil, fmt.Errorf("the engine of %s has ended: %s", p.target, p.errors.text())
 	}
 	var refused struct{ Error string }
@@ -285,8 +287,8 @@ func (p *labProcess) start(e *labEngines) error {
 	return nil
 }
 
-// end kills the process and removes what it was built from. It is for the holder of
-// mu; nothing happens the second time.
+// end kills the process and removes its program. The caller holds mu. A second call
+// does nothing.
 func (p *labProcess) end() {
 	p.closed = true
 	if p.cmd != nil {

@@ -40,7 +40,7 @@ func otherEngines(t *testing.T) (*labEngines, func() []int) {
 	root, bin := t.TempDir(), t.TempDir()
 	log := filepath.Join(bin, "log")
 	files := map[string]string{"go.work": "", "shared/go.mod": "", "shared/book/edits/harm.json": `{"about": "It does harm.", "unchecked": ["I10"], "changes": [{"file": "raft/a.go", "old": "a < b", "new": "a > b"}], "films": {"92-cluster": {"seed": 4, "story": "missed-message"}, "81-other": {"seed": 1}}}`}
-	for i := range mostEngines + 1 {
+	for i := range maxEngines + 1 {
 		stage := fmt.Sprintf("8%d-other", i)
 		files[stage+"/main.go"], files[stage+"/scenarios.go"], files[stage+"/raft/a.go"] = "", "", "a < b"
 	}
@@ -107,12 +107,12 @@ func TestAnEngineThatEndedStartsAgain(t *testing.T) {
 
 func TestOneEngineTooManyEndsTheOldest(t *testing.T) {
 	e, started := otherEngines(t)
-	for i := range mostEngines + 1 {
+	for i := range maxEngines + 1 {
 		_, err := e.answer(fmt.Sprintf("8%d-other", i), nil, []byte("1"))
 		require.NoError(t, err)
 	}
 	ids := started()
-	require.Len(t, ids, mostEngines+1)
+	require.Len(t, ids, maxEngines+1)
 	gone(t, ids[0])
 	require.NoError(t, syscall.Kill(ids[1], 0))
 }
@@ -134,7 +134,7 @@ func TestEnginesSayWhatIsMissing(t *testing.T) {
 	require.EqualError(t, err, "build 81-other: the command go is needed, and it is not in PATH")
 	e.where = t.TempDir()
 	_, err = e.answer("81-other", nil, []byte("1"))
-	require.ErrorContains(t, err, "another stage, or an edit, needs the source of the stages: ")
+	require.ErrorContains(t, err, "another stage or an edit needs the source of the stages: ")
 }
 
 func TestTheFilmOfAnEdit(t *testing.T) {

@@ -24,12 +24,12 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// labPatience is longer than anything in TestLab takes.
+// labPatience bounds TestLab, which takes much less time.
 const labPatience = time.Minute
 
 // TestLab runs a cluster of real processes, watches it with lab --live, kills and
-// restarts a server from the page, and opens the traces afterward. What the page gets
-// must show all of it, with the reasons. The stage needs RunTests.
+// restarts a server from the page, and opens the traces afterward. The page must get
+// all of these events, with the reasons. The stage needs RunTests.
 func TestLab(t *testing.T, s Stage) {
 	t.Helper()
 	t.Parallel() // it mostly waits
@@ -87,7 +87,7 @@ func TestLab(t *testing.T, s Stage) {
 }
 
 // checkRecorded checks the film of a run in which the victim was killed, the second
-// became the leader (0 in stages without elections), and the victim came back.
+// became the leader (0 in stages without elections), and the victim restarted.
 func checkRecorded(t *testing.T, s Stage, shown shownFilm, victim, second uint64) {
 	t.Helper()
 	type message struct{ from, to, number uint64 }
@@ -122,7 +122,7 @@ func checkRecorded(t *testing.T, s Stage, shown shownFilm, victim, second uint64
 		}
 	}
 	if story = slices.Compact(story); !slices.Equal(story, want) {
-		t.Errorf("the film tells %v, and %v happened", story, want)
+		t.Errorf("the film shows %v, but %v happened", story, want)
 	}
 	up := make(map[uint64]bool)
 	for _, f := range shown.Film.Frames {
@@ -131,7 +131,7 @@ func checkRecorded(t *testing.T, s Stage, shown shownFilm, victim, second uint64
 		}
 	}
 	if len(up) != 3 {
-		t.Errorf("the frames know the servers %v", up)
+		t.Errorf("the frames have the servers %v, not all three", up)
 	}
 }
 
@@ -148,7 +148,7 @@ type shownFilm struct {
 	}
 }
 
-// ranCommand is a command that runs until stop.
+// ranCommand is a command that runs until stop is called.
 type ranCommand struct {
 	t    *testing.T
 	end  context.CancelFunc
@@ -156,7 +156,7 @@ type ranCommand struct {
 	out  lockedText
 }
 
-// lockedText is a text that grows.
+// lockedText is a text that several goroutines write and read.
 type lockedText struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -201,7 +201,7 @@ func (r *ranCommand) stop() {
 	<-r.done
 }
 
-// openedLab is a lab and what its page knows.
+// openedLab is a running lab, with the address and the key that its page has.
 type openedLab struct {
 	*ranCommand
 	address, key string
@@ -257,7 +257,7 @@ func (l openedLab) deed(ctx context.Context, t *testing.T, deed string) {
 	}
 }
 
-// followed are the events of a running cluster as they come.
+// followed reads the events of a running cluster as they arrive.
 type followed struct {
 	t      *testing.T
 	body   io.Closer
@@ -289,7 +289,7 @@ func (f *followed) until(what string, wanted func(trace.Event) bool) trace.Event
 		f.events = nil
 		line, err := f.lines.ReadString('\n')
 		if err != nil {
-			f.t.Fatalf("%s does not come: %v", what, err)
+			f.t.Fatalf("%s does not arrive: %v", what, err)
 		}
 		if text, ok := strings.CutPrefix(line, "data: "); ok {
 			var x shownFilm
@@ -304,8 +304,8 @@ func (f *followed) until(what string, wanted func(trace.Event) bool) trace.Event
 	}
 }
 
-// leader waits for another leader than the one before, and returns it; 0 in the stages
-// in which an operator appoints it.
+// leader waits for a leader other than before, and returns it. It returns 0 in the
+// stages in which an operator appoints the leader.
 func (f *followed) leader(s Stage, before uint64) uint64 {
 	f.t.Helper()
 	if s.Appointed {

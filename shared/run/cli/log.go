@@ -65,7 +65,8 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &c
 }
 
-// WithGroup returns a handler that puts a name before the attributes to come.
+// WithGroup returns a handler that puts a name before the names of later
+// attributes.
 func (h *logHandler) WithGroup(name string) slog.Handler {
 	c := *h
 	if name != "" {
@@ -141,8 +142,8 @@ func (h *logHandler) add(group string, a slog.Attr) {
 	}
 }
 
-// quoteIfNeeded quotes a value that could be misread, because a client may
-// choose it.
+// quoteIfNeeded quotes a value that could be misread: a client may have chosen
+// it.
 func quoteIfNeeded(s string) string {
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r == 0x7F || r == '\uFFFD' }) {
 		return strconv.Quote(s)
@@ -155,7 +156,7 @@ func quoteIfNeeded(s string) string {
 func logEvent(log *slog.Logger) trace.Sink {
 	return func(e trace.Event) {
 		if e.Kind == trace.State {
-			return // the events before it say it in words
+			return // the events before it describe the changes in words
 		}
 		attrs := []any{"term", e.Term, "role", e.Role}
 		if e.Index != 0 {

@@ -55,7 +55,7 @@ func TestLostDisk(t *testing.T, s Stage) {
 	c.check(os.Rename(kept, folder))
 	c.ok("restart", "3")
 	c.ok("kill", "2")
-	c.until("put", "x", "3") // of the two that are left, one is n3
+	c.until("put", "x", "3") // n3 is one of the two that are running
 }
 
 func openForTest(t *testing.T, path string) *disk.Folder {
@@ -93,7 +93,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// startForTest starts a cluster of three, and ends it with the test.
+// startForTest starts a cluster of three servers, which ends with the test.
 func startForTest(t *testing.T, s Stage) *testCluster {
 	c := &testCluster{t: t, stage: s, data: filepath.Join(t.TempDir(), "data")}
 	ports, err := freeport.Reserve()

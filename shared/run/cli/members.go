@@ -93,7 +93,7 @@ func (a *app) askView(ctx context.Context, address string) (view, error) {
 	}
 	m, err := api.DecodeMembership(r.Data)
 	if err != nil {
-		return view{}, fmt.Errorf("its answer about the members is not understood: %w", err)
+		return view{}, fmt.Errorf("its answer about the members is invalid: %w", err)
 	}
 	return view{m, address}, nil
 }
@@ -170,7 +170,8 @@ func (a *app) askViews(ctx context.Context, addresses []string) ([]view, error) 
 }
 
 // compare returns a number above 0 if v is more reliable than w: a leader's
-// view, then a higher term, then a newer configuration.
+// view, then a higher term, then a newer configuration, then a higher commit
+// index.
 func (v view) compare(w view) int {
 	for _, d := range []struct{ v, w uint64 }{
 		{one(v.leads()), one(w.leads())}, {v.Term, w.Term}, {v.Config, w.Config}, {v.Commit, w.Commit},
@@ -195,9 +196,9 @@ func one(b bool) uint64 {
 func (a *app) membersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "members", Short: "Show the members and the progress of a change", GroupID: groupMembers,
-		Long: `A row a server, as the leader sees it, or as another server does if no leader answers. VOTES says whether decisions need it:
-those of a change do not all vote from its beginning to its end. LOG is how much of the leader's log it has.
-ROLE is killed, paused or the like for a server of the cluster on this machine that is not running.`,
+		Long: `Prints one row per server, as the leader sees it, or as another server does if no leader answers. VOTES says whether the server
+votes: during a change, new servers do not vote yet, or only among the new members. LOG is how much of the leader's log the server
+has. ROLE is the state, such as killed or paused, if the server belongs to the cluster on this machine and is not running.`,
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, err := a.askMembers(cmd.Context())
@@ -221,7 +222,7 @@ ROLE is killed, paused or the like for a server of the cluster on this machine t
 // servers as processes, by their addresses.
 func (a *app) writeMembers(w io.Writer, v view, processes map[string]cluster.Server) {
 	if !v.leads() {
-		fmt.Fprintf(a.stderr, "no leader answers; this is how %s sees it\n", node.Name(v.ID))
+		fmt.Fprintf(a.stderr, "no leader answers; this is the view of %s\n", node.Name(v.ID))
 	}
 	if len(v.Members) > 0 {
 		table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
@@ -240,9 +241,9 @@ func (v view) role(m api.MemberStatus, p cluster.Server) string {
 	learns := v.Phase == api.Learning && isLearner(m)
 	switch away := p.ID == m.ID && p.State != cluster.Running; {
 	case away && learns:
-		return "learner (" + oneLine(p.State) + ")" // what the change needs of it
+		return "learner (" + oneLine(p.State) + ")" // the change waits for it
 	case away:
-		return oneLine(p.State) // it has no role
+		return oneLine(p.State) // a server that is not running has no role
 	case m.ID == v.Leader:
 		return "leader"
 	case learns:
@@ -276,7 +277,7 @@ func (v view) log(m api.MemberStatus) string {
 	case m.ID == v.ID || m.Match == v.Last:
 		return fmt.Sprintf("all %d entries", v.Last)
 	case m.Match == 0:
-		return "not heard of yet"
+		return "no answer yet"
 	}
 	return fmt.Sprintf("%d of %d entries", m.Match, v.Last)
 }
@@ -286,13 +287,13 @@ func (a *app) story(v view) string {
 	var text string
 	switch {
 	case len(v.Members) == 0:
-		return fmt.Sprintf("%s knows of no members: it was not added to a cluster yet", node.Name(v.ID))
+		return fmt.Sprintf("%s knows no members: it has not been added to a cluster yet", node.Name(v.ID))
 	case v.Removed:
-		return fmt.Sprintf("%s was removed; this is the last that it knows", node.Name(v.ID))
+		return fmt.Sprintf("%s was removed; these are the last members that it knows", node.Name(v.ID))
 	case v.Phase == api.Learning:
 		text = "A change to " + v.names(isNext) + " is under way"
 		if learners := v.names(isLearner); learners != "" {
-			text += ": " + learners + " gets the log, and votes once it has caught up"
+			text += ": " + learners + " receives the log, and votes once it has caught up"
 		}
 		text += "; cancel it with: " + a.clusterLine("cancel")
 	case v.Phase == api.Joint:
@@ -306,5 +307,6 @@ func (a *app) story(v view) string {
 	return text + "."
 }
 
-// hintMembers returns the command that shows the progress of a change.
+// hintMembers returns the command that shows the members and the progress of a
+// change.
 func (a *app) hintMembers() string { return a.clusterLine("members") }

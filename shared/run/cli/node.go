@@ -67,14 +67,14 @@ unless --data names another.`,
 	if a.needs().Changes {
 		cmd.Long += `
 
-A server that the file does not name starts with --address and an empty folder. It finds the cluster by the members that the
-file names, does not vote, and waits to be added.`
-		f.StringVar(&o.address, "address", "", "where a new server listens that the cluster.json does not name, host:port")
+A server that is not in the file starts with --address and an empty folder. It finds the cluster through the members in the
+file, does not vote, and waits to be added.`
+		f.StringVar(&o.address, "address", "", "the address, host:port, of a new server that is not in the cluster.json")
 	}
 	f.StringVar(&o.config, "config", "", "the cluster.json (default: the one in the data folder)")
 	f.Uint64Var(&o.id, "id", 0, "the number of the server to run")
-	f.StringVar(&o.listen, "listen", "", "where the server listens, host:port, if that is not its address (0.0.0.0:PORT is every address of the machine)")
-	f.StringVar(&o.trace, "trace", "", "add all events, with the reason of each decision, to this file, as lines of JSON")
+	f.StringVar(&o.listen, "listen", "", "where the server listens, host:port, if not at its address (0.0.0.0:PORT means all addresses of the machine)")
+	f.StringVar(&o.trace, "trace", "", "append all events, with the reason for each decision, to this file, as lines of JSON")
 	f.BoolVar(&o.supervised, supervisedFlag, false, "")
 	f.UintSliceVar(&o.cuts, cutFlag, nil, "")
 	for _, internal := range []string{supervisedFlag, cutFlag} {
@@ -162,7 +162,7 @@ func (a *app) nodeConfig(cmd *cobra.Command, o nodeOptions) (file cluster.File, 
 	file, err = cluster.Load(o.config)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return file, "", fmt.Errorf("%w; %q makes one, or name another with --config", err, a.commandLine("cluster"))
+		return file, "", fmt.Errorf("%w; run %q to create one, or name another file with --config", err, a.commandLine("cluster"))
 	case err != nil:
 		return file, "", err
 	}
@@ -199,7 +199,7 @@ func (a *app) place(file *cluster.File, o nodeOptions) error {
 	case o.address == "" && !a.needs().Changes:
 		return usagef("--id %d: %s has no such member; the members are %s", o.id, o.config, cluster.MemberList(file.Config))
 	case o.address == "":
-		return usagef("--id %d: %s has no such server; the servers are %s; a new one needs --address, where it should listen",
+		return usagef("--id %d: %s has no such server; the servers are %s; a new server needs --address, where it listens",
 			o.id, o.config, cluster.ServerList(file.Config))
 	}
 	if err := api.CheckMemberAddress(o.address); err != nil {
@@ -253,7 +253,7 @@ func obey(in io.Reader, out io.Writer, h links, log *slog.Logger) {
 		case err == nil && word == cluster.HealLine && h != nil:
 			h.Heal(id)
 		default:
-			log.Warn("the supervisor sent a line that is not understood", "line", lines.Text())
+			log.Warn("the supervisor sent an invalid line", "line", lines.Text())
 		}
 		fmt.Fprintln(out, cluster.Done)
 	}

@@ -16,8 +16,8 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// operatorCommands returns the commands for one server of a cluster that the
-// servers support.
+// operatorCommands returns the commands that an operator sends to one server, as
+// far as the servers support them.
 func (a *app) operatorCommands() []*cobra.Command {
 	var out []*cobra.Command
 	if _, known := a.stage.Ops[api.Log]; known {
@@ -60,11 +60,12 @@ func (a *app) leadCommand() *cobra.Command {
 	var term uint64
 	cmd := &cobra.Command{
 		Use: "lead SERVER", Short: "Appoint a server as leader", GroupID: groupClient,
-		Long: `Appoints a server as the leader of a new term: one above that of every server that can be reached, unless --term names
-another.
+		Long: `Appoints a server as the leader of a new term: one above the highest term of all servers that can be reached, unless
+--term gives another.
 
-Nothing checks that its log holds all that was acknowledged. Look at status first: of those whose log ends in the highest
-term, appoint the one with the longest. Ask a majority, or a write that was acknowledged may be lost.` + whichServer,
+Nothing checks that its log has all acknowledged writes. First look at the logs of a majority with log: among the servers
+whose last entry has the highest term, appoint the one with the longest log. With another leader, or without a majority,
+acknowledged writes may be lost.` + whichServer,
 		Args:              a.takes(1, 1),
 		ValidArgsFunction: a.completeServers,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,7 +87,7 @@ func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
 		return endpoint{}, err
 	}
 	if len(ids) != 1 {
-		return endpoint{}, usagef("%q is not one server", word)
+		return endpoint{}, usagef("%q names %d servers; name one", word, len(ids))
 	}
 	servers, err := a.candidates(ctx)
 	if err != nil {
@@ -98,7 +99,7 @@ func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
 		}
 	}
 	if _, source := a.endpointList(); source != "" {
-		return endpoint{}, usagef("no server that %s names says that it is %s", source, node.Name(ids[0]))
+		return endpoint{}, usagef("none of the servers in %s is %s", source, node.Name(ids[0]))
 	}
 	return endpoint{}, usagef("there is no server %s in the cluster", node.Name(ids[0]))
 }
@@ -225,10 +226,10 @@ func (a *app) askLog(ctx context.Context, e endpoint, from uint64) (journal.Page
 	}
 	p, err := journal.DecodePage(r.Data)
 	if err == nil && len(p.Entries) > 0 && p.Entries[0].Index < from {
-		err = fmt.Errorf("entry %d is before the first one that was asked for", p.Entries[0].Index)
+		err = fmt.Errorf("entry %d comes before the first requested entry", p.Entries[0].Index)
 	}
 	if err != nil {
-		return journal.Page{}, fmt.Errorf("the log of %s is not understood: %w", e.name(), err)
+		return journal.Page{}, fmt.Errorf("the answer of %s about its log is invalid: %w", e.name(), err)
 	}
 	return p, nil
 }

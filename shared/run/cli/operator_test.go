@@ -24,12 +24,12 @@ func TestLogListsEveryEntry(t *testing.T) {
 		`{"index":4,"term":2,"command":{"op":"put","key":"x","value":"4"},"committed":false}` + "\n" +
 		`{"index":5,"term":2,"command":{"op":"put","key":"x","value":"5"},"committed":false}` + "\n", ""}, run(t, s, "log", "1", "--from", "4", "-o", "json"))
 
-	require.Equal(t, result{1, "", "error: the log of n2 is not understood: entry 4 is out of order\n"}, run(t, s, "log", "2"))
+	require.Equal(t, result{1, "", "error: the answer of n2 about its log is invalid: entry 4 is out of order\n"}, run(t, s, "log", "2"))
 	got := run(t, s, "log", "3")
 	require.Equal(t, result{2, "", "error: there is no server n3 in the cluster\n"}, got)
 	got = run(t, s, "log", "all", "--from", "5", "-o", "json")
 	require.Equal(t, result{1, `{"server":"n1","index":5,"term":2,"command":{"op":"put","key":"x","value":"5"},"committed":false}` + "\n",
-		"n2: the log of n2 is not understood: entry 4 is out of order\nerror: 1 of 2 logs are missing\n"}, got)
+		"n2: the answer of n2 about its log is invalid: entry 4 is out of order\nerror: 1 of 2 logs are missing\n"}, got)
 	run(t, s, "kill", "1")
 	got = run(t, s, "log", "all", "--from", "5")
 	require.Equal(t, 5, got.code)
@@ -70,7 +70,7 @@ func TestLeadAppointsInTheNextTerm(t *testing.T) {
 func TestConsistencyIsAFlagWhereServersKnowIt(t *testing.T) {
 	_, s := startCluster(t, "93-log", 1, 1)
 	require.Equal(t, "stale\n", run(t, s, "get", "x", "--consistency", "stale").out)
-	require.Equal(t, result{2, "", "error: --consistency is \"new\"; it is linearizable or stale\n"}, run(t, s, "get", "x", "--consistency", "new"))
+	require.Equal(t, result{2, "", "error: --consistency is \"new\"; it must be linearizable or stale\n"}, run(t, s, "get", "x", "--consistency", "new"))
 	got := run(t, s, "put", "x", "1", "--consistency", "stale")
 	require.Equal(t, 2, got.code, "a write must not accept the flag")
 }

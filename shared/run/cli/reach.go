@@ -16,21 +16,23 @@ import (
 const reach = "reach"
 
 const (
-	// reachNobody: the command asks no running server, and writes for people.
+	// reachNobody: the command asks no running server, and its output is for
+	// people.
 	reachNobody = "nobody"
 
-	// reachSimulator: the command asks no running server, and has results.
+	// reachSimulator: the command asks no running server, and has results, which
+	// may be JSON.
 	reachSimulator = "simulator"
 
 	// reachFolder: the command acts on the cluster in the data folder.
 	reachFolder = "folder"
 )
 
-// acting marks the commands, apart from those on the folder, that change
-// something.
+// acting marks the commands that change something, apart from those marked with
+// reachFolder.
 const acting = "acting"
 
-// mark marks commands.
+// mark marks commands with an annotation.
 func mark(name, value string, commands ...*cobra.Command) []*cobra.Command {
 	for _, cmd := range commands {
 		if cmd.Annotations == nil {
@@ -73,7 +75,7 @@ func (a *app) checkFolder(cmd *cobra.Command) error {
 	}
 	for _, e := range endpoints {
 		if e.id == 0 {
-			return usagef("%s acts on the cluster in %s, and %s names %s, which is not one of its servers; name the folder of that server's cluster with --data",
+			return usagef("%s acts on the cluster in %s, but %s names %s, which is not one of its servers; name the folder of that server's cluster with --data",
 				cmd.Name(), a.flags.data, source, e.address)
 		}
 	}
@@ -119,7 +121,7 @@ func (a *app) candidates(ctx context.Context) ([]endpoint, error) {
 	}
 	v, err := a.askMembers(ctx)
 	if err != nil {
-		return out, nil // the named servers may still be useful
+		return out, nil // the command may still be for one of the named servers
 	}
 	for _, m := range v.Members {
 		if !slices.ContainsFunc(out, func(e endpoint) bool { return e.id == m.ID }) {

@@ -217,7 +217,7 @@ func TestAFolderCommandAcceptsEndpointsOfItsCluster(t *testing.T) {
 		require.Contains(t, got.errors, "no cluster is running on .raftsteps/96-all")
 	}
 	got := run(t, s, "kill", "2", "--endpoints", "n1,127.0.0.1:9001")
-	require.Equal(t, result{2, "", "error: kill acts on the cluster in .raftsteps/96-all, and --endpoints names 127.0.0.1:9001, which is not one of its servers; " +
+	require.Equal(t, result{2, "", "error: kill acts on the cluster in .raftsteps/96-all, but --endpoints names 127.0.0.1:9001, which is not one of its servers; " +
 		"name the folder of that server's cluster with --data\n"}, got)
 	got = run(t, s, "cluster", "--endpoints", "n1")
 	require.Equal(t, result{2, "", "error: cluster asks no running server; leave --endpoints out\n"}, got)
@@ -231,13 +231,13 @@ func TestServersThatAreNotInTheFolder(t *testing.T) {
 	require.Zero(t, got.code, got.errors)
 	require.Equal(t, "127.0.0.1:9003", d.addresses[len(d.addresses)-1], "the address of n3 is known from the members")
 	got = run(t, s, "log", "9", "--endpoints", "127.0.0.1:9001")
-	require.Equal(t, result{2, "", "error: no server that --endpoints names says that it is n9\n"}, got)
+	require.Equal(t, result{2, "", "error: none of the servers in --endpoints is n9\n"}, got)
 	delete(s.Ops, api.Members)
 	got = run(t, s, "log", "3", "--endpoints", "127.0.0.1:9001")
 	require.Equal(t, 2, got.code)
 	require.Equal(t, "n3 leads term 3\n", run(t, s, "lead", "3", "--endpoints", "127.0.0.1:9003,127.0.0.1:9001").out)
 	got = run(t, s, "add", "7", "--endpoints", "127.0.0.1:9001")
-	require.Equal(t, result{2, "", "error: where does n7 listen? write 7=HOST:PORT\n"}, got)
+	require.Equal(t, result{2, "", "error: the address of n7 is unknown; write 7=HOST:PORT\n"}, got)
 	a := &app{stage: s}
 	a.flags.data, a.flags.endpoints = a.defaultData(), "127.0.0.1:9001"
 	require.Equal(t, "go run ./96-all members --endpoints 127.0.0.1:9001", a.hintMembers())
@@ -248,7 +248,7 @@ func TestAnotherBasePortIsRefused(t *testing.T) {
 	s, d := everyCommand(t)
 	got := run(t, s, "get", "x", "--base-port", "9000")
 	require.Equal(t, exitUsage, got.code)
-	require.Contains(t, got.errors, "error: --base-port: the cluster in .raftsteps/96-all has its ports already (n1 (127.0.0.1:7961), ")
+	require.Contains(t, got.errors, "error: --base-port: the cluster in .raftsteps/96-all already has its ports (n1 (127.0.0.1:7961), ")
 	require.Empty(t, d.addresses)
 	require.Equal(t, exitUnavailable, run(t, s, "get", "x", "--base-port", "7960").code)
 }

@@ -48,7 +48,7 @@ Flags of all commands:
 Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
   {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}
 
-"help COMMAND" or "help TOPIC" says more.{{end}}
+Run "help COMMAND" or "help TOPIC" for more.{{end}}
 `
 
 // root returns the command tree of the stage.
@@ -98,7 +98,7 @@ func (a *app) addGroups(root *cobra.Command) {
 	case s.New != nil:
 		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the running cluster:"})
 	case s.Serve != nil:
-		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the server that runs:"})
+		root.AddGroup(&cobra.Group{ID: groupBreak, Title: "Break the running server:"})
 	}
 	if a.inShell {
 		return
@@ -107,7 +107,7 @@ func (a *app) addGroups(root *cobra.Command) {
 }
 
 // addCommands adds the commands that the stage supports. The shell has only the
-// client commands and the fault commands.
+// commands that ask servers, change the members or break servers.
 func (a *app) addCommands(root *cobra.Command) {
 	s := a.stage
 	if s.Serve != nil && !a.inShell {
@@ -295,9 +295,9 @@ var flagTypes = map[string]string{
 	"duration":  "a length of time, such as 500ms or 5s",
 	"int":       "a whole number",
 	"int64":     "a whole number",
-	"uint":      "a whole number, and not below 0",
-	"uint64":    "a whole number, and not below 0",
-	"uintSlice": "whole numbers with commas between",
+	"uint":      "a whole number of at least 0",
+	"uint64":    "a whole number of at least 0",
+	"uintSlice": "whole numbers, separated by commas",
 }
 
 // badFlag describes what is wrong with a flag.
@@ -326,7 +326,7 @@ func badFlag(err error) string {
 // wanted describes the values of a flag, for the end of a message.
 func wanted(f *pflag.Flag) string {
 	if want := flagTypes[f.Value.Type()]; want != "" {
-		return "; it is " + want
+		return "; it must be " + want
 	}
 	return ""
 }
@@ -356,7 +356,8 @@ func (a *app) folderLine(words ...string) string {
 	return a.commandLine(words...) + a.dataFlag()
 }
 
-// takes checks the number of arguments; its error names the expected ones.
+// takes returns a check of the number of arguments. Its error names the expected
+// ones.
 func (a *app) takes(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && (most < 0 || len(args) <= most) {
@@ -368,10 +369,21 @@ func (a *app) takes(least, most int) cobra.PositionalArgs {
 		case wants == "":
 			problem = fmt.Sprintf("%s takes no arguments, but got %q", cmd.Name(), args[0])
 		case len(args) < least:
-			problem = fmt.Sprintf("%s takes%s, and got %d", cmd.Name(), wants, len(args))
+			problem = fmt.Sprintf("%s takes%s, but got %s", cmd.Name(), wants, argumentCount(len(args)))
 		default:
-			problem = fmt.Sprintf("%s takes%s; this argument is too many: %q", cmd.Name(), wants, args[most])
+			problem = fmt.Sprintf("%s takes%s; remove the argument %q", cmd.Name(), wants, args[most])
 		}
 		return &usageError{message: problem, hint: a.seeHelp(cmd)}
 	}
+}
+
+// argumentCount formats a number of arguments.
+func argumentCount(n int) string {
+	switch n {
+	case 0:
+		return "none"
+	case 1:
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
 }

@@ -36,8 +36,8 @@ func (a *app) scenarioCommand() *cobra.Command {
 	var f scenarioFlags
 	cmd := &cobra.Command{
 		Use: "scenario [NAME]", Short: "Play a scenario in the simulator", GroupID: groupLearn,
-		Long: `Plays a scenario against this stage's servers in the simulator, in virtual time, and tells what happens: the chapters, decisions, losses,
-and the logs at the turning points; -v tells every event. The same seed gives the same run. The exit code is 0 if the stage survives or breaks as it declares.`,
+		Long: `Plays a scenario against this stage's servers in the simulator, in virtual time, and prints what happens: the chapters, decisions, losses,
+and the logs at the turning points; -v prints every event. The same seed gives the same run. The exit code is 0 if the stage survives or breaks as it declares.`,
 		Args: a.takes(0, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return slices.Concat(a.stage.Scenarios.Survives, a.stage.Scenarios.Fails), cobra.ShellCompDirectiveNoFileComp
@@ -142,7 +142,7 @@ func (a *app) playAll(ctx context.Context, f scenarioFlags) error {
 }
 
 // play plays one scenario and shows its story, page by page on a terminal. ^C
-// does not cut a run short: it takes a few seconds at most.
+// does not stop a run, which takes a few seconds at most.
 func (a *app) play(ctx context.Context, f scenarioFlags, name string, seed uint64) error {
 	err := pager.Show(a.stdout, func(w io.Writer) error { return a.playTo(w, f, name, seed) })
 	if ctx.Err() != nil {

@@ -38,7 +38,7 @@ func (a *app) makeServe(root *cobra.Command) {
 		if supervised {
 			return a.serve(cmd.Context(), ln)
 		}
-		// The port is free; the server takes it.
+		// The port is free. Release it for the process of the server.
 		address := ln.Addr().String()
 		if err := ln.Close(); err != nil {
 			return err

@@ -16,19 +16,19 @@ import (
 	"golang.org/x/term"
 )
 
-// maxShellLine is the longest line of the shell: the longest value fits.
+// maxShellLine is the longest line of the shell, in bytes: the longest value fits.
 const maxShellLine = 1 << 20
 
 func (a *app) shellCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "shell", Short: "Type commands interactively", GroupID: groupClient,
-		Long: `Reads commands line by line and runs each: those that ask servers, and those that break the cluster.
-On a terminal there is line editing, a history on the arrow keys, completion on the tab key, ^C for the line or the command
-in hand, and ^D for the end. The next shell knows the history too: the last lines are kept in the file raftsteps/history
-below $XDG_STATE_HOME (~/.local/state), which only you can read. A line that begins with a blank is not kept.
+		Long: `Reads commands line by line and runs each: those that ask servers, and those that break servers.
+On a terminal, you can edit the line, use the arrow keys for the history and the tab key for completion. ^C cancels the line
+or the running command, and ^D ends the shell. The last lines are saved for the next shell, in the file raftsteps/history
+below $XDG_STATE_HOME (default ~/.local/state), which only you can read. A line that begins with a blank is not saved.
 From a pipe, a line that fails does not end the shell; its exit code is that of the last line that failed.
 
-Quotes keep blanks together: put greeting "hello world". A # begins a comment.`,
+Quotes make one word of several: put greeting "hello world". A # begins a comment.`,
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.shell(cmd) },
 	}
@@ -86,7 +86,7 @@ func (s *shell) readLines(ctx context.Context) error {
 		}
 		switch {
 		case ctx.Err() != nil && s.failed == exitInterrupted:
-			return exitError(exitInterrupted) // the line has said so
+			return exitError(exitInterrupted) // the line has reported it
 		case ctx.Err() != nil:
 			return errInterrupted
 		}
@@ -97,9 +97,9 @@ func (s *shell) readLines(ctx context.Context) error {
 	return nil
 }
 
-// scan reads lines of at most longest bytes until ctx ends; after the last line it sends an error or
-// nil. A blocked read cannot be stopped: its goroutine stays until its input
-// ends.
+// scan reads lines of at most longest bytes until ctx ends. After the last line
+// it sends an error or nil. A blocked read cannot be stopped: its goroutine stays
+// until its input ends.
 func scan(ctx context.Context, in io.Reader, longest int) (lines chan string, failed chan error) {
 	lines, failed = make(chan string), make(chan error, 1)
 	go func() {
@@ -117,7 +117,7 @@ func scan(ctx context.Context, in io.Reader, longest int) (lines chan string, fa
 	return lines, failed
 }
 
-// line runs one line and reports whether it was the last.
+// line runs one line and reports whether it ends the shell.
 func (s *shell) line(ctx context.Context, text string) (end bool) {
 	words, err := splitWords(text)
 	switch {
@@ -179,7 +179,7 @@ func (s *shell) history() *history {
 		h, err = openHistory(path)
 	}
 	if err != nil {
-		fmt.Fprintf(s.app.stderr, "the history is not kept: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(s.app.stderr, "the history will not be saved: %s\n", oneLine(err.Error()))
 	}
 	return h
 }
@@ -189,7 +189,7 @@ func (s *shell) history() *history {
 func (s *shell) readLine(ctx context.Context, in *os.File, terminal *term.Terminal) (string, error) {
 	fd := int(in.Fd())
 	if width, height, err := term.GetSize(fd); err == nil && width > 0 {
-		// A terminal that does not know its size says 0.
+		// A terminal that does not know its size reports 0.
 		_ = terminal.SetSize(width, height)
 	}
 	before, err := term.MakeRaw(fd)
@@ -201,8 +201,8 @@ func (s *shell) readLine(ctx context.Context, in *os.File, terminal *term.Termin
 		text string
 		err  error
 	}
-	// A read from a terminal cannot be stopped. At the end of ctx the goroutine
-	// stays; the process ends anyway.
+	// A read from a terminal cannot be stopped. After the end of ctx, the
+	// goroutine stays until the process ends, which is soon.
 	read := make(chan result, 1)
 	go func() {
 		text, err := terminal.ReadLine()
@@ -323,8 +323,8 @@ func (k *keyboard) Read(b []byte) (int, error) {
 			case ctrlC:
 				k.rest = append(k.rest, emptyLine...)
 			case '\n':
-				// A line that was typed while the command before it ran: the
-				// terminal was not raw, and made a line feed of the Enter key.
+				// The line was typed while the previous command ran: the terminal
+				// was not raw, and turned the Enter key into a line feed.
 				k.rest = append(k.rest, '\r')
 			default:
 				k.rest = append(k.rest, c)

@@ -31,9 +31,9 @@ func TestShellFromAPipe(t *testing.T) {
 	require.Equal(t, "ok\nhello world\n{\"ok\":true,\"value\":\"hello world\"}\nok\nbye\n", got.out)
 	require.Equal(t, strings.Join([]string{
 		`error: the key has no value (not_found)`,
-		`error: a quote without its end`,
+		`error: a quote is not closed`,
 		`error: there is no command "dance"; see "help"`,
-		`error: the value - stands for standard input, from which the shell reads its commands`,
+		`error: the value - means standard input, which the shell uses for its commands; write the value itself`,
 		``,
 	}, "\n"), got.errors)
 	require.Equal(t, 2, got.code, "the exit code must be that of the last line that failed")

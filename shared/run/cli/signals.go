@@ -25,8 +25,8 @@ type signals struct {
 	// cleansUp is true while a command must see second closed before the process ends.
 	cleansUp bool
 
-	// interrupt, if set, takes ^C in place of ctx: the shell ends a command with
-	// it and not itself.
+	// interrupt, if set, is called at ^C, and ctx does not end: the shell ends a
+	// command in this way, but not itself.
 	interrupt func()
 }
 
@@ -71,8 +71,9 @@ func (s *signals) take(sig os.Signal, cancel context.CancelFunc) {
 	time.AfterFunc(cleanUpTime, func() { os.Exit(exitInterrupted) })
 }
 
-// cleanUp is called by a command that must clean up at the second signal, such
-// as kill processes. It returns a channel that is closed then.
+// cleanUp makes the process stay alive for cleanUpTime after the second signal,
+// so that a command can clean up, such as by killing its processes. The returned
+// channel is closed at that signal.
 func (s *signals) cleanUp() <-chan struct{} {
 	if s == nil {
 		return nil

@@ -16,7 +16,7 @@ import (
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-// singleID is the number of a single server, where one is needed.
+// singleID is the number of a single server in the interfaces of package cluster.
 const singleID = 1
 
 // singleFolder returns the folder through which commands reach a single server:
@@ -43,7 +43,7 @@ func (a *app) supervise(ctx context.Context, address string) error {
 	defer folder.Close()
 	executable, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("this program's own file: %w", err)
+		return fmt.Errorf("cannot find the file of this program: %w", err)
 	}
 	return cluster.Run(ctx, cluster.Options{
 		Single:  true,
@@ -68,8 +68,8 @@ func reachable(address string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// singleProcess returns the command that runs a single server: this program
-// again.
+// singleProcess returns a function that returns the command for a single server:
+// this program, supervised.
 func (a *app) singleProcess(executable, address string) func(uint64, []uint64) *exec.Cmd {
 	return func(uint64, []uint64) *exec.Cmd {
 		return exec.Command(executable, "--listen", address, "--log-level", strings.ToLower(a.flags.level.String()), "--"+supervisedFlag)
@@ -112,7 +112,7 @@ func (a *app) singleBack(s cluster.Server) string {
 		flag = a.addressFlag(address)
 	}
 	if s.State == cluster.Paused {
-		return "the server is paused; continue it with: " + a.commandLine("resume") + flag
+		return "the server is paused; resume it with: " + a.commandLine("resume") + flag
 	}
 	return fmt.Sprintf("the server is not running (%s); bring it back with: %s", s.State, a.commandLine("restart")+flag)
 }
@@ -153,8 +153,8 @@ func (a *app) singleCommands() []*cobra.Command {
 	}
 	return []*cobra.Command{
 		command(cluster.Kill, "Kill the server", "Kills the server with SIGKILL, without a clean shutdown. It stays down until restart."),
-		command(cluster.Pause, "Pause the server", "Pauses the server (SIGSTOP). Its connections stay open, but nothing is read or answered until resume."),
-		command(cluster.Resume, "Continue the paused server", "Continues the server (SIGCONT) after pause."),
+		command(cluster.Pause, "Pause the server", "Pauses the server (SIGSTOP). Its connections stay open, but it reads and answers nothing until resume."),
+		command(cluster.Resume, "Resume the paused server", "Resumes the paused server (SIGCONT)."),
 		command(cluster.Restart, "Start the server again", "Starts the server again. A running server is first stopped cleanly."),
 	}
 }
@@ -168,7 +168,7 @@ func (a *app) doSingle(ctx context.Context, do, address string) error {
 		if address != a.defaultListen() {
 			flag = " --listen " + address
 		}
-		return &endError{code: exitUnavailable, message: fmt.Sprintf("no terminal has started the server at %s from this folder; start it with: %s%s", address, a.program(), flag)}
+		return &endError{code: exitUnavailable, message: fmt.Sprintf("the server at %s was not started from this folder; start it with: %s%s", address, a.program(), flag)}
 	}
 	if err != nil {
 		return err

@@ -30,8 +30,8 @@ const statusTime = time.Second
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the status of each server", GroupID: groupClient, SuggestFor: []string{"health", "info", "leader", "ps", "servers", "state"},
-		Long: `A row a server: what it says of itself, and whether it can be reached. LAG is how many entries it has still to apply
-to be where the furthest server's commits are. The exit code is 5 if no server can be reached.`,
+		Long: `Prints one row per server: what the server reports about itself, and whether it can be reached. LAG is how many entries
+its applied index is behind the highest commit index of all servers. The exit code is 5 if no server can be reached.`,
 		Args: a.takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			endpoints, err := a.endpoints()
@@ -40,7 +40,7 @@ to be where the furthest server's commits are. The exit code is 5 if no server c
 			}
 			servers := a.survey(cmd.Context(), endpoints)
 			if cmd.Context().Err() != nil {
-				return errInterrupted // those that have not answered yet can be reached, for all we know
+				return errInterrupted // a server that has not answered yet may be reachable
 			}
 			addLag(servers)
 			addPlace(servers)
@@ -167,7 +167,7 @@ func (a *app) askStatus(ctx context.Context, address string) (api.ServerStatus, 
 	}
 	status, err := api.DecodeStatus(r.Data)
 	if err != nil {
-		return status, fmt.Errorf("its status is not understood: %w", err)
+		return status, fmt.Errorf("its status is invalid: %w", err)
 	}
 	return status, nil
 }
@@ -301,7 +301,7 @@ func leading(servers []serverStatus) (leader serverStatus, found bool) {
 	return leader, found
 }
 
-// writePhase writes that a membership change is in progress, according to the
+// writePhase writes a line if a membership change is in progress, according to the
 // leader.
 func (a *app) writePhase(w io.Writer, servers []serverStatus) {
 	leader, _ := leading(servers)
@@ -310,7 +310,7 @@ func (a *app) writePhase(w io.Writer, servers []serverStatus) {
 		for i, id := range is.Next {
 			names[i] = node.Name(id)
 		}
-		fmt.Fprintf(w, "A change of the members to %s is under way (%s); see it with: %s\n", strings.Join(names, ", "), oneLine(is.Phase), a.hintMembers())
+		fmt.Fprintf(w, "A change of the members to %s is under way (%s); see the progress with: %s\n", strings.Join(names, ", "), oneLine(is.Phase), a.hintMembers())
 	}
 }
 
@@ -337,8 +337,8 @@ func statusJSON(servers []serverStatus) []byte {
 // takes about a second.
 const leaderTime = 3 * time.Second
 
-// leader asks the servers for the leader. It waits for leaderTime if there is
-// none.
+// leader asks the servers for the leader. If there is none, it asks again until
+// leaderTime or --timeout has passed, unless an operator appoints the leader.
 func (a *app) leader(ctx context.Context) (uint64, error) {
 	endpoints, err := a.endpoints()
 	if err != nil {
@@ -354,8 +354,8 @@ func (a *app) leader(ctx context.Context) (uint64, error) {
 	}
 }
 
-// leaderAmong asks servers once for the leader: the one that says that it
-// leads, in the highest term.
+// leaderAmong asks servers once for the leader: the server that reports that it
+// is the leader, in the highest term.
 func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, error) {
 	servers := a.survey(ctx, endpoints)
 	if leader, found := leading(servers); found {
@@ -369,5 +369,5 @@ func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, er
 			return id, nil
 		}
 	}
-	return 0, &api.Error{Code: api.Unavailable, Message: "no server says that it leads", Definite: true}
+	return 0, &api.Error{Code: api.Unavailable, Message: "no server reports that it is the leader", Definite: true}
 }

@@ -11,7 +11,8 @@ import (
 	"example.com/raftsteps/shared/core/trace"
 )
 
-// traceFlush is how much of its trace, in time, a killed server may lose.
+// traceFlush is how long an event may wait before it is written. A killed server
+// loses at most the events of this time from its trace.
 const traceFlush = 20 * time.Millisecond
 
 // createTrace opens a file for a trace. Only its owner can read it, because it
@@ -21,7 +22,7 @@ func createTrace(path string, flag int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK|flag, 0o600)
 	switch {
 	case errors.Is(err, syscall.ENXIO):
-		return nil, fmt.Errorf("--trace: nobody reads the pipe %s", path)
+		return nil, fmt.Errorf("--trace: no program reads the pipe %s; start its reader first", path)
 	case err != nil:
 		return nil, fmt.Errorf("--trace: %w", err)
 	}
@@ -29,8 +30,8 @@ func createTrace(path string, flag int) (*os.File, error) {
 }
 
 // openTrace returns a sink that appends events to a file as lines of JSON, and
-// a function to call at the end. The first line says where they come from. Without
-// a path both do nothing.
+// a function to call at the end. The first line says where they come from. If path
+// is empty, the sink is nil and the function does nothing.
 func openTrace(path string, server uint64, origin trace.Origin) (trace.Sink, func() error, error) {
 	if path == "" {
 		return nil, func() error { return nil }, nil
@@ -40,7 +41,7 @@ func openTrace(path string, server uint64, origin trace.Origin) (trace.Sink, fun
 		return nil, nil, err
 	}
 	if torn(path) {
-		// The last line of a process that was killed.
+		// A process was killed while it wrote the last line.
 		if _, err := file.WriteString("\n"); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("--trace: %w", err), file.Close())
 		}
@@ -77,9 +78,9 @@ func torn(path string) bool {
 	return err == nil && last[0] != '\n'
 }
 
-// tracer writes a trace, and soon after each event what is left.
+// tracer writes a trace. It writes each event to the file within traceFlush.
 type tracer struct {
-	// begun is when the trace began: its times count from then on.
+	// begun is when the trace began: the times of its events count from there.
 	begun time.Time
 
 	mu    sync.Mutex

@@ -7,8 +7,8 @@ import (
 
 // splitWords splits a line of the shell into words at blanks. 'Single quotes'
 // keep their content unchanged; "double quotes" do too, except for \" \\ \n \t;
-// outside of quotes a backslash keeps the next character. A word that begins
-// with # and what follows it is a comment.
+// outside of quotes a backslash keeps the next character. A # at the beginning of
+// a word begins a comment.
 func splitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -27,12 +27,12 @@ func splitWords(line string) ([]string, error) {
 		case c == '\'' || c == '"':
 			text, n := quoted(rest[i+1:], c)
 			if n < 0 {
-				return nil, errors.New("a quote without its end")
+				return nil, errors.New("a quote is not closed")
 			}
 			word.WriteString(text)
 			inWord, i = true, i+n
 		case c == '\\' && i+1 == len(rest):
-			return nil, errors.New("a backslash with nothing after it")
+			return nil, errors.New("nothing follows the backslash at the end of the line")
 		case c == '\\':
 			i++
 			word.WriteRune(rest[i])
@@ -48,8 +48,8 @@ func splitWords(line string) ([]string, error) {
 	return words, nil
 }
 
-// quoted reads up to the closing quote. It returns the text and how many
-// characters it took with the quote, or -1 if there is no end.
+// quoted reads up to the closing quote. It returns the text and the number of
+// characters read, including the quote; -1 if there is no closing quote.
 func quoted(rest []rune, quote rune) (string, int) {
 	var text strings.Builder
 	for i := 0; i < len(rest); i++ {

@@ -31,10 +31,10 @@ func TestSplitWords(t *testing.T) {
 		require.Equal(t, tt.want, got, tt.line)
 	}
 	for line, want := range map[string]string{
-		`put x "open`: "a quote without its end",
-		`put x 'open`: "a quote without its end",
-		`put x "\"`:   "a quote without its end",
-		`put x \`:     "a backslash with nothing after it",
+		`put x "open`: "a quote is not closed",
+		`put x 'open`: "a quote is not closed",
+		`put x "\"`:   "a quote is not closed",
+		`put x \`:     "nothing follows the backslash at the end of the line",
 	} {
 		_, err := splitWords(line)
 		require.EqualError(t, err, want, line)

@@ -53,8 +53,8 @@ type Options struct {
 	// refused. With a Transport the server then opens no address at all.
 	NoClients bool
 
-	// Transport carries messages to and from the peers; nil means TCP, on the
-	// addresses that clients use, too.
+	// Transport carries messages to and from the peers; nil means the one that
+	// Config names, on the addresses that clients use, too.
 	Transport Transport
 
 	// HTTP is true if the server also speaks HTTP, on the same address.
@@ -87,8 +87,12 @@ type Host struct {
 	log       *slog.Logger
 	transport Transport
 	disks     *disks
-	loop      *loop
-	asked     asked
+
+	// created is the transport that a transport.Factory has created, or nil.
+	created Transport
+
+	loop  *loop
+	asked asked
 
 	// listen and server are for connections from outside; listen is nil if there
 	// are none.
@@ -119,11 +123,7 @@ func New(o Options) (*Host, error) {
 		h.listen = ln
 	}
 	if err := h.build(); err != nil {
-		err = fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err)
-		if h.listen != nil {
-			err = errors.Join(err, h.listen.Close())
-		}
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err), h.close())
 	}
 	return h, nil
 }
@@ -152,12 +152,8 @@ func (h *Host) build() error {
 	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}
 	_, changes := o.Ops[api.Change]
 	h.disks = newDisks(o.ID, changes, h.log)
-	if o.Transport != nil {
-		h.transport = introduced{o.Transport, h.disks}
-	} else {
-		self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID), Disks: h.disks, Start: rand.Uint64()}
-		t := newTCP(self, o.Limits, h.log, h.loop.receive)
-		h.transport, h.server.Peers = t, t.peers()
+	if err := h.join(); err != nil {
+		return err
 	}
 	h.loop.link = h.transport.Send
 	h.connect(nil)

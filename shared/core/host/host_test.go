@@ -393,7 +393,7 @@ func TestStopUnderLoad(t *testing.T) {
 	}
 	stacks := make([]byte, 1<<20)
 	left := string(stacks[:runtime.Stack(stacks, true)])
-	for _, f := range []string{"host.(*loop)", "host.(*tcp)", "wire.(*conn)", "wire.(*Link)", "wire.(*Server)"} {
+	for _, f := range []string{"host.(*loop)", "tcp.(*Transport)", "wire.(*conn)", "wire.(*Link)", "wire.(*Server)"} {
 		require.NotContains(t, left, f)
 	}
 }

@@ -1,206 +1,59 @@
 package host
 
 import (
-	"context"
-	"log/slog"
-	"sync"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
 
-	"golang.org/x/sync/errgroup"
-
-	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/transport"
+	"example.com/raftsteps/shared/core/transport/tcp"
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Transport carries messages between this server and its peers. It guarantees as
-// little as node.World.Send does: a message may be lost, repeated, delayed or
-// overtaken. But it must verify that the sender of a message is the server that
-// it claims to be.
-//
-// A line is opaque to it. The host adds to each line what the servers must know
-// about each other's disks, so that a server that came back without its data is
-// refused. (With TCP, this is part of the handshake.)
-type Transport interface {
-	// Run carries messages until ctx is done, and then returns nil; any other end
-	// is an error and ends the server. It gives each message that arrives to
-	// receive, which may be called from many goroutines, waits while the server
-	// has too much to do, and keeps line. Run is called once.
-	Run(ctx context.Context, receive func(from uint64, line []byte)) error
+// Transport carries messages between this server and its peers.
+type Transport = transport.Transport
 
-	// Connect says to which servers this server may send from now on; the list
-	// may include itself. A peer that is not named may still connect to this
-	// server, and answers to it should arrive. Connect may be called before Run.
-	// It must not wait.
-	Connect(members []node.Member)
-
-	// Send sends a line. It must not wait, and returns false if it knows that
-	// something was lost. line must not be changed. It may be called before Run,
-	// and after it.
-	Send(to uint64, line []byte) bool
-}
-
-// tcp is the default Transport: a wire.Link to each peer, and the server's own
-// address, which clients use too, for messages that arrive.
-type tcp struct {
-	self   wire.Identity
-	limits wire.Limits
-	log    *slog.Logger
-
-	// receive receives the peers' messages.
-	receive func(from uint64, line []byte)
-
-	tasks errgroup.Group
-
-	mu sync.Mutex
-
-	// ctx is the context of Run while it runs; nil before and after.
-	ctx context.Context
-
-	// named are the addresses of the peers in the last call of Connect.
-	named map[uint64]string
-
-	// met are the peers that are connected to this server.
-	met map[uint64]*meeting
-
-	// moved are the addresses of peers for which the log already says that the
-	// cluster knows another one.
-	moved map[uint64]string
-
-	// links are the present links.
-	links map[uint64]*link
-}
-
-// meeting is a peer that is connected to this server.
-type meeting struct {
-	// address is the address on which it listens.
-	address string
-
-	// conns is how many connections it has: two while a new one replaces an old
-	// one.
-	conns int
-}
-
-// link is a wire.Link and a way to end it.
-type link struct {
-	*wire.Link
-	address, also string
-	end           context.CancelFunc
-}
-
-func newTCP(self wire.Identity, limits wire.Limits, log *slog.Logger, receive func(uint64, []byte)) *tcp {
-	return &tcp{self: self, limits: limits, log: log, receive: receive,
-		named: make(map[uint64]string), met: make(map[uint64]*meeting), moved: make(map[uint64]string), links: make(map[uint64]*link)}
-}
-
-// peers returns the wire.Peers for the server that shares the address.
-func (t *tcp) peers() *wire.Peers {
-	return &wire.Peers{Self: t.self, Met: t.meet, Left: t.left, Receive: t.receive}
-}
-
-// Run keeps the links connected. Messages that arrive already go to t.receive.
-func (t *tcp) Run(ctx context.Context, _ func(uint64, []byte)) error {
-	t.mu.Lock()
-	t.ctx = ctx
-	for _, l := range t.links {
-		t.start(l)
+// join creates the transport: the one in the options, or the one that the
+// configuration names.
+func (h *Host) join() error {
+	o := h.o
+	if o.Transport != nil {
+		h.transport = introduced{o.Transport, h.disks}
+		return nil
 	}
-	t.mu.Unlock()
-	<-ctx.Done()
-	t.mu.Lock()
-	t.ctx = nil // no link is started from here on
-	t.mu.Unlock()
-	return t.tasks.Wait()
-}
-
-// Connect is Transport.Connect.
-func (t *tcp) Connect(members []node.Member) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.named)
-	for _, m := range members {
-		if m.ID != t.self.ID {
-			t.named[m.ID] = m.Address
-		}
+	self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID), Disks: h.disks, Start: rand.Uint64()}
+	name := cmp.Or(o.Config.Transport, transport.TCP)
+	if name == transport.TCP {
+		t := tcp.New(self, o.Limits, h.log, h.loop.receive)
+		h.transport, h.server.Peers = t, t.Peers()
+		return nil
 	}
-	for id := range t.named {
-		t.settle(id)
-	}
-	for id := range t.links {
-		t.settle(id)
-	}
-}
-
-// meet is called when a peer has connected. The peer gets a link back: a server
-// that sends something waits for an answer.
-func (t *tcp) meet(id uint64, address string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	m := t.met[id]
-	if m == nil {
-		m = &meeting{}
-		t.met[id] = m
-	}
-	m.conns++
-	m.address = address
-	if named := t.named[id]; named != "" && named != address && t.moved[id] != address {
-		t.moved[id] = address
-		t.log.Warn("a peer listens at another address than the cluster knows; both are tried", "peer", id, "known", named, "proved", address)
-	}
-	t.settle(id)
-}
-
-// left is called when a peer's connection has ended.
-func (t *tcp) left(id uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	m := t.met[id]
-	if m.conns--; m.conns == 0 {
-		delete(t.met, id)
-		t.settle(id)
-	}
-}
-
-// settle creates, ends or replaces the link to a peer. There is one link to each
-// peer that was named, at that address, and to each that is connected. A
-// connected peer has proved where it listens, so it is dialed there first: its
-// address may have changed before the cluster knows. t.mu must be held.
-func (t *tcp) settle(id uint64) {
-	address, also := t.named[id], ""
-	if m := t.met[id]; m != nil && address != m.address {
-		address, also = m.address, address
-	}
-	old := t.links[id]
-	if old != nil && old.address == address && old.also == also {
-		return
-	}
-	if old != nil {
-		old.end()
-		delete(t.links, id)
-	}
-	if address == "" {
-		return
-	}
-	l := &link{address: address, also: also, end: func() {}}
-	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Also: also, Limits: t.limits, Log: t.log})
-	t.links[id] = l
-	if t.ctx != nil {
-		t.start(l)
-	}
-}
-
-// start runs a link. t.mu must be held, and t.ctx set.
-func (t *tcp) start(l *link) {
-	ctx, end := context.WithCancel(t.ctx)
-	l.end = end
-	t.tasks.Go(func() error {
-		defer end()
-		return l.Run(ctx)
+	t, err := transport.New(name, transport.Options{
+		ID: o.ID, Cluster: self.Cluster, Secret: self.Secret, Address: self.Address, Listen: h.listen.Addr().String(), Log: h.log,
+		Limits: transport.Limits{Message: o.Limits.PeerLine, QueueLines: o.Limits.QueueLines, QueueBytes: o.Limits.QueueBytes,
+			Dial: o.Limits.Dial, Idle: o.Limits.Idle, Backoff: o.Limits.Backoff},
 	})
+	if err != nil {
+		return err
+	}
+	h.transport, h.created = introduced{t, h.disks}, t
+	h.server.Peers = &wire.Peers{Self: self, Elsewhere: fmt.Sprintf(
+		`this server receives messages over %s: write "transport": %[1]q into the cluster.json of every server`, name)}
+	if s, ok := t.(transport.Sharer); ok {
+		h.server.Shared = s
+	}
+	return nil
 }
 
-// Send is Transport.Send.
-func (t *tcp) Send(to uint64, line []byte) bool {
-	t.mu.Lock()
-	l := t.links[to]
-	t.mu.Unlock()
-	return l != nil && l.Send(line)
+// close closes what New has opened, for a server that cannot start.
+func (h *Host) close() (err error) {
+	if c, ok := h.created.(io.Closer); ok {
+		err = c.Close()
+	}
+	if h.listen != nil {
+		err = errors.Join(err, h.listen.Close())
+	}
+	return err
 }

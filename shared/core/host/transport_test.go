@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,8 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/toy"
+	"example.com/raftsteps/shared/core/transport"
+	"example.com/raftsteps/shared/core/transport/tcp"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -166,18 +169,6 @@ func (g *group) within(i int, f func()) {
 	<-done
 }
 
-// linked returns the peers to which a server has a link, with their addresses.
-func (g *group) linked(i int) map[uint64]string {
-	t := g.hosts[i].transport.(*tcp)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := map[uint64]string{}
-	for id, l := range t.links {
-		all[id] = l.address
-	}
-	return all
-}
-
 // While the server is running, it creates and ends links: to the peers that it
 // names, and to the peers that are connected to it.
 func TestLinksFollowTheMembers(t *testing.T) {
@@ -233,37 +224,6 @@ func TestLinkEndsWithItsName(t *testing.T) {
 	require.NoError(t, err, "the connection must end")
 }
 
-// A peer that dials again has two connections for a moment. It has left when both
-// have ended.
-func TestPeerThatIsMetTwice(t *testing.T) {
-	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
-	tr.meet(4, "127.0.0.1:4")
-	tr.meet(4, "127.0.0.1:5")
-	require.Equal(t, "127.0.0.1:5", tr.links[4].address)
-	tr.left(4)
-	require.Equal(t, "127.0.0.1:5", tr.links[4].address)
-	tr.left(4)
-	require.Empty(t, tr.links)
-	require.False(t, tr.Send(4, []byte("{}")))
-}
-
-// A peer whose address has changed is dialed at the address that it has proved,
-// and also at the address that the cluster knows.
-func TestPeerThatMoved(t *testing.T) {
-	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
-	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
-	where := func() [2]string { return [2]string{tr.links[2].address, tr.links[2].also} }
-	tr.meet(2, "127.0.0.1:2")
-	require.Equal(t, [2]string{"127.0.0.1:2", ""}, where())
-	tr.left(2)
-	tr.meet(2, "127.0.0.1:9")
-	require.Equal(t, [2]string{"127.0.0.1:9", "127.0.0.1:2"}, where())
-	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:9"}})
-	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where(), "the cluster knows it now")
-	tr.left(2)
-	require.Equal(t, [2]string{"127.0.0.1:9", ""}, where())
-}
-
 // The other servers answer a server that starts again at another address.
 func TestServerComesBackElsewhere(t *testing.T) {
 	g := newGroup(t, 2)
@@ -279,18 +239,6 @@ func TestServerComesBackElsewhere(t *testing.T) {
 	g.start(1, ln, moved)
 	g.arrives(g.client(1), g.client(0), "from where it is now")
 	g.arrives(g.client(0), g.client(1), "to where it is now")
-}
-
-// met returns the peers that are connected to a server.
-func (g *group) met(i int) (ids []uint64) {
-	t := g.hosts[i].transport.(*tcp)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for id := range t.met {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
 }
 
 // A server may call Connect while it is created, before Run.
@@ -311,54 +259,6 @@ func TestConnectInTheFactory(t *testing.T) {
 	stop()
 	require.NoError(t, <-done)
 	require.Eventually(t, func() bool { return len(g.met(0)) == 0 && len(g.linked(0)) == 0 }, 10*time.Second, time.Millisecond)
-}
-
-// A peer at another address is logged once, however often it connects.
-func TestAMovedPeerIsReportedOnce(t *testing.T) {
-	var log lines
-	tr := newTCP(wire.Identity{ID: 1}, wire.Limits{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
-	tr.Connect([]node.Member{{ID: 2, Address: "127.0.0.1:2"}})
-	for range 3 {
-		for _, address := range []string{"127.0.0.1:2", "127.0.0.1:3"} {
-			tr.meet(2, address)
-			tr.left(2)
-		}
-	}
-	require.Equal(t, 1, log.count("a peer listens at another address"))
-	tr.meet(2, "127.0.0.1:4")
-	require.Equal(t, 2, log.count("a peer listens at another address"))
-}
-
-// Members come and go while the links are in use and the server stops.
-func TestLinksChangeUnderLoad(t *testing.T) {
-	tr := newTCP(wire.Identity{Cluster: "north", Secret: "s", ID: 1, Address: "127.0.0.1:1"}, wire.Limits{}, slog.New(slog.DiscardHandler), nil)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- tr.Run(ctx, nil) }()
-	var tasks sync.WaitGroup
-	for id := range uint64(4) {
-		tasks.Go(func() {
-			for i := range 200 {
-				switch i % 4 {
-				case 0:
-					tr.Connect([]node.Member{{ID: id + 2, Address: "127.0.0.1:1"}})
-				case 1:
-					tr.meet(id+2, fmt.Sprintf("127.0.0.1:%d", i))
-				case 2:
-					tr.Send(id+2, []byte("{}"))
-				default:
-					tr.left(id + 2)
-				}
-				if id == 0 && i == 150 {
-					stop()
-				}
-			}
-		})
-	}
-	tasks.Wait()
-	require.NoError(t, <-done)
-	require.Empty(t, tr.met)
 }
 
 // A server without clients refuses their requests with a reason, and accepts its
@@ -392,3 +292,82 @@ func TestNoClients(t *testing.T) {
 	stop()
 	require.NoError(t, <-done)
 }
+
+// registered is the network of the transport "memory".
+var registered memory
+
+// closing counts the calls of Close.
+type closing struct {
+	Transport
+	closed *int
+}
+
+func (c closing) Close() error { *c.closed++; return nil }
+
+var closed int
+
+func init() {
+	transport.Register("memory", func(o transport.Options) (transport.Transport, error) {
+		if o.Cluster != "north" || o.Secret != "s" || o.Address == "" || o.Listen != o.Address || o.Limits.Message != 1<<20 {
+			return nil, fmt.Errorf("wrong options: %+v", o)
+		}
+		return closing{registered.of(o.ID), &closed}, nil
+	})
+}
+
+// The configuration names the transport. A server that uses TCP is told so when
+// it dials one that does not, but a probe is answered.
+func TestNamedTransport(t *testing.T) {
+	config := node.Config{Cluster: "north", Secret: "s", Transport: "memory"}
+	var lns []net.Listener
+	for id := range uint64(2) {
+		ln, err := wire.Listen("127.0.0.1:0")
+		require.NoError(t, err)
+		lns = append(lns, ln)
+		config.Members = append(config.Members, node.Member{ID: id + 1, Address: ln.Addr().String()})
+	}
+	var all [2]recorder
+	var hosts []*Host
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	for i, m := range config.Members {
+		h, err := New(Options{ID: m.ID, Config: config, Ops: api.Commands(), Listener: lns[i], Limits: wire.Limits{PeerLine: 1 << 20},
+			New: func(node.World) (node.Server, error) { return &all[i], nil }})
+		require.NoError(t, err)
+		hosts = append(hosts, h)
+		go func() { done <- h.Run(ctx) }()
+	}
+	hosts[0].loop.do(func() { hosts[0].loop.send(2, []byte(`{"a":1}`)) })
+	require.Eventually(t, func() bool { return all[1].count(`n1 {"a":1}`) == 1 }, 10*time.Second, time.Millisecond)
+
+	o := wire.LinkOptions{To: 2, Address: config.Members[1].Address, Self: wire.Identity{Cluster: "north", Secret: "s", ID: 3, Address: "h:3"}}
+	require.NoError(t, wire.Probe(ctx, o))
+	var log lines
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	linkCtx, end := context.WithCancel(ctx)
+	go func() { done <- wire.NewLink(o).Run(linkCtx) }()
+	require.Eventually(t, func() bool {
+		return log.count("n3 wants to send messages over TCP, but this server receives messages over memory: write") > 0
+	}, 10*time.Second, time.Millisecond)
+	end()
+	require.NoError(t, <-done)
+	stop()
+	require.NoError(t, <-done)
+	require.NoError(t, <-done)
+	require.Zero(t, closed)
+
+	// A server that cannot start closes its transport.
+	_, err := New(Options{ID: 1, Config: config, Limits: wire.Limits{PeerLine: 1 << 20},
+		New: func(node.World) (node.Server, error) { return nil, errors.New("no disk") }})
+	require.EqualError(t, err, "n1 cannot start: no disk")
+	require.Equal(t, 1, closed)
+	config.Transport = "pigeons"
+	_, err = New(Options{ID: 1, Config: config})
+	require.EqualError(t, err, `n1 cannot start: this program has no transport "pigeons"; it has tcp, memory`)
+}
+
+// linked returns the peers to which a server has a link, with their addresses.
+func (g *group) linked(i int) map[uint64]string { return g.hosts[i].transport.(*tcp.Transport).Links() }
+
+// met returns the peers that are connected to a server.
+func (g *group) met(i int) []uint64 { return g.hosts[i].transport.(*tcp.Transport).Met() }

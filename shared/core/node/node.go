@@ -121,6 +121,10 @@ type Config struct {
 	// to those in their addresses.
 	HTTPHosts []string
 
+	// Transport is the name of what carries messages between the servers; "" means
+	// TCP. See package transport.
+	Transport string
+
 	// Leader is the server that leads at first, in the stages in which an
 	// operator appoints it; 0 elsewhere.
 	Leader uint64

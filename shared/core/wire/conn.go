@@ -57,10 +57,10 @@ type conn struct {
 	idle   time.Duration
 	isPeer bool
 
-	// isWeb is true once the HTTP server serves the connection.
+	// isWeb is true once the HTTP server or Server.Shared serves the connection.
 	isWeb atomic.Bool
 
-	// spoken is true once the first bytes have arrived and are not HTTP; greeted
+	// spoken is true once the first bytes have arrived and are lines; greeted
 	// is true once a hello has arrived.
 	spoken, greeted bool
 
@@ -136,6 +136,7 @@ func (c *conn) run(k kind) {
 		switch err = c.serve(); {
 		case errors.Is(err, errHTTP):
 			err = c.refuseHTTP(c.tooMany())
+		case errors.Is(err, errShared):
 		case !c.greeted:
 			err = c.tooMany()
 		}
@@ -144,6 +145,9 @@ func (c *conn) run(k kind) {
 	}
 	switch {
 	case errors.Is(err, errPeer):
+		return
+	case errors.Is(err, errShared):
+		c.share(k)
 		return
 	case errors.Is(err, errHTTP):
 		c.serveHTTP()
@@ -194,10 +198,11 @@ func (c *conn) serve() error {
 		if err := c.more(); err != nil {
 			return err
 		}
-		if !c.spoken && c.isHTTP() {
-			return errHTTP
+		if !c.spoken {
+			if err := c.speaks(); err != nil {
+				return err
+			}
 		}
-		c.spoken = true
 		c.resume()
 	}
 }
@@ -562,8 +567,8 @@ func (c *conn) late(half bool) error {
 }
 
 // wakeReader makes a waiting reader check s.stopping. It does not touch a
-// connection of the HTTP server, which stops in another way and would take this
-// for a client that has left.
+// connection that another server serves, which stops in another way and would
+// take this for a client that has left.
 func (c *conn) wakeReader() {
 	if !c.isWeb.Load() {
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))

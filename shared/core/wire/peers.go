@@ -142,6 +142,11 @@ type Peers struct {
 	// Receive waits.
 	Receive func(from uint64, line []byte)
 
+	// Elsewhere says where this server receives messages, if it does not receive
+	// them here: then only the hello of a probe is answered, and others are refused
+	// with this text.
+	Elsewhere string
+
 	mu    sync.Mutex
 	conns map[uint64]*conn
 	lives map[uint64]*lives
@@ -191,6 +196,8 @@ func (p *Peers) check(h hello) error {
 		return fmt.Errorf("n%d is this server's own id: two servers run under one id, so stop one of them", h.from)
 	case h.from == 0 || h.from > api.MaxID:
 		return fmt.Errorf("n%d is not a server's ID: IDs go from 1 to 2^53", h.from)
+	case p.Elsewhere != "" && !h.probe:
+		return fmt.Errorf("n%d wants to send messages over TCP, but %s", h.from, p.Elsewhere)
 	}
 	if err := api.CheckMemberAddress(h.address); err != nil {
 		return fmt.Errorf("n%d sent no usable address in its hello: %w", h.from, err)

@@ -56,6 +56,10 @@ type Server struct {
 	// the server speaks no HTTP.
 	HTTP http.Handler
 
+	// Shared takes over the connections of the peers that begin with its preface;
+	// nil if there are none.
+	Shared Shared
+
 	http    *http.Server
 	web     *httpListener
 	limits  Limits
@@ -341,12 +345,14 @@ func (s *Server) leave(c *conn) {
 	}
 }
 
-// becomePeer changes the kind of a connection to peer.
+// becomePeer changes the kind of an open connection to peer.
 func (s *Server) becomePeer(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leave(c)
-	s.enter(c, peer)
+	if _, open := s.conns[c]; open {
+		s.leave(c)
+		s.enter(c, peer)
+	}
 }
 
 // forget drops a connection that has ended.

@@ -41,6 +41,7 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 	if a.stage.Compacts {
 		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "the journal size at which the servers of a new cluster compact their logs (default 16 MiB)")
 	}
+	cmd.Flags().StringVar(&o.Transport, "transport", "", "what carries messages between the servers of a new cluster: "+strings.Join(cluster.Transports, ", ")+" (default tcp)")
 	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to a file with this name and the server's, such as FILE.n1; a new cluster begins new files; \"lab FILE.*\" shows them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
@@ -50,6 +51,9 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 			return usagef("--compact-bytes is %d; it must be from %d to %d", o.CompactBytes, cluster.MinCompact, int64(cluster.MaxCompact))
 		}
 		o.Stage, o.Needs = a.stage.Name, a.needs()
+		if err := o.Needs.CheckTransport(o.Transport); err != nil {
+			return usagef("--transport: %v", err)
+		}
 		o.BasePort, o.PortGiven = a.flags.basePort, a.flags.portGiven
 		if err := a.placeData(cmd, &o); err != nil {
 			return err
@@ -62,7 +66,11 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 // needs returns the fields of cluster.json that the stage uses.
 func (a *app) needs() cluster.Needs {
 	_, changes := a.stage.Ops[api.Change]
-	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes, HTTP: a.stage.HTTP}
+	grpc := ""
+	if changes {
+		grpc = fmt.Sprintf("go run -tags grpc ./%s", a.stage.Name)
+	}
+	return cluster.Needs{Appointed: a.stage.Appointed, Compacts: a.stage.Compacts, Changes: changes, HTTP: a.stage.HTTP, GRPC: grpc}
 }
 
 // placeData chooses the data folder of a cluster: the one of --data, otherwise
@@ -199,9 +207,13 @@ func (a *app) clusterHints(folder *cluster.Folder) string {
 	if c.Leader != 0 {
 		leader = fmt.Sprintf(", %s leads", node.Name(c.Leader))
 	}
+	over := ""
+	if c.Transport != "" {
+		over = " over " + c.Transport
+	}
 	servers := slices.Concat(c.Members, c.Joiners)
-	text := fmt.Sprintf("\nCluster %s %s: %d servers on %s to %s%s. Its data is in %s.\n",
-		c.Cluster, verb, len(servers), servers[0].Address, servers[len(servers)-1].Address, leader, folder.Dir)
+	text := fmt.Sprintf("\nCluster %s %s: %d servers on %s to %s%s%s. Its data is in %s.\n",
+		c.Cluster, verb, len(servers), servers[0].Address, servers[len(servers)-1].Address, over, leader, folder.Dir)
 	commands := []string{"put x 1", "get x"}
 	if _, known := a.stage.Ops[api.Status]; known {
 		commands = append(commands, "status")

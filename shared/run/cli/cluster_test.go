@@ -221,6 +221,14 @@ func TestHintsToRestoreAMajority(t *testing.T) {
 func TestClusterRefusals(t *testing.T) {
 	s := stages["92-cluster"]
 	t.Chdir(t.TempDir())
+	for name, want := range map[string]string{
+		"92-cluster": `error: --transport: this program has no transport "grpc"; it has tcp`,
+		"94-members": "error: --transport: this program was built without grpc; run it as go run -tags grpc ./94-members …",
+	} {
+		got := run(t, stages[name], "cluster", "--transport", "grpc")
+		require.Equal(t, exitUsage, got.code)
+		require.Contains(t, got.errors, want)
+	}
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer busy.Close()

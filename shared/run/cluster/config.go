@@ -20,6 +20,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/strict"
+	"example.com/raftsteps/shared/core/transport"
 )
 
 // Limits of cluster.json.
@@ -57,6 +58,14 @@ const (
 	maxFile = 1 << 20
 )
 
+// Transports are the names that "transport" may have. A program need not contain
+// all of them.
+var Transports = []string{transport.TCP, "udp", grpc}
+
+// grpc is the transport that only a program with the build tag of this name
+// contains.
+const grpc = "grpc"
+
 // The default timeouts.
 var (
 	defaultElectionTimeout = [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}
@@ -74,6 +83,7 @@ var (
 //	    {"id": 3, "address": "127.0.0.1:7023"}
 //	  ],
 //	  "leader": 1,
+//	  "transport": "udp",
 //	  "election_timeout_ms": [150, 300],
 //	  "heartbeat_ms": 50,
 //	  "compact_bytes": 16777216,
@@ -84,10 +94,11 @@ var (
 //
 // cluster, secret and members must be there. leader is there in the stages in
 // which a person appoints the leader, compact_bytes at most in those that
-// compact their log. http_hosts, which is a list of names, may be there where the
-// servers speak HTTP. Where the members can change, joiners may be there, in the
-// shape of members: servers that were started later, whether they have become
-// members or not. The others have defaults.
+// compact their log. transport says what carries messages between the servers; if
+// it is missing, that is tcp. http_hosts, which is a list of names, may be there
+// where the servers speak HTTP. Where the members can change, joiners may be there,
+// in the shape of members: servers that were started later, whether they have
+// become members or not. The others have defaults.
 //
 // An address is where the other servers and the clients reach a server. One that
 // listens elsewhere has "listen" as well, such as "0.0.0.0:7021".
@@ -233,6 +244,11 @@ func decode(text []byte) (File, error) {
 			if !d.Failed() && c.Leader == 0 {
 				d.Fail("0 is not a server; leave the field out if no leader is appointed")
 			}
+		case "transport":
+			c.Transport = d.String()
+			if !d.Failed() && !slices.Contains(Transports, c.Transport) && !slices.Contains(transport.Names(), c.Transport) {
+				d.Fail("there is no transport %q; choose one of %s, or leave the field out for tcp", c.Transport, strings.Join(Transports, ", "))
+			}
 		case "election_timeout_ms":
 			c.ElectionTimeout = decodeRange(&d)
 		case "heartbeat_ms":
@@ -246,7 +262,7 @@ func decode(text []byte) (File, error) {
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, leader, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, leader, transport, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
@@ -450,6 +466,10 @@ type Needs struct {
 
 	// HTTP is true if the servers speak HTTP, so that there may be http_hosts.
 	HTTP bool
+
+	// GRPC is the command that builds the stage with the transport grpc; "" if the
+	// stage does not have it.
+	GRPC string
 }
 
 // CheckStage returns an error if the file lacks a field that the stage needs,
@@ -467,7 +487,23 @@ func (f File) CheckStage(n Needs) error {
 	case !n.Changes && f.Config.Joiners != nil:
 		return errors.New(`field "joiners": in this stage the members are fixed, so no server can join them; leave the field out`)
 	}
+	if err := n.CheckTransport(f.Config.Transport); err != nil {
+		return fmt.Errorf(`field "transport": %w`, err)
+	}
 	return nil
+}
+
+// CheckTransport returns an error if this program does not contain a transport;
+// "" is tcp.
+func (n Needs) CheckTransport(name string) error {
+	have := transport.Names()
+	switch {
+	case name == "" || slices.Contains(have, name):
+		return nil
+	case name == grpc && n.GRPC != "":
+		return fmt.Errorf("this program was built without grpc; run it as %s …", n.GRPC)
+	}
+	return fmt.Errorf("this program has no transport %q; it has %s", name, strings.Join(have, ", "))
 }
 
 // Save writes the file atomically, indented, and readable only by its owner,
@@ -488,6 +524,7 @@ type fileOnDisk struct {
 	Joiners         []memberOnDisk `json:"joiners,omitempty"`
 	HTTPHosts       []string       `json:"http_hosts,omitempty"`
 	Leader          uint64         `json:"leader,omitempty"`
+	Transport       string         `json:"transport,omitempty"`
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
 	Heartbeat       int64          `json:"heartbeat_ms"`
 	CompactBytes    int64          `json:"compact_bytes,omitempty"`
@@ -509,6 +546,7 @@ func (f File) onDisk() fileOnDisk {
 		Secret:          c.Secret,
 		HTTPHosts:       c.HTTPHosts,
 		Leader:          c.Leader,
+		Transport:       c.Transport,
 		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},
 		Heartbeat:       c.Heartbeat.Milliseconds(),
 		CompactBytes:    c.CompactBytes,

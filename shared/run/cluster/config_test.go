@@ -112,6 +112,7 @@ func TestLoadRefusesBadConfigurations(t *testing.T) {
 		{"a pattern of host names", with(`"http_hosts":["*.example.org"]`), `"*.example.org" is not a host name`},
 		{"too many host names", with(`"http_hosts":[` + strings.Repeat(`"a",`, 100) + `"a"]`), `field "http_hosts": more than 100 names`},
 		{"store_bytes too small", with(`"store_bytes":1`), `field "store_bytes": 1 bytes; it must be from 4096 to 1099511627776; leave the field out for the default`},
+		{"unknown transport", with(`"transport":"pigeons"`), `field "transport": there is no transport "pigeons"; choose one of tcp, udp, grpc, or leave the field out for tcp`},
 		{"negative compact_bytes", with(`"compact_bytes":-5`), `field "compact_bytes": want a whole number`},
 		{"wrong type", with(`"fsync":"yes"`), `field "fsync": want true or false, found a string`},
 		{"not UTF-8", "{\"cluster\":\"\xff\"}", `not valid UTF-8`},
@@ -193,6 +194,7 @@ func TestLoadRefusesFoldersAndPipes(t *testing.T) {
 func TestCheckStage(t *testing.T) {
 	appointed, compacts := File{Config: node.Config{Leader: 1}}, File{Config: node.Config{CompactBytes: 1 << 20}}
 	named := File{Config: node.Config{HTTPHosts: []string{"kv"}}}
+	carried := File{Config: node.Config{Transport: grpc}}
 	joined := File{Config: node.Config{Joiners: []node.Member{{ID: 4, Address: "h:4"}}}}
 	for _, c := range []struct {
 		file  File
@@ -209,6 +211,8 @@ func TestCheckStage(t *testing.T) {
 		{appointed, Needs{}, "the servers elect their leader; leave the field out"},
 		{compacts, Needs{}, "the log is not compacted; leave the field out"},
 		{named, Needs{Changes: true}, `field "http_hosts": in this stage the servers do not speak HTTP; leave the field out`},
+		{carried, Needs{}, `field "transport": this program has no transport "grpc"; it has tcp`},
+		{carried, Needs{GRPC: "go run -tags grpc ./07"}, `field "transport": this program was built without grpc; run it as go run -tags grpc ./07 …`},
 		{joined, Needs{Compacts: true}, "the members are fixed, so no server can join them; leave the field out"},
 	} {
 		if err := c.file.CheckStage(c.needs); c.want == "" {
@@ -225,6 +229,7 @@ func TestSaveAndLoadAllFields(t *testing.T) {
 	require.NoError(t, err)
 	made.Config.CompactBytes = MinCompact
 	made.Config.HTTPHosts = []string{"kv.example.org"}
+	made.Config.Transport = "udp"
 	made.Config.Joiners = []node.Member{{ID: 4, Address: "127.0.0.1:7024"}, {ID: 9, Address: "127.0.0.1:7029"}}
 	require.NoError(t, made.Save(path))
 	got, err := Load(path)

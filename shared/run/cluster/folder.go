@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/transport"
 )
 
 // The files in a data folder, next to one folder per server (n1, n2, …).
@@ -84,6 +86,10 @@ type OpenOptions struct {
 	// existing cluster must have the same value.
 	CompactBytes int64
 
+	// Transport is the transport of a new cluster; "" for the default. An existing
+	// cluster must have the same one.
+	Transport string
+
 	// Needs says which optional fields of the configuration the stage uses.
 	Needs Needs
 
@@ -112,6 +118,9 @@ func Open(o OpenOptions) (*Folder, error) {
 		}
 		if o.CompactBytes != 0 {
 			return nil, fmt.Errorf("%s says when the servers compact their logs; leave --compact-bytes out", o.Config)
+		}
+		if o.Transport != "" {
+			return nil, fmt.Errorf("%s says which transport the servers use; leave --transport out", o.Config)
 		}
 		given = &f
 	}
@@ -223,6 +232,10 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 		return fmt.Errorf("the cluster in %s has its compact_bytes already (see %s there); leave --compact-bytes out to continue with it, or throw it away with --fresh",
 			f.Dir, ConfigName)
 	}
+	if used := cmp.Or(present.Config.Transport, transport.TCP); o.Transport != "" && o.Transport != used {
+		return fmt.Errorf("the servers of the cluster in %s use %s; leave --transport out to continue with it, change \"transport\" in its %s, or throw it away with --fresh",
+			f.Dir, used, ConfigName)
+	}
 	f.File = present
 	return nil
 }
@@ -253,6 +266,9 @@ func (f *Folder) create(o OpenOptions) error {
 		return err
 	}
 	file.Config.CompactBytes = o.CompactBytes
+	if o.Transport != transport.TCP { // the field says only what is not the default
+		file.Config.Transport = o.Transport
+	}
 	if err := file.Check(); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"example.com/raftsteps/shared/core/transport"
 	"github.com/stretchr/testify/require"
 )
 
@@ -243,4 +244,23 @@ func TestOpenTakesCompactBytesForANewCluster(t *testing.T) {
 	require.EqualError(t, err, "the cluster in "+dir+" has its compact_bytes already (see cluster.json there); leave --compact-bytes out to continue with it, or throw it away with --fresh")
 	_, err = open(t, OpenOptions{Dir: t.TempDir(), Config: filepath.Join(dir, ConfigName), Needs: Needs{Compacts: true}, CompactBytes: 65536})
 	require.EqualError(t, err, filepath.Join(dir, ConfigName)+" says when the servers compact their logs; leave --compact-bytes out")
+}
+
+func init() { transport.Register("drums", nil) }
+
+func TestOpenTakesTheTransportForANewCluster(t *testing.T) {
+	plain, err := Load(filepath.Join(leave(t, OpenOptions{Transport: "tcp"}), ConfigName))
+	require.NoError(t, err)
+	require.Empty(t, plain.Config.Transport, "tcp is the default, so the file need not say it")
+	dir := leave(t, OpenOptions{Transport: "drums"})
+	for _, again := range []string{"", "drums"} {
+		f, err := open(t, OpenOptions{Dir: dir, Transport: again})
+		require.NoError(t, err)
+		require.Equal(t, "drums", f.File.Config.Transport)
+		require.NoError(t, f.Close())
+	}
+	_, err = open(t, OpenOptions{Dir: dir, Transport: "tcp"})
+	require.EqualError(t, err, "the servers of the cluster in "+dir+` use drums; leave --transport out to continue with it, change "transport" in its cluster.json, or throw it away with --fresh`)
+	_, err = open(t, OpenOptions{Dir: t.TempDir(), Config: filepath.Join(dir, ConfigName), Transport: "drums"})
+	require.EqualError(t, err, filepath.Join(dir, ConfigName)+" says which transport the servers use; leave --transport out")
 }

@@ -207,8 +207,15 @@ func TestCheckFinds(t *testing.T) {
 			map[string]string{"go.work": "go 1.26.0\n\nuse (\n\t./02-naive\n\t./shared\n\t./tools\n)\n"},
 			[]string{
 				"go.work: it does not use ./03-log: run go work use ./03-log",
-				"go.work: it uses ./tools, which is neither a stage nor shared: run go work edit -dropuse=./tools",
+				"go.work: it uses ./tools, which is neither a stage nor a module in shared: run go work edit -dropuse=./tools",
 			},
+		},
+		"go.work with a module in shared, and with a folder that is none": {
+			map[string]string{
+				"go.work":                "go 1.26.0\n\nuse (\n\t./02-naive\n\t./03-log\n\t./shared\n\t./shared/core/big\n\t./shared/none\n)\n",
+				"shared/core/big/go.mod": "module example.com/raftsteps/shared/core/big\n",
+			},
+			[]string{"go.work: it uses ./shared/none, which is neither a stage nor a module in shared: run go work edit -dropuse=./shared/none"},
 		},
 		"a stage that is still being written is no step": {
 			map[string]string{

@@ -1,0 +1,2 @@
+// Package grpc carries the messages of Raft over gRPC.
+package grpc

@@ -44,6 +44,10 @@ const (
 	// happen.
 	Refused Code = "refused"
 
+	// Denied: the client may not do this: its token is wrong, or its role is too
+	// small. It did not happen, and asking another server does not help.
+	Denied Code = "denied"
+
 	// NoSession: the session of the command is no longer known, or its Seq was
 	// answered and forgotten. It did not happen this time; the server does not
 	// know whether an earlier try did.

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/trace"
@@ -124,6 +125,10 @@ type Config struct {
 	// Transport is the name of what carries messages between the servers; "" means
 	// TCP. See package transport.
 	Transport string
+
+	// Access says who may do what; nil if it was not said. Then everyone who can
+	// connect may do everything.
+	Access *access.Policy
 
 	// Leader is the server that leads at first, in the stages in which an
 	// operator appoints it; 0 elsewhere.

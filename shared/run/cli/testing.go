@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"example.com/raftsteps/shared/core/access"
 )
 
 // programVariable makes a test binary act as the program of its stage.
@@ -15,6 +18,9 @@ const programVariable = "RAFTSTEPS_TEST_IS_PROGRAM"
 func RunTests(m *testing.M, s Stage) {
 	if os.Getenv(programVariable) != "" {
 		Main(s)
+	}
+	if ops := access.Unlisted(s.Ops); len(ops) > 0 {
+		panic(fmt.Sprintf("package access gives no role to %s", strings.Join(ops, ", ")))
 	}
 	os.Setenv(programVariable, "1")
 	// The race detector makes each process that ends wait for a second.

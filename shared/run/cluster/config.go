@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/strict"
@@ -239,6 +240,8 @@ func decode(text []byte) (File, error) {
 			d.Array(func() { c.Joiners = append(c.Joiners, decodeMember(&d, c)) })
 		case "http_hosts":
 			c.HTTPHosts = decodeHosts(&d)
+		case "access":
+			c.Access = access.Decode(&d)
 		case "leader":
 			c.Leader = d.Uint()
 			if !d.Failed() && c.Leader == 0 {
@@ -262,7 +265,7 @@ func decode(text []byte) (File, error) {
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, leader, transport, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, access, leader, transport, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
@@ -523,6 +526,7 @@ type fileOnDisk struct {
 	Members         []memberOnDisk `json:"members"`
 	Joiners         []memberOnDisk `json:"joiners,omitempty"`
 	HTTPHosts       []string       `json:"http_hosts,omitempty"`
+	Access          any            `json:"access,omitempty"`
 	Leader          uint64         `json:"leader,omitempty"`
 	Transport       string         `json:"transport,omitempty"`
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
@@ -545,6 +549,7 @@ func (f File) onDisk() fileOnDisk {
 		Cluster:         c.Cluster,
 		Secret:          c.Secret,
 		HTTPHosts:       c.HTTPHosts,
+		Access:          c.Access.Encoded(),
 		Leader:          c.Leader,
 		Transport:       c.Transport,
 		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/node"
 )
 
@@ -74,6 +75,24 @@ func TestListen(t *testing.T) {
 	again, err := Load(path)
 	require.NoError(t, err)
 	require.Equal(t, got.Config, again.Config)
+}
+
+// Who may do what survives a save.
+func TestAccess(t *testing.T) {
+	hash := strings.Repeat("0f", 32)
+	got, err := Load(writeConfig(t, with(`"access":{"tokens":[{"name":"app","role":"write","sha256":"`+hash+`"}],"anonymous":"read"}`)))
+	require.NoError(t, err)
+	require.Equal(t, access.Read, got.Config.Access.Anonymous)
+	require.Equal(t, "app", got.Config.Access.Tokens[0].Name)
+	require.Equal(t, access.Write, got.Config.Access.Tokens[0].Role)
+	path := filepath.Join(t.TempDir(), ConfigName)
+	require.NoError(t, got.Save(path))
+	again, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, got.Config, again.Config)
+
+	_, err = Load(writeConfig(t, with("\n"+`"access":{"anonymous":"admin"}`)))
+	require.ErrorContains(t, err, `line 2: field "anonymous": "admin" is not a role; the roles are read, write and operate`)
 }
 
 func TestLoadHasDefaults(t *testing.T) {

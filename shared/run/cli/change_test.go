@@ -939,7 +939,7 @@ func TestStartAServer(t *testing.T) {
 	require.Equal(t, "n2 killed, cut off from n1\n", run(t, s, "kill", "n2", "--data", "data").out)
 	got = run(t, s, "start", "2", freeAddress(t), "--data", "data")
 	require.Equal(t, exitRefused, got.code)
-	require.Contains(t, got.errors, "there is a server n2 already, at "+free)
+	require.Contains(t, got.errors, "there is already a server n2, at "+free)
 	require.Zero(t, b.stop())
 
 	b = start(t, s, "cluster", "--data", "data")

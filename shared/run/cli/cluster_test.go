@@ -196,7 +196,7 @@ func TestEndpointsInTheirOrder(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(a.flags.data, "stage"), []byte("07-other\n"), 0o600))
 	got := run(t, s, "get", "x")
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, ".raftsteps/92-cluster holds the data of stage 07-other, and this is 92-cluster")
+	require.Contains(t, got.errors, ".raftsteps/92-cluster holds the data of stage 07-other, but this is 92-cluster")
 }
 
 func TestTheBasePortMovesWithTheVariable(t *testing.T) {
@@ -235,17 +235,17 @@ func TestClusterRefusals(t *testing.T) {
 	port := busy.Addr().(*net.TCPAddr).Port
 	got := run(t, s, "cluster", "-n", "1", "--base-port", strconv.Itoa(port-1))
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, fmt.Sprintf("error: n1 cannot listen on 127.0.0.1:%d: another program uses that port, or n1 runs already; stop that one, or take other ports with --fresh --base-port", port))
+	require.Contains(t, got.errors, fmt.Sprintf("error: n1 cannot listen on 127.0.0.1:%d: another program uses that port, or n1 is already running; stop it, or take other ports with --fresh --base-port", port))
 	require.Empty(t, got.out)
 
 	got = run(t, s, "cluster", "-n", "3")
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, "has 1 servers, not 3; leave -n out to continue with it, or throw it away with --fresh")
+	require.Contains(t, got.errors, "has 1 servers, not 3; leave -n out to continue with it, or delete it with --fresh")
 	got = run(t, s, "cluster", "--config", "missing.json")
 	require.Equal(t, result{1, "", "error: there is no file missing.json\n"}, got)
 	got = run(t, stages["95-elect"], "cluster", "--data", filepath.Join(".raftsteps", s.Name))
 	require.Equal(t, 1, got.code)
-	require.Contains(t, got.errors, "holds the data of stage 92-cluster, and this is 95-elect; name another folder with --data")
+	require.Contains(t, got.errors, "holds the data of stage 92-cluster, but this is 95-elect; name another folder with --data")
 	got = run(t, s, "cluster", "--config", configFor(t, 3, 0))
 	require.Equal(t, 1, got.code)
 	require.Contains(t, got.errors, `field "leader" is missing`)

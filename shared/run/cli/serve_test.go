@@ -93,7 +93,7 @@ func TestASingleServerIsKilledAndRestarted(t *testing.T) {
 	got = run(t, s, "kill")
 	require.Equal(t, result{1, "", "error: the server is not running (killed); bring it back with: go run ./91-single restart " + address + "\n"}, got)
 	got = run(t, s, "--listen", address)
-	require.Equal(t, result{1, "", "error: another terminal has started the server at " + address + ", which is not running now: restart it, or end it with ^C there\n"}, got)
+	require.Equal(t, result{1, "", "error: another terminal has started the server at " + address + ", which is down; restart it, or press ^C in that terminal\n"}, got)
 	require.Equal(t, result{0, "the server is running\n", ""}, run(t, s, "restart"))
 	require.Equal(t, 3, run(t, s, "get", "x").code)
 

@@ -37,7 +37,7 @@ const (
 	// cluster is run again.
 	Start = "start"
 
-	// Cut loses all messages between each server of IDs and each of Others.
+	// Cut drops all messages between each server of IDs and each of Others.
 	Cut = "cut"
 
 	// Heal ends cuts: those between IDs and Others, or all if both are empty.
@@ -70,7 +70,7 @@ type Command struct {
 
 // Server is a supervisor's view of a server.
 type Server struct {
-	// ID is the server's.
+	// ID is the ID of the server.
 	ID uint64 `json:"id"`
 
 	// State is Running, Paused, Killed, Stopped, or how the server ended by
@@ -85,7 +85,7 @@ type Server struct {
 // the others; the error names all servers for which it failed.
 func (s *supervisor) carryOut(c Command) ([]Server, error) {
 	if c.Do == Ping {
-		// It does not wait for another command.
+		// Ping does not wait for other commands.
 		return nil, nil
 	}
 	s.mu.Lock()
@@ -117,7 +117,7 @@ func (s *supervisor) carryOut(c Command) ([]Server, error) {
 	case Heal:
 		return s.relink(c, false)
 	}
-	return nil, fmt.Errorf("the running cluster does not know the command %q; it was started by another version of this program", c.Do)
+	return nil, fmt.Errorf("the running cluster does not know the command %q, because another version of this program started it; restart the cluster", c.Do)
 }
 
 // list describes the servers with these IDs, or all.
@@ -189,7 +189,7 @@ func (s *supervisor) resume(sv *server) error {
 	if !sv.paused {
 		return fmt.Errorf("%s is not paused", name)
 	}
-	s.trace(trace.Resume, sv.member.ID, "") // before anything that it does
+	s.trace(trace.Resume, sv.member.ID, "") // before the events of the resumed server
 	if err := resumeProcess(sv.process.cmd.Process); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -246,8 +246,8 @@ func (s *supervisor) relink(c Command, cut bool) ([]Server, error) {
 	return s.list(nil), joinErrors(errs)
 }
 
-// setCut records the state of a link and returns the line that tells the
-// server.
+// setCut records the state of a link and returns the line for the server's
+// standard input.
 func (sv *server) setCut(other uint64, cut bool) string {
 	if cut {
 		sv.cuts[other] = true
@@ -278,7 +278,7 @@ func (s *supervisor) sayLinks() {
 func (s *supervisor) join(c Command) ([]Server, error) {
 	switch {
 	case !s.o.Changes:
-		return nil, errors.New("in this stage the members are fixed: a server that is started now could not join them")
+		return nil, errors.New("in this stage the members are fixed: a new server could not join them")
 	case len(c.IDs) != 1 || c.IDs[0] == 0:
 		return nil, errors.New("start takes the number of one server")
 	}

@@ -37,7 +37,7 @@ const (
 
 	// minDistinct is the smallest number of different characters in a secret.
 	// Of random secrets of 16 hexadecimal digits, fewer than one in a million
-	// has less.
+	// have fewer.
 	minDistinct = 5
 
 	// maxName is the longest name of a cluster, in bytes.
@@ -93,16 +93,16 @@ var (
 //	  "fsync": true
 //	}
 //
-// cluster, secret and members must be there. leader is there in the stages in
-// which a person appoints the leader, compact_bytes at most in those that
-// compact their log. transport says what carries messages between the servers; if
-// it is missing, that is tcp. http_hosts, which is a list of names, may be there
-// where the servers speak HTTP. Where the members can change, joiners may be there,
-// in the shape of members: servers that were started later, whether they have
-// become members or not. The others have defaults.
+// cluster, secret and members are required. leader is required in stages in which
+// an operator appoints the leader, and refused in the others. Stages that compact
+// their log accept compact_bytes, stages whose servers speak HTTP accept
+// http_hosts, a list of names, and stages whose members can change accept joiners.
+// joiners has the form of members: it lists the servers that were started later,
+// whether they have become members or not. transport says what carries messages
+// between the servers, by default tcp. The other fields have defaults.
 //
-// An address is where the other servers and the clients reach a server. One that
-// listens elsewhere has "listen" as well, such as "0.0.0.0:7021".
+// An address is where the other servers and the clients reach a server. A server
+// that listens on another address has "listen" too, such as "0.0.0.0:7021".
 type File struct {
 	// Config is the configuration that all servers share.
 	Config node.Config
@@ -298,7 +298,7 @@ func decodeMember(d *strict.Decoder, c *node.Config) node.Member {
 				}
 			}
 		default:
-			d.Fail("unknown field; a server has id, address and perhaps listen")
+			d.Fail("unknown field; the fields of a server are id, address and listen")
 		}
 	})
 	if listen != "" {
@@ -331,12 +331,12 @@ func decodeRange(d *strict.Decoder) [2]time.Duration {
 	var r []time.Duration
 	d.Array(func() {
 		if len(r) == 2 {
-			d.Fail("more than two numbers; it is [lowest, highest]")
+			d.Fail("more than two numbers; it must be [lowest, highest]")
 		}
 		r = append(r, decodeMilliseconds(d))
 	})
 	if len(r) != 2 {
-		d.Fail("%d numbers; it is [lowest, highest]", len(r))
+		d.Fail("%d numbers; it must be [lowest, highest]", len(r))
 		return [2]time.Duration{}
 	}
 	return [2]time.Duration(r)
@@ -367,13 +367,13 @@ func (f *File) Check() error {
 	case len(c.Cluster) > maxName || strings.ContainsFunc(c.Cluster, isControl):
 		return fmt.Errorf(`field "cluster": a name has at most %d bytes and no control characters`, maxName)
 	case c.Secret == "":
-		return errors.New(`field "secret" is missing: servers prove with it that they belong to the cluster`)
+		return errors.New(`field "secret" is missing: with it, servers prove that they belong to the cluster; generate one, such as with: openssl rand -hex 32`)
 	case len(c.Secret) < minSecret:
-		return fmt.Errorf(`field "secret" has %d characters; with less than %d it can be guessed`, len(c.Secret), minSecret)
+		return fmt.Errorf(`field "secret" has %d characters, so it can be guessed; use at least %d`, len(c.Secret), minSecret)
 	case distinct(c.Secret) < minDistinct:
-		return fmt.Errorf(`field "secret" has only %d different characters, so it can be guessed; draw one at random, such as with: openssl rand -hex 32`, distinct(c.Secret))
+		return fmt.Errorf(`field "secret" has only %d different characters, so it can be guessed; generate a random one, such as with: openssl rand -hex 32`, distinct(c.Secret))
 	case node.Ticks(c.Heartbeat) >= node.Ticks(c.ElectionTimeout[0]) && c.ElectionTimeout[0] <= c.ElectionTimeout[1]:
-		return fmt.Errorf(`field "heartbeat_ms" is %d, which must be less than the lowest election timeout, %d, in steps of %d ms: otherwise followers start elections against a working leader`,
+		return fmt.Errorf(`field "heartbeat_ms" is %d, but must be less than the lowest election timeout, %d, in steps of %d ms: otherwise followers start elections against a working leader`,
 			c.Heartbeat.Milliseconds(), c.ElectionTimeout[0].Milliseconds(), node.TickInterval.Milliseconds())
 	case c.ElectionTimeout[0] > c.ElectionTimeout[1]:
 		return fmt.Errorf(`field "election_timeout_ms": the lowest, %d, is above the highest, %d; write [%[2]d, %[1]d]`,
@@ -510,7 +510,7 @@ func (n Needs) CheckTransport(name string) error {
 }
 
 // Save writes the file atomically, indented, and readable only by its owner,
-// because it has the secret.
+// because it contains the secret.
 func (f File) Save(path string) error {
 	text, err := json.MarshalIndent(f.onDisk(), "", "  ")
 	if err != nil {
@@ -571,7 +571,7 @@ func (f File) onDisk() fileOnDisk {
 	return out
 }
 
-// tempMark is the suffix of a file that is being written.
+// tempMark follows the name of a file in the name of its temporary file.
 const tempMark = ".tmp"
 
 // writeFile writes a file with mode 0600 so that a crash leaves the old or the

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// The control channel is a TCP connection on the loopback: one line of JSON as
-// the request, one as the answer. A unix socket would need no token, but its
+// The control channel is a TCP connection on the loopback interface for each
+// command: one line of JSON is the request, one is the answer. A unix socket would need no token, but its
 // path must be short and not every file system supports one. The token is in a
 // file that only the owner can read.
 
@@ -28,7 +28,7 @@ const (
 	controlDialTime = time.Second
 )
 
-// ErrNotRunning means that no cluster runs on a data folder.
+// ErrNotRunning means that no cluster is running in a data folder.
 var ErrNotRunning = errors.New("no cluster is running")
 
 // NoServerError is the error of a command that names a server that the cluster
@@ -47,7 +47,7 @@ type controlFile struct {
 	Trace string `json:"trace,omitempty"`
 }
 
-// question and answer are the two lines.
+// question and answer are the two lines of a connection.
 type question struct {
 	Token string `json:"token"`
 	Command
@@ -61,7 +61,7 @@ type answer struct {
 	NoServer bool `json:"no_server,omitempty"`
 }
 
-// control is the supervisor's end.
+// control is the supervisor's end of the control channel.
 type control struct {
 	listener net.Listener
 	path     string
@@ -76,7 +76,7 @@ type control struct {
 func listenControl(dir, traces string, do func(Command) ([]Server, error)) (*control, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("the port for commands: %w", err)
+		return nil, fmt.Errorf("cannot open the port for commands: %w", err)
 	}
 	c := &control{
 		listener: l,
@@ -91,13 +91,13 @@ func listenControl(dir, traces string, do func(Command) ([]Server, error)) (*con
 	}
 	if err != nil {
 		l.Close()
-		return nil, fmt.Errorf("the file for commands: %w", err)
+		return nil, fmt.Errorf("cannot write the file for commands: %w", err)
 	}
 	return c, nil
 }
 
-// found reports whether commands find this supervisor: its file is still there,
-// and not another's, which came after the folder was deleted.
+// found reports whether commands find this supervisor: its file still exists, and
+// was not replaced by another supervisor's after the folder was deleted.
 func (c *control) found() bool {
 	text, err := os.ReadFile(c.path)
 	var f controlFile
@@ -112,7 +112,7 @@ func (c *control) serve() error {
 			return nil
 		}
 		if err != nil {
-			// Too many files are open, most likely; the next try may succeed.
+			// Probably too many files are open; the next attempt may succeed.
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
@@ -129,7 +129,7 @@ func (c *control) serve() error {
 	}
 }
 
-// maxControlConns is the largest number of commands in progress at once.
+// maxControlConns is the largest number of connections at once.
 const maxControlConns = 64
 
 func (c *control) track(conn net.Conn) bool {
@@ -149,8 +149,8 @@ func (c *control) untrack(conn net.Conn) {
 	delete(c.conns, conn)
 }
 
-// close ends the channel: it answers the commands in progress, then removes the
-// file.
+// close ends the channel: it removes the file, accepts no more connections, and
+// returns when the commands in progress were answered.
 func (c *control) close() {
 	if c.found() {
 		os.Remove(c.path)
@@ -180,7 +180,7 @@ func (c *control) answer(conn net.Conn) {
 	case err != nil:
 		a.Error = "the command is not valid JSON"
 	case subtle.ConstantTimeCompare([]byte(q.Token), []byte(c.token)) != 1:
-		a.Error = "a wrong token"
+		a.Error = "the token is wrong"
 	default:
 		a.Servers, err = c.do(q.Command)
 		if err != nil {
@@ -196,7 +196,8 @@ func (c *control) answer(conn net.Conn) {
 	conn.Write(append(text, '\n'))
 }
 
-// Remote is a connection to the supervisor of a running cluster.
+// Remote sends commands to the supervisor of a running cluster. Each command uses
+// a new connection.
 type Remote struct {
 	pid     int
 	address string
@@ -230,8 +231,8 @@ func Connect(dir string) (*Remote, error) {
 	return r, nil
 }
 
-// Do sends a command to the supervisor and waits until it was executed. It
-// returns the servers that the command applied to.
+// Do sends a command to the supervisor and waits until the supervisor has executed
+// it. Do returns the servers that the command applied to.
 func (r *Remote) Do(ctx context.Context, c Command) ([]Server, error) {
 	a, err := r.exchange(ctx, c)
 	switch {

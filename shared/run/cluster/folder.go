@@ -63,7 +63,7 @@ func (f *Folder) Close() error { return f.lock.release() }
 
 // OpenOptions describes the data folder to open and its cluster.
 type OpenOptions struct {
-	// Stage is the name of the stage; data of another one is refused.
+	// Stage is the name of the stage. The data of another stage is refused.
 	Stage string
 
 	// Dir is the folder, which is created if it is missing.
@@ -99,7 +99,7 @@ type OpenOptions struct {
 
 // Open locks a data folder until Close. It fails if a cluster is running in it,
 // if it has the data of another stage or cluster, or if the configuration is
-// wrong; then it has changed nothing.
+// wrong; then it has changed no data.
 func Open(o OpenOptions) (*Folder, error) {
 	var given *File
 	if o.Config != "" {
@@ -153,7 +153,7 @@ func OpenSingle(dir string, m node.Member) (*Folder, error) {
 	}
 	l, err := acquire(dir)
 	if errors.Is(err, errRunning) {
-		return nil, fmt.Errorf("another terminal has started the server at %s, which is not running now: restart it, or end it with ^C there", m.Address)
+		return nil, fmt.Errorf("another terminal has started the server at %s, which is down; restart it, or press ^C in that terminal", m.Address)
 	}
 	if err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (f *Folder) fill(o OpenOptions, given *File) error {
 	return f.File.Save(f.ConfigPath())
 }
 
-// settle decides which cluster the folder belongs to from now on.
+// settle sets File to the cluster that the folder belongs to from now on.
 func (f *Folder) settle(o OpenOptions, given *File) error {
 	present, err := Load(f.ConfigPath())
 	switch {
@@ -193,7 +193,7 @@ func (f *Folder) settle(o OpenOptions, given *File) error {
 	case given == nil:
 		return f.keep(o, present)
 	case given.Config.Cluster != present.Config.Cluster:
-		return fmt.Errorf("%s holds the data of cluster %q, but %s describes cluster %q; name another folder with --data, or throw the data away with --fresh",
+		return fmt.Errorf("%s holds the data of cluster %q, but %s describes cluster %q; name another folder with --data, or delete the data with --fresh",
 			f.Dir, present.Config.Cluster, o.Config, given.Config.Cluster)
 	}
 	f.File = *given
@@ -218,18 +218,18 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 	}
 	members := present.Config.Members
 	if o.Servers != 0 && o.Servers != len(members) {
-		return fmt.Errorf("the cluster in %s has %d servers, not %d; leave -n out to continue with it, or throw it away with --fresh",
+		return fmt.Errorf("the cluster in %s has %d servers, not %d; leave -n out to continue with it, or delete it with --fresh",
 			f.Dir, len(members), o.Servers)
 	}
 	if o.PortGiven {
 		want := fmt.Sprintf(":%d", o.BasePort+int(members[0].ID))
 		if !strings.HasSuffix(members[0].Address, want) {
-			return fmt.Errorf("the cluster in %s has its ports already (%s); leave --base-port out to continue with it, or throw it away with --fresh",
+			return fmt.Errorf("the cluster in %s already has its ports (%s); leave --base-port out to continue with it, or delete it with --fresh",
 				f.Dir, MemberList(present.Config))
 		}
 	}
 	if o.CompactBytes != 0 && o.CompactBytes != present.Config.CompactBytes {
-		return fmt.Errorf("the cluster in %s has its compact_bytes already (see %s there); leave --compact-bytes out to continue with it, or throw it away with --fresh",
+		return fmt.Errorf("the cluster in %s already has its compact_bytes (see %s there); leave --compact-bytes out to continue with it, or delete it with --fresh",
 			f.Dir, ConfigName)
 	}
 	if used := cmp.Or(present.Config.Transport, transport.TCP); o.Transport != "" && o.Transport != used {
@@ -249,7 +249,7 @@ func (f *Folder) create(o OpenOptions) error {
 	}
 	for _, e := range entries {
 		if e.IsDir() && serverFolder.MatchString(e.Name()) {
-			return fmt.Errorf("%s holds the data of a cluster (%s), but its %s is gone: put it back, name a copy with --config, name another folder with --data, or throw the data away with --fresh",
+			return fmt.Errorf("%s holds the data of a cluster (%s), but its %s is missing: put it back, name a copy with --config, name another folder with --data, or delete the data with --fresh",
 				f.Dir, e.Name(), ConfigName)
 		}
 	}
@@ -300,13 +300,13 @@ func (f *Folder) CheckJoin(m node.Member) error {
 	_, err := os.Stat(data)
 	switch known := f.File.Config.Address(m.ID); {
 	case known != "":
-		return fmt.Errorf("there is a server %s already, at %s; give the new one a number that no server has had", node.Name(m.ID), known)
+		return fmt.Errorf("there is already a server %s, at %s; give the new server a number that no server has had", node.Name(m.ID), known)
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s already exists, and a new server begins with nothing; give it a number that no server has had", data)
+		return fmt.Errorf("%s already exists, but a new server begins with an empty folder; give it a number that no server has had", data)
 	}
 	for _, other := range slices.Concat(f.File.Config.Members, f.File.Config.Joiners) {
 		if other.Address == m.Address {
-			return fmt.Errorf("the address %s is that of %s; each server has its own", m.Address, node.Name(other.ID))
+			return fmt.Errorf("the address %s is taken by %s; each server has its own", m.Address, node.Name(other.ID))
 		}
 	}
 	return nil
@@ -343,7 +343,7 @@ func (f File) AddressFor(id uint64) (string, error) {
 		pattern = address(id)
 	}
 	if pattern == "" || api.CheckMemberAddress(pattern) != nil {
-		return "", fmt.Errorf("the members' ports do not say which one %s should have; name its address, host:port", node.Name(id))
+		return "", fmt.Errorf("the members' ports have no pattern that gives %s a port; name its address, host:port", node.Name(id))
 	}
 	return pattern, nil
 }
@@ -351,7 +351,8 @@ func (f File) AddressFor(id uint64) (string, error) {
 // serverFolder matches the folders of servers' data.
 var serverFolder = regexp.MustCompile(`^n[1-9][0-9]*$`)
 
-// clear removes the files of a cluster from the folder, and nothing else.
+// clear removes the data of a cluster from the folder, its configuration if config
+// is true, and nothing else.
 func (f *Folder) clear(config bool) error {
 	entries, err := os.ReadDir(f.Dir)
 	if err != nil {
@@ -378,9 +379,8 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(one, two)
 }
 
-// CheckOwn refuses a folder that is not a data folder: one that is not empty,
-// that no cluster has used, and that does not have the configuration that names
-// it.
+// CheckOwn refuses a folder that is not a data folder: it holds a file that is not
+// a cluster's, no cluster has used it, and config is not in it.
 func CheckOwn(dir, config string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -422,7 +422,7 @@ func CheckStage(dir, stage string) error {
 		return fmt.Errorf("the data folder: %w", err)
 	}
 	if other := strings.TrimSpace(string(text)); other != stage {
-		return fmt.Errorf("%s holds the data of stage %s, and this is %s; name another folder with --data, or delete that one", dir, other, stage)
+		return fmt.Errorf("%s holds the data of stage %s, but this is %s; name another folder with --data, or delete that one", dir, other, stage)
 	}
 	return nil
 }

@@ -65,8 +65,8 @@ func TestOpenMakesNoNewClusterOverTheDataOfAnother(t *testing.T) {
 	config, kept := filepath.Join(dir, ConfigName), filepath.Join(t.TempDir(), "kept.json")
 	require.NoError(t, os.Rename(config, kept))
 	_, err := open(t, OpenOptions{Dir: dir})
-	require.EqualError(t, err, dir+" holds the data of a cluster (n2), but its cluster.json is gone: put it back, name a copy with --config, "+
-		"name another folder with --data, or throw the data away with --fresh")
+	require.EqualError(t, err, dir+" holds the data of a cluster (n2), but its cluster.json is missing: put it back, name a copy with --config, "+
+		"name another folder with --data, or delete the data with --fresh")
 	require.NoFileExists(t, config)
 
 	f, err := open(t, OpenOptions{Dir: dir, Config: kept})
@@ -81,9 +81,9 @@ func TestOpenMakesNoNewClusterOverTheDataOfAnother(t *testing.T) {
 func TestOpenRefusesToChangeWhatIsThere(t *testing.T) {
 	dir := leave(t, OpenOptions{Servers: 3})
 	_, err := open(t, OpenOptions{Dir: dir, Servers: 5})
-	require.ErrorContains(t, err, "has 3 servers, not 5; leave -n out to continue with it, or throw it away with --fresh")
+	require.ErrorContains(t, err, "has 3 servers, not 5; leave -n out to continue with it, or delete it with --fresh")
 	_, err = open(t, OpenOptions{Dir: dir, BasePort: 8000, PortGiven: true})
-	require.ErrorContains(t, err, "has its ports already (n1 (127.0.0.1:7021)")
+	require.ErrorContains(t, err, "already has its ports (n1 (127.0.0.1:7021)")
 	_, err = open(t, OpenOptions{Dir: dir, PortGiven: true})
 	require.NoError(t, err, "the same port is no change")
 }
@@ -92,7 +92,7 @@ func TestOpenRefusesAnotherStagesData(t *testing.T) {
 	dir := leave(t, OpenOptions{})
 	for _, fresh := range []bool{false, true} {
 		_, err := open(t, OpenOptions{Dir: dir, Stage: "05-election", Fresh: fresh})
-		require.ErrorContains(t, err, "holds the data of stage 02-test, and this is 05-election; name another folder with --data")
+		require.ErrorContains(t, err, "holds the data of stage 02-test, but this is 05-election; name another folder with --data")
 	}
 }
 
@@ -104,7 +104,7 @@ func TestOpenRefusesAnotherClustersData(t *testing.T) {
 
 	_, err = open(t, OpenOptions{Dir: dir, Config: config})
 	require.ErrorContains(t, err, `holds the data of cluster "`+present.Config.Cluster+`"`)
-	require.ErrorContains(t, err, `describes cluster "c"; name another folder with --data, or throw the data away with --fresh`)
+	require.ErrorContains(t, err, `describes cluster "c"; name another folder with --data, or delete the data with --fresh`)
 
 	f, err := open(t, OpenOptions{Dir: dir, Config: config, Fresh: true})
 	require.NoError(t, err)
@@ -241,7 +241,7 @@ func TestOpenTakesCompactBytesForANewCluster(t *testing.T) {
 	require.EqualValues(t, 65536, f.File.Config.CompactBytes)
 	require.NoError(t, f.Close())
 	_, err = open(t, OpenOptions{Dir: dir, Needs: Needs{Compacts: true}, CompactBytes: 65537})
-	require.EqualError(t, err, "the cluster in "+dir+" has its compact_bytes already (see cluster.json there); leave --compact-bytes out to continue with it, or throw it away with --fresh")
+	require.EqualError(t, err, "the cluster in "+dir+" already has its compact_bytes (see cluster.json there); leave --compact-bytes out to continue with it, or delete it with --fresh")
 	_, err = open(t, OpenOptions{Dir: t.TempDir(), Config: filepath.Join(dir, ConfigName), Needs: Needs{Compacts: true}, CompactBytes: 65536})
 	require.EqualError(t, err, filepath.Join(dir, ConfigName)+" says when the servers compact their logs; leave --compact-bytes out")
 }

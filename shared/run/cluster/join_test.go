@@ -54,12 +54,12 @@ func TestJoin(t *testing.T) {
 		m    node.Member
 		want string
 	}{
-		{node.Member{ID: 1, Address: "h:1"}, "there is a server n1 already, at 127.0.0.1:7021; give the new one a number that no server has had"},
-		{node.Member{ID: 5, Address: "h:6"}, "there is a server n5 already, at h:5"},
-		{node.Member{ID: 6, Address: "h:5"}, "the address h:5 is that of n5; each server has its own"},
-		{node.Member{ID: 6, Address: "127.0.0.1:7022"}, "the address 127.0.0.1:7022 is that of n2"},
+		{node.Member{ID: 1, Address: "h:1"}, "there is already a server n1, at 127.0.0.1:7021; give the new server a number that no server has had"},
+		{node.Member{ID: 5, Address: "h:6"}, "there is already a server n5, at h:5"},
+		{node.Member{ID: 6, Address: "h:5"}, "the address h:5 is taken by n5; each server has its own"},
+		{node.Member{ID: 6, Address: "127.0.0.1:7022"}, "the address 127.0.0.1:7022 is taken by n2"},
 		{node.Member{ID: 6, Address: "7026"}, `"7026" is not host:port`},
-		{node.Member{ID: 7, Address: "h:7"}, "n7 already exists, and a new server begins with nothing"},
+		{node.Member{ID: 7, Address: "h:7"}, "n7 already exists, but a new server begins with an empty folder"},
 	} {
 		require.ErrorContains(t, f.Join(c.m), c.want)
 	}
@@ -131,7 +131,7 @@ func TestStartANewServer(t *testing.T) {
 	servers, err := c.do(Command{Do: Cut, IDs: []uint64{10}, Others: []uint64{1}})
 	require.NoError(t, err)
 	require.Equal(t, Server{ID: 10, State: Running, Cut: []uint64{1}}, servers[3])
-	require.ErrorContains(t, c.start(10), "there is a server n10 already, at 127.0.0.1:")
+	require.ErrorContains(t, c.start(10), "there is already a server n10, at 127.0.0.1:")
 	_, err = c.do(Command{Do: Kill, IDs: []uint64{9}})
 	require.ErrorContains(t, err, "n9 is not a server of this cluster; the servers are n1 (")
 	require.ErrorContains(t, err, ", n10 (")
@@ -149,9 +149,9 @@ func TestStartANewServer(t *testing.T) {
 // Whatever goes wrong with a start, nothing of it is left.
 func TestStartThatFails(t *testing.T) {
 	c := startCluster(t, "good n4:broken", withChanges(t))
-	require.ErrorContains(t, c.start(4), "n4 did not come up: it ended with exit status 1 after saying: the disk is full of beans")
+	require.ErrorContains(t, c.start(4), "n4 did not come up: it ended with exit status 1 after it printed: the disk is full of beans")
 	_, err := c.do(Command{Do: Start, IDs: []uint64{5}})
-	require.ErrorContains(t, err, "the members' ports do not say which one n5 should have; name its address")
+	require.ErrorContains(t, err, "the members' ports have no pattern that gives n5 a port; name its address")
 	_, err = c.do(Command{Do: Start, IDs: []uint64{5}, Address: "nonsense"})
 	require.ErrorContains(t, err, "nonsense")
 	_, err = c.do(Command{Do: Start, IDs: []uint64{5, 6}})
@@ -171,6 +171,6 @@ func TestStartThatFails(t *testing.T) {
 
 func TestStartWhereMembersAreFixed(t *testing.T) {
 	c := startCluster(t, "good", nil)
-	require.EqualError(t, c.start(4), "in this stage the members are fixed: a server that is started now could not join them")
+	require.EqualError(t, c.start(4), "in this stage the members are fixed: a new server could not join them")
 	require.Len(t, c.must(List), 3)
 }

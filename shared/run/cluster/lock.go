@@ -17,7 +17,7 @@ type lock struct {
 
 // acquire locks a data folder. Its error names the process that holds the lock.
 func acquire(dir string) (*lock, error) {
-	// On a system without file locks, a supervisor that answers counts as the
+	// On a system without file locks, a supervisor that answers replaces the
 	// lock.
 	if r, err := Connect(dir); err == nil {
 		return nil, running(dir, fmt.Sprintf("process %d", r.pid))

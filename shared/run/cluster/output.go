@@ -21,10 +21,10 @@ const (
 	// ^S.
 	maxQueue = 4096
 
-	// maxSettles is how many times the time of silence settle waits at most.
+	// maxSettles bounds settle: it waits at most this many times for silence.
 	maxSettles = 10
 
-	// drainTime is how long close waits for such a terminal.
+	// drainTime is how long close waits for a terminal that is stopped or slow.
 	drainTime = time.Second
 )
 
@@ -83,7 +83,8 @@ func (o *output) close() {
 	}
 }
 
-// settle waits until no line was shown for silence, but not forever.
+// settle waits until no line was shown for a time of silence; it gives up after
+// maxSettles waits.
 func (o *output) settle(ctx context.Context, silence time.Duration) {
 	for range maxSettles {
 		o.mu.Lock()
@@ -141,7 +142,7 @@ const (
 	reset = "\x1b[0m"
 )
 
-// serverColors tell servers apart: cyan, yellow, green, magenta, blue, and
+// serverColors distinguish the servers: cyan, yellow, green, magenta, blue, and
 // their bright forms.
 var serverColors = []string{
 	"\x1b[94m", "\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[35m", "\x1b[34m", "\x1b[96m", "\x1b[93m", "\x1b[92m", "\x1b[95m",
@@ -154,8 +155,8 @@ func (o *output) prefix(name, color string) string {
 	return fmt.Sprintf("%s%-*s |%s ", color, int(o.width.Load()), name, reset)
 }
 
-// lineWriter cuts what is written to it into lines. A line over maxLine is cut
-// into pieces. It is for one goroutine.
+// lineWriter splits the text that is written to it into lines, and a line over
+// maxLine into pieces. Only one goroutine may use it.
 type lineWriter struct {
 	emit func(line string)
 	rest []byte

@@ -23,10 +23,10 @@ const (
 
 // The lines of a server's standard input are these words and an ID.
 const (
-	// CutLine: lose all messages from and to this server.
+	// CutLine: drop all messages from and to this server.
 	CutLine = "cut"
 
-	// HealLine: end that.
+	// HealLine: no longer drop them.
 	HealLine = "heal"
 )
 
@@ -43,8 +43,8 @@ const (
 type process struct {
 	cmd *exec.Cmd
 
-	// input is the writing end of its standard input. Its end tells the server
-	// to stop.
+	// input is the writing end of its standard input. Closing it tells the
+	// server to stop.
 	input *os.File
 
 	// ready is closed when the server listens, done when it has ended.
@@ -95,7 +95,8 @@ func startProcess(cmd *exec.Cmd, show func(line string)) (*process, error) {
 	return p, nil
 }
 
-// protocol handles the lines of the standard output. One goroutine calls it.
+// protocol returns a function that handles the lines of the standard output. Only
+// one goroutine may call that function.
 func (p *process) protocol(show func(string)) func(string) {
 	shown := p.remember(show)
 	listens := false
@@ -125,7 +126,7 @@ func (p *process) remember(show func(string)) func(string) {
 }
 
 // wait returns when the process has ended and all its output was shown. It calls over
-// before anyone else learns of the end.
+// before it closes done.
 func (p *process) wait(over func()) {
 	err := p.cmd.Wait()
 	for _, w := range []io.Writer{p.cmd.Stdout, p.cmd.Stderr} {
@@ -142,7 +143,7 @@ func (p *process) wait(over func()) {
 	close(p.done)
 }
 
-// ask records that a command ends the process, unless it has already ended.
+// ask records how a command ends the process, unless the process has already ended.
 func (p *process) ask(how string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,7 +172,7 @@ func (p *process) running() bool {
 	}
 }
 
-// kill ends the process at once and waits for it.
+// kill kills the process and waits for its end.
 func (p *process) kill(how string) {
 	p.ask(how)
 	p.cmd.Process.Kill()
@@ -208,25 +209,26 @@ func (p *process) waitReady(ctx context.Context) error {
 	case <-p.done:
 		_, ended, last := p.state()
 		if last == "" {
-			return fmt.Errorf("it ended with %s and said nothing", ended)
+			return fmt.Errorf("it ended with %s and printed nothing", ended)
 		}
-		return fmt.Errorf("it ended with %s after saying: %s", ended, strings.TrimPrefix(last, "error: "))
+		return fmt.Errorf("it ended with %s after it printed: %s", ended, strings.TrimPrefix(last, "error: "))
 	case <-timeout.C:
-		return fmt.Errorf("it does not listen after %v", readyTime)
+		return fmt.Errorf("it did not listen within %v", readyTime)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // send writes lines to the server and waits until it has executed them. A
-// paused server does so when it resumes. Only one send may run at a time.
-func (p *process) send(lines []string, still bool) error {
+// paused server executes them when it resumes, so send does not wait. Only one
+// send may run at a time.
+func (p *process) send(lines []string, paused bool) error {
 	p.input.SetWriteDeadline(time.Now().Add(ackTime))
 	if _, err := io.WriteString(p.input, strings.Join(lines, "\n")+"\n"); err != nil {
-		return fmt.Errorf("its pipe: %w", err)
+		return fmt.Errorf("cannot write to its pipe: %w", err)
 	}
 	p.owed += len(lines)
-	if still {
+	if paused {
 		return nil
 	}
 	timeout := time.NewTimer(ackTime)

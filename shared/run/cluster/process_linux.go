@@ -2,7 +2,7 @@ package cluster
 
 import "syscall"
 
-// onParentsDeath wakes a server that is paused when its supervisor dies, so
-// that it sees the end of its pipe and stops. Elsewhere the system does so by
-// itself in most cases: a stopped process group that is orphaned is continued.
+// onParentsDeath makes the system resume a paused server when its supervisor dies,
+// so that the server sees the end of its pipe and stops. Other systems usually
+// resume a stopped process group that is orphaned.
 func onParentsDeath(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGCONT }

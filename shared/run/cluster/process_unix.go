@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// isolate puts a server into a process group of its own, so that ^C in the
-// terminal reaches the supervisor alone, which then ends the servers in order.
+// isolate puts a server into its own process group, so that ^C in the terminal
+// reaches only the supervisor, which then stops the servers cleanly.
 func isolate(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	onParentsDeath(cmd.SysProcAttr)
 }
 
-// terminate asks a process to stop; one that is paused is woken for it.
+// terminate asks a process to stop, and resumes it if it is paused.
 func terminate(p *os.Process) {
 	p.Signal(syscall.SIGTERM)
 	p.Signal(syscall.SIGCONT)
@@ -27,9 +27,9 @@ func terminate(p *os.Process) {
 const stopTime = time.Second
 
 // pauseProcess stops a process and waits until all its threads have stopped:
-// when the signal has been sent, they may still answer a request or two. The
-// parent is told, as it is of an end; should the process end in this very
-// moment, nobody can tell how.
+// right after the signal they may still answer a request or two. The system
+// reports the stop to the parent, as it reports an exit. If the process ends at
+// this moment, its exit status is lost.
 func pauseProcess(p *os.Process) error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err

@@ -4,6 +4,6 @@ package cluster
 
 import "syscall"
 
-// onParentsDeath does nothing: a stopped process group that is orphaned is
-// continued by the system, sees the end of its pipe and stops.
+// onParentsDeath does nothing: the system resumes a stopped process group that is
+// orphaned, so the server sees the end of its pipe and stops.
 func onParentsDeath(*syscall.SysProcAttr) {}

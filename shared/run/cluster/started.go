@@ -15,9 +15,9 @@ import (
 // journalName is the file that a server with data has.
 const journalName = "journal"
 
-// CheckStarted refuses a server that had data in a data folder and has none
-// there now: with an empty folder it would have forgotten its promises. changes
-// is true if the members of the cluster can change.
+// CheckStarted refuses a server that had data in a data folder and now has none
+// there: with an empty folder, it would not keep its promises. changes is true if
+// the members of the cluster can change.
 func CheckStarted(dir string, id uint64, changes bool) error {
 	started, err := readStarted(dir)
 	if err != nil || !slices.Contains(started, node.Name(id)) {
@@ -36,7 +36,7 @@ func NoteStarted(dir string, id uint64) error {
 	if err != nil || slices.Contains(started, node.Name(id)) {
 		return err
 	}
-	// Servers may start concurrently, so each line is added with one write.
+	// Servers may start concurrently, so each line is appended with one write.
 	f, err := os.OpenFile(filepath.Join(dir, startedName), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -24,11 +24,11 @@ const defaultStopTime = 6 * time.Second
 
 // Options describes the cluster to run.
 type Options struct {
-	// Folder is the data folder, held by the caller.
+	// Folder is the data folder. The caller holds its lock.
 	Folder *Folder
 
-	// Command makes the command that is server id, with the links to the
-	// servers in cuts lost from the start. The server must follow the protocol
+	// Command returns the command that runs server id, with the links to the
+	// servers in cuts cut from the start. The server must follow the protocol
 	// of its standard input and output: print Ready when it listens, execute
 	// CutLine and HealLine and print Done for each, stop when its input ends.
 	Command func(id uint64, cuts []uint64) *exec.Cmd
@@ -67,8 +67,9 @@ type Options struct {
 	// the end; "" if there are none. Others find it with Remote.Trace.
 	Trace string
 
-	// Note is told what happens to the processes: Crash, Pause and Resume; nil if
-	// nobody wants to know. Calls come one at a time.
+	// Note is called when a process crashes, is paused or is resumed, with
+	// trace.Crash, trace.Pause or trace.Resume; nil for none. Its calls do not
+	// overlap.
 	Note func(kind trace.Kind, id uint64, text string)
 
 	// StopTime is how long servers may take for a clean stop; 0 for 6 s.
@@ -124,7 +125,7 @@ type supervisor struct {
 	// control takes the commands.
 	control *control
 
-	// lost is done once it was said that no command finds the supervisor.
+	// lost makes the supervisor say only once that no command finds it.
 	lost sync.Once
 
 	// notes is held while Note is called.
@@ -197,7 +198,7 @@ func ListenError(m node.Member, err error) error {
 	name := node.Name(m.ID)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s cannot listen on %s: another program uses that port, or %[1]s runs already; stop that one", name, m.Address)
+		return fmt.Errorf("%s cannot listen on %s: another program uses that port, or %[1]s is already running; stop it", name, m.Address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%s cannot listen on %s: that is not an address of this machine", name, m.Address)
 	default:
@@ -234,7 +235,7 @@ func (s *supervisor) startAll(ctx context.Context) error {
 			// Its disk may be damaged. The others have data and may continue
 			// without it.
 			lost = append(lost, err)
-			s.out.say("%s did not come up; its lines say why, and the other servers continue", s.name(sv.member.ID))
+			s.out.say("%s did not come up; its output says why, and the other servers continue", s.name(sv.member.ID))
 		}
 	}
 	if len(lost) == len(s.servers) {
@@ -276,7 +277,7 @@ func (s *supervisor) waitReady(ctx context.Context, sv *server) error {
 	return nil
 }
 
-// report reports that a running server has ended without a command.
+// report shows that a running server has ended without a command.
 func (s *supervisor) report(id uint64, p *process) {
 	select {
 	case <-p.ready:
@@ -295,12 +296,12 @@ func (s *supervisor) report(id uint64, p *process) {
 			s.out.say("%s", text)
 		})
 	default:
-		s.out.say("%s ended by itself (%s) and stays so; bring it back with: %s", s.name(id), ended, s.restartLine(id))
+		s.out.say("%s ended by itself (%s) and stays down; bring it back with: %s", s.name(id), ended, s.restartLine(id))
 	}
 }
 
-// note tells a trace that a server has crashed: it was killed, or it ended by
-// itself.
+// note records in the trace that a server has crashed: it was killed, or it ended
+// by itself.
 func (s *supervisor) note(id uint64, p *process) {
 	switch asked, ended, _ := p.state(); asked {
 	case Killed:
@@ -310,7 +311,7 @@ func (s *supervisor) note(id uint64, p *process) {
 	}
 }
 
-// trace notes what happens to the process of a server.
+// trace calls Options.Note, if there is one.
 func (s *supervisor) trace(kind trace.Kind, id uint64, text string) {
 	if s.o.Note == nil {
 		return
@@ -370,7 +371,7 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// find looks a server up.
+// find returns a server by its ID.
 func (s *supervisor) find(id uint64) (*server, error) {
 	for _, sv := range s.servers {
 		if sv.member.ID == id {
@@ -380,7 +381,7 @@ func (s *supervisor) find(id uint64) (*server, error) {
 	return nil, &NoServerError{fmt.Sprintf("%s is not a server of this cluster; the servers are %s", s.name(id), ServerList(s.o.Folder.File.Config))}
 }
 
-// status describes a server as a process.
+// status describes the process of a server.
 func (sv *server) status() Server {
 	state := Running
 	switch {

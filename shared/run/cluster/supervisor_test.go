@@ -295,7 +295,7 @@ func TestAServerThatDiesIsSaidAndNotRestarted(t *testing.T) {
 	c := startCluster(t, "good", nil)
 	pid := c.pid(2)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	c.shows("-- | n2 ended by itself (killed) and stays so; bring it back with: kv restart 2\n")
+	c.shows("-- | n2 ended by itself (killed) and stays down; bring it back with: kv restart 2\n")
 	require.Equal(t, Server{ID: 2, State: "ended by itself: killed"}, c.must(List)[1])
 	require.Equal(t, []Server{{ID: 2, State: Running}}, c.must(Restart, 2))
 	require.NoError(t, c.stop())
@@ -428,7 +428,7 @@ func TestCommandsAboutServersThatAreNotThere(t *testing.T) {
 func TestAServerThatDoesNotComeUpEndsTheStartOfANewCluster(t *testing.T) {
 	c := startCluster(t, "good n2:broken", func(o *Options) { o.Folder.Created = true })
 	err := <-c.result
-	require.EqualError(t, err, "n2 did not come up: it ended with exit status 1 after saying: the disk is full of beans")
+	require.EqualError(t, err, "n2 did not come up: it ended with exit status 1 after it printed: the disk is full of beans")
 	require.Contains(t, c.out.String(), "n1 | stops because of ", "the others are stopped")
 	require.Empty(t, children(t, os.Getpid()))
 }
@@ -438,7 +438,7 @@ func TestAServerThatDoesNotComeUpEndsTheStartOfANewCluster(t *testing.T) {
 func TestAClusterWithDataStartsWithoutAServerThatDoesNotComeUp(t *testing.T) {
 	c := startCluster(t, "good n2:broken", nil)
 	c.shows("n2 | error: the disk is full of beans\n")
-	c.shows("-- | n2 did not come up; its lines say why, and the other servers continue\n")
+	c.shows("-- | n2 did not come up; its output says why, and the other servers continue\n")
 	require.Equal(t, []Server{{ID: 1, State: Running}, {ID: 2, State: "ended by itself: exit status 1"}, {ID: 3, State: Running}}, c.must(List))
 	require.NoError(t, c.stop())
 
@@ -456,7 +456,7 @@ func TestAUsedPortIsToldBeforeAnythingStarts(t *testing.T) {
 		require.NoError(t, err)
 		err = Run(context.Background(), Options{Folder: f, Out: io.Discard})
 		require.EqualError(t, err, "n1 cannot listen on "+l.Addr().String()+
-			": another program uses that port, or n1 runs already; stop that one, or "+advice, "--fresh is no advice where there is data")
+			": another program uses that port, or n1 is already running; stop it, or "+advice, "--fresh is no advice where there is data")
 		require.NoError(t, f.Close())
 	}
 }
@@ -530,7 +530,7 @@ func TestTheControlChannelKnowsItsOwn(t *testing.T) {
 	stranger := *c.remote
 	stranger.token = strings.Repeat("0", 64)
 	_, err = stranger.Do(context.Background(), Command{Do: Kill, IDs: []uint64{1}})
-	require.EqualError(t, err, "a wrong token")
+	require.EqualError(t, err, "the token is wrong")
 	for _, line := range []string{"\n", "GET / HTTP/1.1\n", `{"tok":1}` + "\n", "[]\n", strings.Repeat("x", maxControlLine)} {
 		conn, err := net.Dial("tcp", c.remote.address)
 		require.NoError(t, err)

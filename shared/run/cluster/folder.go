@@ -164,6 +164,12 @@ func OpenSingle(dir string, m node.Member) (*Folder, error) {
 // fill creates the folder's configuration, or makes it agree with the given
 // one.
 func (f *Folder) fill(o OpenOptions, given *File) error {
+	if o.Fresh && given == nil {
+		// Check the options of the new cluster before the old one is deleted.
+		if _, err := newCluster(o); err != nil {
+			return err
+		}
+	}
 	if o.Fresh {
 		if err := f.clear(given == nil || !sameFile(o.Config, f.ConfigPath())); err != nil {
 			return err
@@ -233,7 +239,7 @@ func (f *Folder) keep(o OpenOptions, present File) error {
 			f.Dir, ConfigName)
 	}
 	if used := cmp.Or(present.Config.Transport, transport.TCP); o.Transport != "" && o.Transport != used {
-		return fmt.Errorf("the servers of the cluster in %s use %s; leave --transport out to continue with it, change \"transport\" in its %s, or throw it away with --fresh",
+		return fmt.Errorf("the servers of the cluster in %s use %s; leave --transport out to continue with it, change \"transport\" in its %s, or delete it with --fresh",
 			f.Dir, used, ConfigName)
 	}
 	f.File = present
@@ -253,6 +259,16 @@ func (f *Folder) create(o OpenOptions) error {
 				f.Dir, e.Name(), ConfigName)
 		}
 	}
+	file, err := newCluster(o)
+	if err != nil {
+		return err
+	}
+	f.File, f.Created = file, true
+	return nil
+}
+
+// newCluster returns the configuration of a new cluster.
+func newCluster(o OpenOptions) (File, error) {
 	servers := o.Servers
 	if servers == 0 {
 		servers = defaultServers
@@ -263,17 +279,13 @@ func (f *Folder) create(o OpenOptions) error {
 	}
 	file, err := New(o.Stage, servers, o.BasePort, leader)
 	if err != nil {
-		return err
+		return File{}, err
 	}
 	file.Config.CompactBytes = o.CompactBytes
-	if o.Transport != transport.TCP { // the field says only what is not the default
+	if o.Transport != transport.TCP { // the file names only another transport than the default
 		file.Config.Transport = o.Transport
 	}
-	if err := file.Check(); err != nil {
-		return err
-	}
-	f.File, f.Created = file, true
-	return nil
+	return file, file.Check()
 }
 
 // Join adds a joiner to the configuration durably. It refuses a server that

@@ -154,6 +154,19 @@ func TestOpenFreshThrowsAwayWhatIsOursAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestOpenFreshDeletesNothingIfTheNewClusterIsRefused(t *testing.T) {
+	dir := leave(t, OpenOptions{})
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "n1"), 0o755))
+	before, err := Load(filepath.Join(dir, ConfigName))
+	require.NoError(t, err)
+	_, err = open(t, OpenOptions{Dir: dir, Fresh: true, Servers: MaxServers + 1})
+	require.ErrorContains(t, err, "a cluster has 1 to ")
+	require.DirExists(t, filepath.Join(dir, "n1"))
+	after, err := Load(filepath.Join(dir, ConfigName))
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+}
+
 func TestOpenFreshKeepsTheConfigurationGivenEvenIfItStandsInTheFolder(t *testing.T) {
 	dir := leave(t, OpenOptions{})
 	path := filepath.Join(dir, ConfigName)
@@ -260,7 +273,7 @@ func TestOpenTakesTheTransportForANewCluster(t *testing.T) {
 		require.NoError(t, f.Close())
 	}
 	_, err = open(t, OpenOptions{Dir: dir, Transport: "tcp"})
-	require.EqualError(t, err, "the servers of the cluster in "+dir+` use drums; leave --transport out to continue with it, change "transport" in its cluster.json, or throw it away with --fresh`)
+	require.EqualError(t, err, "the servers of the cluster in "+dir+` use drums; leave --transport out to continue with it, change "transport" in its cluster.json, or delete it with --fresh`)
 	_, err = open(t, OpenOptions{Dir: t.TempDir(), Config: filepath.Join(dir, ConfigName), Transport: "drums"})
 	require.EqualError(t, err, filepath.Join(dir, ConfigName)+" says which transport the servers use; leave --transport out")
 }

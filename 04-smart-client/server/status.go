@@ -43,6 +43,7 @@ func (s *Server) Inspect(to *node.State) {
 		ID:       s.world.ID,
 		Role:     node.Role(status.Role),
 		Term:     uint64(status.CurrentTerm),
+		Leader:   uint64(status.Leader),
 		Last:     uint64(status.Last),
 		Commit:   uint64(status.Commit),
 		Applied:  uint64(status.Applied),

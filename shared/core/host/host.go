@@ -24,6 +24,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"slices"
 	"time"
 
@@ -31,7 +32,6 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
-	"example.com/raftsteps/shared/core/httpapi"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/core/wire"
@@ -57,8 +57,13 @@ type Options struct {
 	// Config names, on the addresses that clients use, too.
 	Transport Transport
 
-	// HTTP is true if the server also speaks HTTP, on the same address.
-	HTTP bool
+	// HTTP returns what answers HTTP requests, on the same address; nil if the
+	// server does not speak HTTP. See package httpapi.
+	HTTP func(HTTP) http.Handler
+
+	// Meter receives what the server does, as numbers; nil means that nothing is
+	// measured. See package metrics.
+	Meter Meter
 
 	// Listener accepts connections; nil means to listen on the server's own
 	// address.
@@ -79,6 +84,20 @@ type Options struct {
 
 	// Seed makes the server's randomness repeatable; with 0 it is not repeatable.
 	Seed uint64
+}
+
+// HTTP is what a host gives to those who answer HTTP requests.
+type HTTP struct {
+	// Ask passes a request to the server, which calls reply once, at any time,
+	// from any goroutine.
+	Ask func(r api.Request, reply func(api.Response))
+
+	// Hosts are the names, without a port, by which clients may call the server.
+	Hosts []string
+
+	// Bodies limits the bytes of bodies that are still arriving and of answers
+	// that are still leaving.
+	Bodies *wire.Budget
 }
 
 // Host runs one server of a cluster.
@@ -143,6 +162,9 @@ func (h *Host) build() error {
 	o := h.o
 	h.loop = newLoop(o.ID, h.log, o.Trace)
 	h.loop.push, h.loop.disk = h.server.Batch, o.Disk
+	if o.Meter != nil {
+		h.loop.meter, h.loop.syncs.meter = o.Meter, o.Meter
+	}
 	h.loop.syncs.observe(o.Disk)
 	if o.Config.Leader == 0 {
 		h.loop.syncs.limit = o.Config.ElectionTimeout[0]
@@ -160,8 +182,8 @@ func (h *Host) build() error {
 	switch {
 	case o.NoClients:
 		h.server.Handler = noClients
-	case o.HTTP:
-		h.server.HTTP = httpapi.New(httpapi.Options{Ops: o.Ops, Ask: h.loop.request, Hosts: hosts(o.Config), Bodies: wire.NewBudget(room), Metrics: h.loop.metrics.all()})
+	case o.HTTP != nil:
+		h.server.HTTP = o.HTTP(HTTP{Ask: h.loop.request, Hosts: hosts(o.Config), Bodies: wire.NewBudget(room)})
 	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{
@@ -213,6 +235,7 @@ func (h *Host) note(e trace.Event) {
 	case trace.Decide:
 		h.log.Error(e.Reason.Text, "role", e.Role, "term", e.Term)
 	case trace.Drop:
+		h.loop.meter.Lost(e.From, LostRefused)
 		h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term)
 	case trace.Trouble:
 		h.log.Warn(e.Text, "role", e.Role, "term", e.Term)

@@ -2,68 +2,103 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/httpapi"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// counted returns the metrics of a loop by name.
-func counted(t *testing.T, m metrics) map[string]float64 {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(m.all()...)
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	got := make(map[string]float64)
-	for _, f := range families {
-		got[f.GetName()] = f.GetMetric()[0].GetCounter().GetValue()
-	}
-	return got
+// counts is a Meter that counts.
+type counts struct {
+	noMeter
+	rounds, inputs int
+	synced         int
+	messages       []string
+	answers        []string
+	last           Round
 }
 
-// The metrics count what their help says: rounds, inputs of the server, and
-// answers.
-func TestMetricsCountWhatWasDone(t *testing.T) {
-	w := newWorld(nil)
-	for _, key := range []string{"a", "b", "c"} {
-		w.ask(key)
-	}
-	w.receive(2, []byte("m1"))
-	w.receive(3, []byte("m2"))
-	w.cut(4, true)
-	require.NoError(t, w.round(1))
-	require.Equal(t, map[string]float64{"host_rounds_total": 1, "host_inputs_total": 5, "host_answers_total": 3, "host_fsync_seconds": 0}, counted(t, w.metrics))
-	w.receive(4, []byte("cut"))
-	require.NoError(t, w.round(2))
-	require.Equal(t, map[string]float64{"host_rounds_total": 2, "host_inputs_total": 5, "host_answers_total": 3, "host_fsync_seconds": 0}, counted(t, w.metrics))
-	w.server.waiting = nil
-	w.ask("d")
-	w.server.flush = func() error { return io.ErrShortWrite }
-	require.Error(t, w.round(0))
-	require.Equal(t, map[string]float64{"host_rounds_total": 3, "host_inputs_total": 6, "host_answers_total": 3, "host_fsync_seconds": 0}, counted(t, w.metrics), "no answer has left")
+func (c *counts) Synced(time.Duration) { c.synced++ }
+func (c *counts) Input()               { c.inputs++ }
+func (c *counts) Sent(to uint64)       { c.messages = append(c.messages, fmt.Sprintf("to n%d", to)) }
+func (c *counts) Received(from uint64) {
+	c.messages = append(c.messages, fmt.Sprintf("from n%d", from))
+}
+func (c *counts) Lost(peer uint64, why Loss) {
+	c.messages = append(c.messages, fmt.Sprintf("n%d %s", peer, why))
+}
+func (c *counts) Round(r Round) { c.rounds, c.last = c.rounds+1, r }
+func (c *counts) Answered(op string, code api.Code, took time.Duration) {
+	c.answers = append(c.answers, fmt.Sprintf("%s %s %v", op, code, took))
 }
 
-// A host speaks HTTP on its address, shows its metrics there, and answers to the
-// names of its configuration only.
+// A meter learns what was done: rounds, inputs of the server, messages, and answers
+// with the time since their request arrived.
+func TestAMeterLearnsWhatWasDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counts{}
+		w := newWorld(nil)
+		w.meter, w.syncs.meter = c, c
+		for _, key := range []string{"a", "b", "c"} {
+			w.ask(key)
+		}
+		time.Sleep(3 * time.Second)
+		w.receive(2, []byte("m1"))
+		w.receive(3, []byte("m2"))
+		w.cut(4, true)
+		require.NoError(t, w.round(1))
+		require.Equal(t, 1, c.rounds)
+		require.Equal(t, 5, c.inputs)
+		require.Equal(t, []string{"from n2", "from n3"}, c.messages)
+		require.Equal(t, []string{"get  3s", "get  3s", "get  3s"}, c.answers)
+		require.Nil(t, c.last.State, "this server does not show its state")
+
+		w.receive(4, []byte("cut"))
+		w.send(4, []byte("cut"))
+		w.send(3, []byte("m3"))
+		w.syncs.took("journal", time.Second)
+		require.NoError(t, w.round(2))
+		require.Equal(t, 2, c.rounds)
+		require.Equal(t, 5, c.inputs)
+		require.Equal(t, 1, c.synced)
+		require.Equal(t, []string{"n4 cut", "to n3", "n4 cut"}, c.messages[2:])
+
+		w.server.waiting = nil
+		w.ask("d")
+		w.server.flush = func() error { return io.ErrShortWrite }
+		require.Error(t, w.round(0))
+		require.Equal(t, 6, c.inputs)
+		require.Len(t, c.answers, 3, "no answer has left")
+	})
+}
+
+// A host speaks HTTP on its address, and answers to the names of its
+// configuration only.
 func TestHTTPOfAHost(t *testing.T) {
 	ln, err := wire.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	address := ln.Addr().String()
 	h, err := New(Options{
-		ID: 1, HTTP: true, Listener: ln, Ops: api.Commands(), Log: slog.New(slog.DiscardHandler), Trace: func(trace.Event) {},
+		ID: 1, Listener: ln, Ops: api.Commands(), Log: slog.New(slog.DiscardHandler), Trace: func(trace.Event) {},
 		Config: node.Config{
 			Cluster: "c", HTTPHosts: []string{"kv.example.org"},
 			Members: []node.Member{{ID: 1, Address: "n1.example.org:7071"}}, Joiners: []node.Member{{ID: 4, Address: "n4.example.org:7074"}}, Secret: "s",
 		},
 		New: func(node.World) (node.Server, error) { return &recorder{}, nil },
+		HTTP: func(o HTTP) http.Handler {
+			return httpapi.New(httpapi.Options{Ops: api.Commands(), Ask: o.Ask, Hosts: o.Hosts, Bodies: o.Bodies})
+		},
 	})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -93,7 +128,4 @@ func TestHTTPOfAHost(t *testing.T) {
 		require.Equal(t, want, status, host)
 		require.Equal(t, want == 200, text == "x", host)
 	}
-	_, text := get(address, "/metrics")
-	require.Contains(t, text, "\nhost_rounds_total ")
-	require.Regexp(t, "\nhost_answers_total [56]\n", text, "the status, which is asked for the metrics, may count")
 }

@@ -52,6 +52,9 @@ type input struct {
 	request api.Request
 	reply   func(api.Response)
 	control func()
+
+	// since is when a request came.
+	since time.Time
 }
 
 // queue holds the inputs that wait for the loop, the oldest first.
@@ -85,6 +88,10 @@ func (q *queue) take(batch []input, count, bytes int) []input {
 type answer struct {
 	reply    func(api.Response)
 	response api.Response
+
+	// op is what was asked, and since when the request came.
+	op    string
+	since time.Time
 
 	// bytes is what the request counted for in the budget.
 	bytes int
@@ -122,8 +129,11 @@ type loop struct {
 	// workers run the server's work that goes on alongside it.
 	workers errgroup.Group
 
-	metrics metrics
-	syncs   syncs
+	meter Meter
+	syncs syncs
+
+	// state is the server's state after the last round, for the meter.
+	state node.State
 
 	// batch holds the inputs of the present round, answers its answers.
 	batch   []input
@@ -149,15 +159,15 @@ type loop struct {
 }
 
 func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
-	l := &loop{id: id, log: log, trace: sink, start: time.Now(), changes: node.Changes{Most: stateBytes}, isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), metrics: newMetrics(), ended: make(chan struct{})}
+	l := &loop{id: id, log: log, trace: sink, start: time.Now(), changes: node.Changes{Most: stateBytes}, isCut: make(map[uint64]bool), wake: make(chan struct{}, 1), meter: noMeter{}, ended: make(chan struct{})}
 	l.room.L = &l.mu
-	l.syncs.metrics, l.syncs.log = l.metrics, log
+	l.syncs.log, l.syncs.meter = log, l.meter
 	return l
 }
 
 // request is the wire.Handler.
 func (l *loop) request(r api.Request, reply func(api.Response)) {
-	in := input{bytes: r.Size(), request: r, reply: reply}
+	in := input{bytes: r.Size(), request: r, reply: reply, since: time.Now()}
 	if r.Op == api.Log {
 		in.bytes += api.LongData // for the answer
 	}
@@ -271,7 +281,6 @@ func (l *loop) close() {
 // received in time should count before a timeout does.
 func (l *loop) round(ticks int) error {
 	l.take()
-	l.metrics.rounds.Inc()
 	l.rounds++
 	for i := range l.batch {
 		l.step(&l.batch[i])
@@ -286,7 +295,7 @@ func (l *loop) round(ticks int) error {
 		return err
 	}
 	now := time.Now()
-	l.syncs.end(now.Sub(begun), now)
+	l.measure(Round{At: now, Took: now.Sub(begun), Synced: l.syncs.end(now.Sub(begun), now)})
 	if l.trace != nil {
 		l.traceState()
 	}
@@ -296,10 +305,10 @@ func (l *loop) round(ticks int) error {
 	if len(l.answers) == 0 {
 		return nil
 	}
-	l.metrics.answers.Add(float64(len(l.answers)))
 	l.push(func() {
 		for _, a := range l.answers {
 			l.budget.Give(a.bytes)
+			l.meter.Answered(a.op, codeOf(a.response), now.Sub(a.since))
 			a.reply(a.response)
 		}
 	})
@@ -324,18 +333,21 @@ func (l *loop) step(in *input) {
 	case in.control != nil:
 		in.control()
 	case in.reply != nil:
-		l.metrics.inputs.Inc()
+		l.meter.Input()
 		l.emit(trace.Request, func(e *trace.Event) { e.Message = string(in.request.AppendJSON(nil)) })
-		reply, id, bytes := in.reply, in.request.ID, in.bytes
+		reply, id, a := in.reply, in.request.ID, answer{op: in.request.Op, since: in.since, bytes: in.bytes}
 		l.node.Request(in.request, func(r api.Response) {
 			r.ID = id
 			l.emit(trace.Reply, func(e *trace.Event) { e.Message = string(r.AppendJSON(nil)) })
-			l.answers = append(l.answers, answer{reply, r, bytes})
+			a.reply, a.response = reply, r
+			l.answers = append(l.answers, a)
 		})
 	case l.isCut[in.from]:
+		l.meter.Lost(in.from, LostCut)
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = in.from, l.id, string(in.line), "cut" })
 	default:
-		l.metrics.inputs.Inc()
+		l.meter.Input()
+		l.meter.Received(in.from)
 		l.emit(trace.Deliver, func(e *trace.Event) { e.From, e.To, e.Message = in.from, l.id, string(in.line) })
 		l.node.Receive(in.from, in.line)
 	}
@@ -344,11 +356,14 @@ func (l *loop) step(in *input) {
 // send is node.World.Send.
 func (l *loop) send(to uint64, line []byte) {
 	if l.isCut[to] {
+		l.meter.Lost(to, LostCut)
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = l.id, to, string(line), "cut" })
 		return
 	}
 	l.emit(trace.Send, func(e *trace.Event) { e.From, e.To, e.Message = l.id, to, string(line) })
+	l.meter.Sent(to)
 	if !l.link(to, line) {
+		l.meter.Lost(to, LostFull)
 		l.emit(trace.Drop, func(e *trace.Event) {
 			e.From, e.To, e.Text = l.id, to, "the link's queue is full, or there is no such link"
 		})
@@ -407,4 +422,12 @@ func (l *loop) traceState() {
 			l.emit(trace.State, func(e *trace.Event) { e.State = trace.Raw(append(text, '}')) })
 		}
 	}
+}
+
+// codeOf returns the code of an answer's error; "" if there is none.
+func codeOf(r api.Response) api.Code {
+	if r.Error == nil {
+		return ""
+	}
+	return r.Error.Code
 }

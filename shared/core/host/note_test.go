@@ -20,7 +20,7 @@ func TestNotesHaveLevels(t *testing.T) {
 		`level=ERROR msg="n3 leads as well"`:                                {Kind: trace.Decide, Reason: &trace.Reason{Text: "n3 leads as well"}},
 	} {
 		var log bytes.Buffer
-		h := &Host{log: slog.New(slog.NewTextHandler(&log, nil))}
+		h := &Host{log: slog.New(slog.NewTextHandler(&log, nil)), loop: newLoop(1, nil, nil)}
 		h.note(e)
 		require.Contains(t, log.String(), want)
 	}

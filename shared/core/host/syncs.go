@@ -21,8 +21,8 @@ type observable interface {
 // sends no heartbeats, so a sync longer than an election timeout can cost it its
 // leadership.
 type syncs struct {
-	metrics metrics
-	log     *slog.Logger
+	meter Meter
+	log   *slog.Logger
 
 	// limit is the lowest election timeout; 0 in stages without elections.
 	limit time.Duration
@@ -46,7 +46,7 @@ func (s *syncs) observe(d disk.Disk) {
 
 // took records one sync. It is safe for concurrent use.
 func (s *syncs) took(path string, d time.Duration) {
-	s.metrics.syncs.Observe(d.Seconds())
+	s.meter.Synced(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d > s.longest {
@@ -63,15 +63,16 @@ func (s *syncs) begin() {
 
 // end ends a round with the duration of its Flush, and logs a warning if it was
 // slow because of the disk: a sync of work alongside the server delays no
-// heartbeat.
-func (s *syncs) end(flush time.Duration, now time.Time) {
+// heartbeat. It returns the longest sync.
+func (s *syncs) end(flush time.Duration, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.limit == 0 || min(s.longest, flush) < s.limit || now.Sub(s.told) < slowInterval {
-		return
+		return s.longest
 	}
 	s.told = now
 	s.log.Warn("fsync took longer than the election timeout: meanwhile this server sends no heartbeats, so others may be elected in its place; "+
 		"use a faster disk, or raise election_timeout_ms on all servers",
 		"file", s.path, "took", s.longest.Round(time.Millisecond), "election_timeout", s.limit)
+	return s.longest
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -270,8 +271,9 @@ func TestNoClients(t *testing.T) {
 	config := g.config
 	config.Joiners = []node.Member{{ID: 2, Address: ln.Addr().String()}}
 	var peer recorder
-	h, err := New(Options{ID: 2, Config: config, Ops: api.Commands(), Listener: ln, NoClients: true, HTTP: true,
-		New: func(node.World) (node.Server, error) { return &peer, nil }})
+	h, err := New(Options{ID: 2, Config: config, Ops: api.Commands(), Listener: ln, NoClients: true,
+		HTTP: func(HTTP) http.Handler { panic("a server without clients speaks no HTTP") },
+		New:  func(node.World) (node.Server, error) { return &peer, nil }})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -2,9 +2,9 @@ package node
 
 import "example.com/raftsteps/shared/core/kv"
 
-// Inspector is a server that lets a checker look inside it. Nothing in
-// production calls it. The servers of the stages that keep a log implement it,
-// and the simulator's checker asks after every step.
+// Inspector is a server that lets others look inside it. The servers of the stages
+// that keep a log implement it. The simulator's checker asks after every step, and
+// the metrics of a server in production after every round.
 type Inspector interface {
 	// Inspect describes the server as it is now. It overwrites *s and should
 	// reuse its slices, so that an inspection allocates no memory. The result
@@ -80,6 +80,9 @@ type State struct {
 
 	// Term is currentTerm; 0 before the first.
 	Term uint64
+
+	// Leader is the leader of Term; 0 if the server does not know it.
+	Leader uint64
 
 	// Vote is votedFor in Term; 0 if it has not voted.
 	Vote uint64

@@ -31,19 +31,39 @@ func diskProgram(t *testing.T, fsync bool) (address, folder string, cmd *exec.Cm
 	return file.Config.Address(1), filepath.Join(data, "n1"), cmd, out
 }
 
-// syncsOf returns how many syncs a server has done, from its metrics.
-func syncsOf(t *testing.T, address string) int {
+// metricsOf returns the text of a server's metrics.
+func metricsOf(t *testing.T, address string) string {
 	t.Helper()
 	answer, err := http.Get("http://" + address + "/metrics")
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	count := regexp.MustCompile(`(?m)^host_fsync_seconds_count (\d+)$`).FindSubmatch(text)
+	return string(text)
+}
+
+// syncsOf returns how many syncs a server has done, from its metrics.
+func syncsOf(t *testing.T, address string) int {
+	t.Helper()
+	text := metricsOf(t, address)
+	count := regexp.MustCompile(`(?m)^host_fsync_seconds_count (\d+)$`).FindStringSubmatch(text)
 	require.NotNil(t, count, "%s", text)
-	n, err := strconv.Atoi(string(count[1]))
+	n, err := strconv.Atoi(count[1])
 	require.NoError(t, err)
 	return n
+}
+
+// A process shows what its server does, its files, and itself.
+func TestMetricsOfAProcess(t *testing.T) {
+	address, _, _, _ := diskProgram(t, true)
+	for range 3 {
+		require.Zero(t, run(t, stages["96-disk"], "put", "x", "1", "--endpoints", address).code)
+	}
+	text := metricsOf(t, address)
+	for _, line := range []string{`kv_requests_total{code="ok",op="put"} 3`, `kv_request_seconds_count{op="put"} 3`,
+		`host_file_bytes{file="log"} `, "host_rounds_total ", "raft_elections_won_total ", "go_goroutines ", "process_cpu_seconds_total "} {
+		require.Contains(t, text, "\n"+line)
+	}
 }
 
 // The real process syncs each write before it acknowledges it, unless the

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/httpapi"
+	"example.com/raftsteps/shared/core/metrics"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/run/cluster"
@@ -105,7 +108,7 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	if text := cluster.Exposed(o.config); text != "" && !o.supervised {
 		log.Warn(text)
 	}
-	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, HTTP: a.stage.HTTP, Listener: ln, Log: log}
+	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, Listener: ln, Log: log}
 	sink, end, err := openTrace(o.trace, o.id, trace.Origin{Stage: a.stage.Name, Cluster: file.Config.Cluster})
 	if err != nil {
 		return errors.Join(err, ln.Close())
@@ -128,6 +131,13 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 			log.Warn("fsync is off, so writes are acknowledged before they are on the disk, and a power cut may lose them", "config", o.config)
 		}
 		options.Disk = folder
+	}
+	if a.stage.HTTP {
+		m := metrics.New(options.Disk)
+		options.Meter = m
+		options.HTTP = func(h host.HTTP) http.Handler {
+			return httpapi.New(httpapi.Options{Ops: a.stage.Ops, Ask: h.Ask, Hosts: h.Hosts, Bodies: h.Bodies, Metrics: m.Collectors()})
+		}
 	}
 	h, err := host.New(options)
 	if err != nil {

@@ -110,7 +110,7 @@ func TestVerifyFailsIfTheMachineFailed(t *testing.T) {
 	end()
 	require.NoError(t, g.Wait())
 
-	require.ErrorContains(t, report.Err(), "the server broke its promise")
+	require.ErrorContains(t, report.Err(), "the servers broke their promises")
 	v := report.Verify
 	require.InDelta(t, before, v.Broken, float64(1+o.Clients), "the probe was a read, and an answer may still be on its way to be counted")
 	require.Greater(t, v.Acknowledged, v.Broken)

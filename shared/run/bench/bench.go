@@ -1,9 +1,9 @@
 // Package bench is the load generator behind the command bench.
 //
-// It is a closed loop: each client asks, waits for the answer and asks again.
-// So a slow server gets fewer requests, and latency and throughput are related:
-// clients = throughput × mean latency (Little's law). Compare two servers only
-// at the same number of clients.
+// It is a closed loop: each client sends a request, waits for the answer and
+// sends the next one. So a slow server gets fewer requests, and latency and
+// throughput are related: clients = throughput × mean latency (Little's law).
+// Compare two servers only at the same number of clients.
 //
 //	o := bench.Defaults()
 //	o.Dial = func() (bench.Client, error) { return client.New(endpoints), nil }
@@ -12,15 +12,15 @@
 // Generator and server often share one machine. The generator takes processor
 // time from the server, so one operation costs it only one look at the clock, a
 // random number and two uncontended atomic writes: no lock, no allocation, no
-// formatting. Keys and values are made before the clock starts. What an
-// operation costs beyond that is the Client's.
+// formatting. Keys and values are made before the clock starts. All other costs
+// of an operation are the Client's.
 //
 // An operation counts if it started in the measured time, however late it
-// ended. Latencies are those of operations that were answered; an answer such
-// as "the key has no value" is one. All else is an error, counted by its code.
+// ended. Latencies are those of operations that were answered; "the key has no
+// value" is also an answer. Every other result is an error, counted by its code.
 //
-// With Options.Verify the clients append unique tokens instead and read them
-// back at the end: see verify.go for what is held against the server.
+// With Options.Verify, the clients append unique tokens instead and read them
+// back at the end: see verify.go for what is checked.
 package bench
 
 import (
@@ -61,7 +61,7 @@ type Options struct {
 	// Duration is the measured time (--duration).
 	Duration time.Duration
 
-	// Warmup is the time before that, which is not measured (--warmup).
+	// Warmup is the time before Duration, which is not measured (--warmup).
 	Warmup time.Duration
 
 	// Timeout is how long to wait for one operation (--timeout). The wait may
@@ -77,8 +77,8 @@ type Options struct {
 
 	// Mix is what to do, in parts: "put=90,get=10", or "put" (--mix). It may
 	// name put, create, get, append, cas and delete. cas expects the value that
-	// put writes. If append fails because the value is too long, the client
-	// deletes the key.
+	// put writes. If append fails because the value would be too long, the
+	// client deletes the key.
 	Mix string
 
 	// Verify appends tokens and reads them back instead of running Mix
@@ -127,21 +127,21 @@ func (o Options) Check() error {
 	case o.Dial == nil:
 		return errors.New("bench: Options.Dial is nil")
 	case o.Clients < 1 || o.Clients > maxClients:
-		return fmt.Errorf("--clients is %d; want 1 to %d", o.Clients, maxClients)
+		return fmt.Errorf("--clients is %d; it must be from 1 to %d", o.Clients, maxClients)
 	case o.Conns < 0 || o.Conns > o.Clients:
-		return fmt.Errorf("--conns is %d; want 0 (one connection per client) to %d, the number of clients", o.Conns, o.Clients)
+		return fmt.Errorf("--conns is %d; it must be from 0 (one connection per client) to %d, the number of clients", o.Conns, o.Clients)
 	case o.Duration <= 0:
-		return fmt.Errorf("--duration is %v; want more than 0", o.Duration)
+		return fmt.Errorf("--duration is %v; it must be more than 0", o.Duration)
 	case o.Warmup < 0:
-		return fmt.Errorf("--warmup is %v; want 0 or more", o.Warmup)
+		return fmt.Errorf("--warmup is %v; it must not be negative", o.Warmup)
 	case o.Timeout <= 0:
-		return fmt.Errorf("--timeout is %v; want more than 0", o.Timeout)
+		return fmt.Errorf("--timeout is %v; it must be more than 0", o.Timeout)
 	case o.ValueSize < 0 || o.ValueSize > kv.MaxValue:
-		return fmt.Errorf("--value-size is %d; want 0 to %d", o.ValueSize, kv.MaxValue)
+		return fmt.Errorf("--value-size is %d; it must be from 0 to %d", o.ValueSize, kv.MaxValue)
 	case o.Fill && o.Verify:
-		return errors.New("--fill writes the keys of --mix, and --verify has keys of its own; give one of them")
+		return errors.New("--fill writes the keys of --mix, but --verify uses its own keys; leave one of them out")
 	case o.Keys < 1 || o.Keys > maxKeys:
-		return fmt.Errorf("--keys is %d; want 1 to %d", o.Keys, maxKeys)
+		return fmt.Errorf("--keys is %d; it must be from 1 to %d", o.Keys, maxKeys)
 	}
 	return err
 }
@@ -157,12 +157,12 @@ type source interface {
 }
 
 // Run runs the load until Duration has passed or ctx is done. It then waits for
-// the operations in progress, for Timeout at most. The report describes the
-// time until then. An error means that nothing was measured: an option is
-// wrong, or no server answers.
+// the operations in progress, for about Timeout at most. An error means that
+// nothing was measured: an option is wrong, no server answers, or Fill could not
+// write a key.
 //
-// If ctx ends the load, the reading of Verify continues until Enough is closed.
-// If ctx ends after the load, it ends the reading.
+// If the end of ctx ends the load, the reading of Verify continues until it is
+// done or Enough is closed. If ctx ends after the load, that ends the reading.
 //
 // Run starts goroutines and returns after all of them have ended.
 func Run(ctx context.Context, o Options) (Report, error) {
@@ -195,7 +195,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	_ = g.Wait()
 	report := r.report()
 	if judge != nil {
-		r.say("reading the tokens back; an interrupt ends that")
+		r.say("reading the tokens back; an interrupt ends the reading")
 		if r.interrupted {
 			ctx = context.WithoutCancel(ctx)
 		}
@@ -236,8 +236,8 @@ func closeAll(clients []Client) {
 	}
 }
 
-// probe sends one request, so that a run without a server ends at once and not
-// after its whole duration. Any answer is enough, even a refusal.
+// probe sends one request, so that a run without a server ends at once, not after
+// its whole duration. Any answer is enough, even a refusal.
 func probe(ctx context.Context, o Options, c Client) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -278,8 +278,8 @@ type run struct {
 	interrupted bool
 
 	// The clients write gap and recorders; only the goroutine of Run writes the
-	// other fields. total is what was collected from the recorders so far,
-	// shown the time up to which progress was printed.
+	// other fields. total is the sum of what was collected from the recorders so
+	// far; shown is the time up to which progress was printed.
 	gap       gap
 	recorders []recorder
 	total     *tally

@@ -353,22 +353,22 @@ func TestFillStopsAtTheFirstKeyThatCannotBeWritten(t *testing.T) {
 
 func TestOptionsAreCheckedByTheNameOfTheFlag(t *testing.T) {
 	for want, change := range map[string]func(*bench.Options){
-		"--clients is 0":                                        func(o *bench.Options) { o.Clients = 0 },
-		"--clients is 10001; want 1 to 100":                     func(o *bench.Options) { o.Clients = 10_001 },
-		"--conns is 5; want 0 (one connection per client) to 4": func(o *bench.Options) { o.Conns = 5 },
-		"--conns is -1":                                         func(o *bench.Options) { o.Conns = -1 },
-		"--duration is 0s":                                      func(o *bench.Options) { o.Duration = 0 },
-		"--warmup is -1s":                                       func(o *bench.Options) { o.Warmup = -time.Second },
-		"--timeout is 0s":                                       func(o *bench.Options) { o.Timeout = 0 },
-		"--value-size is 131073":                                func(o *bench.Options) { o.ValueSize = kv.MaxValue + 1 },
-		"--keys is 0":                                           func(o *bench.Options) { o.Keys = 0 },
-		`unknown operation "sort"; write for example "put=90,get=10"`: func(o *bench.Options) { o.Mix = "put=1,sort=2" },
+		"--clients is 0": func(o *bench.Options) { o.Clients = 0 },
+		"--clients is 10001; it must be from 1 to 100":                     func(o *bench.Options) { o.Clients = 10_001 },
+		"--conns is 5; it must be from 0 (one connection per client) to 4": func(o *bench.Options) { o.Conns = 5 },
+		"--conns is -1":          func(o *bench.Options) { o.Conns = -1 },
+		"--duration is 0s":       func(o *bench.Options) { o.Duration = 0 },
+		"--warmup is -1s":        func(o *bench.Options) { o.Warmup = -time.Second },
+		"--timeout is 0s":        func(o *bench.Options) { o.Timeout = 0 },
+		"--value-size is 131073": func(o *bench.Options) { o.ValueSize = kv.MaxValue + 1 },
+		"--keys is 0":            func(o *bench.Options) { o.Keys = 0 },
+		`unknown operation "sort"; the operations are put, create, get, append, cas and delete, as in "put=90,get=10"`: func(o *bench.Options) { o.Mix = "put=1,sort=2" },
 		`unknown operation ""`:                    func(o *bench.Options) { o.Mix = "" },
 		"--mix names put twice":                   func(o *bench.Options) { o.Mix = "put,get,put" },
 		`"-1" is not a number of parts for put`:   func(o *bench.Options) { o.Mix = "put=-1" },
 		`"9999" is not a number of parts for put`: func(o *bench.Options) { o.Mix = "put=9999" },
 		`"" is not a number of parts for put`:     func(o *bench.Options) { o.Mix = "put=" },
-		"asks for nothing":                        func(o *bench.Options) { o.Mix = "put=0" },
+		"has no operation":                        func(o *bench.Options) { o.Mix = "put=0" },
 		"Options.Dial is nil":                     func(o *bench.Options) { o.Dial = nil },
 	} {
 		o := options(newWorld(0))

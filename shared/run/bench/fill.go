@@ -12,8 +12,8 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// fillPatience is how long the write of a key may take, so that an election
-// does not end the filling.
+// fillPatience is how long the write of a key may take with its retries, so that
+// an election does not end the filling.
 const fillPatience = 30 * time.Second
 
 // fill writes every key once, before the clock starts: the store then has its

@@ -28,12 +28,12 @@ func parseMix(text string) ([]share, error) {
 		if weighted {
 			var err error
 			if n, err = strconv.Atoi(parts); err != nil || n < 0 || n > 1000 {
-				return nil, fmt.Errorf("--mix: %q is not a number of parts for %s; want 0 to 1000", parts, op)
+				return nil, fmt.Errorf("--mix: %q is not a number of parts for %s; it must be from 0 to 1000", parts, op)
 			}
 		}
 		switch {
 		case op != kv.Get && !kv.Writes(op):
-			return nil, fmt.Errorf(`--mix: unknown operation %q; write for example "put=90,get=10", out of put, create, get, append, cas, delete`, op)
+			return nil, fmt.Errorf(`--mix: unknown operation %q; the operations are put, create, get, append, cas and delete, as in "put=90,get=10"`, op)
 		case seen[op]:
 			return nil, fmt.Errorf("--mix names %s twice", op)
 		}
@@ -42,7 +42,7 @@ func parseMix(text string) ([]share, error) {
 		mix = append(mix, share{op, n})
 	}
 	if total == 0 {
-		return nil, fmt.Errorf("--mix %q asks for nothing: all its parts are 0", text)
+		return nil, fmt.Errorf("--mix %q has no operation: all its parts are 0", text)
 	}
 	return mix, nil
 }
@@ -58,13 +58,13 @@ type mixSource struct {
 	wheel []string
 
 	// key is the key of the request in progress. full is the key whose value
-	// has become too long, which is deleted next, or "".
+	// has become too long; the next request deletes it. "" if there is none.
 	key  string
 	full string
 }
 
 func newMixSources(o Options) []source {
-	mix, _ := parseMix(o.Mix) // was checked
+	mix, _ := parseMix(o.Mix) // Options.Check has checked it
 	var wheel []string
 	for _, s := range mix {
 		for range s.parts {

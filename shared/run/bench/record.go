@@ -12,30 +12,30 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// tally is the result of some period of a run. One goroutine at a time owns it.
+// tally is the result of a period of a run. One goroutine at a time owns it.
 type tally struct {
 	// latency is the histogram of the latencies of answered operations, in
 	// nanoseconds, with an error of one percent; longest is exact.
 	latency *hdrhistogram.Histogram
 	longest time.Duration
 
-	// ended counts the operations that ended with a code other than done.
-	// Example is the first sentence that came with it.
+	// ended counts the operations that ended with an error, by code. Example is
+	// the first message with that code.
 	ended map[api.Code]Ended
 
 	// ok counts the operations that were done.
 	ok int64
 }
 
-// Ended is how many operations ended with a code, and the first message that
-// came with it.
+// Ended is how many operations ended with a code, and the first message with that
+// code.
 type Ended struct {
 	Count   int64  `json:"count"`
 	Example string `json:"example,omitempty"`
 }
 
-// longestTracked is where the histogram ends. Longer latencies count as this
-// long; tally.longest has the true value.
+// longestTracked is the end of the histogram. Longer latencies count as
+// longestTracked; tally.longest has the true value.
 const longestTracked = time.Hour
 
 func newTally() *tally {
@@ -86,8 +86,7 @@ func (t *tally) add(other *tally) {
 	}
 }
 
-// answered counts the operations that were answered, failed those that were
-// not.
+// answered returns how many operations were answered, failed how many were not.
 func (t *tally) answered() int64 { return t.latency.TotalCount() }
 
 func (t *tally) failed() (n int64) {
@@ -106,7 +105,7 @@ func (t *tally) percentile(p float64) time.Duration {
 // recorder has the tally of one client. The client writes it after each
 // operation, and the goroutine of Run reads it once a second.
 //
-// Neither waits for the other, thanks to a slot. The client takes its tally out
+// A slot makes this work without a lock. The client takes its tally out
 // of the slot, writes, and puts it back. The reader exchanges the tally in the
 // slot for an empty one; if the slot is empty, the client is writing at that
 // moment, and the reader tries again.

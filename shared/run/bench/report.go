@@ -25,8 +25,8 @@ type Report struct {
 	ValueSize int    `json:"value_size"`
 	Keys      int    `json:"keys"`
 
-	// Seconds is the measured time. Interrupted is true if that is less than
-	// Options.Duration.
+	// Seconds is the measured time. Interrupted is true if the end of the context
+	// made it shorter than Options.Duration.
 	Seconds     float64 `json:"seconds"`
 	Interrupted bool    `json:"interrupted,omitempty"`
 
@@ -119,7 +119,7 @@ var ErrInterrupted = errors.New("interrupted")
 // most frequent code.
 func (r Report) Err() error {
 	if r.Verify != nil && r.Verify.Broken > 0 {
-		return fmt.Errorf("the server broke its promise: %s", count(r.Verify.Broken, "violation"))
+		return fmt.Errorf("the servers broke their promises: %s", count(r.Verify.Broken, "violation"))
 	}
 	if r.Verify != nil && r.Verify.Unread != "" {
 		return &api.Error{Code: api.Unavailable, Definite: true,

@@ -18,30 +18,30 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// A run with Verify checks the promises of the servers. Each client appends
-// tokens that exist only once ("3.17;" is the 18th of client 3) to keys that no
-// other client writes, one token after the other, and remembers the answer to
-// each. At the end it reads its keys:
+// A run with Verify checks the promises of the servers. Each client appends unique
+// tokens ("3.17;" is the 18th of client 3) to keys that no other client writes, one
+// token after the other, and remembers the answer to each. At the end it reads its
+// keys and checks that
 //
 //   - an acknowledged token is there exactly once,
-//   - a token with an unknown outcome at most once,
-//   - a token that was definitely refused not at all,
-//   - acknowledged tokens stand in the order in which they were sent, because
-//     each was sent after the one before it was acknowledged,
-//   - the answer to an append ends with its token,
+//   - a token with an unknown outcome is there at most once,
+//   - a token that was definitely refused is not there,
+//   - acknowledged tokens are in the order in which they were sent, because each
+//     was sent after the previous one was acknowledged,
+//   - the new length in the answer to an append is at least that of its token,
 //   - and there is nothing else.
 //
-// A token with an unknown outcome that arrives after the reading is not seen.
+// A token with an unknown outcome that is applied after the reading is not seen.
 //
-// The reading can be interrupted, and it ends when the servers answer no read for
-// long. What was not looked for by then is counted, and nothing is said of it: no
-// promise is known to be broken, but what was not checked has not passed.
+// The reading can be interrupted, and it ends when the servers have answered no
+// read for a long time. Tokens that were not checked by then are counted on their
+// own: no promise about them is known to be broken, but they have not passed.
 
 // tokensPerKey bounds the values, because each answer contains the whole value.
 const tokensPerKey = 64
 
-// readBackLimit is how long the reading waits for a server that does not
-// answer, such as one that is restarting.
+// readBackLimit is how long the reading continues without an answer to any read,
+// such as while the servers restart.
 const readBackLimit = 30 * time.Second
 
 // shownViolations is how many violations a report shows; it counts all.
@@ -92,7 +92,7 @@ func (v *Verification) print(line func(name, format string, args ...any)) {
 		}
 		line("verify", "%s: %d of %d tokens were checked, and the other %d were not", why, v.sent()-v.Unchecked, v.sent(), v.Unchecked)
 		if v.Broken == 0 && v.Unchecked < v.sent() {
-			line("verify", "of those that were checked, every promise was kept")
+			line("verify", "every promise about the checked tokens was kept")
 		}
 	case v.Broken == 0:
 		line("verify", "every promise was kept")
@@ -121,11 +121,11 @@ const (
 type judge struct {
 	clients []*tokenSource
 
-	// lastRead is when a key was last read, in Unix nanoseconds.
+	// lastRead is when a client last read a key, in Unix nanoseconds.
 	lastRead atomic.Int64
 }
 
-// newJudge gives the run a random name, so that its keys are new.
+// newJudge returns a judge whose keys contain a random name, so that they are new.
 func newJudge(clients int) *judge {
 	var name [6]byte
 	rand.Read(name[:]) // never fails
@@ -195,7 +195,7 @@ func (s *tokenSource) answered(response api.Response, err *api.Error) {
 	}
 }
 
-// tail shortens a value for a message.
+// tail returns the end of a value, for a message.
 func tail(s string) string {
 	const most = 40
 	if len(s) <= most {
@@ -263,8 +263,8 @@ func (j *judge) readClient(ctx context.Context, c Client, s *tokenSource, timeou
 	}
 }
 
-// read reads one key and retries until there is an answer, ctx is done, or the
-// server has been silent for too long.
+// read reads one key and retries until there is an answer, ctx is done, or no
+// client has read a key for readBackLimit.
 func (j *judge) read(ctx context.Context, c Client, key string, timeout time.Duration) (string, error) {
 	for ctx.Err() == nil {
 		short, cancel := context.WithTimeout(ctx, timeout)
@@ -295,7 +295,7 @@ func (s *tokenSource) check(key string, first int, value string) {
 		value = rest
 		n := s.number(text) - first
 		if !whole || n < 0 || n >= len(fates) {
-			s.found.broken("unexpected", key, "holds %q, which this client has not sent to it", tail(text))
+			s.found.broken("unexpected", key, "holds %q, which the client has not sent to this key", tail(text))
 			continue
 		}
 		times[n]++
@@ -303,7 +303,7 @@ func (s *tokenSource) check(key string, first int, value string) {
 			continue
 		}
 		if n < before {
-			s.found.broken("order", key, "%q follows %q, though it was acknowledged before that was sent", token(s.client, first+n), token(s.client, first+before))
+			s.found.broken("order", key, "%q comes after %q, although it was acknowledged before the other was sent", token(s.client, first+n), token(s.client, first+before))
 		}
 		before = n
 	}
@@ -316,11 +316,11 @@ func (s *tokenSource) check(key string, first int, value string) {
 func (s *tokenSource) judge(key, token string, f fate, times int) {
 	switch {
 	case f == acknowledged && times == 0:
-		s.found.broken("lost", key, "%q was acknowledged and is not there", token)
+		s.found.broken("lost", key, "%q was acknowledged, but is missing", token)
 	case f == refused && times > 0:
-		s.found.broken("refused", key, "%q was definitely refused and is there", token)
+		s.found.broken("refused", key, "%q was definitely refused, but is there", token)
 	case times > 1:
-		s.found.broken("twice", key, "%q was sent once and is there %d times", token, times)
+		s.found.broken("twice", key, "%q was sent once, but is there %d times", token, times)
 	}
 	if f == unknown && times > 0 {
 		s.found.UnknownFound++

@@ -173,7 +173,7 @@ func TestInterruptEndsTheCommandAlongsideADemoFirst(t *testing.T) {
 	require.Equal(t, exitInterrupted, Run(ctx, s, []string{"demo"}, strings.NewReader(""), &out, &errors))
 	require.Empty(t, errors.String())
 	require.Contains(t, out.String(), "every promise was kept\n")
-	require.NotContains(t, out.String(), "of those that were checked")
+	require.NotContains(t, out.String(), "about the checked tokens")
 	require.Contains(t, out.String(), "\nThe story was interrupted; its servers have stopped.\n")
 	noDemoLeft(t)
 }

@@ -194,7 +194,7 @@ func TestUsageErrorsHaveAHintAndNoHelpPage(t *testing.T) {
 		{[]string{"cut", "1", "2", "3"}, `cut takes A [B]; remove the argument "3"`},
 		{[]string{"cut", "1,2", "2,3"}, `n2 is in both A and B; a link connects two different servers`},
 		{[]string{"cut", "all"}, `A names all servers, so no server is left for B`},
-		{[]string{"bench", "--clients", "0"}, `--clients is 0; want 1 to 10000`},
+		{[]string{"bench", "--clients", "0"}, `--clients is 0; it must be from 1 to 10000`},
 		{[]string{"bench", "--mix", "dance"}, `dance`},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

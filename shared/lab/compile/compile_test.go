@@ -98,7 +98,7 @@ func TestApplyRefuses(t *testing.T) {
 		edits []string
 		why   string
 	}{
-		"no such edit":      {nil, []string{"good"}, `there is no edit "good": no file shared/book/edits/good.json`},
+		"no such edit":      {nil, []string{"good"}, `there is no edit "good"; shared/book/edits holds harm`},
 		"a path":            {nil, []string{"../edits/harm"}, `"../edits/harm" is no name of an edit`},
 		"no name":           {nil, []string{""}, `"" is no name of an edit`},
 		"another stage":     {edit(`"05-a"`, `"06-b"`), []string{"harm"}, "the edit harm does not fit 05-a; it fits 06-b"},

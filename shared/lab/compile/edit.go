@@ -2,6 +2,7 @@ package compile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ func (t Tree) Edit(name string) (Edit, error) {
 	file := editsFolder + "/" + name + ".json"
 	text, err := t.readFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return Edit{}, fmt.Errorf("there is no edit %q: no file %s", name, file)
+		return Edit{}, t.noEdit(name)
 	} else if err != nil {
 		return Edit{}, err
 	}
@@ -98,6 +99,28 @@ func (t Tree) Edit(name string) (Edit, error) {
 		return Edit{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return e, nil
+}
+
+// noEdit says which edits there are instead of one.
+func (t Tree) noEdit(name string) error {
+	names, err := t.editNames()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("there is no edit %q; %s holds %s", name, editsFolder, cmp.Or(strings.Join(names, ", "), "none"))
+}
+
+// editNames returns the names of all edits, sorted.
+func (t Tree) editNames() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(string(t), filepath.FromSlash(editsFolder), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	for i, file := range files {
+		files[i] = strings.TrimSuffix(filepath.Base(file), ".json")
+	}
+	return files, nil
 }
 
 func (e Edit) check() error {
@@ -122,14 +145,13 @@ func (e Edit) check() error {
 
 // Edits reads all edits, sorted by name.
 func (t Tree) Edits() ([]Edit, error) {
-	files, err := filepath.Glob(filepath.Join(string(t), filepath.FromSlash(editsFolder), "*.json"))
+	names, err := t.editNames()
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(files)
 	var edits []Edit
-	for _, file := range files {
-		e, err := t.Edit(strings.TrimSuffix(filepath.Base(file), ".json"))
+	for _, name := range names {
+		e, err := t.Edit(name)
 		if err != nil {
 			return nil, err
 		}

@@ -83,6 +83,9 @@ running on this machine, and what you do on the page happens to the real servers
 	_ = cmd.RegisterFlagCompletionFunc("tour", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return a.tourNames(), cobra.ShellCompDirectiveNoFileComp
 	})
+	_ = cmd.RegisterFlagCompletionFunc("edit", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return newLabEngines(cmd.Context(), a.scenarios()).complete(), cobra.ShellCompDirectiveNoFileComp
+	})
 	return cmd
 }
 

@@ -65,7 +65,7 @@ func (e *labEngines) check(edits []string) error {
 	if len(edits) == 0 {
 		return nil
 	}
-	tree, err := e.tree()
+	tree, err := e.tree(e.own.Name)
 	if err != nil {
 		return err
 	}
@@ -73,17 +73,21 @@ func (e *labEngines) check(edits []string) error {
 	return err
 }
 
-func (e *labEngines) tree() (compile.Tree, error) {
+// tree finds the source tree, which a stage that is not this one needs, and an edit.
+func (e *labEngines) tree(stage string) (compile.Tree, error) {
 	tree, err := compile.Find(e.where)
-	if err != nil {
-		return "", fmt.Errorf("another stage or an edit needs the source of the stages: %w", err)
+	switch {
+	case err == nil:
+		return tree, nil
+	case stage != e.own.Name:
+		return "", fmt.Errorf("this program plays only %s; start the lab of %.70s, or start this one inside the source tree: %w", e.own.Name, stage, err)
 	}
-	return tree, nil
+	return "", fmt.Errorf("an edit changes the source; start the lab inside the source tree: %w", err)
 }
 
 // film returns the script of the film that shows what an edit does to this stage.
 func (e *labEngines) film(edit string) (film.Script, error) {
-	tree, err := e.tree()
+	tree, err := e.tree(e.own.Name)
 	if err != nil {
 		return film.Script{}, err
 	}
@@ -103,11 +107,12 @@ func (e *labEngines) source(own func() (*source.Index, error), stage string, edi
 	if (stage == "" || stage == e.own.Name) && len(edits) == 0 {
 		return own()
 	}
-	tree, err := e.tree()
+	stage = cmp.Or(stage, e.own.Name)
+	tree, err := e.tree(stage)
 	if err != nil {
 		return nil, err
 	}
-	files, err := tree.FS(cmp.Or(stage, e.own.Name), edits)
+	files, err := tree.FS(stage, edits)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +151,7 @@ func (r refusal) Error() string { return string(r) }
 // withTree adds the stages and the edits that fit this one to a description, if there
 // is a source tree.
 func (e *labEngines) withTree(description []byte) []byte {
-	tree, err := e.tree()
+	tree, err := e.tree(e.own.Name)
 	if err != nil {
 		return description
 	}
@@ -157,15 +162,8 @@ func (e *labEngines) withTree(description []byte) []byte {
 	if more.Stages, err = tree.Stages(); err != nil {
 		return description
 	}
-	edits, err := tree.Edits()
-	if err != nil {
+	if more.Edits, err = e.edits(tree); err != nil {
 		return description
-	}
-	more.Edits = []labEdit{}
-	for _, edit := range edits {
-		if edit.Fits(e.own.Name) {
-			more.Edits = append(more.Edits, labEdit{edit.Name, edit.About})
-		}
 	}
 	text, err := json.Marshal(more)
 	if err != nil {
@@ -178,6 +176,34 @@ func (e *labEngines) withTree(description []byte) []byte {
 type labEdit struct {
 	Name  string `json:"name"`
 	About string `json:"about"`
+}
+
+// edits returns the edits of a tree that fit this stage.
+func (e *labEngines) edits(tree compile.Tree) ([]labEdit, error) {
+	all, err := tree.Edits()
+	if err != nil {
+		return nil, err
+	}
+	fit := []labEdit{}
+	for _, edit := range all {
+		if edit.Fits(e.own.Name) {
+			fit = append(fit, labEdit{edit.Name, edit.About})
+		}
+	}
+	return fit, nil
+}
+
+// complete completes the name of an edit.
+func (e *labEngines) complete() (names []string) {
+	tree, err := e.tree(e.own.Name)
+	if err != nil {
+		return nil
+	}
+	edits, _ := e.edits(tree) // without them, nothing is proposed
+	for _, edit := range edits {
+		names = append(names, edit.Name)
+	}
+	return names
 }
 
 // process returns the process for a target, which may not have been built yet.
@@ -253,7 +279,7 @@ func (p *labProcess) answer(e *labEngines, question []byte) ([]byte, error) {
 }
 
 func (p *labProcess) start(e *labEngines) error {
-	tree, err := e.tree()
+	tree, err := e.tree(p.target.Stage)
 	if err != nil {
 		return err
 	}

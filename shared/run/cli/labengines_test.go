@@ -122,11 +122,12 @@ func TestEnginesSayWhatIsMissing(t *testing.T) {
 	_, err := e.answer("99-none", nil, []byte("1"))
 	require.ErrorContains(t, err, `build 99-none: there is no stage "99-none"; there are 80-other, `)
 	_, err = e.answer("81-other", []string{"good"}, []byte("1"))
-	require.EqualError(t, err, `build 81-other with good: there is no edit "good": no file shared/book/edits/good.json`)
+	require.EqualError(t, err, `build 81-other with good: there is no edit "good"; shared/book/edits holds harm`)
 	_, err = e.answer("82-other", []string{"harm"}, []byte("1"))
 	require.EqualError(t, err, "build 82-other with harm: the edit harm does not fit 82-other; it fits 81-other, 92-cluster")
 	require.ErrorContains(t, e.check([]string{"good"}), `there is no edit "good"`)
 	require.NoError(t, e.check([]string{"harm"}))
+	require.Equal(t, []string{"harm"}, e.complete())
 	require.Empty(t, e.processes)
 
 	t.Setenv("PATH", t.TempDir())
@@ -134,7 +135,13 @@ func TestEnginesSayWhatIsMissing(t *testing.T) {
 	require.EqualError(t, err, "build 81-other: the command go is needed, and it is not in PATH")
 	e.where = t.TempDir()
 	_, err = e.answer("81-other", nil, []byte("1"))
-	require.ErrorContains(t, err, "another stage or an edit needs the source of the stages: ")
+	require.ErrorContains(t, err, "this program plays only 92-cluster; start the lab of 81-other, or start this one inside the source tree: "+e.where+" is not inside")
+	require.Empty(t, e.complete())
+	_, err = e.source(nil, "81-other", nil)
+	require.ErrorContains(t, err, "this program plays only 92-cluster; start the lab of 81-other, ")
+	_, err = e.answer("92-cluster", []string{"harm"}, []byte("1"))
+	require.ErrorContains(t, err, "an edit changes the source; start the lab inside the source tree: ")
+	require.ErrorContains(t, e.check([]string{"harm"}), "an edit changes the source; start the lab inside the source tree: ")
 }
 
 func TestTheFilmOfAnEdit(t *testing.T) {

@@ -266,7 +266,7 @@ func TestTourByKeyboard(t *testing.T) {
 	p.choose("One lost vote")
 	at := func(step int) {
 		t.Helper()
-		p.until(fmt.Sprintf(`document.querySelector('#tour .count')?.textContent.startsWith('step %d of ') ?? false`, step))
+		p.until(fmt.Sprintf(`document.querySelector('#tour .count')?.textContent.startsWith('%d of ') ?? false`, step))
 		p.until(fmt.Sprintf(`new URLSearchParams(location.search).get('at') === '%d'`, step))
 	}
 	at(1)
@@ -280,7 +280,7 @@ func TestTourByKeyboard(t *testing.T) {
 	require.NotContains(t, link, "#", "a link to a tour needs no script")
 
 	other := open(t, link, phone)
-	other.until(`document.querySelector('#tour .count')?.textContent.startsWith('step 2 of ') ?? false`)
+	other.until(`document.querySelector('#tour .count')?.textContent.startsWith('2 of ') ?? false`)
 	require.Equal(t, p.clock(), other.clock())
 
 	// Somebody goes on alone, and kills the candidate.
@@ -367,7 +367,7 @@ func TestCompareLeadsToTheTourOfAnEdit(t *testing.T) {
 	p.focus("#difference .first button")
 	require.Equal(t, "Take it", value[string](p, `document.activeElement.textContent`))
 	p.press(kb.Enter)
-	p.until(`document.querySelector('#tour .count')?.textContent === 'step 1 of 11'`)
+	p.until(`document.querySelector('#tour .count')?.textContent === '1 of 11'`)
 	require.Contains(t, value[string](p, `document.querySelector('#claim').textContent`), "Guided tour: ")
 }
 

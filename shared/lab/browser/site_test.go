@@ -112,10 +112,10 @@ func TestCompareOnTheSite(t *testing.T) {
 // A tour of edited code plays the film that the site holds, to its end.
 func TestTourOfEditedCodeOnTheSite(t *testing.T) {
 	p := open(t, startSite(t)+"/05-election/?tour=figure-8-without-its-rule", desk)
-	p.until(`document.querySelector('#tour .count')?.textContent === 'step 1 of 11'`)
+	p.until(`document.querySelector('#tour .count')?.textContent === '1 of 11'`)
 	for i := 2; i <= 11; i++ {
 		p.press("n")
-		p.until(fmt.Sprintf(`document.querySelector('#tour .count').textContent === 'step %d of 11'`, i))
+		p.until(fmt.Sprintf(`document.querySelector('#tour .count').textContent === '%d of 11'`, i))
 	}
 	p.until(`document.querySelector('#verdict').textContent.includes('Leader Completeness')`)
 }

@@ -51,6 +51,9 @@ export function time(ns) {
 
 export const name = (id) => 'n' + id;
 
+// names lists servers as a sentence does: n1, n2 and n3.
+export const names = (ids) => ids.map(name).join(', ').replace(/, (?=[^,]*$)/, ' and ');
+
 // termClass names the color and the pattern of a term in the style sheet.
 export const termClass = (term) => 'term-' + (term ? (term - 1) % 8 + 1 : 0);
 

@@ -124,18 +124,21 @@ export function makeLogs(root, app) {
         };
         const lane = (k, label, title, dy) => {
           g.append(s('text', { class: 'lane', x: 4, y: y + dy }, label, s('title', {}, title)));
-          const early = [];
-          let free = Infinity; // where the first of the marks begins
+          const early = [], marks = [], wide = (text) => 6.2 * text.length;
           for (const [i, who] of [...at(k)].sort((a, b) => a[0] - b[0])) {
-            const names = who.length === 1 ? who[0] : 'n' + who.map((n) => n.slice(1)).join(' '), all = (k === 1 ? '▸' : '✓') + names;
-            if (i < first) early.push(i ? `${all} (${i})` : `none: ${names}`);
-            else {
-              g.append(s('text', { class: 'lane at', x: x(i) + w / 2 - 2, y: y + dy }, all));
-              free = Math.min(free, x(i) + w / 2 - 2 - 3 * all.length);
-            }
+            const list = who.length === 1 ? who[0] : 'n' + who.map((n) => n.slice(1)).join(' '), all = (k === 1 ? '▸' : '✓') + list;
+            if (i >= first) marks.push([x(i) + w / 2 - 2 - wide(all) / 2, all]);
+            else early.push(i ? `${all} (${i})` : `none: ${list}`);
           }
+          // What is left of the boxes stands before them, and no mark covers another one.
           const text = early.join(' · ');
-          if (text) g.append(s('text', { class: 'lane at early', x: Math.max(36, Math.min(LEFT + 4, free - 6.2 * text.length)), y: y + dy }, text));
+          if (text) marks.unshift([Math.max(46, Math.min(LEFT + 4, (marks[0]?.[0] ?? Infinity) - wide(text) - 8)), text]);
+          let free = 0;
+          for (const [from, text] of marks) {
+            const px = Math.max(from, free);
+            g.append(s('text', { class: 'lane at', x: px, y: y + dy }, text));
+            free = px + wide(text) + 8;
+          }
         };
         lane(2, 'match', 'matchIndex: the last entry that the follower is known to hold', 5);
         lane(1, 'next', 'nextIndex: the entry that the leader sends next', 18);

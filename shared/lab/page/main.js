@@ -415,7 +415,7 @@ async function open() {
   await load(script || { stage: app.stage.stage, seed: 1, steps: MORE }, where ? { step: where.step, after: where.half ? where.step : undefined, memory: where.memory } : {});
   if (!app.film) await load({ stage: app.stage.stage, seed: 1, steps: MORE });
   if (run && app.script === script && app.film.run !== run) say('This is another run than the one that the link was made from: the code here is another version, and plays the same script differently.', true);
-  if (app.index === 0 && app.film?.moments.length > 1 && $('say').hidden) say(matchMedia('(hover: none)').matches ? 'Touch ▶ to play. ◂ and ▸ go one event back and forward; § goes to a decision, and ♛ to a change of leader.' : 'Press space to play, arrow keys to step, shift and an arrow key to go to the next decision.');
+  if (app.index === 0 && app.film?.moments.length > 1 && $('say').hidden) say(matchMedia('(hover: none)').matches ? 'New here? Tours explain a run step by step. Or touch ▶ to play; ◂ and ▸ go one event back and forward, § to a decision, ♛ to a change of leader.' : 'New here? Tours explain a run step by step. Or press space to play, an arrow key to go one event, shift and an arrow key to go to the next decision.');
 }
 
 begin().catch((err) => say(`The lab does not start: ${err.message}`, true));

@@ -1,6 +1,6 @@
 // What a film says about one moment: in words, and who waits for an answer.
 
-import { name } from './dom.js';
+import { name, names } from './dom.js';
 import { sentence, describe, operation, parse } from './words.js';
 
 // happens are the sentences about what happens at a moment. The verdict is left out
@@ -13,12 +13,17 @@ export function happens(film, index, judged) {
       const k = e.from + describe(e.message).title;
       if (sends.has(k)) { sends.get(k).push(e.to); continue; }
       sends.set(k, [e.to]);
-      lines.push(() => `${name(e.from)} sends ${describe(e.message).title} to ${sends.get(k).map(name).join(', ')}`);
+      lines.push(() => `${name(e.from)} sends ${describe(e.message).title} to ${names(sends.get(k))}`);
     } else if (e.kind === 'drop') {
       const k = 'lost' + e.from + describe(e.message).title + e.text;
       if (sends.has(k)) { sends.get(k).push(e.to); continue; }
       sends.set(k, [e.to]);
-      lines.push(() => `${describe(e.message).title} from ${name(e.from)} to ${sends.get(k).map(name).join(', ')} is lost: ${e.text || 'the network loses it'}`);
+      lines.push(() => `${describe(e.message).title} from ${name(e.from)} to ${names(sends.get(k))} is lost: ${e.text || 'the network loses it'}`);
+    } else if (e.kind === 'start') {
+      const k = 'start' + e.text;
+      if (sends.has(k)) { sends.get(k).push(e.node); continue; }
+      sends.set(k, [e.node]);
+      lines.push(() => (sends.get(k).length > 1 ? `${names(sends.get(k))} start, each ${e.text}` : sentence(e)));
     } else if (e.kind !== 'logs' && !(judged && e.kind === 'verdict') && !(e.kind === 'save' && e !== events[0]) && !(e.kind === 'role' && events.some((x) => x.kind === 'decide' && x.node === e.node))) {
       const text = sentence(e);
       if (text) lines.push(() => text);

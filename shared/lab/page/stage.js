@@ -33,7 +33,7 @@ export function makeStage(root, app) {
     const many = film.ids.length > 6;
     READY = small ? 27 : many ? 27 : 34;
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
-    const top = small ? 58 : 74, bottom = narrow ? 68 : small ? 42 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    const top = small ? 64 : 74, bottom = narrow ? 68 : small ? 42 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
     const stretch = narrow ? 1 : Math.max(1, Math.min(radius < 70 ? 5 : many ? 2.9 : 2.5, (width / 2 - (width < 700 ? 150 : many ? 180 : 230)) / radius));
@@ -52,13 +52,16 @@ export function makeStage(root, app) {
   new ResizeObserver(() => { if (film) { layout(); app.redraw(); } }).observe(root);
 
   // edge keeps words inside the picture, near its edge.
-  const edge = (x) => (!narrow ? {} : x < width / 2 ? { x: -28, style: 'text-anchor:start' } : { x: 28, style: 'text-anchor:end' });
+  const edge = (x, text) => {
+    const room = Math.min(x, width - x) - 6;
+    return 3.6 * text.length < room ? {} : x < width / 2 ? { x: -room, style: 'text-anchor:start' } : { x: room, style: 'text-anchor:end' };
+  };
 
   // A client stands outside the ring, at one of a few places, with its head and its
   // words inside the picture.
   const slots = () => {
     const x = narrow ? 34 : 62, list = [];
-    for (const part of narrow ? [0.84, 0.12, 0.5] : [0.14, 0.86, 0.5]) {
+    for (const part of !narrow ? [0.14, 0.86, 0.5] : film.ids.length > 6 ? [0.84, 0.12, 0.5] : [0.12, 0.84, 0.5]) {
       const y = Math.max(40, Math.min(height * part, height - 44));
       list.push([x, y], [width - x, y]);
     }
@@ -149,10 +152,11 @@ export function makeStage(root, app) {
       // The words stand on the outer side, where no message passes.
       const dx = (outside ? -1 : 1) * (READY + 20);
       const at = (dy, cls, text) => s('text', { class: cls, x: dx, y: dy, style: `text-anchor:${outside ? 'end' : 'start'}` }, text);
-      g.append(at(-2, 'name', name(id)), at(14, 'name role', word));
+      const up = Math.abs(x - center[0]) < 1 ? 16 : 0; // the links of the topmost server pass its words
+      g.append(at(-2 - up, 'name', name(id)), at(14 - up, 'name role', word));
       if (st.up && st.config?.next?.length) {
         const old = st.config.now.includes(id), next = st.config.next.includes(id);
-        if (old || next) g.append(at(29, 'name sides', old && next ? 'old and new' : old ? 'only old' : 'only new'));
+        if (old || next) g.append(at(29 - up, 'name sides', old && next ? 'old and new' : old ? 'only old' : 'only new'));
       }
     }
     const also = [voted && `voted for ${name(st.vote)}`, (st.unsynced[0] || st.unsynced[1]) && 'not synced', 'press Enter for what can be done to it'].filter(Boolean);
@@ -278,7 +282,7 @@ export function makeStage(root, app) {
         if (focus) layers.servers.querySelector(`[data-server="${focus}"]`)?.focus({ preventScroll: true });
         layers.clients.replaceChildren(...[...seated].map(([id, [x, y]]) => s('g', { class: 'client', transform: `translate(${x},${y})` },
           s('path', { class: 'person', d: 'M0,-20 a8,8 0 1 1 .1,0 Z M-14,6 c0,-14 6,-20 14,-20 s14,6 14,20 Z' }),
-          s('text', { y: 22, ...edge(x) }, clientName(id)), view.waiting.has(id) && s('text', { class: 'wish', y: 37, ...edge(x) }, `${view.waiting.get(id)} …`))));
+          s('text', { y: 22, ...edge(x, clientName(id)) }, clientName(id)), view.waiting.has(id) && s('text', { class: 'wish', y: 37, ...edge(x, `${view.waiting.get(id)} …`) }, `${view.waiting.get(id)} …`))));
         drawJoint(index);
         lastIndex = index; lastFilm = film; lastKey = key;
       }

@@ -27,7 +27,7 @@ export function makeTour(root, app) {
       h('div', { class: 'tour-top' }, h('h2', {}, tour.title), h('button', { type: 'button', class: 'close', 'aria-label': 'End the tour', title: 'End the tour (Escape)', onclick: () => end() }, '×')),
       h('div', { class: 'tour-text', tabindex: '0', role: 'status' }, at === 0 && h('p', { class: 'about' }, tour.about), h('p', {}, stop.caption, stop.section && h('span', { class: 'section' }, ' ' + stop.section))),
       h('div', { class: 'tour-keys' },
-        button('back', '◂ Back', 'Previous step (p)', () => move(-1), at === 0), h('span', { class: 'count' }, h('span', { class: 'unit' }, 'step '), `${at + 1} of ${tour.stops.length}`),
+        button('back', '◂ Back', 'Previous step (p)', () => move(-1), at === 0), h('span', { class: 'count' }, `${at + 1} of ${tour.stops.length}`),
         last ? button('next go', 'All tours', 'Choose another tour', (e) => app.menu.open({ type: 'tours' }, e.target, e)) : button('next go', 'Next ▸', 'Next step (n)', () => move(1)),
         button('try', 'Try it yourself', 'End the tour here, and decide what happens now (t)', () => end(true))));
     if (focused) root.querySelector('.' + focused.split(' ')[0] + ':not(:disabled)')?.focus({ preventScroll: true });

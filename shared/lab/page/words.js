@@ -50,8 +50,8 @@ export function describe(line) {
   if ((x = o.readIndexReply)) return is('read', x.index ? `read at ${x.index}` : 'read', 'ReadIndex reply');
   if ((x = o.replicate)) return is('append', operation(x.command || {}).slice(0, 14), 'a command to replicate');
   if (o.replicateReply) return is('append-reply', '', 'the reply to a command');
-  const key = Object.keys(o).find((k) => typeof o[k] === 'object') || 'message';
-  return is('other', key, key, o[key] && o[key].ok === false);
+  const key = Object.keys(o).find((k) => typeof o[k] === 'object') || 'message', words = key[0].toUpperCase() + key.slice(1);
+  return is('other', words, words, o[key] && o[key].ok === false);
 }
 
 function brief(entry, index) {
@@ -91,7 +91,7 @@ export function sentence(e) {
     case 'deliver': return `${name(e.to)} receives ${describe(e.message).title} from ${name(e.from)}`;
     case 'drop': return `${describe(e.message).title} from ${name(e.from)} to ${name(e.to)} is lost: ${e.text || 'the network loses it'}`;
     case 'invoke': return `${client(e.client)} asks ${name(e.to)}: ${operation(parse(e.message))}`;
-    case 'request': return `${name(e.node)} receives the request ${operation(parse(e.message))} of ${client(e.client)}`;
+    case 'request': return `${name(e.node)} receives a request of ${client(e.client)}: ${operation(parse(e.message))}`;
     case 'reply': return `${name(e.node)} answers ${client(e.client)}: ${answer(e.message)}`;
     case 'return': return `${client(e.client)} has its answer: ${outcome(e)}`;
     case 'role': return e.text && !e.text.startsWith(name(e.node)) ? `${name(e.node)} ${e.text}${e.term ? `, term ${e.term}` : ''}` : e.text || '';

@@ -197,11 +197,11 @@ func (s *tokenSource) answered(response api.Response, err *api.Error) {
 
 // tail returns the end of a value, for a message.
 func tail(s string) string {
-	const most = 40
-	if len(s) <= most {
+	const limit = 40
+	if len(s) <= limit {
 		return s
 	}
-	return "…" + strings.ToValidUTF8(s[len(s)-most:], "")
+	return "…" + strings.ToValidUTF8(s[len(s)-limit:], "")
 }
 
 func (v *Verification) broken(kind, key, format string, args ...any) {

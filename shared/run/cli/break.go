@@ -44,20 +44,20 @@ func (a *app) breakCommands() []*cobra.Command {
 		a.linkCommand(cluster.Cut, "Cut the links between servers",
 			"Drops all messages between each server of A and each server of B, in both directions; without B, those between A and all other servers.\nClients still reach the servers. A restart does not heal a cut."),
 		a.linkCommand(cluster.Heal, "Heal the links between servers",
-			"Heals links that cut has cut: those between A and B; without B, those between A and all other servers; without A and B, all."),
+			"Heals links that cut has cut: those between A and B; without B, those between A and all other servers; without A and B, all links."),
 	}
 }
 
 // linkCommand returns the command cut or heal.
 func (a *app) linkCommand(do, short, long string) *cobra.Command {
-	use, least := do+" A [B]", 1
+	use, low := do+" A [B]", 1
 	if do == cluster.Heal {
-		use, least = do+" [A [B]]", 0
+		use, low = do+" [A [B]]", 0
 	}
 	return &cobra.Command{
 		Use: use, Short: short, GroupID: groupBreak,
 		Long:              long + "\n\nA and B are each a number (2 or n2), several numbers separated by commas (1,2), or leader.",
-		Args:              a.takes(least, 2),
+		Args:              a.takes(low, 2),
 		ValidArgsFunction: a.completeServers,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := cluster.Command{Do: do}

@@ -150,7 +150,7 @@ do not vote. After that, the change can only be completed.`,
 
 func (a *app) transferCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "transfer SERVER", Short: "Transfer the leadership to another member", GroupID: groupMembers,
+		Use: "transfer SERVER", Short: "Transfer leadership to another member", GroupID: groupMembers,
 		Long: `Makes the leader transfer its leadership to another member, as soon as that member has the whole log. No write is lost, and
 writes wait only briefly. Use it before you stop the machine of the leader. SERVER is a number (2 or n2).`,
 		Args:              a.takes(1, 1),

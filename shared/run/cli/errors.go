@@ -112,7 +112,7 @@ func exitCode(err error) int {
 	var usage *usageError
 	var failed *api.Error
 	var end exitError
-	var told *endError
+	var ended *endError
 	var cut *interruptedError
 	var none *cluster.NoServerError
 	switch {
@@ -120,8 +120,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &cut):
 		return exitInterrupted
-	case errors.As(err, &told):
-		return told.code
+	case errors.As(err, &ended):
+		return ended.code
 	case errors.As(err, &end):
 		return int(end)
 	case errors.As(err, &usage), errors.As(err, &none):

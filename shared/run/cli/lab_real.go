@@ -205,7 +205,7 @@ func (l *labShown) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	after, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64) // 0 for a new page
-	told := "-"
+	sentNote := "-"
 	for {
 		l.mu.Lock()
 		note := l.note
@@ -213,7 +213,7 @@ func (l *labShown) serveEvents(w http.ResponseWriter, r *http.Request) {
 		text, last, more := l.since(after)
 		_ = out.SetWriteDeadline(time.Now().Add(liveAlive)) // the write fails if this does
 		var err error
-		if last != after || note != told {
+		if last != after || note != sentNote {
 			_, err = fmt.Fprintf(w, "id: %d\ndata: %s\n\n", last, text)
 		} else {
 			_, err = io.WriteString(w, ": alive\n\n")
@@ -224,7 +224,7 @@ func (l *labShown) serveEvents(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return // the page is gone
 		}
-		after, told = last, note
+		after, sentNote = last, note
 		select {
 		case <-r.Context().Done():
 			return

@@ -335,12 +335,12 @@ type tailWriter struct {
 }
 
 func (w *tailWriter) Write(b []byte) (int, error) {
-	const most = 1000
+	const limit = 1000
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.kept = append(w.kept, b...)
-	if n := len(w.kept); n > most {
-		w.kept = append(w.kept[:0], w.kept[n-most:]...)
+	if n := len(w.kept); n > limit {
+		w.kept = append(w.kept[:0], w.kept[n-limit:]...)
 	}
 	return len(b), nil
 }

@@ -358,9 +358,9 @@ func (a *app) folderLine(words ...string) string {
 
 // takes returns a check of the number of arguments. Its error names the expected
 // ones.
-func (a *app) takes(least, most int) cobra.PositionalArgs {
+func (a *app) takes(low, high int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && (most < 0 || len(args) <= most) {
+		if len(args) >= low && (high < 0 || len(args) <= high) {
 			return nil
 		}
 		var problem string
@@ -368,10 +368,10 @@ func (a *app) takes(least, most int) cobra.PositionalArgs {
 		switch {
 		case wants == "":
 			problem = fmt.Sprintf("%s takes no arguments, but got %q", cmd.Name(), args[0])
-		case len(args) < least:
+		case len(args) < low:
 			problem = fmt.Sprintf("%s takes%s, but got %s", cmd.Name(), wants, argumentCount(len(args)))
 		default:
-			problem = fmt.Sprintf("%s takes%s; remove the argument %q", cmd.Name(), wants, args[most])
+			problem = fmt.Sprintf("%s takes%s; remove the argument %q", cmd.Name(), wants, args[high])
 		}
 		return &usageError{message: problem, hint: a.seeHelp(cmd)}
 	}

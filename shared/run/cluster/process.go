@@ -125,9 +125,9 @@ func (p *process) remember(show func(string)) func(string) {
 	}
 }
 
-// wait returns when the process has ended and all its output was shown. It calls over
-// before it closes done.
-func (p *process) wait(over func()) {
+// wait returns when the process has ended and all its output was shown. It calls
+// beforeDone before it closes done.
+func (p *process) wait(beforeDone func()) {
 	err := p.cmd.Wait()
 	for _, w := range []io.Writer{p.cmd.Stdout, p.cmd.Stderr} {
 		w.(*lineWriter).flush()
@@ -139,7 +139,7 @@ func (p *process) wait(over func()) {
 		p.ended = strings.TrimPrefix(err.Error(), "signal: ")
 	}
 	p.mu.Unlock()
-	over()
+	beforeDone()
 	close(p.done)
 }
 

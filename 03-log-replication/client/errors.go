@@ -7,15 +7,12 @@ import (
 	"example.com/raftsteps/shared/core/kv"
 )
 
-// check refuses what the server would refuse, and text that JSON cannot carry.
+// check refuses what the server would refuse.
 func check(r api.Request) error {
 	if r.Op != kv.Get && !kv.Writes(r.Op) {
 		return nil // not a command; the server checks it
 	}
 	if e := api.CheckCommand(r.Command()); e != nil {
-		return e
-	}
-	if e := r.CheckText(); e != nil {
 		return e
 	}
 	return nil

@@ -754,12 +754,12 @@ func TestALeaderSendsItsSnapshot(t *testing.T) {
 func TestASnapshotIsConsistent(t *testing.T) {
 	m := newMachine()
 	do := func(m *machine, index uint64, op string, session, seq, ack uint64) {
-		m.apply(index, command{Command: kv.Command{Op: op, Key: "x", Value: "a"}, session: session, since: 5, seq: seq, ack: ack})
+		m.apply(index, command{Command: kv.Command{Op: op, Key: "x\xff", Value: "\xfe"}, session: session, since: 5, seq: seq, ack: ack})
 	}
 	m.ended = 4
 	do(m, 5, kv.Append, 2, 1, 0)
 	do(m, 6, kv.Append, 1, 1, 0)
-	do(m, 7, kv.Append, 1, 2, 1)
+	do(m, 7, kv.Cas, 1, 2, 1) // finds another value, which its result quotes
 	want := (&Server{machine: m}).StateHash()
 
 	v, d := m.freeze(), disk.NewSim("d")

@@ -45,11 +45,8 @@ func (v *view) close() { v.store.Close() }
 func (v *view) save(line func(add func(b []byte) []byte)) {
 	v.store.Each(func(key, value string) bool {
 		line(func(b []byte) []byte {
-			b = append(b, `{"key":`...)
-			b = strict.AppendString(b, key)
-			b = append(b, `,"value":`...)
-			b = strict.AppendString(b, value)
-			return append(b, '}')
+			b = strict.AppendBytes(append(b, '{'), "key", key)
+			return append(strict.AppendBytes(b, "value", value), '}')
 		})
 		return true
 	})
@@ -74,7 +71,7 @@ func (v *view) save(line func(add func(b []byte) []byte)) {
 				b = strict.AppendNumber(b, "session", s.id)
 				b = strict.AppendNumber(b, "index", r.index)
 				b = strict.AppendString(strict.AppendName(b, "outcome"), string(r.Outcome))
-				b = strict.AppendString(strict.AppendName(b, "value"), r.Value)
+				b = strict.AppendBytes(b, "value", r.Value)
 				b = strict.AppendNumber(b, "length", uint64(r.Length))
 				return append(b, '}')
 			})
@@ -93,8 +90,12 @@ func (m *machine) load(text []byte) error {
 		switch string(field) {
 		case "key":
 			key, isKey = d.String(), true
+		case "key_b64":
+			key, isKey = d.Base64(), true
 		case "value":
 			value = d.String()
+		case "value_b64":
+			value = d.Base64()
 		case "ended":
 			m.ended, isEnded = d.Uint(), true
 		case "session":

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/strict"
@@ -232,6 +231,12 @@ func (o Ops) Decode(line []byte) (Request, error) {
 			r.Value, has = d.String(), has|Value
 		case "old":
 			r.Old, has = d.String(), has|Old
+		case "key_b64":
+			r.Key, has = d.Base64(), has|Key
+		case "value_b64":
+			r.Value, has = d.Base64(), has|Value
+		case "old_b64":
+			r.Old, has = d.Base64(), has|Old
 		case "from":
 			r.From, has = d.Uint(), has|From
 		case "term":
@@ -286,9 +291,9 @@ func (o Ops) find(name string) (Op, error) {
 }
 
 // Check returns what is wrong with a request that was not decoded but created by
-// this program, or nil: every error that Decode would find in its line, and text
-// that is not valid UTF-8. A field that has its zero value counts as missing if
-// it is optional, and as given if it is required.
+// this program, or nil: every error that Decode would find in its line. A field
+// that has its zero value counts as missing if it is optional, and as given if it
+// is required.
 func (o Ops) Check(r Request) error {
 	op, err := o.find(r.Op)
 	if err != nil {
@@ -310,9 +315,6 @@ func (o Ops) Check(r Request) error {
 	if extra := has &^ (op.Needs | op.May); extra != 0 {
 		return refuse("%s does not take the field %s", r.Op, extra)
 	}
-	if e := r.CheckText(); e != nil {
-		return e
-	}
 	return r.check(op)
 }
 
@@ -331,20 +333,6 @@ func (r Request) check(op Op) error {
 		}
 	case op.Needs&To != 0 && r.To == 0:
 		return refuse(`field "to" is 0; IDs start at 1`)
-	}
-	return nil
-}
-
-// CheckText refuses text that is not valid UTF-8, which JSON cannot carry: it
-// would arrive as other text, and be stored. It returns nil if there is none.
-// Decode does not need it, for its line is checked as a whole.
-func (r Request) CheckText() *Error {
-	for _, field := range []struct{ name, text string }{
-		{"key", r.Key}, {"old value", r.Old}, {"value", r.Value}, {"consistency", r.Consistency},
-	} {
-		if !utf8.ValidString(field.text) {
-			return refuse("the %s is not valid UTF-8; keys and values are text", field.name)
-		}
 	}
 	return nil
 }
@@ -406,12 +394,14 @@ func refuse(format string, args ...any) *Error {
 func (r Request) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(append(b, '{'), "id", r.ID)
 	b = strict.AppendString(strict.AppendName(b, "op"), r.Op)
-	b = strict.AppendText(b, "key", r.Key)
+	if r.Key != "" {
+		b = strict.AppendBytes(b, "key", r.Key)
+	}
 	if r.Op == kv.Cas {
-		b = strict.AppendString(strict.AppendName(b, "old"), r.Old)
+		b = strict.AppendBytes(b, "old", r.Old)
 	}
 	if r.Op == kv.Put || r.Op == kv.Create || r.Op == kv.Append || r.Op == kv.Cas || r.Op == Propose {
-		b = strict.AppendString(strict.AppendName(b, "value"), r.Value)
+		b = strict.AppendBytes(b, "value", r.Value)
 	}
 	b = strict.AppendNumber(b, "from", r.From)
 	b = strict.AppendNumber(b, "term", r.Term)
@@ -543,7 +533,7 @@ func (r Response) AppendJSON(b []byte) []byte {
 		return append(r.Error.appendJSON(strict.AppendName(b, "error")), '}')
 	}
 	if r.HasValue {
-		b = strict.AppendString(strict.AppendName(b, "value"), r.Value)
+		b = strict.AppendBytes(b, "value", r.Value)
 	}
 	if r.HasLength {
 		b = strconv.AppendUint(strict.AppendName(b, "length"), r.Length, 10)
@@ -571,6 +561,8 @@ func DecodeResponse(line []byte) (Response, error) {
 			ok = d.Bool()
 		case "value":
 			r.Value, r.HasValue = d.String(), true
+		case "value_b64":
+			r.Value, r.HasValue = d.Base64(), true
 		case "length":
 			r.Length, r.HasLength = d.Uint(), true
 		case "index":

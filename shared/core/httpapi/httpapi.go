@@ -38,6 +38,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -204,7 +205,11 @@ func (h *handler) ask(r *http.Request, q api.Request) api.Response {
 func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 	q := api.Request{Op: kv.Get, Key: keyOf(r), Consistency: r.URL.Query().Get("consistency")}
 	if a, ok := h.do(w, r, q); ok {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		kind := "text/plain; charset=utf-8"
+		if !utf8.ValidString(a.Value) {
+			kind = "application/octet-stream"
+		}
+		w.Header().Set("Content-Type", kind)
 		_, _ = io.WriteString(w, a.Value)
 	}
 }
@@ -351,9 +356,6 @@ func (h *handler) check(q api.Request) *api.Error {
 		return badRequest("this server does not know %s; it knows %s", q.Op, h.Ops.Names())
 	case q.Consistency != "" && op.May&api.Consistency == 0:
 		return badRequest("%s takes no consistency here", q.Op)
-	}
-	if e := q.CheckText(); e != nil {
-		return e
 	}
 	if op.Needs&api.Key != 0 {
 		return api.CheckCommand(q.Command())

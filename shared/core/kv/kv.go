@@ -1,5 +1,6 @@
 // Package kv is the state machine that every stage serves: a map from strings
-// to strings with six commands.
+// to strings with six commands. Keys and values are any bytes. In JSON they are text
+// where that is possible, and base64 elsewhere; see strict.AppendBytes.
 //
 // Applying a command is deterministic: the same commands in the same order give
 // the same map and the same results on every server. The commands append and cas
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"example.com/raftsteps/shared/core/strict"
 )
@@ -102,8 +104,6 @@ func (c Command) Check() error {
 		return fmt.Errorf("the key is empty")
 	case len(c.Key) > MaxKey:
 		return &TooLongError{"key", len(c.Key), MaxKey}
-	case strings.IndexByte(c.Key, 0) >= 0:
-		return fmt.Errorf("the key contains a NUL character")
 	case len(c.Value) > MaxValue:
 		return &TooLongError{"value", len(c.Value), MaxValue}
 	case len(c.Old) > MaxValue:
@@ -116,15 +116,12 @@ func (c Command) Check() error {
 func (c Command) AppendJSON(b []byte) []byte {
 	b = append(b, `{"op":"`...)
 	b = append(b, c.Op...)
-	b = append(b, `","key":`...)
-	b = strict.AppendString(b, c.Key)
+	b = strict.AppendBytes(append(b, '"'), "key", c.Key)
 	if c.Op == Cas {
-		b = append(b, `,"old":`...)
-		b = strict.AppendString(b, c.Old)
+		b = strict.AppendBytes(b, "old", c.Old)
 	}
 	if c.Op != Get && c.Op != Delete {
-		b = append(b, `,"value":`...)
-		b = strict.AppendString(b, c.Value)
+		b = strict.AppendBytes(b, "value", c.Value)
 	}
 	return append(b, '}')
 }
@@ -167,6 +164,12 @@ func (c *Command) DecodeField(d *strict.Decoder, field []byte) bool {
 		c.Value = d.String()
 	case "old":
 		c.Old = d.String()
+	case "key_b64":
+		c.Key = d.Base64()
+	case "value_b64":
+		c.Value = d.Base64()
+	case "old_b64":
+		c.Old = d.Base64()
 	default:
 		return false
 	}
@@ -226,9 +229,20 @@ func Found(value string) Result {
 	if len(beginning) < len(value) {
 		// A character of which only a part fits is left out. The copy does not
 		// keep the whole value in memory.
-		beginning = strings.Clone(strings.ToValidUTF8(beginning, ""))
+		beginning = strings.Clone(value[:boundary(value, MaxQuoted)])
 	}
 	return Result{Outcome: Mismatch, Value: beginning, Length: len(value)}
+}
+
+// boundary returns the last position up to n between two characters of a text. In
+// bytes that are no text it returns a position near n.
+func boundary(text string, n int) int {
+	for at := n; at > n-utf8.UTFMax; at-- {
+		if utf8.RuneStart(text[at]) {
+			return at
+		}
+	}
+	return n
 }
 
 // Store is the map. It is safe for concurrent use.

@@ -1,6 +1,7 @@
 package strict
 
 import (
+	"encoding/base64"
 	"strconv"
 	"unicode/utf8"
 )
@@ -92,6 +93,17 @@ func AppendText[S ~string | ~[]byte](b []byte, name string, s S) []byte {
 		return b
 	}
 	return AppendString(AppendName(b, name), s)
+}
+
+// AppendBytes appends the next field of an object: as text, or, if s is not valid
+// UTF-8, in base64 under the name with the suffix _b64. Decoder.Base64 reads that.
+func AppendBytes(b []byte, name, s string) []byte {
+	if utf8.ValidString(s) {
+		return AppendString(AppendName(b, name), s)
+	}
+	b = append(AppendComma(b), '"')
+	b = append(append(b, name...), `_b64":"`...)
+	return append(base64.StdEncoding.AppendEncode(b, []byte(s)), '"')
 }
 
 // AppendNumbers appends the next field of an object: an array of numbers.

@@ -34,6 +34,7 @@ package strict
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"math"
 	"unicode/utf8"
@@ -178,8 +179,8 @@ func (d *Decoder) Object(f func(field []byte)) {
 			return
 		}
 		for _, s := range seen[:n] {
-			if bytes.Equal(s, name) {
-				d.fail("this field appears twice")
+			if twice := sameField(s, name); twice != "" {
+				d.fail("%s", twice)
 				return
 			}
 		}
@@ -196,6 +197,21 @@ func (d *Decoder) Object(f func(field []byte)) {
 	}
 	d.field = outer
 	d.depth--
+}
+
+// sameField says why two fields cannot be in one object: they have one name, or one
+// has the other's value in base64. "" means that they can.
+func sameField(a, b []byte) string {
+	if bytes.Equal(a, b) {
+		return "this field appears twice"
+	}
+	if plain, found := bytes.CutSuffix(a, base64Suffix); found && bytes.Equal(plain, b) {
+		return "this field appears in base64 too; leave one of them out"
+	}
+	if plain, found := bytes.CutSuffix(b, base64Suffix); found && bytes.Equal(plain, a) {
+		return "this field appears as text too; leave one of them out"
+	}
+	return ""
 }
 
 // ObjectText is Object, and returns the text of the object as well. It is for an
@@ -277,6 +293,21 @@ func (d *Decoder) Bytes() []byte {
 	d.pos = len(d.text)
 	d.fail("a string without an end")
 	return nil
+}
+
+// base64Suffix is the end of a field's name whose value is base64, because the bytes
+// are not valid UTF-8: "value_b64" has what "value" could not have.
+var base64Suffix = []byte("_b64")
+
+// Base64 reads a string that holds bytes in base64 (RFC 4648, with padding).
+func (d *Decoder) Base64() string {
+	text := d.Bytes()
+	out, err := base64.StdEncoding.Strict().AppendDecode(nil, text)
+	if err != nil || bytes.ContainsAny(text, "\r\n") {
+		d.fail("want base64 with padding, such as %q", "/w==")
+		return ""
+	}
+	return string(out)
 }
 
 // escaped reads the rest of a string that has an escape at i.

@@ -352,6 +352,39 @@ func FuzzAppendString(f *testing.F) {
 	})
 }
 
+// Any bytes can be written and read again: as text, or in base64.
+func FuzzAppendBytes(f *testing.F) {
+	f.Add("text")
+	f.Add("\xff\xc3\xed\xa0\x80\x00")
+	f.Fuzz(func(t *testing.T, s string) {
+		b := append(AppendBytes([]byte{'{'}, "value", s), '}')
+		var name, got string
+		d := NewDecoder(b)
+		d.Object(func(field []byte) {
+			if name = string(field); name == "value" {
+				got = d.String()
+			} else {
+				got = d.Base64()
+			}
+		})
+		require.NoError(t, d.End())
+		require.Equal(t, s, got)
+		want := "value"
+		if !utf8.ValidString(s) {
+			want = "value_b64"
+		}
+		require.Equal(t, want, name)
+	})
+}
+
+func TestBase64IsStrict(t *testing.T) {
+	for _, text := range []string{`"/w"`, `"/w="`, `"/x=="`, `"_w=="`, `" /w=="`, `"/w==\n"`, `1`, `null`} {
+		d := NewDecoder([]byte(text))
+		d.Base64()
+		require.Error(t, d.End(), text)
+	}
+}
+
 func BenchmarkDecoder(b *testing.B) {
 	line := []byte(`{"id":123456,"op":"put","key":"k1234","value":"` + strings.Repeat("abcdefgh", 8) + `"}`)
 	b.ReportAllocs()

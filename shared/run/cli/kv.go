@@ -104,9 +104,6 @@ func (a *app) prepare(ctx context.Context, r *api.Request) error {
 	if e := api.CheckCommand(r.Command()); e != nil {
 		return e
 	}
-	if e := r.CheckText(); e != nil {
-		return e
-	}
 	return nil
 }
 

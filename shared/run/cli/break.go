@@ -243,7 +243,7 @@ func (a *app) afterStart(ctx context.Context, id uint64, address string) string 
 	case named && m.Address != address && isLearner(m) && v.Phase == api.Learning:
 		return fmt.Sprintf("%s, but the change under way adds it at %s; cancel the change with: %s; then add the right address with: %s", listens, m.Address, a.clusterLine("cancel"), add)
 	case named && m.Address != address:
-		return fmt.Sprintf("%s, but the members have %s at %s; see them with: %s", listens, node.Name(id), m.Address, a.hintMembers())
+		return fmt.Sprintf("%s, but the configuration has %s at %s; see the members with: %s", listens, node.Name(id), m.Address, a.hintMembers())
 	case named && isLearner(m):
 		return fmt.Sprintf("%s; a change that makes it a member is under way; see the progress with: %s", listens, a.hintMembers())
 	case named:

@@ -875,7 +875,7 @@ func TestHintsAfterStart(t *testing.T) {
 	f.addresses[5] = "127.0.0.1:9"
 	require.Equal(t, ", but the change under way adds it at 127.0.0.1:9; cancel the change with: cancel; then add the right address with: add 5=127.0.0.1:7975", advice(5))
 	f.phase = api.Joint
-	require.Equal(t, ", but the members have n5 at 127.0.0.1:9; see them with: members", advice(5))
+	require.Equal(t, ", but the configuration has n5 at 127.0.0.1:9; see the members with: members", advice(5))
 	f.addresses[5] = address(5)
 	require.Equal(t, "; a change that makes it a member is under way; see the progress with: members", advice(5))
 

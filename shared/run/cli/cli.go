@@ -67,8 +67,8 @@ type Stage struct {
 	HTTP bool
 
 	// Dial returns a client for the servers at these addresses (from 01 on). It
-	// does not connect yet; how says how it will.
-	Dial func(endpoints []string, how ...DialOption) Client
+	// does not connect yet. The options say how the client will connect.
+	Dial func(endpoints []string, options ...DialOption) Client
 
 	// Scenarios are the scenarios that the stage can be played against (from 02
 	// on).

@@ -73,7 +73,7 @@ func (e *labEngines) check(edits []string) error {
 	return err
 }
 
-// tree finds the source tree, which a stage that is not this one needs, and an edit.
+// tree finds the source tree, which other stages and edits need.
 func (e *labEngines) tree(stage string) (compile.Tree, error) {
 	tree, err := compile.Find(e.where)
 	switch {

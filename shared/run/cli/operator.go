@@ -63,7 +63,7 @@ func (a *app) leadCommand() *cobra.Command {
 		Long: `Appoints a server as the leader of a new term: one above the highest term of all servers that can be reached, unless
 --term gives another.
 
-Nothing checks that its log has all acknowledged writes. First look at the logs of a majority with log: among the servers
+Nothing checks that its log has all acknowledged writes. First look at the logs of a majority, with log: among the servers
 whose last entry has the highest term, appoint the one with the longest log. With another leader, or without a majority,
 acknowledged writes may be lost.` + whichServer,
 		Args:              a.takes(1, 1),

@@ -59,7 +59,7 @@ func (a *app) listen(address string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("cannot listen on %s: another program uses that port; stop that program, or name another address with --listen", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("cannot listen on %s: that is not an address of this machine", address)
+		return nil, fmt.Errorf("cannot listen on %s: that is not an address of this machine; name another address with --listen", address)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}

@@ -46,7 +46,7 @@ func TestServeRefusals(t *testing.T) {
 	got := run(t, s, "--listen", busy)
 	require.Equal(t, result{1, "", "error: cannot listen on " + busy + ": another program uses that port; stop that program, or name another address with --listen\n"}, got)
 	got = run(t, s, "--listen", "192.0.2.1:7000")
-	require.Equal(t, result{1, "", "error: cannot listen on 192.0.2.1:7000: that is not an address of this machine\n"}, got)
+	require.Equal(t, result{1, "", "error: cannot listen on 192.0.2.1:7000: that is not an address of this machine; name another address with --listen\n"}, got)
 	for _, bad := range []string{"7000", ":0:0", "", "localhost:99999"} {
 		got = run(t, s, "--listen", bad)
 		require.Equal(t, 2, got.code, bad)

@@ -1,5 +1,5 @@
-// Package cluster is a cluster on one machine: its configuration, its data
-// folder, and its servers as real processes.
+// Package cluster runs a cluster on one machine: it has the configuration, the
+// data folder, and the servers as real processes.
 //
 // A cluster.json ([File], [Load], [New]) lists the members. A data folder ([Open])
 // holds it, belongs to one stage and one cluster, and is used by one supervisor at

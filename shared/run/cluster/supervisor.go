@@ -200,7 +200,7 @@ func ListenError(m node.Member, err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%s cannot listen on %s: another program uses that port, or %[1]s is already running; stop it", name, m.Address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%s cannot listen on %s: that is not an address of this machine", name, m.Address)
+		return fmt.Errorf("%s cannot listen on %s: that is not an address of this machine; give %[1]s one of its addresses", name, m.Address)
 	default:
 		return fmt.Errorf("%s cannot listen on %s: %w", name, m.Address, err)
 	}

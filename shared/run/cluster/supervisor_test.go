@@ -465,7 +465,7 @@ func TestAnAddressOfAnotherMachine(t *testing.T) {
 	f, err := open(t, OpenOptions{Dir: t.TempDir(), Config: writeConfig(t, members(`{"id":1,"address":"192.0.2.1:7021"}`))})
 	require.NoError(t, err)
 	err = Run(context.Background(), Options{Folder: f, Out: io.Discard})
-	require.ErrorContains(t, err, "n1 cannot listen on 192.0.2.1:7021: that is not an address of this machine")
+	require.ErrorContains(t, err, "n1 cannot listen on 192.0.2.1:7021: that is not an address of this machine; give n1 one of its addresses")
 }
 
 func TestTheLastStopKills(t *testing.T) {

@@ -48,3 +48,22 @@ func Explain(err error) error {
 	}
 	return fmt.Errorf("the server's certificate cannot be accepted: %w", explain(wrong.Err))
 }
+
+// ClientOf returns the configuration of a client that wants one server of a cluster,
+// wherever that is: the number in its certificate counts, and not its host.
+func ClientOf(client *tls.Config, cluster string, server uint64) *tls.Config {
+	c := client.Clone()
+	c.InsecureSkipVerify = true // VerifyConnection checks everything
+	c.VerifyConnection = verifyServer(&material{roots: client.RootCAs}, Identity{Cluster: cluster, Server: server})
+	return c
+}
+
+// Role returns the role of the client at the other end of a connection that Verify has
+// accepted; "" if it has none, or if s is nil.
+func Role(s *tls.ConnectionState) string {
+	if s == nil || len(s.PeerCertificates) == 0 {
+		return ""
+	}
+	who, _ := Of(s.PeerCertificates[0]) // Verify has found no error
+	return who.Role
+}

@@ -322,18 +322,23 @@ func (k *Keys) Dial(server uint64) *tls.Config {
 	// The certificate must have the number of the server, not the name of its host,
 	// so VerifyConnection checks everything.
 	c.InsecureSkipVerify = true
-	c.VerifyConnection = func(s tls.ConnectionState) error {
+	c.VerifyConnection = verifyServer(m, Identity{Cluster: k.o.Cluster, Server: server})
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &m.cert, nil }
+	return c
+}
+
+// verifyServer returns a check that the other side is a server.
+func verifyServer(m *material, want Identity) func(tls.ConnectionState) error {
+	return func(s tls.ConnectionState) error {
 		err := m.verify(s.PeerCertificates, x509.ExtKeyUsageServerAuth)
 		if err == nil {
-			err = belongs(s.PeerCertificates[0], Identity{Cluster: k.o.Cluster, Server: server})
+			err = belongs(s.PeerCertificates[0], want)
 		}
 		if err != nil {
 			return fmt.Errorf("the certificate of the server there cannot be accepted: %w", err)
 		}
 		return nil
 	}
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &m.cert, nil }
-	return c
 }
 
 // common has what all connections of a server share.

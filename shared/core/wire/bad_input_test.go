@@ -44,7 +44,7 @@ var badInputs = []badInput{
 	{name: "HTTP", send: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", answers: []string{bad0 + "this server speaks lines of JSON, not HTTP; the connection is closed"}, ends: true},
 	{name: "a page of another site", send: "POST / HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\nContent-Type: text/plain\r\n\r\n" +
 		`{"id":7,"op":"put","key":"mine","value":"evil"}` + "\n", answers: []string{bad0 + "this server speaks lines of JSON, not HTTP"}, ends: true},
-	{name: "TLS", send: "\x16\x03\x01\x02\x00\x01\x00\n", answers: []string{bad0 + like + `want an object, found '\\x16' (at byte 0)"`}},
+	{name: "TLS", send: "\x16\x03\x01\x02\x00\x01\x00\n", answers: []string{bad0 + `this server speaks no TLS"`}, ends: true},
 	{name: "an array", send: "[1,2]\n", answers: []string{bad0 + like + `want an object, found an array (at byte 0)"`}},
 	{name: "a string", send: `"get x"` + "\n", answers: []string{bad0 + like + `want an object, found a string (at byte 0)"`}},
 	{name: "only spaces", send: "   \n", answers: []string{bad0 + like + `want an object, found the end of the text (at byte 3)"`}},

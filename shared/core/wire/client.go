@@ -9,12 +9,14 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Conn is a client's connection to one server. Many requests may be in flight on
@@ -96,12 +98,23 @@ func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Co
 
 // dial opens the connection.
 func (d dialing) dial(ctx context.Context, address string) (net.Conn, error) {
-	if d.tls == nil {
-		var plain net.Dialer
-		return plain.DialContext(ctx, "tcp", address)
+	var plain net.Dialer
+	nc, err := plain.DialContext(ctx, "tcp", address)
+	if d.tls == nil || err != nil {
+		return nc, err
 	}
-	over := tls.Dialer{Config: d.tls}
-	return over.DialContext(ctx, "tcp", address)
+	config := d.tls.Clone()
+	if host, _, err := net.SplitHostPort(address); err == nil && config.ServerName == "" {
+		config.ServerName, _, _ = strings.Cut(host, "%") // without the zone of an IPv6 address
+	}
+	c, err := speakTLS(ctx, nc, config)
+	switch {
+	case plainAnswer(err):
+		return nil, errors.New("the server there speaks no TLS; leave --cacert out, and write http:// instead of https://")
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("the server closed the connection during the TLS handshake; it may have too many clients")
+	}
+	return c, trust.Explain(err)
 }
 
 // withoutAddress returns the cause of a *net.OpError, for a message that already

@@ -2,10 +2,12 @@ package wire
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -14,6 +16,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // A connection is closed in two steps: this side sends no more, and then reads
@@ -35,8 +38,15 @@ const writeChunk = 64 << 10
 
 // conn is the server's side of one connection.
 type conn struct {
-	s  *Server
-	nc net.Conn
+	s *Server
+
+	// nc is the connection as it was accepted. stream is what this side reads from and
+	// writes to: the same, or secured, which is TLS on it; nil without TLS. who is then
+	// at the other end.
+	nc      net.Conn
+	stream  net.Conn
+	secured *tls.Conn
+	who     trust.Identity
 
 	// address is the address to which the connection counts; "" if it has none.
 	// since is when the connection was accepted.
@@ -110,7 +120,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, reading: true}
+	c := &conn{s: s, nc: nc, stream: nc, reading: true}
 	c.address, c.since = addressOf(nc.RemoteAddr()), time.Now()
 	c.in = lines{r: nc, limit: s.limits.Line, budget: s.long}
 	c.idle = s.limits.Idle
@@ -127,15 +137,19 @@ var errPeer = errors.New("the connection is a peer's")
 // run serves the connection until it ends.
 func (c *conn) run(k kind) {
 	var err error
-	switch k {
-	case client:
+	if c.s.TLS != nil {
+		err = c.secure(k)
+	}
+	switch {
+	case err != nil:
+	case k == client:
 		c.handle = c.firstLine
 		err = c.serve()
-	case newcomer:
+	case k == newcomer:
 		c.handle, c.in.limit, c.idle = c.helloOnly, maxHello, c.s.limits.Dial
 		switch err = c.serve(); {
 		case errors.Is(err, errHTTP):
-			err = c.refuseHTTP(c.tooMany())
+			err = c.refuseHTTP(http.StatusServiceUnavailable, c.tooMany())
 		case errors.Is(err, errShared):
 		case !c.greeted:
 			err = c.tooMany()
@@ -167,10 +181,12 @@ func (c *conn) tooMany() *api.Error {
 // turnAway tells a client that there are too many, and closes the connection at
 // once, without waiting until the client has read this, because the client must
 // cost no more. The write does not block, because hardly anything was written to
-// the connection before.
+// the connection before. With TLS, a handshake would have to come first.
 func (c *conn) turnAway() {
-	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
+	if c.s.TLS == nil {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = c.nc.Write(append(api.Failed(0, c.tooMany()).AppendJSON(nil), '\n'))
+	}
 	_ = c.nc.Close()
 }
 
@@ -480,7 +496,7 @@ func (c *conn) sent(bytes int) {
 func (c *conn) write(b []byte) error {
 	for chunk := range slices.Chunk(b, writeChunk) {
 		c.writeBy.within(time.Now(), c.s.limits.Write)
-		if _, err := c.nc.Write(chunk); err != nil {
+		if _, err := c.stream.Write(chunk); err != nil {
 			return err
 		}
 	}
@@ -621,7 +637,7 @@ func (c *conn) finish(why error) {
 	if !gone {
 		c.linger(last)
 	}
-	_ = c.nc.Close()
+	_ = c.stream.Close()
 }
 
 // settle waits until the requests in flight are answered, for at most
@@ -652,6 +668,9 @@ func (c *conn) settle(last *api.Error) {
 // linger gives the client time to read the last answers before the connection is
 // closed.
 func (c *conn) linger(last *api.Error) {
+	if c.secured != nil {
+		_ = c.secured.CloseWrite() // says that this is the end, and that nothing was cut off
+	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || last == nil || half.CloseWrite() != nil {
 		return

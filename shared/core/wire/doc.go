@@ -37,6 +37,15 @@
 // Such a connection has at least 20 ms for it before a newer one may take its
 // place.
 //
+// # TLS
+//
+// A server with keys (Server.TLS) speaks TLS 1.3 and nothing else. Inside of TLS, all is
+// as without it: the first bytes say what the connection carries. Anyone who does not begin
+// with TLS gets an answer that says so, in the language of its first bytes. A handshake
+// may take as long as a line of a client, or as a hello of a newcomer, and has at most
+// 16 KiB. A certificate that is not accepted is an error inside of TLS, as of bad input:
+// an alert of TLS could not say what to do.
+//
 // # Speed
 //
 // A connection has one goroutine, which reads, decodes and calls the Handler.

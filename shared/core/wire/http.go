@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -66,6 +67,15 @@ func (c *httpConn) Close() error {
 	return c.Conn.Close()
 }
 
+// httpsConn is an httpConn over TLS. With its ConnectionState, the HTTP server fills in
+// Request.TLS.
+type httpsConn struct {
+	*httpConn
+	secured *tls.Conn
+}
+
+func (c httpsConn) ConnectionState() tls.ConnectionState { return c.secured.ConnectionState() }
+
 // startHTTP starts the HTTP server, if Server.HTTP is set.
 func (s *Server) startHTTP(addr net.Addr) {
 	if s.HTTP == nil {
@@ -103,9 +113,13 @@ func (c *conn) serveHTTP() {
 	c.isWeb.Store(true)
 	_ = c.nc.SetReadDeadline(time.Time{})
 	read := bytes.Clone(c.in.buf[c.in.start:c.in.end])
-	nc := &httpConn{Conn: c.nc, in: io.MultiReader(bytes.NewReader(read), c.nc), closed: make(chan struct{})}
+	nc := &httpConn{Conn: c.stream, in: io.MultiReader(bytes.NewReader(read), c.stream), closed: make(chan struct{})}
+	var served net.Conn = nc
+	if c.secured != nil {
+		served = httpsConn{nc, c.secured}
+	}
 	select {
-	case c.s.web.conns <- nc:
+	case c.s.web.conns <- served:
 		<-nc.closed
 	case <-c.s.web.done:
 		_ = nc.Close()
@@ -114,9 +128,13 @@ func (c *conn) serveHTTP() {
 
 // refuseHTTP answers an HTTP request with an error, without reading it. It
 // returns io.EOF, because nothing else must be sent.
-func (c *conn) refuseHTTP(e *api.Error) error {
+func (c *conn) refuseHTTP(status int, e *api.Error) error {
 	body := append(api.Failed(0, e).AppendJSON(nil), '\n')
-	head := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n", len(body))
+	retry := ""
+	if status == http.StatusServiceUnavailable {
+		retry = "Retry-After: 1\r\n"
+	}
+	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n", status, http.StatusText(status), len(body), retry)
 	if c.write(append([]byte(head), body...)) == nil {
 		c.linger(e)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,10 @@ type LinkOptions struct {
 	To      uint64
 	Address string
 	Also    string
+
+	// TLS, if it is set, is used to speak TLS, in place of the keys of Self: by a
+	// program that is no server and only probes.
+	TLS *tls.Config
 
 	// Limits bound the queue and the time to connect; zero fields have their
 	// defaults.
@@ -81,6 +86,26 @@ func NewLink(o LinkOptions) *Link {
 		return d.DialContext(ctx, "tcp", l.address())
 	}
 	return l
+}
+
+// secure speaks TLS on a connection, if it should be spoken.
+func (l *Link) secure(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	config := l.o.TLS
+	switch {
+	case config != nil:
+	case l.o.Self.Keys != nil:
+		config = l.o.Self.Keys.Dial(l.o.To)
+	default:
+		return nc, nil
+	}
+	c, err := speakTLS(ctx, nc, config)
+	switch {
+	case plainAnswer(err):
+		return nil, errors.New(`the peer speaks no TLS: write the same "tls" into the cluster.json of every server`)
+	case errors.Is(err, io.EOF):
+		return nil, errHungUp
+	}
+	return c, err
 }
 
 // address returns the address that the link tries now.
@@ -231,6 +256,9 @@ func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) (*seal, er
 	defer cancel()
 	c, err := l.dial(ctx)
 	if err != nil {
+		return nil, nil, err
+	}
+	if c, err = l.secure(ctx, c); err != nil {
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })

@@ -13,6 +13,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Identity is a server's identity towards its peers.
@@ -22,6 +23,10 @@ type Identity struct {
 
 	// Secret is known only to the members of the cluster. It is never sent.
 	Secret string
+
+	// Keys are the keys with which the server speaks TLS to its peers; nil if it
+	// does not.
+	Keys *trust.Keys
 
 	// ID is the server's ID.
 	ID uint64
@@ -122,6 +127,10 @@ func (i Identity) own(peer uint64, known disk.Incarnation) error {
 // gains nothing: from the messages after it, none can be changed, added, repeated
 // or left out. They can be read; encryption needs TLS. Empty lines keep the
 // connection alive.
+//
+// With TLS, all of this happens inside of it. D has then checked that the certificate
+// of A belongs to the server that it wants, and A checks that the certificate of D
+// belongs to the server that sends the hello. So the secret alone makes nobody a peer.
 //
 // A hello with "probe":true only asks who is at the other end. A proves itself, and
 // the connection ends.
@@ -270,7 +279,7 @@ func (c *conn) handshake(line []byte) (h hello, nonce []byte, err error) {
 	if h, err = decodeHello(line); err != nil {
 		return h, nil, err
 	}
-	if err := p.check(h); err != nil {
+	if err := cmp.Or(p.check(h), c.vouched(h)); err != nil {
 		return h, nil, err
 	}
 	nonce = newNonce()

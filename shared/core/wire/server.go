@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Handler carries out one request, which was decoded and checked. It is called on
@@ -48,6 +50,9 @@ type Server struct {
 	// logged.
 	Log *slog.Logger
 
+	// TLS, if it is set, makes the server speak only TLS, with these keys.
+	TLS *trust.Keys
+
 	// Peers identifies the peers and receives their messages. nil means that the
 	// server has no peers and refuses every hello.
 	Peers *Peers
@@ -60,6 +65,7 @@ type Server struct {
 	// nil if there are none.
 	Shared Shared
 
+	accepts *tls.Config
 	http    *http.Server
 	web     *httpListener
 	limits  Limits
@@ -87,8 +93,8 @@ type Server struct {
 	from      map[string]int
 	newcomers []*conn
 
-	// fullNews and helloNews keep the log short.
-	fullNews, helloNews news
+	// fullNews, helloNews and handshakeNews keep the log short.
+	fullNews, helloNews, handshakeNews news
 
 	batch struct {
 		mu   sync.Mutex
@@ -122,10 +128,13 @@ const (
 	kinds
 )
 
-// newcomerTime is the shortest time that a newcomer has to say hello. The server
-// accepts no further connection until the newcomer that must make room has had
-// this time.
-const newcomerTime = 20 * time.Millisecond
+// The shortest time that a newcomer has to say hello; with TLS, its handshake comes
+// first. The server accepts no further connection until the newcomer that must make
+// room has had this time.
+const (
+	newcomerTime    = 20 * time.Millisecond
+	newcomerTimeTLS = 100 * time.Millisecond
+)
 
 // Listen opens a TCP address. The error says what to do about it.
 func Listen(address string) (net.Listener, error) {
@@ -161,6 +170,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.mu.Unlock()
 	if closed {
 		return errors.Join(net.ErrClosed, ln.Close())
+	}
+	if s.TLS != nil {
+		s.accepts = s.TLS.Accept(s.protocols()...)
 	}
 	s.startHTTP(ln.Addr())
 	quit := context.AfterFunc(ctx, func() { _ = ln.Close() })
@@ -300,9 +312,13 @@ func (s *Server) crowded() *conn {
 
 // replace ends a newcomer after newcomerTime, if it still is one.
 func (s *Server) replace(ctx context.Context, c *conn) {
+	least := newcomerTime
+	if s.TLS != nil {
+		least = newcomerTimeTLS
+	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(newcomerTime - time.Since(c.since)):
+	case <-time.After(least - time.Since(c.since)):
 	}
 	s.mu.Lock()
 	still := s.conns[c] == newcomer

@@ -14,6 +14,10 @@ type Shared interface {
 	// Preface returns the bytes with which these connections begin.
 	Preface() []byte
 
+	// ALPN returns the names of the protocol in a TLS handshake; none if it has no
+	// name.
+	ALPN() []string
+
 	// Serve serves a connection, from the preface on, until it ends. Until it
 	// calls proved, the connection counts as a client's.
 	Serve(c net.Conn, proved func())
@@ -22,9 +26,22 @@ type Shared interface {
 // errShared says that a connection begins with the preface of Server.Shared.
 var errShared = errors.New("the connection is for the server's other protocol")
 
+// protocols returns the names of what the server speaks after a TLS handshake, the
+// preferred ones first: a client that speaks HTTP/1.1, too, is not meant for Shared.
+func (s *Server) protocols() []string {
+	names := []string{ALPN}
+	if s.Shared != nil {
+		names = append(names, s.Shared.ALPN()...)
+	}
+	return names
+}
+
 // speaks decides by the first bytes of a connection what it speaks: it returns
 // errShared, errHTTP, or nil for lines of JSON.
 func (c *conn) speaks() error {
+	if c.s.TLS == nil && c.in.buf[c.in.start] == handshakeByte {
+		return refuseTLS()
+	}
 	for c.s.Shared != nil {
 		preface := c.s.Shared.Preface()
 		read := c.in.buf[c.in.start:c.in.end]
@@ -62,7 +79,7 @@ func (c sharedConn) NetConn() net.Conn { return c.Conn }
 func (c *conn) share(k kind) {
 	c.isWeb.Store(true)
 	_ = c.nc.SetReadDeadline(time.Time{})
-	nc := sharedConn{Conn: c.nc, in: io.MultiReader(bytes.NewReader(bytes.Clone(c.in.buf[c.in.start:c.in.end])), c.nc)}
+	nc := sharedConn{Conn: c.stream, in: io.MultiReader(bytes.NewReader(bytes.Clone(c.in.buf[c.in.start:c.in.end])), c.stream)}
 	c.in.release()
 	c.in.buf = nil
 	c.s.peers.Go(func() error {

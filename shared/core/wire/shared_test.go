@@ -18,6 +18,8 @@ type other struct{}
 
 func (other) Preface() []byte { return []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") }
 
+func (other) ALPN() []string { return []string{"h2"} }
+
 func (other) Serve(c net.Conn, proved func()) {
 	b := make([]byte, 64)
 	for {

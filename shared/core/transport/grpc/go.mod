@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	example.com/raftsteps/shared v0.0.0
 	github.com/stretchr/testify v1.12.1
+	golang.org/x/sync v0.24.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )

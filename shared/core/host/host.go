@@ -34,6 +34,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
+	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -56,6 +57,10 @@ type Options struct {
 	// Transport carries messages to and from the peers; nil means the one that
 	// Config names, on the addresses that clients use, too.
 	Transport Transport
+
+	// TLS are the keys of a server that speaks TLS, to its clients and to its peers;
+	// nil for one that does not.
+	TLS *trust.Keys
 
 	// HTTP returns what answers HTTP requests, on the same address; nil if the
 	// server does not speak HTTP. See package httpapi.
@@ -171,7 +176,7 @@ func (h *Host) build() error {
 	}
 	room := cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes)
 	h.loop.budget = wire.NewBudget(room)
-	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, Log: h.log}
+	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, TLS: o.TLS, Log: h.log}
 	_, changes := o.Ops[api.Change]
 	h.disks = newDisks(o.ID, changes, h.log)
 	if err := h.join(); err != nil {

@@ -23,7 +23,7 @@ func (h *Host) join() error {
 		h.transport = introduced{o.Transport, h.disks}
 		return nil
 	}
-	self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, ID: o.ID, Address: o.Config.Address(o.ID), Disks: h.disks, Start: rand.Uint64()}
+	self := wire.Identity{Cluster: o.Config.Cluster, Secret: o.Config.Secret, Keys: o.TLS, ID: o.ID, Address: o.Config.Address(o.ID), Disks: h.disks, Start: rand.Uint64()}
 	name := cmp.Or(o.Config.Transport, transport.TCP)
 	if name == transport.TCP {
 		t := tcp.New(self, o.Limits, h.log, h.loop.receive)
@@ -31,7 +31,7 @@ func (h *Host) join() error {
 		return nil
 	}
 	t, err := transport.New(name, transport.Options{
-		ID: o.ID, Cluster: self.Cluster, Secret: self.Secret, Address: self.Address, Listen: h.listen.Addr().String(), Log: h.log,
+		ID: o.ID, Cluster: self.Cluster, Secret: self.Secret, Keys: o.TLS, Address: self.Address, Listen: h.listen.Addr().String(), Log: h.log,
 		Limits: transport.Limits{Message: o.Limits.PeerLine, QueueLines: o.Limits.QueueLines, QueueBytes: o.Limits.QueueBytes,
 			Dial: o.Limits.Dial, Idle: o.Limits.Idle, Backoff: o.Limits.Backoff},
 	})
@@ -39,6 +39,9 @@ func (h *Host) join() error {
 		return err
 	}
 	h.transport, h.created = introduced{t, h.disks}, t
+	if _, certified := t.(transport.Certified); o.TLS != nil && !certified {
+		return fmt.Errorf(`the transport %s does not use TLS, so with "tls" its messages would be less protected than cluster.json says; leave "transport" out`, name)
+	}
 	h.server.Peers = &wire.Peers{Self: self, Elsewhere: fmt.Sprintf(
 		`this server receives messages over %s: write "transport": %[1]q into the cluster.json of every server`, name)}
 	if s, ok := t.(transport.Sharer); ok {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -126,6 +127,11 @@ func TestALocationKeepsTheKey(t *testing.T) {
 		require.Equal(t, 307, w.Code, target)
 		require.Equal(t, want, w.Header().Get("Location"), target)
 	}
+	secure := newRequest("GET", "/v1/kv/x", "")
+	secure.TLS = &tls.ConnectionState{}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, secure)
+	require.Equal(t, "https://10.0.0.2:7052/v1/kv/x", w.Header().Get("Location"))
 }
 
 // For any key, a client that resolves the Location asks for that key, even if the

@@ -64,7 +64,11 @@ func keyOf(r *http.Request) string {
 // with an empty segment. A key with such a segment goes into the query, which no
 // client changes.
 func location(leader string, r *http.Request) string {
-	u := url.URL{Scheme: "http", Host: leader, Path: r.URL.Path, RawQuery: r.URL.RawQuery}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	u := url.URL{Scheme: scheme, Host: leader, Path: r.URL.Path, RawQuery: r.URL.RawQuery}
 	if u.Path != keyQueryPath && !strings.HasPrefix(u.Path, kvPath) {
 		return u.String()
 	}

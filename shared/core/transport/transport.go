@@ -15,6 +15,8 @@
 //   - It delivers only messages of servers that have proved, with the cluster's
 //     secret, who they are. Somebody on the way must not be able to add, change or
 //     repeat a message, also not one of an earlier run.
+//   - In a server that speaks TLS, it uses the server's keys (see Certified), or the
+//     server refuses to start with it.
 //   - It finds a peer again by itself: after a break, after the peer has started
 //     again, and at another address, if the peer proves itself there.
 //   - It bounds what it holds in bytes: for each peer, and for everybody who is
@@ -37,6 +39,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Transport carries messages between this server and its peers. It guarantees as
@@ -96,6 +99,16 @@ type Sharer interface {
 	Serve(c net.Conn, proved func())
 }
 
+// Certified is a Transport that uses Options.Keys: its messages are encrypted, and
+// both sides check each other's certificate. A server that speaks TLS starts no other,
+// because cluster.json says that its traffic is protected.
+type Certified interface {
+	Transport
+
+	// UsesKeys does nothing.
+	UsesKeys()
+}
+
 // Options describe the server to a transport.
 type Options struct {
 	// ID is the server's ID.
@@ -105,6 +118,10 @@ type Options struct {
 	// cluster; it must never be sent.
 	Cluster string
 	Secret  string
+
+	// Keys are the keys of a server that speaks TLS; nil if it does not. See
+	// Certified.
+	Keys *trust.Keys
 
 	// Address is where the peers reach this server, and Listen is where it
 	// listens for clients, which may be another address of the same machine.

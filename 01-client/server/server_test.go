@@ -51,7 +51,7 @@ func TestConversation(t *testing.T) {
 		{`{"id":7,"op":"delete","key":"x"}`, `{"id":7,"ok":false,"error":{"code":"not_found","message":"the key has no value","definite":true}}`},
 		{`{"id":9,"op":"create","key":"x","value":"4"}`, `{"id":9,"ok":true}`},
 		{`{"id":10,"op":"create","key":"x","value":"5"}`, `{"id":10,"ok":false,"error":{"code":"exists","message":"the key already has a value","definite":true}}`},
-		{`{"id":8,"op":"status"}`, `{"id":8,"ok":false,"error":{"code":"bad_request","message":"unknown op \"status\"; this server knows append, cas, create, delete, get, put","definite":true}}`},
+		{`{"id":8,"op":"status"}`, `{"id":8,"ok":false,"error":{"code":"bad_request","message":"unknown op \"status\"; this server knows append, cas, create, delete, get, list, put","definite":true}}`},
 	} {
 		_, err := io.WriteString(c, l.say+"\n")
 		require.NoError(t, err)

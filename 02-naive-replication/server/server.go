@@ -93,8 +93,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
 		reply(api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)})
-	case kv.Get:
-		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
+	case kv.Get, api.List:
+		reply(api.Read(r, s.store))
 	default:
 		s.propose(r, reply)
 	}

@@ -93,6 +93,17 @@ func (c *Client) Get(ctx context.Context, key string) (string, error) {
 	return response.Value, err
 }
 
+// List returns keys in the order of their bytes, with their values: those that begin
+// with prefix and come after the key after, as many as fit into one answer. If there
+// are more, they follow after the last key.
+func (c *Client) List(ctx context.Context, prefix, after string) (api.Listing, error) {
+	response, err := c.Do(ctx, api.Request{Op: api.List, Prefix: prefix, After: after})
+	if err != nil {
+		return api.Listing{}, err
+	}
+	return api.DecodeListing(response.Data)
+}
+
 // Put sets the value of key.
 func (c *Client) Put(ctx context.Context, key, value string) error {
 	_, err := c.Do(ctx, api.Request{Op: kv.Put, Key: key, Value: value})

@@ -26,10 +26,8 @@ func explain(r api.Request, err error) error {
 	if !errors.As(err, &e) {
 		e = api.Lost(err.Error())
 	}
-	if !onlyReads(r.Op) {
+	if !api.OnlyReads(r.Op) {
 		return e
 	}
 	return e.OfRead(r.Op)
 }
-
-func onlyReads(op string) bool { return op == kv.Get || op == api.Status || op == api.Log }

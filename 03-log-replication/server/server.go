@@ -206,8 +206,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		reply(s.log(r))
 	case api.Lead:
 		reply(s.lead(r))
-	case kv.Get:
-		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
+	case kv.Get, api.List:
+		reply(api.Read(r, s.store))
 	default:
 		s.propose(r, reply)
 	}

@@ -139,7 +139,7 @@ func (m *machine) check(text []byte) error {
 
 // read answers a request that changes nothing.
 func (m *machine) read(r api.Request) api.Response {
-	return api.Result(r.ID, r.Op, m.store.Get(r.Key))
+	return api.Read(r, m.store)
 }
 
 // hash sums up the state; see node.Hasher.

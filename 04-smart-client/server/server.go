@@ -218,7 +218,7 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		reply(s.openSession(r))
 	case api.Lead:
 		reply(s.lead(r))
-	case kv.Get:
+	case kv.Get, api.List:
 		reply(s.machine.read(r))
 	default:
 		s.propose(r, reply)

@@ -40,6 +40,7 @@ var Ops = func() api.Ops {
 	ops[api.Status] = api.Op{}
 	ops[api.Log] = api.Op{May: api.From}
 	ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
+	ops[api.List] = api.Op{May: ops[api.List].May | api.Consistency}
 	return ops
 }()
 
@@ -220,7 +221,7 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		reply(s.log(r))
 	case api.Open:
 		reply(s.openSession(r))
-	case kv.Get:
+	case kv.Get, api.List:
 		s.read(r, reply)
 	default:
 		s.propose(r, reply)

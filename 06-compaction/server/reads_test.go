@@ -41,6 +41,22 @@ func TestAReadWaitsForAMajority(t *testing.T) {
 	require.NotContains(t, w.order, "sync", "a read changes nothing")
 }
 
+// A list is a read like a get.
+func TestAListWaitsForAMajority(t *testing.T) {
+	w := lead(t, 3)
+	w.put("x", "1")
+	w.put("y", "2")
+	w.commit()
+	a := w.ask(`{"op":"list","after":"x"}`)
+	w.flush()
+	require.Empty(t, a.responses)
+	w.acknowledge(3)
+	w.flush()
+	w.done(a)
+	require.JSONEq(t, `{"keys":[{"key":"y","value":"2"}]}`, string(a.responses[0].WithData().Data))
+	w.done(w.ask(`{"op":"list","consistency":"stale"}`))
+}
+
 // A follower's answer that was on its way before the read began says nothing
 // about now.
 func TestAnOldAnswerDoesNotConfirmARead(t *testing.T) {

@@ -46,6 +46,7 @@ var Ops = func() api.Ops {
 	ops[api.Cancel] = api.Op{}
 	ops[api.Transfer] = api.Op{Needs: api.To}
 	ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
+	ops[api.List] = api.Op{May: ops[api.List].May | api.Consistency}
 	return ops
 }()
 
@@ -290,7 +291,7 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		s.change(r, reply)
 	case api.Transfer:
 		s.transfer(r, reply)
-	case kv.Get, api.Barrier:
+	case kv.Get, api.List, api.Barrier:
 		s.read(r, reply)
 	default:
 		s.propose(r, reply)

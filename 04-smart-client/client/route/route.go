@@ -116,7 +116,7 @@ func (r *Route) Begin(id uint64, q api.Request) []node.Step {
 	c := &call{id: id, request: q, asked: q}
 	r.calls[id] = c
 	switch {
-	case q.Op == kv.Get:
+	case q.Op == kv.Get || q.Op == api.List:
 		c.way = anyServer
 		c.start(r.reader)
 	case kv.Writes(q.Op):

@@ -60,6 +60,7 @@ func ParseRole(name string) (Role, error) {
 // needs is the role that each operation needs.
 var needs = map[string]Role{
 	kv.Get:      Read,
+	api.List:    Read,
 	api.Status:  Read,
 	api.Log:     Read,
 	api.Members: Read,

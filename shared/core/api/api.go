@@ -57,6 +57,11 @@ const (
 	// store; its value is the command, a JSON value written as a string.
 	Propose = "propose"
 
+	// List asks for keys in the order of their bytes, with their values: those
+	// that begin with Prefix and come after After. The answer is a Listing, which
+	// is a page: the next one is a list after its last key.
+	List = "list"
+
 	// Barrier is answered when the server that receives it has applied everything
 	// that was acknowledged before.
 	Barrier = "barrier"
@@ -98,6 +103,12 @@ const (
 
 	// To is the server that should become leader.
 	To
+
+	// Prefix, After, Limit and KeysOnly say which keys a list has, and how many.
+	Prefix
+	After
+	Limit
+	KeysOnly
 )
 
 var fieldNames = []struct {
@@ -117,6 +128,10 @@ var fieldNames = []struct {
 	{Add, "add"},
 	{Remove, "remove"},
 	{To, "to"},
+	{Prefix, "prefix"},
+	{After, "after"},
+	{Limit, "limit"},
+	{KeysOnly, "keys_only"},
 }
 
 func (f Fields) String() string {
@@ -141,7 +156,7 @@ type Op struct {
 // Ops are the operations that a server understands, by name.
 type Ops map[string]Op
 
-// Commands returns the commands of the store.
+// Commands returns the commands of the store, and List.
 func Commands() Ops {
 	return Ops{
 		kv.Get:    {Needs: Key},
@@ -150,6 +165,7 @@ func Commands() Ops {
 		kv.Append: {Needs: Key | Value},
 		kv.Cas:    {Needs: Key | Old | Value},
 		kv.Delete: {Needs: Key},
+		List:      {May: Prefix | After | Limit | KeysOnly},
 	}
 }
 
@@ -203,6 +219,14 @@ type Request struct {
 
 	// To is the ID of the server that should become leader.
 	To uint64
+
+	// Prefix is how the keys of a list begin, After the key after which it begins,
+	// and Limit how many keys it has at most, 0 for as many as fit. KeysOnly leaves
+	// the values out.
+	Prefix   string
+	After    string
+	Limit    uint64
+	KeysOnly bool
 }
 
 // Command returns the command of the store that a request carries.
@@ -257,6 +281,18 @@ func (o Ops) Decode(line []byte) (Request, error) {
 			r.Remove, has = decodeIDs(&d), has|Remove
 		case "to":
 			r.To, has = d.Uint(), has|To
+		case "prefix":
+			r.Prefix, has = d.String(), has|Prefix
+		case "prefix_b64":
+			r.Prefix, has = d.Base64(), has|Prefix
+		case "after":
+			r.After, has = d.String(), has|After
+		case "after_b64":
+			r.After, has = d.Base64(), has|After
+		case "limit":
+			r.Limit, has = d.Uint(), has|Limit
+		case "keys_only":
+			r.KeysOnly, has = d.Bool(), has|KeysOnly
 		default:
 			d.Unknown()
 		}
@@ -307,6 +343,7 @@ func (o Ops) Check(r Request) error {
 		{Key, r.Key != ""}, {Value, r.Value != ""}, {Old, r.Old != ""}, {From, r.From != 0}, {Term, r.Term != 0},
 		{Session, r.Session != 0}, {Since, r.Since != 0}, {Seq, r.Seq != 0}, {Ack, r.Ack != 0}, {Consistency, r.Consistency != ""},
 		{Add, len(r.Add) > 0}, {Remove, len(r.Remove) > 0}, {To, r.To != 0},
+		{Prefix, r.Prefix != ""}, {After, r.After != ""}, {Limit, r.Limit != 0}, {KeysOnly, r.KeysOnly},
 	} {
 		if f.given {
 			has |= f.field
@@ -331,6 +368,8 @@ func (r Request) check(op Op) error {
 		if err := r.CheckChange(); err != nil {
 			return refuse("%v", err)
 		}
+	case len(r.Prefix) > kv.MaxKey || len(r.After) > kv.MaxKey:
+		return &Error{Code: TooLarge, Message: fmt.Sprintf("a prefix and a key have at most %d bytes", kv.MaxKey), Definite: true}
 	case op.Needs&To != 0 && r.To == 0:
 		return refuse(`field "to" is 0; IDs start at 1`)
 	}
@@ -417,13 +456,20 @@ func (r Request) AppendJSON(b []byte) []byte {
 		b = strict.AppendNumbers(b, "remove", r.Remove)
 	}
 	b = strict.AppendNumber(b, "to", r.To)
-	return append(b, '}')
+	if r.Prefix != "" {
+		b = strict.AppendBytes(b, "prefix", r.Prefix)
+	}
+	if r.After != "" {
+		b = strict.AppendBytes(b, "after", r.After)
+	}
+	b = strict.AppendNumber(b, "limit", r.Limit)
+	return append(strict.AppendFlag(b, "keys_only", r.KeysOnly), '}')
 }
 
 // Size returns about how many bytes of memory the request holds.
 func (r Request) Size() int {
 	const fields = 256
-	n := fields + len(r.Key) + len(r.Value) + len(r.Old) + len(r.Consistency) + 8*len(r.Remove)
+	n := fields + len(r.Key) + len(r.Value) + len(r.Old) + len(r.Consistency) + 8*len(r.Remove) + len(r.Prefix) + len(r.After)
 	for _, m := range r.Add {
 		n += 32 + len(m.Address)
 	}

@@ -65,7 +65,7 @@ func TestDecode(t *testing.T) {
 // The error for a bad line says what is wrong, and the request has the id if the
 // line has one.
 func TestDecodeRefuses(t *testing.T) {
-	const known = "this server knows append, cas, create, delete, get, put"
+	const known = "this server knows append, cas, create, delete, get, list, put"
 	const like = `a request is a JSON object on one line, such as {"id":1,"op":"get","key":"x"}: `
 	long := strings.Repeat("x", 1000)
 	for _, c := range []struct {

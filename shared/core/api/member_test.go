@@ -65,7 +65,7 @@ func TestChangesNeedAStageWithMembers(t *testing.T) {
 	_, err := all().Decode([]byte(`{"op":"get","key":"x","add":[],"remove":[],"to":1}`))
 	require.ErrorContains(t, err, "get does not take the field add, remove, to")
 	_, err = Commands().Decode([]byte(`{"op":"change","remove":[1]}`))
-	require.ErrorContains(t, err, `unknown op "change"; this server knows append, cas, create, delete, get, put`)
+	require.ErrorContains(t, err, `unknown op "change"; this server knows append, cas, create, delete, get, list, put`)
 }
 
 // TestSplitAddress compares splitAddress with the function it replaces, on every

@@ -5,6 +5,7 @@
 //	PUT    /v1/kv/{key}    sets the key to the body; with "If-None-Match: *" only if the key has no value
 //	DELETE /v1/kv/{key}
 //	       /v1/kv?key=     the same three, for keys that a client would resolve in a path, such as "a/../b"
+//	GET    /v1/kv?prefix=  the keys that begin so, in order; also ?after=K, ?limit=N and ?keys_only=true
 //	POST   /v1/command     any request as on the wire: {"op":"append","key":"x","value":"1"}
 //	GET    /v1/status      how the server sees itself
 //	GET    /v1/log         entries of its log from ?from=N on, as many as fit; next is the number of the first one left out
@@ -93,7 +94,7 @@ func New(o Options) http.Handler {
 	only := func(method string, a action) map[string]action { return map[string]action{method: a} }
 	h.routes = map[string]map[string]action{
 		kvPath:        key,
-		keyQueryPath:  withKey(key),
+		keyQueryPath:  h.withList(withKey(key)),
 		"/v1/command": only("POST", action{body: true, do: h.command}),
 		"/v1/status":  only("GET", action{do: h.data(api.Request{Op: api.Status})}),
 		"/v1/log":     only("GET", action{query: []string{"from"}, do: h.log}),
@@ -211,6 +212,31 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 		}
 		w.Header().Set("Content-Type", kind)
 		_, _ = io.WriteString(w, a.Value)
+	}
+}
+
+// list answers a GET with a prefix.
+func (h *handler) list(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	q := api.Request{Op: api.List, Prefix: query.Get(prefixQuery), After: query.Get("after"), Consistency: query.Get("consistency")}
+	if text := query.Get("limit"); text != "" {
+		limit, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || limit == 0 {
+			h.fail(w, r, http.StatusBadRequest, badRequest("the query parameter \"limit\" is %q; it must be a whole number, at least 1", text))
+			return
+		}
+		q.Limit = limit
+	}
+	switch text := query.Get("keys_only"); text {
+	case "", "false":
+	case "true":
+		q.KeysOnly = true
+	default:
+		h.fail(w, r, http.StatusBadRequest, badRequest("the query parameter \"keys_only\" is %q; it must be true or false", text))
+		return
+	}
+	if a, ok := h.do(w, r, q); ok {
+		writeJSON(w, http.StatusOK, a.Data)
 	}
 }
 
@@ -360,7 +386,9 @@ func (h *handler) check(q api.Request) *api.Error {
 	if op.Needs&api.Key != 0 {
 		return api.CheckCommand(q.Command())
 	}
-	return nil
+	var e *api.Error
+	errors.As(h.Ops.Check(q), &e)
+	return e
 }
 
 func badRequest(format string, args ...any) *api.Error {

@@ -64,6 +64,8 @@ func (b *backend) ask(r api.Request, reply func(api.Response)) {
 		reply(api.Response{ID: r.ID, Data: []byte(`{"last":0,"commit":0,"entries":[]}`)})
 	case r.Op == api.Open:
 		reply(api.Response{ID: r.ID, Index: 9})
+	case r.Op == api.List:
+		reply(api.Read(r, b.store))
 	default:
 		reply(api.Result(r.ID, r.Op, b.store.Apply(r.Command())))
 	}
@@ -415,6 +417,41 @@ func TestAnyBytes(t *testing.T) {
 	require.Contains(t, w.Body.String(), `"value_b64":"/gA="`)
 	require.Equal(t, 200, request(h, "PUT", "/v1/kv/x", "text").Code)
 	require.Equal(t, "text/plain; charset=utf-8", request(h, "GET", "/v1/kv/x", "").Header().Get("Content-Type"))
+}
+
+// A GET with a prefix lists keys.
+func TestListOverHTTP(t *testing.T) {
+	h := newBackend().handler()
+	for _, key := range []string{"a/1", "a/2", "b", "%ff"} {
+		require.Equal(t, 200, request(h, "PUT", "/v1/kv/"+key, key).Code)
+	}
+	for target, want := range map[string]string{
+		"/v1/kv?prefix=a/":                        `{"keys":[{"key":"a/1","value":"a/1"},{"key":"a/2","value":"a/2"}]}`,
+		"/v1/kv?prefix=a/&limit=1":                `{"keys":[{"key":"a/1","value":"a/1"}],"more":true}`,
+		"/v1/kv?prefix=&after=a/2&keys_only=true": `{"keys":[{"key":"b"},{"key_b64":"/w=="}]}`,
+		"/v1/kv?prefix=%ff&keys_only=false":       `{"keys":[{"key_b64":"/w==","value":"%ff"}]}`,
+		"/v1/kv?prefix=c":                         `{"keys":[]}`,
+	} {
+		w := request(h, "GET", target, "")
+		require.Equal(t, 200, w.Code, target)
+		require.Equal(t, want+"\n", w.Body.String(), target)
+		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+	}
+	for target, why := range map[string]string{
+		"/v1/kv?prefix=a&key=a":      "a key and a prefix are in the query",
+		"/v1/kv?key=a&limit=1":       "is for a list",
+		"/v1/kv?limit=1":             "the key is missing",
+		"/v1/kv?prefix=&limit=0":     "at least 1",
+		"/v1/kv?prefix=&keys_only=1": "true or false",
+		"/v1/kv?prefix=&prefix=":     "given 2 times",
+		"/v1/kv?prefix=&after=":      "is empty",
+		"/v1/kv/?prefix=a":           "unknown query parameter",
+	} {
+		w := request(h, "GET", target, "")
+		require.Equal(t, 400, w.Code, target)
+		require.Contains(t, w.Body.String(), why, target)
+	}
+	require.Equal(t, 400, request(h, "DELETE", "/v1/kv?prefix=a", "").Code)
 }
 
 // If the server does not answer, the outcome is unknown, and the metrics lack

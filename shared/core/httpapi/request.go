@@ -22,6 +22,12 @@ const (
 	keyQuery     = "key"
 )
 
+// prefixQuery is the query parameter that makes a GET a list, and listQueries are
+// the others of a list.
+const prefixQuery = "prefix"
+
+var listQueries = []string{"after", "limit", "keys_only"}
+
 // createOnly is the header that makes a PUT set the key only if the key has no
 // value. The value of the header is "*".
 const createOnly = "If-None-Match"
@@ -51,6 +57,27 @@ func withKey(actions map[string]action) map[string]action {
 	return out
 }
 
+// withList returns the actions with a list: a GET that has a prefix and no key.
+func (h *handler) withList(actions map[string]action) map[string]action {
+	a := actions[http.MethodGet]
+	get := a.do
+	a.query = append(append(a.query, prefixQuery), listQueries...)
+	a.do = func(w http.ResponseWriter, r *http.Request) {
+		if isList(r) {
+			h.list(w, r)
+			return
+		}
+		get(w, r)
+	}
+	actions[http.MethodGet] = a
+	return actions
+}
+
+// isList reports whether a request asks for a list.
+func isList(r *http.Request) bool {
+	return r.URL.Path == keyQueryPath && r.URL.Query().Has(prefixQuery)
+}
+
 // keyOf returns the key that a request is about.
 func keyOf(r *http.Request) string {
 	if r.URL.Path == keyQueryPath {
@@ -69,7 +96,7 @@ func location(leader string, r *http.Request) string {
 		scheme = "https"
 	}
 	u := url.URL{Scheme: scheme, Host: leader, Path: r.URL.Path, RawQuery: r.URL.RawQuery}
-	if u.Path != keyQueryPath && !strings.HasPrefix(u.Path, kvPath) {
+	if u.Path != keyQueryPath && !strings.HasPrefix(u.Path, kvPath) || isList(r) {
 		return u.String()
 	}
 	key, query := keyOf(r), r.URL.Query()
@@ -188,12 +215,33 @@ func (a action) refuseQuery(r *http.Request) *api.Error {
 			return badRequest("unknown query parameter %q; %s %s takes %s", name, r.Method, r.URL.Path, a.takes())
 		case len(values) > 1:
 			return badRequest("the query parameter %q is given %d times", name, len(values))
-		case values[0] == "":
+		case values[0] == "" && name != prefixQuery:
 			return badRequest("the query parameter %q is empty", name)
 		}
 	}
-	if slices.Contains(a.query, keyQuery) && !query.Has(keyQuery) {
+	if slices.Contains(a.query, keyQuery) {
+		return refuseKeyOrList(a, query)
+	}
+	return nil
+}
+
+// refuseKeyOrList refuses a query that names neither a key nor a list, or both.
+func refuseKeyOrList(a action, query url.Values) *api.Error {
+	lists := slices.Contains(a.query, prefixQuery)
+	switch key, list := query.Has(keyQuery), query.Has(prefixQuery); {
+	case key && list:
+		return badRequest("a key and a prefix are in the query; leave one of them out")
+	case !key && !list && lists:
+		return badRequest("the key is missing: write /v1/kv/{key}, or /v1/kv?key={key}; for a list write /v1/kv?prefix=")
+	case !key && !list:
 		return badRequest("the key is missing: write /v1/kv/{key}, or /v1/kv?key={key}")
+	case list:
+		return nil
+	}
+	for _, name := range listQueries {
+		if query.Has(name) {
+			return badRequest("the query parameter %q is for a list, which has a prefix and no key", name)
+		}
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/google/btree"
+
 	"example.com/raftsteps/shared/core/strict"
 )
 
@@ -252,6 +254,9 @@ type Store struct {
 	count  int
 	bytes  int64
 
+	// keys are the keys, in order.
+	keys *btree.BTreeG[string]
+
 	// changes, if not nil, override values: a View reads values, or did until a
 	// short time ago. order lists the keys of changes, in the order in which they
 	// will move into values.
@@ -269,7 +274,7 @@ type change struct {
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{values: make(map[string]string)}
+	return &Store{values: make(map[string]string), keys: btree.NewOrderedG[string](32)}
 }
 
 // Apply carries out one command and returns its result. If several goroutines
@@ -330,6 +335,7 @@ func (s *Store) set(key, value string, found bool) {
 	s.bytes += int64(len(value) - len(old))
 	if !found {
 		s.count++
+		s.keys.ReplaceOrInsert(key)
 		s.bytes += int64(len(key) + KeyBytes)
 	}
 	if s.changes == nil {
@@ -343,6 +349,7 @@ func (s *Store) remove(key string) {
 	old, _ := s.lookup(key)
 	s.bytes -= int64(len(key) + len(old) + KeyBytes)
 	s.count--
+	s.keys.Delete(key)
 	if s.changes == nil {
 		delete(s.values, key)
 		return

@@ -202,12 +202,12 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	case r.Op == api.Status:
 		role := map[bool]string{true: "leader", false: "follower"}[s.leads()]
 		reply(api.Response{ID: r.ID, Data: fmt.Appendf(nil, `{"id":%d,"role":%q,"term":1,"leader":%d}`, s.world.ID, role, s.world.Config.Leader)})
-	case r.Op == kv.Get && (s.leads() || s.flaws.Stale):
+	case api.OnlyReads(r.Op) && (s.leads() || s.flaws.Stale):
 		if s.commit < s.old && s.leads() {
 			reply(api.Failed(r.ID, &api.Error{Code: api.Unavailable, Message: "not ready", Definite: true}))
 			return
 		}
-		reply(api.Result(r.ID, r.Op, s.store.Get(r.Key)))
+		reply(api.Read(r, s.store))
 	case !s.leads():
 		reply(api.Failed(r.ID, &api.Error{Code: api.NotLeader, Message: "a follower", Leader: s.world.Config.Address(s.world.Config.Leader), Definite: true}))
 	default:

@@ -301,7 +301,7 @@ type flight struct {
 
 // begin counts a request as in flight, once there is room for it.
 func (c *conn) begin(r api.Request) (flight, error) {
-	f := flight{id: r.ID, bytes: r.Size(), reads: !changes(r.Op)}
+	f := flight{id: r.ID, bytes: r.Size(), reads: api.OnlyReads(r.Op)}
 	if f.reads {
 		f.bytes += kv.MaxValue
 	}
@@ -331,16 +331,6 @@ func (c *conn) begin(r api.Request) (flight, error) {
 	c.waiting[f.id] = f.serial
 	c.owed += f.bytes
 	return f, nil
-}
-
-// changes reports whether an operation may change something. Only operations that
-// change nothing have long answers.
-func changes(op string) bool {
-	switch op {
-	case kv.Get, api.Log, api.Status, api.Members:
-		return false
-	}
-	return true
 }
 
 // answer puts the answer of a request into out.

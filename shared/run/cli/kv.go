@@ -54,6 +54,9 @@ func (a *app) kvCommands() []*cobra.Command {
 			out = append(out, a.kvCommand(c, op))
 		}
 	}
+	if op, known := a.stage.Ops[api.List]; known {
+		out = append(out, a.listCommand(op))
+	}
 	return out
 }
 
@@ -64,8 +67,8 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 		Args:              a.takes(c.args, c.args),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if consistency != "" && consistency != "linearizable" && consistency != "stale" {
-				return usagef("--consistency is %q; it must be linearizable or stale", consistency)
+			if err := checkConsistency(consistency); err != nil {
+				return err
 			}
 			r := c.make(args)
 			r.Consistency = consistency
@@ -79,9 +82,21 @@ func (a *app) kvCommand(c kvCommand, op api.Op) *cobra.Command {
 		mark(acting, "keys", cmd)
 	}
 	if op.May&api.Consistency != 0 {
-		cmd.Flags().StringVar(&consistency, "consistency", "", "the consistency of a read: linearizable (the default) or stale")
+		consistencyFlag(cmd, &consistency)
 	}
 	return cmd
+}
+
+// consistencyFlag adds the flag of a read.
+func consistencyFlag(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "consistency", "", "the consistency of a read: linearizable (the default) or stale")
+}
+
+func checkConsistency(name string) error {
+	if name != "" && name != "linearizable" && name != "stale" {
+		return usagef("--consistency is %q; it must be linearizable or stale", name)
+	}
+	return nil
 }
 
 // prepare reads a value from standard input and refuses invalid requests.

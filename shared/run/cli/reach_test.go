@@ -64,6 +64,8 @@ func (c *dialedClient) Do(_ context.Context, r api.Request) (api.Response, error
 		return api.Response{Data: encode(v)}, nil
 	case api.Log:
 		return api.Response{Data: []byte(`{"last":0,"commit":0,"entries":[]}`)}, nil
+	case api.List:
+		return api.Response{Data: []byte(`{"keys":[]}`)}, nil
 	case kv.Get, kv.Append:
 		return api.Response{Value: "1", HasValue: true}, nil
 	}
@@ -94,7 +96,7 @@ func everyCommand(t *testing.T) (Stage, *dialed) {
 
 // arguments has a command line for every command.
 var arguments = map[string]string{
-	"get": "x", "put": "x 1", "create": "x 1", "append": "x 1", "cas": "x 1 2", "delete": "x", "status": "", "log": "2", "lead": "3",
+	"get": "x", "list": "x", "put": "x 1", "create": "x 1", "append": "x 1", "cas": "x 1 2", "delete": "x", "status": "", "log": "2", "lead": "3",
 	"members": "", "start": "4", "add": "4=127.0.0.1:9004 --no-wait", "remove": "leader --no-wait", "change": "--remove 3 --no-wait", "cancel": "", "transfer": "2",
 	"kill": "leader", "pause": "1", "resume": "all", "restart": "2", "cut": "leader", "heal": "",
 	"cluster": "", "node": "--id 1", "shell": "", "demo": "", "scenario": "restart", "lab": "--engine", "version": "", "talk": "", "bench": "--clients 1 --duration 1ms --warmup 0s",
@@ -189,7 +191,7 @@ func TestSuggestionsAreHarmlessCommands(t *testing.T) {
 				continue
 			}
 			for one := range strings.SplitSeq(strings.TrimSuffix(guess, "?\n"), " or ") {
-				require.Contains(t, []string{"get", "log", "status", "members", "cluster", "node", "shell", "demo", "scenario", "lab", "version", "help", "completion", "exit-codes"}, one, word)
+				require.Contains(t, []string{"get", "list", "log", "status", "members", "cluster", "node", "shell", "demo", "scenario", "lab", "version", "help", "completion", "exit-codes"}, one, word)
 			}
 		}
 	}

@@ -85,6 +85,10 @@ func serveForTest(ctx context.Context, ln net.Listener, log *slog.Logger) error 
 			reply(api.Response{ID: r.ID, Data: []byte(`{"keys":` + fmt.Sprint(store.Len()) + `}`)})
 			return
 		}
+		if api.OnlyReads(r.Op) {
+			reply(api.Read(r, store))
+			return
+		}
 		reply(api.Result(r.ID, r.Op, store.Apply(r.Command())))
 	}}
 	return s.Serve(ctx, ln)

@@ -145,7 +145,7 @@ func TestTheShellAtATerminal(t *testing.T) {
 	p.shows("status --output")
 	p.shows("error: ")
 	p.types("\t")
-	p.shows("get  put  create  append  cas  delete  status  kill  pause  resume  restart  help\r\n")
+	p.shows("get  put  create  append  cas  delete  list  status  kill  pause  resume  restart  help\r\n")
 	p.types("quit\r")
 	require.NoError(t, p.cmd.Wait())
 	info, err := os.Stat(filepath.Join(dir, "state", "raftsteps", "history"))

@@ -38,7 +38,7 @@ export function makeMenu(app) {
     const px = ev?.clientX || r.right, py = ev?.clientY || r.top;
     menu.style.left = Math.max(6, Math.min(px + 10, innerWidth - box.width - 6)) + 'px';
     menu.style.top = Math.max(6, Math.min(py - 10, innerHeight - box.height - 6)) + 'px';
-    menu.querySelector('button:not(.close):not(:disabled),input')?.focus({ preventScroll: true });
+    (menu.querySelector('button:not(.close):not(:disabled),input') || menu.querySelector('.close')).focus({ preventScroll: true });
   }
 
   const item = (label, deed, hint) => app.stage.deeds.includes(deed.do) && h('button', { type: 'button', class: 'item', title: hint, onclick: () => { close(true); app.act(deed); } }, label);

@@ -5,7 +5,7 @@
 // what a server has in memory, just before it syncs its disk or falls, is a moment of
 // its own (memory is the server).
 
-import { describe, parse, operation, answer, outcome, sentence } from './words.js';
+import { describe, parse, operation, answer, outcome, sentence, passing } from './words.js';
 import * as engine from './engine.js';
 import * as link from './link.js';
 
@@ -18,6 +18,9 @@ export const TICK = 10e6;
 const SILENT = new Set(['lose', 'delay', 'repeat', 'full-disk', 'failed-fsync', 'power-cut-in-write', 'clock', 'lose-next', 'link-loss', 'link-repeat', 'link-delay', 'end-loads', 'end-filter', 'end-faults', 'end-plans']);
 
 const fresh = { up: false, paused: false, role: '', term: 0, vote: 0, snapshot: [0, 0], commit: 0, applied: 0, config: null, votes: [], progress: [], log: [], removed: null, clock: 100, timer: [0, 0, 0], unsynced: [0, 0], store: {}, keys: 0, sessions: {} };
+
+// LOOKS are the operations that only look at a server.
+const LOOKS = new Set(['status', 'log', 'members', 'open']);
 
 const told = new Set(['decide', 'note', 'verdict', 'stop', 'crash', 'pause', 'resume', 'cut', 'heal', 'trouble']);
 
@@ -298,14 +301,30 @@ export class Film {
   makeFeed() {
     this.feed = [];
     // The answers to clients belong to the story, unless there are too many of them.
-    const few = this.events.reduce((n, e) => n + (e.kind === 'return'), 0) <= 60;
-    const asked = new Map();
+    // Those that only look at a server say nothing about it.
+    const asked = new Map(), answers = new Map();
     this.events.forEach((e, i) => {
-      if (e.kind === 'invoke') asked.set(e.client, operation(parse(e.message)));
-      const answered = e.kind === 'return' && (few || e.client > 1_000_000);
+      if (e.kind === 'invoke') asked.set(e.client, parse(e.message));
+      else if (e.kind === 'return' && !LOOKS.has(asked.get(e.client)?.op)) answers.set(i, asked.get(e.client));
+    });
+    const few = answers.size <= 60;
+    let network = null; // the line about links that has just been added
+    this.events.forEach((e, i) => {
+      const answered = answers.has(i) && (few || e.client > 1_000_000);
       if (!told.has(e.kind) && !(e.kind === 'start' && e.step) && !answered) return;
-      const text = answered ? `${asked.get(e.client)}: ${outcome(e)}` : sentence(e);
-      if (text) this.feed.push({ moment: this.momentOfEvent[i], at: e.at, kind: e.kind, broken: e.kind === 'verdict' && !!(e.reason || this.verdict), node: e.node, client: e.client, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
+      const moment = this.momentOfEvent[i], links = e.from && (e.kind === 'cut' || e.kind === 'heal');
+      // One line for the links from a server, or to it.
+      if (links && network?.kind === e.kind && network === this.feed[this.feed.length - 1]) {
+        const { from, to } = network, one = (list, id) => list.length === 1 && list[0] === id;
+        if (one(from, e.from) || one(to, e.to)) {
+          if (one(from, e.from)) to.push(e.to); else from.push(e.from);
+          Object.assign(network, { moment, at: e.at, node: one(from, network.node) ? network.node : 0, text: passing(e.kind, from, to) });
+          return;
+        }
+      }
+      const text = answered ? `${operation(answers.get(i) || {})}: ${outcome(e)}` : sentence(e);
+      if (text) this.feed.push({ moment, at: e.at, kind: e.kind, broken: e.kind === 'verdict' && !!(e.reason || this.verdict), node: e.node, client: e.client, term: e.term || 0, code: e.reason?.code || '', section: e.reason?.section || '', text });
+      if (links) network = Object.assign(this.feed[this.feed.length - 1], { from: [e.from], to: [e.to] });
     });
     this.decisions = [...new Set(this.feed.filter((f) => f.kind === 'decide').map((f) => f.moment))];
     this.leaderChanges = [...new Set(this.events.map((e, i) => (e.kind === 'role' && e.role === 'leader' ? this.momentOfEvent[i] : -1)).filter((m) => m >= 0))];

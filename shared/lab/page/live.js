@@ -23,12 +23,12 @@ export function makeReal(app, show) {
   const bar = h('div', { id: 'live', role: 'status' });
   const state = h('span'), follow = h('button', { type: 'button' });
   follow.addEventListener('click', () => (following ? stop() : resume()));
-  bar.append(state, live && follow);
+  bar.append(state, ...(live ? [follow] : []));
   $('caption').before(bar);
   document.body.classList.add('real');
   for (const id of ['story', 'seed']) $(id).closest('label').hidden = true;
   for (const id of ['tours', 'copy']) if ($(id)) $(id).hidden = true;
-  $('claim').textContent = live ? 'This is the cluster that is running on this machine. What you do to its servers really happens.' : 'This is what a real cluster did. You can watch it and go back in time.';
+  $('claim').textContent = live ? 'The cluster that is running on this machine. Click a server or a link to kill, pause or cut: what you do really happens.' : 'What a real cluster did. You can watch it and go back in time.';
   document.querySelector('[data-tab=deeds]').hidden = true;
   if (!live) $('cluster').hidden = true;
 
@@ -40,9 +40,10 @@ export function makeReal(app, show) {
   function status() {
     const waiting = parts.events.length - shown;
     bar.className = note || lost ? 'bad' : following ? 'following' : '';
-    state.replaceChildren(lost ? 'The lab has ended. What it has shown can be watched.' : note || (!live ? leftOut : following ? 'live' : waiting ? `stopped; ${waiting} new ${waiting === 1 ? 'event' : 'events'}` : 'stopped'));
+    state.replaceChildren(lost ? 'The lab has ended. What it has shown can be watched.' : note || (!live ? leftOut : following ? 'live' : `the picture stands still${waiting ? `; ${waiting} new ${waiting === 1 ? 'event' : 'events'}` : ''}`));
     if (live && leftOut) state.title = leftOut;
-    follow.textContent = following ? 'Stop' : 'Follow';
+    follow.textContent = following ? 'Stop following' : 'Follow';
+    follow.hidden = following && (!!note || lost); // nothing more will come
     bar.hidden = !live && !state.textContent;
   }
 
@@ -68,7 +69,7 @@ export function makeReal(app, show) {
     parts.steps = x.film.steps;
     if (x.whole) shown = Math.min(shown, parts.events.length);
     if (!parts.events.length) { state.textContent = note || 'Waiting for the first events…'; return; }
-    if (following || !app.film) redraw(); else status();
+    if ((following && !app.held) || !app.film) redraw(); else status();
     if (parts.events.length > MOST && following) listen();
   }
 
@@ -91,11 +92,11 @@ export function makeReal(app, show) {
     const item = (label, deed, hint) => [label, hint, () => act(deed)];
     if (what.type === 'server') {
       const id = what.id, st = f.stateAt(id, now), others = f.ids.filter((x) => x !== id);
-      if (!st.up) return [item('Restart', { do: 'restart', servers: [id] })];
+      if (!st.up) return [item('Restart', { do: 'restart', servers: [id] }, 'With what is on its disk')];
       return [
         item('Kill the process', { do: 'kill', servers: [id] }, 'With SIGKILL; what it has written stays on its disk'),
         st.paused ? item('Resume', { do: 'resume', servers: [id] }) : item('Pause the process', { do: 'pause', servers: [id] }, 'With SIGSTOP; its connections stay open'),
-        item('Restart', { do: 'restart', servers: [id] }, 'In order'),
+        item('Restart', { do: 'restart', servers: [id] }, 'It stops in order, and starts again'),
         others.every((x) => cuts.has(`${id}>${x}`)) ? item('Heal its links', { do: 'heal', servers: [id], others }) : item('Cut it off from all others', { do: 'cut', servers: [id], others }),
       ];
     }
@@ -103,7 +104,17 @@ export function makeReal(app, show) {
       const { from, to } = what, on = { servers: [from], others: [to] };
       return [cuts.has(`${from}>${to}`) || cuts.has(`${to}>${from}`) ? item('Heal this link', { do: 'heal', ...on }) : item('Cut this link', { do: 'cut', ...on }, 'Both directions')];
     }
-    if (what.type === 'cluster') return [cuts.size ? item('Heal the whole network', { do: 'heal' }) : ['The network is whole', 'Click a server or a link to cut it', null]];
+    if (what.type === 'cluster') {
+      const leader = f.ids.map((id) => [id, f.stateAt(id, now)]).filter(([, st]) => st.up && !st.paused && st.role === 'leader').sort((a, b) => b[1].term - a[1].term)[0]?.[0];
+      return [
+        !leader && ['No server leads now', 'They will elect a leader if a majority can', null],
+        leader && item(`Kill the leader, ${name(leader)}`, { do: 'kill', servers: [leader] }, 'With SIGKILL'),
+        leader && item(`Pause the leader, ${name(leader)}`, { do: 'pause', servers: [leader] }, 'With SIGSTOP'),
+        leader && item(`Cut the leader, ${name(leader)}, off from all others`, { do: 'cut', servers: [leader], others: f.ids.filter((x) => x !== leader) }),
+        cuts.size && item('Heal the whole network', { do: 'heal' }),
+        ['Requests come from a terminal', 'Send one there, such as put x 1, and see it here', null],
+      ].filter(Boolean);
+    }
     return null;
   }
 

@@ -24,7 +24,7 @@ const $ = (id) => document.getElementById(id);
 
 const app = {
   stage: null, script: null, film: null,
-  index: 0, t: 0, playing: false, speed: 0.002, brisk: true, selected: null,
+  index: 0, t: 0, playing: false, held: false, speed: 0.002, brisk: true, selected: null,
 
   view() { return { index: this.index, t: this.t, waiting: waiting(this.film, this.index) }; },
 
@@ -170,7 +170,7 @@ const draw = () => { app.redraw(); caption(); };
 
 function tick(now) {
   if (!app.playing) return;
-  if (last) {
+  if (last && !app.held) {
     const real = Math.min(100, now - last) * 1e6;
     let by = real * app.speed;
     const f = app.film, next = f.moments[app.index + 1];
@@ -395,6 +395,13 @@ async function begin() {
     });
   }
   addEventListener('keydown', keys);
+  // The picture stands still while a button is pressed: a click needs the same shape
+  // under it from beginning to end.
+  addEventListener('pointerdown', () => { app.held = true; }, true);
+  const released = () => setTimeout(() => { app.held = false; }); // after the click
+  addEventListener('pointerup', released, true);
+  addEventListener('pointercancel', released, true);
+  addEventListener('blur', released);
   addEventListener('hashchange', () => (app.real || location.hash.startsWith('#real:') ? location.reload() : open()));
   app.real = makeReal(app, (film, where) => show(film, film.script, where));
   await (app.real ? app.real.begin() : open());

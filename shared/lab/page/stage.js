@@ -33,7 +33,7 @@ export function makeStage(root, app) {
     const many = film.ids.length > 6;
     READY = small ? 27 : many ? 27 : 34;
     const angles = film.ids.map((_, i) => -Math.PI / 2 + 2 * Math.PI * i / film.ids.length);
-    const top = small ? 64 : 74, bottom = narrow ? 68 : small ? 42 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
+    const top = small ? 64 : 74, bottom = narrow ? 68 : small ? 50 : 54, lowest = Math.max(0.2, ...angles.map(Math.sin));
     radius = (height - top - bottom) / (1 + lowest);
     if (narrow) radius = Math.min(radius, width / 2 - 60);
     const stretch = narrow ? 1 : Math.max(1, Math.min(radius < 70 ? 5 : many ? 2.9 : 2.5, (width / 2 - (width < 700 ? 150 : many ? 180 : 230)) / radius));

@@ -1,6 +1,6 @@
 // What events, messages and commands are called.
 
-import { name, time } from './dom.js';
+import { name, names, time } from './dom.js';
 
 export function parse(line) {
   try { return JSON.parse(line); } catch { return {}; }
@@ -74,6 +74,9 @@ export function outcome(e) {
   return (r.error ? r.error.message : answer(e.message)) + (e.text ? '; ' + e.text : '');
 }
 
+// passing says whether messages pass from some servers to others.
+export const passing = (kind, from, to) => `messages from ${names(from)} to ${names(to)} ${kind === 'cut' ? 'are lost from now on' : 'pass again'}`;
+
 // sentence describes an event in words; '' for those that say nothing alone.
 export function sentence(e) {
   switch (e.kind) {
@@ -85,8 +88,8 @@ export function sentence(e) {
     case 'crash': return `${name(e.node)} goes down: ${e.text || 'it crashed'}`;
     case 'pause': return `${name(e.node)} is paused`;
     case 'resume': return `${name(e.node)} continues`;
-    case 'cut': return e.from ? `messages from ${name(e.from)} to ${name(e.to)} are lost from now on` : e.text || 'links are cut';
-    case 'heal': return e.from ? `messages from ${name(e.from)} to ${name(e.to)} pass again` : e.text || 'all links pass messages again';
+    case 'cut': return e.from ? passing('cut', [e.from], [e.to]) : e.text || 'links are cut';
+    case 'heal': return e.from ? passing('heal', [e.from], [e.to]) : e.text || 'all links pass messages again';
     case 'send': return `${name(e.from)} sends ${describe(e.message).title} to ${name(e.to)}`;
     case 'deliver': return `${name(e.to)} receives ${describe(e.message).title} from ${name(e.from)}`;
     case 'drop': return `${describe(e.message).title} from ${name(e.from)} to ${name(e.to)} is lost: ${e.text || 'the network loses it'}`;

@@ -47,6 +47,7 @@ var Ops = func() api.Ops {
 	ops[api.Transfer] = api.Op{Needs: api.To}
 	ops[kv.Get] = api.Op{Needs: api.Key, May: api.Consistency}
 	ops[api.List] = api.Op{May: ops[api.List].May | api.Consistency}
+	ops[api.Watch] = api.Op{May: api.Prefix | api.From}
 	return ops
 }()
 
@@ -96,6 +97,8 @@ type Server struct {
 
 	// reads are the clients that wait for a read, in order.
 	reads []read
+
+	watches watches
 }
 
 // waiter is a client that waits for its command. The term distinguishes its
@@ -293,6 +296,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 		s.transfer(r, reply)
 	case kv.Get, api.List, api.Barrier:
 		s.read(r, reply)
+	case api.Watch:
+		s.watch(r, reply)
 	default:
 		s.propose(r, reply)
 	}
@@ -327,6 +332,7 @@ func (s *Server) Flush() error {
 			s.abandon()
 			s.announce()
 			s.serveTransfers()
+			s.serveWatches()
 			return s.compactLog()
 		}
 		s.explain(out.Reasons)
@@ -398,6 +404,7 @@ func (s *Server) apply(e raft.Entry) error {
 		s.answer(e, nil)
 		return nil
 	}
+	s.applying(e)
 	result := s.machine.Apply(uint64(e.Index), e.Command)
 	if f, ok := result.(unknownCommand); ok {
 		return s.cannotApply(e, f.error)

@@ -122,7 +122,7 @@ func (r *Route) Begin(id uint64, q api.Request) []node.Step {
 	c := &call{id: id, request: q, asked: q}
 	r.calls[id] = c
 	switch {
-	case q.Op == kv.Get || q.Op == api.List:
+	case slices.Contains([]string{kv.Get, api.List, api.Watch}, q.Op):
 		c.way = anyServer
 		c.start(r.reader)
 		return append([]node.Step{c.ask()}, r.learn(learnEvery)...)

@@ -61,6 +61,7 @@ func ParseRole(name string) (Role, error) {
 var needs = map[string]Role{
 	kv.Get:      Read,
 	api.List:    Read,
+	api.Watch:   Read,
 	api.Status:  Read,
 	api.Log:     Read,
 	api.Members: Read,

@@ -62,6 +62,11 @@ const (
 	// is a page: the next one is a list after its last key.
 	List = "list"
 
+	// Watch asks for changes of the keys that begin with Prefix, at the index From
+	// and after it, 0 for the next one. The answer is an Events: it comes when there
+	// is one, and after a short time in any case.
+	Watch = "watch"
+
 	// Barrier is answered when the server that receives it has applied everything
 	// that was acknowledged before.
 	Barrier = "barrier"

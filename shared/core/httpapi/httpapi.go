@@ -10,6 +10,7 @@
 //	GET    /v1/status      how the server sees itself
 //	GET    /v1/log         entries of its log from ?from=N on, as many as fit; next is the number of the first one left out
 //	GET    /v1/members     the members, if the server supports changing them; a change is a POST to /v1/command
+//	GET    /v1/watch       changes of keys as server-sent events, if the server supports it; ?prefix=, ?from=N
 //	GET    /livez          200 while the process is running
 //	GET    /readyz         200 while the server is ready: it is a voter, and has applied what was committed when it first
 //	                       heard from its leader; else 503, and the body says what is missing
@@ -105,6 +106,9 @@ func New(o Options) http.Handler {
 	if _, known := o.Ops[api.Members]; known {
 		h.routes["/v1/members"] = only("GET", action{do: h.data(api.Request{Op: api.Members})})
 	}
+	if _, known := o.Ops[api.Watch]; known {
+		h.routes["/v1/watch"] = only("GET", action{query: []string{prefixQuery, "from"}, do: h.watch})
+	}
 	return h
 }
 
@@ -165,6 +169,9 @@ func (h *handler) nothing(w http.ResponseWriter, r *http.Request) {
 	paths := "/v1/kv/{key}, /v1/command, /v1/status, /v1/log, "
 	if _, known := h.Ops[api.Members]; known {
 		paths += "/v1/members, "
+	}
+	if _, known := h.Ops[api.Watch]; known {
+		paths += "/v1/watch, "
 	}
 	h.fail(w, r, http.StatusNotFound, badRequest("there is no %s %s here; see %s/livez, /readyz, /metrics", r.Method, r.URL.Path, paths))
 }

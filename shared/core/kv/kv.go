@@ -257,6 +257,9 @@ type Store struct {
 	// keys are the keys, in order.
 	keys *btree.BTreeG[string]
 
+	// changed is called for each change, if it is not nil.
+	changed func(key, value string, deleted bool)
+
 	// changes, if not nil, override values: a View reads values, or did until a
 	// short time ago. order lists the keys of changes, in the order in which they
 	// will move into values.
@@ -331,6 +334,9 @@ func (s *Store) lookup(key string) (value string, found bool) {
 }
 
 func (s *Store) set(key, value string, found bool) {
+	if s.changed != nil {
+		s.changed(key, value, false)
+	}
 	old, _ := s.lookup(key)
 	s.bytes += int64(len(value) - len(old))
 	if !found {
@@ -346,6 +352,9 @@ func (s *Store) set(key, value string, found bool) {
 }
 
 func (s *Store) remove(key string) {
+	if s.changed != nil {
+		s.changed(key, "", true)
+	}
 	old, _ := s.lookup(key)
 	s.bytes -= int64(len(key) + len(old) + KeyBytes)
 	s.count--
@@ -362,6 +371,14 @@ func (s *Store) change(key string, c change) {
 		s.order = append(s.order, key)
 	}
 	s.changes[key] = c
+}
+
+// OnChange makes Apply call f for each key that a command changes, with its new
+// value, within the call of Apply. f must not use the store.
+func (s *Store) OnChange(f func(key, value string, deleted bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = f
 }
 
 // Get reads one key.

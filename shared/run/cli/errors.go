@@ -45,7 +45,7 @@ const (
 
 130  interrupted by ^C; the error says what is known about the outcome
 
-^C is the normal end of a server and of cluster, lab and talk: they end with 0.
+^C is the normal end of a server and of cluster, lab, talk and watch: they end with 0.
 
 After 6 or 130, read the key before you write again: a second append may add the text twice.
 `

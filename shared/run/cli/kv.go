@@ -57,6 +57,9 @@ func (a *app) kvCommands() []*cobra.Command {
 	if op, known := a.stage.Ops[api.List]; known {
 		out = append(out, a.listCommand(op))
 	}
+	if _, known := a.stage.Ops[api.Watch]; known {
+		out = append(out, a.watchCommand())
+	}
 	return out
 }
 

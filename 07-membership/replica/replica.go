@@ -92,8 +92,9 @@ type Options[M server.Machine] struct {
 	Listener net.Listener
 
 	// Clients is true if other programs may connect to the replica's address,
-	// and send it server.LibraryOps as lines of JSON. There is no access
-	// control. A Transport does not change where they connect.
+	// and send it server.LibraryOps as lines of JSON. Config.Access says what
+	// they may do; without it, the address must be one that only this machine can
+	// reach. A Transport does not change where they connect.
 	Clients bool
 
 	// Log receives messages for the operator; nil discards them.

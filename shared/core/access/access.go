@@ -1,7 +1,8 @@
 // Package access says who may do what: a client has a role, and each operation
 // needs one.
 //
-// A client gets its role by a token, which it shows when it connects. The servers
+// A client gets its role by its certificate, if the servers speak TLS, or by a token,
+// which it shows when it connects; if it has both, the higher role counts. The servers
 // know only the hash of a token. A token is as random as a key, so a plain hash is
 // enough: there is nothing to guess.
 //
@@ -206,6 +207,19 @@ func (p *Policy) Clone() *Policy {
 		return nil
 	}
 	return &Policy{Tokens: slices.Clone(p.Tokens), Anonymous: p.Anonymous}
+}
+
+// ErrNoPolicy is the error of a server that other machines could use, and that was
+// not told what they may do.
+var ErrNoPolicy = errors.New(`the configuration must say what their clients may do: it needs "access" with tokens, or "access": {"anonymous": "operate"} if everyone who can reach the server may do anything`)
+
+// CheckPublic returns ErrNoPolicy if a server with this policy must not be reachable
+// from other machines.
+func CheckPublic(p *Policy) error {
+	if p == nil {
+		return ErrNoPolicy
+	}
+	return nil
 }
 
 // Decode reads a policy. It reports errors to d.

@@ -30,6 +30,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/node"
@@ -97,6 +98,9 @@ type HTTP struct {
 	// from any goroutine.
 	Ask func(r api.Request, reply func(api.Response))
 
+	// Access says what clients may do.
+	Access *access.Guard
+
 	// Hosts are the names, without a port, by which clients may call the server.
 	Hosts []string
 
@@ -117,6 +121,9 @@ type Host struct {
 
 	loop  *loop
 	asked asked
+
+	// guard says what clients may do. Do is not restricted.
+	guard *access.Guard
 
 	// listen and server are for connections from outside; listen is nil if there
 	// are none.
@@ -146,6 +153,9 @@ func New(o Options) (*Host, error) {
 		}
 		h.listen = ln
 	}
+	if err := h.protect(); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
 	if err := h.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s cannot start: %w", node.Name(o.ID), err), h.close())
 	}
@@ -163,6 +173,53 @@ func names(members []node.Member) string {
 	return s
 }
 
+// protect creates the guard. It refuses to serve clients on an address that other
+// machines can reach if the configuration does not say what they may do.
+func (h *Host) protect() error {
+	c := h.o.Config
+	operator := ""
+	if c.Secret != "" {
+		operator = access.OperatorToken(c.Cluster, c.Secret)
+	}
+	h.guard = access.NewGuard(c.Access, operator, h.log)
+	if !h.public() {
+		return nil
+	}
+	if err := access.CheckPublic(c.Access); err != nil {
+		return fmt.Errorf("%s would listen on %v, which other machines can reach: %w", node.Name(h.o.ID), h.listen.Addr(), err)
+	}
+	switch c.Access.Anonymous {
+	case access.Write:
+		h.log.Warn("anyone who can reach this server may write: access.anonymous is write", "address", h.listen.Addr())
+	case access.Operate:
+		h.log.Warn("anyone who can reach this server may do anything: access.anonymous is operate", "address", h.listen.Addr())
+	}
+	return nil
+}
+
+// public reports whether the server serves clients on an address that other
+// machines can reach.
+func (h *Host) public() bool {
+	if h.listen == nil || h.o.NoClients {
+		return false
+	}
+	tcp, ok := h.listen.Addr().(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}
+
+// SetAccess replaces Config.Access. It also counts for clients that are connected.
+// The error says why the new policy is refused; then the old one stays in force. It
+// is safe for concurrent use.
+func (h *Host) SetAccess(p *access.Policy) error {
+	if h.public() {
+		if err := access.CheckPublic(p); err != nil {
+			return err
+		}
+	}
+	h.guard.Set(p)
+	return nil
+}
+
 func (h *Host) build() error {
 	o := h.o
 	h.loop = newLoop(o.ID, h.log, o.Trace)
@@ -176,7 +233,7 @@ func (h *Host) build() error {
 	}
 	room := cmp.Or(o.Limits.ServerBytes, wire.DefaultLimits().ServerBytes)
 	h.loop.budget = wire.NewBudget(room)
-	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Limits: o.Limits, Budget: h.loop.budget, TLS: o.TLS, Log: h.log}
+	h.server = wire.Server{Ops: o.Ops, Handler: h.loop.request, Access: h.guard, Limits: o.Limits, Budget: h.loop.budget, TLS: o.TLS, Log: h.log}
 	_, changes := o.Ops[api.Change]
 	h.disks = newDisks(o.ID, changes, h.log)
 	if err := h.join(); err != nil {
@@ -188,7 +245,7 @@ func (h *Host) build() error {
 	case o.NoClients:
 		h.server.Handler = noClients
 	case o.HTTP != nil:
-		h.server.HTTP = o.HTTP(HTTP{Ask: h.loop.request, Hosts: hosts(o.Config), Bodies: wire.NewBudget(room)})
+		h.server.HTTP = o.HTTP(HTTP{Ask: h.loop.request, Access: h.guard, Hosts: hosts(o.Config), Bodies: wire.NewBudget(room)})
 	}
 	seed := cmp.Or(o.Seed, rand.Uint64())
 	s, err := o.New(node.World{

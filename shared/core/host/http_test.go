@@ -97,7 +97,7 @@ func TestHTTPOfAHost(t *testing.T) {
 		},
 		New: func(node.World) (node.Server, error) { return &recorder{}, nil },
 		HTTP: func(o HTTP) http.Handler {
-			return httpapi.New(httpapi.Options{Ops: api.Commands(), Ask: o.Ask, Hosts: o.Hosts, Bodies: o.Bodies})
+			return httpapi.New(httpapi.Options{Ops: api.Commands(), Ask: o.Ask, Access: o.Access, Hosts: o.Hosts, Bodies: o.Bodies})
 		},
 	})
 	require.NoError(t, err)

@@ -16,6 +16,13 @@
 //	                       heard from its leader; else 503, and the body says what is missing
 //	GET    /metrics        for Prometheus
 //
+// Where clients have roles (see package access), a client shows its token with
+// "Authorization: Bearer TOKEN". Without one, or with a wrong one, the answer is 401
+// if the client may not do this; with a role that is too small it is 403. /livez and
+// /readyz are open to everyone, because load balancers have no token; but why a
+// server is not ready is told only to clients with the role read, which /metrics
+// needs, too.
+//
 // An error is the JSON of the wire, with the status code that fits: 400 for a bad
 // request, 404 for a key without a value, 405 for a method that a path does not
 // accept, 409 for a cas that found another value and for a change of the members
@@ -45,6 +52,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/wire"
@@ -68,6 +76,9 @@ type Options struct {
 	// from any goroutine.
 	Ask func(r api.Request, reply func(api.Response))
 
+	// Access says what clients may do; nil means that they may do everything.
+	Access *access.Guard
+
 	// Hosts are the names, without a port, by which clients may call the server.
 	// IP addresses and localhost need not be named.
 	Hosts []string
@@ -88,23 +99,23 @@ func New(o Options) http.Handler {
 	registry.MustRegister(o.Metrics...)
 
 	key := map[string]action{
-		http.MethodGet:    {query: []string{"consistency"}, do: h.get},
-		http.MethodPut:    {body: true, create: true, do: h.put},
-		http.MethodDelete: {do: h.delete},
+		http.MethodGet:    needs(kv.Get, action{query: []string{"consistency"}, do: h.get}),
+		http.MethodPut:    needs(kv.Put, action{body: true, create: true, do: h.put}),
+		http.MethodDelete: needs(kv.Delete, action{do: h.delete}),
 	}
 	only := func(method string, a action) map[string]action { return map[string]action{method: a} }
 	h.routes = map[string]map[string]action{
 		kvPath:        key,
 		keyQueryPath:  h.withList(withKey(key)),
-		"/v1/command": only("POST", action{body: true, do: h.command}),
-		"/v1/status":  only("GET", action{do: h.data(api.Request{Op: api.Status})}),
-		"/v1/log":     only("GET", action{query: []string{"from"}, do: h.log}),
+		"/v1/command": only("POST", action{what: "POST /v1/command", role: access.Read, body: true, do: h.command}),
+		"/v1/status":  only("GET", needs(api.Status, action{do: h.data(api.Request{Op: api.Status})})),
+		"/v1/log":     only("GET", needs(api.Log, action{query: []string{"from"}, do: h.log})),
 		"/livez":      only("GET", action{do: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }}),
 		"/readyz":     only("GET", action{do: h.ready}),
-		"/metrics":    only("GET", action{do: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP}),
+		"/metrics":    only("GET", action{what: "/metrics", role: access.Read, do: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP}),
 	}
 	if _, known := o.Ops[api.Members]; known {
-		h.routes["/v1/members"] = only("GET", action{do: h.data(api.Request{Op: api.Members})})
+		h.routes["/v1/members"] = only("GET", needs(api.Members, action{do: h.data(api.Request{Op: api.Members})}))
 	}
 	if _, known := o.Ops[api.Watch]; known {
 		h.routes["/v1/watch"] = only("GET", action{query: []string{prefixQuery, "from"}, do: h.watch})
@@ -145,6 +156,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case !takes:
 		h.wrongMethod(w, r, actions)
+		return
+	}
+	if status, err := h.refuseClient(w, r, a.what, a.role); err != nil {
+		h.fail(w, r, status, err)
 		return
 	}
 	if status, err := a.refuse(r); err != nil {
@@ -311,6 +326,10 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 		h.failAs(w, r, q.ID, statusOf(e), e)
 		return
 	}
+	if status, err := h.refuseClient(w, r, q.Op, access.Needs(q.Op)); err != nil {
+		h.failAs(w, r, q.ID, status, err)
+		return
+	}
 	a := h.ask(r, q)
 	if a.Error != nil {
 		h.failAs(w, r, q.ID, statusOf(a.Error), a.Error)
@@ -363,6 +382,11 @@ func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Retry-After", "1")
+	if _, err := h.refuseClient(w, r, "/readyz", access.Read); err != nil {
+		w.Header().Del("WWW-Authenticate") // it is not why the server refuses
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
 	http.Error(w, "not ready: "+status.Unready, http.StatusServiceUnavailable)
 }
 
@@ -429,6 +453,8 @@ func statusOf(e *api.Error) int {
 		return http.StatusBadRequest
 	case api.NotFound:
 		return http.StatusNotFound
+	case api.Denied:
+		return http.StatusForbidden
 	case api.Mismatch, api.Refused:
 		return http.StatusConflict
 	case api.Exists:

@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // A key is in one of two places: in the path after kvPath, or, at keyQueryPath,
@@ -34,6 +36,11 @@ const createOnly = "If-None-Match"
 
 // action describes one method of one path.
 type action struct {
+	// role is the role that a client needs, and what is the name of the action in
+	// a refusal.
+	role access.Role
+	what string
+
 	// query are the query parameters that the action accepts.
 	query []string
 
@@ -45,6 +52,13 @@ type action struct {
 	create bool
 
 	do http.HandlerFunc
+}
+
+// needs returns an action that carries out an operation, with the role that this
+// needs.
+func needs(op string, a action) action {
+	a.what, a.role = op, access.Needs(op)
+	return a
 }
 
 // withKey returns the actions for a key that is in the query.
@@ -138,6 +152,36 @@ func (h *handler) refuseSender(r *http.Request) (status int, e *api.Error) {
 		return http.StatusUnsupportedMediaType, badRequest("a POST from a web page must have the Content-Type application/json, not %q; nothing was changed", r.Header.Get("Content-Type"))
 	}
 	return 0, nil
+}
+
+// refuseClient refuses a client that lacks a role, and tells it how to get one.
+func (h *handler) refuseClient(w http.ResponseWriter, r *http.Request, what string, role access.Role) (status int, e *api.Error) {
+	if role == access.None || h.Access.Open() {
+		return 0, nil
+	}
+	const challenge = `Bearer realm="raftsteps"`
+	certified, _ := access.ParseRole(trust.Role(r.TLS)) // "" for a client without a certificate
+	c := h.Access.Client(certified)
+	if values := r.Header.Values("Authorization"); len(values) > 0 {
+		scheme, token, _ := strings.Cut(values[0], " ")
+		if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") {
+			w.Header().Set("WWW-Authenticate", challenge)
+			return http.StatusUnauthorized, &api.Error{Code: api.Denied, Definite: true, Message: "the header Authorization must be Bearer, a space and a token; nothing was done"}
+		}
+		if e := c.Show(strings.TrimSpace(token), r.RemoteAddr); e != nil {
+			w.Header().Set("WWW-Authenticate", challenge+`, error="invalid_token"`)
+			return http.StatusUnauthorized, e
+		}
+	}
+	if e = c.Lacks(what, role); e == nil {
+		return 0, nil
+	}
+	if !c.Shown() {
+		w.Header().Set("WWW-Authenticate", challenge)
+		return http.StatusUnauthorized, e
+	}
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`%s, error="insufficient_scope", scope="%v"`, challenge, role))
+	return http.StatusForbidden, e
 }
 
 // knowsHost reports whether a Host may name this server: an IP address,

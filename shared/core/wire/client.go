@@ -76,12 +76,17 @@ type DialOption func(*dialing)
 
 // dialing is how a client connects.
 type dialing struct {
-	tls *tls.Config
+	tls   *tls.Config
+	token string
 }
 
 // WithTLS makes the client speak TLS to the server, whose certificate must name the
 // host of the address, unless c has another ServerName. With nil it speaks TCP.
 func WithTLS(c *tls.Config) DialOption { return func(d *dialing) { d.tls = c } }
+
+// WithToken makes the client show a token to the server, which gives it its role.
+// With "" it shows none.
+func WithToken(token string) DialOption { return func(d *dialing) { d.token = token } }
 
 // Dial connects to a server. The error is an *api.Error with code Unavailable.
 func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Conn, error) {
@@ -93,7 +98,9 @@ func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Co
 	if err != nil {
 		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, withoutAddress(err)), Cause: err}
 	}
-	return connect(nc, address, l), nil
+	c := connect(nc, address, l)
+	c.show(d.token)
+	return c, nil
 }
 
 // dial opens the connection.
@@ -138,6 +145,17 @@ func connect(nc net.Conn, address string, l Limits) *Conn {
 		return nil
 	})
 	return c
+}
+
+// show puts the token before the requests. It is sent with the first of them.
+func (c *Conn) show(token string) {
+	if token == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out = appendToken(c.out, token)
+	c.queued = uint64(len(c.out))
 }
 
 // Close closes the connection. Requests in flight fail in the same way as when
@@ -195,7 +213,10 @@ func (c *Conn) Do(ctx context.Context, r api.Request) (api.Response, error) {
 func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.broken != nil {
+	switch {
+	case c.broken != nil && c.broken.Code == api.Denied:
+		return 0, c.broken
+	case c.broken != nil:
 		return 0, &api.Error{Code: api.Unavailable, Definite: true, Message: "the request was not sent: " + c.broken.Message}
 	}
 	c.lastID++

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/trust"
@@ -61,6 +62,9 @@ type conn struct {
 	writeBy   deadline
 	text      []byte
 	halfSince time.Time
+
+	// client says what the client may do; only the reader uses it.
+	client access.Client
 
 	// idle is how long the connection may be silent; a peer's connection
 	// continues while the server stops.
@@ -122,6 +126,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, stream: nc, reading: true}
 	c.address, c.since = addressOf(nc.RemoteAddr()), time.Now()
+	c.client = s.Access.Client(access.None)
 	c.in = lines{r: nc, limit: s.limits.Line, budget: s.long}
 	c.idle = s.limits.Idle
 	c.readBy.set = nc.SetReadDeadline
@@ -236,6 +241,9 @@ func (c *conn) firstLine(line []byte) error {
 	switch {
 	case isHello(line):
 		return c.hello(line)
+	case isToken(line):
+		c.handle = c.request
+		return c.token(line)
 	case line[0] != '{' && bytes.Contains(line, []byte(" HTTP/")):
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: "this server speaks lines of JSON, not HTTP; the connection is closed"}
 	}
@@ -253,9 +261,15 @@ func (c *conn) helloOnly(line []byte) error {
 
 // request answers one line of a client, or lets the Handler do it.
 func (c *conn) request(line []byte) error {
+	if isToken(line) {
+		return &api.Error{Code: api.BadRequest, Definite: true, Message: "a token must be the first line of its connection; the connection is closed"}
+	}
 	r, err := c.s.Ops.Decode(line)
 	if err != nil {
 		return c.refuse(r.ID, err)
+	}
+	if e := c.client.Denied(r.Op); e != nil {
+		return c.refuse(r.ID, e)
 	}
 	f, err := c.begin(r)
 	if err != nil {
@@ -666,7 +680,7 @@ func (c *conn) linger(last *api.Error) {
 		return
 	}
 	d := lingerShort
-	if last.Code == api.BadRequest || last.Code == api.TooLarge {
+	if last.Code == api.BadRequest || last.Code == api.TooLarge || last.Code == api.Denied {
 		d = lingerLong
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(d))

@@ -19,6 +19,10 @@
 //     A request for which there is no room is refused with busy.
 //   - A client that connects while too many are connected, in all or from its
 //     address, is refused with busy.
+//   - A client may show a token, which gives it a role; see package access. The
+//     token is the connection's first line, {"token":"…"}, and has no answer, so
+//     requests can follow at once. A wrong token is refused with denied and ends
+//     the connection. A request that needs a higher role is refused with denied.
 //   - An error without an id is about the connection. If the connection ends
 //     right after it, the error is also about every request without an answer:
 //     the server began none of them. From such an error of a server that is

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/trust"
 )
@@ -40,6 +41,9 @@ type Server struct {
 	// Limits bound the resources that clients can use; zero fields have their
 	// defaults.
 	Limits Limits
+
+	// Access says what clients may do; nil means that they may do everything.
+	Access *access.Guard
 
 	// Budget counts the bytes of answers that are not sent yet. A Handler that
 	// keeps requests counts their bytes in it as well. nil means a budget of

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/trust"
 )
@@ -93,6 +94,8 @@ func (c *conn) secure(k kind) error {
 		return c.refuseCertificate(limit, err)
 	}
 	c.who = who
+	role, _ := access.ParseRole(who.Role) // a server has no role
+	c.client = c.s.Access.Client(role)
 	return nil
 }
 

@@ -136,7 +136,7 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 		m := metrics.New(options.Disk)
 		options.Meter = m
 		options.HTTP = func(h host.HTTP) http.Handler {
-			return httpapi.New(httpapi.Options{Ops: a.stage.Ops, Ask: h.Ask, Hosts: h.Hosts, Bodies: h.Bodies, Metrics: m.Collectors()})
+			return httpapi.New(httpapi.Options{Ops: a.stage.Ops, Ask: h.Ask, Access: h.Access, Hosts: h.Hosts, Bodies: h.Bodies, Metrics: m.Collectors()})
 		}
 	}
 	h, err := host.New(options)

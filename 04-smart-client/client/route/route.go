@@ -198,10 +198,11 @@ func (c *call) another(e *api.Error) bool {
 // fail ends a call with an error. But if the servers have forgotten its session, and
 // it was certainly not done, it goes into a new session.
 func (r *Route) fail(c *call, e *api.Error) []node.Step {
+	unsure := c.sent && (e.Code == api.Full || e.Code == api.Denied)
 	switch {
-	case c == r.opener:
+	case c == r.opener && e.Code != api.Denied:
 		return r.end(c, api.Response{}, notSent("no leader answered: %s", e.Message))
-	case c.session == nil || e.Code != api.NoSession && (e.Code != api.Full || !c.sent):
+	case c.session == nil || e.Code != api.NoSession && !unsure:
 		return r.end(c, api.Response{}, e)
 	case c.sent:
 		return r.end(c, api.Response{}, api.Lost("an earlier try had no answer, and now: "+e.Message))

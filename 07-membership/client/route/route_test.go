@@ -46,6 +46,7 @@ var (
 	busy    = &api.Error{Code: api.Busy, Definite: true}
 	full    = &api.Error{Code: api.Full, Definite: true}
 	unknown = &api.Error{Code: api.NoSession, Definite: true}
+	denied  = &api.Error{Code: api.Denied, Definite: true}
 	absent  = &api.Error{Code: api.NotFound, Definite: true}
 )
 
@@ -91,6 +92,12 @@ func TestACall(t *testing.T) {
 			"1 asks a after 0s: put 1/5/2 ack 1", "1 ends: full, definite true"}},
 		{"unless an earlier try did it", put, []*api.Error{lost, full}, []string{
 			"1 asks a after 0s: put 1/5/2 ack 1", "1 asks b after 2.5ms: put 1/5/2 ack 1", "1 ends: unknown, definite false"}},
+		{"a write that the client may not do is not tried again", put, []*api.Error{denied}, []string{
+			"1 asks a after 0s: put 1/5/2 ack 1", "1 ends: denied, definite true"}},
+		{"but an earlier try may have done it", put, []*api.Error{lost, denied}, []string{
+			"1 asks a after 0s: put 1/5/2 ack 1", "1 asks b after 2.5ms: put 1/5/2 ack 1", "1 ends: unknown, definite false"}},
+		{"a read that the client may not do is not tried again", get, []*api.Error{lost, denied}, []string{
+			"1 asks a after 0s: get", "1 asks b after 2.5ms: get", "1 ends: denied, definite true"}},
 		{"anything else goes to the first of the endpoints, once", status, []*api.Error{down}, []string{
 			"1 asks a after 0s: status", "1 ends: unavailable, definite true"}},
 	} {
@@ -154,6 +161,15 @@ func TestOneCallOpensTheSession(t *testing.T) {
 	require.Empty(t, tell(r.Begin(4, put)))
 	require.Equal(t, []string{"2 asks c after 0s: open"}, tell(r.Answered(2, api.Response{}, leads("c"))))
 	require.Equal(t, []string{"2 asks c after 0s: put 1/5/1 ack 0", "4 asks c after 0s: put 1/5/2 ack 0"}, tell(r.Answered(2, api.Response{Index: 5}, nil)))
+}
+
+// A client that may not write is told so, and not that no leader answered.
+func TestADeniedClientOpensNoSession(t *testing.T) {
+	r := client()
+	r.Begin(1, put)
+	require.Empty(t, tell(r.Begin(2, put)))
+	require.Equal(t, []string{"1 ends: denied, definite true", "2 asks a after 0s: open"}, tell(r.Answered(1, api.Response{}, denied)))
+	require.Equal(t, []string{"2 ends: denied, definite true"}, tell(r.Answered(2, api.Response{}, denied)))
 }
 
 // The calls of a session that the servers have forgotten share the next one.

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program that embeds a replica carries the standard library, this project and
-// errgroup, and none of the libraries of the command line or of the metrics.
+// A program that embeds a replica carries the standard library, this project,
+// errgroup and a B-tree, and none of the libraries of the command line or of the metrics.
 func TestEmbeddingIsLight(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".").Output()
 	require.NoError(t, err)
@@ -19,5 +19,6 @@ func TestEmbeddingIsLight(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{
 		"example.com/raftsteps/07-membership": true, "example.com/raftsteps/shared": true, "golang.org/x/sync": true,
+		"github.com/google/btree": true,
 	}, modules)
 }

@@ -222,6 +222,9 @@ func (a *app) clusterHints(folder *cluster.Folder) string {
 		commands = append(commands, "members", fmt.Sprintf("start %d", a.freeID(c)))
 	}
 	commands = append(commands, fmt.Sprintf("kill %d", c.Members[len(c.Members)-1].ID))
+	if a.traceFile != "" && a.stage.Scenarios != nil {
+		commands = append(commands, "lab --live")
+	}
 	return text + a.tryHints("^C stops all servers.", a.dataFlag(), commands...)
 }
 

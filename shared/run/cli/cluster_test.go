@@ -199,6 +199,19 @@ func TestEndpointsInTheirOrder(t *testing.T) {
 	require.Contains(t, got.errors, ".raftsteps/92-cluster holds the data of stage 07-other, but this is 92-cluster")
 }
 
+// A cluster that writes traces can be watched in the lab.
+func TestHintsNameTheLabOfACluster(t *testing.T) {
+	s := storied(nil, nil)
+	file, err := cluster.New(s.Name, 3, 8000, 0)
+	require.NoError(t, err)
+	a := &app{stage: s}
+	require.NotContains(t, a.clusterHints(&cluster.Folder{File: file}), "lab --live")
+	a.traceFile = "trace"
+	require.Contains(t, a.clusterHints(&cluster.Folder{File: file}), " lab --live --data ")
+	a.stage.Scenarios = nil
+	require.NotContains(t, a.clusterHints(&cluster.Folder{File: file}), "lab --live")
+}
+
 func TestTheBasePortMovesWithTheVariable(t *testing.T) {
 	t.Setenv(basePortVariable, "8100")
 	a := &app{stage: stages["91-single"]}

@@ -1,20 +1,16 @@
 // Package access says who may do what: a client has a role, and each operation
-// needs one.
+// needs one. Package guard enforces it.
 //
 // A client gets its role by its certificate, if the servers speak TLS, or by a token,
 // which it shows when it connects; if it has both, the higher role counts. The servers
 // know only the hash of a token. A token is as random as a key, so a plain hash is
 // enough: there is nothing to guess.
 //
-// A program that can read cluster.json has the cluster's secret, so it may do
-// anything anyway. It derives a token with the role operate from the secret, so
-// that the commands of the operator need no other token.
+// The package links neither cryptography nor the network: a configuration has a
+// policy in every world, also in a browser.
 package access
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -113,6 +109,9 @@ const (
 	MaxToken = 256
 )
 
+// HashSize is the size of a SHA-256, in bytes.
+const HashSize = 32
+
 // Policy says which role a client has. It is the field "access" of cluster.json:
 //
 //	{"tokens": [{"name": "app", "role": "write", "sha256": "…"}], "anonymous": "read"}
@@ -133,21 +132,7 @@ type Token struct {
 	Role Role
 
 	// Hash is the SHA-256 of the token.
-	Hash [sha256.Size]byte
-}
-
-// NewToken draws a token, which has at least 128 random bits.
-func NewToken() string { return rand.Text() }
-
-// Hash returns the hash of a token.
-func Hash(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
-
-// OperatorToken returns the token with the role operate that is derived from the
-// secret of a cluster. Another cluster with the same secret has another one.
-func OperatorToken(cluster, secret string) string {
-	mac := hmac.New(sha256.New, []byte(secret))
-	fmt.Fprintf(mac, "raftsteps operator token\x00%s", cluster)
-	return hex.EncodeToString(mac.Sum(nil))
+	Hash [HashSize]byte
 }
 
 var (
@@ -256,8 +241,8 @@ func decodeToken(d *strict.Decoder) (t Token) {
 			t.Role = role(d, d.String())
 		case "sha256":
 			text := d.Bytes()
-			if n, err := hex.Decode(t.Hash[:], text[:min(len(text), 2*sha256.Size)]); err != nil || n != len(t.Hash) || len(text) != 2*sha256.Size {
-				d.Fail("want the %d hexadecimal digits of a token's SHA-256", 2*sha256.Size)
+			if n, err := hex.Decode(t.Hash[:], text[:min(len(text), 2*HashSize)]); err != nil || n != len(t.Hash) || len(text) != 2*HashSize {
+				d.Fail("want the %d hexadecimal digits of a token's SHA-256", 2*HashSize)
 			}
 			hashed = true
 		default:

@@ -13,6 +13,7 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/wire"
@@ -80,7 +81,7 @@ func TestAServerThatOthersCanReach(t *testing.T) {
 // A policy can be replaced while the server runs, but not taken away from a server
 // that other machines can reach.
 func TestSetAccess(t *testing.T) {
-	app := &access.Policy{Tokens: []access.Token{{Name: "app", Role: access.Write, Hash: access.Hash("app")}}}
+	app := &access.Policy{Tokens: []access.Token{{Name: "app", Role: access.Write, Hash: guard.Hash("app")}}}
 	h, _, err := openAt(t, "0.0.0.0:7071", app, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, h.SetAccess(nil), access.ErrNoPolicy)
@@ -101,7 +102,7 @@ func TestAHostChecksTokens(t *testing.T) {
 		ID: 1, Ops: api.Commands(), Listener: ln,
 		Config: node.Config{
 			Cluster: "c", Secret: "s", Members: []node.Member{{ID: 1, Address: ln.Addr().String()}},
-			Access: &access.Policy{Tokens: []access.Token{{Name: "r", Role: access.Read, Hash: access.Hash("r")}}},
+			Access: &access.Policy{Tokens: []access.Token{{Name: "r", Role: access.Read, Hash: guard.Hash("r")}}},
 		},
 		New: func(w node.World) (node.Server, error) {
 			return &gossip{w: w, store: kv.NewStore(), fails: &atomic.Bool{}, closed: &atomic.Bool{}}, nil
@@ -117,12 +118,12 @@ func TestAHostChecksTokens(t *testing.T) {
 	}()
 	put := api.Request{Op: kv.Put, Key: "x", Value: "1"}
 	for token, want := range map[string]string{
-		"":                                 "denied: put needs the role write, and a client that shows no token may do nothing here",
-		"r":                                `denied: put needs the role write, and the token "r" has the role read`,
-		"guess":                            "denied: this server does not know the token that was shown",
-		access.OperatorToken("c", "s"):     "",
-		access.OperatorToken("other", "s"): "denied: this server does not know the token that was shown",
-		access.OperatorToken("c", "guess"): "denied: this server does not know the token that was shown",
+		"":                                "denied: put needs the role write, and a client that shows no token may do nothing here",
+		"r":                               `denied: put needs the role write, and the token "r" has the role read`,
+		"guess":                           "denied: this server does not know the token that was shown",
+		guard.OperatorToken("c", "s"):     "",
+		guard.OperatorToken("other", "s"): "denied: this server does not know the token that was shown",
+		guard.OperatorToken("c", "guess"): "denied: this server does not know the token that was shown",
 	} {
 		c, err := wire.Dial(ctx, ln.Addr().String(), wire.Limits{}, wire.WithToken(token))
 		require.NoError(t, err)

@@ -33,6 +33,7 @@ import (
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/core/trust"
@@ -99,7 +100,7 @@ type HTTP struct {
 	Ask func(r api.Request, reply func(api.Response))
 
 	// Access says what clients may do.
-	Access *access.Guard
+	Access *guard.Guard
 
 	// Hosts are the names, without a port, by which clients may call the server.
 	Hosts []string
@@ -123,7 +124,7 @@ type Host struct {
 	asked asked
 
 	// guard says what clients may do. Do is not restricted.
-	guard *access.Guard
+	guard *guard.Guard
 
 	// listen and server are for connections from outside; listen is nil if there
 	// are none.
@@ -179,9 +180,9 @@ func (h *Host) protect() error {
 	c := h.o.Config
 	operator := ""
 	if c.Secret != "" {
-		operator = access.OperatorToken(c.Cluster, c.Secret)
+		operator = guard.OperatorToken(c.Cluster, c.Secret)
 	}
-	h.guard = access.NewGuard(c.Access, operator, h.log)
+	h.guard = guard.New(c.Access, operator, h.log)
 	if !h.public() {
 		return nil
 	}

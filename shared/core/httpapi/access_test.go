@@ -9,6 +9,7 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 )
 
 // A client needs the role of what it asks for, before its body is read and before
@@ -23,7 +24,7 @@ func TestRoles(t *testing.T) {
 	)
 	p := &access.Policy{}
 	for r := access.Read; r <= access.Operate; r++ {
-		p.Tokens = append(p.Tokens, access.Token{Name: r.String(), Role: r, Hash: access.Hash(r.String())})
+		p.Tokens = append(p.Tokens, access.Token{Name: r.String(), Role: r, Hash: guard.Hash(r.String())})
 	}
 	for _, step := range []struct {
 		method, target, body string
@@ -67,7 +68,7 @@ func TestRoles(t *testing.T) {
 			}
 			b.ask(r, reply)
 		}
-		h := New(Options{Ops: with, Ask: ask, Access: access.NewGuard(p, "", nil)})
+		h := New(Options{Ops: with, Ask: ask, Access: guard.New(p, "", nil)})
 		w := do(h, step.method, step.target, step.body, step.authorization)
 		name := step.method + " " + step.target + " " + step.authorization
 		require.Equal(t, step.status, w.Code, name)
@@ -110,8 +111,8 @@ func do(h http.Handler, method, target, body, authorization string) *httptest.Re
 func TestWhyAServerIsNotReadyIsNotForEveryone(t *testing.T) {
 	b := newBackend()
 	b.status = `{"id":2,"leader":1,"ready":false,"unready":"n2 has applied 0 of the 505 entries"}`
-	p := &access.Policy{Tokens: []access.Token{{Name: "r", Role: access.Read, Hash: access.Hash("r")}}}
-	h := New(Options{Ops: ops, Ask: b.ask, Access: access.NewGuard(p, "", nil)})
+	p := &access.Policy{Tokens: []access.Token{{Name: "r", Role: access.Read, Hash: guard.Hash("r")}}}
+	h := New(Options{Ops: ops, Ask: b.ask, Access: guard.New(p, "", nil)})
 	for authorization, want := range map[string]string{
 		"":         "not ready\n",
 		"Bearer x": "not ready\n",
@@ -126,7 +127,7 @@ func TestWhyAServerIsNotReadyIsNotForEveryone(t *testing.T) {
 
 // A server that was not told who may do what ignores tokens.
 func TestWithoutAPolicyNoTokenIsWrong(t *testing.T) {
-	h := New(Options{Ops: ops, Ask: newBackend().ask, Access: access.NewGuard(nil, "derived", nil)})
+	h := New(Options{Ops: ops, Ask: newBackend().ask, Access: guard.New(nil, "derived", nil)})
 	require.Equal(t, 200, do(h, "PUT", "/v1/kv/x", "1", "Bearer guess").Code)
 	require.Equal(t, 200, do(h, "PUT", "/v1/kv/x", "1", "Basic x").Code)
 }

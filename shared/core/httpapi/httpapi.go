@@ -54,6 +54,7 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/wire"
 )
@@ -77,7 +78,7 @@ type Options struct {
 	Ask func(r api.Request, reply func(api.Response))
 
 	// Access says what clients may do; nil means that they may do everything.
-	Access *access.Guard
+	Access *guard.Guard
 
 	// Hosts are the names, without a port, by which clients may call the server.
 	// IP addresses and localhost need not be named.

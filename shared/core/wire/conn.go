@@ -16,6 +16,7 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/trust"
 )
@@ -64,7 +65,7 @@ type conn struct {
 	halfSince time.Time
 
 	// client says what the client may do; only the reader uses it.
-	client access.Client
+	client guard.Client
 
 	// idle is how long the connection may be silent; a peer's connection
 	// continues while the server stops.

@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/trust"
 )
 
@@ -43,7 +43,7 @@ type Server struct {
 	Limits Limits
 
 	// Access says what clients may do; nil means that they may do everything.
-	Access *access.Guard
+	Access *guard.Guard
 
 	// Budget counts the bytes of answers that are not sent yet. A Handler that
 	// keeps requests counts their bytes in it as well. nil means a budget of

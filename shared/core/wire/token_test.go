@@ -14,28 +14,29 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/trust"
 )
 
 // guarded is a server with a store that knows a token of each role, whose text is
 // the role. begun counts the requests that have reached the store.
-func guarded(anonymous access.Role) (s *Server, guard *access.Guard, begun *atomic.Int64) {
+func guarded(anonymous access.Role) (s *Server, g *guard.Guard, begun *atomic.Int64) {
 	p := &access.Policy{Anonymous: anonymous}
 	for r := access.Read; r <= access.Operate; r++ {
-		p.Tokens = append(p.Tokens, access.Token{Name: r.String(), Role: r, Hash: access.Hash(r.String())})
+		p.Tokens = append(p.Tokens, access.Token{Name: r.String(), Role: r, Hash: guard.Hash(r.String())})
 	}
-	guard, begun = access.NewGuard(p, "", nil), new(atomic.Int64)
+	g, begun = guard.New(p, "", nil), new(atomic.Int64)
 	do, ops := store(), api.Commands()
 	ops[api.Change] = api.Op{May: api.Add | api.Remove}
-	return &Server{Ops: ops, Access: guard, Handler: func(r api.Request, reply func(api.Response)) {
+	return &Server{Ops: ops, Access: g, Handler: func(r api.Request, reply func(api.Response)) {
 		begun.Add(1)
 		if r.Op == api.Change {
 			reply(api.Response{})
 			return
 		}
 		do(r, reply)
-	}}, guard, begun
+	}}, g, begun
 }
 
 const (

@@ -1,8 +1,17 @@
-package access
+// Package guard decides what the clients of a server may do, by the policy of
+// package access and the tokens that they show.
+//
+// A program that can read cluster.json has the cluster's secret, so it may do
+// anything anyway. It derives a token with the role operate from the secret, so
+// that the commands of the operator need no other token.
+package guard
 
 import (
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,8 +20,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 )
+
+// NewToken draws a token, which has at least 128 random bits.
+func NewToken() string { return rand.Text() }
+
+// Hash returns the hash of a token.
+func Hash(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
+
+// OperatorToken returns the token with the role operate that is derived from the
+// secret of a cluster. Another cluster with the same secret has another one.
+func OperatorToken(cluster, secret string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	fmt.Fprintf(mac, "raftsteps operator token\x00%s", cluster)
+	return hex.EncodeToString(mac.Sum(nil))
+}
 
 // Guard decides what the clients of one server may do. Its methods are safe for
 // concurrent use. A nil Guard allows everything.
@@ -20,7 +44,7 @@ type Guard struct {
 	log *slog.Logger
 
 	// operator is the token of the operator, if there is one.
-	operator []Token
+	operator []access.Token
 
 	rules atomic.Pointer[rules]
 
@@ -35,17 +59,17 @@ type Guard struct {
 type rules struct {
 	// open is true if there is no policy: then everyone may do everything.
 	open      bool
-	anonymous Role
-	tokens    []Token
+	anonymous access.Role
+	tokens    []access.Token
 }
 
-// NewGuard returns a guard. operator is the token of OperatorToken, "" for none.
+// New returns a guard. operator is the token of OperatorToken, "" for none.
 // With no policy (nil) everyone may do everything, and no token is wrong. With no
 // log (nil) nothing is logged.
-func NewGuard(p *Policy, operator string, log *slog.Logger) *Guard {
+func New(p *access.Policy, operator string, log *slog.Logger) *Guard {
 	g := &Guard{log: log}
 	if operator != "" {
-		g.operator = []Token{{Role: Operate, Hash: Hash(operator)}}
+		g.operator = []access.Token{{Role: access.Operate, Hash: Hash(operator)}}
 	}
 	g.Set(p)
 	return g
@@ -53,7 +77,7 @@ func NewGuard(p *Policy, operator string, log *slog.Logger) *Guard {
 
 // Set replaces the policy. It also counts for clients that are connected: a token
 // that is no longer there is worth nothing from now on.
-func (g *Guard) Set(p *Policy) {
+func (g *Guard) Set(p *access.Policy) {
 	r := &rules{open: p == nil}
 	if p != nil {
 		r.anonymous, r.tokens = p.Anonymous, slices.Concat(g.operator, p.Tokens)
@@ -66,7 +90,7 @@ func (g *Guard) Open() bool { return g == nil || g.rules.Load().open }
 
 // find returns the token with this hash. It compares the hash with each, so that
 // the time it takes says nothing about them.
-func (r *rules) find(hash [sha256.Size]byte) (t Token, found bool) {
+func (r *rules) find(hash [sha256.Size]byte) (t access.Token, found bool) {
 	for _, other := range r.tokens {
 		if subtle.ConstantTimeCompare(hash[:], other.Hash[:]) == 1 {
 			t, found = other, true
@@ -86,18 +110,18 @@ type Client struct {
 	hash  [sha256.Size]byte
 
 	// certified is the role of the client's certificate.
-	certified Role
+	certified access.Role
 
 	// role is the highest role that the client has by now. token is the token that
 	// it has shown, and known says whether the servers still know that one.
-	role  Role
-	token Token
+	role  access.Role
+	token access.Token
 	known bool
 }
 
 // Client returns a client that has shown nothing but perhaps a certificate, with
 // this role; None if it has shown none.
-func (g *Guard) Client(certified Role) Client {
+func (g *Guard) Client(certified access.Role) Client {
 	c := Client{guard: g, certified: certified}
 	if g != nil {
 		c.settle(g.rules.Load())
@@ -109,7 +133,7 @@ func (g *Guard) Client(certified Role) Client {
 func (c *Client) settle(r *rules) {
 	c.rules = r
 	if r.open {
-		c.role = Operate
+		c.role = access.Operate
 		return
 	}
 	c.role = max(r.anonymous, c.certified)
@@ -125,7 +149,7 @@ func (c *Client) Show(token string, from string) *api.Error {
 	if c.guard == nil {
 		return nil
 	}
-	err := CheckToken(token)
+	err := access.CheckToken(token)
 	if err == nil {
 		c.shown, c.hash = true, Hash(token)
 	}
@@ -142,11 +166,11 @@ func (c *Client) Show(token string, from string) *api.Error {
 
 // Denied says why the client may not have an operation carried out; nil means that
 // it may.
-func (c *Client) Denied(op string) *api.Error { return c.Lacks(op, Needs(op)) }
+func (c *Client) Denied(op string) *api.Error { return c.Lacks(op, access.Needs(op)) }
 
 // Lacks says that the client lacks the role that something needs; nil means that it
 // has it.
-func (c *Client) Lacks(what string, need Role) *api.Error {
+func (c *Client) Lacks(what string, need access.Role) *api.Error {
 	if c.guard == nil {
 		return nil
 	}
@@ -162,10 +186,10 @@ func (c *Client) Lacks(what string, need Role) *api.Error {
 		return denied("this server no longer knows the token that was shown")
 	case c.shown && c.token.Role >= c.certified:
 		who = fmt.Sprintf("the token %q", c.token.Name)
-	case c.certified != None:
+	case c.certified != access.None:
 		who = "the client's certificate"
 	}
-	if c.role == None {
+	if c.role == access.None {
 		return denied("%s needs the role %v, and %s may do nothing here", what, need, who)
 	}
 	return denied("%s needs the role %v, and %s has the role %v", what, need, who, c.role)

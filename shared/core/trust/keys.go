@@ -355,3 +355,21 @@ func (k *Keys) common() *tls.Config {
 		DynamicRecordSizingDisabled: true,
 	}
 }
+
+// End returns when the certificate in a file ends. The error is an fs.ErrNotExist if
+// there is no such file.
+func End(path string) (time.Time, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return time.Time{}, fmt.Errorf("%s has no certificate in the form PEM (-----BEGIN CERTIFICATE-----)", path)
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s has a malformed certificate: %w", path, err)
+	}
+	return c.NotAfter, nil
+}

@@ -90,17 +90,43 @@ func WithToken(token string) DialOption { return func(d *dialing) { d.token = to
 
 // Dial connects to a server. The error is an *api.Error with code Unavailable.
 func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Conn, error) {
+	nc, d, err := open(ctx, address, how)
+	if err != nil {
+		return nil, err
+	}
+	c := connect(nc, address, l)
+	c.show(d.token)
+	return c, nil
+}
+
+// Open opens a connection to a server for a client that writes and reads the lines
+// itself. The error is an *api.Error with code Unavailable.
+func Open(ctx context.Context, address string, how ...DialOption) (net.Conn, error) {
+	nc, d, err := open(ctx, address, how)
+	if err != nil || d.token == "" {
+		return nc, err
+	}
+	if _, err := nc.Write(appendToken(nil, d.token)); err != nil {
+		_ = nc.Close() // the error of the write says more
+		return nil, unreachable(address, err)
+	}
+	return nc, nil
+}
+
+func open(ctx context.Context, address string, how []DialOption) (net.Conn, dialing, error) {
 	var d dialing
 	for _, option := range how {
 		option(&d)
 	}
 	nc, err := d.dial(ctx, address)
 	if err != nil {
-		return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, withoutAddress(err)), Cause: err}
+		return nil, d, unreachable(address, err)
 	}
-	c := connect(nc, address, l)
-	c.show(d.token)
-	return c, nil
+	return nc, d, nil
+}
+
+func unreachable(address string, err error) error {
+	return &api.Error{Code: api.Unavailable, Definite: true, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, withoutAddress(err)), Cause: err}
 }
 
 // dial opens the connection.
@@ -117,12 +143,24 @@ func (d dialing) dial(ctx context.Context, address string) (net.Conn, error) {
 	c, err := speakTLS(ctx, nc, config)
 	switch {
 	case plainAnswer(err):
-		return nil, errors.New("the server there speaks no TLS; leave --cacert out, and write http:// instead of https://")
+		return nil, handshakeError{errors.New("the server there speaks no TLS; leave --cacert out, and write http:// instead of https://")}
 	case errors.Is(err, io.EOF):
 		return nil, errors.New("the server closed the connection during the TLS handshake; it may have too many clients")
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return nil, handshakeError{trust.Explain(err)}
 	}
-	return c, trust.Explain(err)
+	return c, err
 }
+
+// ErrHandshake marks the error of a client that has reached a server and cannot talk to
+// it: the server speaks no TLS, or has a certificate that the client does not accept.
+var ErrHandshake = errors.New("the TLS handshake failed")
+
+// handshakeError is an ErrHandshake.
+type handshakeError struct{ error }
+
+func (e handshakeError) Is(target error) bool { return target == ErrHandshake }
+func (e handshakeError) Unwrap() error        { return e.error }
 
 // withoutAddress returns the cause of a *net.OpError, for a message that already
 // contains the address.

@@ -116,6 +116,8 @@ func TestClientsOverTLS(t *testing.T) {
 	require.True(t, e.Definite)
 	require.EqualError(t, err, "unavailable: cannot reach a server at "+address+`: the server's certificate was signed by "CA of north", which this client does not trust; name the CA of the cluster with --cacert`)
 
+	require.ErrorIs(t, err, ErrHandshake)
+
 	elsewhere := ca.client("")
 	elsewhere.ServerName = "kv.example.org"
 	require.ErrorContains(t, putOnce(t, address, WithTLS(elsewhere)), "the server's certificate is for other names")

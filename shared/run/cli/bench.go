@@ -43,7 +43,11 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options) error {
 	if err != nil {
 		return err
 	}
-	o.Dial = func() (bench.Client, error) { return a.stage.Dial(targets), nil }
+	how, err := a.how()
+	if err != nil {
+		return err
+	}
+	o.Dial = func() (bench.Client, error) { return a.stage.Dial(targets, how...), nil }
 	o.Timeout = a.flags.timeout
 	o.Progress = a.stderr
 	if o.Verify {

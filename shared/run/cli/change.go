@@ -13,6 +13,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -648,7 +649,14 @@ func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	if err != nil || !found || !known || a.elsewhere() {
 		return ""
 	}
-	err = wire.Probe(ctx, wire.LinkOptions{To: m.ID, Address: m.Address,
+	config, err := a.secure()
+	if err != nil {
+		return err.Error()
+	}
+	if config != nil {
+		config = trust.ClientOf(config, file.Config.Cluster, m.ID)
+	}
+	err = wire.Probe(ctx, wire.LinkOptions{To: m.ID, Address: m.Address, TLS: config,
 		Self:   wire.Identity{Cluster: file.Config.Cluster, Secret: file.Config.Secret, ID: leader.ID, Address: leader.Address},
 		Limits: wire.Limits{Dial: statusTime}})
 	var e *api.Error

@@ -42,6 +42,7 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 		cmd.Flags().Int64Var(&o.CompactBytes, "compact-bytes", 0, "the journal size at which the servers of a new cluster compact their logs (default 16 MiB)")
 	}
 	cmd.Flags().StringVar(&o.Transport, "transport", "", "what carries messages between the servers of a new cluster: "+strings.Join(cluster.Transports, ", ")+" (default tcp)")
+	cmd.Flags().BoolVar(&o.TLS, "tls", false, "make the servers speak TLS, to each other and to clients, with a new CA and certificates in the data folder")
 	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to a file with this name and the server's, such as FILE.n1; a new cluster begins new files; \"lab FILE.*\" shows them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
@@ -210,6 +211,9 @@ func (a *app) clusterHints(folder *cluster.Folder) string {
 	over := ""
 	if c.Transport != "" {
 		over = " over " + c.Transport
+	}
+	if folder.File.TLS != nil {
+		over += " with TLS"
 	}
 	servers := slices.Concat(c.Members, c.Joiners)
 	text := fmt.Sprintf("\nCluster %s %s: %d servers on %s to %s%s%s. Its data is in %s.\n",

@@ -38,6 +38,7 @@ type flags struct {
 	logLevel  string
 	timeout   time.Duration
 	basePort  int
+	tls       tlsFlags
 
 	// portGiven is true if the flag set the base port.
 	portGiven bool
@@ -57,6 +58,9 @@ func (a *app) register(root *cobra.Command) {
 		}
 		p.DurationVar(&f.timeout, "timeout", defaultTimeout, wait)
 	}
+	if a.stage.New != nil && a.stage.Dial != nil {
+		f.tls.register(p)
+	}
 	if a.stage.New != nil {
 		p.StringVar(&f.data, "data", a.defaultData(), "the data folder")
 		p.IntVar(&f.basePort, "base-port", 0, fmt.Sprintf("server i listens on port base+i; or set %s (default %d)", basePortVariable, a.stageBase()))
@@ -68,7 +72,7 @@ func (a *app) endpointsUsage() string {
 	if a.stage.New == nil {
 		return fmt.Sprintf("the server to ask, host:port; or set %s (default 127.0.0.1:%d)", endpointsVariable, a.stageBase())
 	}
-	return "the servers to ask, host:port or n1, n2, …, separated by commas; or set " + endpointsVariable + " (default: the cluster in the data folder)"
+	return "the servers to ask, host:port, https://host:port, or n1, n2, …, separated by commas; or set " + endpointsVariable + " (default: the cluster in the data folder)"
 }
 
 // check reads the flags and the variables. It runs before every command.
@@ -201,8 +205,12 @@ func (a *app) named() (out []endpoint, source string, err error) {
 	if err != nil {
 		return nil, source, err
 	}
-	for word := range strings.SplitSeq(list, ",") {
-		e, err := a.resolve(strings.TrimSpace(word), members)
+	words, _, err := endpointWords(list)
+	if err != nil {
+		return nil, source, err
+	}
+	for _, word := range words {
+		e, err := a.resolve(word, members)
 		if err != nil {
 			return nil, source, usagef("%s: %v", source, err)
 		}

@@ -159,7 +159,7 @@ func (a *app) ask(ctx context.Context, r api.Request) error {
 
 // client returns a client for the servers and a function that releases it.
 func (a *app) client() (Client, func(), error) {
-	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort
+	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort && a.flags.tls == a.sharedFlags.tls
 	if a.shared != nil && same {
 		return a.shared, func() {}, nil
 	}
@@ -167,7 +167,10 @@ func (a *app) client() (Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c := a.stage.Dial(targets)
+	c, err := a.dial(targets)
+	if err != nil {
+		return nil, nil, err
+	}
 	return c, func() { c.Close() }, nil
 }
 

@@ -103,7 +103,11 @@ func (a *app) direct(ctx context.Context, address string) (Client, error) {
 	if a.stage.direct != nil {
 		return a.stage.direct(ctx, address)
 	}
-	c, err := wire.Dial(ctx, address, wire.Limits{})
+	how, err := a.how()
+	if err != nil {
+		return nil, err
+	}
+	c, err := wire.Dial(ctx, address, wire.Limits{}, how...)
 	if err != nil {
 		return nil, err
 	}

@@ -108,7 +108,14 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	if text := cluster.Exposed(o.config); text != "" && !o.supervised {
 		log.Warn(text)
 	}
-	options := host.Options{ID: o.id, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, Listener: ln, Log: log}
+	keys, err := file.Keys(o.config, o.id, log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s cannot start: %w", node.Name(o.id), err), ln.Close())
+	}
+	if text := cluster.ExposedKey(file.KeyFile(o.config, o.id), o.id); text != "" {
+		log.Warn(text)
+	}
+	options := host.Options{ID: o.id, TLS: keys, Config: file.Config, New: a.stage.New, Ops: a.stage.Ops, Listener: ln, Log: log}
 	sink, end, err := openTrace(o.trace, o.id, trace.Origin{Stage: a.stage.Name, Cluster: file.Config.Cluster})
 	if err != nil {
 		return errors.Join(err, ln.Close())

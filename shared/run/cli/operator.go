@@ -106,7 +106,10 @@ func (a *app) oneServer(ctx context.Context, word string) (endpoint, error) {
 
 // askOne sends a request to one server only.
 func (a *app) askOne(ctx context.Context, e endpoint, r api.Request) (api.Response, error) {
-	client := a.stage.Dial([]string{e.address})
+	client, err := a.dial([]string{e.address})
+	if err != nil {
+		return api.Response{}, err
+	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
 	defer cancel()

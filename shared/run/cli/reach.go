@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 
@@ -131,10 +130,17 @@ func (a *app) candidates(ctx context.Context) ([]endpoint, error) {
 	return out, nil
 }
 
-// endpointsFlag returns --endpoints for a command in a hint.
+// endpointsFlag returns --endpoints, and the flags for TLS, for a command in a hint.
 func (a *app) endpointsFlag() string {
-	if a.flags.endpoints == "" || a.inShell || a.inDemo {
+	if a.inShell || a.inDemo {
 		return ""
 	}
-	return fmt.Sprintf(" --endpoints %s", quoteWords([]string{a.flags.endpoints}))
+	words := a.tlsWords()
+	if a.flags.endpoints != "" {
+		words = append([]string{"--endpoints", a.flags.endpoints}, words...)
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return " " + quoteWords(words)
 }

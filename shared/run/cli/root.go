@@ -217,6 +217,9 @@ func completeFlags(root *cobra.Command) {
 		"consistency": cobra.FixedCompletions([]string{"linearizable", "stale"}, cobra.ShellCompDirectiveNoFileComp),
 		"data":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		"config":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		"cacert":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		"cert":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		"key":         cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 		"trace":       cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 	}
 	for _, cmd := range append(root.Commands(), root) {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	// The race detector delays the end of each process by a second.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
-	for _, name := range []string{endpointsVariable, basePortVariable, logVariable, "NO_COLOR"} {
+	for _, name := range []string{endpointsVariable, basePortVariable, logVariable, caVariable, certVariable, keyVariable, "NO_COLOR"} {
 		os.Unsetenv(name)
 	}
 	os.Exit(m.Run())
@@ -191,18 +191,19 @@ func (n *nodeForTest) log(from uint64) []byte {
 // clientForTest asks the first of its endpoints.
 type clientForTest struct {
 	endpoints []string
+	how       []DialOption
 	mu        sync.Mutex
 	conn      *wire.Conn
 }
 
-func dialForTest(endpoints []string, _ ...DialOption) Client {
-	return &clientForTest{endpoints: endpoints}
+func dialForTest(endpoints []string, how ...DialOption) Client {
+	return &clientForTest{endpoints: endpoints, how: how}
 }
 
 func (c *clientForTest) Do(ctx context.Context, r api.Request) (api.Response, error) {
 	c.mu.Lock()
 	if c.conn == nil {
-		conn, err := wire.Dial(ctx, c.endpoints[0], wire.Limits{})
+		conn, err := wire.Dial(ctx, c.endpoints[0], wire.Limits{}, c.how...)
 		if err != nil {
 			c.mu.Unlock()
 			return api.Response{}, err

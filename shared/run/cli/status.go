@@ -157,7 +157,10 @@ func (a *app) processes(ctx context.Context) map[string]cluster.Server {
 
 // askStatus asks one server for its status.
 func (a *app) askStatus(ctx context.Context, address string) (api.ServerStatus, error) {
-	client := a.stage.Dial([]string{address})
+	client, err := a.dial([]string{address})
+	if err != nil {
+		return api.ServerStatus{}, err
+	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, min(statusTime, a.flags.timeout))
 	defer cancel()

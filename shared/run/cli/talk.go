@@ -3,14 +3,9 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net"
 
 	"github.com/spf13/cobra"
-
-	"example.com/raftsteps/shared/core/api"
 )
 
 func (a *app) talkCommand() *cobra.Command {
@@ -56,14 +51,11 @@ func (a *app) talkAddress(args []string) (string, error) {
 
 // talk copies in both directions until the server closes, or ctx is done.
 func (a *app) talk(ctx context.Context, address string) error {
-	dialer := net.Dialer{Timeout: cmp.Or(a.flags.timeout, defaultTimeout)}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	soon, cancel := context.WithTimeout(ctx, cmp.Or(a.flags.timeout, defaultTimeout))
+	defer cancel()
+	conn, err := a.open(soon, address)
 	if err != nil {
-		var failed *net.OpError
-		if errors.As(err, &failed) {
-			err = failed.Err // the address is named already
-		}
-		return &api.Error{Code: api.Unavailable, Message: fmt.Sprintf("cannot reach a server at %s: %v", address, err), Definite: true, Cause: err}
+		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -76,8 +68,8 @@ func (a *app) talk(ctx context.Context, address string) error {
 			// The end of the input also ends the last line.
 			io.WriteString(conn, "\n")
 		}
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			tcp.CloseWrite()
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
 		}
 	}()
 	// However the connection ends, there is no more output.

@@ -85,6 +85,7 @@ var (
 //	  ],
 //	  "leader": 1,
 //	  "transport": "udp",
+//	  "tls": {"ca": "tls/ca.crt", "cert": "tls/n{id}.crt", "key": "tls/n{id}.key", "client_auth": "none"},
 //	  "election_timeout_ms": [150, 300],
 //	  "heartbeat_ms": 50,
 //	  "compact_bytes": 16777216,
@@ -101,6 +102,11 @@ var (
 // whether they have become members or not. transport says what carries messages
 // between the servers, by default tcp. The other fields have defaults.
 //
+// With tls, the servers speak only TLS, to each other and to clients. The paths are
+// relative to the folder of the file, and {id} stands for the number of a server, so one
+// cluster.json serves all of them. Each server needs a certificate with its number (see
+// package trust); clients need one if client_auth is "require" in place of "none".
+//
 // An address is where the other servers and the clients reach a server. A server
 // that listens on another address has "listen" too, such as "0.0.0.0:7021".
 type File struct {
@@ -110,6 +116,9 @@ type File struct {
 	// DataDir is the folder of the servers' data, as in the file: a relative
 	// path is relative to the folder of the file. "" means the same as ".".
 	DataDir string
+
+	// TLS has the files for TLS; nil if the servers speak no TLS.
+	TLS *TLS
 }
 
 // Data returns the folder of the servers' data, for a file at path.
@@ -200,11 +209,16 @@ func readFile(path string) ([]byte, error) {
 // Exposed returns a warning if users other than its owner can read or change a
 // cluster.json; "" if they cannot, or if there is no such file.
 func Exposed(path string) string {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&0o077 == 0 || runtime.GOOS == "windows" {
+	if !exposed(path) {
 		return ""
 	}
 	return fmt.Sprintf("other users of this machine can read or change %s, which holds the cluster's secret: anyone who knows it is trusted as a server; protect it with: chmod 600 %[1]s", path)
+}
+
+// exposed reports whether users other than its owner can read or change a file.
+func exposed(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows"
 }
 
 // place adds the file and the line to an error of the decoder.
@@ -252,6 +266,8 @@ func decode(text []byte) (File, error) {
 			if !d.Failed() && !slices.Contains(Transports, c.Transport) && !slices.Contains(transport.Names(), c.Transport) {
 				d.Fail("there is no transport %q; choose one of %s, or leave the field out for tcp", c.Transport, strings.Join(Transports, ", "))
 			}
+		case "tls":
+			f.TLS = decodeTLS(&d)
 		case "election_timeout_ms":
 			c.ElectionTimeout = decodeRange(&d)
 		case "heartbeat_ms":
@@ -265,7 +281,7 @@ func decode(text []byte) (File, error) {
 		case "fsync":
 			c.Fsync = d.Bool()
 		default:
-			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, access, leader, transport, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
+			d.Fail("unknown field; the fields are cluster, secret, members, joiners, http_hosts, access, leader, transport, tls, election_timeout_ms, heartbeat_ms, compact_bytes, store_bytes, data_dir and fsync")
 		}
 	})
 	return f, d.End()
@@ -384,6 +400,9 @@ func (f *File) Check() error {
 	}
 	for _, servers := range [][]node.Member{c.Members, c.Joiners} {
 		slices.SortFunc(servers, func(a, b node.Member) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	if err := f.TLS.check(*c); err != nil {
+		return err
 	}
 	if c.Leader != 0 && !slices.ContainsFunc(c.Members, func(m node.Member) bool { return m.ID == c.Leader }) {
 		return fmt.Errorf(`field "leader" is %d, which is not a member; the members are %s`, c.Leader, MemberList(*c))
@@ -529,6 +548,7 @@ type fileOnDisk struct {
 	Access          any            `json:"access,omitempty"`
 	Leader          uint64         `json:"leader,omitempty"`
 	Transport       string         `json:"transport,omitempty"`
+	TLS             *tlsOnDisk     `json:"tls,omitempty"`
 	ElectionTimeout [2]int64       `json:"election_timeout_ms"`
 	Heartbeat       int64          `json:"heartbeat_ms"`
 	CompactBytes    int64          `json:"compact_bytes,omitempty"`
@@ -552,6 +572,7 @@ func (f File) onDisk() fileOnDisk {
 		Access:          c.Access.Encoded(),
 		Leader:          c.Leader,
 		Transport:       c.Transport,
+		TLS:             f.TLS.onDisk(),
 		ElectionTimeout: [2]int64{c.ElectionTimeout[0].Milliseconds(), c.ElectionTimeout[1].Milliseconds()},
 		Heartbeat:       c.Heartbeat.Milliseconds(),
 		CompactBytes:    c.CompactBytes,

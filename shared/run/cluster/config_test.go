@@ -249,6 +249,7 @@ func TestSaveAndLoadAllFields(t *testing.T) {
 	made.Config.CompactBytes = MinCompact
 	made.Config.HTTPHosts = []string{"kv.example.org"}
 	made.Config.Transport = "udp"
+	made.TLS = TLSIn(TLSFolder)
 	made.Config.Joiners = []node.Member{{ID: 4, Address: "127.0.0.1:7024"}, {ID: 9, Address: "127.0.0.1:7029"}}
 	require.NoError(t, made.Save(path))
 	got, err := Load(path)

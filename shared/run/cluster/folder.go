@@ -90,6 +90,10 @@ type OpenOptions struct {
 	// cluster must have the same one.
 	Transport string
 
+	// TLS is true if the servers must speak TLS: a new cluster, or one that did not
+	// speak it, gets a CA and certificates.
+	TLS bool
+
 	// Needs says which optional fields of the configuration the stage uses.
 	Needs Needs
 
@@ -121,6 +125,14 @@ func Open(o OpenOptions) (*Folder, error) {
 		}
 		if o.Transport != "" {
 			return nil, fmt.Errorf("%s says which transport the servers use; leave --transport out", o.Config)
+		}
+		if o.TLS {
+			return nil, fmt.Errorf("%s says whether the servers speak TLS; leave --tls out", o.Config)
+		}
+		if !sameFile(o.Config, filepath.Join(o.Dir, ConfigName)) {
+			if f.TLS, err = f.TLS.from(filepath.Dir(o.Config)); err != nil {
+				return nil, fmt.Errorf("%s: %w", o.Config, err)
+			}
 		}
 		given = &f
 	}
@@ -179,6 +191,13 @@ func (f *Folder) fill(o OpenOptions, given *File) error {
 		return err
 	}
 	if err := writeFile(filepath.Join(f.Dir, stageName), []byte(o.Stage+"\n")); err != nil {
+		return err
+	}
+	made := o.TLS && f.File.TLS == nil
+	if made {
+		f.File.TLS = TLSIn(TLSFolder)
+	}
+	if err := errors.Join(f.File.Check(), f.certifyAll(made)); err != nil {
 		return err
 	}
 	f.File.DataDir = "."
@@ -299,6 +318,11 @@ func (f *Folder) Join(m node.Member) error {
 	if err := changed.Check(); err != nil {
 		return err
 	}
+	if changed.TLS != nil {
+		if err := changed.certify(f.Dir, m.ID); err != nil {
+			return err
+		}
+	}
 	if err := changed.Save(f.ConfigPath()); err != nil {
 		return err
 	}
@@ -376,6 +400,11 @@ func (f *Folder) clear(config bool) error {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(f.Dir, e.Name())); err != nil {
+			return fmt.Errorf("--fresh: %w", err)
+		}
+	}
+	if config {
+		if err := f.clearTLS(); err != nil {
 			return fmt.Errorf("--fresh: %w", err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,7 @@ func heap() int64 {
 // answered.
 func TestAStalledDiskHoldsClientsBack(t *testing.T) {
 	const clients, puts = 20, 400
+	defer debug.SetGCPercent(debug.SetGCPercent(100)) // as in a server that is no test
 	d := newStalled()
 	address := serveAlone(t, d)
 	t.Cleanup(d.release)

@@ -177,18 +177,21 @@ func TestUnmovedCountersOfChaos(t *testing.T) {
 // The order of a map in a server shows.
 func TestMapOrderIsDetected(t *testing.T) {
 	twice := func(f toy.Flaws) error {
-		var traces [2][]byte
-		for i := range traces {
-			_, err := playTest(toyStage(f), "missed-message", 1, &traces[i])
-			require.NoError(t, err)
-			require.NotEmpty(t, traces[i])
+		story, err := Find("missed-message")
+		require.NoError(t, err)
+		_, first, err := playHashed(toyStage(f), story.Name, nil)
+		require.NoError(t, err)
+		again, err := playTold(toyStage(f), story)
+		require.NoError(t, err)
+		if first == again {
+			return nil
 		}
-		return same(traces[0], traces[1])
+		return differ(toyStage(f), story.Name)
 	}
 	require.NoError(t, twice(toy.Flaws{}))
 	var err error
 	for range 10 {
-		if err = twice(toy.Flaws{Disordered: true}); err != nil {
+		if err = twice(toy.Flaws{Disordered: true}); err != nil && strings.Contains(err.Error(), "of the trace is") {
 			break
 		}
 	}

@@ -6,10 +6,10 @@ package scenario
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"example.com/raftsteps/shared/core/longtest"
 	"example.com/raftsteps/shared/core/trace"
 )
 
@@ -29,25 +30,22 @@ var seedsFlag = func() *int {
 	return flag.Int("seeds", 0, "how many seeds the scenarios are played with; 0 for the usual few")
 }()
 
-// The default numbers of seeds: for chaos, for chaos with -short, and for every
-// other story. One seed is enough for an exhaustive story.
+// The default numbers of seeds: for chaos and for every other story, and both in
+// long tests. One seed is enough for an exhaustive story.
 const (
-	chaosSeeds = 10
-	someSeeds  = 6
-	fewSeeds   = 3
+	chaosSeeds     = 6
+	storySeeds     = 1
+	longChaosSeeds = 10
+	longStorySeeds = 3
 )
 
 // Test plays all stories that a stage declares, over some seeds: more with the
 // test flag -seeds. It fails if the stage breaks where it should survive,
 // survives where it should break, or breaks in a different way than expected.
 // It also plays each story twice with one seed and compares the traces byte by
-// byte.
+// byte; a story that tries every step only in long tests.
 func Test(t *testing.T, s Stage) {
 	t.Helper()
-	// A run lives for a fraction of a second, on a heap of a few MB: collecting it
-	// all the time would cost a fifth of the time.
-	before := debug.SetGCPercent(400)
-	t.Cleanup(func() { debug.SetGCPercent(before) })
 	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,16 +77,16 @@ func (s Stage) check() error {
 }
 
 func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
-	seeds := fewSeeds
+	seeds := storySeeds
+	long := longtest.On() && !testing.Short()
 	switch {
 	case story.exhaustive:
-		seeds = 1
-	case story.Name == "chaos" && testing.Short():
-		seeds = someSeeds
+	case story.Name == "chaos" && long:
+		seeds = longChaosSeeds
 	case story.Name == "chaos":
 		seeds = chaosSeeds
-	case testing.Short():
-		seeds = 1
+	case long:
+		seeds = longStorySeeds
 	}
 	if *seedsFlag > 0 {
 		seeds = *seedsFlag
@@ -98,16 +96,19 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 	}
 	var mu sync.Mutex
 	var total Coverage
-	var first, again []byte
+	var first, again hash
+	twice := long || !story.exhaustive
 	var runs errgroup.Group
 	runs.SetLimit(2)
 	for seed := range uint64(seeds) {
 		runs.Go(func() error {
-			record := &first
-			if seed > 0 {
-				record = nil
+			var result Result
+			var err error
+			if seed == 0 && twice {
+				result, first, err = playHashed(s, story.Name, nil)
+			} else {
+				result, err = Play(s, story.Name, seed+1, nil)
 			}
-			result, err := playTest(s, story.Name, seed+1, record)
 			if err != nil {
 				return err
 			}
@@ -120,17 +121,16 @@ func testStory(t *testing.T, s Stage, story Scenario, survives bool) {
 			return nil
 		})
 	}
-	runs.Go(func() error {
-		_, err := playTest(s, story.Name, 1, &again)
-		return err
-	})
-	if !story.exhaustive {
-		runs.Go(func() error { return short(s, story.Name) })
+	if twice {
+		runs.Go(func() (err error) {
+			again, err = playTold(s, story)
+			return err
+		})
 	}
 	if err := runs.Wait(); err != nil {
 		t.Error(err)
-	} else if err := same(first, again); err != nil {
-		t.Errorf("%s is not deterministic in %s with seed 1: %v", s.Name, story.Name, err)
+	} else if first != again {
+		t.Errorf("%s is not deterministic in %s with seed 1: %v", s.Name, story.Name, differ(s, story.Name))
 	}
 	t.Logf("%d seeds: %v", seeds, total)
 	if zero := unmoved(s, story, survives, seeds, total); len(zero) > 0 {
@@ -236,53 +236,72 @@ func ending(s Stage, name string, seed uint64) string {
 	return strings.Join(lines, "\n")
 }
 
-// playTest plays a run and, if record is not nil, keeps its trace there.
-func playTest(s Stage, name string, seed uint64, record *[]byte) (Result, error) {
-	if record == nil {
-		return Play(s, name, seed, nil)
+// hash is the hash of a trace. The trace itself can be 100 MB long.
+type hash [sha256.Size]byte
+
+// playHashed plays a run with seed 1 and returns the hash of its trace. also may
+// be nil.
+func playHashed(s Stage, name string, also trace.Sink) (Result, hash, error) {
+	h := sha256.New()
+	w := trace.NewWriter(h)
+	emit := w.Emit
+	if also != nil {
+		emit = func(e trace.Event) {
+			w.Emit(e)
+			also(e)
+		}
 	}
-	var b bytes.Buffer
-	w := trace.NewWriter(&b)
-	result, err := Play(s, name, seed, w.Emit)
+	result, err := Play(s, name, 1, emit)
 	if err == nil {
 		err = w.Flush()
 	}
-	*record = b.Bytes()
-	return result, err
+	return result, hash(h.Sum(nil)), err
 }
 
-// maxLines is the longest story on a screen: the limit of a Digest plus the
+// mostLines is the longest story on a screen: the limit of a Digest plus the
 // rest of a table or two.
 const mostLines = trace.StoryLines + 12
 
-// short returns an error if the story is too long or has no end.
-func short(s Stage, name string) error {
+// playTold plays a run as it is told to a person, and returns the hash of its
+// trace. It returns an error if the story is too long or has no end; an exhaustive
+// story may be long.
+func playTold(s Stage, story Scenario) (hash, error) {
 	var b bytes.Buffer
 	d := trace.NewDigest(&b, trace.StoryLines)
-	result, err := Play(s, name, 1, d.Tell)
-	if err = errors.Join(err, d.End()); err != nil {
-		return err
+	result, sum, err := playHashed(s, story.Name, d.Tell)
+	if err = errors.Join(err, d.End()); err != nil || story.exhaustive {
+		return sum, err
 	}
 	switch lines := strings.Count(b.String(), "\n"); {
 	case lines > mostLines:
-		return fmt.Errorf("%s tells %s in %d lines; %d are enough", s.Name, name, lines, mostLines)
+		return sum, fmt.Errorf("%s tells %s in %d lines; %d are enough", s.Name, story.Name, lines, mostLines)
 	case !strings.Contains(b.String(), result.Why):
-		return fmt.Errorf("%s tells %s without its end, %q", s.Name, name, result.Why)
+		return sum, fmt.Errorf("%s tells %s without its end, %q", s.Name, story.Name, result.Why)
 	}
-	return nil
+	return sum, nil
 }
 
-// same compares the traces of two runs with the same seed. They differ if a
-// server uses hidden state, a real clock or the order of a map.
-func same(one, two []byte) error {
-	if bytes.Equal(one, two) {
-		return nil
+// differ plays a run twice and returns an error that says where the traces differ.
+// They differ if a server uses hidden state, a real clock or the order of a map.
+func differ(s Stage, name string) error {
+	var traces [2][][]byte
+	for i := range traces {
+		var b bytes.Buffer
+		w := trace.NewWriter(&b)
+		_, err := Play(s, name, 1, w.Emit)
+		if err = errors.Join(err, w.Flush()); err != nil {
+			return err
+		}
+		traces[i] = bytes.SplitAfter(b.Bytes(), []byte("\n"))
 	}
-	first, second := bytes.Split(one, []byte("\n")), bytes.Split(two, []byte("\n"))
+	first, second := traces[0], traces[1]
 	for i := range min(len(first), len(second)) {
 		if !bytes.Equal(first[i], second[i]) {
-			return fmt.Errorf("line %d of the trace is\n%s\nand then\n%s", i+1, first[i], second[i])
+			return fmt.Errorf("line %d of the trace is\n%sand then\n%s", i+1, first[i], second[i])
 		}
 	}
-	return fmt.Errorf("the traces have %d and %d lines", len(first), len(second))
+	if len(first) != len(second) {
+		return fmt.Errorf("the traces have %d and %d lines", len(first), len(second))
+	}
+	return errors.New("the traces of two runs differed, and those of two further runs did not")
 }

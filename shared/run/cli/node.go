@@ -26,6 +26,7 @@ import (
 	"example.com/raftsteps/shared/core/metrics"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/trace"
+	_ "example.com/raftsteps/shared/core/transport/udp" // cluster.json may choose it
 	"example.com/raftsteps/shared/run/cluster"
 )
 

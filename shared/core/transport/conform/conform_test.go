@@ -1,0 +1,5 @@
+package conform
+
+import "testing"
+
+func TestConform(t *testing.T) { Run(t, Subject{Name: InProcess}) }

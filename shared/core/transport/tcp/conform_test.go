@@ -1,0 +1,12 @@
+package tcp_test
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/core/transport"
+	"example.com/raftsteps/shared/core/transport/conform"
+)
+
+func TestConform(t *testing.T) {
+	conform.Run(t, conform.Subject{Name: transport.TCP, Network: "tcp"})
+}

@@ -1,0 +1,12 @@
+package udp_test
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/core/transport/conform"
+	"example.com/raftsteps/shared/core/transport/udp"
+)
+
+func TestConform(t *testing.T) {
+	conform.Run(t, conform.Subject{Name: udp.Name, Network: "udp", Loses: true})
+}

@@ -1,0 +1,705 @@
+package udp
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/raftsteps/shared/core/node"
+)
+
+const (
+	// baseSize is the length of a datagram that every path can be expected to
+	// carry whole.
+	baseSize = 1200
+
+	// maxDatagram is the longest datagram that is ever sent or received.
+	maxDatagram = 16 << 10
+
+	// askInterval is how often acks are asked for while there is little to send.
+	askInterval = 20 * time.Millisecond
+
+	// keepAlive is how long a link is silent before it sends something, so that
+	// the peer and the firewalls between them know that it is there.
+	keepAlive = 5 * time.Second
+
+	// minRepeat and maxRepeat are the shortest and the longest time after which an
+	// ack is asked for once more.
+	minRepeat = 30 * time.Millisecond
+	maxRepeat = 500 * time.Millisecond
+
+	// pauseAfter is how long a peer may leave a question unanswered before it is
+	// sent no more messages, renewAfter before a new session is tried, and
+	// goneAfter before it counts as gone.
+	pauseAfter = 200 * time.Millisecond
+	renewAfter = time.Second
+	goneAfter  = 4 * time.Second
+
+	// rekeyAge is how long a session is used, and rekeyCount for how many
+	// datagrams: far fewer than an AES-GCM key may encrypt.
+	rekeyAge   = time.Hour
+	rekeyCount = 1 << 22
+
+	// probeTries is how often a longer datagram is tried.
+	probeTries = 3
+
+	// firstWindow is how many datagrams of baseSize may be on their way at first,
+	// and minWindow how many always may.
+	firstWindow = 32
+	minWindow   = 8
+
+	// patience is how long a peer may be away before this is logged.
+	patience = time.Second
+)
+
+// sizes are the longer datagrams that a link tries, if the system can keep them
+// whole: those of Ethernet, of Ethernet with jumbo frames, and of the loopback
+// interface.
+var sizes = []int{1452, 8952, maxDatagram}
+
+// weight is how much of a socket's buffer a datagram may use. A kernel counts its
+// own overhead, too.
+func weight(length int) int { return 2*length + 768 }
+
+// link sends messages to one peer.
+type link struct {
+	t    *Transport
+	to   uint64
+	log  *slog.Logger
+	wake chan struct{}
+	end  context.CancelFunc
+
+	mu sync.Mutex
+
+	// queue are the messages to send, and bytes is the sum of their lengths.
+	queue   [][]byte
+	bytes   int
+	dropped uint64
+
+	// current is the message that is being sent in parts.
+	current *parts
+	numbers uint32
+
+	// named and proved are addresses of the peer; targets are those to which a
+	// hello is sent, in turn.
+	named   string
+	proved  netip.AddrPort
+	targets []netip.AddrPort
+
+	// out is the present session, attempt a handshake; either may be nil.
+	out     *outbound
+	attempt *attempt
+
+	// away is since when there is no session; said is true once that was logged,
+	// and told is the last refusal that was logged.
+	away time.Time
+	said bool
+	told string
+
+	// limit is the largest window of all sessions.
+	limit int
+}
+
+// parts is a message that needs several datagrams.
+type parts struct {
+	message []byte
+	number  uint32
+
+	// size is the length of a part, count how many there are, and next the next
+	// one to send; copies is how often each is sent in all.
+	size, count, next, copies int
+}
+
+// attempt is a handshake.
+type attempt struct {
+	hello       hello
+	bytes       []byte
+	began, next time.Time
+	pause       time.Duration
+	tries       int
+}
+
+// outbound is a session in which this server sends messages to a peer.
+type outbound struct {
+	// index is the number of the session here, and theirs that of the peer.
+	index, theirs uint32
+
+	// start is that of the peer, to is where it is, and born when it answered.
+	start uint64
+	to    netip.AddrPort
+	born  time.Time
+
+	messages, acks cipher.AEAD
+
+	// sent is the number of the latest datagram, and weighed the weight of all up
+	// to it. weights has that for the latest numbers.
+	sent    uint64
+	weighed uint64
+	weights [replaySpan]uint64
+	wrote   time.Time
+
+	// high, count and acked are those of the latest ack: the highest number that
+	// had arrived, how many had, and the number of the ack. freed is the weight up
+	// to high.
+	high, count, acked, freed uint64
+
+	// question is the number of the first datagram with an unanswered question, 0
+	// if there is none; asked is its time. askedLast is the time of the last
+	// question, and askedWeight was the weight then. repeat is when to ask again.
+	question    uint64
+	asked       time.Time
+	askedLast   time.Time
+	askedWeight uint64
+	repeat      time.Time
+	repeats     int
+
+	// trip is the smoothed time from a question to its answer.
+	trip time.Duration
+
+	// window is how much weight may be on its way, theirWindow how much the peer
+	// can take, and threshold where the window begins to grow slowly. cut is when
+	// it was last reduced.
+	window, threshold float64
+	theirWindow       int
+	cut               time.Time
+
+	// lossSent and lossGot are decaying counts of datagrams, from which follows
+	// how many of them are lost.
+	lossSent, lossGot float64
+
+	// size is the longest datagram that has arrived, or baseSize. probe is the
+	// index in sizes of the next one to try, and probed the number of the datagram
+	// that tries it; 0 if there is none.
+	size, probe, tries int
+	probed             uint64
+	probeBy            time.Time
+}
+
+func newLink(t *Transport, to uint64) *link {
+	return &link{t: t, to: to, log: t.log.With("peer", to), wake: make(chan struct{}, 1), end: func() {}, away: time.Now(), limit: math.MaxInt}
+}
+
+// send puts a message into the queue.
+func (l *link) send(message []byte) bool {
+	if len(message) > l.t.limits.Message {
+		l.log.Error("a message is too long for a peer and was dropped", "bytes", len(message), "limit", l.t.limits.Message)
+		return false
+	}
+	l.mu.Lock()
+	l.queue = append(l.queue, message)
+	l.bytes += len(message)
+	drop := 0
+	for len(l.queue)-drop > l.t.limits.QueueLines || l.bytes > l.t.limits.QueueBytes && len(l.queue)-drop > 1 {
+		l.bytes -= len(l.queue[drop])
+		l.queue[drop] = nil
+		drop++
+	}
+	l.queue = l.queue[drop:]
+	l.dropped += uint64(drop)
+	l.mu.Unlock()
+	l.awake()
+	return drop == 0
+}
+
+func (l *link) awake() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// clear empties the queue. l.mu must be held.
+func (l *link) clear() {
+	l.dropped += uint64(len(l.queue))
+	l.queue, l.bytes, l.current = nil, 0, nil
+}
+
+// place sets the addresses of the peer.
+func (l *link) place(named string, proved netip.AddrPort) {
+	l.mu.Lock()
+	changed := l.named != named || l.proved != proved
+	l.named, l.proved = named, proved
+	if changed && l.out == nil {
+		l.targets = nil // find them again
+	}
+	l.mu.Unlock()
+	if changed {
+		l.awake()
+	}
+}
+
+// run sends until ctx is done.
+func (l *link) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	b := make([]byte, 0, maxDatagram+64)
+	for ctx.Err() == nil {
+		l.resolve(ctx)
+		d, wait := l.step(time.Now(), b)
+		if d.bytes != nil {
+			if d.seal != nil {
+				d.bytes = endSeal(d.seal, d.bytes)
+			}
+			if err := l.t.write(d.bytes, d.to); err != nil {
+				l.failed(len(d.bytes), err)
+			}
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-timer.C:
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clear()
+	l.leave()
+}
+
+// leave ends the session and the handshake. l.mu must be held.
+func (l *link) leave() {
+	if l.out != nil {
+		l.t.forgetOut(l.out.index)
+	}
+	if l.attempt != nil {
+		l.t.forgetOut(l.attempt.hello.index)
+	}
+	l.out, l.attempt = nil, nil
+}
+
+// resolve finds the addresses to which a hello is sent, if that is needed.
+func (l *link) resolve(ctx context.Context) {
+	l.mu.Lock()
+	named, proved, needed := l.named, l.proved, l.out == nil && l.targets == nil
+	l.mu.Unlock()
+	if !needed {
+		return
+	}
+	var targets []netip.AddrPort
+	if proved.IsValid() {
+		targets = append(targets, proved)
+	}
+	if host, port, err := net.SplitHostPort(named); err == nil {
+		ctx, cancel := context.WithTimeout(ctx, l.t.limits.Dial)
+		defer cancel()
+		number, _ := net.DefaultResolver.LookupPort(ctx, "udp", port)
+		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil && len(targets) == 0 && ctx.Err() == nil {
+			l.log.Warn("the address of a peer cannot be found; trying again", "address", named, "error", err)
+		}
+		for _, ip := range ips {
+			a := netip.AddrPortFrom(ip.Unmap(), uint16(number))
+			if !slices.Contains(targets, a) && l.t.reaches(a.Addr()) {
+				targets = append(targets, a)
+			}
+		}
+	}
+	l.mu.Lock()
+	l.targets = targets
+	l.mu.Unlock()
+}
+
+// datagram is one to send; seal encrypts it, if it is not nil.
+type datagram struct {
+	bytes []byte
+	seal  cipher.AEAD
+	to    netip.AddrPort
+}
+
+// step returns the next datagram to send, made in b. If there is none, it returns
+// how long to wait.
+func (l *link) step(now time.Time, b []byte) (datagram, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.out; o != nil && o.unanswered(now) > goneAfter {
+		l.t.forgetOut(o.index)
+		l.out, l.targets, l.away, l.said = nil, nil, now, false
+	}
+	d, wait := l.shake(now)
+	if d.bytes != nil || l.out == nil {
+		return d, wait
+	}
+	d, until := l.out.step(l, now, b)
+	return d, min(wait, until)
+}
+
+// shake returns the next hello.
+func (l *link) shake(now time.Time) (datagram, time.Duration) {
+	if l.attempt != nil && now.Sub(l.attempt.began) > l.t.limits.Dial {
+		l.t.forgetOut(l.attempt.hello.index)
+		l.attempt = nil
+		if l.out == nil {
+			l.targets = nil
+			return datagram{}, 0 // find the addresses again
+		}
+	}
+	targets := l.targets
+	if l.out != nil {
+		if l.attempt == nil && !l.out.old(now) {
+			return datagram{}, time.Hour
+		}
+		targets = []netip.AddrPort{l.out.to}
+		if l.proved.IsValid() && l.proved != l.out.to {
+			targets = append(targets, l.proved)
+		}
+	}
+	if len(targets) == 0 {
+		l.clear()
+		l.targets = nil
+		return datagram{}, l.t.limits.Backoff[1]
+	}
+	if l.attempt == nil {
+		l.begin(now)
+	}
+	a := l.attempt
+	if wait := a.next.Sub(now); wait > 0 {
+		return datagram{}, wait
+	}
+	if (l.out == nil || l.out.unanswered(now) >= renewAfter) && a.tries >= len(targets) {
+		l.clear() // a peer that starts again should not have to read old messages first
+	}
+	l.complain(now)
+	to := targets[a.tries%len(targets)]
+	if a.tries++; a.tries%len(targets) == 0 {
+		a.next = now.Add(a.pause/2 + mathrand.N(a.pause))
+		a.pause = min(2*a.pause, l.t.limits.Backoff[1])
+	}
+	return datagram{bytes: a.bytes, to: to}, 0
+}
+
+// begin starts a handshake. l.mu must be held.
+func (l *link) begin(now time.Time) {
+	t := l.t
+	h := hello{from: t.id, to: l.to, start: t.start, number: t.hellos.Add(1), cluster: t.cluster}
+	_, _ = rand.Read(h.nonce[:]) // never fails
+	h.index = t.newOut(l)
+	pause := t.limits.Backoff[0]
+	if l.out == nil && now.Sub(l.away) > t.limits.Dial {
+		pause = t.limits.Backoff[1]
+	}
+	l.attempt = &attempt{hello: h, bytes: h.encode(t.keys), began: now, next: now, pause: pause}
+}
+
+// complain logs, once, that the peer has not answered for a while.
+func (l *link) complain(now time.Time) {
+	if l.out == nil && !l.said && now.Sub(l.away) > patience {
+		l.said = true
+		l.log.Info("no answer from a peer over UDP; trying again", "addresses", l.targets,
+			"hint", "it is not running, it has another secret, or a firewall drops UDP")
+	}
+}
+
+// answered ends a handshake.
+func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, x := l.attempt, decodeAnswer(b)
+	if a == nil || a.hello.index != x.index || !genuine(l.t.keys.answer, a.bytes, b) {
+		return
+	}
+	messages, acks, err := l.t.keys.seals(a.bytes, a.hello, x)
+	if err != nil {
+		l.log.Error("no keys for a session with a peer", "error", err)
+		return
+	}
+	if l.out != nil {
+		l.t.forgetOut(l.out.index)
+	} else {
+		l.log.Debug("connected to a peer", "address", from)
+	}
+	if p := l.current; p != nil { // its parts belong to one session
+		l.queue, l.current = append([][]byte{p.message}, l.queue...), nil
+		l.bytes += len(p.message)
+	}
+	l.attempt, l.told, l.said = nil, "", false
+	l.out = &outbound{index: x.index, theirs: x.session, start: x.start, to: from, born: now, messages: messages, acks: acks,
+		wrote: now, window: firstWindow * float64(weight(baseSize)), threshold: math.Inf(1), theirWindow: int(x.window), size: baseSize, trip: minRepeat / 3}
+	if !l.t.whole {
+		l.out.probe = len(sizes)
+	}
+	l.awake()
+}
+
+// refused logs why the peer refuses this server.
+func (l *link) refused(b []byte, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.attempt
+	r, ok := decodeRefusal(b)
+	if !ok || a == nil || a.hello.index != r.index || !genuine(l.t.keys.answer, a.bytes, b) {
+		return
+	}
+	a.pause = l.t.limits.Backoff[1]
+	a.next = now.Add(a.pause)
+	self, other := node.Name(l.t.id), node.Name(l.to)
+	why := ""
+	switch r.reason {
+	case otherVersion:
+		why = fmt.Sprintf("%s uses version %d of the protocol over UDP, %s version %d: run the same program on both", other, b[1], self, version)
+	case otherServer:
+		why = fmt.Sprintf("%s wants to reach %s, but this is %s: correct the address that %[1]s has for %[2]s", self, other, node.Name(r.id))
+	case otherCluster:
+		why = fmt.Sprintf("%s belongs to cluster %.64q, %s to cluster %q", other, r.name, self, l.t.name)
+	case sameServer:
+		why = fmt.Sprintf("%s is the peer's own ID: two servers run under one ID, so stop one of them", self)
+	}
+	if why != l.told {
+		l.told = why
+		l.log.Warn("no connection to a peer; trying again", "addresses", l.targets, "error", "the peer refuses: "+why)
+	}
+}
+
+// renew starts a handshake, because the peer has started again and no longer knows
+// the session.
+func (l *link) renew(start uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.out != nil && l.out.start != start {
+		l.t.forgetOut(l.out.index)
+		l.out, l.targets, l.away, l.said = nil, nil, time.Now(), false
+		if l.attempt != nil {
+			l.t.forgetOut(l.attempt.hello.index)
+			l.attempt = nil
+		}
+		l.awake()
+	}
+}
+
+// failed is called when a datagram could not be sent.
+func (l *link) failed(length int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.out; o != nil && isTooLong(err) && length > o.size {
+		o.tries = probeTries // a probe; no longer one will fit either
+	} else if o != nil && isTooLong(err) && length > baseSize {
+		o.shrink()
+	} else if !errors.Is(err, net.ErrClosed) && err.Error() != l.told {
+		l.told = err.Error()
+		l.log.Warn("a datagram could not be sent to a peer", "bytes", length, "error", err)
+	}
+}
+
+// shrink gives up on datagrams that are longer than those that every path carries.
+func (o *outbound) shrink() { o.size, o.probe, o.probed = baseSize, len(sizes), 0 }
+
+// old reports whether a new session is needed.
+func (o *outbound) old(now time.Time) bool {
+	return o.sent >= rekeyCount || now.Sub(o.born) >= rekeyAge || o.unanswered(now) >= renewAfter
+}
+
+// unanswered returns how long the peer has left a question unanswered.
+func (o *outbound) unanswered(now time.Time) time.Duration {
+	if o.question == 0 {
+		return 0
+	}
+	return now.Sub(o.asked)
+}
+
+// loss returns the share of datagrams that are lost.
+func (o *outbound) loss() float64 {
+	if o.lossSent < 32 {
+		return 0
+	}
+	return max(0, 1-o.lossGot/o.lossSent)
+}
+
+// step returns the next datagram of the session, or how long to wait.
+func (o *outbound) step(l *link, now time.Time, b []byte) (datagram, time.Duration) {
+	wait := o.wrote.Add(keepAlive).Sub(now)
+	if o.question != 0 {
+		again := o.repeat.Sub(now)
+		if again <= 0 {
+			o.repeats++
+			if o.repeats == 4 && o.size > baseSize {
+				o.shrink() // perhaps the path no longer carries long ones
+			}
+			return o.ask(now, b, 0), 0
+		}
+		wait = min(wait, again)
+	}
+	if o.sent == 0 || wait <= 0 {
+		return o.ask(now, b, 0), 0 // the peer must learn that this side knows the keys
+	}
+	if o.probe < len(sizes) && o.count > 0 {
+		switch due := o.probeBy.Sub(now); {
+		case due > 0:
+			wait = min(wait, due)
+		case o.tries == probeTries:
+			o.probe = len(sizes)
+		default:
+			o.tries++
+			o.probed, o.probeBy = o.sent+1, now.Add(4*max(o.trip, minRepeat))
+			return o.ask(now, b, sizes[o.probe]), 0
+		}
+	}
+	if (len(l.queue) == 0 && l.current == nil) || o.unanswered(now) > pauseAfter {
+		return datagram{}, wait
+	}
+	limit := min(o.window, float64(o.theirWindow), float64(l.limit))
+	flying := float64(o.weighed - o.freed)
+	if flying > 0 && flying+float64(weight(o.size)) > limit || o.sent-o.high >= replaySpan/2 {
+		if o.question == 0 {
+			return o.ask(now, b, 0), 0
+		}
+		return datagram{}, wait
+	}
+	b = l.take(beginSeal(b, kindMessage, o.theirs, o.sent+1), o)
+	if now.Sub(o.askedLast) >= askInterval || float64(o.weighed-o.askedWeight) >= limit/4 {
+		b[sealHead] |= asks
+	}
+	return o.seal(now, b), 0
+}
+
+// ask returns a datagram that only asks for an ack, of a length if that is not 0.
+func (o *outbound) ask(now time.Time, b []byte, length int) datagram {
+	b = append(beginSeal(b, kindMessage, o.theirs, o.sent+1), filler|asks)
+	if more := length - len(b) - sealTag; more > 0 {
+		b = append(b, make([]byte, more)...)
+	}
+	return o.seal(now, b)
+}
+
+// seal counts a datagram, which is complete but not encrypted.
+func (o *outbound) seal(now time.Time, b []byte) datagram {
+	o.sent++
+	o.weighed += uint64(weight(len(b) + sealTag))
+	o.weights[o.sent%replaySpan] = o.weighed
+	o.wrote = now
+	if b[sealHead]&asks != 0 {
+		if o.question == 0 {
+			o.question, o.asked, o.repeats = o.sent, now, 0
+		}
+		o.askedLast, o.askedWeight = now, o.weighed
+		o.repeat = now.Add(min(maxRepeat, max(minRepeat, 3*o.trip)<<min(o.repeats, 5)))
+	}
+	return datagram{bytes: b, seal: o.messages, to: o.to}
+}
+
+// take appends the next message or part of one to b, with its first byte. There
+// must be one.
+func (l *link) take(b []byte, o *outbound) []byte {
+	if l.current == nil {
+		m := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		l.bytes -= len(m)
+		if len(m)+1+sealLen <= o.size {
+			return append(append(b, whole), m...)
+		}
+		l.current = l.split(m, o)
+	}
+	p := l.current
+	i := p.next % p.count
+	b = append(b, fragment)
+	b = binary.BigEndian.AppendUint32(b, p.number)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(p.message)))
+	b = binary.BigEndian.AppendUint16(b, uint16(i))
+	b = binary.BigEndian.AppendUint16(b, uint16(p.count))
+	b = append(b, p.message[i*p.size:min((i+1)*p.size, len(p.message))]...)
+	if p.next++; p.next == p.count*p.copies {
+		l.current = nil
+	}
+	return b
+}
+
+// split prepares a message that needs several datagrams. If datagrams are lost, so
+// many that the message would probably not arrive, each part is sent several
+// times.
+func (l *link) split(m []byte, o *outbound) *parts {
+	room := o.size - sealLen - 1 - fragmentHead
+	l.numbers++
+	p := &parts{message: m, number: l.numbers, count: (len(m) + room - 1) / room, copies: 1}
+	p.size = (len(m) + p.count - 1) / p.count
+	p.count = (len(m) + p.size - 1) / p.size
+	for loss := o.loss(); float64(p.count)*math.Pow(loss, float64(p.copies)) > maxIncomplete && p.copies < maxCopies; {
+		p.copies++
+	}
+	return p
+}
+
+// maxIncomplete is the probability that a message in parts may have not to arrive,
+// as long as maxCopies copies of each part are enough for that.
+const (
+	maxIncomplete = 0.1
+	maxCopies     = 6
+)
+
+// acknowledged processes an ack.
+func (l *link) acknowledged(b []byte, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := l.out
+	if o == nil || o.index != sealIndex(b) || sealNumber(b) <= o.acked || len(b) != sealLen+ackLen {
+		return
+	}
+	number := sealNumber(b)
+	text, ok := openSeal(o.acks, b)
+	if !ok {
+		return
+	}
+	high, count := binary.BigEndian.Uint64(text), binary.BigEndian.Uint64(text[8:])
+	longest, window := int(binary.BigEndian.Uint32(text[16:])), int(binary.BigEndian.Uint32(text[20:]))
+	if high > o.sent || high < o.high || count < o.count || o.sent-high >= replaySpan {
+		return
+	}
+	o.acked, o.theirWindow = number, window
+	lost := float64(high-o.high) - float64(count-o.count)
+	o.lossSent += float64(high - o.high)
+	o.lossGot += float64(count - o.count)
+	if o.probed != 0 && high >= o.probed {
+		if longest >= sizes[o.probe] {
+			o.size, o.tries, o.probeBy = sizes[o.probe], 0, time.Time{}
+			o.probe++
+		} else { // this loss says nothing about the others
+			lost--
+			o.lossGot++
+		}
+		o.probed = 0
+	}
+	if o.lossSent > 2048 {
+		o.lossSent /= 2
+		o.lossGot /= 2
+	}
+	before := o.freed
+	o.high, o.count, o.freed = high, count, o.weights[high%replaySpan]
+	if high == 0 {
+		o.freed = 0
+	}
+	if o.question != 0 && high >= o.question {
+		o.trip += (now.Sub(o.asked) - o.trip) / 8
+		o.question = 0
+	}
+	o.adapt(now, lost > 0, float64(o.freed-before))
+	l.awake()
+}
+
+// adapt changes how much may be on its way: it grows as long as nothing is lost,
+// first quickly and then slowly, and shrinks after a loss, as with TCP.
+func (o *outbound) adapt(now time.Time, lost bool, freed float64) {
+	one := float64(weight(o.size))
+	switch {
+	case lost && now.Sub(o.cut) > o.trip:
+		o.cut = now
+		o.window = max(0.7*o.window, minWindow*float64(weight(baseSize)), 2*one)
+		o.threshold = o.window
+	case lost:
+	case o.window < o.threshold:
+		o.window += freed
+	default:
+		o.window += freed * one / o.window
+	}
+	o.window = min(o.window, 1<<26)
+}

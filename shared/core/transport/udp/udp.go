@@ -1,0 +1,622 @@
+// Package udp is the transport "udp": it carries the messages between servers in
+// UDP datagrams, one for each message, on the port number that the server has for
+// TCP. This is the network that the simulator pretends to be: it loses, repeats and
+// reorders. Import it for its side effect.
+//
+// # Sessions
+//
+// Messages to a peer are sent in a session, which begins with two datagrams:
+//
+//	hello    who says it, to whom, for which cluster, when it has started, how many hellos before, nonce, MAC
+//	answer   the number of the session, when the peer has started, how much it can take at once, nonce, MAC
+//
+// The MACs are HMAC-SHA256 with keys from the cluster's secret; that of the answer
+// covers the hello. The side that says hello proves itself first. A stranger who
+// does not know the secret gets no answer at all, and no answer is longer than the
+// hello, so nobody can use a server to multiply traffic.
+//
+// Everything after that is encrypted and authenticated with AES-256-GCM. The keys
+// come from the secret and both nonces (HKDF), so each session has its own. The
+// nonce of a datagram is its number; a number that has arrived already is refused,
+// so nothing can be repeated. Somebody may repeat a whole hello: the session that
+// this opens is of no use without the keys, and replaces no other until a datagram
+// has arrived in it. A new session, with new keys, begins after an hour or four
+// million datagrams, and when a peer has started again.
+//
+// A session has one direction. The other one carries only acks, for which the sender
+// asks now and then. An ack says how many datagrams have arrived and how much room
+// the receiver's socket has. From this the sender knows how much it may send at
+// once, that the peer is there, and how many datagrams are lost.
+//
+// # Long messages
+//
+// A datagram has at most 1,200 bytes, until a longer one has proved to arrive. A
+// message that does not fit is sent in parts. If a part is missing after two
+// seconds, the message is dropped: nothing is ever sent again because it was lost.
+// But if the acks say that many datagrams are lost, each part is sent more than
+// once, since otherwise a long message would never arrive.
+//
+// # Limits
+//
+// For each peer: a queue of Limits.QueueBytes, and Limits.Message for the parts of
+// incomplete messages. For a stranger: nothing but the time to check one MAC or one
+// AES-GCM tag.
+package udp
+
+import (
+	"bytes"
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/transport"
+)
+
+// Name is the name of the transport.
+const Name = "udp"
+
+func init() {
+	transport.Register(Name, func(o transport.Options) (transport.Transport, error) { return New(o) })
+}
+
+const (
+	// socketBuffer is how much memory is asked for, for the datagrams that wait to
+	// be read, and for those that wait to be sent. The system may give less.
+	socketBuffer = 4 << 20
+
+	// unknownBuffer is what a system is assumed to give that does not say it.
+	unknownBuffer = 128 << 10
+
+	// maxMessage is the longest message for which the numbers of parts suffice.
+	maxMessage = 64 << 20
+
+	// quiet is how long a peer that is connected may be silent before it counts as
+	// gone.
+	quiet = 4 * keepAlive
+
+	// maxPeers is how many servers of the cluster are remembered.
+	maxPeers = 10_000
+
+	// writeTime is how long a write to the socket may wait for room.
+	writeTime = 500 * time.Millisecond
+)
+
+// socket is the part of a net.UDPConn that a Transport uses.
+type socket interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+	SetWriteDeadline(time.Time) error
+	LocalAddr() net.Addr
+	Close() error
+}
+
+// Transport is a transport.Transport over UDP.
+type Transport struct {
+	id      uint64
+	name    string
+	cluster uint64
+	keys    keys
+	limits  transport.Limits
+	log     *slog.Logger
+
+	// start is drawn at random when the server starts; hellos counts its hellos.
+	start  uint64
+	hellos atomic.Uint64
+
+	socket socket
+
+	// in and out are the sizes of the socket's buffers; whole is true if the
+	// system does not split datagrams.
+	inRoom, outRoom int
+	whole           bool
+
+	tasks errgroup.Group
+
+	// strangers and refusals keep the log short.
+	strangers, refusals sometimes
+
+	writeMu sync.Mutex
+	writeBy time.Time
+
+	// mu guards what follows. While it is held, the mutex of a link may be taken.
+	mu sync.Mutex
+
+	// ctx is the context of Run while it runs; nil before and after.
+	ctx   context.Context
+	peers map[uint64]*peer
+
+	// inbound has the peers' sessions by the numbers that this server has given to
+	// them. connected is how many peers are connected, and linked how many have a
+	// link.
+	inbound           map[uint32]*inbound
+	connected, linked int
+
+	// outMu guards outbound, which has the links by the numbers of their sessions
+	// and handshakes. It may be taken while any other mutex is held.
+	outMu    sync.Mutex
+	outbound map[uint32]*link
+}
+
+// New opens the UDP port of a server.
+func New(o transport.Options) (*Transport, error) {
+	at, err := net.ResolveUDPAddr("udp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on UDP port %s: %w", o.Listen, err)
+	}
+	c, err := net.ListenUDP("udp", at)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("the UDP port %s is in use, although the TCP port was free: stop the program that uses it, or choose another port", o.Listen)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on UDP port %s: %w", o.Listen, err)
+	}
+	_ = c.SetReadBuffer(socketBuffer)  // a smaller one is good enough
+	_ = c.SetWriteBuffer(socketBuffer) // likewise
+	in, out, whole := tune(c)
+	t, err := newTransport(o, c, in, out, whole)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return t, nil
+}
+
+func newTransport(o transport.Options, s socket, in, out int, whole bool) (*Transport, error) {
+	limits := o.Limits.Filled()
+	switch {
+	case limits.Message > maxMessage:
+		return nil, fmt.Errorf("messages of up to %d bytes are asked for; over UDP at most %d are possible", limits.Message, maxMessage)
+	case o.Secret == "":
+		return nil, fmt.Errorf("cluster %q has no secret, so its servers cannot trust each other; set one in the configuration", o.Cluster)
+	}
+	k, err := newKeys(o.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("no keys from the cluster's secret: %w", err)
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if in == 0 {
+		in = unknownBuffer
+	}
+	if out == 0 {
+		out = unknownBuffer
+	}
+	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), keys: k, limits: limits, log: log,
+		start: rand.Uint64(), socket: s, inRoom: in, outRoom: out, whole: whole,
+		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
+}
+
+// Close closes the socket of a server that is never run.
+func (t *Transport) Close() error { return t.socket.Close() }
+
+// Run is transport.Transport.Run.
+func (t *Transport) Run(ctx context.Context, receive func(from uint64, line []byte)) error {
+	var g errgroup.Group
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	t.mu.Lock()
+	t.ctx = ctx
+	for _, p := range t.peers {
+		if p.link != nil {
+			t.begin(p.link)
+		}
+	}
+	t.mu.Unlock()
+	g.Go(func() error {
+		defer stop()
+		return t.read(ctx, receive)
+	})
+	g.Go(func() error {
+		t.clean(ctx)
+		return nil
+	})
+	<-ctx.Done()
+	t.mu.Lock()
+	t.ctx = nil // no link is started from here on
+	t.mu.Unlock()
+	closed := t.socket.Close()
+	_ = t.tasks.Wait() // they return nil
+	return errors.Join(g.Wait(), closed)
+}
+
+// begin runs a link. t.mu must be held, and t.ctx set.
+func (t *Transport) begin(l *link) {
+	ctx, end := context.WithCancel(t.ctx)
+	l.end = end
+	t.tasks.Go(func() error {
+		defer end()
+		l.run(ctx)
+		return nil
+	})
+}
+
+// Connect is transport.Transport.Connect.
+func (t *Transport) Connect(members []node.Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		p.named = ""
+	}
+	for _, m := range members {
+		if p := t.peer(m.ID); p != nil && m.ID != t.id {
+			p.named = m.Address
+		}
+	}
+	for _, p := range t.peers {
+		t.settle(p)
+	}
+}
+
+// peer returns a peer, a new one if there is room; else nil. t.mu must be held.
+func (t *Transport) peer(id uint64) *peer {
+	p := t.peers[id]
+	if p == nil && len(t.peers) < maxPeers {
+		p = &peer{id: id}
+		t.peers[id] = p
+	}
+	return p
+}
+
+// settle creates, ends or moves the link to a peer. There is one to each peer that
+// was named or is connected. t.mu must be held.
+func (t *Transport) settle(p *peer) {
+	proved := p.proved
+	if p.heard.IsZero() {
+		proved = netip.AddrPort{}
+	}
+	switch wanted := p.named != "" || proved.IsValid(); {
+	case wanted && p.link == nil:
+		p.link = newLink(t, p.id)
+		t.linked++
+		p.link.place(p.named, proved)
+		if t.ctx != nil {
+			t.begin(p.link)
+		}
+	case wanted:
+		p.link.place(p.named, proved)
+	case p.link != nil:
+		p.link.end()
+		p.link = nil
+		t.linked--
+	}
+	share := t.outRoom / max(1, t.linked)
+	for _, q := range t.peers {
+		if q.link != nil {
+			q.link.mu.Lock()
+			q.link.limit = share
+			q.link.mu.Unlock()
+		}
+	}
+}
+
+// Send is transport.Transport.Send.
+func (t *Transport) Send(to uint64, line []byte) bool {
+	t.mu.Lock()
+	var l *link
+	if p := t.peers[to]; p != nil {
+		l = p.link
+	}
+	t.mu.Unlock()
+	return l != nil && l.send(line)
+}
+
+// newOut gives a number to a handshake of a link.
+func (t *Transport) newOut(l *link) uint32 {
+	t.outMu.Lock()
+	defer t.outMu.Unlock()
+	for {
+		if n := random32(); t.outbound[n] == nil {
+			t.outbound[n] = l
+			return n
+		}
+	}
+}
+
+func (t *Transport) forgetOut(index uint32) {
+	t.outMu.Lock()
+	defer t.outMu.Unlock()
+	delete(t.outbound, index)
+}
+
+// reaches reports whether datagrams can be sent to an address from this server's
+// own.
+func (t *Transport) reaches(a netip.Addr) bool {
+	local, ok := t.socket.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		return true
+	}
+	own := local.AddrPort().Addr()
+	return own.Unmap().Is4() == a.Is4() || own.IsUnspecified() && own.Is6()
+}
+
+// write sends a datagram. It waits at most writeTime for room in the socket, as on
+// the loopback interface, where datagrams take room until they are read.
+func (t *Transport) write(b []byte, to netip.AddrPort) error {
+	now := time.Now()
+	t.writeMu.Lock()
+	if now.Add(writeTime / 2).After(t.writeBy) {
+		t.writeBy = now.Add(writeTime)
+		_ = t.socket.SetWriteDeadline(t.writeBy) // it fails only if the socket is closed
+	}
+	t.writeMu.Unlock()
+	_, err := t.socket.WriteToUDPAddrPort(b, to)
+	return err
+}
+
+// isTooLong reports whether a datagram was too long for the path to its receiver.
+func isTooLong(err error) bool { return errors.Is(err, syscall.EMSGSIZE) }
+
+// read processes the datagrams that arrive.
+func (t *Transport) read(ctx context.Context, receive func(from uint64, line []byte)) error {
+	b := make([]byte, maxDatagram+1)
+	for {
+		n, from, err := t.socket.ReadFromUDPAddrPort(b)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("the UDP socket of %s is closed", node.Name(t.id))
+		case err != nil || n > maxDatagram || n < sealLen:
+			continue // a report about an earlier datagram, or nothing of this protocol
+		}
+		t.arrived(b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), receive)
+	}
+}
+
+// arrived processes one datagram.
+func (t *Transport) arrived(b []byte, from netip.AddrPort, receive func(from uint64, line []byte)) {
+	now := time.Now()
+	switch b[0] {
+	case kindMessage:
+		t.mu.Lock()
+		s := t.inbound[sealIndex(b)]
+		t.mu.Unlock()
+		if s == nil {
+			return
+		}
+		message, asked, first, ok := s.open(b, now, t.limits.Message)
+		if !ok {
+			return
+		}
+		window := t.heard(s, from, now, first)
+		if asked {
+			_ = t.write(s.ack(window), from) // acks may be lost
+		}
+		if message != nil {
+			receive(s.peer.id, message)
+		}
+	case kindAck:
+		if l := t.link(sealIndex(b)); l != nil {
+			l.acknowledged(b, now)
+		}
+	case kindHello:
+		t.greeted(b, from, now)
+	case kindAnswer, kindRefusal:
+		l := t.link(binary.BigEndian.Uint32(b[2:]))
+		switch {
+		case l == nil:
+		case b[0] == kindRefusal:
+			l.refused(b, now)
+		case len(b) == answerLen && b[1] == version:
+			l.answered(b, from, now)
+		}
+	}
+}
+
+func (t *Transport) link(index uint32) *link {
+	t.outMu.Lock()
+	defer t.outMu.Unlock()
+	return t.outbound[index]
+}
+
+// greeted answers a hello, if it is genuine.
+func (t *Transport) greeted(b []byte, from netip.AddrPort, now time.Time) {
+	if len(b) > maxStrange || len(b) < headLen+macLen || b[1] == version && len(b) != helloLen {
+		return
+	}
+	if !genuine(t.keys.hello, nil, b) {
+		t.strangers.say(now, func(before int) {
+			t.log.Warn("a datagram with a wrong secret was ignored: its sender does not know the secret of this cluster", "address", from, "ignored_before", before)
+		})
+		return
+	}
+	var h hello
+	r := refusal{index: binary.BigEndian.Uint32(b[2:]), id: t.id}
+	if b[1] != version {
+		r.reason = otherVersion
+	} else if h = decodeHello(b); h.cluster != t.cluster {
+		r.reason, r.name = otherCluster, t.name
+	} else if h.to != t.id {
+		r.reason = otherServer
+	} else if h.from == t.id {
+		r.reason = sameServer
+	} else if h.from == 0 || h.from > api.MaxID {
+		return
+	}
+	if r.reason != 0 {
+		t.refusals.say(now, func(before int) {
+			t.log.Warn("a peer was refused", "address", from, "error", r.text(b, h, t.id), "refused_before", before)
+		})
+		if d := r.encode(t.keys, b); len(d) <= len(b) {
+			_ = t.write(d, from)
+		}
+		return
+	}
+	if d := t.open(slices.Clone(b), h, now); d != nil {
+		_ = t.write(d, from)
+	}
+}
+
+// text says why this server refuses a hello.
+func (r refusal) text(b []byte, h hello, self uint64) string {
+	switch r.reason {
+	case otherVersion:
+		return fmt.Sprintf("it uses version %d of the protocol over UDP, this server version %d: run the same program on both", b[1], version)
+	case otherCluster:
+		return fmt.Sprintf("%s belongs to another cluster, this server to cluster %q", node.Name(h.from), r.name)
+	case otherServer:
+		return fmt.Sprintf("%s wants to reach %s, but this is %s: correct the address that %[1]s has for %[2]s", node.Name(h.from), node.Name(h.to), node.Name(self))
+	}
+	return fmt.Sprintf("%s is this server's own ID: two servers run under one ID, so stop one of them", node.Name(h.from))
+}
+
+// open opens a session for a genuine hello, and returns the answer; nil if there is
+// none. Until a datagram has arrived in the session, it replaces nothing: the hello
+// may be an old one, which somebody has recorded.
+func (t *Transport) open(b []byte, h hello, now time.Time) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peer(h.from)
+	if p == nil {
+		return nil
+	}
+	for _, s := range append([]*inbound{p.current}, p.pending...) {
+		if s != nil && bytes.Equal(s.hello, b) {
+			return s.answer // the first answer was lost
+		}
+	}
+	if h.start == p.start && h.number <= p.number {
+		return nil // an old one
+	}
+	a := answer{index: h.index, start: t.start, window: t.window()}
+	for a.session = random32(); t.inbound[a.session] != nil; {
+		a.session = random32()
+	}
+	_, _ = crand.Read(a.nonce[:]) // never fails
+	s := &inbound{peer: p, index: a.session, theirs: h.index, start: h.start, number: h.number, hello: b}
+	var err error
+	if s.messages, s.acks, err = t.keys.seals(b, h, a); err != nil {
+		t.log.Error("no keys for a session with a peer", "peer", h.from, "error", err)
+		return nil
+	}
+	s.answer = a.encode(t.keys, b)
+	t.inbound[s.index] = s
+	if p.pending = append(p.pending, s); len(p.pending) > maxPending {
+		delete(t.inbound, p.pending[0].index)
+		p.pending = slices.Delete(p.pending, 0, 1)
+	}
+	return s.answer
+}
+
+// window returns how much a peer may send at once. t.mu must be held.
+func (t *Transport) window() uint32 {
+	return uint32(max(t.inRoom/max(2, t.connected+1), weight(baseSize)))
+}
+
+// heard records that a genuine datagram of a peer has arrived, and returns how much
+// the peer may send at once.
+func (t *Transport) heard(s *inbound, from netip.AddrPort, now time.Time, first bool) uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := s.peer
+	changed := p.proved != from || p.heard.IsZero()
+	if p.heard.IsZero() {
+		t.connected++
+	}
+	if first {
+		t.replace(p, s, from)
+	}
+	p.proved, p.heard = from, now
+	if changed || first {
+		t.settle(p)
+	}
+	if first {
+		p.link.renew(s.start)
+	}
+	return t.window()
+}
+
+// replace makes a session in which the first datagram has arrived the present one of
+// its peer. t.mu must be held.
+func (t *Transport) replace(p *peer, s *inbound, from netip.AddrPort) {
+	i := slices.Index(p.pending, s)
+	if i < 0 {
+		return // it was dropped meanwhile
+	}
+	p.pending = slices.Delete(p.pending, i, i+1)
+	if p.before != nil {
+		delete(t.inbound, p.before.index)
+	}
+	p.current, p.before = s, p.current
+	p.number = s.number
+	if s.start == p.start {
+		return
+	}
+	if slices.Contains(p.starts, s.start) && !p.twice {
+		p.twice = true
+		t.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder", "peer", p.id, "one", p.proved, "other", from)
+	}
+	if p.start != 0 {
+		p.starts = append(p.starts, p.start)
+	}
+	if len(p.starts) > maxStarts {
+		p.starts = p.starts[1:]
+	}
+	p.start = s.start
+}
+
+// clean forgets, once a second, peers that are silent and messages that are not
+// complete.
+func (t *Transport) clean(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			t.cleanOnce(now)
+		}
+	}
+}
+
+func (t *Transport) cleanOnce(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		if !p.heard.IsZero() && now.Sub(p.heard) > quiet {
+			p.heard = time.Time{}
+			t.connected--
+			t.settle(p)
+		}
+	}
+	for _, s := range t.inbound {
+		s.clean(now.Add(-maxAge))
+	}
+}
+
+// sometimes limits a log message to one per second.
+type sometimes struct {
+	mu    sync.Mutex
+	last  time.Time
+	quiet int
+}
+
+// say calls f unless it has called it within the last second; before is how many
+// calls of say did nothing since then.
+func (s *sometimes) say(now time.Time, f func(before int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && now.Sub(s.last) < time.Second {
+		s.quiet++
+		return
+	}
+	f(s.quiet)
+	s.last, s.quiet = now, 0
+}

@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,9 +19,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/core/strict"
+	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/lab/compile"
 	"example.com/raftsteps/shared/lab/film"
 )
@@ -136,6 +140,54 @@ const carried = link.address(script, '12');
 console.log(JSON.stringify([plain.includes('.'), link.run(plain.slice(1)), carried.startsWith('/?step=12#'), link.run('#' + carried.split('#')[1]), link.decode('#' + carried.split('#')[1]), link.run('#abc.0123'), link.run('')]));
 `
 
+// completed checks that a page adds to films what they leave out: it counts the
+// events that are not as they were.
+const completed = `
+globalThis.location = { search: '', pathname: '/' };
+const { Film } = await import(process.argv[2] + '/film.js');
+const fs = await import('node:fs');
+const sorted = (e) => JSON.stringify(Object.entries(e).sort());
+let events = 0, wrong = 0;
+for (const line of fs.readFileSync(process.argv[3], 'utf8').trim().split('\n')) {
+  const { film, all } = JSON.parse(line);
+  const got = JSON.parse(JSON.stringify(new Film(film).events));
+  events += got.length;
+  if (got.length !== all.length) wrong++;
+  all.forEach((e, i) => { if (sorted(e) !== sorted(got[i])) { wrong++; console.error(sorted(e), sorted(got[i])); } });
+}
+console.log(JSON.stringify([events, wrong]));
+`
+
+// randomFilms returns films of events that often say the same, each on a line with
+// all its events as they are.
+func randomFilms() (text []byte, events int) {
+	random := rand.New(rand.NewPCG(3, 4))
+	few := func() uint64 { return 1 + random.Uint64N(3) }
+	for range 200 {
+		var f film.Film
+		var at time.Duration
+		var step uint64
+		for range 50 {
+			at += time.Duration(random.IntN(2))
+			step += random.Uint64N(2)
+			e := trace.Event{At: at, Step: step, Message: fmt.Sprintf(`{"id":%d}`, few())}
+			switch e.Kind = []trace.Kind{trace.Send, trace.Deliver, trace.Drop, trace.Apply, trace.Invoke, trace.Request, trace.Reply, trace.Return, trace.Note}[random.IntN(9)]; e.Kind {
+			case trace.Send, trace.Deliver, trace.Drop:
+				e.Node, e.From, e.To, e.Number = few(), few(), few(), few()-1
+			case trace.Apply:
+				e.Node, e.Index = few(), few()-1
+			default:
+				e.Client = few()
+			}
+			f.Events = append(f.Events, e)
+		}
+		events += len(f.Events)
+		text = f.AppendJSON(append(text, `{"film":`...))
+		text = append(strict.AppendArray(text, "all", f.Events, func(b []byte, e trace.Event) []byte { return e.AppendJSON(b) }), "}\n"...)
+	}
+	return text, events
+}
+
 // TestCarriers makes the whole site, and compares its engines with those of this
 // machine: the same scripts must give the same films, byte by byte.
 func TestCarriers(t *testing.T) {
@@ -243,17 +295,32 @@ func TestCarriers(t *testing.T) {
 			require.Contains(t, verdicts[stage+"/figure-8-without-its-rule.bin"], "n1 shows x=old: it committed an entry of an older term")
 		}
 	})
+	// run runs a program that imports modules of a page.
+	run := func(t *testing.T, program string, args ...string) string {
+		folder := t.TempDir()
+		require.NoError(t, os.CopyFS(folder, os.DirFS(filepath.Join(out, "05-election"))))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "package.json"), []byte(`{"type":"module"}`), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "test.mjs"), []byte(program), 0o600))
+		cmd := exec.CommandContext(t.Context(), node, append([]string{filepath.Join(folder, "test.mjs"), folder}, args...)...)
+		var complaint bytes.Buffer
+		cmd.Stderr = &complaint
+		got, err := cmd.Output()
+		require.NoError(t, err, complaint.String())
+		if complaint.Len() > 0 {
+			t.Logf("%.2000s", complaint.String())
+		}
+		return string(got)
+	}
 	t.Run("links", func(t *testing.T) {
 		t.Parallel()
-		folder := t.TempDir()
-		text, err := os.ReadFile(filepath.Join(out, "05-election", "link.js"))
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(folder, "link.js"), text, 0o600))
-		require.NoError(t, os.WriteFile(filepath.Join(folder, "package.json"), []byte(`{"type":"module"}`), 0o600))
-		require.NoError(t, os.WriteFile(filepath.Join(folder, "test.mjs"), []byte(links), 0o600))
-		got, err := exec.CommandContext(t.Context(), node, filepath.Join(folder, "test.mjs"), folder).Output()
-		require.NoError(t, err)
-		require.JSONEq(t, `[false, "", true, "0123456789abcdef", {"stage":"05-election","seed":7}, "", ""]`, string(got))
+		require.JSONEq(t, `[false, "", true, "0123456789abcdef", {"stage":"05-election","seed":7}, "", ""]`, run(t, links))
+	})
+	t.Run("completed", func(t *testing.T) {
+		t.Parallel()
+		text, n := randomFilms()
+		file := filepath.Join(t.TempDir(), "films")
+		require.NoError(t, os.WriteFile(file, text, 0o600))
+		require.JSONEq(t, fmt.Sprintf("[%d,0]", n), run(t, completed, file))
 	})
 }
 

@@ -22,9 +22,14 @@ func (e Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"at":`...)
 	b = strconv.AppendInt(b, int64(e.At), 10)
 	b = strict.AppendNumber(b, "step", e.Step)
+	return append(e.AppendFields(b), '}')
+}
+
+// AppendFields appends the fields of the event to an object that has been opened:
+// all but its time and its step.
+func (e Event) AppendFields(b []byte) []byte {
 	b = strict.AppendNumber(b, "node", e.Node)
-	b = append(b, `,"kind":`...)
-	b = strict.AppendString(b, e.Kind)
+	b = strict.AppendString(strict.AppendName(b, "kind"), e.Kind)
 	b = strict.AppendText(b, "role", e.Role)
 	b = strict.AppendNumber(b, "term", e.Term)
 	b = strict.AppendNumber(b, "from", e.From)
@@ -62,7 +67,7 @@ func (e Event) AppendJSON(b []byte) []byte {
 		b = strconv.AppendInt(append(b, `,"began":`...), o.Began, 10)
 		b = append(b, '}')
 	}
-	return append(b, '}')
+	return b
 }
 
 // Writer writes a trace file: one event per line, as JSON. Its Emit is a Sink,

@@ -293,9 +293,10 @@ func (p *projector) before(w *sim.World, step uint64) {
 	}
 }
 
-// AppendJSON appends the film as one JSON object, on one line. A text that stands
-// there already is left out: that of a message where it arrives or is lost, and that
-// of a command where another server has applied the same one under the same index.
+// AppendJSON appends the film as one JSON object, on one line. What it has said
+// already is left out: the time and the step of an event that are those of the event
+// before it, and the text of a message, a request, an answer or a command that is
+// the last one in the same place.
 //
 // The field run is a hash of all that happened. A link carries it, so a page can
 // tell whether other code has played another run from the same script.
@@ -345,27 +346,54 @@ func (f *Film) appendRun(b []byte) []byte {
 		b = strict.AppendArray(b, "standing", f.Standing, strict.AppendString[string])
 	}
 	b = append(b, `,"events":[`...)
-	type message struct{ from, to, number uint64 }
-	sent := make(map[message]string)
-	applied := make(map[uint64]string)
-	for _, e := range f.Events {
-		switch m := (message{e.From, e.To, e.Number}); e.Kind {
-		case trace.Send:
-			sent[m] = e.Message
-		case trace.Deliver, trace.Drop:
-			if e.Number != 0 && e.Message == sent[m] {
-				e.Message = ""
-			}
-		case trace.Apply:
-			if e.Index != 0 && e.Message == applied[e.Index] {
-				e.Message = ""
-			} else {
-				applied[e.Index] = e.Message
-			}
+	texts := make(map[place]string)
+	for i, e := range f.Events {
+		text, p := e.Message, placeOf(e)
+		switch {
+		case text == "" || p == (place{}):
+		case text == texts[p]:
+			e.Message = ""
+		default:
+			texts[p] = text
 		}
-		b = e.AppendJSON(strict.AppendComma(b))
+		if e.Kind == trace.Send && e.Number != 0 {
+			texts[place{trace.Deliver, e.From, e.To, e.Number}] = text
+		}
+		b = strict.AppendComma(b)
+		if i > 0 && e.Step == f.Events[i-1].Step && e.At == f.Events[i-1].At {
+			b = append(e.AppendFields(append(b, '{')), '}')
+		} else {
+			b = e.AppendJSON(b)
+		}
 	}
 	return b
+}
+
+// place is where an event may have the same text as one before it.
+type place struct {
+	kind             trace.Kind
+	from, to, number uint64
+}
+
+// placeOf returns the place of an event, or none; film.js does the same.
+func placeOf(e trace.Event) place {
+	switch e.Kind {
+	case trace.Send: // one server often sends the same to many
+		return place{kind: trace.Send, from: e.From}
+	case trace.Deliver, trace.Drop:
+		if e.Number != 0 {
+			return place{trace.Deliver, e.From, e.To, e.Number}
+		}
+	case trace.Invoke, trace.Request:
+		return place{kind: trace.Request, from: e.Client}
+	case trace.Reply, trace.Return:
+		return place{kind: trace.Reply, from: e.Client}
+	case trace.Apply:
+		if e.Index != 0 {
+			return place{kind: trace.Apply, number: e.Index}
+		}
+	}
+	return place{}
 }
 
 // size is roughly how many bytes of JSON the film takes.

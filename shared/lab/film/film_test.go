@@ -63,6 +63,45 @@ func arrivals(f *Film, number uint64) (at []time.Duration, why string) {
 	return at, why
 }
 
+// What a film has said already is left out. That the page adds all of it again is
+// tested where there is Node: see TestCarriers of package site.
+func TestJSONSaysNothingTwice(t *testing.T) {
+	f := Film{Events: []trace.Event{
+		{Kind: trace.Invoke, Client: 1, To: 2, Message: "a"},
+		{Kind: trace.Request, Client: 1, Node: 2, Message: "a"},
+		{At: 7, Step: 3, Kind: trace.Send, Node: 1, From: 1, To: 2, Number: 5, Message: "b"},
+		{At: 7, Step: 3, Kind: trace.Send, Node: 1, From: 1, To: 3, Number: 5, Message: "b"},
+		{At: 7, Step: 4, Kind: trace.Send, Node: 1, From: 1, To: 2, Number: 6, Message: "c"},
+		{At: 8, Step: 4, Kind: trace.Deliver, Node: 3, From: 1, To: 3, Number: 5, Message: "b"},
+		{At: 8, Step: 4, Kind: trace.Drop, Node: 3, From: 1, To: 3, Message: "b"},
+		{At: 8, Step: 4, Kind: trace.Apply, Node: 1, Index: 1, Message: "d"},
+		{At: 8, Step: 4, Kind: trace.Apply, Node: 2, Index: 1, Message: "e"},
+		{At: 8, Step: 4, Kind: trace.Apply, Node: 3, Index: 1, Message: "e"},
+		{At: 8, Step: 4, Kind: trace.Apply, Node: 3, Index: 2, Message: "e"},
+		{At: 8, Step: 4, Kind: trace.Reply, Node: 2, Client: 1, Message: "f"},
+		{At: 8, Step: 4, Kind: trace.Return, Client: 2, Message: "f"},
+		{At: 8, Step: 4, Kind: trace.Return, Client: 1, Message: "f"},
+	}}
+	_, events, _ := strings.Cut(string(f.AppendJSON(nil)), `"events":[`)
+	events, _, _ = strings.Cut(events, `],"run"`)
+	require.Equal(t, []string{
+		`{"at":0,"kind":"invoke","to":2,"client":1,"message":"a"}`,
+		`{"node":2,"kind":"request","client":1}`,
+		`{"at":7,"step":3,"node":1,"kind":"send","from":1,"to":2,"number":5,"message":"b"}`,
+		`{"node":1,"kind":"send","from":1,"to":3,"number":5}`,
+		`{"at":7,"step":4,"node":1,"kind":"send","from":1,"to":2,"number":6,"message":"c"}`,
+		`{"at":8,"step":4,"node":3,"kind":"deliver","from":1,"to":3,"number":5}`,
+		`{"node":3,"kind":"drop","from":1,"to":3,"message":"b"}`,
+		`{"node":1,"kind":"apply","message":"d","index":1}`,
+		`{"node":2,"kind":"apply","message":"e","index":1}`,
+		`{"node":3,"kind":"apply","index":1}`,
+		`{"node":3,"kind":"apply","message":"e","index":2}`,
+		`{"node":2,"kind":"reply","client":1,"message":"f"}`,
+		`{"kind":"return","client":2,"message":"f"}`,
+		`{"kind":"return","client":1}`,
+	}, strings.Split(strings.ReplaceAll(events, "},{", "}\n{"), "\n"))
+}
+
 func TestOneMessageIsLostDelayedOrRepeated(t *testing.T) {
 	s := toyStage(toy.Flaws{})
 	trunk := play(t, s, ask())

@@ -30,18 +30,38 @@ export async function play(script) {
   return film;
 }
 
+// complete adds to the events what the engine leaves out because it has said it
+// already: see AppendJSON in package film.
+function complete(events) {
+  const texts = new Map();
+  let before = {};
+  for (const e of events) {
+    if (e.at === undefined) { e.at = before.at; e.step = before.step; }
+    const place = placeOf(e);
+    if (place) { if (e.message === undefined) e.message = texts.get(place); else texts.set(place, e.message); }
+    if (e.kind === 'send' && e.number) texts.set(flight(e), e.message);
+    before = e;
+  }
+  return events;
+}
+
+// placeOf is where an event may have the same text as one before it.
+function placeOf(e) {
+  switch (e.kind) {
+    case 'send': return `send ${e.from}`;
+    case 'deliver': case 'drop': return e.number && flight(e);
+    case 'invoke': case 'request': return `request ${e.client}`;
+    case 'reply': case 'return': return `reply ${e.client}`;
+    case 'apply': return e.index && `apply ${e.index}`;
+  }
+}
+
+function flight(e) { return `${e.from}>${e.to}#${e.number}`; }
+
 export class Film {
   constructor(json) {
     this.script = json.script;
-    this.events = json.events || [];
-    // The engine leaves out a text that stands there already: see AppendJSON in
-    // package film.
-    const texts = new Map();
-    for (const e of this.events) {
-      const key = e.kind === 'apply' ? `@${e.index}` : e.number ? `${e.from}>${e.to}#${e.number}` : '';
-      if (!key || !(e.index || e.number)) continue;
-      if (e.message !== undefined) texts.set(key, e.message); else if (texts.has(key)) e.message = texts.get(key);
-    }
+    this.events = complete(json.events || []);
     this.outcomes = json.deeds || [];
     this.standing = json.standing || []; // the deeds that would end what the story goes on doing
     this.length = json.length || 0;
@@ -57,7 +77,7 @@ export class Film {
     this.makeMarks();
     // messages that somebody has decided to lose → before which step
     this.doomed = new Map();
-    (this.script.deeds || []).forEach((d, i) => { if (d.do === 'lose' && this.outcomes[i]?.applied) this.doomed.set(`${d.from}>${d.to}#${d.number}`, d.at); });
+    (this.script.deeds || []).forEach((d, i) => { if (d.do === 'lose' && this.outcomes[i]?.applied) this.doomed.set(flight(d), d.at); });
   }
 
   makeMoments(frames) {
@@ -239,7 +259,7 @@ export class Film {
         return msg;
       };
       const finish = (msg, lost) => { msg.end = m; msg.endAt = e.at; msg.lost = lost; msg.endEvent = i; };
-      const link = `${e.from}>${e.to}#${e.number}`;
+      const link = flight(e);
       const call = `${e.client}#${e.message ? parse(e.message).id : ''}`;
       switch (e.kind) {
         case 'send':

@@ -53,6 +53,21 @@ func TestEveryOperationHasARole(t *testing.T) {
 	require.Equal(t, Operate, Needs("unheard of"))
 }
 
+func TestForms(t *testing.T) {
+	for token, good := range map[string]bool{
+		"a": true, "aZ09._~+/-": true, "a=": true, "a==": true, strings.Repeat("x", MaxToken): true,
+		"": false, "=": false, "=a": false, "a=b": false, "a b": false, "a\n": false, "ä": false, "a\"": false, strings.Repeat("x", MaxToken+1): false,
+	} {
+		require.Equal(t, good, CheckToken(token) == nil, "%q", token)
+	}
+	for name, good := range map[string]bool{
+		"a": true, "A-z_0.9": true, strings.Repeat("x", 64): true,
+		"": false, "a b": false, "a~": false, "a=": false, "a\n": false, strings.Repeat("x", 65): false,
+	} {
+		require.Equal(t, good, CheckName(name) == nil, "%q", name)
+	}
+}
+
 func TestPolicyText(t *testing.T) {
 	hash := sha256.Sum256([]byte("t"))
 	text := fmt.Sprintf(`{"tokens":[{"name":"app","role":"write","sha256":"%x"}],"anonymous":"read"}`, hash)

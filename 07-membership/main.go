@@ -15,6 +15,7 @@ var stage = cli.Stage{
 	Disk:      true,
 	Compacts:  true,
 	HTTP:      true,
+	Offline:   server.Offline,
 	Dial:      func(endpoints []string, how ...cli.DialOption) cli.Client { return client.New(endpoints, how...) },
 	Scenarios: &scenarios,
 	Source:    sources,

@@ -43,13 +43,22 @@ type read struct {
 func (s *Server) read(r api.Request, reply func(api.Response)) {
 	switch consistency := r.Consistency; {
 	case consistency == stale:
-		reply(s.machine.read(r))
+		reply(s.readNow(r))
 	case consistency == linearizable, consistency == "":
 		s.reads = append(s.reads, read{id: s.rules.Read(), since: s.ticks, request: r, reply: reply})
 	default:
 		reply(api.Failed(r.ID, &api.Error{Code: api.BadRequest, Definite: true,
 			Message: fmt.Sprintf("unknown consistency %q; there are %s and %s", consistency, linearizable, stale)}))
 	}
+}
+
+// readNow answers a read from what is applied. A list names the last entry in it.
+func (s *Server) readNow(r api.Request) api.Response {
+	a := s.machine.read(r)
+	if r.Op == api.List {
+		a.Index = uint64(s.rules.Status().Applied)
+	}
+	return a
 }
 
 // expireReads gives up the reads that no leader has confirmed in time, so that
@@ -83,7 +92,7 @@ func (s *Server) serveReads(known []raft.ReadIndexReply) {
 		if r.index == 0 || r.index > applied {
 			break
 		}
-		r.reply(s.machine.read(r.request))
+		r.reply(s.readNow(r.request))
 		served++
 	}
 	s.reads = append(s.reads[:0], s.reads[served:]...)

@@ -401,3 +401,13 @@ func (f *osFile) shrink() error {
 func syncFailed(name string, err error) error {
 	return fmt.Errorf("syncing %s failed, so nothing written since the last sync can be trusted: %w", name, err)
 }
+
+// SyncPath syncs a folder that is not a Disk: the files that were created or renamed
+// in it keep their names after a crash.
+func SyncPath(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncFolder(dir), dir.Close())
+}

@@ -66,6 +66,9 @@ type Stage struct {
 	// HTTP is true if the servers speak HTTP too, on the same port (from 04 on).
 	HTTP bool
 
+	// Offline reads what a server that does not run has on its disk (from 07 on).
+	Offline func(node.World) (node.Saved, error)
+
 	// Dial returns a client for the servers at these addresses (from 01 on). It
 	// does not connect yet. The options say how the client will connect.
 	Dial func(endpoints []string, options ...DialOption) Client

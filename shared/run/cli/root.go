@@ -116,6 +116,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	if s.Dial != nil {
 		root.AddCommand(a.askCommands()...)
 		root.AddCommand(a.memberCommands()...)
+		root.AddCommand(a.backupCommands()...)
 	}
 	switch {
 	case s.New != nil:
@@ -129,6 +130,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	root.AddCommand(mark(acting, "keys", a.talkCommand())...)
 	if s.New != nil {
 		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand())...)
+		root.AddCommand(a.recoverCommands()...)
 	}
 	if s.Dial != nil {
 		root.AddCommand(a.shellCommand())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,9 @@ import (
 	"example.com/raftsteps/shared/run/cli"
 	"example.com/raftsteps/shared/run/cluster"
 )
+
+// over is what carries messages between the servers.
+var over = flag.String("transport", "", "what carries messages between the servers: tcp, udp or grpc")
 
 // patient is longer than any test needs: a wait this long is a failure.
 const patient = time.Minute
@@ -79,6 +83,7 @@ func writeConfig(t *testing.T, path string) (endpoints []string) {
 	for _, m := range file.Config.Members {
 		endpoints = append(endpoints, m.Address)
 	}
+	file.Config.Transport = *over
 	require.NoError(t, file.Save(path))
 	return endpoints
 }

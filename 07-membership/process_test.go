@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -28,6 +29,9 @@ import (
 	"example.com/raftsteps/shared/run/cli"
 	"example.com/raftsteps/shared/run/cluster"
 )
+
+// over is what carries messages between the servers.
+var over = flag.String("transport", "", "what carries messages between the servers: tcp, udp or grpc")
 
 // patient is longer than any test needs: a wait this long is a failure.
 const patient = time.Minute
@@ -80,6 +84,7 @@ func writeConfig(t *testing.T, path string) (endpoints []string) {
 	for _, m := range file.Config.Members {
 		endpoints = append(endpoints, m.Address)
 	}
+	file.Config.Transport = *over
 	require.NoError(t, file.Save(path))
 	return endpoints
 }

@@ -88,8 +88,11 @@ func welcome(s stream, self transport.Options) (from uint64, proof *raftpb.Frame
 		return fail(codes.Unauthenticated, "a link begins with a hello, and there is none")
 	}
 	h := first.GetHello()
-	if h == nil || len(h.Nonce) != nonceBytes {
-		return fail(codes.Unauthenticated, "a link begins with a hello that has a nonce of %d bytes", nonceBytes)
+	switch {
+	case h == nil:
+		return fail(codes.Unauthenticated, "a link begins with a hello, and there is none")
+	case len(h.Nonce) != nonceBytes:
+		return fail(codes.Unauthenticated, "a hello has a nonce of %d bytes", nonceBytes)
 	}
 	if err := check(h, self); err != nil {
 		return fail(codes.FailedPrecondition, "%v", err)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -28,6 +30,7 @@ type scenarioFlags struct {
 	verbose bool
 	seed    uint64
 	seeds   int
+	shard   string
 	trace   string
 	svg     string
 }
@@ -54,6 +57,7 @@ and the logs at the turning points; -v prints every event. The same seed gives t
 	flags.BoolVar(&f.all, "all", false, fmt.Sprintf("play all scenarios, with one line each and no story; %d seeds unless --seeds says otherwise", allSeeds))
 	flags.Uint64Var(&f.seed, "seed", 1, "the seed of the run, or of the first")
 	flags.IntVar(&f.seeds, "seeds", 1, "the number of runs, each with the next seed")
+	flags.StringVar(&f.shard, "shard", "", "play only every Nth seed, I being the first: I/N, with I from 0; /N takes I from JOB_COMPLETION_INDEX, as a Job of Kubernetes sets it")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print everything: every message, save and repetition")
 	flags.StringVar(&f.trace, "trace", "", "write all events to this file, as lines of JSON")
 	flags.StringVar(&f.svg, "svg", "", "draw the turning points into this file, as a space-time diagram")
@@ -79,12 +83,60 @@ func (a *app) scenario(ctx context.Context, f scenarioFlags, args []string) erro
 	if _, err := scenario.Find(args[0]); err != nil {
 		return usagef("%v", err)
 	}
-	for i := range f.seeds {
-		if err := a.play(ctx, f, args[0], f.seed+uint64(i)); err != nil {
+	seeds, err := f.each()
+	if err != nil {
+		return err
+	}
+	for _, seed := range seeds {
+		if err := a.play(ctx, f, args[0], seed); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// jobIndex is the variable in which an Indexed Job of Kubernetes gives each of its
+// pods a number from 0.
+const jobIndex = "JOB_COMPLETION_INDEX"
+
+// each returns the seeds to play: all, or those of a shard.
+func (f scenarioFlags) each() ([]uint64, error) {
+	index, number := 0, 1
+	if f.shard != "" {
+		var err error
+		if index, number, err = parseShard(f.shard); err != nil {
+			return nil, err
+		}
+	}
+	var seeds []uint64
+	for i := index; i < f.seeds; i += number {
+		seeds = append(seeds, f.seed+uint64(i))
+	}
+	if len(seeds) == 0 {
+		return nil, usagef("shard %d of %d has no seeds, because there are only %d; raise --seeds", index, number, f.seeds)
+	}
+	return seeds, nil
+}
+
+// parseShard reads I/N, or /N with I from the environment.
+func parseShard(text string) (index, number int, err error) {
+	first, last, found := strings.Cut(text, "/")
+	source := "--shard"
+	if found && first == "" {
+		if first = os.Getenv(jobIndex); first == "" {
+			return 0, 0, usagef("--shard is %q, but %s is not set; write the number of the shard, such as 0%s", text, jobIndex, text)
+		}
+		source = jobIndex
+	}
+	number, err = strconv.Atoi(last)
+	if !found || err != nil || number < 1 {
+		return 0, 0, usagef("--shard is %q; it must be I/N, such as 0/100 for the first of 100 shards", text)
+	}
+	index, err = strconv.Atoi(first)
+	if err != nil || index < 0 || index >= number {
+		return 0, 0, usagef("%s is %q; it must be a number from 0 to %d", source, first, number-1)
+	}
+	return index, number, nil
 }
 
 // scenarios returns the stage for the simulator.
@@ -119,13 +171,17 @@ func (a *app) fate(name string) string {
 
 // playAll plays all scenarios and prints one line per run.
 func (a *app) playAll(ctx context.Context, f scenarioFlags) error {
+	seeds, err := f.each()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, s := range scenario.All() {
 		if a.fate(s.Name) == "" {
 			continue
 		}
-		for i := range f.seeds {
-			r, err := scenario.Play(a.scenarios(), s.Name, f.seed+uint64(i), nil)
+		for _, seed := range seeds {
+			r, err := scenario.Play(a.scenarios(), s.Name, seed, nil)
 			switch {
 			case ctx.Err() != nil:
 				return errInterrupted

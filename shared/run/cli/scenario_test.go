@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,4 +102,35 @@ func TestScenarioRefusals(t *testing.T) {
 		require.Equal(t, tt.code, got.code, tt.args)
 		require.Contains(t, got.errors, "error: "+tt.want)
 	}
+}
+
+// A shard plays every Nth seed, and the shards together play each seed once.
+func TestShards(t *testing.T) {
+	seen := make(map[uint64]int)
+	for i := range 4 {
+		seeds, err := scenarioFlags{seed: 10, seeds: 10, shard: fmt.Sprintf("%d/4", i)}.each()
+		require.NoError(t, err)
+		for _, s := range seeds {
+			seen[s]++
+		}
+	}
+	require.Len(t, seen, 10)
+	for s := range uint64(10) {
+		require.Equal(t, 1, seen[10+s])
+	}
+	t.Setenv(jobIndex, "3")
+	seeds, err := scenarioFlags{seed: 10, seeds: 10, shard: "/4"}.each()
+	require.NoError(t, err)
+	require.Equal(t, []uint64{13, 17}, seeds)
+	for shard, want := range map[string]string{
+		"4/4": `--shard is "4"; it must be a number from 0 to 3`, "-1/4": "from 0 to 3", "x/4": "from 0 to 3", "1": "it must be I/N", "1/0": "it must be I/N", "1/": "it must be I/N",
+		"/2": `JOB_COMPLETION_INDEX is "3"; it must be a number from 0 to 1`, "10/11": "has no seeds",
+	} {
+		_, err := scenarioFlags{seeds: 10, shard: shard}.each()
+		require.ErrorContains(t, err, want, shard)
+		require.Equal(t, exitUsage, exitCode(err))
+	}
+	t.Setenv(jobIndex, "")
+	_, err = scenarioFlags{seeds: 10, shard: "/4"}.each()
+	require.ErrorContains(t, err, "JOB_COMPLETION_INDEX is not set")
 }

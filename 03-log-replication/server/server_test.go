@@ -323,6 +323,32 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// Two servers have the same hash at each index up to which they have applied the same,
+// and other hashes after that.
+func TestHashes(t *testing.T) {
+	play := func(second string) (hashes []api.StateHash) {
+		w := lead(t, 3)
+		w.ask(`{"op":"hash"}`)
+		for key, value := range []string{"1", second, "3"} {
+			w.server.Tick()
+			w.put(fmt.Sprint(key), value)
+			w.commit()
+		}
+		a, err := api.DecodeHashes(w.ask(`{"id":3,"op":"hash"}`).responses[0].Data)
+		require.NoError(t, err)
+		require.Equal(t, uint64(1), a.ID)
+		require.Equal(t, uint64(w.status().Applied), a.Applied)
+		return a.Hashes[len(a.Hashes)-3:]
+	}
+	hashes, other := play("2"), play("9")
+	require.Equal(t, hashes, play("2"))
+	require.Equal(t, hashes[0], other[0])
+	for i := 1; i < 3; i++ {
+		require.Equal(t, hashes[i].Index, other[i].Index)
+		require.NotEqual(t, hashes[i].Hash, other[i].Hash)
+	}
+}
+
 // A log is read page by page; each page is bounded, whatever the entries are.
 func TestTheLogComesInPages(t *testing.T) {
 	w := lead(t, 3)

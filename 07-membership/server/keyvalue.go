@@ -3,7 +3,6 @@ package server
 import (
 	"container/list"
 	"fmt"
-	"hash/fnv"
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
@@ -142,13 +141,17 @@ func (m *machine) read(r api.Request) api.Response {
 	return api.Read(r, m.store)
 }
 
-// hash sums up the state; see node.Hasher.
+// hash sums up the state; see node.Hasher. It adds up the sessions in any order: used
+// says in which order they end.
 func (m *machine) hash() uint64 {
-	sum := fnv.New64a()
-	fmt.Fprint(sum, m.store.Hash(), m.ended)
-	for e := m.byUse.Front(); e != nil; e = e.Next() {
+	sum := kv.HashNumber(m.store.Hash(), m.ended)
+	for _, e := range m.sessions {
 		session := e.Value.(*session)
-		fmt.Fprint(sum, session.id, session.ack, session.used, session.results)
+		h := kv.HashNumber(kv.HashNumber(session.id, session.ack), session.used)
+		for seq, r := range session.results {
+			h += kv.HashText(kv.HashText(kv.HashNumber(kv.HashNumber(seq, r.index), uint64(r.Length)), string(r.Outcome)), r.Value)
+		}
+		sum += kv.HashNumber(h, session.id)
 	}
-	return sum.Sum64()
+	return sum
 }

@@ -40,6 +40,7 @@ var Ops = func() api.Ops {
 	}
 	ops[api.Open] = api.Op{}
 	ops[api.Status] = api.Op{}
+	ops[api.Hash] = api.Op{}
 	ops[api.Log] = api.Op{May: api.From}
 	ops[api.Members] = api.Op{}
 	ops[api.Change] = api.Op{May: api.Add | api.Remove}
@@ -84,6 +85,9 @@ type Server struct {
 
 	// waiting are the clients that wait for their commands, by index.
 	waiting map[raft.Index]waiter
+
+	// hashes are those of the state machine, for an operator who compares servers.
+	hashes node.Hashes
 
 	// quota bounds what the store may hold, as the leader sees it.
 	quota api.Quota
@@ -284,6 +288,8 @@ func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
 		reply(api.Response{ID: r.ID, Data: s.status().AppendJSON(nil)})
+	case api.Hash:
+		reply(api.Response{ID: r.ID, Data: s.hashes.Answer(s.world.ID, uint64(s.rules.Status().Applied), s.ticks, s)})
 	case api.Log:
 		reply(s.log(r))
 	case api.Open:
@@ -346,6 +352,7 @@ func (s *Server) Flush() error {
 			if err := s.apply(e); err != nil {
 				return err
 			}
+			s.hashes.Note(uint64(e.Index), s.ticks, s)
 		}
 		for _, c := range out.Chunks {
 			if err := s.storeChunk(c); err != nil {

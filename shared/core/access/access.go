@@ -60,6 +60,7 @@ var needs = map[string]Role{
 	api.List:    Read,
 	api.Watch:   Read,
 	api.Status:  Read,
+	api.Hash:    Read,
 	api.Log:     Read,
 	api.Members: Read,
 	api.Barrier: Read,

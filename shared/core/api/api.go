@@ -26,6 +26,10 @@ const (
 	// Status asks one server how it sees itself and the cluster.
 	Status = "status"
 
+	// Hash asks one server for hashes of its state machine. Servers that have applied
+	// the same entries have the same hash.
+	Hash = "hash"
+
 	// Log asks one server for entries of its log, committed or not.
 	Log = "log"
 

@@ -20,7 +20,7 @@ const (
 // or asked again at any time.
 func OnlyReads(op string) bool {
 	switch op {
-	case kv.Get, List, Watch, Log, Status, Members, Barrier:
+	case kv.Get, List, Watch, Log, Status, Hash, Members, Barrier:
 		return true
 	}
 	return false

@@ -10,7 +10,6 @@ package kv
 
 import (
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -254,6 +253,9 @@ type Store struct {
 	count  int
 	bytes  int64
 
+	// sum is the hash of the content: the sum of the hashes of all pairs.
+	sum uint64
+
 	// keys are the keys, in order.
 	keys *btree.BTreeG[string]
 
@@ -339,6 +341,10 @@ func (s *Store) set(key, value string, found bool) {
 	}
 	old, _ := s.lookup(key)
 	s.bytes += int64(len(value) - len(old))
+	if found {
+		s.sum -= hashPair(key, old)
+	}
+	s.sum += hashPair(key, value)
 	if !found {
 		s.count++
 		s.keys.ReplaceOrInsert(key)
@@ -357,6 +363,7 @@ func (s *Store) remove(key string) {
 	}
 	old, _ := s.lookup(key)
 	s.bytes -= int64(len(key) + len(old) + KeyBytes)
+	s.sum -= hashPair(key, old)
 	s.count--
 	s.keys.Delete(key)
 	if s.changes == nil {
@@ -414,21 +421,6 @@ func (s *Store) Each(f func(key, value string) bool) {
 			return
 		}
 	}
-}
-
-// seed is the random hash seed of this process.
-var seed = maphash.MakeSeed()
-
-// Hash returns a hash of the content of the store: two stores in one process with
-// the same content have the same hash. The time it takes grows with the number of
-// keys.
-func (s *Store) Hash() uint64 {
-	var sum uint64
-	s.Each(func(key, value string) bool {
-		sum += maphash.Comparable(seed, [2]string{key, value})
-		return true
-	})
-	return sum
 }
 
 // View is a store as it was at one moment.

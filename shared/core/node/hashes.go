@@ -1,0 +1,57 @@
+package node
+
+import "example.com/raftsteps/shared/core/api"
+
+// Hashes are hashes of a server's state machine. An operator compares those of all
+// servers: at the same index they must be the same.
+//
+// Servers apply an entry at different times, so they keep hashes at indexes that are
+// likely to be the same everywhere: at every 256th, and at the first entry after each
+// tick, which is every entry if there are few. They do so only for a while after
+// somebody has asked: a hash takes as long as it takes to look at all sessions.
+//
+// The zero value has none. Hashes belong to the goroutine of the server.
+type Hashes struct {
+	// kept are the hashes, the oldest first.
+	kept []api.StateHash
+
+	// until is the tick up to which hashes are kept, and tick that of the last one.
+	until, tick uint64
+}
+
+const (
+	// everyHash is how many entries there are between two hashes under load.
+	everyHash = 256
+
+	// hashTicks is how long hashes are kept after somebody has asked.
+	hashTicks = 200
+
+	// maxHashes is how many hashes are kept.
+	maxHashes = 256
+)
+
+// Note is called after each entry that the server has applied.
+func (h *Hashes) Note(index, tick uint64, of Hasher) {
+	if tick >= h.until || index%everyHash != 0 && tick == h.tick {
+		return
+	}
+	h.keep(index, tick, of)
+}
+
+// Answer answers a request for the hashes of a server that has applied the entries up
+// to an index.
+func (h *Hashes) Answer(id, applied, tick uint64, of Hasher) []byte {
+	h.until = tick + hashTicks
+	if last := len(h.kept) - 1; applied > 0 && (last < 0 || h.kept[last].Index < applied && h.tick != tick) {
+		h.keep(applied, tick, of)
+	}
+	return api.StateHashes{ID: id, Applied: applied, Hashes: h.kept}.AppendJSON(nil)
+}
+
+func (h *Hashes) keep(index, tick uint64, of Hasher) {
+	if len(h.kept) == maxHashes {
+		h.kept = h.kept[:copy(h.kept, h.kept[1:])]
+	}
+	h.kept = append(h.kept, api.StateHash{Index: index, Hash: of.StateHash()})
+	h.tick = tick
+}

@@ -14,6 +14,7 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -28,6 +29,7 @@ import (
 	"example.com/raftsteps/shared/lab/film"
 	"example.com/raftsteps/shared/lab/page"
 	"example.com/raftsteps/shared/lab/source"
+	"example.com/raftsteps/shared/lab/tour"
 )
 
 // Options say what to make.
@@ -286,6 +288,9 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 		texts = append(texts, editText{edit.Name, edit.About})
 		shown.Films = append(shown.Films, shownLink{name + "/" + fragment(script), edit.Name, edit.About})
 	}
+	if shown.Tours, err = tours(name); err != nil {
+		return err
+	}
 	for _, s := range about.Stories {
 		l := shownLink{name + "/" + fragment(film.Script{Stage: name, Seed: 1, Story: s.Name}), s.Name, s.Claim}
 		if s.Survives {
@@ -309,6 +314,20 @@ func (w *writer) describe(ctx context.Context, name string, size int) error {
 		fmt.Fprintf(w.Log, "%s: the engine has %s, and %d stories\n", name, shown.Size, len(about.Stories))
 	}
 	return nil
+}
+
+// tours returns the links to the guided tours of a stage.
+func tours(stage string) (links []shownLink, err error) {
+	all, err := tour.All()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		if t.Stage == stage {
+			links = append(links, shownLink{stage + "/?" + url.Values{"tour": {t.Name}}.Encode(), t.Title, t.About})
+		}
+	}
+	return links, nil
 }
 
 // ask asks an engine on this machine one question.
@@ -358,6 +377,7 @@ func compress(b []byte) []byte {
 type shownStage struct {
 	Name, Size              string
 	Text                    Text
+	Tours                   []shownLink
 	Survives, Breaks, Films []shownLink
 }
 

@@ -84,6 +84,8 @@ func TestTheSitesFirstPage(t *testing.T) {
 	p := open(t, address+"/02-naive-replication/", desk)
 	links := value[string](p, `fetch('../').then((r) => r.text()).then((text) => [...new DOMParser().parseFromString(text, 'text/html').querySelectorAll('a')].map((a) => a.getAttribute('href') + ' ' + a.textContent).join('\n'))`)
 	require.Contains(t, links, "02-naive-replication/ 02-naive-replication")
+	require.Contains(t, links, "02-naive-replication/?tour=lost-message begin with the first one")
+	require.Contains(t, links, "05-election/?tour=leader-election The leader dies")
 	edited := ""
 	for _, l := range strings.Split(links, "\n") {
 		if to, name, _ := strings.Cut(l, " "); name == "figure-8-without-its-rule" {

@@ -7,6 +7,7 @@
 package conform
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -44,6 +45,10 @@ type Subject struct {
 
 	// Loses is true if messages may be lost while nothing breaks.
 	Loses bool
+
+	// Before and After stand around the text of each message, for a transport that
+	// carries only what a server of a stage would send.
+	Before, After string
 }
 
 // patient is longer than anything takes that works.
@@ -93,7 +98,7 @@ func (s *server) Tick()        {}
 func (s *server) Flush() error { return nil }
 
 func (s *server) Receive(from uint64, line []byte) {
-	number, ok := opened(from, line)
+	number, ok := s.g.subject.opened(from, line)
 	s.mu.Lock()
 	if !ok {
 		s.wrong = append(s.wrong, fmt.Sprintf("%d bytes from n%d: %.60q", len(line), from, line))
@@ -142,7 +147,7 @@ func (s *server) do(f func()) {
 func (s *server) send(to uint64, first, count, size int) {
 	lines := make([][]byte, count)
 	for i := range lines {
-		lines[i] = sealed(s.id, first+i, size)
+		lines[i] = s.g.subject.sealed(s.id, first+i, size)
 	}
 	s.do(func() {
 		for _, line := range lines {
@@ -167,19 +172,22 @@ func (s *server) count(from uint64) int {
 
 // sealed returns a message: its sender, its number, something of the right length,
 // and a checksum.
-func sealed(from uint64, number, size int) []byte {
-	b := fmt.Appendf(make([]byte, 0, size), "%d %d ", from, number)
+func (s Subject) sealed(from uint64, number, size int) []byte {
+	b := fmt.Appendf(make([]byte, 0, size), "%s%d %d ", s.Before, from, number)
 	head := len(b)
-	for rng := rand.New(rand.NewPCG(from, uint64(number))); len(b) < size-9; {
+	end := size - 9 - len(s.After)
+	for rng := rand.New(rand.NewPCG(from, uint64(number))); len(b) < end; {
 		b = strconv.AppendUint(b, rng.Uint64()|1<<63, 36)
 	}
-	b = b[:max(min(len(b), size-9), head)]
-	return fmt.Appendf(b, " %08x", crc32.ChecksumIEEE(b))
+	b = b[:max(min(len(b), end), head)]
+	return fmt.Appendf(b, " %08x%s", crc32.ChecksumIEEE(b[len(s.Before):]), s.After)
 }
 
 // opened returns the number of a message, or false if its sender has not sent it.
-func opened(from uint64, line []byte) (int, bool) {
-	if len(line) < 9 {
+func (s Subject) opened(from uint64, line []byte) (int, bool) {
+	line, before := bytes.CutPrefix(line, []byte(s.Before))
+	line, after := bytes.CutSuffix(line, []byte(s.After))
+	if !before || !after || len(line) < 9 {
 		return 0, false
 	}
 	text, check := line[:len(line)-9], string(line[len(line)-8:])

@@ -100,7 +100,7 @@ func burst(g *group) {
 	first := number(count)
 	lines := make([][]byte, count)
 	for i := range lines {
-		lines[i] = sealed(1, first+i, 150)
+		lines[i] = g.subject.sealed(1, first+i, 150)
 	}
 	before, begun, got := b.count(1), time.Now(), 0
 	for sent := 0; sent < count; {
@@ -129,7 +129,7 @@ func pingPong(g *group) {
 	a, b := g.servers[1], g.servers[2]
 	var times []time.Duration
 	back := make(chan int, 1)
-	b.whenever(func(from uint64, n int) { b.world.Send(from, sealed(2, n, 100)) })
+	b.whenever(func(from uint64, n int) { b.world.Send(from, g.subject.sealed(2, n, 100)) })
 	a.whenever(func(_ uint64, n int) {
 		select {
 		case back <- n:
@@ -180,7 +180,7 @@ func testStream(t *testing.T, s Subject) {
 	a, b := g.servers[1], g.servers[2]
 	first := number(2 * chunks * 100)
 	var done atomic.Int64
-	b.whenever(func(from uint64, n int) { b.world.Send(from, sealed(2, n, 30)) })
+	b.whenever(func(from uint64, n int) { b.world.Send(from, g.subject.sealed(2, n, 30)) })
 	a.whenever(func(_ uint64, n int) { done.Store(int64((n-first)/100 + 1)) })
 	begun, again := time.Now(), 0
 	for i := range chunks {

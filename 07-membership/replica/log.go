@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 
+	"example.com/raftsteps/07-membership/server"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/journal"
 )
@@ -111,9 +112,13 @@ func (r *Replica[M]) entries(ctx context.Context, from uint64) ([]Entry, error) 
 	}
 	var entries []Entry
 	for _, e := range p.Entries {
-		if e.Index <= p.Commit {
-			entries = append(entries, Entry{Index: e.Index, Term: e.Term, Kind: Kind(e.Kind), Command: e.Command})
+		if e.Index > p.Commit {
+			break
 		}
+		if Kind(e.Kind) == Command {
+			e.Command = server.CommandBytes(e.Command)
+		}
+		entries = append(entries, Entry{Index: e.Index, Term: e.Term, Kind: Kind(e.Kind), Command: e.Command})
 	}
 	return entries, nil
 }

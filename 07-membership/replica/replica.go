@@ -229,9 +229,9 @@ func (r *Replica[M]) Done() <-chan struct{} { return r.ended }
 func (r *Replica[M]) Addr() net.Addr { return r.host.Addr() }
 
 // Propose proposes a command and waits until it has been applied here. The
-// command is a JSON value on one line, of at most 1 MiB, nested at most four
-// deep, with at most 32 fields in an object. It returns what Apply returned, as
-// JSON, and the command's index in the log.
+// command has any bytes, at most 1 MiB; one that is a JSON value can be read in
+// the journal. Propose returns what Apply returned, as JSON, and the command's
+// index in the log.
 //
 // At a replica that does not lead the error has the code api.NotLeader, and the
 // address of the leader if that is known. An error that is not Definite, such

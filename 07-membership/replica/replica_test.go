@@ -365,8 +365,8 @@ func TestLog(t *testing.T) {
 
 func TestProposeRefuses(t *testing.T) {
 	inBubble(t, 3, 0, func(t *testing.T, g *group) {
-		_, _, err := g.leader().Propose(t.Context(), []byte(`transfer`))
-		requireError(t, err, api.BadRequest, true, "a command is a JSON value on one line")
+		_, _, err := g.leader().Propose(t.Context(), make([]byte, 1<<20+1))
+		requireError(t, err, api.TooLarge, true, "the command has 1048577 bytes; at most 1048576 are allowed")
 
 		leader := g.leader()
 		_, _, err = g.follower().Propose(t.Context(), []byte(`1`))
@@ -379,6 +379,28 @@ func TestProposeRefuses(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, `"not a transfer"`, string(result))
 		require.Equal(t, status(g, leader).Last, index)
+	})
+}
+
+// A command has any bytes. All replicas apply these bytes and show them in the log.
+func TestCommandsOfAnyBytes(t *testing.T) {
+	inBubble(t, 3, 0, func(t *testing.T, g *group) {
+		commands := []string{"", "transfer", "\xff\x00", " 7", "a\nb", `{"proposed":"x"}`}
+		leader := g.leader()
+		for _, c := range commands {
+			_, _, err := leader.Propose(t.Context(), []byte(c))
+			require.NoError(t, err)
+		}
+		for _, m := range g.members {
+			g.balance(m, "ann") // now it knows what is committed
+			all, err := m.Log(t.Context(), 2, 100)
+			require.NoError(t, err)
+			var got []string
+			for _, e := range all {
+				got = append(got, string(e.Command))
+			}
+			require.Equal(t, commands, got)
+		}
 	})
 }
 

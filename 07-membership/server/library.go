@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,9 +22,9 @@ import (
 // a map. Its methods are called by one goroutine, one at a time.
 type Machine interface {
 	// Apply carries out the committed command at an index of the log and returns
-	// its result, which is what encoding/json can write. The command is a JSON
-	// value; it must not be changed, and may be kept. Not all of the indexes
-	// come: some entries are the cluster's own.
+	// its result, which is what encoding/json can write. The command has the bytes
+	// that were proposed; it must not be changed, and may be kept. Not all of the
+	// indexes come: some entries are the cluster's own.
 	//
 	// Apply cannot fail. A command that makes no sense, or cannot be done now,
 	// changes nothing and has a result that says so. The log may bring a command
@@ -46,10 +47,11 @@ type Machine interface {
 // while the machine goes on.
 type View interface {
 	// Save writes the view: it calls line for each of its lines, with a function
-	// that appends the line to b, a JSON value without a line break. The same
-	// state should give the same lines. It runs alongside the machine, so it must
-	// touch nothing that Apply changes. An error ends the server: without
-	// snapshots its disk would fill.
+	// that appends the line to b. A line has any bytes, at most 1 MiB, and is
+	// easiest to read in the file if it is a JSON value. The same state should give
+	// the same lines. It runs alongside the machine, so it must touch nothing that
+	// Apply changes. An error ends the server: without snapshots its disk would
+	// fill.
 	Save(line func(add func(b []byte) []byte)) error
 
 	// Close ends the view. It is called by the machine's goroutine, once Save has
@@ -150,34 +152,110 @@ func (p libraryMachine) command(r api.Request) ([]byte, *api.Error) {
 		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), maxText)}
 	}
 	command := []byte(r.Value)
-	if err := p.check(command); err != nil {
-		return nil, &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("a command is a JSON value on one line: %v", err)}
+	if asItIs(command, fitsInMessage) {
+		return command, nil
 	}
-	return command, nil
+	return wrap(nil, command), nil
 }
 
-// check accepts any JSON value that a client could have proposed: what it means,
-// only the machine knows, and its Apply cannot fail.
-func (p libraryMachine) check(command []byte) error {
+// check accepts any command that a client could have proposed: what it means, only
+// the machine knows, and its Apply cannot fail.
+func (p libraryMachine) check(text []byte) error {
+	command := CommandBytes(text)
 	if len(command) > maxText {
 		return fmt.Errorf("a command of %d bytes; at most %d are allowed", len(command), maxText)
 	}
-	d := strict.NewDecoder(command)
-	d.Inside(inMessage)
-	d.Raw()
-	if err := d.End(); err != nil {
-		return err
-	}
-	return checkLine(command)
-}
-
-// checkLine says what keeps a text from being a part of a line, or nil.
-func checkLine(text []byte) error {
-	if i := bytes.IndexAny(text, "\n\r\t"); i >= 0 {
-		return fmt.Errorf("there is a tab or a line break (at byte %d)", i)
-	}
 	return nil
 }
+
+// Apply gives the machine a command as it was proposed.
+func (p libraryMachine) Apply(index uint64, text []byte) any {
+	return p.Machine.Apply(index, CommandBytes(text))
+}
+
+// CommandBytes returns the command that a client has proposed to a server that With
+// created, given the command of its entry in the log.
+func CommandBytes(text []byte) []byte { return originalBytes(text, fitsInMessage) }
+
+// The log and the snapshot hold JSON, so that a person can read them. Bytes that are
+// a JSON value stand there as they are. Other bytes stand in an object of their own:
+// as text, or in base64 if they are not valid UTF-8, or mostly control characters:
+//
+//	{"amount":30}
+//	{"proposed":"pay 30"}
+//	{"proposed_b64":"/w=="}
+//
+// A JSON value that looks like such an object is put into one, too.
+
+// proposed is the name of the only field of such an object.
+const proposed = "proposed"
+
+// asItIs reports whether bytes stand in the log or the snapshot as they are. fits
+// reports whether they can.
+func asItIs(original []byte, fits func([]byte) bool) bool {
+	_, wrapped := unwrap(original)
+	return !wrapped && fits(original)
+}
+
+// originalBytes returns the bytes that text stands for. An object as above for bytes
+// that could stand there as they are stands for itself.
+func originalBytes(text []byte, fits func([]byte) bool) []byte {
+	original, wrapped := unwrap(text)
+	if !wrapped || asItIs(original, fits) {
+		return text
+	}
+	return original
+}
+
+// wrap appends an object that stands for other bytes. It is at most a little longer
+// than twice the bytes.
+func wrap(b, original []byte) []byte {
+	start := len(b)
+	b = append(strict.AppendBytes(append(b, '{'), proposed, string(original)), '}')
+	if len(b)-start <= 2*(len(original)+len(proposed)) {
+		return b
+	}
+	b = append(b[:start], `{"`+proposed+`_b64":"`...)
+	return append(base64.StdEncoding.AppendEncode(b, original), `"}`...)
+}
+
+// unwrap returns the bytes for which wrap has written text. It returns false if it
+// has not.
+func unwrap(text []byte) (original []byte, wrapped bool) {
+	if !bytes.HasPrefix(text, []byte(`{"`+proposed)) {
+		return nil, false
+	}
+	d := strict.NewDecoder(text)
+	d.Object(func(field []byte) {
+		switch string(field) {
+		case proposed:
+			original = d.Bytes()
+		case proposed + "_b64":
+			original = []byte(d.Base64())
+		default:
+			d.Unknown()
+		}
+	})
+	return original, d.End() == nil && bytes.Equal(wrap(nil, original), text)
+}
+
+// fitsInMessage reports whether bytes can stand in a message between servers as they
+// are: as a JSON value on one line that every server reads as the same bytes.
+func fitsInMessage(text []byte) bool {
+	d := strict.NewDecoder(text)
+	d.Inside(inMessage)
+	value := d.Raw()
+	return d.End() == nil && len(value) == len(text) && fitsInLine(text)
+}
+
+// fitsInSnapshot reports whether bytes can stand in a snapshot as they are. Only the
+// machine reads them there, and they may be what cannot stand in a message.
+func fitsInSnapshot(text []byte) bool {
+	return utf8.Valid(text) && json.Valid(text) && fitsInLine(text)
+}
+
+// fitsInLine reports whether a text is without tabs and line breaks.
+func fitsInLine(text []byte) bool { return !bytes.ContainsAny(text, "\n\r\t") }
 
 func (p libraryMachine) response(r api.Request, index uint64, result any) api.Response {
 	data, err := json.Marshal(result)
@@ -199,8 +277,8 @@ func (p libraryMachine) session(uint64) (node.Session, bool) { return node.Sessi
 
 func (p libraryMachine) numbers() []uint64 { return nil }
 
-// lineName is what stands before a machine's line in a snapshot, so that none
-// can be taken for one of the file's own.
+// lineName stands before a machine's line in a snapshot, so that none can be taken
+// for one of the file's own.
 const lineName = `{"line":`
 
 // Snapshot returns a view that writes the machine's lines.
@@ -208,35 +286,25 @@ func (p libraryMachine) Snapshot() View { return libraryView{p.Machine.Snapshot(
 
 type libraryView struct{ View }
 
-// Save writes the lines of the machine, and makes sure that they can be sent
-// and read again.
+// Save writes the lines of the machine.
 func (v libraryView) Save(line func(add func(b []byte) []byte)) error {
-	var bad error
+	var long error
 	err := v.View.Save(func(add func(b []byte) []byte) {
 		line(func(b []byte) []byte {
-			start := len(b) + len(lineName)
-			b = add(append(b, lineName...))
-			if err := checkSaved(b[start:]); err != nil {
-				bad = fmt.Errorf("a line that the state machine wrote for its snapshot: %w", err)
+			b = append(b, lineName...)
+			start := len(b)
+			b = add(b)
+			text := b[start:]
+			if len(text) > maxText {
+				long = fmt.Errorf("a line that the state machine wrote for its snapshot has %d bytes; at most %d are allowed", len(text), maxText)
+			}
+			if !asItIs(text, fitsInSnapshot) {
+				b = wrap(b[:start], bytes.Clone(text))
 			}
 			return append(b, '}')
 		})
 	})
-	return errors.Join(err, bad)
-}
-
-// checkSaved says what is wrong with a line of a machine, or nil. It is read by
-// nobody but the machine, and may be what no command may be.
-func checkSaved(text []byte) error {
-	switch {
-	case len(text) > maxText:
-		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(text), maxText)
-	case !utf8.Valid(text):
-		return errors.New("it is not valid UTF-8")
-	case !json.Valid(text):
-		return fmt.Errorf("it is not a JSON value: %.40q", text)
-	}
-	return checkLine(text)
+	return errors.Join(err, long)
 }
 
 // Restore gives the machine a line that it has written.
@@ -245,7 +313,7 @@ func (p libraryMachine) Restore(text []byte) error {
 	if !found || !bytes.HasSuffix(line, []byte("}")) {
 		return errors.New("it is not a line of a state machine that was given to this server")
 	}
-	return p.Machine.Restore(line[:len(line)-1])
+	return p.Machine.Restore(originalBytes(line[:len(line)-1], fitsInSnapshot))
 }
 
 // The methods that make the store a service. A result goes to the client as it is:

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func (w *world) propose(command string) *answer {
 
 func TestAnotherMachineThanTheStore(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
-	commands := []string{`{"op":"put","key":"x","value":"<&>"}`, `7`, `null`, `[[[[]]]]`, `"` + strings.Repeat("x", maxText-2) + `"`}
+	commands := []string{`{"op":"put","key":"x","value":"<&>"}`, `7`, `null`, `[[[[]]]]`, `"` + strings.Repeat("x", maxText-2) + `"`, strings.Repeat("\xff", maxText)}
 	for i, c := range commands {
 		a := w.propose(c)
 		w.done(a)
@@ -104,27 +105,84 @@ func TestAnotherMachineThanTheStore(t *testing.T) {
 	require.NotContains(t, string(status.responses[0].Data), "keys")
 }
 
-// What could not be sent, saved or read again is refused before it is in a log.
-func TestInvalidCommands(t *testing.T) {
+func TestTooLongCommand(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
 	last := w.status().Last
-	for _, c := range []struct {
-		command, words string
-		code           api.Code
-	}{
-		{``, "want a JSON value", api.BadRequest},
-		{`transfer 5`, "a command is a JSON value on one line: want a JSON value, found 't'", api.BadRequest},
-		{`{} {}`, "something follows", api.BadRequest},
-		{`1],[2`, "something follows", api.BadRequest},
-		{"{\"a\":1,\n\"b\":2}", "a line break (at byte 7)", api.BadRequest},
-		{"{\"a\":\t1}", "a tab", api.BadRequest},
-		{`[[[[[]]]]]`, "nested deeper than 4", api.BadRequest},
-		{"\"\xff\"", "not valid UTF-8", api.BadRequest},
-		{`"` + strings.Repeat("x", maxText-1) + `"`, "at most 1048576 are allowed", api.TooLarge},
-	} {
-		w.refused(w.propose(c.command), c.code, c.words)
-	}
+	w.refused(w.propose(strings.Repeat("x", maxText+1)), api.TooLarge, "at most 1048576 are allowed")
 	require.Equal(t, last, w.status().Last)
+	long := appendMessage(nil, raft.Message{Term: 9, Body: raft.AppendEntries{Entries: []raft.Entry{{Index: 1, Term: 9, Command: wrap(nil, bytes.Repeat([]byte{0xff}, maxText+1))}}}})
+	w.server.Receive(2, long)
+	require.Contains(t, w.logged[len(w.logged)-1], "entry 1: a command of 1048577 bytes; at most 1048576 are allowed")
+}
+
+// anyBytes are commands, and the text of each in the log. A command that is a JSON
+// value stands there as it is.
+var anyBytes = []struct{ command, text string }{
+	{`{"op":"put"}`, `{"op":"put"}`},
+	{`{"op": "put"}`, `{"op": "put"}`},
+	{`[[[[]]]]`, `[[[[]]]]`},
+	{`{"proposed":7}`, `{"proposed":7}`},
+	{`{"proposed":"7"}`, `{"proposed":"{\"proposed\":\"7\"}"}`},
+	{``, `{"proposed":""}`},
+	{`pay 5`, `{"proposed":"pay 5"}`},
+	{` 7`, `{"proposed":" 7"}`}, // whoever reads 7 after a colon does not see the blank
+	{`7 `, `{"proposed":"7 "}`},
+	{"{\"a\":1,\n\"b\":2}", `{"proposed":"{\"a\":1,\n\"b\":2}"}`},
+	{"{\"a\":\t1}", `{"proposed":"{\"a\":\t1}"}`},
+	{`{} {}`, `{"proposed":"{} {}"}`},
+	{`1],[2`, `{"proposed":"1],[2"}`},
+	{`{"a":1,"a":2}`, `{"proposed":"{\"a\":1,\"a\":2}"}`},
+	{`{"a":1,"a_b64":"/w=="}`, `{"proposed":"{\"a\":1,\"a_b64\":\"/w==\"}"}`},
+	{`[[[[[]]]]]`, `{"proposed":"[[[[[]]]]]"}`},
+	{"\xff", `{"proposed_b64":"/w=="}`},
+	{"\"\xff\"", `{"proposed_b64":"Iv8i"}`},
+	{strings.Repeat("\x00", 30), `{"proposed_b64":"` + strings.Repeat("AAAA", 10) + `"}`},
+	{`{"proposed":"pay 5"}`, `{"proposed":"{\"proposed\":\"pay 5\"}"}`},
+	{`{"proposed_b64":"/w=="}`, `{"proposed":"{\"proposed_b64\":\"/w==\"}"}`},
+	{`{"proposed_b64":"/x=="}`, `{"proposed_b64":"/x=="}`},         // not written by this program
+	{`{"proposed":"\u0041!"}`, `{"proposed":"\u0041!"}`},           // nor is this
+	{`{"proposed":"pay 5","to":1}`, `{"proposed":"pay 5","to":1}`}, // nor this
+}
+
+func TestCommandsOfAnyBytes(t *testing.T) {
+	w := startDiary(t, disk.NewSim("d"))
+	var want []string
+	for _, c := range anyBytes {
+		w.done(w.propose(c.command))
+		require.Equal(t, c.text, string(w.server.rules.Entry(w.status().Last).Command))
+		require.Equal(t, c.command, string(CommandBytes([]byte(c.text))))
+		want = append(want, c.command)
+	}
+	require.Equal(t, want, w.diary().commands)
+
+	// They are the same after a restart, and on the servers that get them in a message.
+	var sent []raft.Entry
+	for i := raft.Index(1); i <= w.status().Last; i++ {
+		sent = append(sent, w.server.rules.Entry(i))
+	}
+	m, err := decodeMessage(appendMessage(nil, raft.Message{Term: 9, Body: raft.AppendEntries{Entries: sent}}))
+	require.NoError(t, err)
+	require.Equal(t, sent, m.Body.(raft.AppendEntries).Entries)
+	w.disk.CrashWorst()
+	require.Equal(t, want, startDiary(t, w.disk).diary().commands)
+}
+
+func FuzzAnyBytes(f *testing.F) {
+	for _, c := range anyBytes {
+		f.Add([]byte(c.command))
+	}
+	f.Fuzz(func(t *testing.T, original []byte) {
+		for _, fits := range []func([]byte) bool{fitsInMessage, fitsInSnapshot} {
+			text := original
+			if !asItIs(original, fits) {
+				text = wrap(nil, original)
+				require.True(t, fitsInMessage(text))
+			}
+			require.True(t, fits(text))
+			require.Equal(t, original, originalBytes(text, fits))
+			require.LessOrEqual(t, len(text), 2*len(original)+len(`{"proposed_b64":""}`)+4)
+		}
+	})
 }
 
 func TestOpsOfTheLibrary(t *testing.T) {
@@ -166,7 +224,10 @@ func TestBarrierWaitsForAMajority(t *testing.T) {
 func TestAnotherMachineInASnapshot(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
 	w.propose(`{"end":{"lines":2}}`)                                                                                      // it looks like the last line of a snapshot
-	w.diary().commands = append(w.diary().commands, `{`+strings.Repeat(`"a":[[[[[[[[[[0]]]]]]]]]],`, 50)+`"b":"\u0000"}`) // as no command could
+	w.diary().commands = append(w.diary().commands, `{`+strings.Repeat(`"a":[[[[[[[[[[0]]]]]]]]]],`, 50)+`"b":"\u0000"}`) // as no message could hold it
+	for _, c := range anyBytes {
+		w.propose(c.command)
+	}
 	for len(w.works) == 0 {
 		w.propose(`"` + strings.Repeat("x", 100) + `"`)
 	}
@@ -197,27 +258,19 @@ func TestASnapshotOfAnotherMachineIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "is damaged in line 2: the diary does not know this line")
 }
 
-// A snapshot that nobody could read again must not replace the log.
-func TestASnapshotRejectsAnInvalidLine(t *testing.T) {
-	for wrong, words := range map[string]string{
-		"{\n}":                                   "a line break",
-		`{"a"`:                                   "it is not a JSON value: \"{\\\"a\\\"\"",
-		"\"\xff\"":                               "not valid UTF-8",
-		`"` + strings.Repeat("x", maxText) + `"`: "at most 1048576 are allowed",
-	} {
-		w := startDiary(t, disk.NewSim("d"))
-		w.diary().wrong = wrong
-		for len(w.works) == 0 {
-			w.propose(`"` + strings.Repeat("x", 100) + `"`)
-		}
-		for _, work := range w.works {
-			work()
-		}
-		w.forget()
-		w.flush()
-		require.Len(t, w.logged, 1)
-		require.Contains(t, w.logged[0], "a line that the state machine wrote for its snapshot: ")
-		require.Contains(t, w.logged[0], words)
-		require.NotContains(t, w.names(), newestName)
+// A snapshot with a line that is too long must not replace the log.
+func TestASnapshotRejectsALongLine(t *testing.T) {
+	w := startDiary(t, disk.NewSim("d"))
+	w.diary().wrong = strings.Repeat("x", maxText+1)
+	for len(w.works) == 0 {
+		w.propose(`"` + strings.Repeat("x", 100) + `"`)
 	}
+	for _, work := range w.works {
+		work()
+	}
+	w.forget()
+	w.flush()
+	require.Len(t, w.logged, 1)
+	require.Contains(t, w.logged[0], "a line that the state machine wrote for its snapshot has 1048577 bytes; at most 1048576 are allowed")
+	require.NotContains(t, w.names(), newestName)
 }

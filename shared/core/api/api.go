@@ -58,7 +58,7 @@ const (
 	Transfer = "transfer"
 
 	// Propose gives the leader a command of a state machine that is not the
-	// store; its value is the command, a JSON value written as a string.
+	// store; its value is the command.
 	Propose = "propose"
 
 	// List asks for keys in the order of their bytes, with their values: those

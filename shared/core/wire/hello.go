@@ -17,16 +17,50 @@ import (
 	"example.com/raftsteps/shared/core/strict"
 )
 
-// protocol is the version of the peers' protocol. A server that uses another
-// version is refused, and the error names both versions.
-const protocol = 5
+// protocol is the version of the peers' protocol, and oldestProtocol the oldest one
+// that this program can still use. Two servers use the newer of the versions that both
+// can, so that the servers of a cluster can be upgraded one after the other. Servers
+// that have no version in common refuse each other, and the error names the versions.
+const (
+	protocol       = 5
+	oldestProtocol = 5
+)
+
+// versions are the versions of the protocol that a server can use.
+type versions struct{ oldest, newest uint64 }
+
+// agree returns the version to use with the sender of a hello.
+func (v versions) agree(h hello) (uint64, error) {
+	their := versions{h.oldest, h.version}
+	if their.oldest == 0 {
+		their.oldest = their.newest
+	}
+	agreed := min(v.newest, their.newest)
+	if agreed < max(v.oldest, their.oldest) || agreed == 0 {
+		return 0, fmt.Errorf("n%d uses %v of the peers' protocol, this server %v: run programs on both that have a version in common; upgrade from one release to the next", h.from, their, v)
+	}
+	return agreed, nil
+}
+
+func (v versions) String() string {
+	if v.oldest == v.newest {
+		return fmt.Sprintf("version %d", v.newest)
+	}
+	return fmt.Sprintf("versions %d to %d", v.oldest, v.newest)
+}
 
 // maxHello is the longest line of a handshake.
 const maxHello = 4 << 10
 
 // hello is the first line of a peer.
 type hello struct {
-	version  uint64
+	// version is the newest version of the protocol that the sender can use, and
+	// oldest the oldest one; 0 if that is the same. agreed is the one in use; it is
+	// in the answer to the hello.
+	version uint64
+	oldest  uint64
+	agreed  uint64
+
 	cluster  string
 	from, to uint64
 	address  string
@@ -63,6 +97,7 @@ func isHello(line []byte) bool { return bytes.HasPrefix(line, []byte(helloStart)
 func (h hello) appendJSON(b []byte) []byte {
 	b = append(b, helloStart+`{"version":`...)
 	b = strconv.AppendUint(b, h.version, 10)
+	b = strict.AppendNumber(b, "oldest", h.oldest)
 	b = append(b, `,"cluster":`...)
 	b = strict.AppendString(b, h.cluster)
 	b = append(b, `,"from":`...)
@@ -109,12 +144,12 @@ func (w welcome) appendJSON(b, proof []byte) []byte {
 	return fmt.Appendf(b, `"proof":"%x"}`, proof)
 }
 
-// decodeHello reads a hello. The version comes first: of a hello with another
-// version, it is all that is understood.
+// decodeHello reads a hello. The version comes first. A hello of a newer version may
+// have fields that this one does not know; they are skipped. After an error, the
+// version is valid if it could be read.
 func decodeHello(line []byte) (hello, error) {
 	var h hello
 	d := strict.NewDecoder(line)
-	other := func() bool { return h.version != 0 && h.version != protocol }
 	d.Object(func(field []byte) {
 		if string(field) != "hello" {
 			d.Unknown()
@@ -124,6 +159,8 @@ func decodeHello(line []byte) (hello, error) {
 			switch string(field) {
 			case "version":
 				h.version = d.Uint()
+			case "oldest":
+				h.oldest = d.Uint()
 			case "cluster":
 				h.cluster = d.String()
 			case "from":
@@ -143,7 +180,7 @@ func decodeHello(line []byte) (hello, error) {
 			case "nonce":
 				h.nonce = decodeHex(&d)
 			default:
-				if other() {
+				if h.version > protocol {
 					d.Raw()
 					return
 				}
@@ -153,8 +190,6 @@ func decodeHello(line []byte) (hello, error) {
 	})
 	err := d.End()
 	switch {
-	case other():
-		return h, nil
 	case err != nil:
 		return h, fmt.Errorf("a malformed hello: %w", err)
 	case len(h.nonce) == 0:
@@ -207,23 +242,55 @@ func decodeWelcome(line []byte) (w welcome, proof []byte, err error) {
 	return w, proof, nil
 }
 
-// decodeOne reads an object with one field, a nonce or a proof.
-func decodeOne(line []byte, name string) (value []byte, err error) {
+// challenge is the acceptor's answer to a hello.
+type challenge struct {
+	version uint64
+	nonce   []byte
+}
+
+func (c challenge) appendJSON(b []byte) []byte {
+	return fmt.Appendf(b, `{"version":%d,"nonce":"%x"}`, c.version, c.nonce)
+}
+
+// decodeChallenge reads the answer to a hello.
+func decodeChallenge(line []byte) (c challenge, err error) {
 	d := strict.NewDecoder(line)
 	d.Object(func(field []byte) {
-		if string(field) != name {
+		switch string(field) {
+		case "version":
+			c.version = d.Uint()
+		case "nonce":
+			c.nonce = decodeHex(&d)
+		default:
+			d.Unknown()
+		}
+	})
+	if err := d.End(); err != nil {
+		return c, err
+	}
+	if c.nonce == nil || c.version == 0 {
+		return c, errors.New("the version or the nonce is missing")
+	}
+	return c, nil
+}
+
+// decodeProof reads the dialer's proof.
+func decodeProof(line []byte) (proof []byte, err error) {
+	d := strict.NewDecoder(line)
+	d.Object(func(field []byte) {
+		if string(field) != "proof" {
 			d.Unknown()
 			return
 		}
-		value = decodeHex(&d)
+		proof = decodeHex(&d)
 	})
 	if err := d.End(); err != nil {
 		return nil, err
 	}
-	if value == nil {
-		return nil, fmt.Errorf("the %s is missing", name)
+	if proof == nil {
+		return nil, errors.New("the proof is missing")
 	}
-	return value, nil
+	return proof, nil
 }
 
 func newNonce() []byte {
@@ -250,6 +317,8 @@ func (h hello) proof(by, secret string, nonce []byte, w welcome) []byte {
 	part([]byte(by))
 	part([]byte(h.cluster))
 	text = binary.BigEndian.AppendUint64(text, h.version)
+	text = binary.BigEndian.AppendUint64(text, h.oldest)
+	text = binary.BigEndian.AppendUint64(text, h.agreed)
 	text = binary.BigEndian.AppendUint64(text, h.from)
 	text = binary.BigEndian.AppendUint64(text, h.to)
 	part([]byte(h.address))

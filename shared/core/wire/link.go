@@ -278,7 +278,7 @@ func (l *Link) connect(ctx context.Context, shakeHands func(net.Conn) (*seal, er
 func (l *Link) shakeHands(c net.Conn) (*seal, error) {
 	h := l.hello()
 	h.start = l.o.Self.Start
-	w, nonce, err := l.greet(c, h)
+	w, nonce, err := l.greet(c, &h)
 	if err != nil {
 		return nil, err
 	}
@@ -294,23 +294,32 @@ func (l *Link) shakeHands(c net.Conn) (*seal, error) {
 // hello returns what this server says first.
 func (l *Link) hello() hello {
 	self := l.o.Self
-	h := hello{version: protocol, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, nonce: newNonce()}
+	can := self.versions()
+	h := hello{version: can.newest, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, nonce: newNonce()}
+	if can.oldest != can.newest {
+		h.oldest = can.oldest
+	}
 	h.disk, h.known = self.disks(l.o.To)
 	return h
 }
 
 // greet is the handshake up to the peer's proof: if it returns no error, both sides
-// have proved who they are.
-func (l *Link) greet(c net.Conn, h hello) (w welcome, nonce []byte, err error) {
+// have proved who they are. It sets h.agreed.
+func (l *Link) greet(c net.Conn, h *hello) (w welcome, nonce []byte, err error) {
 	in := lines{r: c, limit: maxHello}
 	response, err := ask(c, &in, h.appendJSON(nil))
 	if err != nil {
 		return w, nil, err
 	}
-	if nonce, err = decodeOne(response.Data, "nonce"); err != nil {
+	answer, err := decodeChallenge(response.Data)
+	if err != nil {
 		return w, nil, fmt.Errorf("n%d did not answer the hello: %w", l.o.To, err)
 	}
-	response, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof(dialer, l.o.Self.Secret, nonce, w)))
+	can := l.o.Self.versions()
+	if h.agreed = answer.version; h.agreed < can.oldest || h.agreed > can.newest {
+		return w, nil, fmt.Errorf("n%d wants to use version %d of the peers' protocol, and this server can use %v", l.o.To, h.agreed, can)
+	}
+	response, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof(dialer, l.o.Self.Secret, answer.nonce, w)))
 	if err != nil {
 		return w, nil, err
 	}
@@ -318,10 +327,10 @@ func (l *Link) greet(c net.Conn, h hello) (w welcome, nonce []byte, err error) {
 	if err != nil {
 		return w, nil, fmt.Errorf("n%d did not prove who it is: %w", l.o.To, err)
 	}
-	if !hmac.Equal(proof, h.proof(acceptor, l.o.Self.Secret, nonce, w)) {
+	if !hmac.Equal(proof, h.proof(acceptor, l.o.Self.Secret, answer.nonce, w)) {
 		return w, nil, fmt.Errorf("the server at %s does not know the secret of cluster %q", l.address(), l.o.Self.Cluster)
 	}
-	return w, nonce, nil
+	return w, answer.nonce, nil
 }
 
 // Probe checks whether the server at o.Address is the one that o describes: the
@@ -333,7 +342,7 @@ func Probe(ctx context.Context, o LinkOptions) error {
 	c, _, err := l.connect(ctx, func(c net.Conn) (*seal, error) {
 		h := l.hello()
 		h.probe = true
-		_, _, err := l.greet(c, h)
+		_, _, err := l.greet(c, &h)
 		return nil, err
 	})
 	if err != nil {

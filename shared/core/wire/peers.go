@@ -42,6 +42,27 @@ type Identity struct {
 	// Start is a random number that a server draws each time it starts: two
 	// servers that run with copies of one disk have different ones.
 	Start uint64
+
+	// can are the versions of the protocol that this server can use, in a test;
+	// none for those of this program.
+	can versions
+
+	// nonce, in a test, is the nonce of every handshake; nil for a new one each.
+	nonce []byte
+}
+
+func (i Identity) newNonce() []byte {
+	if i.nonce != nil {
+		return i.nonce
+	}
+	return newNonce()
+}
+
+func (i Identity) versions() versions {
+	if i.can == (versions{}) {
+		return versions{oldestProtocol, protocol}
+	}
+	return i.can
 }
 
 // Disks knows which server has which disk. It is safe for concurrent use.
@@ -101,7 +122,7 @@ func (i Identity) own(peer uint64, known disk.Incarnation) error {
 // with a handshake, D being the side that dialed and A the one that accepted:
 //
 //	D  {"hello":{"version":5,"cluster":"c","from":2,"to":1,"address":"h:7","disk":"…","known":"…","start":5,"nonce":"…"}}
-//	A  {"ok":true,"data":{"nonce":"…"}}
+//	A  {"ok":true,"data":{"version":5,"nonce":"…"}}
 //	D  {"proof":"…"}
 //	A  {"ok":true,"data":{"disk":"…","known":"…","proof":"…"}}
 //
@@ -110,6 +131,9 @@ func (i Identity) own(peer uint64, known disk.Incarnation) error {
 // secret, and neither a recorded proof of an earlier handshake nor the other
 // side's own proof is accepted. The side that dialed proves itself first: whoever
 // connects without the secret learns nothing from which it could be guessed.
+//
+// D says which versions of the protocol it can use ("oldest" is missing if there is only
+// one), and A chooses the newest that both can.
 //
 // Each side says which disk it has and which disk of the other side it knows; the
 // fields are missing if there is none. If a disk is not the one that the other
@@ -195,8 +219,6 @@ func (p *Peers) check(h hello) error {
 	switch {
 	case p.Self.Secret == "":
 		return fmt.Errorf("this server has no secret for its cluster, so it can trust no peer; set one in the cluster's configuration")
-	case h.version != protocol:
-		return fmt.Errorf("n%d uses version %d of the peers' protocol, this server version %d: run the same program on both", h.from, h.version, protocol)
 	case h.cluster != p.Self.Cluster:
 		return fmt.Errorf("n%d belongs to cluster %.64q, this server to cluster %q", h.from, h.cluster, p.Self.Cluster)
 	case h.to != p.Self.ID:
@@ -276,14 +298,22 @@ func (c *conn) handshake(line []byte) (h hello, nonce []byte, err error) {
 	if p == nil {
 		return h, nil, errors.New("this server has no peers, so it does not accept a hello")
 	}
-	if h, err = decodeHello(line); err != nil {
+	h, err = decodeHello(line)
+	if h.version != 0 {
+		// Of a hello without a common version, nothing else has to be understood.
+		var no error
+		if h.agreed, no = p.Self.versions().agree(h); no != nil {
+			return h, nil, no
+		}
+	}
+	if err == nil {
+		err = cmp.Or(p.check(h), c.vouched(h))
+	}
+	if err != nil {
 		return h, nil, err
 	}
-	if err := cmp.Or(p.check(h), c.vouched(h)); err != nil {
-		return h, nil, err
-	}
-	nonce = newNonce()
-	answer := api.Response{Data: fmt.Appendf(nil, `{"nonce":"%x"}`, nonce)}
+	nonce = p.Self.newNonce()
+	answer := api.Response{Data: challenge{h.agreed, nonce}.appendJSON(nil)}
 	if err := c.write(append(answer.AppendJSON(nil), '\n')); err != nil {
 		return h, nil, fmt.Errorf("sending a nonce to n%d failed: %w", h.from, err)
 	}
@@ -291,7 +321,7 @@ func (c *conn) handshake(line []byte) (h hello, nonce []byte, err error) {
 	if err != nil {
 		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}
-	proof, err := decodeOne(reply, "proof")
+	proof, err := decodeProof(reply)
 	if err != nil {
 		return h, nil, fmt.Errorf("n%d did not prove who it is: %w", h.from, err)
 	}

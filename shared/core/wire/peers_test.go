@@ -89,16 +89,16 @@ func member1(got *received, log *logged) *Server {
 
 // fromN2 is a hello that n1 accepts.
 func fromN2() hello {
-	return hello{version: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
+	return hello{version: protocol, agreed: protocol, cluster: "north", from: 2, to: 1, address: "n2:7", nonce: bytes.Repeat([]byte{7}, 32)}
 }
 
 // greet sends a hello and returns the nonce of n1.
 func (e *peerEnd) greet(h hello) (nonce []byte) {
 	e.t.Helper()
 	e.send(string(h.appendJSON(nil)) + "\n")
-	nonce, err := decodeOne(e.answer().Data, "nonce")
+	answer, err := decodeChallenge(e.answer().Data)
 	require.NoError(e.t, err)
-	return nonce
+	return answer.nonce
 }
 
 // answer reads a line of the handshake that is not an error.
@@ -185,7 +185,7 @@ func TestHelloIsRefused(t *testing.T) {
 		{"this server's id", func(h *hello) { h.from = 1 }, `n1 is this server's own id: two servers run under one id, so stop one of them`},
 		{"ID 0", func(h *hello) { h.from = 0 }, `n0 is not a server's ID: IDs go from 1 to 2^53`},
 		{"an ID that is too high", func(h *hello) { h.from = api.MaxID + 1 }, `n9007199254740993 is not a server's ID: IDs go from 1 to 2^53`},
-		{"another version", func(h *hello) { h.version, h.nonce = 1, nil }, `n2 uses version 1 of the peers' protocol, this server version 5: run the same program on both`},
+		{"another version", func(h *hello) { h.version, h.nonce = 1, nil }, `n2 uses version 1 of the peers' protocol, this server version 5: run programs on both that have a version in common; upgrade from one release to the next`},
 		{"no address", func(h *hello) { h.address = "" }, `n2 sent no usable address in its hello: "" is not host:port, such as "127.0.0.1:7021"`},
 		{"a bad address", func(h *hello) { h.address = "n2:0" }, `n2 sent no usable address in its hello: "n2:0" has no usable port; ports go from 1 to 65535`},
 		{"a short nonce", func(h *hello) { h.nonce = h.nonce[:31] }, `a malformed hello: field "nonce": want 64 hexadecimal digits (at byte 145)`},
@@ -206,6 +206,60 @@ func TestHelloIsRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Two servers use the newest version that both can; so one can be upgraded before the
+// other.
+func TestVersionsMeet(t *testing.T) {
+	for _, c := range []struct {
+		n1, n2 versions
+		agreed uint64
+		why    string
+	}{
+		{versions{5, 5}, versions{5, 5}, 5, ""},
+		{versions{5, 5}, versions{5, 6}, 5, ""},
+		{versions{5, 6}, versions{5, 5}, 5, ""},
+		{versions{5, 6}, versions{5, 6}, 6, ""},
+		{versions{5, 7}, versions{6, 9}, 7, ""},
+		{versions{5, 5}, versions{6, 7}, 0, "n2 uses versions 6 to 7 of the peers' protocol, this server version 5"},
+		{versions{6, 7}, versions{5, 5}, 0, "n2 uses version 5 of the peers' protocol, this server versions 6 to 7"},
+	} {
+		t.Run(fmt.Sprint(c.n1, c.n2), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got received
+				var log logged
+				ln := newPipes()
+				s := member1(&got, &logged{})
+				s.Peers.Self.can = c.n1
+				r := serve(t, s, ln)
+				k := link(ln, &log, Limits{})
+				k.o.Self.can = c.n2
+				k.Send([]byte(`{"a":1}`))
+				end := runLink(t, k)
+				synctest.Wait()
+				end()
+				require.NoError(t, r.end())
+				if c.why != "" {
+					require.Empty(t, got.all())
+					require.Contains(t, log.String(), c.why)
+					return
+				}
+				require.Equal(t, []string{`n2 {"a":1}`}, got.all())
+				agreed, err := c.n1.agree(hello{version: c.n2.newest, oldest: c.n2.oldest})
+				require.NoError(t, err)
+				require.Equal(t, c.agreed, agreed)
+			})
+		})
+	}
+}
+
+// A newer program may say more in its hello.
+func TestAHelloOfANewerVersion(t *testing.T) {
+	h, err := decodeHello([]byte(`{"hello":{"version":6,"oldest":5,"keys":["x25519",{}],"cluster":"north","from":2,"to":1,"address":"n2:7","nonce":"` + strings.Repeat("07", 32) + `"}}`))
+	require.NoError(t, err)
+	want := fromN2()
+	want.version, want.oldest, want.agreed = 6, 5, 0
+	require.Equal(t, want, h)
 }
 
 const noSecret = `n2 does not know the secret of cluster "north"`
@@ -259,6 +313,13 @@ var falseProofs = map[string]func(e *peerEnd){
 		h.probe = true
 		nonce := e.greet(h)
 		h.probe = false
+		e.prove(h.proof(dialer, secret, nonce, welcome{}))
+		e.refused(noSecret)
+	},
+	"a proof for another version": func(e *peerEnd) {
+		h := fromN2()
+		nonce := e.greet(h)
+		h.agreed = protocol - 1
 		e.prove(h.proof(dialer, secret, nonce, welcome{}))
 		e.refused(noSecret)
 	},
@@ -879,7 +940,7 @@ func TestLinkThatIsRefused(t *testing.T) {
 
 // The server at the peer's address must prove who it is before it gets a message.
 func TestLinkVerifiesThePeersProof(t *testing.T) {
-	good := func(nonce []byte) string { return fmt.Sprintf(`{"ok":true,"data":{"nonce":"%x"}}`, nonce) }
+	good := func(nonce []byte) string { return fmt.Sprintf(`{"ok":true,"data":{"version":5,"nonce":"%x"}}`, nonce) }
 	proof := func(by, secret string) func(h hello, nonce []byte) string {
 		return func(h hello, nonce []byte) string {
 			return fmt.Sprintf(`{"ok":true,"data":{"proof":"%x"}}`, h.proof(by, secret, nonce, welcome{}))
@@ -898,7 +959,10 @@ func TestLinkVerifiesThePeersProof(t *testing.T) {
 			w := welcome{disk: 3}
 			return strings.Replace(string(api.Response{Data: w.appendJSON(nil, h.proof(acceptor, secret, nonce, w))}.AppendJSON(nil)), "3", "4", 1)
 		}},
-		"no nonce":     {func([]byte) string { return `{"ok":true}` }, nil},
+		"no nonce": {func([]byte) string { return `{"ok":true}` }, nil},
+		"another version": {func(nonce []byte) string {
+			return fmt.Sprintf(`{"ok":true,"data":{"version":6,"nonce":"%x"}}`, nonce)
+		}, nil},
 		"a short one":  {func(nonce []byte) string { return good(nonce[1:]) }, nil},
 		"another port": {func([]byte) string { return "SSH-2.0-OpenSSH_9.9" }, nil},
 	} {
@@ -914,6 +978,7 @@ func TestLinkVerifiesThePeersProof(t *testing.T) {
 				e := &peerEnd{t: t, c: nc, in: bufReader(nc)}
 				h, err := decodeHello([]byte(e.line()))
 				require.NoError(t, err)
+				h.agreed = protocol
 				nonce := newNonce()
 				e.send(c.first(nonce) + "\n")
 				if c.second != nil {

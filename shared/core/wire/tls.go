@@ -105,7 +105,7 @@ func (c *conn) refuseCertificate(limit time.Duration, why error) error {
 	c.s.handshakeNews.say(func(before int) {
 		c.s.log.Warn("a certificate was refused", "address", c.nc.RemoteAddr(), "error", why, "refused_before", before)
 	})
-	e := &api.Error{Code: api.BadRequest, Definite: true, Message: why.Error()}
+	e := &api.Error{Code: api.Denied, Definite: true, Message: why.Error()}
 	c.readBy.to(time.Now().Add(limit))
 	if err := c.in.fill(); err != nil {
 		return err

@@ -550,3 +550,27 @@ func TestCertificatesAreReplaced(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.end())
 }
+
+// A connection that waits for an answer is not idle, and works after that.
+func TestWaitingOverTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t)
+		p := newPending()
+		r := serve(t, &Server{Ops: api.Commands(), Handler: p.handle, TLS: ca.keys(1), Limits: Limits{Idle: time.Second}}, newPipes())
+		e := r.dial()
+		config := ca.client("")
+		config.ServerName = "127.0.0.1"
+		e.secure(config)
+		for range 3 {
+			e.send(put1)
+			request, reply := p.next()
+			later(10 * time.Second)
+			reply(api.Response{ID: request.ID})
+			require.Equal(t, `{"id":1,"ok":true}`, e.line())
+		}
+		later(10 * time.Second)
+		require.Contains(t, e.line(), "the connection was idle for 1s and is closed")
+		e.over()
+		require.NoError(t, r.end())
+	})
+}

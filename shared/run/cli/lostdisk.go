@@ -107,18 +107,23 @@ func startForTest(t *testing.T, s Stage) *testCluster {
 	c.check(err)
 	config := filepath.Join(t.TempDir(), "our.json")
 	c.check(file.Save(config))
+	c.begin("cluster", "--data", c.data, "--config", config)
+	return c
+}
+
+// begin runs the command that starts the cluster, and ends it with the test.
+func (c *testCluster) begin(args ...string) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan int, 1)
 	go func() {
-		done <- Run(ctx, s, []string{"cluster", "--data", c.data, "--config", config}, strings.NewReader(""), &c.out, &c.out)
+		done <- Run(ctx, c.stage, args, strings.NewReader(""), &c.out, &c.out)
 	}()
-	t.Cleanup(func() {
+	c.t.Cleanup(func() {
 		stop()
-		if code := <-done; code != exitDone || t.Failed() {
-			t.Errorf("the cluster ended with exit code %d:\n%s", code, c.out.String())
+		if code := <-done; code != exitDone || c.t.Failed() {
+			c.t.Errorf("the cluster ended with exit code %d:\n%s", code, c.out.String())
 		}
 	})
-	return c
 }
 
 // met returns the number of peers that a server remembers.

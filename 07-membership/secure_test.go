@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"example.com/raftsteps/shared/run/cli"
+)
+
+func TestSecureCluster(t *testing.T) { cli.TestSecureCluster(t, stage) }

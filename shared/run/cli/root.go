@@ -129,7 +129,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 	root.AddCommand(mark(acting, "keys", a.talkCommand())...)
 	if s.New != nil {
-		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand())...)
+		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand(), a.certsCommand())...)
 		root.AddCommand(a.recoverCommands()...)
 	}
 	if s.Dial != nil {
@@ -217,6 +217,7 @@ func completeFlags(root *cobra.Command) {
 		"output":      cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"log-level":   cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp),
 		"consistency": cobra.FixedCompletions([]string{"linearizable", "stale"}, cobra.ShellCompDirectiveNoFileComp),
+		"out":         cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		"data":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		"config":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 		"cacert":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),

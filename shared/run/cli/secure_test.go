@@ -5,6 +5,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -116,4 +117,98 @@ func TestFlagsForTLS(t *testing.T) {
 	a := &app{stage: s}
 	a.flags.data, a.flags.endpoints, a.flags.tls.ca = a.defaultData(), "127.0.0.1:9001", "my ca.crt"
 	require.Equal(t, "go run ./96-all members --endpoints 127.0.0.1:9001 --cacert 'my ca.crt'", a.hintMembers())
+}
+
+// certs creates a cluster for hosts, and adds to it later.
+func TestCerts(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := stages["98-changes"]
+	got := run(t, s, "certs", "--out", "c", "n1=host1:7071", "n2=10.0.0.2:7071,kv.example.org", "--client", "app=write", "--days", "30")
+	require.Zero(t, got.code, got.errors)
+	until := time.Now().Add(30 * 24 * time.Hour).UTC().Format(time.DateOnly)
+	table := regexp.MustCompile(`98-changes-[0-9a-f]{6}|\d{4}-\d\d-\d\d;`).ReplaceAllString(strings.ReplaceAll(got.out, until, "UNTIL"), "…")
+	require.Equal(t, strings.Join([]string{
+		"c/ca.crt        the CA, until … every server and every client needs a copy",
+		"c/ca.key        signs certificates; keep it on a machine without a server",
+		"c/cluster.json  cluster … with n1 (host1:7071), n2 (10.0.0.2:7071)",
+		"c/n1.crt        server n1 at host1, until UNTIL; its key is n1.key",
+		"c/n2.crt        server n2 at 10.0.0.2, kv.example.org, until UNTIL; its key is n2.key",
+		"c/app.crt       client app with the role write, until UNTIL; its key is app.key", "",
+	}, "\n"), table)
+	require.Equal(t, "copy cluster.json, ca.crt and the two files of each server to its machine, and start it there with: go run ./98-changes node --config cluster.json --id N\n", got.errors)
+	file, err := cluster.Load("c/cluster.json")
+	require.NoError(t, err)
+	require.NotNil(t, file.Config.Access, "a server without it would not listen at these addresses")
+	ca, err := os.ReadFile("c/ca.crt")
+	require.NoError(t, err)
+
+	got = run(t, s, "certs", "--out", "c", "n3=host3:7071", "--client", "ops=operate")
+	require.Zero(t, got.code, got.errors)
+	require.Equal(t, 2, strings.Count(got.out, "\n"), "only the new files")
+	require.Equal(t, "c/cluster.json does not name n3; start it with: go run ./98-changes node --config cluster.json --id 3 --address host3:7071, and then add it\n", got.errors)
+	same, err := os.ReadFile("c/ca.crt")
+	require.NoError(t, err)
+	require.Equal(t, ca, same)
+	for id := uint64(1); id <= 3; id++ {
+		_, err := file.Keys("c/cluster.json", id, nil)
+		require.NoError(t, err)
+	}
+	_, err = trust.Client("c/ca.crt", "c/ops.crt", "c/ops.key")
+	require.NoError(t, err)
+
+	// Without arguments, all servers of the file get new ones.
+	before, err := os.ReadFile("c/n1.crt")
+	require.NoError(t, err)
+	got = run(t, s, "certs", "--out", "c")
+	require.Zero(t, got.code, got.errors)
+	require.Equal(t, 2, strings.Count(got.out, "\n"))
+	after, err := os.ReadFile("c/n1.crt")
+	require.NoError(t, err)
+	require.NotEqual(t, before, after)
+
+	require.NoError(t, os.Rename("c/ca.key", "away"))
+	got = run(t, s, "certs", "--out", "c")
+	require.Equal(t, result{1, "", "error: the key of the CA is not here (c/ca.key); create certificates where it is\n"}, got)
+
+	// A cluster.json that somebody has written learns of the certificates.
+	require.NoError(t, os.Mkdir("own", 0o700))
+	file.TLS = nil
+	require.NoError(t, file.Save("own/cluster.json"))
+	got = run(t, s, "certs", "--out", "own")
+	require.Zero(t, got.code, got.errors)
+	require.Contains(t, got.out, `own/cluster.json  now has "tls"; copy it to every server`)
+	own, err := cluster.Load("own/cluster.json")
+	require.NoError(t, err)
+	_, err = own.Keys("own/cluster.json", 2, nil)
+	require.NoError(t, err)
+}
+
+func TestCertsRefusals(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := stages["92-cluster"]
+	for words, want := range map[string]string{
+		"":                                  "there is no cluster in .raftsteps/92-cluster; name a folder",
+		"--out c":                           "there is no cluster.json in c; name the servers of the new cluster, such as n1=host1:7071",
+		"--out c host1:7071":                `"host1:7071" is not a server with its address; write number=host:port, such as n1=host1:7071`,
+		"--out c n1=host1":                  `n1=host1: "host1" is not host:port`,
+		"--out c n1=host1:1 1=host2:1":      "n1 is named twice",
+		"--out c n1=host1:1,a:b":            `n1=host1:1,a:b: "a:b" is not a host name or an IP address`,
+		"--out c n1=host1:1 n2=host1:1":     "the address host1:1 is taken by n1",
+		"--out c n1=host1:1 --client app":   `--client: "app" is not a client with its role; write name=role, such as app=write; the roles are read, write, operate`,
+		"--out c n1=h:1 --client app=admin": "the roles are read, write, operate",
+		"--out c n1=h:1 --client n2=read":   "--client: the name n2 is taken",
+		"--out c n1=h:1 --days 0":           "--days is 0; it must be from 1 to 36500",
+	} {
+		got := run(t, s, append([]string{"certs"}, strings.Fields(words)...)...)
+		require.Equal(t, exitUsage, got.code, "%s: %s", words, got.errors)
+		require.Contains(t, got.errors, want)
+		require.NoDirExists(t, "c")
+	}
+	require.Zero(t, run(t, s, "certs", "--out", "c", "n1=127.0.0.1:7071").code)
+	file, err := cluster.Load("c/cluster.json")
+	require.NoError(t, err)
+	require.Nil(t, file.Config.Access)
+	got := run(t, s, "certs", "--out", "c", "n2=127.0.0.1:7072")
+	require.Equal(t, exitUsage, got.code)
+	require.Contains(t, got.errors, "c/cluster.json has no server n2; its servers are n1 (127.0.0.1:7071)")
 }

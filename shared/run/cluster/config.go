@@ -139,19 +139,25 @@ func New(stage string, n, base int, leader uint64) (File, error) {
 	case base < 1 || base+n > 65535:
 		return File{}, fmt.Errorf("base port %d leaves no room for %d servers: the ports go from 1 to 65535", base, n)
 	}
-	c := node.Config{
+	var members []node.Member
+	for i := 1; i <= n; i++ {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(base+i))
+		members = append(members, node.Member{ID: uint64(i), Address: address})
+	}
+	return NewOf(stage, members, leader), nil
+}
+
+// NewOf is New for servers on any machines.
+func NewOf(stage string, members []node.Member, leader uint64) File {
+	return File{Config: node.Config{
 		Cluster:         stage + "-" + randomHex(3),
 		Secret:          randomHex(32),
+		Members:         members,
 		Leader:          leader,
 		ElectionTimeout: defaultElectionTimeout,
 		Heartbeat:       defaultHeartbeat,
 		Fsync:           true,
-	}
-	for i := 1; i <= n; i++ {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(base+i))
-		c.Members = append(c.Members, node.Member{ID: uint64(i), Address: address})
-	}
-	return File{Config: c, DataDir: "."}, nil
+	}, DataDir: "."}
 }
 
 func randomHex(bytes int) string {

@@ -150,6 +150,10 @@ func (t *TLS) from(folder string) (*TLS, error) {
 	return &out, nil
 }
 
+// Files returns the paths of the files of a server, for a cluster.json at path, whose
+// servers speak TLS.
+func (f File) Files(path string, id uint64) *TLS { return f.TLS.of(filepath.Dir(path), id) }
+
 // CAFile returns the path of the CA of the cluster, for a cluster.json at path; "" if
 // its servers speak no TLS.
 func (f File) CAFile(path string) string {

@@ -129,7 +129,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 	root.AddCommand(mark(acting, "keys", a.talkCommand())...)
 	if s.New != nil {
-		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand(), a.certsCommand())...)
+		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand(), mark(acting, "files", a.certsCommand())[0])...)
 		root.AddCommand(a.recoverCommands()...)
 	}
 	if s.Dial != nil {

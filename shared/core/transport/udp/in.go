@@ -27,9 +27,9 @@ const (
 const fragmentHead = 4 + 4 + 2 + 2
 
 // ackLen is the length of an ack: the highest number that has arrived (8), how many
-// datagrams have arrived (8), the longest of them (4), and how much the receiver can
-// take at once (4).
-const ackLen = 8 + 8 + 4 + 4
+// datagrams have arrived (8), how many of them are longer than baseSize (8), the
+// longest of them (4), and how much the receiver can take at once (4).
+const ackLen = 8 + 8 + 8 + 4 + 4
 
 // maxAge is how long the parts of an incomplete message are kept.
 const maxAge = 2 * time.Second
@@ -50,11 +50,12 @@ type inbound struct {
 
 	mu sync.Mutex
 
-	// arrived are the numbers that have arrived, count how many there were, and
-	// longest is the longest of those datagrams.
-	arrived replays
-	count   uint64
-	longest int
+	// arrived are the numbers that have arrived, count is how many there were, and
+	// long how many of these datagrams are longer than baseSize. longest is the
+	// longest of them.
+	arrived     replays
+	count, long uint64
+	longest     int
 
 	// acked counts the acks.
 	acked uint64
@@ -91,7 +92,9 @@ func (s *inbound) open(b []byte, now time.Time, limit int) (message []byte, aske
 	}
 	s.arrived.mark(n)
 	s.count++
-	s.longest = max(s.longest, len(b))
+	if s.longest = max(s.longest, len(b)); len(b) > baseSize {
+		s.long++
+	}
 	asked, first = text[0]&asks != 0, s.count == 1
 	switch text[0] &^ asks {
 	case whole:
@@ -191,6 +194,7 @@ func (s *inbound) ack(window uint32) []byte {
 	b := beginSeal(make([]byte, 0, sealLen+ackLen), kindAck, s.theirs, s.acked)
 	b = binary.BigEndian.AppendUint64(b, s.arrived.highest)
 	b = binary.BigEndian.AppendUint64(b, s.count)
+	b = binary.BigEndian.AppendUint64(b, s.long)
 	b = binary.BigEndian.AppendUint32(b, uint32(s.longest))
 	b = binary.BigEndian.AppendUint32(b, window)
 	return endSeal(s.acks, b)

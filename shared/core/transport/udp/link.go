@@ -35,7 +35,8 @@ const (
 	keepAlive = 5 * time.Second
 
 	// minRepeat and maxRepeat are the shortest and the longest time after which an
-	// ack is asked for once more.
+	// ack is asked for once more. In between, it depends on the time of a round
+	// trip.
 	minRepeat = 30 * time.Millisecond
 	maxRepeat = 500 * time.Millisecond
 
@@ -51,8 +52,12 @@ const (
 	rekeyAge   = time.Hour
 	rekeyCount = 1 << 22
 
-	// probeTries is how often a longer datagram is tried.
+	// probeTries is how often a longer datagram is tried. If maxMissing in a row do
+	// not arrive, although shorter ones do, the link goes back to baseSize, and
+	// tries longer ones after probeAgain.
 	probeTries = 3
+	maxMissing = 8
+	probeAgain = 10 * time.Minute
 
 	// firstWindow is how many datagrams of baseSize may be on their way at first,
 	// and minWindow how many always may.
@@ -109,6 +114,29 @@ type link struct {
 
 	// limit is the largest window of all sessions.
 	limit int
+
+	// losses has how many of the latest datagrams are lost.
+	losses losses
+}
+
+// losses are decaying counts of datagrams.
+type losses struct{ sent, got float64 }
+
+func (l *losses) add(sent, got float64) {
+	l.sent += sent
+	l.got += got
+	if l.sent > 2048 {
+		l.sent /= 2
+		l.got /= 2
+	}
+}
+
+// share returns the share of datagrams that are lost.
+func (l *losses) share() float64 {
+	if l.sent < 32 {
+		return 0
+	}
+	return max(0, 1-l.got/l.sent)
 }
 
 // parts is a message that needs several datagrams.
@@ -142,17 +170,23 @@ type outbound struct {
 
 	messages, acks cipher.AEAD
 
-	// sent is the number of the latest datagram, and weighed the weight of all up
-	// to it. weights has that for the latest numbers.
-	sent    uint64
-	weighed uint64
-	weights [replaySpan]uint64
-	wrote   time.Time
+	// rekey is after how many datagrams a new session is needed.
+	rekey uint64
 
-	// high, count and acked are those of the latest ack: the highest number that
-	// had arrived, how many had, and the number of the ack. freed is the weight up
-	// to high.
-	high, count, acked, freed uint64
+	// sent is the number of the latest datagram, wrote its time, and total what was
+	// sent up to it. totals has that for the latest numbers.
+	sent   uint64
+	wrote  time.Time
+	total  total
+	totals [replaySpan]total
+
+	// acked is the number of the latest ack. high, count and long are from it: the
+	// highest number that had arrived, how many had, and how many longer than
+	// baseSize. freed is what was sent up to high. missing is how many of these,
+	// longer than baseSize, have not arrived since one of them has.
+	acked, high, count, long uint64
+	freed                    total
+	missing                  uint64
 
 	// question is the number of the first datagram with an unanswered question, 0
 	// if there is none; asked is its time. askedLast is the time of the last
@@ -174,17 +208,21 @@ type outbound struct {
 	theirWindow       int
 	cut               time.Time
 
-	// lossSent and lossGot are decaying counts of datagrams, from which follows
-	// how many of them are lost.
-	lossSent, lossGot float64
-
 	// size is the longest datagram that has arrived, or baseSize. probe is the
-	// index in sizes of the next one to try, and probed the number of the datagram
-	// that tries it; 0 if there is none.
+	// index in sizes of the next one to try, and tries is how often it was.
 	size, probe, tries int
-	probed             uint64
-	probeBy            time.Time
+
+	// probed is the number of the latest datagram that tries a size, and
+	// probedSize that size; 0 if there is none. probeBy is until when its ack must
+	// arrive.
+	probed     uint64
+	probedSize int
+	probeBy    time.Time
 }
+
+// total is a sum over datagrams: their weights, and how many of them are longer
+// than baseSize.
+type total struct{ weight, long uint64 }
 
 func newLink(t *Transport, to uint64) *link {
 	return &link{t: t, to: to, log: t.log.With("peer", to), wake: make(chan struct{}, 1), end: func() {}, away: time.Now(), limit: math.MaxInt}
@@ -252,7 +290,7 @@ func (l *link) run(ctx context.Context) {
 				d.bytes = endSeal(d.seal, d.bytes)
 			}
 			if err := l.t.write(d.bytes, d.to); err != nil {
-				l.failed(len(d.bytes), err)
+				l.failed(len(d.bytes), err, time.Now())
 			}
 			continue
 		}
@@ -426,7 +464,7 @@ func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
 	}
 	l.attempt, l.told, l.said = nil, "", false
 	l.out = &outbound{index: x.index, theirs: x.session, start: x.start, to: from, born: now, messages: messages, acks: acks,
-		wrote: now, window: firstWindow * float64(weight(baseSize)), threshold: math.Inf(1), theirWindow: int(x.window), size: baseSize, trip: minRepeat / 3}
+		rekey: l.t.rekey, wrote: now, window: firstWindow * float64(weight(baseSize)), threshold: math.Inf(1), theirWindow: int(x.window), size: baseSize, trip: minRepeat / 3}
 	if !l.t.whole {
 		l.out.probe = len(sizes)
 	}
@@ -479,25 +517,28 @@ func (l *link) renew(start uint64) {
 }
 
 // failed is called when a datagram could not be sent.
-func (l *link) failed(length int, err error) {
+func (l *link) failed(length int, err error, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if o := l.out; o != nil && isTooLong(err) && length > o.size {
 		o.tries = probeTries // a probe; no longer one will fit either
 	} else if o != nil && isTooLong(err) && length > baseSize {
-		o.shrink()
+		o.shrink(now)
 	} else if !errors.Is(err, net.ErrClosed) && err.Error() != l.told {
 		l.told = err.Error()
 		l.log.Warn("a datagram could not be sent to a peer", "bytes", length, "error", err)
 	}
 }
 
-// shrink gives up on datagrams that are longer than those that every path carries.
-func (o *outbound) shrink() { o.size, o.probe, o.probed = baseSize, len(sizes), 0 }
+// shrink gives up on datagrams that are longer than those that every path carries,
+// for some time.
+func (o *outbound) shrink(now time.Time) {
+	o.size, o.probe, o.tries, o.probeBy, o.missing = baseSize, 0, 0, now.Add(probeAgain), 0
+}
 
 // old reports whether a new session is needed.
 func (o *outbound) old(now time.Time) bool {
-	return o.sent >= rekeyCount || now.Sub(o.born) >= rekeyAge || o.unanswered(now) >= renewAfter
+	return o.sent >= o.rekey || now.Sub(o.born) >= rekeyAge || o.unanswered(now) >= renewAfter
 }
 
 // unanswered returns how long the peer has left a question unanswered.
@@ -508,14 +549,6 @@ func (o *outbound) unanswered(now time.Time) time.Duration {
 	return now.Sub(o.asked)
 }
 
-// loss returns the share of datagrams that are lost.
-func (o *outbound) loss() float64 {
-	if o.lossSent < 32 {
-		return 0
-	}
-	return max(0, 1-o.lossGot/o.lossSent)
-}
-
 // step returns the next datagram of the session, or how long to wait.
 func (o *outbound) step(l *link, now time.Time, b []byte) (datagram, time.Duration) {
 	wait := o.wrote.Add(keepAlive).Sub(now)
@@ -523,9 +556,6 @@ func (o *outbound) step(l *link, now time.Time, b []byte) (datagram, time.Durati
 		again := o.repeat.Sub(now)
 		if again <= 0 {
 			o.repeats++
-			if o.repeats == 4 && o.size > baseSize {
-				o.shrink() // perhaps the path no longer carries long ones
-			}
 			return o.ask(now, b, 0), 0
 		}
 		wait = min(wait, again)
@@ -541,7 +571,7 @@ func (o *outbound) step(l *link, now time.Time, b []byte) (datagram, time.Durati
 			o.probe = len(sizes)
 		default:
 			o.tries++
-			o.probed, o.probeBy = o.sent+1, now.Add(4*max(o.trip, minRepeat))
+			o.probed, o.probedSize, o.probeBy = o.sent+1, sizes[o.probe], now.Add(4*max(o.trip, minRepeat))
 			return o.ask(now, b, sizes[o.probe]), 0
 		}
 	}
@@ -549,7 +579,7 @@ func (o *outbound) step(l *link, now time.Time, b []byte) (datagram, time.Durati
 		return datagram{}, wait
 	}
 	limit := min(o.window, float64(o.theirWindow), float64(l.limit))
-	flying := float64(o.weighed - o.freed)
+	flying := float64(o.total.weight - o.freed.weight)
 	if flying > 0 && flying+float64(weight(o.size)) > limit || o.sent-o.high >= replaySpan/2 {
 		if o.question == 0 {
 			return o.ask(now, b, 0), 0
@@ -557,7 +587,7 @@ func (o *outbound) step(l *link, now time.Time, b []byte) (datagram, time.Durati
 		return datagram{}, wait
 	}
 	b = l.take(beginSeal(b, kindMessage, o.theirs, o.sent+1), o)
-	if now.Sub(o.askedLast) >= askInterval || float64(o.weighed-o.askedWeight) >= limit/4 {
+	if now.Sub(o.askedLast) >= askInterval || float64(o.total.weight-o.askedWeight) >= limit/4 {
 		b[sealHead] |= asks
 	}
 	return o.seal(now, b), 0
@@ -575,15 +605,20 @@ func (o *outbound) ask(now time.Time, b []byte, length int) datagram {
 // seal counts a datagram, which is complete but not encrypted.
 func (o *outbound) seal(now time.Time, b []byte) datagram {
 	o.sent++
-	o.weighed += uint64(weight(len(b) + sealTag))
-	o.weights[o.sent%replaySpan] = o.weighed
+	o.total.weight += uint64(weight(len(b) + sealTag))
+	if len(b)+sealTag > baseSize {
+		o.total.long++
+	}
+	o.totals[o.sent%replaySpan] = o.total
 	o.wrote = now
 	if b[sealHead]&asks != 0 {
 		if o.question == 0 {
 			o.question, o.asked, o.repeats = o.sent, now, 0
 		}
-		o.askedLast, o.askedWeight = now, o.weighed
-		o.repeat = now.Add(min(maxRepeat, max(minRepeat, 3*o.trip)<<min(o.repeats, 5)))
+		o.askedLast, o.askedWeight = now, o.total.weight
+		if o.repeat = now.Add(min(maxRepeat, max(minRepeat, 3*o.trip))); o.unanswered(now) > renewAfter {
+			o.repeat = now.Add(maxRepeat)
+		}
 	}
 	return datagram{bytes: b, seal: o.messages, to: o.to}
 }
@@ -624,7 +659,7 @@ func (l *link) split(m []byte, o *outbound) *parts {
 	p := &parts{message: m, number: l.numbers, count: (len(m) + room - 1) / room, copies: 1}
 	p.size = (len(m) + p.count - 1) / p.count
 	p.count = (len(m) + p.size - 1) / p.size
-	for loss := o.loss(); float64(p.count)*math.Pow(loss, float64(p.copies)) > maxIncomplete && p.copies < maxCopies; {
+	for loss := l.losses.share(); float64(p.count)*math.Pow(loss, float64(p.copies)) > maxIncomplete && p.copies < maxCopies; {
 		p.copies++
 	}
 	return p
@@ -651,38 +686,41 @@ func (l *link) acknowledged(b []byte, now time.Time) {
 		return
 	}
 	high, count := binary.BigEndian.Uint64(text), binary.BigEndian.Uint64(text[8:])
-	longest, window := int(binary.BigEndian.Uint32(text[16:])), int(binary.BigEndian.Uint32(text[20:]))
-	if high > o.sent || high < o.high || count < o.count || o.sent-high >= replaySpan {
+	long := binary.BigEndian.Uint64(text[16:])
+	longest, window := int(binary.BigEndian.Uint32(text[24:])), int(binary.BigEndian.Uint32(text[28:]))
+	if high > o.sent || high < o.high || count < o.count || long < o.long || o.sent-high >= replaySpan {
 		return
 	}
 	o.acked, o.theirWindow = number, window
-	lost := float64(high-o.high) - float64(count-o.count)
-	o.lossSent += float64(high - o.high)
-	o.lossGot += float64(count - o.count)
+	sent, got := float64(high-o.high), float64(count-o.count)
 	if o.probed != 0 && high >= o.probed {
-		if longest >= sizes[o.probe] {
-			o.size, o.tries, o.probeBy = sizes[o.probe], 0, time.Time{}
+		switch {
+		case longest < o.probedSize: // this loss says nothing about the others
+			sent--
+		case o.probe < len(sizes) && sizes[o.probe] == o.probedSize:
+			o.size, o.tries, o.probeBy = o.probedSize, 0, time.Time{}
 			o.probe++
-		} else { // this loss says nothing about the others
-			lost--
-			o.lossGot++
 		}
 		o.probed = 0
 	}
-	if o.lossSent > 2048 {
-		o.lossSent /= 2
-		o.lossGot /= 2
-	}
+	l.losses.add(sent, got)
 	before := o.freed
-	o.high, o.count, o.freed = high, count, o.weights[high%replaySpan]
-	if high == 0 {
-		o.freed = 0
+	if high > 0 {
+		o.freed = o.totals[high%replaySpan]
 	}
+	if o.missing += o.freed.long - before.long; long > o.long {
+		o.missing = 0
+	} else if o.missing >= maxMissing && o.size > baseSize {
+		o.shrink(now) // the path no longer carries long ones
+	}
+	o.high, o.count, o.long = high, count, long
 	if o.question != 0 && high >= o.question {
-		o.trip += (now.Sub(o.asked) - o.trip) / 8
+		if o.repeats == 0 {
+			o.trip += (now.Sub(o.asked) - o.trip) / 8
+		}
 		o.question = 0
 	}
-	o.adapt(now, lost > 0, float64(o.freed-before))
+	o.adapt(now, sent > got, float64(o.freed.weight-before.weight))
 	l.awake()
 }
 

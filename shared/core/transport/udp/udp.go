@@ -120,8 +120,11 @@ type Transport struct {
 
 	socket socket
 
-	// in and out are the sizes of the socket's buffers; whole is true if the
-	// system does not split datagrams.
+	// rekey is after how many datagrams a session ends.
+	rekey uint64
+
+	// inRoom and outRoom are the sizes of the socket's buffers; whole is true if
+	// the system does not split datagrams.
 	inRoom, outRoom int
 	whole           bool
 
@@ -198,7 +201,7 @@ func newTransport(o transport.Options, s socket, in, out int, whole bool) (*Tran
 		out = unknownBuffer
 	}
 	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), keys: k, limits: limits, log: log,
-		start: rand.Uint64(), socket: s, inRoom: in, outRoom: out, whole: whole,
+		rekey: rekeyCount, start: rand.Uint64(), socket: s, inRoom: in, outRoom: out, whole: whole,
 		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
 }
 

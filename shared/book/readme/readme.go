@@ -87,8 +87,9 @@
 // # What the test does behind the scenes
 //
 // The current folder is a temporary one with a copy of the repository: of the
-// files that git knows, so that no command meets what the reader has built, and
-// nothing that a command writes lands in the tree. First in PATH are stand-ins
+// files that git knows, at the top and in the folders that the commands name. So
+// no command meets what the reader has built, and nothing that a command writes
+// lands in the tree. First in PATH are stand-ins
 // for three programs:
 //
 //   - go: "go run ./NN-stage …" runs a program that was built once, and behaves

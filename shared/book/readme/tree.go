@@ -12,9 +12,10 @@ import (
 	"strings"
 )
 
-// copyTree copies the repository into the folder in which commands run. A
-// command can change only the copy. The reader's own files are not copied.
-func (w *world) copyTree(ctx context.Context) error {
+// copyTree copies the repository into the folder in which commands run: the files
+// at the top, and the folders that the commands name. A command can change only
+// the copy. The reader's own files are not copied.
+func (w *world) copyTree(ctx context.Context, commands string) error {
 	for _, dir := range []string{w.current(), filepath.Join(w.dir, "home")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -24,7 +25,15 @@ func (w *world) copyTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	named := make(map[string]bool)
 	for _, name := range files {
+		folder, _, below := strings.Cut(name, "/")
+		if _, known := named[folder]; !known {
+			named[folder] = !below || regexp.MustCompile(`\b`+regexp.QuoteMeta(folder)+`\b`).MatchString(commands)
+		}
+		if !named[folder] {
+			continue
+		}
 		if err := copyFile(filepath.Join(w.Root, name), filepath.Join(w.current(), name)); err != nil {
 			return fmt.Errorf("copying the repository: %w", err)
 		}

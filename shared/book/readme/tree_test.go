@@ -10,14 +10,14 @@ import (
 )
 
 // A run neither sees nor changes the reader's programs and data, with and without
-// git.
+// git. It sees no module that its commands do not name.
 func TestReaderKeepsTheFilesOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, git := range map[string]bool{"with git": true, "without git": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := repository(t, `'''console
-$ ls kv pid 2>/dev/null; LC_ALL=C ls -d go.work README.md 00-fake 01-other
+$ ls kv pid 2>/dev/null; LC_ALL=C ls -d go.work README.md 0*
 00-fake
 01-other
 README.md
@@ -31,12 +31,13 @@ $ go mod init x 2>/dev/null || echo $?
 '''
 `)
 			root := filepath.Dir(filepath.Dir(r.file))
-			theirs := map[string]string{"kv": "my program", "pid": "4711\n", "README.md": "# x\n"}
+			theirs := map[string]string{"kv": "my program", "pid": "4711\n", "README.md": "# x\n", "02-unnamed/go.mod": "module example.com/02-unnamed\n"}
+			require.NoError(t, os.Mkdir(filepath.Join(root, "02-unnamed"), 0o755))
 			for name, text := range theirs {
 				require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o755))
 			}
 			if git {
-				for _, args := range [][]string{{"init", "-q"}, {"add", "go.work", "README.md", "00-fake", "01-other"}} {
+				for _, args := range [][]string{{"init", "-q"}, {"add", "go.work", "README.md", "00-fake", "01-other", "02-unnamed"}} {
 					if out, err := exec.Command("git", append([]string{"-C", root}, args...)...).CombinedOutput(); err != nil {
 						t.Skipf("git %v: %v\n%s", args, err, out)
 					}

@@ -77,7 +77,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name)}
 		}
 	}
-	return w, errors.Join(w.reserve(), w.copyTree(ctx), w.standIns(), w.build(ctx))
+	return w, errors.Join(w.reserve(), w.copyTree(ctx, commands), w.standIns(), w.build(ctx))
 }
 
 // close removes the files of the world.

@@ -49,9 +49,12 @@ var explorer = &rules.Explorer[*Raft, Entry, Message, machineStage, stageBounds]
 // ladder are the searches of every test run. What the rules had before snapshots is
 // searched further in the stage before this one.
 var ladder = []rung{
+	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 1, Torn: true},
+		Must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
+			"truncations", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}},
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 2, Torn: true},
 		Must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
-			"truncations", "refused probes", "fallbacks", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}},
+			"truncations", "refused probes", "fallbacks", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}, Long: true},
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 2, Stage: stageBounds{pieces: 2}},
 		Must: []string{"commits", "fallbacks", "compactions", "snapshots sent", "snapshots taken over", "logs kept behind a snapshot", "logs dropped for a snapshot"}},
 	// A crash between the two files, of a server that takes a snapshot and of one
@@ -59,7 +62,7 @@ var ladder = []rung{
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 1, Torn: true, Stage: stageBounds{pieces: 2}},
 		Must: []string{"leaders", "snapshots taken over", "truncations", "snapshots ahead of their logs", "power cuts in a save"}},
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 2, Log: 1, Stage: stageBounds{pieces: 2, apart: true}},
-		Must: []string{"leaders", "compactions", "snapshots taken over", "restarts"}},
+		Must: []string{"leaders", "compactions", "snapshots taken over", "restarts"}, Long: true},
 	// Two leaders have a snapshot that ends in the same place, and not the same file.
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{pieces: 2}},
 		Must: []string{"leaders", "truncations", "snapshots sent", "snapshots taken over", "logs kept behind a snapshot", "logs dropped for a snapshot"}, Long: true},
@@ -75,8 +78,8 @@ var goals = []bounds{
 	{Bounds: explore.Bounds{Servers: 3, InFlight: 2}, Terms: 2, Log: 1, Grouped: 2, Goal: "commits"},
 	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Reads: 1}, Terms: 2, Log: 1, Goal: "reads answered"},
 	{Bounds: explore.Bounds{Servers: 5, InFlight: 2}, Terms: 2, Log: 1, Goal: "leaders"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 1, Stage: stageBounds{pieces: 2}, Goal: "snapshots taken over"},
-	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 2, Stage: stageBounds{pieces: 2, apart: true}, Goal: "logs kept behind a snapshot"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 1, Stage: stageBounds{pieces: 2, apart: true}, Goal: "snapshots taken over"},
+	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 2, Stage: stageBounds{pieces: 2}, Goal: "logs kept behind a snapshot"},
 	{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 2, Stage: stageBounds{pieces: 2}, Goal: "logs dropped for a snapshot"},
 	{Bounds: explore.Bounds{Servers: 3, InFlight: 1, Restarts: 1}, Terms: 1, Log: 1, Torn: true, Stage: stageBounds{pieces: 2}, Goal: "snapshots ahead of their logs"},
 }

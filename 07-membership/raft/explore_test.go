@@ -57,7 +57,7 @@ var ladder = []rung{
 		Must: []string{"elections", "leaders", "votes", "votes refused: given already", "votes refused: old log", "commits", "commits learned",
 			"truncations", "stale messages", "steps down", "restarts", "power cuts in a save", explore.Lost}},
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 1, Log: 2, Stage: stageBounds{pieces: 2}},
-		Must: []string{"commits", "fallbacks", "compactions", "snapshots sent", "snapshots taken over", "logs kept behind a snapshot", "logs dropped for a snapshot"}},
+		Must: []string{"commits", "fallbacks", "compactions", "snapshots sent", "snapshots taken over", "logs kept behind a snapshot", "logs dropped for a snapshot"}, Long: true},
 	// How leaders come and go.
 	{Bounds: bounds{Bounds: explore.Bounds{Servers: 3, InFlight: 1}, Terms: 2, Log: 1, Stage: stageBounds{changeBounds: changeBounds{asks: true, alone: true, transfers: true}}},
 		Must: []string{"pre-votes", "pre-votes granted", "calls for an election ignored", "majorities lost", "handed over", "transfers given up", "leaders", "truncations"}},

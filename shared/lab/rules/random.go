@@ -8,20 +8,22 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/raftsteps/shared/core/longtest"
 )
 
 var (
-	seeds   = flag.Int("seeds", 0, "how many random runs TestRandom plays; 0 is as many as the stage asks for")
+	seeds   = flag.Int("seeds", 0, "how many random runs TestRandom plays; 0 is as many as the stage asks for, or a fifth of them without RAFTSTEPS_LONG=1")
 	oneSeed = flag.Uint64("seed", 0, "if not 0, the one run that TestRandom plays, with its trace")
 )
 
 // Random is what only a stage does in random runs.
 type Random[R Raft[E, M], E Entry[E], M Message[E], S any] struct {
-	// Runs is how many runs a full test plays, Own how many of a thousand steps
+	// Runs is how many runs a long test plays, Own how many of a thousand steps
 	// may at most be the stage's own.
 	Runs, Own int
 
-	// MustHappen is what a full test must come to.
+	// MustHappen is what a long test must come to.
 	MustHappen []string
 
 	// Joiners: so many servers, less one, may start outside of the cluster. SetUp
@@ -59,17 +61,17 @@ func (g *Stage[R, E, M, S]) TestRandom(t *testing.T) {
 	}
 	runs := *seeds
 	if runs == 0 {
-		runs = g.Random.Runs
+		runs = longtest.Pick(g.Random.Runs/5, g.Random.Runs)
 	}
 	if testing.Short() {
-		runs /= 5
+		runs = min(runs, g.Random.Runs/5)
 	}
 	for seed := range uint64(runs) {
 		g.playRandom(t, seed+1, counts, nil)
 	}
 	require.True(t, g.traceOf(t, 1) == g.traceOf(t, 1), "the same seed gives another run: go test ./raft -run Random -v -seed 1")
 	t.Log(counts)
-	if testing.Short() {
+	if runs < g.Random.Runs {
 		return // so few runs need not come to every case
 	}
 	// A test that never comes to a case proves nothing about it.

@@ -9,10 +9,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/longtest"
 )
 
 // seeds is the number of random outcomes of each crash that are tested.
 const seeds = 6
+
+// stride is the step from one place to the next in the exhaustive tests. Long tests
+// try every place, except with the race detector, which makes them ten times
+// slower and can find nothing in code with one goroutine.
+var stride = func() int {
+	if race {
+		return 5
+	}
+	return longtest.Pick(5, 1)
+}()
 
 // The power is cut at every disk operation of a server's life, with several
 // random outcomes each time. The journal must hold everything that was synced and
@@ -217,8 +228,8 @@ func TestFullDiskAtEveryByte(t *testing.T) {
 	}
 	// The first round needs space for a whole step of the file's growth, so sizes
 	// of room between make no difference and are skipped.
-	for room := int64(0); ; room += stride {
-		if room == 600/stride*stride {
+	for room := int64(0); ; room += int64(stride) {
+		if room == int64(600/stride*stride) {
 			room = 2*minStep - 1200
 		}
 		r := newLife(t, 1)

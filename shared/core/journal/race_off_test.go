@@ -2,4 +2,4 @@
 
 package journal
 
-const stride = 1
+const race = false

@@ -12,9 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/04-smart-client/raft"
+	"example.com/raftsteps/shared/core/longtest"
 )
 
-var forgedMessages = flag.Int("messages", 3000, "how many messages TestForgedMessages forges")
+var forgedMessages = flag.Int("messages", longtest.Pick(600, 3000), "how many messages TestForgedMessages forges")
 
 // A message that the decoder accepts does no harm, whatever it says and whichever server
 // sends it: no server panics or cannot start again, and afterwards the cluster

@@ -236,7 +236,9 @@ func TestSessionsTogetherHoldABoundedNumberOfBytes(t *testing.T) {
 			require.Equal(t, api.Mismatch, l.apply(l.index, swap(s, seq+1, 0)).response(api.Request{}).Error.Code)
 		}
 		require.LessOrEqual(t, l.remembered, maxRemembered)
-		require.Equal(t, l.counted(), l.remembered)
+		if len(sessions)%16 == 0 { // it takes as long as there are sessions
+			require.Equal(t, l.counted(), l.remembered)
+		}
 	}
 	require.Greater(t, len(l.sessions), len(sessions)/3)
 	require.Equal(t, api.NoSession, l.do(swap(sessions[0], maxResults, 0)).Error.Code)

@@ -14,6 +14,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/longtest"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/snapshot"
 	"example.com/raftsteps/shared/core/trace"
@@ -363,10 +364,10 @@ func (w *world) survives(members uint64, nth int) (least raft.Index) {
 }
 
 // The power is cut at each operation of a snapshot of the server's own, and at each
-// of one that it is sent.
+// of one that it is sent; only long tests try them all.
 func TestAPowerCutInASnapshot(t *testing.T) {
-	nth := 1
-	for ; ; nth++ {
+	nth, step := 1, longtest.Pick(3, 1)
+	for ; ; nth += step {
 		w := lead(t, 1)
 		w.fill(100)
 		w.disk.CutPower(nth)
@@ -379,7 +380,7 @@ func TestAPowerCutInASnapshot(t *testing.T) {
 	require.Greater(t, nth, 20)
 
 	content, at := snapshotOf(t, "a", 50)
-	for nth = 1; ; nth++ {
+	for nth = 1; ; nth += step {
 		w := start(t, 3, disk.NewSim("d"))
 		w.disk.CutPower(nth)
 		for _, c := range chunks(content, at, 8<<10) {

@@ -1,6 +1,9 @@
 package raft
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Rule is a rule that decides something. The rules below are a closed set.
 type Rule struct {
@@ -76,27 +79,11 @@ type Reason struct {
 
 // String describes the reason in words.
 func (r Reason) String() string {
-	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, list(r.Votes))
+	return fmt.Sprintf(r.Rule.sentence, r.Self, r.Peer, r.Term, r.Mine, r.Theirs, r.Index, r.Other, strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Votes), " ", ", "), "[]"))
 }
 
 // String returns the name of a server, such as n1.
 func (id ID) String() string { return fmt.Sprintf("n%d", uint64(id)) }
-
-// list returns the names of servers, such as n1, n2 and n3.
-func list(ids []ID) string {
-	text := ""
-	for i, id := range ids {
-		switch i {
-		case 0:
-		case len(ids) - 1:
-			text += " and "
-		default:
-			text += ", "
-		}
-		text += id.String()
-	}
-	return text
-}
 
 // explain keeps a reason if somebody asked for it, or if an operator must see it.
 func (r *Raft) explain(why Reason) {

@@ -330,7 +330,7 @@ func TestReasonsOfAnElection(t *testing.T) {
 		decisions = append(decisions, fmt.Sprintf("%v (%s)", why, why.Rule.Section))
 	}
 	require.Equal(t, []string{
-		"n1 becomes the leader of term 4 with the votes of n1 and n2 (§5.2)",
+		"n1 becomes the leader of term 4 with the votes of n1, n2 (§5.2)",
 		"n1 refuses its vote to n3: n1 has voted for n1 in term 4 (§5.2)",
 	}, decisions)
 }

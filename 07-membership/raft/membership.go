@@ -100,8 +100,7 @@ func (r *Raft) advanceChange() {
 // with too many down C_old,new could never be committed, nor be called off.
 func (r *Raft) caughtUp(c Config) bool {
 	has := func(id ID) bool {
-		match := r.progress[id].matchIndex
-		return match >= c.Index && match+maxInFlight >= r.log.lastIndex()
+		return r.progress[id].matchIndex >= c.Index && r.progress[id].matchIndex+maxInFlight >= r.log.lastIndex()
 	}
 	return majority(c.Next, has) && !slices.ContainsFunc(c.Next, func(id ID) bool { return !c.IsVoter(id) && !has(id) })
 }

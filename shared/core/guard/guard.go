@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,12 @@ import (
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 )
+
+// Public reports whether other machines can reach a server that listens on an address.
+func Public(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}
 
 // NewToken draws a token, which has at least 128 random bits.
 func NewToken() string { return rand.Text() }

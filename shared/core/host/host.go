@@ -201,11 +201,7 @@ func (h *Host) protect() error {
 // public reports whether the server serves clients on an address that other
 // machines can reach.
 func (h *Host) public() bool {
-	if h.listen == nil || h.o.NoClients {
-		return false
-	}
-	tcp, ok := h.listen.Addr().(*net.TCPAddr)
-	return ok && !tcp.IP.IsLoopback()
+	return h.listen != nil && !h.o.NoClients && guard.Public(h.listen.Addr())
 }
 
 // SetAccess replaces Config.Access. It also counts for clients that are connected.

@@ -255,7 +255,7 @@ func (d *Demo) process(executable string, folder *cluster.Folder) func(uint64, [
 		a.flags.data = folder.Dir
 		return a.nodeProcess(executable, folder.ConfigPath())
 	}
-	return d.app.singleProcess(executable, folder.File.Config.Members[0].Address)
+	return d.app.singleProcess(executable, folder.File.Config.Members[0].Address, false)
 }
 
 // Stop stops the servers cleanly. It is not an error if none are running.

@@ -11,17 +11,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 )
 
 // defaultListen returns the default address of a stage's single server.
 func (a *app) defaultListen() string { return fmt.Sprintf("127.0.0.1:%d", a.flags.basePort) }
 
+// openFlag is the flag that lets a single server be reached from other machines.
+const openFlag = "open"
+
 // makeServe makes the root command run the single server if there is no
 // subcommand.
 func (a *app) makeServe(root *cobra.Command) {
 	var listen string
-	var supervised bool
+	var supervised, open bool
 	root.Flags().StringVar(&listen, "listen", "", fmt.Sprintf("the address of the server (default 127.0.0.1:%d)", a.stageBase()))
+	root.Flags().BoolVar(&open, openFlag, false, "let --listen name an address that other machines can reach: anyone there may read and write")
 	root.Flags().BoolVar(&supervised, supervisedFlag, false, "")
 	// The flag was made just above, so it is there.
 	_ = root.Flags().MarkHidden(supervisedFlag)
@@ -35,6 +40,12 @@ func (a *app) makeServe(root *cobra.Command) {
 		if err != nil {
 			return err
 		}
+		if public := guard.Public(ln.Addr()); public && !open {
+			return errors.Join(&usageError{
+				message: fmt.Sprintf("other machines can reach %s, and anyone there could read and write", ln.Addr()),
+				hint:    "leave --listen out, or add --" + openFlag + " if everyone there is trusted",
+			}, ln.Close())
+		}
 		if supervised {
 			return a.serve(cmd.Context(), ln)
 		}
@@ -43,7 +54,7 @@ func (a *app) makeServe(root *cobra.Command) {
 		if err := ln.Close(); err != nil {
 			return err
 		}
-		return a.supervise(cmd.Context(), address)
+		return a.supervise(cmd.Context(), address, open)
 	}
 }
 
@@ -70,6 +81,9 @@ func (a *app) listen(address string) (net.Listener, error) {
 func (a *app) serve(ctx context.Context, ln net.Listener) error {
 	log := a.logger(true)
 	log.Info("listening", "address", ln.Addr())
+	if guard.Public(ln.Addr()) {
+		log.Warn("anyone who can reach this server may read and write", "address", ln.Addr())
+	}
 	ctx = a.obeySupervisor(ctx, nil, log)
 	if err := a.stage.Serve(ctx, ln, log); err != nil {
 		return err

@@ -54,6 +54,25 @@ func TestServeRefusals(t *testing.T) {
 	}
 }
 
+// A server that other machines can reach starts only if the user says that they are
+// trusted, and warns at each start.
+func TestAServerForOtherMachines(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := stages["91-single"]
+	got := run(t, s, "--listen", "0.0.0.0:0")
+	require.Equal(t, 2, got.code)
+	require.Regexp(t, `^error: other machines can reach (0\.0\.0\.0|\[::\]):\d+, and anyone there could read and write; leave --listen out, or add --open if everyone there is trusted\n$`, got.errors)
+	got = run(t, s, "--listen", "127.0.0.1:0", "--"+supervisedFlag)
+	require.Zero(t, got.code)
+	require.NotContains(t, got.out, "WARN")
+
+	t.Setenv(stageVariable, s.Name)
+	b := start(t, s, "--listen", "0.0.0.0:0", "--open")
+	b.shows("^C stops the server.")
+	require.Contains(t, b.out.String(), "WARN  anyone who can reach this server may read and write address=")
+	require.Zero(t, b.stop())
+}
+
 func TestAServerThatFailsIsAnError(t *testing.T) {
 	s := stages["91-single"]
 	s.Serve = func(context.Context, net.Listener, *slog.Logger) error { return errors.New("the disk is on fire") }

@@ -35,7 +35,7 @@ func (a *app) singleFolder(address string) string {
 
 // supervise runs the server as its own process, so that commands from another
 // terminal can kill and restart it.
-func (a *app) supervise(ctx context.Context, address string) error {
+func (a *app) supervise(ctx context.Context, address string, open bool) error {
 	folder, err := cluster.OpenSingle(a.singleFolder(address), node.Member{ID: singleID, Address: address})
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (a *app) supervise(ctx context.Context, address string) error {
 	return cluster.Run(ctx, cluster.Options{
 		Single:  true,
 		Folder:  folder,
-		Command: a.singleProcess(executable, address),
+		Command: a.singleProcess(executable, address, open),
 		Program: a.program(),
 		Flags:   a.addressFlag(reachable(address)),
 		Out:     a.stdout,
@@ -70,9 +70,13 @@ func reachable(address string) string {
 
 // singleProcess returns a function that returns the command for a single server:
 // this program, supervised.
-func (a *app) singleProcess(executable, address string) func(uint64, []uint64) *exec.Cmd {
+func (a *app) singleProcess(executable, address string, open bool) func(uint64, []uint64) *exec.Cmd {
 	return func(uint64, []uint64) *exec.Cmd {
-		return exec.Command(executable, "--listen", address, "--log-level", strings.ToLower(a.flags.level.String()), "--"+supervisedFlag)
+		args := []string{"--listen", address, "--log-level", strings.ToLower(a.flags.level.String()), "--" + supervisedFlag}
+		if open {
+			args = append(args, "--"+openFlag)
+		}
+		return exec.Command(executable, args...)
 	}
 }
 

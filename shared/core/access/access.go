@@ -191,6 +191,22 @@ func (p *Policy) Index(name string) int {
 	return slices.IndexFunc(p.Tokens, func(t Token) bool { return t.Name == name })
 }
 
+// Equal reports whether two policies say the same; nil is equal to nil only.
+func (p *Policy) Equal(o *Policy) bool {
+	if p == nil || o == nil {
+		return p == o
+	}
+	return p.Anonymous == o.Anonymous && slices.Equal(p.Tokens, o.Tokens)
+}
+
+// String describes a policy for the log.
+func (p *Policy) String() string {
+	if p == nil {
+		return "everyone may do everything"
+	}
+	return fmt.Sprintf("%d tokens; without one: %v", len(p.Tokens), p.Anonymous)
+}
+
 // Clone returns a copy of the policy that shares nothing with it; nil for nil.
 func (p *Policy) Clone() *Policy {
 	if p == nil {

@@ -236,6 +236,8 @@ func (a *app) hint(e *api.Error) string {
 		return a.unavailableHint()
 	case e.Code == api.Busy:
 		return "try again later"
+	case e.Code == api.Denied:
+		return a.deniedHint()
 	}
 	return ""
 }

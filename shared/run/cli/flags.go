@@ -39,6 +39,7 @@ type flags struct {
 	timeout   time.Duration
 	basePort  int
 	tls       tlsFlags
+	token     string
 
 	// portGiven is true if the flag set the base port.
 	portGiven bool
@@ -60,6 +61,7 @@ func (a *app) register(root *cobra.Command) {
 	}
 	if a.stage.New != nil && a.stage.Dial != nil {
 		f.tls.register(p)
+		p.StringVar(&f.token, "token", "", "the token that gives its role to this command; or "+tokenVariable+" (default: for the cluster in the data folder, one that may do everything)")
 	}
 	if a.stage.New != nil {
 		p.StringVar(&f.data, "data", a.defaultData(), "the data folder")

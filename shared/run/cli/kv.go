@@ -159,7 +159,7 @@ func (a *app) ask(ctx context.Context, r api.Request) error {
 
 // client returns a client for the servers and a function that releases it.
 func (a *app) client() (Client, func(), error) {
-	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort && a.flags.tls == a.sharedFlags.tls
+	same := a.flags.endpoints == a.sharedFlags.endpoints && a.flags.data == a.sharedFlags.data && a.flags.basePort == a.sharedFlags.basePort && a.flags.tls == a.sharedFlags.tls && a.flags.token == a.sharedFlags.token
 	if a.shared != nil && same {
 		return a.shared, func() {}, nil
 	}

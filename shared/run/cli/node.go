@@ -15,10 +15,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/host"
@@ -148,7 +150,10 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 		}
 	}
 	h, err := host.New(options)
-	if err != nil {
+	switch {
+	case errors.Is(err, access.ErrNoPolicy):
+		return fmt.Errorf("%w; create a token with: %s", err, a.commandLine("token", "NAME", "ROLE", "--config", o.config))
+	case err != nil:
 		return err
 	}
 	if a.stage.Disk {
@@ -156,11 +161,11 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 			return errors.Join(err, ln.Close())
 		}
 	}
-	return a.runHost(cmd.Context(), h, o, log)
+	return a.runHost(cmd.Context(), h, o, file, log)
 }
 
 // runHost runs a server until ctx is done or its supervisor has ended.
-func (a *app) runHost(ctx context.Context, h *host.Host, o nodeOptions, log *slog.Logger) error {
+func (a *app) runHost(ctx context.Context, h *host.Host, o nodeOptions, file cluster.File, log *slog.Logger) error {
 	for _, id := range o.cuts {
 		h.Cut(uint64(id))
 	}
@@ -168,7 +173,13 @@ func (a *app) runHost(ctx context.Context, h *host.Host, o nodeOptions, log *slo
 	if o.supervised {
 		ctx = a.obeySupervisor(ctx, h, log)
 	}
-	if err := h.Run(ctx); err != nil {
+	following, end := context.WithCancel(ctx)
+	var followed sync.WaitGroup
+	followed.Go(func() { cluster.FollowAccess(following, o.config, file, h.SetAccess, log) })
+	err := h.Run(ctx)
+	end()
+	followed.Wait()
+	if err != nil {
 		return err
 	}
 	log.Info("stopped")

@@ -99,7 +99,7 @@ var arguments = map[string]string{
 	"get": "x", "list": "x", "put": "x 1", "create": "x 1", "append": "x 1", "cas": "x 1 2", "delete": "x", "status": "", "log": "2", "lead": "3",
 	"members": "", "start": "4", "add": "4=127.0.0.1:9004 --no-wait", "remove": "leader --no-wait", "change": "--remove 3 --no-wait", "cancel": "", "transfer": "2",
 	"kill": "leader", "pause": "1", "resume": "all", "restart": "2", "cut": "leader", "heal": "",
-	"cluster": "", "certs": "", "node": "--id 1", "shell": "", "demo": "", "scenario": "restart", "lab": "--engine", "version": "", "talk": "", "bench": "--clients 1 --duration 1ms --warmup 0s",
+	"cluster": "", "certs": "", "node": "--id 1", "token": "", "shell": "", "demo": "", "scenario": "restart", "lab": "--engine", "version": "", "talk": "", "bench": "--clients 1 --duration 1ms --warmup 0s",
 }
 
 // Every command asks the servers in --endpoints or KV_ENDPOINTS, or refuses the

@@ -129,7 +129,8 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 	root.AddCommand(mark(acting, "keys", a.talkCommand())...)
 	if s.New != nil {
-		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand(), mark(acting, "files", a.certsCommand())[0])...)
+		root.AddCommand(mark(reach, reachNobody, a.clusterCommand(), a.nodeCommand())...)
+		root.AddCommand(mark(reach, reachNobody, mark(acting, "files", a.certsCommand(), a.tokenCommand())...)...)
 		root.AddCommand(a.recoverCommands()...)
 	}
 	if s.Dial != nil {
@@ -219,6 +220,7 @@ func completeFlags(root *cobra.Command) {
 		"consistency": cobra.FixedCompletions([]string{"linearizable", "stale"}, cobra.ShellCompDirectiveNoFileComp),
 		"out":         cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		"data":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		"anonymous":   cobra.FixedCompletions([]string{"none", "read", "write", "operate"}, cobra.ShellCompDirectiveNoFileComp),
 		"config":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 		"cacert":      cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 		"cert":        cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),

@@ -117,7 +117,11 @@ func (a *app) how() ([]DialOption, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []DialOption{wire.WithTLS(config)}, nil
+	token, _, err := a.token()
+	if err != nil {
+		return nil, err
+	}
+	return []DialOption{wire.WithTLS(config), wire.WithToken(token)}, nil
 }
 
 // dial returns a client for the servers at these addresses.

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	// The race detector delays the end of each process by a second.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
-	for _, name := range []string{endpointsVariable, basePortVariable, logVariable, caVariable, certVariable, keyVariable, "NO_COLOR"} {
+	for _, name := range []string{endpointsVariable, basePortVariable, logVariable, caVariable, certVariable, keyVariable, tokenVariable, "NO_COLOR"} {
 		os.Unsetenv(name)
 	}
 	os.Exit(m.Run())

@@ -223,6 +223,9 @@ func (f *Folder) settle(o OpenOptions, given *File) error {
 	}
 	f.File = *given
 	f.keepJoiners(present)
+	if f.File.Config.Access == nil {
+		f.File.Config.Access = present.Config.Access // a file that does not say it takes nothing away
+	}
 	return f.File.Check()
 }
 
@@ -313,7 +316,10 @@ func (f *Folder) Join(m node.Member) error {
 	if err := f.CheckJoin(m); err != nil {
 		return err
 	}
-	changed := f.File
+	changed, err := f.present()
+	if err != nil {
+		return err
+	}
 	changed.Config.Joiners = append(slices.Clone(f.File.Config.Joiners), m)
 	if err := changed.Check(); err != nil {
 		return err
@@ -328,6 +334,15 @@ func (f *Folder) Join(m node.Member) error {
 	}
 	f.File = changed
 	return nil
+}
+
+// present returns the configuration with the access that the file says now: the
+// operator may have changed it while the cluster runs.
+func (f *Folder) present() (File, error) {
+	now, err := Load(f.ConfigPath())
+	changed := f.File
+	changed.Config.Access = now.Config.Access
+	return changed, err
 }
 
 // CheckJoin returns the error with which Join would refuse a server, or nil.
@@ -350,7 +365,10 @@ func (f *Folder) CheckJoin(m node.Member) error {
 
 // Unjoin undoes Join for a server that did not start, and removes its data.
 func (f *Folder) Unjoin(id uint64) error {
-	changed := f.File
+	changed, err := f.present()
+	if err != nil {
+		return err
+	}
 	changed.Config.Joiners = slices.DeleteFunc(slices.Clone(f.File.Config.Joiners), func(m node.Member) bool { return m.ID == id })
 	if err := changed.Save(f.ConfigPath()); err != nil {
 		return err

@@ -1,6 +1,8 @@
 package readme
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,20 +16,32 @@ import (
 
 // playCurl implements curl, as far as READMEs use it:
 //
-//	curl [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL
+//	curl [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL
 //
 // With -i it prints the headers in the order of their names.
 func playCurl(args []string) int {
-	r, show, follow, err := curlRequest(args)
+	args, ca, err := curlCA(args)
+	var r *http.Request
+	var show, follow bool
+	if err == nil {
+		r, show, follow, err = curlRequest(args)
+	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "curl: %v; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] URL\n", err)
+		fmt.Fprintf(os.Stderr, "curl: %v; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL\n", err)
 		return 2
 	}
 	client := &http.Client{Timeout: time.Minute}
+	if ca != nil {
+		client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca}}
+	}
 	if !follow {
 		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 	answer, err := client.Do(r)
+	if errors.As(err, new(*tls.CertificateVerificationError)) {
+		fmt.Fprintln(os.Stderr, "curl: (60) SSL certificate problem: unable to get local issuer certificate")
+		return 60
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "curl: (7) Failed to connect to %s port %s: Could not connect to server\n", r.URL.Hostname(), r.URL.Port())
 		return 7
@@ -45,6 +59,27 @@ func playCurl(args []string) int {
 		return 18
 	}
 	return 0
+}
+
+// curlCA removes --cacert and its file from the arguments, and returns the certificates
+// in the file; nil for none.
+func curlCA(args []string) (rest []string, ca *x509.CertPool, err error) {
+	i := slices.Index(args, "--cacert")
+	switch {
+	case i < 0:
+		return args, nil, nil
+	case i+1 == len(args):
+		return nil, nil, errors.New("option --cacert: requires parameter")
+	}
+	text, err := os.ReadFile(args[i+1])
+	if err != nil {
+		return nil, nil, err
+	}
+	ca = x509.NewCertPool()
+	if !ca.AppendCertsFromPEM(text) {
+		return nil, nil, fmt.Errorf("%s has no certificate", args[i+1])
+	}
+	return slices.Delete(slices.Clone(args), i, i+2), ca, nil
 }
 
 // curlRequest returns the request for the arguments, whether to show the

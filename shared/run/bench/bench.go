@@ -68,6 +68,11 @@ type Options struct {
 	// be up to a twentieth longer.
 	Timeout time.Duration
 
+	// Pause is how long a client waits after each answer (--pause). With it, the
+	// load leaves the machine time for other things; it no longer shows how fast
+	// the servers are.
+	Pause time.Duration
+
 	// ValueSize is the length of the values written, in bytes (--value-size).
 	ValueSize int
 
@@ -118,6 +123,9 @@ func Defaults() Options {
 const (
 	maxClients = 10_000
 	maxKeys    = 10_000_000
+
+	// A client that waits notices only afterwards that the run has ended.
+	maxPause = time.Second
 )
 
 // Check returns an error that names the flag if an option is wrong.
@@ -136,6 +144,8 @@ func (o Options) Check() error {
 		return fmt.Errorf("--warmup is %v; it must not be negative", o.Warmup)
 	case o.Timeout <= 0:
 		return fmt.Errorf("--timeout is %v; it must be more than 0", o.Timeout)
+	case o.Pause < 0 || o.Pause > maxPause:
+		return fmt.Errorf("--pause is %v; it must be from 0 to %v", o.Pause, maxPause)
 	case o.ValueSize < 0 || o.ValueSize > kv.MaxValue:
 		return fmt.Errorf("--value-size is %d; it must be from 0 to %d", o.ValueSize, kv.MaxValue)
 	case o.Fill && o.Verify:
@@ -261,9 +271,9 @@ func apiError(err error) *api.Error {
 	return &api.Error{Code: api.Unknown, Message: err.Error()}
 }
 
-// pause is how long a client waits after an error, so that it does not retry in
+// errorPause is how long a client waits after an error, so that it does not retry in
 // a tight loop. It is short compared with an election.
-const pause = 10 * time.Millisecond
+const errorPause = 10 * time.Millisecond
 
 // run is one run in progress.
 type run struct {
@@ -309,14 +319,17 @@ func (r *run) work(c Client, s source, rec *recorder) {
 		if err == nil {
 			s.answered(response, nil)
 			r.note(rec, began, ended, nil)
-			began = ended
+			if began = ended; r.o.Pause > 0 {
+				time.Sleep(r.o.Pause)
+				began = time.Since(r.start)
+			}
 			continue
 		}
 		e := apiError(err)
 		s.answered(response, e)
 		r.note(rec, began, ended, e)
 		if !e.Code.FromStore() {
-			time.Sleep(pause)
+			time.Sleep(max(errorPause, r.o.Pause))
 		}
 		began = time.Since(r.start)
 	}

@@ -337,6 +337,18 @@ func TestFillWritesEveryKeyBeforeTheClockStarts(t *testing.T) {
 	})
 }
 
+// Two clients that wait for 90 ms after each answer, which takes 10 ms, make 20
+// operations per second; the latency does not include the pause.
+func TestClientsPauseAfterEachAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(10 * time.Millisecond)
+		report, err := bench.Run(t.Context(), bench.Options{Dial: w.dial, Clients: 2, Duration: time.Second, Timeout: time.Second, Keys: 100, Mix: "put", Pause: 90 * time.Millisecond})
+		require.NoError(t, err)
+		require.Equal(t, 20, w.asked[kv.Put])
+		require.InDelta(t, 10_000, report.Latency.Max, 500) // in microseconds
+	})
+}
+
 func TestFillStopsAtTheFirstKeyThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(time.Millisecond)
@@ -360,6 +372,8 @@ func TestOptionsAreCheckedByTheNameOfTheFlag(t *testing.T) {
 		"--duration is 0s":       func(o *bench.Options) { o.Duration = 0 },
 		"--warmup is -1s":        func(o *bench.Options) { o.Warmup = -time.Second },
 		"--timeout is 0s":        func(o *bench.Options) { o.Timeout = 0 },
+		"--pause is -1s":         func(o *bench.Options) { o.Pause = -time.Second },
+		"--pause is 2s":          func(o *bench.Options) { o.Pause = 2 * time.Second },
 		"--value-size is 131073": func(o *bench.Options) { o.ValueSize = kv.MaxValue + 1 },
 		"--keys is 0":            func(o *bench.Options) { o.Keys = 0 },
 		`unknown operation "sort"; the operations are put, create, get, append, cas and delete, as in "put=90,get=10"`: func(o *bench.Options) { o.Mix = "put=1,sort=2" },

@@ -59,7 +59,7 @@ func (r *run) fill(ctx context.Context, clients []Client) error {
 
 // put writes one key and retries while a retry may help.
 func (r *run) put(ctx context.Context, c Client, key, value string) error {
-	for began := time.Now(); ; time.Sleep(pause) {
+	for began := time.Now(); ; time.Sleep(errorPause) {
 		short, cancel := context.WithTimeout(ctx, r.o.Timeout)
 		response, err := c.Do(short, api.Request{Op: kv.Put, Key: key, Value: value})
 		cancel()

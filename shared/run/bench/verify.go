@@ -280,7 +280,7 @@ func (j *judge) read(ctx context.Context, c Client, key string, timeout time.Dur
 		case ctx.Err() == nil && time.Now().UnixNano()-j.lastRead.Load() > int64(readBackLimit):
 			return "", err
 		}
-		time.Sleep(pause)
+		time.Sleep(errorPause)
 	}
 	return "", ctx.Err()
 }

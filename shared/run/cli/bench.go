@@ -28,6 +28,7 @@ many tokens were checked.`,
 	f.IntVar(&o.Conns, "conns", o.Conns, "the number of connections that the clients share; 0 gives each its own")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "how long to measure")
 	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "how long to run before measuring")
+	f.DurationVar(&o.Pause, "pause", o.Pause, "how long each client waits after an answer")
 	f.IntVar(&o.ValueSize, "value-size", o.ValueSize, "the length of the values, in bytes")
 	f.IntVar(&o.Keys, "keys", o.Keys, "the number of different keys")
 	f.StringVar(&o.Mix, "mix", o.Mix, "the mix of operations, in parts: put=90,get=10")

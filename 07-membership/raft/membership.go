@@ -88,8 +88,7 @@ func (r *Raft) advanceChange() {
 		r.addConfig(Jointly, Config{Voters: c.Voters, Next: c.Next, Joint: true, Addresses: c.Addresses})
 	case len(c.Next) == 0 && !c.IsVoter(r.options.ID):
 		r.Transfer(slices.MaxFunc(c.Voters, func(a, b ID) int {
-			p, q := r.progress[a], r.progress[b]
-			return cmp.Or(cmp.Compare(q.silent/3, p.silent/3), cmp.Compare(p.matchIndex, q.matchIndex))
+			return cmp.Or(cmp.Compare(r.progress[b].silent/3, r.progress[a].silent/3), cmp.Compare(r.progress[a].matchIndex, r.progress[b].matchIndex))
 		}))
 	}
 }
@@ -99,9 +98,8 @@ func (r *Raft) advanceChange() {
 // than a follower may be. It does not wait for all voters, who may be down; but
 // with too many down C_old,new could never be committed, nor be called off.
 func (r *Raft) caughtUp(c Config) bool {
-	has := func(id ID) bool {
-		return r.progress[id].matchIndex >= c.Index && r.progress[id].matchIndex+maxInFlight >= r.log.lastIndex()
-	}
+	least := max(c.Index+maxInFlight, r.log.lastIndex())
+	has := func(id ID) bool { return r.progress[id].matchIndex+maxInFlight >= least }
 	return majority(c.Next, has) && !slices.ContainsFunc(c.Next, func(id ID) bool { return !c.IsVoter(id) && !has(id) })
 }
 

@@ -21,8 +21,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/07-membership/client"
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/lab/check"
 	"example.com/raftsteps/shared/run/bench"
@@ -74,7 +76,11 @@ func startProcesses(t *testing.T) *processes {
 	return p
 }
 
-// writeConfig creates a configuration with free ports.
+// Tokens of the cluster: one may write, and one may only read.
+const writer, reader = "writer", "reader"
+
+// writeConfig creates a configuration with free ports. Clients without a token may
+// write; commands on the members need more.
 func writeConfig(t *testing.T, path string) (endpoints []string) {
 	ports, err := freeport.Reserve()
 	require.NoError(t, err)
@@ -85,6 +91,10 @@ func writeConfig(t *testing.T, path string) (endpoints []string) {
 		endpoints = append(endpoints, m.Address)
 	}
 	file.Config.Transport = *over
+	file.Config.Access = &access.Policy{Anonymous: access.Write, Tokens: []access.Token{
+		{Name: "app", Role: access.Write, Hash: guard.Hash(writer)},
+		{Name: "monitor", Role: access.Read, Hash: guard.Hash(reader)},
+	}}
 	require.NoError(t, file.Save(path))
 	return endpoints
 }
@@ -338,6 +348,14 @@ func (h *readers) judge() {
 	h.t.Logf("%+v of readers", h.history.Counts())
 }
 
+// refused checks that a command is refused, because the token has too small a role.
+func (p *processes) refused(why string, args ...string) {
+	p.t.Helper()
+	code, _, errs := p.try(args...)
+	require.Equal(p.t, 1, code, errs)
+	require.Contains(p.t, errs, why)
+}
+
 // judge ends the load and checks that every acknowledged append is there
 // exactly once.
 func (l *load) judge() {
@@ -388,7 +406,7 @@ func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 	l.judge()
 }
 
-// Leadership is transferred to every server, a server is replaced in one step,
+// A token may do only what its role allows. Leadership is transferred to every server, a server is replaced in one step,
 // and all are killed at once during a change: the change is finished when they
 // are back, and a second run of the cluster finds all servers.
 func TestTransferReplaceAndPowerCut(t *testing.T) {
@@ -397,6 +415,12 @@ func TestTransferReplaceAndPowerCut(t *testing.T) {
 	p.leader()
 	l := startLoad(t, p.endpoints)
 	l.goesOn("the start")
+	require.Contains(t, p.run("status", "--verify", "--timeout", "1m"), "n1, n2, n3 hold the same at index ")
+	p.refused(`change needs the role operate, and the token "app" has the role write`, "remove", "1", "--token", writer)
+	p.refused(`transfer needs the role operate, and the token "app" has the role write`, "transfer", "1", "--token", writer)
+	require.Equal(t, "ok\n", p.run("put", "x", "1", "--token", writer))
+	require.Equal(t, "1\n", p.run("get", "x", "--token", reader))
+	p.refused("this server does not know the token", "get", "x", "--token", "guess")
 	for range 3 {
 		next := p.leader()%3 + 1
 		p.until(func(m members) bool { return m.Leader == next }, "transfer", fmt.Sprint(next))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/raftsteps/shared/core/crcline"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/freeport"
 	"example.com/raftsteps/shared/core/journal"
@@ -21,8 +22,8 @@ import (
 // TestLostDisk runs three servers as processes and removes the folder of one of
 // them. Its supervisor does not start it again. Without that supervisor it
 // starts with an empty folder, but its peers refuse it, and it stops without a
-// vote for any server. With its old folder it is a member again. The stage
-// needs RunTests.
+// vote for any server. With its old folder it is a member again. An entry that is
+// altered in that folder is found by status --verify. The stage needs RunTests.
 func TestLostDisk(t *testing.T, s Stage) {
 	t.Helper()
 	t.Parallel()
@@ -54,6 +55,18 @@ func TestLostDisk(t *testing.T, s Stage) {
 
 	c.check(os.Rename(kept, folder))
 	c.ok("restart", "3")
+	c.until("put", "y", "1")
+	c.eventually("the servers hold the same", func() bool {
+		code, out := c.run("status", "--verify")
+		return code == exitDone && strings.Contains(out, "n1, n2, n3 hold the same at index ")
+	})
+	c.ok("kill", "3")
+	c.alter(filepath.Join(folder, "journal"), `"key":"y","value":"1"`, `"key":"y","value":"9"`)
+	c.ok("restart", "3")
+	c.eventually("the difference is found", func() bool {
+		code, out := c.run("status", "--verify")
+		return code == exitRefused && strings.Contains(out, "n1, n2 hold one state, n3 holds another")
+	})
 	c.ok("kill", "2")
 	c.until("put", "x", "3") // n3 is one of the two that are running
 }
@@ -133,6 +146,23 @@ func (c *testCluster) met(id uint64) int {
 		return 0
 	}
 	return strings.Count(string(text), `{"peer":`)
+}
+
+// alter replaces a text in a journal, and the checksum of its line.
+func (c *testCluster) alter(path, old, replacement string) {
+	c.t.Helper()
+	text, err := os.ReadFile(path)
+	c.check(err)
+	if strings.Count(string(text), old) != 1 {
+		c.t.Fatalf("%s once in %s", old, text)
+	}
+	var out []byte
+	for line := range bytes.Lines(text) {
+		start := len(out)
+		out = append(out, bytes.Replace(line, []byte(old), []byte(replacement), 1)...)
+		crcline.Seal(out[start : len(out)-1])
+	}
+	c.check(os.WriteFile(path, out, 0o600))
 }
 
 func (c *testCluster) check(err error) {

@@ -28,7 +28,8 @@ import (
 const statusTime = time.Second
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var verify bool
+	cmd := &cobra.Command{
 		Use: "status", Short: "Show the status of each server", GroupID: groupClient, SuggestFor: []string{"health", "info", "leader", "ps", "servers", "state"},
 		Long: `Prints one row per server: what the server reports about itself, and whether it can be reached. LAG is how many entries
 its applied index is behind the highest commit index of all servers. The exit code is 5 if no server can be reached.`,
@@ -44,20 +45,32 @@ its applied index is behind the highest commit index of all servers. The exit co
 			}
 			addLag(servers)
 			addPlace(servers)
+			var verdict error
 			if a.flags.output == "json" {
+				if verify {
+					verdict = a.verify(cmd.Context(), servers, io.Discard)
+				}
 				fmt.Fprintf(a.stdout, "%s\n", statusJSON(servers))
 			} else {
 				writeStatus(a.stdout, servers)
 				a.writePhase(a.stdout, servers)
+				if verify {
+					verdict = a.verify(cmd.Context(), servers, a.stdout)
+				}
 			}
 			for _, s := range servers {
 				if s.reason == "" {
-					return nil
+					return verdict
 				}
 			}
 			return a.nobodyAnswers(cmd.Context(), endpoints)
 		},
 	}
+	if a.knows(api.Hash) {
+		cmd.Long += verifyHelp
+		cmd.Flags().BoolVar(&verify, "verify", false, "compare the content of the servers: the hashes of their state machines at the same index")
+	}
+	return cmd
 }
 
 // nobodyAnswers returns the error of status if no server can be reached. Its
@@ -93,6 +106,10 @@ type serverStatus struct {
 	// lag is how many entries its applied index is behind the highest commit
 	// index; nil if that is unknown.
 	lag *uint64
+
+	// hash is that of its state machine at an index that was compared; nil if it was
+	// not compared.
+	hash *api.StateHash
 
 	// place replaces the role of a server without a vote: new, learner or
 	// removed; "" for a voter.
@@ -330,6 +347,9 @@ func statusJSON(servers []serverStatus) []byte {
 		b = s.status.AppendFields(b)
 		if s.lag != nil {
 			b = strconv.AppendUint(strict.AppendName(b, "lag"), *s.lag, 10)
+		}
+		if s.hash != nil {
+			b = fmt.Appendf(b, `,"hash":"%016x","hash_index":%d`, s.hash.Hash, s.hash.Index)
 		}
 		b = append(b, '}')
 	}

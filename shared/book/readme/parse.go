@@ -91,7 +91,8 @@ type block struct {
 
 var (
 	fence     = regexp.MustCompile("^( {0,3})(```+|~~~+)\\s*(.*)$")
-	terminals = regexp.MustCompile(`^# .*\bterminal\b`)
+	terminals = regexp.MustCompile(`^# (.*\bterminal\b|on \w+)`)
+	onHost    = regexp.MustCompile(`^# on (\w+)`)
 	answer    = regexp.MustCompile(`^(\{("id":([0-9]+|…),)?"ok":|…|nc: )`)
 	prompt    = regexp.MustCompile(`^[\w-]*>( |$)`)
 	hereDoc   = regexp.MustCompile(`<<-?\s*['"]?(\w+)['"]?`)

@@ -89,8 +89,7 @@
 // The current folder is a temporary one with a copy of the repository: of the
 // files that git knows, at the top and in the folders that the commands name. So
 // no command meets what the reader has built, and nothing that a command writes
-// lands in the tree. First in PATH are stand-ins
-// for three programs:
+// lands in the tree. First in PATH are stand-ins for four programs:
 //
 //   - go: "go run ./NN-stage …" runs a program that was built once, and behaves
 //     as go run does; "go build -o FILE ./NN-stage" gives it to the reader;
@@ -98,12 +97,24 @@
 //     carried out in the repository itself, and all others are refused.
 //   - nc: connects, sends what is typed and prints what is answered, since not
 //     every machine has one.
-//   - curl, for the same reason: it knows -i, -L, -X, -d, -s and -S.
+//   - curl, for the same reason: it knows -i, -L, -X, -d, -s, -S and --cacert.
+//   - scp: copies files into the folder of another machine of the page.
 //
 // The documented ports (stage NN has 70N0 to 70N9) are moved to free ones, by
 // KV_BASE_PORT and in the text of commands, and back in what is printed. So tests
 // run side by side, and next to a real cluster. Variables that begin with KV_ or
 // RAFT_ are not inherited.
+//
+// # Several machines
+//
+// A page about several machines has a test of another form, TestHosts, which gives each
+// machine a network of its own. The first line of a block says on which machine it
+// is typed, and may name a terminal of that machine, too:
+//
+//	```console
+//	# on kv1, second terminal
+//	$ ip link set eth0 down
+//	```
 //
 // Nothing waits by sleeping: the test waits for the output that the README shows,
 // up to a generous deadline (-readme.wait).
@@ -146,6 +157,18 @@ var (
 // commands started.
 func Test(t *testing.T, file string) {
 	t.Helper()
+	shell := shellFor(t)
+	t.Parallel() // it mostly waits
+	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update, labels: true}
+	if err := r.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shellFor returns the shell for the terminals. It skips the test where there can be
+// none.
+func shellFor(t *testing.T) string {
+	t.Helper()
 	if inside() {
 		t.Skip("a README runs its own test: once is enough")
 	}
@@ -156,11 +179,7 @@ func Test(t *testing.T, file string) {
 	if err != nil {
 		shell = "/bin/sh"
 	}
-	t.Parallel() // it mostly waits
-	r := &runner{file: file, shell: shell, most: *most, closing: 10 * time.Second, update: *update, labels: true}
-	if err := r.run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	return shell
 }
 
 // runner runs one README.
@@ -182,6 +201,9 @@ type runner struct {
 
 	// labels is true if every block must name its terminal if one does.
 	labels bool
+
+	// hosts are the machines of the page; nil if it has only this one.
+	hosts []Host
 
 	// lines are the lines of the README.
 	lines []string
@@ -255,7 +277,10 @@ func (r *runner) run(ctx context.Context) (err error) {
 			}
 		}
 	}
-	w, err := newWorld(ctx, filepath.Dir(file), commands.String())
+	if err := onHosts(blocks, r.hosts); err != nil {
+		return fmt.Errorf("%s: %w", r.file, err)
+	}
+	w, err := newWorld(ctx, filepath.Dir(file), commands.String(), r.hosts)
 	if w != nil {
 		defer func() { err = join(err, w.close()) }()
 	}

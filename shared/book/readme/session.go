@@ -75,8 +75,13 @@ func newSession(w *world, shell string, env []string, name string, talks int) (*
 		return nil, err
 	}
 	defer outputEnd.Close()
-	s.cmd = exec.Command(shell, "-c", driver)
-	s.cmd.Dir = w.current()
+	command, dir, err := w.enter(name)
+	if err != nil {
+		return nil, err
+	}
+	command = append(command, shell, "-c", driver)
+	s.cmd = exec.Command(command[0], command[1:]...)
+	s.cmd.Dir = dir
 	s.cmd.Env = append(env, "readme_mark="+s.mark)
 	s.cmd.Stdout, s.cmd.Stderr = outputEnd, outputEnd
 	s.cmd.SysProcAttr = ownGroup()

@@ -24,7 +24,7 @@ const (
 
 // roles has the programs that a test binary can act as: the programs with a
 // stand-in, and a stage's program that the reader has built.
-var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "curl": playCurl, "stage": playStage}
+var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "curl": playCurl, "scp": playSCP, "stage": playStage}
 
 // init turns the test binary into another program if it was started as one. It
 // is an init function so that a test needs no TestMain.

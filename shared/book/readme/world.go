@@ -25,13 +25,19 @@ type world struct {
 	// Go is the real go command. It keeps its caches below Home.
 	Go, Home string
 
+	// Folders has the folder of each machine of the page, by its name.
+	Folders map[string]string
+
 	// Stages has the stages that the README names.
 	Stages map[string]stage
 
 	// dir is the temporary folder of the world.
 	dir string
 
-	// block holds the free ports.
+	// network connects the machines of the page; nil if it has only this one.
+	network *network
+
+	// block holds the free ports; nil if the machines have addresses of their own.
 	block *freeport.Block
 
 	// ports maps documented ports to free ones; documented maps them back.
@@ -54,8 +60,8 @@ type stage struct {
 var stageName = regexp.MustCompile(`\b[0-9]{2}-[a-z0-9-]+\b`)
 
 // newWorld creates a world for the README in a folder, with the stages that its
-// commands name.
-func newWorld(ctx context.Context, readmeDir string, commands string) (*world, error) {
+// commands name, and with the machines of the page, if it has any.
+func newWorld(ctx context.Context, readmeDir string, commands string, hosts []Host) (*world, error) {
 	dir, err := os.MkdirTemp("", "readme-")
 	if err != nil {
 		return nil, err
@@ -65,10 +71,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 		return nil, err
 	}
 	w := &world{dir: dir, Home: os.Getenv("HOME"), Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
-	w.Root = readmeDir
-	if _, err := os.Stat(filepath.Join(readmeDir, "go.work")); err != nil {
-		w.Root = filepath.Dir(readmeDir)
-	}
+	w.Root = root(readmeDir)
 	if w.Go, err = exec.LookPath("go"); err != nil {
 		return w, err
 	}
@@ -77,7 +80,22 @@ func newWorld(ctx context.Context, readmeDir string, commands string) (*world, e
 			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name)}
 		}
 	}
-	return w, errors.Join(w.reserve(), w.copyTree(ctx, commands), w.standIns(), w.build(ctx))
+	if err := errors.Join(w.reserve(hosts == nil), w.copyTree(ctx, commands), w.connect(hosts)); err != nil {
+		return w, err
+	}
+	return w, errors.Join(w.standIns(), w.build(ctx))
+}
+
+// root returns the folder with go.work, above the README's or the same.
+func root(dir string) string {
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.work")); err == nil {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return filepath.Dir(dir)
+		}
+	}
 }
 
 // close removes the files of the world.
@@ -85,11 +103,23 @@ func (w *world) close() error {
 	if w.block != nil {
 		w.block.Close()
 	}
-	return os.RemoveAll(w.dir)
+	return errors.Join(w.network.close(), os.RemoveAll(w.dir))
 }
 
-// reserve finds free ports for the stages.
-func (w *world) reserve() error {
+// reserve finds ports for the stages: free ones, or the documented ones if nobody
+// else can use them.
+func (w *world) reserve(free bool) error {
+	if !free {
+		for name, s := range w.Stages {
+			number, err := strconv.Atoi(name[:2])
+			if err != nil {
+				return err
+			}
+			s.BasePort = 7000 + 10*number
+			w.Stages[name] = s
+		}
+		return nil
+	}
 	block, err := freeport.Reserve()
 	if err != nil {
 		return err
@@ -165,7 +195,7 @@ func (w *world) standIns() error {
 	if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"go", "nc", "curl"} {
+	for _, name := range []string{"go", "nc", "curl", "scp"} {
 		if err := script(filepath.Join(w.dir, "bin", name), self, name, ""); err != nil {
 			return err
 		}

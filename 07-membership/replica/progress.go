@@ -8,19 +8,17 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// observed is a server that reports its progress and passes commands on.
+// observed is a server that reports its progress.
 type observed struct {
 	*server.Server
 	progress *progress
-	forwards *forwards
 }
 
 // Flush is node.Server.Flush.
-func (o *observed) Flush() error {
+func (o observed) Flush() error {
 	err := o.Server.Flush()
 	if err == nil {
-		applied, leader, _ := o.Progress()
-		o.progress.set(applied, leader)
+		o.progress.set(o.Server.Progress())
 	}
 	return err
 }

@@ -57,9 +57,16 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-// Close is net.Listener.Close.
+// Close is net.Listener.Close. It also ends the connections of strangers, for whose
+// first bytes gRPC would wait.
 func (d *door) Close() error {
 	d.once.Do(func() { close(d.done) })
+	d.mu.Lock()
+	strangers := slices.Clone(d.strangers)
+	d.mu.Unlock()
+	for _, g := range strangers {
+		_ = g.Close()
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -463,36 +464,50 @@ func TestAStrangerWhoWaitsIsDropped(t *testing.T) {
 	require.Error(t, err)
 }
 
-// However many strangers there are, a peer finds room.
+// However many strangers there are, a peer finds room: the oldest have to go.
 func TestStrangersDoNotKeepPeersOut(t *testing.T) {
 	a, b := start(t, 1, nil), start(t, 2, nil)
-	var tasks sync.WaitGroup
-	ctx, end := context.WithCancel(t.Context())
-	for range 4 { // each connects again when it is dropped
-		tasks.Go(func() {
-			var conns []net.Conn
-			for ctx.Err() == nil {
-				if c, err := net.Dial("tcp", a.address); err == nil {
-					_, _ = c.Write(a.Preface())
-					conns = append(conns, c)
-				}
-				if len(conns) > maxStrangers/2 {
-					_ = conns[0].Close()
-					conns = conns[1:]
-				}
-			}
-			for _, c := range conns {
-				_ = c.Close()
-			}
-		})
+	const extra = 10
+	var strangers []net.Conn
+	for range maxStrangers + extra {
+		c, err := net.Dial("tcp", a.address)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		_, err = c.Write(a.Preface())
+		require.NoError(t, err)
+		strangers = append(strangers, c)
 	}
-	require.Eventually(t, func() bool {
-		a.door.mu.Lock()
-		defer a.door.mu.Unlock()
-		return len(a.door.strangers) == maxStrangers
-	}, slow, time.Millisecond)
+	gone := make(chan error, len(strangers))
+	for _, c := range strangers {
+		go func() {
+			_ = c.SetReadDeadline(time.Now().Add(slow))
+			_, err := io.Copy(io.Discard, c)
+			gone <- err
+		}()
+	}
+	for range extra {
+		require.NotErrorIs(t, <-gone, os.ErrDeadlineExceeded, "the server has not closed the connection of a stranger")
+	}
+	a.door.mu.Lock()
+	left := len(a.door.strangers)
+	a.door.mu.Unlock()
+	require.Equal(t, maxStrangers, left)
 	b.Connect([]node.Member{a.member()})
 	a.receives(t, b, 1)
-	end()
-	tasks.Wait()
+}
+
+// A peer that starts again should not have to read old messages first.
+func TestMessagesDoNotWaitForAPeerThatIsAway(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	a := start(t, 1, nil)
+	a.Connect([]node.Member{{ID: 2, Address: ln.Addr().String()}})
+	require.True(t, a.Send(2, message(1)))
+	p := a.peers[2]
+	require.Eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.queue) == 0 && p.bytes == 0
+	}, slow, time.Millisecond)
 }

@@ -2,6 +2,7 @@ package grpc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,6 +105,9 @@ func (d *dialer) client() (*grpc.ClientConn, error) {
 func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err == nil && d.t.o.Keys != nil {
+		c, err = d.secure(ctx, c)
+	}
 	if err != nil {
 		d.failure.Store(&err)
 		d.peer.clear()
@@ -111,6 +115,34 @@ func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 	d.failure.Store(nil)
 	return c, nil
+}
+
+// secure speaks TLS on a connection, in which the peer must show its own certificate.
+func (d *dialer) secure(ctx context.Context, below net.Conn) (net.Conn, error) {
+	config := d.t.o.Keys.Dial(d.peer.id)
+	config.NextProtos = []string{alpn}
+	c := tls.Client(below, config)
+	err := c.HandshakeContext(ctx)
+	if err == nil {
+		return c, nil
+	}
+	_ = below.Close() // the error of the handshake says more
+	switch {
+	case errors.As(err, new(tls.RecordHeaderError)):
+		err = errors.New(`the peer speaks no TLS: write the same "tls" into the cluster.json of every server`)
+	case refusesProtocol(err):
+		err = fmt.Errorf("the peer does not speak gRPC: write \"transport\": %q into the cluster.json of every server", Name)
+	}
+	return nil, err
+}
+
+// refusesProtocol reports whether the other side of a TLS handshake has sent the alert
+// no_application_protocol (RFC 7301). The type of such an error is not exported, but
+// tls.AlertError has the same texts.
+func refusesProtocol(err error) bool {
+	const noProtocol = tls.AlertError(120)
+	var remote *net.OpError
+	return errors.As(err, &remote) && remote.Err.Error() == noProtocol.Error()
 }
 
 // link opens a link and carries messages until it ends. linked is true if the

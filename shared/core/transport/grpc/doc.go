@@ -27,6 +27,9 @@
 // message. The JSON form is also the only one that the servers know, so the MAC
 // shows that the conversion has changed nothing.
 //
+// With TLS, all of this happens inside of it. Each side has then checked that the
+// certificate of the other one is that of the server that it claims to be.
+//
 // # What a stranger can use
 //
 // A connection that has not proved that it belongs to a peer may send 64 KiB and hold

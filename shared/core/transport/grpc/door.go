@@ -1,6 +1,7 @@
 package grpc
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"example.com/raftsteps/shared/core/trust"
 )
 
 const (
@@ -76,6 +79,9 @@ func (d *door) Addr() net.Addr { return d.addr }
 // serve lets a connection in, and returns when it has ended.
 func (d *door) serve(c net.Conn, proved func()) {
 	g := &guest{Conn: c, door: d, proved: proved, since: time.Now(), left: strangerBytes, closed: make(chan struct{})}
+	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
+		g.tls, _ = below.NetConn().(*tls.Conn)
+	}
 	defer func() { _ = g.Close() }()
 	if !d.enter(g) {
 		return
@@ -128,6 +134,9 @@ func (d *door) leave(g *guest) {
 // guest is a connection that has come through the door.
 type guest struct {
 	net.Conn
+
+	// tls is the connection if it speaks TLS; nil if it does not.
+	tls    *tls.Conn
 	door   *door
 	proved func()
 	since  time.Time
@@ -152,10 +161,34 @@ func (g *guest) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close is net.Conn.Close.
+// Close is net.Conn.Close. It does not wait: TLS would have to send something.
 func (g *guest) Close() error {
 	g.once.Do(func() { close(g.closed) })
+	if g.tls != nil {
+		return g.tls.NetConn().Close()
+	}
 	return g.Conn.Close()
+}
+
+// vouched returns an error if the certificate of the connection does not belong to
+// the server that has said hello. Without TLS, nothing is checked.
+func (g *guest) vouched(from uint64, keys *trust.Keys) error {
+	if keys == nil {
+		return nil
+	}
+	if g.tls == nil {
+		return fmt.Errorf("n%d speaks no TLS: write the same \"tls\" into the cluster.json of every server", from)
+	}
+	who, err := keys.Verify(g.tls.ConnectionState())
+	switch {
+	case err != nil:
+		return err
+	case who == (trust.Identity{}):
+		return fmt.Errorf("n%d has shown no certificate that says who it is; a server needs one", from)
+	case who.Server != from:
+		return fmt.Errorf("n%d has shown the certificate of %s; give each server its own", from, who.URI())
+	}
+	return nil
 }
 
 // admit says that the connection belongs to a peer.

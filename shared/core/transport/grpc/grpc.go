@@ -41,7 +41,7 @@ const (
 // shorter.
 const frameRoom = 64 << 10
 
-// Transport is a transport.Sharer.
+// Transport is a transport.Sharer and a transport.Certified.
 type Transport struct {
 	raftpb.UnimplementedRaftServer
 
@@ -79,8 +79,14 @@ func New(o transport.Options) (*Transport, error) {
 // Preface is transport.Sharer.Preface.
 func (t *Transport) Preface() []byte { return []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") }
 
+// alpn is the name of HTTP/2 in a TLS handshake.
+const alpn = "h2"
+
 // ALPN is transport.Sharer.ALPN.
-func (t *Transport) ALPN() []string { return []string{"h2"} }
+func (t *Transport) ALPN() []string { return []string{alpn} }
+
+// UsesKeys is transport.Certified.UsesKeys.
+func (t *Transport) UsesKeys() {}
 
 // Serve is transport.Sharer.Serve.
 func (t *Transport) Serve(c net.Conn, proved func()) { t.door.serve(c, proved) }
@@ -196,7 +202,7 @@ func (t *Transport) Link(s grpc.BidiStreamingServer[raftpb.Frame, raftpb.Frame])
 	who, _ := grpcpeer.FromContext(s.Context())
 	g := who.AuthInfo.(introduction).guest
 	late := time.AfterFunc(t.o.Limits.Dial, func() { _ = g.Close() })
-	from, proof, out, in, err := welcome(s, t.o)
+	from, proof, out, in, err := welcome(s, t.o, func(from uint64) error { return g.vouched(from, t.o.Keys) })
 	if !late.Stop() && err == nil {
 		err = status.Error(codes.DeadlineExceeded, "the handshake has taken too long")
 	}

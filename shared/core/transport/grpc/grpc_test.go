@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
@@ -26,6 +28,7 @@ import (
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
+	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -66,7 +69,7 @@ func startOn(t *testing.T, id uint64, ln net.Listener, change func(*transport.Op
 	var err error
 	s.Transport, err = New(o)
 	require.NoError(t, err)
-	port := wire.Server{Shared: s.Transport, Handler: func(_ api.Request, reply func(api.Response)) { reply(api.Response{}) }}
+	port := wire.Server{Shared: s.Transport, TLS: o.Keys, Log: o.Log, Handler: func(_ api.Request, reply func(api.Response)) { reply(api.Response{}) }}
 	ctx, cancel := context.WithCancel(t.Context())
 	var tasks sync.WaitGroup
 	tasks.Go(func() { _ = port.Serve(ctx, ln) })
@@ -510,4 +513,109 @@ func TestMessagesDoNotWaitForAPeerThatIsAway(t *testing.T) {
 		defer p.mu.Unlock()
 		return len(p.queue) == 0 && p.bytes == 0
 	}, slow, time.Millisecond)
+}
+
+// authority issues certificates for cluster c.
+type authority struct {
+	*trust.Authority
+	ca  trust.Pair
+	dir string
+}
+
+func newAuthority(t *testing.T) authority {
+	a, ca, err := trust.NewAuthority("c", time.Hour)
+	require.NoError(t, err)
+	return authority{a, ca, t.TempDir()}
+}
+
+// files writes a certificate, its key and the CA's certificate into files.
+func (a authority) files(t *testing.T, who trust.Identity) (ca, cert, key string) {
+	t.Helper()
+	pair, err := a.Issue(who, []string{"127.0.0.1"}, time.Hour)
+	require.NoError(t, err)
+	dir, err := os.MkdirTemp(a.dir, "")
+	require.NoError(t, err)
+	ca, cert, key = filepath.Join(dir, "ca"), filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	for path, text := range map[string][]byte{ca: a.ca.Cert, cert: pair.Cert, key: pair.Key} {
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+	}
+	return ca, cert, key
+}
+
+// keys makes a server speak TLS with the certificate of a server.
+func (a authority) keys(t *testing.T, id uint64) func(*transport.Options) {
+	ca, cert, key := a.files(t, trust.Identity{Cluster: "c", Server: id})
+	k, err := trust.Open(trust.Options{Cluster: "c", Server: id, CA: ca, Cert: cert, Key: key})
+	require.NoError(t, err)
+	return func(o *transport.Options) { o.Keys = k }
+}
+
+func TestMessagesOverTLS(t *testing.T) {
+	ca := newAuthority(t)
+	a, b := start(t, 1, ca.keys(t, 1)), start(t, 2, ca.keys(t, 2))
+	a.Connect([]node.Member{b.member()})
+	b.receives(t, a, 1)
+	a.receives(t, b, 2)
+	b.stop()
+	ln, err := net.Listen("tcp", b.address)
+	require.NoError(t, err)
+	b = startOn(t, 2, ln, ca.keys(t, 2))
+	b.receives(t, a, 3)
+}
+
+// With TLS, the secret is not enough: both sides must show the certificate of the
+// server that they claim to be.
+func TestCertificatesOfPeers(t *testing.T) {
+	ca := newAuthority(t)
+	keys := ca.keys(t, 1)
+	a := start(t, 1, func(o *transport.Options) {
+		keys(o)
+		o.Limits.Dial = time.Second // the log tells then why there is no link
+	})
+	files, cert, key := ca.files(t, trust.Identity{Cluster: "c", Role: "operate"})
+	for name, c := range map[string]struct {
+		cert, key string
+		why       string
+	}{
+		"none":        {why: "n2 has shown no certificate that says who it is; a server needs one"},
+		"of a client": {cert, key, "n2 has shown the certificate of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, err := trust.Client(files, c.cert, c.key)
+			require.NoError(t, err)
+			config.NextProtos = []string{alpn}
+			conn, err := grpc.NewClient("passthrough:///"+a.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			s, err := raftpb.NewRaftClient(conn).Link(t.Context(), grpc.WaitForReady(true))
+			require.NoError(t, err)
+			_, _, err = greet(s, transport.Options{ID: 2, Cluster: "c", Secret: secret}, 1)
+			require.ErrorContains(t, err, c.why)
+		})
+	}
+	// n3 has the certificate of n2, and then n3 is not the server that is called.
+	b := start(t, 3, ca.keys(t, 2))
+	b.Connect([]node.Member{a.member()})
+	b.log.has(t, "the peer refuses: n3 has shown the certificate of")
+	a.Connect([]node.Member{{ID: 3, Address: b.address}})
+	a.log.has(t, "the certificate of the server there cannot be accepted")
+	// Only one side speaks TLS.
+	plain := start(t, 4, nil)
+	a.Connect([]node.Member{plain.member()})
+	a.log.has(t, "the peer speaks no TLS")
+	// One side does not speak gRPC.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var o transport.Options
+	ca.keys(t, 5)(&o)
+	port := wire.Server{TLS: o.Keys, Handler: func(_ api.Request, reply func(api.Response)) { reply(api.Response{}) }}
+	ctx, cancel := context.WithCancel(t.Context())
+	var served sync.WaitGroup
+	served.Go(func() { _ = port.Serve(ctx, ln) })
+	t.Cleanup(func() { cancel(); served.Wait() })
+	a.Connect([]node.Member{{ID: 5, Address: ln.Addr().String()}})
+	a.log.has(t, "the peer does not speak gRPC")
+	require.Empty(t, a.got)
+	require.Empty(t, b.got)
+	require.Empty(t, plain.got)
 }

@@ -8,17 +8,19 @@ import (
 	"example.com/raftsteps/shared/core/api"
 )
 
-// observed is a server that reports its progress.
+// observed is a server that reports its progress and passes commands on.
 type observed struct {
 	*server.Server
 	progress *progress
+	forwards *forwards
 }
 
 // Flush is node.Server.Flush.
-func (o observed) Flush() error {
+func (o *observed) Flush() error {
 	err := o.Server.Flush()
 	if err == nil {
-		o.progress.set(o.Server.Progress())
+		applied, leader, _ := o.Progress()
+		o.progress.set(applied, leader)
 	}
 	return err
 }

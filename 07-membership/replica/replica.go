@@ -9,8 +9,9 @@
 //
 // A program starts one replica, and its other copies, most often on other
 // machines, start the others. Commands go to the replica that leads: Propose at
-// another says so, and names the address of the leader. Reads are answered by
-// every replica, and are as fresh as if there were only one.
+// another says so, and names the address of the leader, or, with
+// Options.Forward, passes the command on to it. Reads are answered by every
+// replica, and are as fresh as if there were only one.
 //
 // # What a machine must do
 //
@@ -29,11 +30,20 @@
 //
 // # Errors
 //
-// What does not happen has an *api.Error, with a code for programs, a sentence
-// for people, and whether it is Definite: what is not may have happened, or may
-// yet happen. Methods that change nothing end with the error of their ctx when
-// that is done, and Log and Watch with ErrCompacted for what is not in the log
-// any longer.
+// Propose has one of three outcomes:
+//
+//	err == nil                   done: the command is committed and applied
+//	an *api.Error, Definite      not done, and it will not be
+//	an *api.Error, not Definite  unknown: it may have been done, or may yet be
+//
+// Propose never repeats a command, and a forwarded command is proposed at most
+// once, whatever the network does. So a command is applied twice only if the
+// program proposes it again after an unknown outcome.
+//
+// The other methods have an *api.Error, too, with a code for programs and a
+// sentence for people. Methods that change nothing end with the error of their
+// ctx when that is done, and Log and Watch with ErrCompacted for entries that
+// are no longer in the log.
 package replica
 
 import (
@@ -97,6 +107,11 @@ type Options[M server.Machine] struct {
 	// reach. A Transport does not change where they connect.
 	Clients bool
 
+	// Forward is true if Propose may be called at any replica: one that does not
+	// lead passes the command on to the leader, and waits for the result. The
+	// same is true of a propose from a client.
+	Forward bool
+
 	// Log receives messages for the operator; nil discards them.
 	Log *slog.Logger
 }
@@ -151,7 +166,8 @@ func Start[M server.Machine](o Options[M]) (*Replica[M], error) {
 				return nil, err
 			}
 			r.server = s.(*server.Server)
-			return observed{r.server, &r.progress}, nil
+			_, _, term := r.server.Progress()
+			return &observed{r.server, &r.progress, newForwards(w, o.Forward, term)}, nil
 		},
 	})
 	if err != nil {
@@ -228,15 +244,16 @@ func (r *Replica[M]) Done() <-chan struct{} { return r.ended }
 // Addr returns the address on which the replica listens; nil if it does not.
 func (r *Replica[M]) Addr() net.Addr { return r.host.Addr() }
 
-// Propose proposes a command and waits until it has been applied here. The
-// command has any bytes, at most 1 MiB; one that is a JSON value can be read in
-// the journal. Propose returns what Apply returned, as JSON, and the command's
-// index in the log.
+// Propose proposes a command and waits until it has been applied: here, or, if
+// the command was forwarded, at the leader. The command has any bytes, at most
+// 1 MiB; one that is a JSON value can be read in the journal. Propose returns
+// what Apply returned, as JSON, and the command's index in the log.
 //
 // At a replica that does not lead the error has the code api.NotLeader, and the
-// address of the leader if that is known. An error that is not Definite, such
-// as that ctx was done first, says that the command may have been applied, or
-// may be yet.
+// address of the leader if that is known. With Options.Forward this is so only
+// if the replica knows no leader, or if the leader has lost its leadership. A
+// forwarded command for which no answer comes within 5 seconds has an unknown
+// outcome; within half a second, if there is another leader by then.
 func (r *Replica[M]) Propose(ctx context.Context, command []byte) (result []byte, index uint64, err error) {
 	a, err := r.host.Do(ctx, api.Request{Op: api.Propose, Value: string(command)})
 	return a.Data, a.Index, err

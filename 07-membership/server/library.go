@@ -59,9 +59,9 @@ type View interface {
 	Close()
 }
 
-// maxText is the longest command that a Machine is given, and the longest line
+// MaxText is the longest command that a Machine is given, and the longest line
 // of its snapshot, in bytes.
-const maxText = 1 << 20
+const MaxText = 1 << 20
 
 // inMessage is how deep inside a message between servers a command stands:
 // {"appendEntries":{"entries":[{"command":…}]}}.
@@ -101,10 +101,10 @@ func (s *Server) Machine() Machine {
 }
 
 // Progress returns the index of the last entry that this server has applied,
-// and the leader that it knows, 0 for none.
-func (s *Server) Progress() (applied, leader uint64) {
+// the leader that it knows, 0 for none, and its current term.
+func (s *Server) Progress() (applied, leader, term uint64) {
 	status := s.rules.Status()
-	return uint64(status.Applied), uint64(status.Leader)
+	return uint64(status.Applied), uint64(status.Leader), uint64(status.CurrentTerm)
 }
 
 // service is a state machine and how clients speak to it.
@@ -148,8 +148,8 @@ type unknownCommand struct{ error }
 type libraryMachine struct{ Machine }
 
 func (p libraryMachine) command(r api.Request) ([]byte, *api.Error) {
-	if len(r.Value) > maxText {
-		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), maxText)}
+	if len(r.Value) > MaxText {
+		return nil, &api.Error{Code: api.TooLarge, Definite: true, Message: fmt.Sprintf("the command has %d bytes; at most %d are allowed", len(r.Value), MaxText)}
 	}
 	command := []byte(r.Value)
 	if asItIs(command, fitsInMessage) {
@@ -162,8 +162,8 @@ func (p libraryMachine) command(r api.Request) ([]byte, *api.Error) {
 // the machine knows, and its Apply cannot fail.
 func (p libraryMachine) check(text []byte) error {
 	command := CommandBytes(text)
-	if len(command) > maxText {
-		return fmt.Errorf("a command of %d bytes; at most %d are allowed", len(command), maxText)
+	if len(command) > MaxText {
+		return fmt.Errorf("a command of %d bytes; at most %d are allowed", len(command), MaxText)
 	}
 	return nil
 }
@@ -295,8 +295,8 @@ func (v libraryView) Save(line func(add func(b []byte) []byte)) error {
 			start := len(b)
 			b = add(b)
 			text := b[start:]
-			if len(text) > maxText {
-				long = fmt.Errorf("a line that the state machine wrote for its snapshot has %d bytes; at most %d are allowed", len(text), maxText)
+			if len(text) > MaxText {
+				long = fmt.Errorf("a line that the state machine wrote for its snapshot has %d bytes; at most %d are allowed", len(text), MaxText)
 			}
 			if !asItIs(text, fitsInSnapshot) {
 				b = wrap(b[:start], bytes.Clone(text))

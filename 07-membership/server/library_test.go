@@ -86,7 +86,7 @@ func (w *world) propose(command string) *answer {
 
 func TestAnotherMachineThanTheStore(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
-	commands := []string{`{"op":"put","key":"x","value":"<&>"}`, `7`, `null`, `[[[[]]]]`, `"` + strings.Repeat("x", maxText-2) + `"`, strings.Repeat("\xff", maxText)}
+	commands := []string{`{"op":"put","key":"x","value":"<&>"}`, `7`, `null`, `[[[[]]]]`, `"` + strings.Repeat("x", MaxText-2) + `"`, strings.Repeat("\xff", MaxText)}
 	for i, c := range commands {
 		a := w.propose(c)
 		w.done(a)
@@ -96,9 +96,10 @@ func TestAnotherMachineThanTheStore(t *testing.T) {
 	}
 	require.Equal(t, commands, w.diary().commands)
 
-	applied, leader := w.server.Progress()
+	applied, leader, term := w.server.Progress()
 	require.EqualValues(t, w.status().Last, applied)
 	require.EqualValues(t, 1, leader)
+	require.EqualValues(t, w.status().CurrentTerm, term)
 
 	status := w.request(api.Request{Op: api.Status})
 	require.True(t, json.Valid(status.responses[0].Data))
@@ -108,9 +109,9 @@ func TestAnotherMachineThanTheStore(t *testing.T) {
 func TestTooLongCommand(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
 	last := w.status().Last
-	w.refused(w.propose(strings.Repeat("x", maxText+1)), api.TooLarge, "at most 1048576 are allowed")
+	w.refused(w.propose(strings.Repeat("x", MaxText+1)), api.TooLarge, "at most 1048576 are allowed")
 	require.Equal(t, last, w.status().Last)
-	long := appendMessage(nil, raft.Message{Term: 9, Body: raft.AppendEntries{Entries: []raft.Entry{{Index: 1, Term: 9, Command: wrap(nil, bytes.Repeat([]byte{0xff}, maxText+1))}}}})
+	long := appendMessage(nil, raft.Message{Term: 9, Body: raft.AppendEntries{Entries: []raft.Entry{{Index: 1, Term: 9, Command: wrap(nil, bytes.Repeat([]byte{0xff}, MaxText+1))}}}})
 	w.server.Receive(2, long)
 	require.Contains(t, w.logged[len(w.logged)-1], "entry 1: a command of 1048577 bytes; at most 1048576 are allowed")
 }
@@ -261,7 +262,7 @@ func TestASnapshotOfAnotherMachineIsRefused(t *testing.T) {
 // A snapshot with a line that is too long must not replace the log.
 func TestASnapshotRejectsALongLine(t *testing.T) {
 	w := startDiary(t, disk.NewSim("d"))
-	w.diary().wrong = strings.Repeat("x", maxText+1)
+	w.diary().wrong = strings.Repeat("x", MaxText+1)
 	for len(w.works) == 0 {
 		w.propose(`"` + strings.Repeat("x", 100) + `"`)
 	}

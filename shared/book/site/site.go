@@ -224,6 +224,9 @@ func (w *writer) stage(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if wasm, err = joinData(wasm); err != nil {
+		return fmt.Errorf("the WebAssembly of %s: %w", name, err)
+	}
 	packed := compress(wasm)
 	w.files[name+"/engine.bin"] = packed
 

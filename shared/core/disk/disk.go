@@ -90,8 +90,8 @@ type File interface {
 // because the syncs of other files wait while a file system frees much space at
 // once.
 func Free(f File) error {
-	if f, ok := f.(*osFile); ok {
-		return errors.Join(f.shrink(), f.Close())
+	if large, ok := f.(interface{ shrink() error }); ok {
+		return errors.Join(large.shrink(), f.Close())
 	}
 	return f.Close()
 }
@@ -99,8 +99,11 @@ func Free(f File) error {
 // SyncSoon starts a sync of a file and does not wait for it. It guarantees
 // nothing: use it for data whose loss is possible but should be unlikely. A file
 // has at most one such sync at a time; a call during it does nothing.
+//
+// Like Free, it asks for a method and not for the type osFile: so a program without
+// a Folder, which is the engine in a browser, links no code of package os for files.
 func SyncSoon(f File) {
-	if f, ok := f.(*osFile); ok {
+	if f, ok := f.(interface{ syncSoon() }); ok {
 		f.syncSoon()
 	}
 }

@@ -21,10 +21,10 @@ type Faults struct {
 	Late                time.Duration
 }
 
-// Relay stands between servers, and does to their messages what networks do.
+// Relay stands between servers, and does to their messages what networks do. It
+// passes on UDP and TCP.
 type Relay struct {
-	network, target string
-	addr            string
+	address, target string
 
 	mu      sync.Mutex
 	faults  Faults
@@ -36,30 +36,31 @@ type Relay struct {
 	passed, lost int
 }
 
-// NewRelay starts a relay in front of a server, for "tcp" or "udp". Its address is
-// a free port of 127.0.0.1. It ends with the test.
-func NewRelay(t testing.TB, network, target string, f Faults) *Relay {
-	r := &Relay{network: network, target: target, faults: f, closers: make(map[io.Closer]bool)}
-	if network == "udp" {
-		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		require.NoError(t, err)
-		require.NoError(t, c.SetReadBuffer(4<<20))
-		r.addr = c.LocalAddr().String()
-		r.keep(c)
-		r.tasks.Go(func() { r.udp(c) })
-	} else {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		r.addr = ln.Addr().String()
-		r.keep(ln)
-		r.tasks.Go(func() { r.tcp(ln) })
-	}
+// NewRelay starts a relay at an address, in front of a server at another. It ends
+// with the test.
+func NewRelay(t testing.TB, address, target string, f Faults) *Relay {
+	r := &Relay{address: address, target: target, faults: f, closers: make(map[io.Closer]bool)}
+	at, err := net.ResolveUDPAddr("udp", address)
+	require.NoError(t, err)
+	c, err := net.ListenUDP("udp", at)
+	require.NoError(t, err)
+	_ = c.SetReadBuffer(relayBuffer)
+	r.keep(c)
+	ln, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	r.keep(ln)
 	t.Cleanup(r.close)
+	r.tasks.Go(func() { r.udp(c) })
+	r.tasks.Go(func() { r.tcp(ln) })
 	return r
 }
 
+// relayBuffer is how many bytes of datagrams may wait for a relay, so that it loses
+// only what it should.
+const relayBuffer = 4 << 20
+
 // Address is where the relay listens.
-func (r *Relay) Address() string { return r.addr }
+func (r *Relay) Address() string { return r.address }
 
 // Set changes the faults.
 func (r *Relay) Set(f Faults) {
@@ -163,7 +164,7 @@ func (r *Relay) udp(c *net.UDPConn) {
 			if err != nil || !r.keep(way) {
 				return
 			}
-			_ = way.SetReadBuffer(4 << 20)
+			_ = way.SetReadBuffer(relayBuffer)
 			ways[from] = way
 			r.tasks.Go(func() {
 				b := make([]byte, 64<<10)

@@ -316,7 +316,7 @@ func testFaults(t *testing.T, s Subject) {
 	var relays []*Relay
 	for id := range uint64(2) {
 		s := g.add(id + 1)
-		r := NewRelay(t, g.subject.Network, s.listen, faults)
+		r := NewRelay(t, g.port(), s.listen, faults)
 		s.address = r.Address()
 		relays = append(relays, r)
 	}

@@ -110,12 +110,15 @@ var errNewer = errors.New("a message has an unknown field: its sender runs a new
 
 func unknown(m proto.Message) bool { return len(m.ProtoReflect().GetUnknown()) > 0 }
 
-// part is one field of a body: its name in a line, and the place of its value.
+// part is one field of a body: its name in a line, and the place of its value. A text
+// is always valid UTF-8; bytes that are not are in base64, under another name.
 type part struct {
 	name    string
 	number  *uint64
 	flag    *bool
 	text    *[]byte
+	bytes   *[]byte
+	words   *string
 	entries *[]*raftpb.Entry
 }
 
@@ -144,6 +147,10 @@ func newBody(m *raftpb.Message, name string) parts {
 		m.Body = &raftpb.Message_InstallSnapshotReply{InstallSnapshotReply: &raftpb.InstallSnapshotReply{}}
 	case "timeoutNow":
 		m.Body = &raftpb.Message_TimeoutNow{TimeoutNow: &raftpb.TimeoutNow{}}
+	case "forward":
+		m.Body = &raftpb.Message_Forward{Forward: &raftpb.Forward{}}
+	case "forwardReply":
+		m.Body = &raftpb.Message_ForwardReply{ForwardReply: &raftpb.ForwardReply{}}
 	default:
 		return nil
 	}
@@ -217,6 +224,25 @@ func bodyOf(m *raftpb.Message) (name string, body proto.Message, list parts) {
 		}
 	case *raftpb.Message_TimeoutNow:
 		return "timeoutNow", b.TimeoutNow, parts{}
+	case *raftpb.Message_Forward:
+		m := b.Forward
+		return "forward", m, parts{
+			{name: "session", number: &m.Session},
+			{name: "seq", number: &m.Seq},
+			{name: "command", bytes: &m.Command},
+		}
+	case *raftpb.Message_ForwardReply:
+		m := b.ForwardReply
+		return "forwardReply", m, parts{
+			{name: "session", number: &m.Session},
+			{name: "seq", number: &m.Seq},
+			{name: "index", number: &m.Index},
+			{name: "result", bytes: &m.Result},
+			{name: "code", words: &m.Code},
+			{name: "message", words: &m.Message},
+			{name: "leader", words: &m.Leader},
+			{name: "definite", flag: &m.Definite},
+		}
 	}
 	return "", nil, nil
 }
@@ -226,6 +252,10 @@ func (list parts) decode(d *strict.Decoder) {
 		for _, p := range list {
 			if string(field) == p.name {
 				p.decode(d)
+				return
+			}
+			if p.bytes != nil && string(field) == p.name+"_b64" {
+				*p.bytes = []byte(d.Base64())
 				return
 			}
 		}
@@ -241,6 +271,10 @@ func (p part) decode(d *strict.Decoder) {
 		*p.flag = d.Bool()
 	case p.text != nil:
 		*p.text = d.Bytes()
+	case p.bytes != nil:
+		*p.bytes = d.Bytes()
+	case p.words != nil:
+		*p.words = d.String()
 	default:
 		d.Array(func() { *p.entries = append(*p.entries, fromJournal(d, journal.DecodeEntry(d))) })
 	}
@@ -257,6 +291,12 @@ func (list parts) append(b []byte) (_ []byte, err error) {
 			return nil, errors.New("a chunk of a snapshot is not valid UTF-8")
 		case p.text != nil:
 			b = strict.AppendText(b, p.name, *p.text)
+		case p.words != nil:
+			b = strict.AppendText(b, p.name, *p.words)
+		case p.bytes != nil:
+			if len(*p.bytes) > 0 {
+				b = strict.AppendBytes(b, p.name, string(*p.bytes))
+			}
 		case len(*p.entries) > 0:
 			if b, err = appendEntries(strict.AppendName(b, p.name), *p.entries); err != nil {
 				return nil, err

@@ -16,14 +16,17 @@ import (
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
 )
 
-// golden returns messages as the servers of 07 write them, of every kind and with
-// every field. A test of 07 keeps the file complete.
+// golden returns messages as the servers and the replicas of 07 write them, of every
+// kind and with every field. Tests of 07 keep the files complete.
 func golden(t testing.TB) [][]byte {
 	t.Helper()
-	data, err := os.ReadFile("testdata/messages.jsonl")
-	require.NoError(t, err)
-	lines := bytes.Split(bytes.TrimSuffix(data, []byte{'\n'}), []byte{'\n'})
-	require.Greater(t, len(lines), 15)
+	var lines [][]byte
+	for _, name := range []string{"messages.jsonl", "forwards.jsonl"} {
+		data, err := os.ReadFile("testdata/" + name)
+		require.NoError(t, err)
+		lines = append(lines, bytes.Split(bytes.TrimSuffix(data, []byte{'\n'}), []byte{'\n'})...)
+	}
+	require.Greater(t, len(lines), 20)
 	return lines
 }
 
@@ -121,6 +124,9 @@ func TestLinesThatCannotBeExpressedAreRefused(t *testing.T) {
 		`{"term":1,"appendEntries":{"round":7,"leaderCommit":2}}`:                          "not written as a server writes it",
 		`{"term":1,"appendEntries":{"entries":[]}}`:                                        "not written as a server writes it",
 		`{"term":1,"installSnapshot":{"data":"\u0061"}}`:                                   "not written as a server writes it",
+		`{"term":1,"installSnapshot":{"data_b64":"/w=="}}`:                                 "unknown field",
+		`{"term":1,"forward":{"command_b64":"YQ=="}}`:                                      "not written as a server writes it",
+		`{"term":1,"forward":{"command":""}}`:                                              "not written as a server writes it",
 		`{"term":1,"appendEntries":{"entries":[{"index":1,"term":1,"kind":"x"}]}}`:         `kind "x"`,
 		`{"term":1,"appendEntries":{"entries":[{"term":1,"index":1}]}}`:                    "not written as a server writes it",
 		`{"term":1,"timeoutNow":{}} `:                                                      "not written as a server writes it",

@@ -396,6 +396,8 @@ type Message struct {
 	//	*Message_InstallSnapshot
 	//	*Message_InstallSnapshotReply
 	//	*Message_TimeoutNow
+	//	*Message_Forward
+	//	*Message_ForwardReply
 	Body isMessage_Body `protobuf_oneof:"body"`
 	// Which disks the two servers have, as the sender knows it.
 	Disks         *Disks `protobuf:"bytes,11,opt,name=disks,proto3" json:"disks,omitempty"`
@@ -528,6 +530,24 @@ func (x *Message) GetTimeoutNow() *TimeoutNow {
 	return nil
 }
 
+func (x *Message) GetForward() *Forward {
+	if x != nil {
+		if x, ok := x.Body.(*Message_Forward); ok {
+			return x.Forward
+		}
+	}
+	return nil
+}
+
+func (x *Message) GetForwardReply() *ForwardReply {
+	if x != nil {
+		if x, ok := x.Body.(*Message_ForwardReply); ok {
+			return x.ForwardReply
+		}
+	}
+	return nil
+}
+
 func (x *Message) GetDisks() *Disks {
 	if x != nil {
 		return x.Disks
@@ -575,6 +595,14 @@ type Message_TimeoutNow struct {
 	TimeoutNow *TimeoutNow `protobuf:"bytes,10,opt,name=timeout_now,json=timeoutNow,proto3,oneof"`
 }
 
+type Message_Forward struct {
+	Forward *Forward `protobuf:"bytes,12,opt,name=forward,proto3,oneof"`
+}
+
+type Message_ForwardReply struct {
+	ForwardReply *ForwardReply `protobuf:"bytes,13,opt,name=forward_reply,json=forwardReply,proto3,oneof"`
+}
+
 func (*Message_AppendEntries) isMessage_Body() {}
 
 func (*Message_AppendEntriesReply) isMessage_Body() {}
@@ -592,6 +620,10 @@ func (*Message_InstallSnapshot) isMessage_Body() {}
 func (*Message_InstallSnapshotReply) isMessage_Body() {}
 
 func (*Message_TimeoutNow) isMessage_Body() {}
+
+func (*Message_Forward) isMessage_Body() {}
+
+func (*Message_ForwardReply) isMessage_Body() {}
 
 // Disks are the incarnations of two disks. A server that has lost its disk, or has
 // an old copy of it, has another incarnation than its peers remember.
@@ -1338,6 +1370,173 @@ func (*TimeoutNow) Descriptor() ([]byte, []int) {
 	return file_shared_core_transport_grpc_raftpb_raft_proto_rawDescGZIP(), []int{15}
 }
 
+// Forward asks the leader to propose a command, for a client of another server. It is
+// sent once, and the leader ignores a repetition.
+type Forward struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The command is number seq of those that this run of the server has forwarded.
+	Session       uint64 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Seq           uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Command       []byte `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forward) Reset() {
+	*x = Forward{}
+	mi := &file_shared_core_transport_grpc_raftpb_raft_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forward) ProtoMessage() {}
+
+func (x *Forward) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_core_transport_grpc_raftpb_raft_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forward.ProtoReflect.Descriptor instead.
+func (*Forward) Descriptor() ([]byte, []int) {
+	return file_shared_core_transport_grpc_raftpb_raft_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Forward) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Forward) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Forward) GetCommand() []byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+// ForwardReply is the outcome of a Forward: an index, or a code.
+type ForwardReply struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Seq     uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The command was applied as this entry of the log, with this result.
+	Index  uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Result []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
+	// Why it was not, for programs and for people; the address of the leader, if it
+	// is another server; and whether the command will certainly not be applied.
+	Code          string `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"`
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Leader        string `protobuf:"bytes,7,opt,name=leader,proto3" json:"leader,omitempty"`
+	Definite      bool   `protobuf:"varint,8,opt,name=definite,proto3" json:"definite,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardReply) Reset() {
+	*x = ForwardReply{}
+	mi := &file_shared_core_transport_grpc_raftpb_raft_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardReply) ProtoMessage() {}
+
+func (x *ForwardReply) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_core_transport_grpc_raftpb_raft_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardReply.ProtoReflect.Descriptor instead.
+func (*ForwardReply) Descriptor() ([]byte, []int) {
+	return file_shared_core_transport_grpc_raftpb_raft_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ForwardReply) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ForwardReply) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ForwardReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ForwardReply) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *ForwardReply) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ForwardReply) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ForwardReply) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *ForwardReply) GetDefinite() bool {
+	if x != nil {
+		return x.Definite
+	}
+	return false
+}
+
 var File_shared_core_transport_grpc_raftpb_raft_proto protoreflect.FileDescriptor
 
 const file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc = "" +
@@ -1359,7 +1558,7 @@ const file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc = "" +
 	"\tChallenge\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\x1b\n" +
 	"\x05Proof\x12\x12\n" +
-	"\x04hmac\x18\x01 \x01(\fR\x04hmac\"\x97\x06\n" +
+	"\x04hmac\x18\x01 \x01(\fR\x04hmac\"\x97\a\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12I\n" +
 	"\x0eappend_entries\x18\x02 \x01(\v2 .raftsteps.raft.v1.AppendEntriesH\x00R\rappendEntries\x12Y\n" +
@@ -1373,7 +1572,9 @@ const file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc = "" +
 	"\x16install_snapshot_reply\x18\t \x01(\v2'.raftsteps.raft.v1.InstallSnapshotReplyH\x00R\x14installSnapshotReply\x12@\n" +
 	"\vtimeout_now\x18\n" +
 	" \x01(\v2\x1d.raftsteps.raft.v1.TimeoutNowH\x00R\n" +
-	"timeoutNow\x12.\n" +
+	"timeoutNow\x126\n" +
+	"\aforward\x18\f \x01(\v2\x1a.raftsteps.raft.v1.ForwardH\x00R\aforward\x12F\n" +
+	"\rforward_reply\x18\r \x01(\v2\x1f.raftsteps.raft.v1.ForwardReplyH\x00R\fforwardReply\x12.\n" +
 	"\x05disks\x18\v \x01(\v2\x18.raftsteps.raft.v1.DisksR\x05disksB\x06\n" +
 	"\x04body\"/\n" +
 	"\x05Disks\x12\x10\n" +
@@ -1431,7 +1632,20 @@ const file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc = "" +
 	"\tlast_term\x18\x02 \x01(\x04R\blastTerm\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\"\f\n" +
 	"\n" +
-	"TimeoutNow*8\n" +
+	"TimeoutNow\"O\n" +
+	"\aForward\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
+	"\acommand\x18\x03 \x01(\fR\acommand\"\xca\x01\n" +
+	"\fForwardReply\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06result\x18\x04 \x01(\fR\x06result\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12\x16\n" +
+	"\x06leader\x18\a \x01(\tR\x06leader\x12\x1a\n" +
+	"\bdefinite\x18\b \x01(\bR\bdefinite*8\n" +
 	"\x04Kind\x12\x10\n" +
 	"\fKIND_COMMAND\x10\x00\x12\r\n" +
 	"\tKIND_NOOP\x10\x01\x12\x0f\n" +
@@ -1452,7 +1666,7 @@ func file_shared_core_transport_grpc_raftpb_raft_proto_rawDescGZIP() []byte {
 }
 
 var file_shared_core_transport_grpc_raftpb_raft_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shared_core_transport_grpc_raftpb_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_shared_core_transport_grpc_raftpb_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_shared_core_transport_grpc_raftpb_raft_proto_goTypes = []any{
 	(Kind)(0),                    // 0: raftsteps.raft.v1.Kind
 	(*Frame)(nil),                // 1: raftsteps.raft.v1.Frame
@@ -1471,6 +1685,8 @@ var file_shared_core_transport_grpc_raftpb_raft_proto_goTypes = []any{
 	(*InstallSnapshot)(nil),      // 14: raftsteps.raft.v1.InstallSnapshot
 	(*InstallSnapshotReply)(nil), // 15: raftsteps.raft.v1.InstallSnapshotReply
 	(*TimeoutNow)(nil),           // 16: raftsteps.raft.v1.TimeoutNow
+	(*Forward)(nil),              // 17: raftsteps.raft.v1.Forward
+	(*ForwardReply)(nil),         // 18: raftsteps.raft.v1.ForwardReply
 }
 var file_shared_core_transport_grpc_raftpb_raft_proto_depIdxs = []int32{
 	2,  // 0: raftsteps.raft.v1.Frame.hello:type_name -> raftsteps.raft.v1.Hello
@@ -1486,16 +1702,18 @@ var file_shared_core_transport_grpc_raftpb_raft_proto_depIdxs = []int32{
 	14, // 10: raftsteps.raft.v1.Message.install_snapshot:type_name -> raftsteps.raft.v1.InstallSnapshot
 	15, // 11: raftsteps.raft.v1.Message.install_snapshot_reply:type_name -> raftsteps.raft.v1.InstallSnapshotReply
 	16, // 12: raftsteps.raft.v1.Message.timeout_now:type_name -> raftsteps.raft.v1.TimeoutNow
-	6,  // 13: raftsteps.raft.v1.Message.disks:type_name -> raftsteps.raft.v1.Disks
-	8,  // 14: raftsteps.raft.v1.AppendEntries.entries:type_name -> raftsteps.raft.v1.Entry
-	0,  // 15: raftsteps.raft.v1.Entry.kind:type_name -> raftsteps.raft.v1.Kind
-	1,  // 16: raftsteps.raft.v1.Raft.Link:input_type -> raftsteps.raft.v1.Frame
-	1,  // 17: raftsteps.raft.v1.Raft.Link:output_type -> raftsteps.raft.v1.Frame
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	17, // 13: raftsteps.raft.v1.Message.forward:type_name -> raftsteps.raft.v1.Forward
+	18, // 14: raftsteps.raft.v1.Message.forward_reply:type_name -> raftsteps.raft.v1.ForwardReply
+	6,  // 15: raftsteps.raft.v1.Message.disks:type_name -> raftsteps.raft.v1.Disks
+	8,  // 16: raftsteps.raft.v1.AppendEntries.entries:type_name -> raftsteps.raft.v1.Entry
+	0,  // 17: raftsteps.raft.v1.Entry.kind:type_name -> raftsteps.raft.v1.Kind
+	1,  // 18: raftsteps.raft.v1.Raft.Link:input_type -> raftsteps.raft.v1.Frame
+	1,  // 19: raftsteps.raft.v1.Raft.Link:output_type -> raftsteps.raft.v1.Frame
+	19, // [19:20] is the sub-list for method output_type
+	18, // [18:19] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_shared_core_transport_grpc_raftpb_raft_proto_init() }
@@ -1519,6 +1737,8 @@ func file_shared_core_transport_grpc_raftpb_raft_proto_init() {
 		(*Message_InstallSnapshot)(nil),
 		(*Message_InstallSnapshotReply)(nil),
 		(*Message_TimeoutNow)(nil),
+		(*Message_Forward)(nil),
+		(*Message_ForwardReply)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1526,7 +1746,7 @@ func file_shared_core_transport_grpc_raftpb_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc), len(file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2,7 +2,11 @@ package replica_test
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,11 +15,38 @@ import (
 	"example.com/raftsteps/07-membership/replica"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/wire"
 )
 
 // Three replicas use TCP, and two of them accept clients.
 func TestClients(t *testing.T) {
+	testClients(t, func(uint64) *trust.Keys { return nil }, nil)
+}
+
+// The same, with TLS.
+func TestClientsOverTLS(t *testing.T) {
+	a, pair, err := trust.NewAuthority("bank", time.Hour)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	file := func(name string, text []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+		return path
+	}
+	ca := file("ca.crt", pair.Cert)
+	config, err := trust.Client(ca, "", "")
+	require.NoError(t, err)
+	testClients(t, func(id uint64) *trust.Keys {
+		own, err := a.Issue(trust.Identity{Cluster: "bank", Server: id}, []string{"127.0.0.1"}, time.Hour)
+		require.NoError(t, err)
+		keys, err := trust.Open(trust.Options{Cluster: "bank", Server: id, CA: ca, Cert: file(fmt.Sprintf("n%d.crt", id), own.Cert), Key: file(fmt.Sprintf("n%d.key", id), own.Key)})
+		require.NoError(t, err)
+		return keys
+	}, config)
+}
+
+func testClients(t *testing.T, keys func(id uint64) *trust.Keys, client *tls.Config) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	config := node.Config{Cluster: "bank", Secret: "nobody knows it"}
@@ -28,14 +59,14 @@ func TestClients(t *testing.T) {
 	}
 	replicas := make(map[uint64]*replica.Replica[*bank])
 	for i, m := range config.Members {
-		r, err := replica.Start(replica.Options[*bank]{ID: m.ID, Config: config, Machine: newBank, Dir: t.TempDir(), Listener: listeners[i], Clients: m.ID < 3})
+		r, err := replica.Start(replica.Options[*bank]{ID: m.ID, Config: config, Machine: newBank, Dir: t.TempDir(), Listener: listeners[i], TLS: keys(m.ID), Clients: m.ID < 3})
 		require.NoError(t, err)
 		require.Equal(t, m.Address, r.Addr().String())
 		defer r.Close()
 		replicas[m.ID] = r
 	}
 	ask := func(id uint64, r api.Request) (api.Response, error) {
-		c, err := wire.Dial(ctx, config.Address(id), wire.DefaultLimits())
+		c, err := wire.Dial(ctx, config.Address(id), wire.DefaultLimits(), wire.WithTLS(client))
 		require.NoError(t, err)
 		defer c.Close()
 		return c.Do(ctx, r)

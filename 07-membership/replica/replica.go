@@ -61,6 +61,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Options configures a replica. M is the state machine.
@@ -112,6 +113,10 @@ type Options[M server.Machine] struct {
 	// same is true of a propose from a client.
 	Forward bool
 
+	// TLS are the keys with which the replica speaks TLS, to the others and to
+	// clients; nil means that it speaks none. A Transport does not use them.
+	TLS *trust.Keys
+
 	// Log receives messages for the operator; nil discards them.
 	Log *slog.Logger
 }
@@ -158,7 +163,7 @@ func Start[M server.Machine](o Options[M]) (*Replica[M], error) {
 	}
 	factory := server.With(func() server.Machine { return o.Machine() })
 	r.host, err = host.New(host.Options{
-		ID: o.ID, Config: config, Disk: o.Disk, Transport: o.Transport, Listener: o.Listener, Log: o.Log,
+		ID: o.ID, Config: config, Disk: o.Disk, Transport: o.Transport, Listener: o.Listener, TLS: o.TLS, Log: o.Log,
 		Ops: server.LibraryOps, NoClients: !o.Clients,
 		New: func(w node.World) (node.Server, error) {
 			s, err := factory(w)

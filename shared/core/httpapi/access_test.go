@@ -83,7 +83,7 @@ func TestRoles(t *testing.T) {
 
 // Every path but those for load balancers needs a role.
 func TestEveryPathNeedsARole(t *testing.T) {
-	with := api.Ops{api.Members: {}}
+	with := api.Ops{api.Members: {}, api.Watch: {}}
 	for name, op := range ops {
 		with[name] = op
 	}

@@ -119,7 +119,7 @@ func New(o Options) http.Handler {
 		h.routes["/v1/members"] = only("GET", needs(api.Members, action{do: h.data(api.Request{Op: api.Members})}))
 	}
 	if _, known := o.Ops[api.Watch]; known {
-		h.routes["/v1/watch"] = only("GET", action{query: []string{prefixQuery, "from"}, do: h.watch})
+		h.routes["/v1/watch"] = only("GET", needs(api.Watch, action{query: []string{prefixQuery, "from"}, do: h.watch}))
 	}
 	return h
 }

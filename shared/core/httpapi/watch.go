@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 )
 
@@ -30,6 +31,9 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		events, err := api.DecodeEvents(a.Data)
 		if a.Error == nil && err != nil {
 			a.Error = api.Lost("the server's answer is malformed: " + err.Error())
+		}
+		if _, refusal := h.refuseClient(w, r, api.Watch, access.Needs(api.Watch)); refusal != nil {
+			a.Error, events = refusal, api.Events{} // its token was removed meanwhile
 		}
 		if a.Error != nil && !began {
 			h.fail(w, r, statusOf(a.Error), a.Error)

@@ -2,13 +2,16 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/guard"
 )
 
 // stream asks for a stream of events from a server that has these answers, and whose
@@ -68,4 +71,31 @@ func TestAWatchThatIsRefused(t *testing.T) {
 	require.Equal(t, 400, request(h, "GET", "/v1/watch?key=x", "").Code)
 	require.Equal(t, 405, request(h, "PUT", "/v1/watch", "1").Code)
 	require.Equal(t, 404, request(New(Options{Ops: ops}), "GET", "/v1/watch", "").Code)
+}
+
+// A token that is removed while its client watches is worth nothing from then on.
+func TestAStreamEndsWithItsToken(t *testing.T) {
+	p := &access.Policy{Tokens: []access.Token{{Name: "r", Role: access.Read, Hash: guard.Hash("r")}}}
+	g := guard.New(p, "", nil)
+	asked := 0
+	h := New(Options{Access: g, Ops: api.Ops{api.Watch: {May: api.Prefix | api.From}}, Ask: func(r api.Request, reply func(api.Response)) {
+		switch asked++; asked {
+		case 2:
+			g.Set(&access.Policy{})
+		case 3:
+			reply(api.Failed(0, &api.Error{Code: api.Unavailable, Message: "it was asked once more"}))
+			return
+		}
+		events := []api.Event{{Index: r.From + 1, Key: "x", Value: fmt.Sprintf("secret%d", asked)}}
+		reply(api.Response{Later: api.Events{Events: events, Next: r.From + 2}.AppendJSON})
+	}})
+	w := do(h, "GET", "/v1/watch", "", "Bearer r")
+	require.Equal(t, 200, w.Code)
+	require.Contains(t, w.Body.String(), "secret1")
+	require.NotContains(t, w.Body.String(), "secret2")
+	require.Contains(t, w.Body.String(), "event: error\ndata: "+`{"ok":false,"error":{"code":"denied"`)
+	require.Equal(t, 2, asked)
+	w = do(h, "GET", "/v1/watch", "", "")
+	require.Equal(t, 401, w.Code)
+	require.Equal(t, 2, asked, "nothing was done")
 }

@@ -69,7 +69,7 @@ func (s *Server) tell(w *watcher) bool {
 	case refusal != nil:
 		w.reply(api.Failed(w.request.ID, refusal))
 	case len(events) > 0 || late:
-		w.reply(api.Response{ID: w.request.ID, Later: api.Events{Events: events, Next: next}.AppendJSON})
+		w.reply(api.Events{Events: events, Next: next}.Response(w.request.ID))
 	default:
 		w.from = next
 		return false

@@ -47,6 +47,22 @@ func (e Events) AppendJSON(b []byte) []byte {
 	return append(strconv.AppendUint(strict.AppendName(b, "next"), e.Next, 10), '}')
 }
 
+// fewBytes is how long keys and values may be, in all, that Response encodes at once.
+const fewBytes = 1 << 10
+
+// Response returns the answer to a watch. It encodes a few events at once: a change
+// may be told to thousands of clients, and the answer to each would count for LongData.
+func (e Events) Response(id uint64) Response {
+	bytes := 0
+	for _, event := range e.Events {
+		bytes += 64 + len(event.Key) + len(event.Value)
+	}
+	if bytes <= fewBytes {
+		return Response{ID: id, Data: e.AppendJSON(nil)}
+	}
+	return Response{ID: id, Later: e.AppendJSON}
+}
+
 // DecodeEvents reads what AppendJSON wrote.
 func DecodeEvents(text []byte) (e Events, err error) {
 	d := strict.NewDecoder(text)

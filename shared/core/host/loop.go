@@ -168,8 +168,8 @@ func newLoop(id uint64, log *slog.Logger, sink trace.Sink) *loop {
 // request is the wire.Handler.
 func (l *loop) request(r api.Request, reply func(api.Response)) {
 	in := input{bytes: r.Size(), request: r, reply: reply, since: time.Now()}
-	if r.Op == api.Log || r.Op == api.List || r.Op == api.Watch {
-		in.bytes += api.LongData // for the answer
+	if r.Op == api.Log || r.Op == api.List {
+		in.bytes += api.LongData // for the answer; that of a watch comes much later, if at all
 	}
 	if refusal := l.admit(in); refusal != nil {
 		reply(api.Failed(r.ID, refusal))

@@ -621,3 +621,14 @@ func TestACutDropsMessagesInTransit(t *testing.T) {
 		w.stop(t)
 	})
 }
+
+// A watch waits for half a second or longer, and most of the time there is nothing to
+// tell: hundreds of clients that watch must not keep the others out.
+func TestWatchesThatWaitLeaveRoomForOthers(t *testing.T) {
+	w := newWorld(nil)
+	w.budget = wire.NewBudget(wire.DefaultLimits().ServerBytes)
+	for range 5000 {
+		w.request(api.Request{Op: api.Watch}, func(r api.Response) { require.Nil(t, r.Error) })
+	}
+	w.request(api.Request{Op: kv.Put, Key: "x"}, func(r api.Response) { require.Nil(t, r.Error) })
+}

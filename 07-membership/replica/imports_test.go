@@ -9,9 +9,10 @@ import (
 )
 
 // A program that embeds a replica carries the standard library, this project,
-// errgroup and a B-tree, and none of the libraries of the command line or of the metrics.
+// errgroup and a B-tree, and none of the libraries of the command line, of the metrics
+// or of gRPC. This is also true with the transport over UDP.
 func TestEmbeddingIsLight(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".").Output()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".", "./example", "example.com/raftsteps/shared/core/transport/udp").Output()
 	require.NoError(t, err)
 	modules := make(map[string]bool)
 	for _, path := range strings.Fields(string(out)) {

@@ -94,8 +94,9 @@ type Options[M server.Machine] struct {
 	// for concurrent use.
 	Disk disk.Disk
 
-	// Transport carries messages between replicas; nil is TCP, between the
-	// addresses of the members.
+	// Transport carries messages between replicas; nil is the one that
+	// Config.Transport names, between the addresses of the members: TCP, or
+	// another one whose package the program imports.
 	Transport host.Transport
 
 	// Listener accepts the TCP connections; nil means the replica's own

@@ -28,12 +28,14 @@ const settleTime = 200 * time.Millisecond
 func (a *app) clusterCommand() *cobra.Command {
 	var o cluster.OpenOptions
 	cmd := &cobra.Command{
-		Use: "cluster", Short: "Run a cluster of real processes on this machine", GroupID: groupServers,
+		Use: "cluster [CONFIG [N]]", Short: "Run a cluster of real processes on this machine", GroupID: groupServers,
 		Long: `Runs the servers of a cluster, each as its own process, and shows their output with their names. ^C stops all servers
 cleanly, and a second ^C kills them. A server that ends by itself stays down until somebody restarts it.
 
-A second run continues the cluster in the data folder; --fresh deletes it and creates a new one.`,
-		Args: a.takes(0, 0),
+A second run continues the cluster in the data folder; --fresh deletes it and creates a new one. "cluster CONFIG N" means
+the same as "cluster --config CONFIG -n N": the file must have N servers.`,
+		Args:              a.takes(0, 2),
+		ValidArgsFunction: completePositional(sizeOf),
 	}
 	cmd.Flags().IntVarP(&o.Servers, "servers", "n", 0, "how many servers a new cluster has (default 5)")
 	cmd.Flags().StringVar(&o.Config, "config", "", "the cluster.json to use (default: the one in the data folder, which is created if it is missing)")
@@ -44,9 +46,12 @@ A second run continues the cluster in the data folder; --fresh deletes it and cr
 	cmd.Flags().StringVar(&o.Transport, "transport", "", "what carries messages between the servers of a new cluster: "+strings.Join(cluster.Transports, ", ")+" (default tcp)")
 	cmd.Flags().BoolVar(&o.TLS, "tls", false, "make the servers speak TLS, to each other and to clients, with a new CA and certificates in the data folder")
 	cmd.Flags().StringVar(&a.traceFile, "trace", "", "append all events of each server to a file with this name and the server's, such as FILE.n1; a new cluster begins new files; \"lab FILE.*\" shows them")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := a.readCluster(cmd, args); err != nil {
+			return err
+		}
 		if cmd.Flags().Changed("servers") && o.Servers < 1 {
-			return usagef("-n is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
+			return usagef("the number of servers is %d; a cluster has 1 to %d servers", o.Servers, cluster.MaxServers)
 		}
 		if cmd.Flags().Changed("compact-bytes") && (o.CompactBytes < cluster.MinCompact || o.CompactBytes > cluster.MaxCompact) {
 			return usagef("--compact-bytes is %d; it must be from %d to %d", o.CompactBytes, cluster.MinCompact, int64(cluster.MaxCompact))

@@ -63,11 +63,17 @@ type nodeOptions struct {
 func (a *app) nodeCommand() *cobra.Command {
 	var o nodeOptions
 	cmd := &cobra.Command{
-		Use: "node", Short: "Run one server of a cluster", GroupID: groupServers,
+		Use: "node [CONFIG ID]", Short: "Run one server of a cluster", GroupID: groupServers,
 		Long: `Runs one server of the cluster that a cluster.json describes, until ^C. Its data is in the folder that the file names,
-unless --data names another.`,
-		Args: a.takes(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.node(cmd, o) },
+unless --data names another. "node CONFIG ID" means the same as "node --config CONFIG --id ID".`,
+		Args:              a.takes(0, 2),
+		ValidArgsFunction: completePositional(idsOf),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.readNode(cmd, args); err != nil {
+				return err
+			}
+			return a.node(cmd, o)
+		},
 	}
 	f := cmd.Flags()
 	if a.needs().Changes {
@@ -93,7 +99,7 @@ file, does not vote, and waits to be added.`
 // node runs one server.
 func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 	if o.id == 0 {
-		return &usageError{message: "node needs --id, the number of the server to run", hint: fmt.Sprintf("see %q", a.commandLine("node", "--help"))}
+		return &usageError{message: "node needs --id, the number of the server to run, or the arguments CONFIG ID", hint: fmt.Sprintf("see %q", a.commandLine("node", "--help"))}
 	}
 	if o.config == "" {
 		o.config = filepath.Join(a.flags.data, cluster.ConfigName)

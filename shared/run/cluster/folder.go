@@ -115,7 +115,7 @@ func Open(o OpenOptions) (*Folder, error) {
 			return nil, fmt.Errorf("%s: %w", o.Config, err)
 		}
 		if o.Servers != 0 && o.Servers != len(f.Config.Members) {
-			return nil, fmt.Errorf("%s has %d servers, not %d; leave -n out", o.Config, len(f.Config.Members), o.Servers)
+			return nil, fmt.Errorf("%s has %d servers, not %d; leave the number out", o.Config, len(f.Config.Members), o.Servers)
 		}
 		if o.PortGiven {
 			return nil, fmt.Errorf("%s says which ports the servers have; leave --base-port out", o.Config)

@@ -122,7 +122,7 @@ func TestOpenTakesTheConfigurationGiven(t *testing.T) {
 	require.Equal(t, "127.0.0.1:7099", loaded.Config.Address(4), "clients look into the folder")
 
 	_, err = open(t, OpenOptions{Dir: dir, Config: config, Servers: 3})
-	require.ErrorContains(t, err, "has 1 servers, not 3; leave -n out")
+	require.ErrorContains(t, err, "has 1 servers, not 3; leave the number out")
 	_, err = open(t, OpenOptions{Dir: dir, Config: config, PortGiven: true})
 	require.ErrorContains(t, err, "leave --base-port out")
 	_, err = open(t, OpenOptions{Dir: dir, Config: config, Needs: Needs{Appointed: true}})

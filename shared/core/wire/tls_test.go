@@ -568,7 +568,7 @@ func TestWaitingOverTLS(t *testing.T) {
 			reply(api.Response{ID: request.ID})
 			require.Equal(t, `{"id":1,"ok":true}`, e.line())
 		}
-		later(10 * time.Second)
+		later(5 * time.Second) // less than Limits.Write, which the end of the connection needs in this pipe
 		require.Contains(t, e.line(), "the connection was idle for 1s and is closed")
 		e.over()
 		require.NoError(t, r.end())

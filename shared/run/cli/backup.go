@@ -63,8 +63,9 @@ func (a *app) recoverCommands() []*cobra.Command {
 		Long: `Reads the folder of a server that does not run, and writes its keys to FILE, as backup does. It is the last resort, for a
 cluster whose majority is lost with its disks: restore then writes the keys into a new cluster. The folder stays as it is.
 
-Take the server with the longest log. Its log may lack the last writes that the lost servers had acknowledged, and may have
-writes whose clients got no answer. recover says from which entry on nothing is certain.
+If several servers are left, save the keys of each, and take the one whose last entry has the highest term; of those, the one
+with the longest log. recover prints both. Its log may lack the last writes that the lost servers had acknowledged, and may
+have writes whose clients got no answer. recover says from which entry on nothing is certain.
 
 The servers of the old cluster must never run again: with a lost server that comes back, they would be the old cluster, and
 both clusters would accept writes.`,

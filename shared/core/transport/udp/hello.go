@@ -72,8 +72,8 @@ type hello struct {
 	index    uint32
 	from, to uint64
 
-	// start is a number that the sender draws when it starts, and number counts
-	// its hellos to this receiver since then.
+	// start is a number that the sender draws when it starts, greater than before,
+	// and number counts its hellos to this receiver since then.
 	start, number uint64
 
 	// cluster is a hash of the cluster's name.

@@ -42,8 +42,9 @@ type inbound struct {
 	index, theirs uint32
 
 	// start and number are those of hello, which is what the peer said; answer is
-	// what this server answered, also when the hello comes once more.
+	// what this server answered, also when the hello comes once more. opened is when.
 	start, number uint64
+	opened        time.Time
 	hello, answer []byte
 
 	messages, acks cipher.AEAD
@@ -229,8 +230,10 @@ type peer struct {
 	twice  bool
 }
 
-// Limits on what is remembered of a peer.
+// Limits on what is remembered of a peer. pendingTime is how long a session may be
+// without a datagram.
 const (
-	maxPending = 4
-	maxStarts  = 8
+	maxPending  = 4
+	maxStarts   = 8
+	pendingTime = 10 * time.Second
 )

@@ -19,8 +19,7 @@
 // come from the secret and both nonces (HKDF), so each session has its own. The
 // nonce of a datagram is its number; a number that has arrived already is refused,
 // so nothing can be repeated. Somebody may repeat a whole hello: the session that
-// this opens is of no use without the keys, and replaces no other until a datagram
-// has arrived in it. A new session, with new keys, begins after an hour or four
+// this opens is of no use without the keys, and replaces no newer one. A new session, with new keys, begins after an hour or four
 // million datagrams, and when a peer has started again.
 //
 // A session has one direction. The other one carries only acks, for which the sender
@@ -45,6 +44,7 @@ package udp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
@@ -114,7 +114,8 @@ type Transport struct {
 	limits  transport.Limits
 	log     *slog.Logger
 
-	// start is drawn at random when the server starts; hellos counts its hellos.
+	// start is drawn when the server starts, and greater than those before if the
+	// clock does not go back; hellos counts its hellos.
 	start  uint64
 	hellos atomic.Uint64
 
@@ -201,8 +202,15 @@ func newTransport(o transport.Options, s socket, in, out int, whole bool) (*Tran
 		out = unknownBuffer
 	}
 	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), keys: k, limits: limits, log: log,
-		rekey: rekeyCount, start: rand.Uint64(), socket: s, inRoom: in, outRoom: out, whole: whole,
+		rekey: rekeyCount, start: newStart(), socket: s, inRoom: in, outRoom: out, whole: whole,
 		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
+}
+
+// newStart returns the time, in about milliseconds, with a random number behind it: two
+// servers that run with copies of one disk have different ones.
+func newStart() uint64 {
+	const random = 20
+	return uint64(time.Now().UnixNano())>>random<<random | rand.Uint64N(1<<random)
 }
 
 // Close closes the socket of a server that is never run.
@@ -497,12 +505,21 @@ func (t *Transport) open(b []byte, h hello, now time.Time) []byte {
 	if h.start == p.start && h.number <= p.number {
 		return nil // an old one
 	}
+	if len(p.pending) == maxPending {
+		oldest := slices.MinFunc(p.pending, func(a, b *inbound) int {
+			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.number, b.number))
+		})
+		if cmp.Or(cmp.Compare(h.start, oldest.start), cmp.Compare(h.number, oldest.number)) < 0 {
+			return nil // otherwise recorded hellos could keep the peer out
+		}
+		t.giveUp(p, func(s *inbound) bool { return s == oldest })
+	}
 	a := answer{index: h.index, start: t.start, window: t.window()}
 	for a.session = random32(); t.inbound[a.session] != nil; {
 		a.session = random32()
 	}
 	_, _ = crand.Read(a.nonce[:]) // never fails
-	s := &inbound{peer: p, index: a.session, theirs: h.index, start: h.start, number: h.number, hello: b}
+	s := &inbound{peer: p, index: a.session, theirs: h.index, start: h.start, number: h.number, opened: now, hello: b}
 	var err error
 	if s.messages, s.acks, err = t.keys.seals(b, h, a); err != nil {
 		t.log.Error("no keys for a session with a peer", "peer", h.from, "error", err)
@@ -510,11 +527,19 @@ func (t *Transport) open(b []byte, h hello, now time.Time) []byte {
 	}
 	s.answer = a.encode(t.keys, b)
 	t.inbound[s.index] = s
-	if p.pending = append(p.pending, s); len(p.pending) > maxPending {
-		delete(t.inbound, p.pending[0].index)
-		p.pending = slices.Delete(p.pending, 0, 1)
-	}
+	p.pending = append(p.pending, s)
 	return s.answer
+}
+
+// giveUp forgets sessions of a peer of which nothing has arrived. t.mu must be held.
+func (t *Transport) giveUp(p *peer, which func(*inbound) bool) {
+	p.pending = slices.DeleteFunc(p.pending, func(s *inbound) bool {
+		gone := which(s)
+		if gone {
+			delete(t.inbound, s.index)
+		}
+		return gone
+	})
 }
 
 // window returns how much a peer may send at once. t.mu must be held.
@@ -598,6 +623,7 @@ func (t *Transport) cleanOnce(now time.Time) {
 			t.connected--
 			t.settle(p)
 		}
+		t.giveUp(p, func(s *inbound) bool { return now.Sub(s.opened) > pendingTime })
 	}
 	for _, s := range t.inbound {
 		s.clean(now.Add(-maxAge))

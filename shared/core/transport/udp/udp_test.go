@@ -212,6 +212,64 @@ func TestReplay(t *testing.T) {
 	})
 }
 
+// Somebody who has recorded the hellos of many starts of a server, and repeats all of
+// them all the time, does not keep it out.
+func TestOldHellosKeepNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newInternet()
+		var recorded []parcel
+		for range 3 * maxPending {
+			a := n.start(t, 1, nil).run(2)
+			pass(20 * time.Millisecond)
+			a.end()
+			for _, p := range n.record() {
+				if p.b[0] == kindHello {
+					recorded = append(recorded, p)
+				}
+			}
+		}
+		require.GreaterOrEqual(t, len(recorded), 3*maxPending)
+		a, b := n.start(t, 1, nil), n.start(t, 2, nil).run()
+		n.whenever(func(b []byte, from, to netip.AddrPort) bool {
+			if to == place(2) && from == place(1) { // the repeated ones arrive first
+				for _, p := range recorded {
+					n.arrive(p)
+				}
+			}
+			return true
+		})
+		a.run(2)
+		pass(time.Second)
+		for i := range 5 {
+			a.Send(2, fmt.Append(nil, "message ", i))
+			pass(time.Second)
+		}
+		require.Contains(t, b.took(), "n1 message 4")
+		a.end()
+		b.end()
+	})
+}
+
+// What a hello has opened is forgotten if nothing follows.
+func TestOpenedInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newInternet()
+		a, b := n.start(t, 1, nil), n.start(t, 2, nil).run()
+		for i := range uint64(3) {
+			h := hello{from: 1, to: 2, start: 1 << 63, number: i + 1, cluster: a.cluster}
+			n.deliver(parcel{h.encode(a.keys), place(9), place(2)})
+		}
+		pass(time.Millisecond)
+		in, _ := b.sessions()
+		require.Equal(t, 3, in)
+		pass(pendingTime + 2*time.Second)
+		in, _ = b.sessions()
+		require.Zero(t, in)
+		b.look(func() { require.Empty(t, b.peers[1].pending) })
+		b.end()
+	})
+}
+
 // A message that was changed on its way is dropped.
 func TestChangedMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

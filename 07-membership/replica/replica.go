@@ -111,7 +111,10 @@ type Options[M server.Machine] struct {
 
 	// Forward is true if Propose may be called at any replica: one that does not
 	// lead passes the command on to the leader, and waits for the result. The
-	// same is true of a propose from a client.
+	// same is true of a propose from a client. A leader keeps at most 16 MiB of
+	// forwarded commands that are not applied yet, and answers further ones with
+	// api.Busy. A result of more than 3 MiB is not sent to another replica: the
+	// outcome is then unknown there.
 	Forward bool
 
 	// TLS are the keys with which the replica speaks TLS, to the others and to

@@ -32,13 +32,16 @@ func keys(t *testing.T, ca *trust.Authority, signer []byte, who trust.Identity) 
 	return k
 }
 
-// Three replicas work together over sockets, with and without TLS, and over UDP. Each
-// of them takes commands, whichever leads.
+// sockets are the ways in which replicas talk to each other over sockets.
+var sockets = map[string]struct {
+	transport string
+	tls       bool
+}{"tcp": {}, "tls": {tls: true}, "udp": {transport: "udp"}}
+
+// Three replicas work together over sockets. Each of them takes commands, whichever
+// leads.
 func TestSockets(t *testing.T) {
-	for name, o := range map[string]struct {
-		transport string
-		tls       bool
-	}{"tcp": {}, "tls": {tls: true}, "udp": {transport: "udp"}} {
+	for name, o := range sockets {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

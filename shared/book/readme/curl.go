@@ -16,7 +16,7 @@ import (
 
 // playCurl implements curl, as far as READMEs use it:
 //
-//	curl [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL
+//	curl [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [-H HEADER] [--cacert FILE] URL
 //
 // With -i it prints the headers in the order of their names.
 func playCurl(args []string) int {
@@ -27,7 +27,7 @@ func playCurl(args []string) int {
 		r, show, follow, err = curlRequest(args)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "curl: %v; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL\n", err)
+		fmt.Fprintf(os.Stderr, "curl: %v; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [-H HEADER] [--cacert FILE] URL\n", err)
 		return 2
 	}
 	client := &http.Client{Timeout: time.Minute}
@@ -87,9 +87,10 @@ func curlCA(args []string) (rest []string, ca *x509.CertPool, err error) {
 func curlRequest(args []string) (r *http.Request, show, follow bool, err error) {
 	var method, data, address string
 	hasData := false
+	headers := make(http.Header)
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
-		if (arg == "-X" || arg == "-d") && i+1 == len(args) {
+		if (arg == "-X" || arg == "-d" || arg == "-H") && i+1 == len(args) {
 			return nil, false, false, fmt.Errorf("option %s: requires parameter", arg)
 		}
 		switch {
@@ -99,6 +100,10 @@ func curlRequest(args []string) (r *http.Request, show, follow bool, err error) 
 		case arg == "-d":
 			i++
 			data, hasData = args[i], true
+		case arg == "-H":
+			i++
+			name, value, _ := strings.Cut(args[i], ":")
+			headers.Add(name, strings.TrimSpace(value))
 		case arg == "-i":
 			show = true
 		case arg == "-L":
@@ -122,6 +127,9 @@ func curlRequest(args []string) (r *http.Request, show, follow bool, err error) 
 	r, err = http.NewRequest(method, address, strings.NewReader(data))
 	if err == nil && hasData {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if err == nil {
+		maps.Copy(r.Header, headers)
 	}
 	return r, show, follow, err
 }

@@ -35,7 +35,7 @@ func TestCurl(t *testing.T) {
 			return
 		}
 		w.Header().Set("Date", "today")
-		io.WriteString(w, r.Method+" "+r.URL.Path+" "+string(body))
+		io.WriteString(w, r.Method+" "+r.URL.Path+" "+string(body)+r.Header.Get("Authorization"))
 	}))
 	defer server.Close()
 	for _, c := range []struct {
@@ -46,12 +46,13 @@ func TestCurl(t *testing.T) {
 		{args: []string{server.URL + "/a"}, want: "GET /a "},
 		{args: []string{strings.TrimPrefix(server.URL, "http://") + "/a"}, want: "GET /a "},
 		{args: []string{"-d", "x", server.URL + "/a"}, want: "POST /a x"},
+		{args: []string{"-H", "Authorization: Bearer t", server.URL + "/a"}, want: "GET /a Bearer t"},
 		{args: []string{"-L", "-X", "PUT", "-d", "x", server.URL + "/from"}, want: "PUT /to x"},
 		{args: []string{"-X", "PUT", "-d", "x", server.URL + "/from"}},
 		{args: []string{"-i", server.URL + "/a"}, want: "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Type: text/plain; charset=utf-8\r\nDate: today\r\n\r\nGET /a "},
-		{args: []string{"-k", server.URL}, want: "curl: option -k: is unknown; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL\n", code: 2},
-		{args: []string{"-X"}, want: "curl: option -X: requires parameter; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL\n", code: 2},
-		{want: "curl: no URL specified; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [--cacert FILE] URL\n", code: 2},
+		{args: []string{"-k", server.URL}, want: "curl: option -k: is unknown; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [-H HEADER] [--cacert FILE] URL\n", code: 2},
+		{args: []string{"-X"}, want: "curl: option -X: requires parameter; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [-H HEADER] [--cacert FILE] URL\n", code: 2},
+		{want: "curl: no URL specified; this stand-in takes [-s] [-S] [-i] [-L] [-X METHOD] [-d DATA] [-H HEADER] [--cacert FILE] URL\n", code: 2},
 	} {
 		got, code := curl(t, c.args...)
 		require.Equal(t, c.want, got, c.args)

@@ -258,9 +258,7 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, http.StatusBadRequest, badRequest("the query parameter \"keys_only\" is %q; it must be true or false", text))
 		return
 	}
-	if a, ok := h.do(w, r, q); ok {
-		writeJSON(w, http.StatusOK, a.Data)
-	}
+	h.data(q)(w, r)
 }
 
 func (h *handler) put(w http.ResponseWriter, r *http.Request) {

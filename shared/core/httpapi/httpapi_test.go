@@ -563,28 +563,54 @@ type stuck struct {
 }
 
 func (s stuck) Write(b []byte) (int, error) {
-	close(s.writing)
-	<-s.goOn
+	select {
+	case <-s.writing: // it is not the first time
+	default:
+		close(s.writing)
+		<-s.goOn
+	}
 	return s.ResponseRecorder.Write(b)
 }
 
-// The same bound includes pages of the log that clients have not read yet.
+// The same bound includes pages that clients have not read yet: of the log, of the
+// keys and of changes.
 func TestUnreadPagesAreBounded(t *testing.T) {
-	room := wire.NewBudget(50)
-	h := New(Options{Ops: ops, Ask: newBackend().ask, Bodies: room})
-	client := stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
-	done := make(chan struct{})
-	go func() {
-		h.ServeHTTP(client, newRequest("GET", "/v1/log", ""))
-		close(done)
-	}()
-	<-client.writing
-	w := request(h, "GET", "/v1/log", "")
-	require.Equal(t, 503, w.Code)
-	require.Contains(t, w.Body.String(), `"code":"busy"`)
-	close(client.goOn)
-	<-done
-	require.Equal(t, 200, client.Code)
-	require.Zero(t, room.Used())
-	require.Equal(t, 200, request(h, "GET", "/v1/log", "").Code)
+	with := api.Ops{api.Watch: {May: api.Prefix | api.From}}
+	for name, op := range ops {
+		with[name] = op
+	}
+	for target, bytes := range map[string]int{"/v1/log": 50, "/v1/kv?prefix=": 50, "/v1/watch": 60} {
+		room, watches := wire.NewBudget(bytes), 0
+		b := newBackend()
+		b.store.Apply(kv.Command{Op: kv.Put, Key: "x", Value: "1"})
+		ask := func(r api.Request, reply func(api.Response)) {
+			switch watches++; {
+			case r.Op != api.Watch:
+				b.ask(r, reply)
+			case watches%2 == 1:
+				reply(api.Events{Events: []api.Event{{Index: 1, Key: "x", Value: "1"}}, Next: 2}.Response(0))
+			default:
+				reply(api.Failed(0, &api.Error{Code: api.Unavailable, Message: "it is stopping", Definite: true}))
+			}
+		}
+		h := New(Options{Ops: with, Ask: ask, Bodies: room})
+		client := stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+		done := make(chan struct{})
+		go func() {
+			h.ServeHTTP(client, newRequest("GET", target, ""))
+			close(done)
+		}()
+		<-client.writing
+		watches = 0
+		w := request(h, "GET", target, "")
+		require.Equal(t, 503, w.Code, target)
+		require.Contains(t, w.Body.String(), `"code":"busy"`)
+		close(client.goOn)
+		<-done
+		require.Equal(t, 200, client.Code)
+		require.Zero(t, room.Used())
+		watches = 0
+		require.Equal(t, 200, request(h, "GET", target, "").Code)
+		require.Zero(t, room.Used())
+	}
 }

@@ -35,6 +35,13 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		if _, refusal := h.refuseClient(w, r, api.Watch, access.Needs(api.Watch)); refusal != nil {
 			a.Error, events = refusal, api.Events{} // its token was removed meanwhile
 		}
+		room := 0
+		if len(events.Events) > 0 {
+			room = len(a.Data)
+		}
+		if !h.Bodies.Take(room) {
+			a.Error, events, room = h.crowded(), api.Events{}, 0
+		}
 		if a.Error != nil && !began {
 			h.fail(w, r, statusOf(a.Error), a.Error)
 			return
@@ -43,7 +50,9 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			w.Header().Set("Cache-Control", "no-store")
 		}
-		if !sendEvents(w, events, a.Error) || a.Error != nil || r.Method == http.MethodHead {
+		sent := sendEvents(w, events, a.Error)
+		h.Bodies.Give(room)
+		if !sent || a.Error != nil || r.Method == http.MethodHead {
 			return
 		}
 		q.From = events.Next

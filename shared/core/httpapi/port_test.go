@@ -28,6 +28,10 @@ type port struct {
 }
 
 func startPort(t *testing.T, ask func(api.Request, func(api.Response)), l wire.Limits) *port {
+	return startPortOf(t, ops, ask, l)
+}
+
+func startPortOf(t *testing.T, ops api.Ops, ask func(api.Request, func(api.Response)), l wire.Limits) *port {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &wire.Server{Ops: ops, Handler: ask, HTTP: New(Options{Ops: ops, Ask: ask}), Limits: l}

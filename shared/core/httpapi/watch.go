@@ -8,6 +8,7 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // lastEventID is the header with which a browser's EventSource continues a stream
@@ -35,6 +36,9 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 		if _, refusal := h.refuseClient(w, r, api.Watch, access.Needs(api.Watch)); refusal != nil {
 			a.Error, events = refusal, api.Events{} // its token was removed meanwhile
 		}
+		if a.Error == nil && stops(r) {
+			a.Error = &api.Error{Code: api.Unavailable, Definite: true, Message: "the server is stopping; go on with another one"}
+		}
 		room := 0
 		if len(events.Events) > 0 {
 			room = len(a.Data)
@@ -56,6 +60,16 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		q.From = events.Next
+	}
+}
+
+// stops reports whether the server of a request is stopping.
+func stops(r *http.Request) bool {
+	select {
+	case <-wire.Stopping(r):
+		return true
+	default:
+		return false
 	}
 }
 

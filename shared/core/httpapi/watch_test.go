@@ -3,15 +3,18 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/guard"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // stream asks for a stream of events from a server that has these answers, and whose
@@ -98,4 +101,19 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 	w = do(h, "GET", "/v1/watch", "", "")
 	require.Equal(t, 401, w.Code)
 	require.Equal(t, 2, asked, "nothing was done")
+}
+
+// A client that watches does not keep a server from stopping.
+func TestAStreamEndsWithItsServer(t *testing.T) {
+	ask := func(r api.Request, reply func(api.Response)) {
+		time.AfterFunc(10*time.Millisecond, func() { reply(api.Events{Next: r.From + 1}.Response(0)) })
+	}
+	p := startPortOf(t, api.Ops{api.Watch: {May: api.Prefix | api.From}}, ask, wire.Limits{Drain: time.Hour})
+	c := p.dial()
+	require.Equal(t, "HTTP/1.1 200 OK", say(t, c, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+	p.stop()
+	require.NoError(t, <-p.ended)
+	rest, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Contains(t, string(rest), `{"ok":false,"error":{"code":"unavailable","message":"the server is stopping`)
 }

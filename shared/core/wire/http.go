@@ -88,11 +88,26 @@ func (s *Server) startHTTP(addr net.Addr) {
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    maxHeader,
 	}
+	stopping := make(chan struct{})
+	base := context.WithValue(context.Background(), stoppingKey{}, stopping)
+	s.http.BaseContext = func(net.Listener) context.Context { return base }
+	s.http.RegisterOnShutdown(func() { close(stopping) })
 	s.web = &httpListener{conns: make(chan net.Conn), done: make(chan struct{}), addr: addr}
 	s.peers.Go(func() error {
 		_ = s.http.Serve(s.web) // it ends with ErrServerClosed
 		return nil
 	})
+}
+
+// stoppingKey is the key of the channel of Stopping in the context of a request.
+type stoppingKey struct{}
+
+// Stopping returns a channel that is closed when the server stops to which an HTTP
+// request belongs; nil if it belongs to no Server. A request that would go on for long
+// must end then.
+func Stopping(r *http.Request) <-chan struct{} {
+	c, _ := r.Context().Value(stoppingKey{}).(chan struct{})
+	return c
 }
 
 // stopHTTP answers the requests in flight and closes the connections.

@@ -17,6 +17,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/longtest"
 )
 
 // badInput is bad input, and how the server must answer it.
@@ -203,9 +204,13 @@ func TestClientThatNeverReadsASocket(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
-func TestTenThousandConnections(t *testing.T) {
+// Far more clients connect than the server accepts: ten thousand in long tests.
+func TestThousandsOfConnections(t *testing.T) {
 	limits := DefaultLimits()
 	n := 10_000
+	if !longtest.On() {
+		n, limits.Conns = 2_000, 1_000
+	}
 	if files := openFiles(); files < n+limits.Conns+500 {
 		n, limits.Conns = files/3, files/6
 		t.Logf("this process may open %d files only, so there are %d connections and a limit of %d", files, n, limits.Conns)

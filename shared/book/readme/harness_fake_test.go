@@ -1,9 +1,12 @@
 package readme
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,5 +139,36 @@ func repository(t *testing.T, text string) *runner {
 		require.NoError(t, os.MkdirAll(filepath.Dir(full), 0o755))
 		require.NoError(t, os.WriteFile(full, []byte(text), 0o644))
 	}
-	return &runner{file: filepath.Join(root, "00-fake", "README.md"), shell: "bash", most: time.Minute, closing: 10 * time.Second}
+	return &runner{file: filepath.Join(root, "00-fake", "README.md"), shell: "bash", most: time.Minute, closing: 10 * time.Second,
+		programs: map[string]string{"00-fake": builtFake(t), "01-other": builtFake(t)}}
+}
+
+// fakeFolder is where builtFake builds; TestMain removes it.
+var fakeFolder string
+
+// builtFake returns the fake program, built once for all tests.
+func builtFake(t *testing.T) string {
+	t.Helper()
+	require.NoError(t, buildFake())
+	return filepath.Join(fakeFolder, "fake")
+}
+
+var buildFake = sync.OnceValue(func() (err error) {
+	if fakeFolder, err = os.MkdirTemp("", "readme-fake-"); err != nil {
+		return err
+	}
+	source := filepath.Join(fakeFolder, "main.go")
+	if err := os.WriteFile(source, []byte(fake), 0o644); err != nil {
+		return err
+	}
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(fakeFolder, "fake"), source).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(fakeFolder)
+	os.Exit(code)
 }

@@ -205,6 +205,9 @@ type runner struct {
 	// hosts are the machines of the page; nil if it has only this one.
 	hosts []Host
 
+	// programs are those of stages that need not be built, by the stage's name.
+	programs map[string]string
+
 	// lines are the lines of the README.
 	lines []string
 
@@ -280,7 +283,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err := onHosts(blocks, r.hosts); err != nil {
 		return fmt.Errorf("%s: %w", r.file, err)
 	}
-	w, err := newWorld(ctx, filepath.Dir(file), commands.String(), r.hosts)
+	w, err := newWorld(ctx, filepath.Dir(file), commands.String(), r.hosts, r.programs)
 	if w != nil {
 		defer func() { err = join(err, w.close()) }()
 	}

@@ -443,10 +443,12 @@ The end.
 	require.NoError(t, r.run(t.Context()))
 }
 
-// The commands of the top README run in the folder of that README.
+// The commands of the top README run in the folder of that README, with the
+// stages as they are built there.
 func TestReadmeOfTheRepository(t *testing.T) {
 	t.Parallel()
 	r := repository(t, "'''console\n$ go run ./00-fake echo a\na\n'''\n")
+	r.programs = nil
 	root := filepath.Dir(filepath.Dir(r.file))
 	text, err := os.ReadFile(r.file)
 	require.NoError(t, err)

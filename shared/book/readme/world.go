@@ -61,7 +61,8 @@ var stageName = regexp.MustCompile(`\b[0-9]{2}-[a-z0-9-]+\b`)
 
 // newWorld creates a world for the README in a folder, with the stages that its
 // commands name, and with the machines of the page, if it has any.
-func newWorld(ctx context.Context, readmeDir string, commands string, hosts []Host) (*world, error) {
+// Programs that are already built may be given by the name of their stage.
+func newWorld(ctx context.Context, readmeDir string, commands string, hosts []Host, programs map[string]string) (*world, error) {
 	dir, err := os.MkdirTemp("", "readme-")
 	if err != nil {
 		return nil, err
@@ -83,7 +84,7 @@ func newWorld(ctx context.Context, readmeDir string, commands string, hosts []Ho
 	if err := errors.Join(w.reserve(hosts == nil), w.copyTree(ctx, commands), w.connect(hosts)); err != nil {
 		return w, err
 	}
-	return w, errors.Join(w.standIns(), w.build(ctx))
+	return w, errors.Join(w.standIns(), w.build(ctx, programs))
 }
 
 // root returns the folder with go.work, above the README's or the same.
@@ -159,7 +160,7 @@ func (w *world) current() string { return filepath.Join(w.dir, "here") }
 // build builds the stages. go run keeps the programs that it links in the build
 // cache, and go build does not; so the README of the next stage, which runs this
 // stage too, does not link it again.
-func (w *world) build(ctx context.Context) error {
+func (w *world) build(ctx context.Context, programs map[string]string) error {
 	for _, folder := range []string{"go-build", "built"} {
 		if err := os.Mkdir(filepath.Join(w.dir, folder), 0o755); err != nil {
 			return err
@@ -167,6 +168,9 @@ func (w *world) build(ctx context.Context) error {
 	}
 	for name, s := range w.Stages {
 		cmd := exec.CommandContext(ctx, w.Go, "run", "-exec", "cp", ".", s.Run)
+		if built, ok := programs[name]; ok {
+			cmd = exec.CommandContext(ctx, "cp", built, s.Run)
+		}
 		cmd.Dir = filepath.Join(w.Root, name)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go run in %s: %w\n%s", name, err, out)

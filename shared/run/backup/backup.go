@@ -116,10 +116,14 @@ func Take(ask func(r api.Request) (api.Response, error), out io.Writer, i Info) 
 	return i, w.end(i.Index)
 }
 
+// maxIdle is how many answers in a row may bring nothing new. A server waits half a
+// second before it gives one.
+const maxIdle = 40
+
 // follow writes the changes from an index on, at least up to another index. It
 // returns the index up to which all changes are written, plus one.
 func follow(ask func(r api.Request) (api.Response, error), w *writer, next, upTo uint64) (uint64, error) {
-	for next <= upTo {
+	for idle := 0; next <= upTo; {
 		response, err := ask(api.Request{Op: api.Watch, From: next})
 		var e *api.Error
 		switch {
@@ -135,8 +139,16 @@ func follow(ask func(r api.Request) (api.Response, error), w *writer, next, upTo
 		for _, event := range events.Events {
 			w.add(event.AppendJSON)
 		}
-		if events.Next < next {
+		switch {
+		case events.Next < next:
 			return 0, errors.New("the server goes back: it answers a watch with an earlier index")
+		case events.Next > next:
+			idle = 0
+		case idle == maxIdle:
+			return 0, &api.Error{Code: api.Unavailable, Definite: true,
+				Message: fmt.Sprintf("a server is behind: it has not applied entry %d, which another one has; it may be cut off", next)}
+		default:
+			idle++
 		}
 		next = events.Next
 	}

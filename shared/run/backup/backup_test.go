@@ -164,3 +164,25 @@ func TestChangesThatAreForgotten(t *testing.T) {
 	}, new(bytes.Buffer), Info{})
 	require.ErrorContains(t, err, "the keys change faster than they can be read")
 }
+
+// A server that is cut off answers a watch, but never with what the others have
+// applied. The backup does not wait for it forever.
+func TestAServerThatStaysBehind(t *testing.T) {
+	s := newServer(1, 20, 0)
+	behind := s.index
+	asked := 0
+	_, err := Take(func(r api.Request) (api.Response, error) {
+		if r.Op == api.List {
+			s.apply(kv.Command{Op: kv.Put, Key: "x", Value: "1"})
+			return s.ask(r)
+		}
+		if asked++; asked > 1000 {
+			panic("it waits forever")
+		}
+		return api.Response{Data: api.Events{Next: max(r.From, behind+1)}.AppendJSON(nil)}, nil
+	}, new(bytes.Buffer), Info{})
+	var e *api.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, api.Unavailable, e.Code)
+	require.ErrorContains(t, err, "a server is behind")
+}

@@ -15,12 +15,14 @@ import (
 
 	"example.com/raftsteps/07-membership/client"
 	"example.com/raftsteps/shared/core/freeport"
+	"example.com/raftsteps/shared/core/longtest"
 	"example.com/raftsteps/shared/core/transport/conform"
+	"example.com/raftsteps/shared/run/bench"
 	"example.com/raftsteps/shared/run/cli"
 	"example.com/raftsteps/shared/run/cluster"
 )
 
-var lossyLong = flag.Bool("lossy.long", false, "kill, pause, add and remove servers while the network loses their messages")
+var lossFigures = flag.Bool("loss.figures", false, "print how fast the cluster is over UDP while datagrams are lost")
 
 // badNetwork loses a fifth of the datagrams, repeats a tenth, and delays a fifth, so
 // that others overtake them.
@@ -28,7 +30,7 @@ var badNetwork = conform.Faults{Lose: 0.2, Repeat: 0.1, Delay: 0.2, Late: 10 * t
 
 // startFarProcesses starts three servers that reach each other over UDP, through a
 // relay in front of each. The clients reach the servers without a relay.
-func startFarProcesses(t *testing.T) (*processes, []*conform.Relay) {
+func startFarProcesses(t *testing.T, f conform.Faults) (*processes, []*conform.Relay) {
 	dir := t.TempDir()
 	p := &processes{t: t, data: filepath.Join(dir, "data")}
 	config := filepath.Join(dir, "our.json")
@@ -43,7 +45,7 @@ func startFarProcesses(t *testing.T) (*processes, []*conform.Relay) {
 		own := ports.Address(50 + int(m.ID))
 		file.Config.Listen[m.ID] = own
 		p.endpoints = append(p.endpoints, own)
-		relays = append(relays, conform.NewRelay(t, m.Address, own, badNetwork))
+		relays = append(relays, conform.NewRelay(t, m.Address, own, f))
 	}
 	require.NoError(t, file.Save(config))
 	p.launch("--config", config)
@@ -80,7 +82,7 @@ func (p *processes) launch(flags ...string) {
 // acknowledged write is there exactly once.
 func TestBadNetwork(t *testing.T) {
 	t.Parallel()
-	p, relays := startFarProcesses(t)
+	p, relays := startFarProcesses(t, badNetwork)
 	const writes = 15
 	var g errgroup.Group
 	for key := range 3 {
@@ -114,10 +116,10 @@ func TestBadNetwork(t *testing.T) {
 // leaders are killed, servers are paused, and members join and leave on a bad
 // network.
 func TestChangesOnABadNetwork(t *testing.T) {
-	if !*lossyLong {
-		t.Skip("it takes -lossy.long")
+	if !longtest.On() {
+		t.Skip("only with RAFTSTEPS_LONG=1: it takes half a minute")
 	}
-	p, _ := startFarProcesses(t)
+	p, _ := startFarProcesses(t, badNetwork)
 	p.leader()
 	l, readers := startLoad(t, p.endpoints), startReaders(t, p.endpoints)
 	l.goesOn("the start")
@@ -137,4 +139,24 @@ func TestChangesOnABadNetwork(t *testing.T) {
 	l.goesOn("the removal of a member")
 	readers.judge()
 	l.judge()
+}
+
+// How fast is the cluster while datagrams are lost?
+func TestLossFigures(t *testing.T) {
+	if !*lossFigures {
+		t.Skip("only with -loss.figures")
+	}
+	for _, percent := range []float64{0, 1, 5, 20} {
+		t.Run(fmt.Sprintf("%v%%", percent), func(t *testing.T) {
+			p, _ := startFarProcesses(t, conform.Faults{Lose: percent / 100})
+			p.leader()
+			o := bench.Defaults()
+			o.Dial = func() (bench.Client, error) { return client.New(p.endpoints), nil }
+			o.Duration, o.Mix = 5*time.Second, "put"
+			report, err := bench.Run(t.Context(), o)
+			require.NoError(t, err)
+			fmt.Printf("%2v %% lost: %6.0f puts/s, p50 %.1f ms, p99 %.1f ms, longest gap %.1f s\n",
+				percent, report.OpsPerSecond, report.Latency.P50/1000, report.Latency.P99/1000, report.Gap.Seconds)
+		})
+	}
 }

@@ -2,8 +2,7 @@
 // that package host runs, so that nothing is left out: the registry, the port that
 // the transport shares, and what the servers tell each other about their disks.
 //
-// In addition to the package's tests there are two flags. -conform.figures prints
-// how fast a transport is, and -conform.long tests more.
+// With the flag -conform.figures it also prints how fast the transport is.
 package conform
 
 import (
@@ -30,10 +29,7 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-var (
-	long    = flag.Bool("conform.long", false, "test a transport for longer")
-	figures = flag.Bool("conform.figures", false, "print how fast a transport is")
-)
+var figures = flag.Bool("conform.figures", false, "print how fast a transport is")
 
 // Subject is a transport to test.
 type Subject struct {

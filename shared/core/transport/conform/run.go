@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/host"
+	"example.com/raftsteps/shared/core/longtest"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/wire"
 )
@@ -66,7 +67,7 @@ func testMany(t *testing.T, s Subject) {
 	g.reaches(1, 2, 20)
 	const batch = 50
 	batches := 20
-	if *long || *figures {
+	if longtest.On() || *figures {
 		batches = 1000
 	}
 	first := number(batch * batches)
@@ -171,7 +172,7 @@ func testLong(t *testing.T, s Subject) {
 func testStream(t *testing.T, s Subject) {
 	const size = 256 << 10
 	chunks := 16
-	if *long || *figures {
+	if longtest.On() || *figures {
 		chunks = 512
 	}
 	g := newGroup(t, s, 1, 2)
@@ -332,7 +333,7 @@ func testFaults(t *testing.T, s Subject) {
 		}
 	}()
 	sizes := []int{20, 1000, 3000, 20_000, 100_000}
-	if *long {
+	if longtest.On() {
 		sizes = append(sizes, 1<<20, 4<<20)
 	}
 	for _, size := range sizes {

@@ -292,7 +292,11 @@ func (a *app) askAt(ctx context.Context, address string, r api.Request) (api.Res
 		defer done()
 		return client.Do(ctx, r)
 	}
-	client, err := a.direct(ctx, address)
+	// The leader that the servers name may be a machine that was unplugged just now.
+	// It refuses no connection, and the time is needed to find the next leader.
+	dialing, connected := context.WithTimeout(ctx, statusTime)
+	defer connected()
+	client, err := a.direct(dialing, address)
 	if err != nil {
 		return api.Response{}, err
 	}

@@ -335,6 +335,30 @@ func (silent) Do(context.Context, api.Request) (api.Response, error) {
 	return api.Response{}, &api.Error{Code: api.Unknown, Message: "no answer in time"}
 }
 
+// The leader was unplugged just now, so connecting to it takes as long as it may, and
+// the others still name it. The command finds the next leader in time.
+func TestChangeAtALeaderThatWasUnplugged(t *testing.T) {
+	f, s := newFake(t)
+	synctest.Test(t, func(t *testing.T) {
+		direct, dials := s.direct, 0
+		s.direct = func(ctx context.Context, at string) (Client, error) {
+			if at != address(2) {
+				return direct(ctx, at)
+			}
+			<-ctx.Done()
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if dials++; dials == 2 { // the first one asks for the members
+				f.leader = 3
+			}
+			return nil, &api.Error{Code: api.Unavailable, Definite: true, Message: "i/o timeout", Cause: ctx.Err()}
+		}
+		got := run(t, s, "change", "--add", "4=127.0.0.1:7974", "--remove", "2", "--no-wait")
+		require.Equal(t, exitDone, got.code, got.errors)
+		require.Len(t, f.asked, 1)
+	})
+}
+
 // One address is enough to find the leader, because servers name the other
 // members.
 func TestMembersAreFoundThroughOthers(t *testing.T) {

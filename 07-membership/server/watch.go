@@ -20,6 +20,11 @@ type watches struct {
 
 	// waiting are the clients, in the order in which they came.
 	waiting []watcher
+
+	// applied is the last entry that was applied, and tick the present tick, when
+	// they were last looked at.
+	applied raft.Index
+	tick    uint64
 }
 
 // watcher is a client that waits for a change from an index on.
@@ -80,6 +85,11 @@ func (s *Server) tell(w *watcher) bool {
 // serveWatches answers the clients that have waited for what was applied now, or
 // for long enough.
 func (s *Server) serveWatches() {
+	applied := s.rules.Status().Applied
+	if applied == s.watches.applied && s.ticks == s.watches.tick {
+		return
+	}
+	s.watches.applied, s.watches.tick = applied, s.ticks
 	left := s.watches.waiting[:0]
 	for _, w := range s.watches.waiting {
 		if !s.tell(&w) {

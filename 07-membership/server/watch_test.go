@@ -49,3 +49,20 @@ func TestAWatchGoesOnFromAnIndex(t *testing.T) {
 	a := w.ask(`{"op":"watch","from":1}`)
 	require.Equal(t, api.Events{Events: []api.Event{{Index: applied - 1, Key: "x", Value: "1"}, {Index: applied, Key: "x", Value: "2"}}, Next: applied + 1}, w.told(a))
 }
+
+// Thousands of clients may wait while others read: a flush that applies nothing does
+// not look at them.
+func TestWatchesCostNothingWhileNothingChanges(t *testing.T) {
+	w := lead(t, 3)
+	w.put("x", "1")
+	w.commit()
+	a := w.ask(`{"op":"watch"}`)
+	w.flush()
+	w.server.watches.waiting[0].from = 0 // whoever looks at it answers: that is no longer remembered
+	w.ask(`{"op":"get","key":"x","consistency":"stale"}`)
+	w.flush()
+	require.Empty(t, a.responses)
+	w.server.Tick()
+	w.flush()
+	require.Len(t, a.responses, 1)
+}

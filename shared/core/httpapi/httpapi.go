@@ -334,6 +334,11 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) {
 		h.failAs(w, r, q.ID, statusOf(a.Error), a.Error)
 		return
 	}
+	if !h.Bodies.Take(len(a.Data)) {
+		h.failAs(w, r, q.ID, http.StatusServiceUnavailable, h.crowded())
+		return
+	}
+	defer h.Bodies.Give(len(a.Data))
 	h.done(w, a)
 }
 

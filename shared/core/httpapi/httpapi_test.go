@@ -579,7 +579,11 @@ func TestUnreadPagesAreBounded(t *testing.T) {
 	for name, op := range ops {
 		with[name] = op
 	}
-	for target, bytes := range map[string]int{"/v1/log": 50, "/v1/kv?prefix=": 50, "/v1/watch": 60} {
+	for target, bytes := range map[string]int{"/v1/log": 50, "/v1/kv?prefix=": 50, "/v1/watch": 60, "/v1/command": 50} {
+		method, body := "GET", ""
+		if target == "/v1/command" {
+			method, body = "POST", `{"op":"list"}`
+		}
 		room, watches := wire.NewBudget(bytes), 0
 		b := newBackend()
 		b.store.Apply(kv.Command{Op: kv.Put, Key: "x", Value: "1"})
@@ -597,12 +601,12 @@ func TestUnreadPagesAreBounded(t *testing.T) {
 		client := stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
 		done := make(chan struct{})
 		go func() {
-			h.ServeHTTP(client, newRequest("GET", target, ""))
+			h.ServeHTTP(client, newRequest(method, target, body))
 			close(done)
 		}()
 		<-client.writing
 		watches = 0
-		w := request(h, "GET", target, "")
+		w := request(h, method, target, body)
 		require.Equal(t, 503, w.Code, target)
 		require.Contains(t, w.Body.String(), `"code":"busy"`)
 		close(client.goOn)
@@ -610,7 +614,7 @@ func TestUnreadPagesAreBounded(t *testing.T) {
 		require.Equal(t, 200, client.Code)
 		require.Zero(t, room.Used())
 		watches = 0
-		require.Equal(t, 200, request(h, "GET", target, "").Code)
+		require.Equal(t, 200, request(h, method, target, body).Code)
 		require.Zero(t, room.Used())
 	}
 }

@@ -91,6 +91,8 @@ func FuzzServer(f *testing.F) {
 	})
 	f.Add([]byte(put1+"nonsense\n"+get2), 7)
 	f.Add([]byte("\nGET / HTTP/1.1\r\n"+put1), 7)
+	f.Add([]byte(`{"token":"t"}`+"\n"+put1+`{"token":"t"}`+"\n"+put1), 7)
+	f.Add([]byte(`{"token":1}`+"\n"+put1), 7)
 	f.Fuzz(func(t *testing.T, text []byte, n int) {
 		const last = `{"id":4242,"op":"get","key":"the end"}` + "\n"
 		want, ends := answers(ops, append(bytes.Clone(text), "\n"+last...), limit)
@@ -122,6 +124,10 @@ func FuzzServer(f *testing.F) {
 // answers returns the answers that a server must send to text.
 func answers(ops api.Ops, text []byte, limit int) (all []string, ends bool) {
 	say := func(r api.Response) { all = append(all, string(r.AppendJSON(nil))+"\n") }
+	if text[0] == handshakeByte {
+		say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "this server speaks no TLS"}))
+		return all, true
+	}
 	whole, long := cut(text, limit)
 	first := true
 	for _, line := range whole {
@@ -134,6 +140,19 @@ func answers(ops api.Ops, text []byte, limit int) (all []string, ends bool) {
 		}
 		if first && line[0] != '{' && strings.Contains(line, " HTTP/") {
 			say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "this server speaks lines of JSON, not HTTP; the connection is closed"}))
+			return all, true
+		}
+		if strings.HasPrefix(line, `{"token":`) {
+			_, err := decodeToken([]byte(line))
+			switch {
+			case first && err == nil: // everyone may do everything, so no token is wrong
+				first = false
+				continue
+			case first:
+				say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "a malformed token line: " + err.Error()}))
+			default:
+				say(api.Failed(0, &api.Error{Code: api.BadRequest, Definite: true, Message: "a token must be the first line of its connection; the connection is closed"}))
+			}
 			return all, true
 		}
 		first = false

@@ -27,7 +27,17 @@ func appendToken(b []byte, token string) []byte {
 
 // token takes the token of the client.
 func (c *conn) token(line []byte) error {
-	token := ""
+	token, err := decodeToken(line)
+	if err != nil {
+		return &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("a malformed token line: %v", err)}
+	}
+	if e := c.client.Show(token, c.nc.RemoteAddr().String()); e != nil {
+		return e
+	}
+	return nil
+}
+
+func decodeToken(line []byte) (token string, err error) {
 	d := strict.NewDecoder(line)
 	d.Object(func(field []byte) {
 		if string(field) != "token" {
@@ -36,11 +46,5 @@ func (c *conn) token(line []byte) error {
 		}
 		token = d.String()
 	})
-	if err := d.End(); err != nil {
-		return &api.Error{Code: api.BadRequest, Definite: true, Message: fmt.Sprintf("a malformed token line: %v", err)}
-	}
-	if e := c.client.Show(token, c.nc.RemoteAddr().String()); e != nil {
-		return e
-	}
-	return nil
+	return token, d.End()
 }

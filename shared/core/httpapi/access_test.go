@@ -1,15 +1,20 @@
 package httpapi
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/guard"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // A client needs the role of what it asks for, before its body is read and before
@@ -78,6 +83,28 @@ func TestRoles(t *testing.T) {
 			require.Equal(t, api.Denied, errorOf(t, w.Body.Bytes()).Code, name)
 			require.Empty(t, b.asked, name)
 		}
+	}
+}
+
+// A client's certificate has a role, too.
+func TestTheRoleOfACertificate(t *testing.T) {
+	a, _, err := trust.NewAuthority("north", time.Hour)
+	require.NoError(t, err)
+	h := New(Options{Ops: ops, Ask: newBackend().ask, Access: guard.New(&access.Policy{}, "", nil)})
+	for role, want := range map[string]int{"": 401, "read": 403, "write": 200} {
+		r := newRequest("PUT", "/v1/kv/x", "1")
+		r.TLS = &tls.ConnectionState{}
+		if role != "" {
+			pair, err := a.Issue(trust.Identity{Cluster: "north", Role: role}, nil, time.Hour)
+			require.NoError(t, err)
+			block, _ := pem.Decode(pair.Cert)
+			certificate, err := x509.ParseCertificate(block.Bytes)
+			require.NoError(t, err)
+			r.TLS.PeerCertificates = []*x509.Certificate{certificate}
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, role)
 	}
 }
 

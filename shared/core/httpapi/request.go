@@ -176,7 +176,7 @@ func (h *handler) refuseClient(w http.ResponseWriter, r *http.Request, what stri
 	if e = c.Lacks(what, role); e == nil {
 		return 0, nil
 	}
-	if !c.Shown() {
+	if !c.Shown() && certified == access.None {
 		w.Header().Set("WWW-Authenticate", challenge)
 		return http.StatusUnauthorized, e
 	}

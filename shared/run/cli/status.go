@@ -63,6 +63,9 @@ its applied index is behind the highest commit index of all servers. The exit co
 					return verdict
 				}
 			}
+			if e := denied(servers); e != nil {
+				return e
+			}
 			return a.nobodyAnswers(cmd.Context(), endpoints)
 		},
 	}
@@ -71,6 +74,16 @@ its applied index is behind the highest commit index of all servers. The exit co
 		cmd.Flags().BoolVar(&verify, "verify", false, "compare the content of the servers: the hashes of their state machines at the same index")
 	}
 	return cmd
+}
+
+// denied returns the error of a server that may not be asked; nil if there is none.
+func denied(servers []serverStatus) error {
+	for _, s := range servers {
+		if s.denied != nil {
+			return s.denied
+		}
+	}
+	return nil
 }
 
 // nobodyAnswers returns the error of status if no server can be reached. Its
@@ -103,6 +116,9 @@ type serverStatus struct {
 	// reason is why it cannot be reached; "" if it can.
 	reason string
 
+	// denied is the server's error if it may not be asked; nil otherwise.
+	denied *api.Error
+
 	// lag is how many entries its applied index is behind the highest commit
 	// index; nil if that is unknown.
 	lag *uint64
@@ -134,6 +150,9 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 			out[i].status = status
 			if err != nil {
 				out[i].reason = a.reason(err)
+				if e := (*api.Error)(nil); errors.As(err, &e) && e.Code == api.Denied {
+					out[i].denied = e
+				}
 			}
 			if e.id == 0 {
 				out[i].id = status.ID
@@ -371,7 +390,7 @@ func (a *app) leader(ctx context.Context) (uint64, error) {
 	defer cancel()
 	for {
 		id, err := a.leaderAmong(ctx, endpoints)
-		if err == nil || a.stage.Appointed || !rest(ctx, retryPause) {
+		if err == nil || a.stage.Appointed || exitCode(err) == exitRefused || !rest(ctx, retryPause) {
 			return id, err
 		}
 	}
@@ -391,6 +410,9 @@ func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, er
 		if id != 0 && !slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.id == id }) {
 			return id, nil
 		}
+	}
+	if e := denied(servers); e != nil {
+		return 0, e
 	}
 	return 0, &api.Error{Code: api.Unavailable, Message: "no server reports that it is the leader", Definite: true}
 }

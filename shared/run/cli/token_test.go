@@ -82,6 +82,10 @@ func TestTokensOfAServer(t *testing.T) {
 	got := run(t, s, append(put, "--token", "a b")...)
 	require.Equal(t, result{2, "", "error: --token: the token has a character that tokens do not have; they have letters, digits and . _ ~ + / - =\n"}, got)
 	require.Equal(t, "ok\n", run(t, s, append(put, "--token", writer)...).out)
+	got = run(t, s, "status", "--endpoints", address)
+	require.Equal(t, 1, got.code)
+	require.Contains(t, got.out, "no: status needs the role read, and a client that shows no token may do nothing here\n")
+	require.Contains(t, got.errors, "may do nothing here (denied); show a token with --token or KV_TOKEN\n")
 	got = run(t, s, append(put, "-o", "json")...)
 	require.Equal(t, `{"ok":false,"error":{"code":"denied","message":"put needs the role write, and a client that shows no token may do nothing here","definite":true}}`+"\n", got.out)
 

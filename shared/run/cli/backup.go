@@ -262,7 +262,11 @@ func (a *app) recover(word, path string, force bool) error {
 	if err != nil {
 		return err
 	}
-	if err := a.saved(path, i); err != nil || a.flags.output == "json" {
+	if a.flags.output == "json" {
+		fmt.Fprintf(a.stdout, `{"keys":%d,"index":%d,"committed":%d,"term":%d}`+"\n", i.Keys, i.Index, s.Committed, s.LastTerm)
+		return nil
+	}
+	if err := a.saved(path, i); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, `What is certain, and what is not:

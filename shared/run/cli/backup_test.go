@@ -11,6 +11,8 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/run/cluster"
 )
 
 // memory is a cluster in memory. After some writes it fails, unless fails is 0.
@@ -97,4 +99,26 @@ func TestBackupAndRestore(t *testing.T) {
 	left, err := filepath.Glob("*.*")
 	require.NoError(t, err)
 	require.Empty(t, left, "no file is left over")
+}
+
+// A program that uses recover learns what is certain, and how long the log is, as a
+// person does.
+func TestRecoverSaysWhatIsCertain(t *testing.T) {
+	t.Chdir(t.TempDir())
+	file, err := cluster.Load(configFor(t, 1, 1))
+	require.NoError(t, err)
+	config := filepath.Join("data", cluster.ConfigName)
+	require.NoError(t, os.MkdirAll(filepath.Join(file.Data(config), "n1"), 0o700))
+	require.NoError(t, os.MkdirAll("data", 0o700))
+	require.NoError(t, file.Save(config))
+	stage := stages["96-disk"]
+	stage.Offline = func(node.World) (node.Saved, error) {
+		store := kv.NewStore()
+		store.Apply(kv.Command{Op: kv.Put, Key: "x", Value: "1"})
+		return node.Saved{Store: store, Committed: 5, Last: 9, LastTerm: 3}, nil
+	}
+	got := run(t, stage, "recover", "1", "file", "--data", "data")
+	require.Contains(t, got.errors, "1 key saved to file, as of index 9\nWhat is certain, and what is not:\n  entries 1 to 5 were committed.\n  entries 6 to 9 are in this log")
+	require.Contains(t, got.errors, "after entry 9 (term 3) is lost")
+	require.Equal(t, result{0, `{"keys":1,"index":9,"committed":5,"term":3}` + "\n", ""}, run(t, stage, "recover", "1", "file", "--force", "--data", "data", "-o", "json"))
 }

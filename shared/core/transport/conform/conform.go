@@ -42,6 +42,9 @@ type Subject struct {
 	// Loses is true if messages may be lost while nothing breaks.
 	Loses bool
 
+	// TLS is true if the servers speak TLS.
+	TLS bool
+
 	// Before and After stand around the text of each message, for a transport that
 	// carries only what a server of a stage would send.
 	Before, After string
@@ -61,6 +64,9 @@ type group struct {
 	ports   *freeport.Block
 	used    int
 	servers map[uint64]*server
+
+	// ca is nil if the servers do not speak TLS.
+	ca *authority
 }
 
 // server is one server: it counts the messages that it receives.
@@ -211,7 +217,11 @@ func emptyGroup(t *testing.T, s Subject) *group {
 	ports, err := freeport.Reserve()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, ports.Close()) })
-	return &group{t: t, subject: s, name: fmt.Sprintf("%s-%d", s.Name, ports.First()), ports: ports, servers: make(map[uint64]*server)}
+	g := &group{t: t, subject: s, name: fmt.Sprintf("%s-%d", s.Name, ports.First()), ports: ports, servers: make(map[uint64]*server)}
+	if s.TLS {
+		g.ca = newAuthority(t, g.name)
+	}
+	return g
 }
 
 // add adds a server, which is not running yet.
@@ -250,6 +260,9 @@ func (s *server) start(members []node.Member, change func(*host.Options)) {
 			s.world = w
 			return s, nil
 		}}
+	if g := s.g; g.ca != nil {
+		o.TLS = g.ca.keys(t, g.name, s.id)
+	}
 	if testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", node.Name(s.id))
 	}

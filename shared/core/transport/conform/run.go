@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,7 +58,8 @@ func testMessages(t *testing.T, s Subject) {
 // figure prints a figure, if that was asked for.
 func figure(t *testing.T, s Subject, format string, args ...any) {
 	if *figures {
-		fmt.Printf("%-10s %s: %s\n", s.Name, t.Name()[len("TestConform/"):], fmt.Sprintf(format, args...))
+		_, test, _ := strings.Cut(t.Name(), "/")
+		fmt.Printf("%-10s %s: %s\n", s.Name, test, fmt.Sprintf(format, args...))
 	}
 }
 

@@ -10,3 +10,8 @@ import (
 func TestConform(t *testing.T) {
 	conform.Run(t, conform.Subject{Name: udp.Name, Network: "udp", Loses: true})
 }
+
+// With TLS, the servers agree on their keys over it.
+func TestConformTLS(t *testing.T) {
+	conform.Run(t, conform.Subject{Name: udp.Name, Network: "udp", Loses: true, TLS: true})
+}

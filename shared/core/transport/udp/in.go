@@ -216,6 +216,9 @@ type peer struct {
 	// link sends to it; nil if there is nothing to send to.
 	link *link
 
+	// keys are those on which it has agreed over TLS, the newest last.
+	keys []keys
+
 	// start and number are those of its latest accepted hello.
 	start, number uint64
 

@@ -106,6 +106,13 @@ type link struct {
 	out     *outbound
 	attempt *attempt
 
+	// keys are for hellos; nil while the servers have to agree on keys over TLS
+	// first. agreeAt is when they try next, and agreeTries how often that has
+	// failed.
+	keys       *keys
+	agreeAt    time.Time
+	agreeTries int
+
 	// away is since when there is no session; said is true once that was logged,
 	// and told is the last refusal that was logged.
 	away time.Time
@@ -151,6 +158,7 @@ type parts struct {
 
 // attempt is a handshake.
 type attempt struct {
+	keys        keys
 	hello       hello
 	bytes       []byte
 	began, next time.Time
@@ -225,7 +233,11 @@ type outbound struct {
 type total struct{ weight, long uint64 }
 
 func newLink(t *Transport, to uint64) *link {
-	return &link{t: t, to: to, log: t.log.With("peer", to), wake: make(chan struct{}, 1), end: func() {}, away: time.Now(), limit: math.MaxInt}
+	l := &link{t: t, to: to, log: t.log.With("peer", to), wake: make(chan struct{}, 1), end: func() {}, away: time.Now(), limit: math.MaxInt}
+	if t.tls == nil {
+		l.keys = &t.keys
+	}
+	return l
 }
 
 // send puts a message into the queue.
@@ -284,6 +296,9 @@ func (l *link) run(ctx context.Context) {
 	b := make([]byte, 0, maxDatagram+64)
 	for ctx.Err() == nil {
 		l.resolve(ctx)
+		if l.t.tls != nil {
+			l.agree(ctx, time.Now())
+		}
 		d, wait := l.step(time.Now(), b)
 		if d.bytes != nil {
 			if d.seal != nil {
@@ -374,30 +389,52 @@ func (l *link) step(now time.Time, b []byte) (datagram, time.Duration) {
 	return d, min(wait, until)
 }
 
+// places returns where to say hello. l.mu must be held.
+func (l *link) places() []netip.AddrPort {
+	if l.out == nil {
+		return l.targets
+	}
+	places := []netip.AddrPort{l.out.to}
+	if l.proved.IsValid() && l.proved != l.out.to {
+		places = append(places, l.proved)
+	}
+	return places
+}
+
+// wantsSession reports whether there is a handshake, or must be one. l.mu must be
+// held.
+func (l *link) wantsSession(now time.Time) bool {
+	return l.out == nil || l.attempt != nil || l.out.old(now)
+}
+
 // shake returns the next hello.
 func (l *link) shake(now time.Time) (datagram, time.Duration) {
-	if l.attempt != nil && now.Sub(l.attempt.began) > l.t.limits.Dial {
+	limit := l.t.limits.Dial
+	if l.t.tls != nil {
+		limit = agreeTime
+	}
+	if l.attempt != nil && now.Sub(l.attempt.began) > limit {
 		l.t.forgetOut(l.attempt.hello.index)
 		l.attempt = nil
+		if l.t.tls != nil {
+			l.keys = nil // perhaps the peer no longer has them
+		}
 		if l.out == nil {
 			l.targets = nil
-			return datagram{}, 0 // find the addresses again
 		}
+		return datagram{}, 0 // find the addresses again
 	}
-	targets := l.targets
-	if l.out != nil {
-		if l.attempt == nil && !l.out.old(now) {
-			return datagram{}, time.Hour
-		}
-		targets = []netip.AddrPort{l.out.to}
-		if l.proved.IsValid() && l.proved != l.out.to {
-			targets = append(targets, l.proved)
-		}
+	if !l.wantsSession(now) {
+		return datagram{}, time.Hour
 	}
+	targets := l.places()
 	if len(targets) == 0 {
 		l.clear()
 		l.targets = nil
 		return datagram{}, l.t.limits.Backoff[1]
+	}
+	if l.keys == nil {
+		return datagram{}, max(0, l.agreeAt.Sub(now))
 	}
 	if l.attempt == nil {
 		l.begin(now)
@@ -428,7 +465,7 @@ func (l *link) begin(now time.Time) {
 	if l.out == nil && now.Sub(l.away) > t.limits.Dial {
 		pause = t.limits.Backoff[1]
 	}
-	l.attempt = &attempt{hello: h, bytes: h.encode(t.keys), began: now, next: now, pause: pause}
+	l.attempt = &attempt{keys: *l.keys, hello: h, bytes: h.encode(*l.keys), began: now, next: now, pause: pause}
 }
 
 // complain logs, once, that the peer has not answered for a while.
@@ -445,10 +482,10 @@ func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a, x := l.attempt, decodeAnswer(b)
-	if a == nil || a.hello.index != x.index || !genuine(l.t.keys.answer, a.bytes, b) {
+	if a == nil || a.hello.index != x.index || !genuine(a.keys.answer, a.bytes, b) {
 		return
 	}
-	messages, acks, err := l.t.keys.seals(a.bytes, a.hello, x)
+	messages, acks, err := a.keys.seals(a.bytes, a.hello, x)
 	if err != nil {
 		l.log.Error("no keys for a session with a peer", "error", err)
 		return
@@ -477,7 +514,7 @@ func (l *link) refused(b []byte, now time.Time) {
 	defer l.mu.Unlock()
 	a := l.attempt
 	r, ok := decodeRefusal(b)
-	if !ok || a == nil || a.hello.index != r.index || !genuine(l.t.keys.answer, a.bytes, b) {
+	if !ok || a == nil || a.hello.index != r.index || !genuine(a.keys.answer, a.bytes, b) {
 		return
 	}
 	a.pause = l.t.limits.Backoff[1]
@@ -511,6 +548,9 @@ func (l *link) renew(start uint64) {
 		if l.attempt != nil {
 			l.t.forgetOut(l.attempt.hello.index)
 			l.attempt = nil
+		}
+		if l.t.tls != nil {
+			l.keys = nil
 		}
 		l.awake()
 	}

@@ -19,8 +19,11 @@
 // come from the secret and both nonces (HKDF), so each session has its own. The
 // nonce of a datagram is its number; a number that has arrived already is refused,
 // so nothing can be repeated. Somebody may repeat a whole hello: the session that
-// this opens is of no use without the keys, and replaces no newer one. A new session, with new keys, begins after an hour or four
-// million datagrams, and when a peer has started again.
+// this opens is of no use without the keys, and replaces no newer one. A new session,
+// with new keys, begins after an hour or four million datagrams, and when a peer has
+// started again.
+//
+// In a cluster that uses TLS, the keys do not come from the secret alone: see agree.go.
 //
 // A session has one direction. The other one carries only acks, for which the sender
 // asks now and then. An ack says how many datagrams have arrived and how much room
@@ -65,6 +68,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/transport"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Name is the name of the transport.
@@ -110,9 +114,14 @@ type Transport struct {
 	id      uint64
 	name    string
 	cluster uint64
-	keys    keys
+	secret  string
 	limits  transport.Limits
 	log     *slog.Logger
+
+	// keys are those of the cluster's secret. If tls is not nil, they are not used:
+	// the servers agree on others over TLS.
+	keys keys
+	tls  *trust.Keys
 
 	// start is drawn when the server starts, and greater than those before if the
 	// clock does not go back; hellos counts its hellos.
@@ -201,7 +210,7 @@ func newTransport(o transport.Options, s socket, in, out int, whole bool) (*Tran
 	if out == 0 {
 		out = unknownBuffer
 	}
-	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), keys: k, limits: limits, log: log,
+	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), secret: o.Secret, keys: k, tls: o.Keys, limits: limits, log: log,
 		rekey: rekeyCount, start: newStart(), socket: s, inRoom: in, outRoom: out, whole: whole,
 		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
 }
@@ -441,12 +450,17 @@ func (t *Transport) greeted(b []byte, from netip.AddrPort, now time.Time) {
 	if len(b) > maxStrange || len(b) < headLen+macLen || b[1] == version && len(b) != helloLen {
 		return
 	}
-	if !genuine(t.keys.hello, nil, b) {
-		t.strangers.say(now, func(before int) {
-			t.log.Warn("a datagram with a wrong secret was ignored: its sender does not know the secret of this cluster", "address", from, "ignored_before", before)
-		})
+	candidates := t.helloKeys(b)
+	i := slices.IndexFunc(candidates, func(k keys) bool { return genuine(k.hello, nil, b) })
+	if i < 0 {
+		if t.tls == nil {
+			t.strangers.say(now, func(before int) {
+				t.log.Warn("a datagram with a wrong secret was ignored: its sender does not know the secret of this cluster", "address", from, "ignored_before", before)
+			})
+		}
 		return
 	}
+	k := candidates[i]
 	var h hello
 	r := refusal{index: binary.BigEndian.Uint32(b[2:]), id: t.id}
 	if b[1] != version {
@@ -464,12 +478,12 @@ func (t *Transport) greeted(b []byte, from netip.AddrPort, now time.Time) {
 		t.refusals.say(now, func(before int) {
 			t.log.Warn("a peer was refused", "address", from, "error", r.text(b, h, t.id), "refused_before", before)
 		})
-		if d := r.encode(t.keys, b); len(d) <= len(b) {
+		if d := r.encode(k, b); len(d) <= len(b) {
 			_ = t.write(d, from)
 		}
 		return
 	}
-	if d := t.open(slices.Clone(b), h, now); d != nil {
+	if d := t.open(slices.Clone(b), h, k, now); d != nil {
 		_ = t.write(d, from)
 	}
 }
@@ -490,7 +504,7 @@ func (r refusal) text(b []byte, h hello, self uint64) string {
 // open opens a session for a genuine hello, and returns the answer; nil if there is
 // none. Until a datagram has arrived in the session, it replaces nothing: the hello
 // may be an old one, which somebody has recorded.
-func (t *Transport) open(b []byte, h hello, now time.Time) []byte {
+func (t *Transport) open(b []byte, h hello, k keys, now time.Time) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.peer(h.from)
@@ -521,11 +535,11 @@ func (t *Transport) open(b []byte, h hello, now time.Time) []byte {
 	_, _ = crand.Read(a.nonce[:]) // never fails
 	s := &inbound{peer: p, index: a.session, theirs: h.index, start: h.start, number: h.number, opened: now, hello: b}
 	var err error
-	if s.messages, s.acks, err = t.keys.seals(b, h, a); err != nil {
+	if s.messages, s.acks, err = k.seals(b, h, a); err != nil {
 		t.log.Error("no keys for a session with a peer", "peer", h.from, "error", err)
 		return nil
 	}
-	s.answer = a.encode(t.keys, b)
+	s.answer = a.encode(k, b)
 	t.inbound[s.index] = s
 	p.pending = append(p.pending, s)
 	return s.answer

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
@@ -117,10 +118,16 @@ func TestAChangePassesOverAPausedServer(t *testing.T) {
 	ctx := testContext(t)
 	stands := startFake(t, silent)
 	leader := startFake(t, says(leads, 5, true))
-	require.NoError(t, open(t, stands.address, leader.address).Change(ctx, nil, []uint64{1}))
-	require.NoError(t, open(t, stands.address, leader.address).Transfer(ctx, 1))
-	_, err := open(t, stands.address, leader.address).Do(ctx, api.Request{Op: api.Cancel})
-	require.NoError(t, err)
+	var g errgroup.Group
+	for _, send := range []func(c *Client) error{
+		func(c *Client) error { return c.Change(ctx, nil, []uint64{1}) },
+		func(c *Client) error { return c.Transfer(ctx, 1) },
+		func(c *Client) error { _, err := c.Do(ctx, api.Request{Op: api.Cancel}); return err },
+	} {
+		c := open(t, stands.address, leader.address)
+		g.Go(func() error { return send(c) }) // each waits for a second
+	}
+	require.NoError(t, g.Wait())
 	for _, op := range []string{api.Change, api.Transfer, api.Cancel} {
 		require.Empty(t, stands.requests(op))
 		require.Len(t, leader.requests(op), 1)
@@ -128,7 +135,7 @@ func TestAChangePassesOverAPausedServer(t *testing.T) {
 
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err = open(t, stands.address).Change(short, nil, []uint64{1})
+	err := open(t, stands.address).Change(short, nil, []uint64{1})
 	var e *api.Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, api.Unavailable, e.Code, "it was not sent, so it did not happen")

@@ -22,9 +22,10 @@ import (
 // The first ^C ends the load of bench --verify, and the next ^C ends the reading
 // that checks it.
 func TestInterruptEndsTheReadingOfVerify(t *testing.T) {
-	address, read := forgetful(t)
 	for duration, interrupts := range map[string]int{"500ms": 1, "1h": 2} {
 		t.Run(duration, func(t *testing.T) {
+			t.Parallel()
+			address, read := forgetful(t)
 			cmd, out := program(t, "91-single", t.TempDir(), "bench", "--verify", "--clients", "1", "--pause", "10ms", "--warmup", "0s", "--duration", duration, "--endpoints", address, "--timeout", "1h")
 			if interrupts == 2 {
 				require.Eventually(t, func() bool { return strings.Contains(out.String(), "  1 s  ") }, 20*time.Second, 2*time.Millisecond)

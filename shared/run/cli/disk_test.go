@@ -95,6 +95,7 @@ func TestAServerWhoseFolderIsGoneStops(t *testing.T) {
 		"moved":  func(folder string) error { return os.Rename(folder, folder+".old") },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			address, folder, cmd, out := diskProgram(t, true)
 			require.Zero(t, run(t, stages["96-disk"], "put", "x", "1", "--endpoints", address).code)
 			require.NoError(t, lose(folder))

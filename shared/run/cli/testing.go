@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -27,6 +29,10 @@ func RunTests(m *testing.M, s Stage) {
 	// Most tests live for a fraction of a second, on a heap of a few MB: collecting
 	// it all the time would cost a fifth of the time.
 	debug.SetGCPercent(400)
+	// Tests with processes mostly wait for elections and timeouts.
+	if err := flag.Set("test.parallel", fmt.Sprint(max(8, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 	// The race detector makes each process that ends wait for a second.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	os.Exit(m.Run())

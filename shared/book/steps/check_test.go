@@ -303,6 +303,14 @@ func TestCheckFinds(t *testing.T) {
 				"03-log/raft/long.go:4: func (Raft) Long is 41 lines long: a rule fits on a screen, 40 lines",
 			},
 		},
+		"rules that are too long": {
+			with(map[string]string{"03-log/raft/log.go": "package raft\n\n" + strings.Repeat("// A comment does not count.\nvar _ = 0\n\n", 420)},
+				map[string]string{"03-log/raft/log_test.go": "package raft\n" + strings.Repeat("var _ = 0\n", 500)}),
+			[]string{"03-log/raft: it has 441 lines of code, and the limit is 440: say it in fewer lines"},
+		},
+		"rules that are just short enough": {
+			map[string]string{"03-log/raft/log.go": "package raft\n\n" + strings.Repeat("var _ = 0\n", 419)}, nil,
+		},
 		"a rule that just fits": {both("raft/fits.go", fits), nil},
 		"a file that is not Go": {
 			both("raft/broken.go", "package raft\n\nfunc {\n"),

@@ -17,6 +17,31 @@ import (
 // to its last: it must fit on a screen.
 const maxLines = 40
 
+// maxRules are the limits on the lines of code in raft/ of each stage, counted as
+// steps list does: without tests, comments and blank lines.
+var maxRules = map[string]int{
+	"03": 440, // a log, terms and a commit index: the rules without an election
+	"04": 440, // the same: the lesson is in the client and the server
+	"05": 630, // and elections and linearizable reads
+	"06": 770, // and snapshots
+	"07": 960, // and joint consensus, learners and transfers: all the rules, which must be readable in one evening
+}
+
+// size checks that the rules of a stage are not longer than their limit.
+func (k *checker) size(s Stage) error {
+	most, limited := maxRules[s.Number()]
+	rings, err := s.Rings()
+	if err != nil {
+		return err
+	}
+	for _, r := range rings {
+		if r.Name == "raft" && limited && r.Lines > most {
+			k.found(in(s, "raft"), 0, "it has %d lines of code, and the limit is %d: say it in fewer lines", r.Lines, most)
+		}
+	}
+	return nil
+}
+
 // stage checks the rules for a single stage.
 func (k *checker) stage(s Stage) error {
 	files, err := s.Files()
@@ -44,7 +69,7 @@ func (k *checker) stage(s Stage) error {
 			k.lengths(in(s, path), set, tree)
 		}
 	}
-	return nil
+	return k.size(s)
 }
 
 // rules reports whether a file belongs to the inner ring.

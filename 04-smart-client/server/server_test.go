@@ -338,6 +338,8 @@ func TestHashes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(1), a.ID)
 		require.Equal(t, uint64(w.status().Applied), a.Applied)
+		require.True(t, a.Checked)
+		require.False(t, a.Damaged)
 		return a.Hashes[len(a.Hashes)-3:]
 	}
 	hashes, other := play("2"), play("9")

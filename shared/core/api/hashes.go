@@ -15,6 +15,12 @@ type StateHashes struct {
 	// Applied is the index of the last entry that the server has applied.
 	Applied uint64
 
+	// Checked is true if the server has computed the hash of its store again, from what
+	// is in memory, since it was first asked. Damaged is true if that was another hash
+	// than the one that its entries have led to.
+	Checked bool
+	Damaged bool
+
 	// Hashes are those that the server has kept, the oldest first. Servers keep them
 	// for some of the indexes only, and only for a while after somebody has asked.
 	Hashes []StateHash
@@ -29,6 +35,8 @@ type StateHash struct{ Index, Hash uint64 }
 func (s StateHashes) AppendJSON(b []byte) []byte {
 	b = strict.AppendNumber(append(b, '{'), "id", s.ID)
 	b = strict.AppendNumber(b, "applied", s.Applied)
+	b = strict.AppendFlag(b, "checked", s.Checked)
+	b = strict.AppendFlag(b, "damaged", s.Damaged)
 	b = strict.AppendArray(b, "hashes", s.Hashes, func(b []byte, h StateHash) []byte {
 		return fmt.Appendf(b, `{"index":%d,"hash":"%016x"}`, h.Index, h.Hash)
 	})
@@ -44,6 +52,10 @@ func DecodeHashes(text []byte) (s StateHashes, err error) {
 			s.ID = d.Uint()
 		case "applied":
 			s.Applied = d.Uint()
+		case "checked":
+			s.Checked = d.Bool()
+		case "damaged":
+			s.Damaged = d.Bool()
 		case "hashes":
 			d.Array(func() { s.Hashes = append(s.Hashes, decodeHash(&d)) })
 		default:

@@ -11,6 +11,49 @@ func (s *Store) Hash() uint64 {
 	return s.sum
 }
 
+// addHash changes the hash, because a pair has changed.
+func (s *Store) addHash(key string, by uint64) {
+	s.sum += by
+	if c := s.recount; c != nil && key < c.next {
+		c.sum += by
+	}
+}
+
+// recount is the hash of the pairs whose keys are before next, from what is in memory.
+type recount struct {
+	next string
+	sum  uint64
+}
+
+// Recount computes the hash again from what is in memory, and returns whether it is
+// the one that all changes have led to; if not, the memory is damaged. A large store
+// takes several calls, each for about this many bytes: done is true when the last of
+// them has looked at the last key. begin begins with the first key again. Changes in
+// between do no harm.
+func (s *Store) Recount(begin bool, bytes int) (done, right bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.recount == nil || begin {
+		s.recount = &recount{}
+	}
+	c := s.recount
+	done = true
+	s.keys.AscendGreaterOrEqual(c.next, func(key string) bool {
+		if bytes <= 0 {
+			c.next, done = key, false
+			return false
+		}
+		value, _ := s.lookup(key)
+		c.sum += hashPair(key, value)
+		bytes -= len(key) + len(value) + KeyBytes
+		return true
+	})
+	if done {
+		s.recount = nil
+	}
+	return done, c.sum == s.sum
+}
+
 // hashPair returns the hash of a key and its value.
 func hashPair(key, value string) uint64 {
 	return HashText(HashText(0, key), value)

@@ -42,6 +42,54 @@ func TestHashFollowsTheContent(t *testing.T) {
 	require.Zero(t, s.Hash())
 }
 
+// A recount of several parts is right, whatever changes in between, and finds a value
+// that was changed in memory.
+func TestRecount(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	s := NewStore()
+	change := func() {
+		s.Apply(Command{Op: []string{Put, Append, Delete}[rng.IntN(3)], Key: fmt.Sprint(rng.IntN(60)), Value: "v"})
+	}
+	count := func() (calls int, right bool) {
+		for done := false; !done; calls++ {
+			done, right = s.Recount(calls == 0, 5*KeyBytes)
+			for range rng.IntN(20) {
+				if !done {
+					change()
+				}
+			}
+		}
+		return calls, right
+	}
+	_, right := count()
+	require.True(t, right, "an empty store")
+	for i := range 500 {
+		for range 30 {
+			change()
+		}
+		var view *View
+		if i%3 == 0 {
+			view = s.Freeze()
+		}
+		calls, right := count()
+		require.True(t, right)
+		require.Greater(t, calls, 3)
+		if view != nil {
+			view.Close()
+		}
+	}
+	s.Apply(Command{Op: Put, Key: "7", Value: "old"})
+	for s.changes != nil {
+		s.moveSome()
+	}
+	s.values["7"] = "odd"
+	_, right = count()
+	require.False(t, right)
+	s.Apply(Command{Op: Put, Key: "7", Value: "new"})
+	_, right = count()
+	require.False(t, right, "it may have had consequences")
+}
+
 // Different texts have different hashes, and all machines have the same one: servers
 // compare them.
 func TestHashText(t *testing.T) {

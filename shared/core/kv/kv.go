@@ -253,8 +253,10 @@ type Store struct {
 	count  int
 	bytes  int64
 
-	// sum is the hash of the content: the sum of the hashes of all pairs.
-	sum uint64
+	// sum is the hash of the content: the sum of the hashes of all pairs. recount is
+	// the same, from the content as it is; nil if it is not computed now.
+	sum     uint64
+	recount *recount
 
 	// keys are the keys, in order.
 	keys *btree.BTreeG[string]
@@ -341,10 +343,11 @@ func (s *Store) set(key, value string, found bool) {
 	}
 	old, _ := s.lookup(key)
 	s.bytes += int64(len(value) - len(old))
+	by := hashPair(key, value)
 	if found {
-		s.sum -= hashPair(key, old)
+		by -= hashPair(key, old)
 	}
-	s.sum += hashPair(key, value)
+	s.addHash(key, by)
 	if !found {
 		s.count++
 		s.keys.ReplaceOrInsert(key)
@@ -363,7 +366,7 @@ func (s *Store) remove(key string) {
 	}
 	old, _ := s.lookup(key)
 	s.bytes -= int64(len(key) + len(old) + KeyBytes)
-	s.sum -= hashPair(key, old)
+	s.addHash(key, -hashPair(key, old))
 	s.count--
 	s.keys.Delete(key)
 	if s.changes == nil {

@@ -10,10 +10,19 @@ import "example.com/raftsteps/shared/core/api"
 // tick, which is every entry if there are few. They do so only for a while after
 // somebody has asked: a hash takes as long as it takes to look at all sessions.
 //
+// A hash follows the changes of the store, so it says nothing about memory that is
+// damaged later. So each request also looks at a part of the store, until it has seen
+// all of it.
+//
 // The zero value has none. Hashes belong to the goroutine of the server.
 type Hashes struct {
 	// kept are the hashes, the oldest first.
 	kept []api.StateHash
+
+	// checked is true if the memory of the store was looked at since somebody has
+	// asked, and damaged if it was found damaged. looked is the tick of the last part.
+	checked, damaged bool
+	looked           uint64
 
 	// until is the tick up to which hashes are kept, and tick that of the last one.
 	until, tick uint64
@@ -28,6 +37,9 @@ const (
 
 	// maxHashes is how many hashes are kept.
 	maxHashes = 256
+
+	// lookBytes is how many bytes of the store a request may look at.
+	lookBytes = 1 << 20
 )
 
 // Note is called after each entry that the server has applied.
@@ -41,11 +53,25 @@ func (h *Hashes) Note(index, tick uint64, of Hasher) {
 // Answer answers a request for the hashes of a server that has applied the entries up
 // to an index.
 func (h *Hashes) Answer(id, applied, tick uint64, of Hasher) []byte {
+	h.look(tick, of)
 	h.until = tick + hashTicks
 	if last := len(h.kept) - 1; applied > 0 && (last < 0 || h.kept[last].Index < applied && h.tick != tick) {
 		h.keep(applied, tick, of)
 	}
-	return api.StateHashes{ID: id, Applied: applied, Hashes: h.kept}.AppendJSON(nil)
+	return api.StateHashes{ID: id, Applied: applied, Checked: h.checked, Damaged: h.damaged, Hashes: h.kept}.AppendJSON(nil)
+}
+
+// look looks at a part of the store's memory, at most once per tick.
+func (h *Hashes) look(tick uint64, of Hasher) {
+	again := tick >= h.until
+	holder, ok := of.(StoreHolder)
+	if !ok || h.checked && !again || h.looked == tick {
+		return
+	}
+	if s := holder.Store(); s != nil {
+		done, right := s.Recount(again, lookBytes)
+		h.checked, h.damaged, h.looked = done, done && !right, tick
+	}
 }
 
 func (h *Hashes) keep(index, tick uint64, of Hasher) {

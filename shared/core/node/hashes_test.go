@@ -1,11 +1,14 @@
 package node
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/kv"
 )
 
 // counter is a state machine whose hash is the number of entries that it has applied,
@@ -102,6 +105,42 @@ func TestHashesUnderLoad(t *testing.T) {
 		n += servers - 1
 	}
 	require.Greater(t, n, entries/everyHash/2)
+}
+
+// holder is a server with a store.
+type holder struct {
+	counter
+	store *kv.Store
+}
+
+func (h *holder) Store() *kv.Store { return h.store }
+
+// A store is looked at part by part, and again for the next who asks.
+func TestHashesLookAtTheMemory(t *testing.T) {
+	h := &holder{store: kv.NewStore()}
+	for i := range 30 {
+		h.store.Apply(kv.Command{Op: kv.Put, Key: fmt.Sprint(i), Value: strings.Repeat("v", lookBytes/10)})
+	}
+	var hashes Hashes
+	tick := uint64(1)
+	ask := func() api.StateHashes {
+		a, err := api.DecodeHashes(hashes.Answer(1, 0, tick, h))
+		require.NoError(t, err)
+		require.False(t, a.Damaged)
+		return a
+	}
+	for range 2 {
+		require.False(t, ask().Checked)
+		require.False(t, ask().Checked, "one part per tick")
+		tick++
+		require.False(t, ask().Checked)
+		for range 10 {
+			tick++
+			ask()
+		}
+		require.True(t, ask().Checked)
+		tick += hashTicks
+	}
 }
 
 // If entries are rare, there is a hash at each of them.

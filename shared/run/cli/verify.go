@@ -18,11 +18,12 @@ import (
 const verifyHelp = `
 
 With --verify it also compares what the servers hold. A server that has applied the same entries as another one must hold the
-same keys, values and sessions; if it does not, the exit code is 1. The servers go on working, and are compared at an index
-that all of them have applied. The exit code is 5 if fewer than two servers could be compared.`
+same keys, values and sessions, and each server looks whether its memory still holds them. If something is wrong, the exit
+code is 1. The servers go on working, and are compared at an index that all of them have applied. The exit code is 5 if fewer
+than two servers could be compared.`
 
 // verifyPause is how long to wait before the servers are asked again for hashes.
-const verifyPause = 50 * time.Millisecond
+const verifyPause = 20 * time.Millisecond
 
 // verify compares the state machines of the servers, and writes the result. It asks
 // them again and again, until all have applied the entries up to the same index, or
@@ -60,6 +61,10 @@ type compared struct {
 	// server has applied.
 	hashes  map[uint64]uint64
 	applied uint64
+
+	// checked is true once the server has looked at all of its memory, and damaged if
+	// that was damaged.
+	checked, damaged bool
 
 	// reason is why the server cannot be compared; "" if it can.
 	reason string
@@ -104,6 +109,7 @@ func (c *comparison) ask(ctx context.Context, a *app) {
 				s.reason = a.reason(err)
 			}
 			s.applied = max(s.applied, hashes.Applied)
+			s.checked, s.damaged = s.checked || hashes.Checked, s.damaged || hashes.Damaged
 			for _, h := range hashes.Hashes {
 				s.hashes[h.Index] = h.Hash
 			}
@@ -134,10 +140,11 @@ func (c *comparison) find() {
 	}
 }
 
-// missing returns how many servers may still be compared, and are not.
+// missing returns how many servers are not compared yet, or have not looked at their
+// memory, and may still do so.
 func (c *comparison) missing() (n int) {
 	for _, s := range c.servers {
-		if s.reason == "" && s.hash == nil {
+		if s.reason == "" && (s.hash == nil || !s.checked) {
 			n++
 		}
 	}
@@ -148,7 +155,14 @@ func (c *comparison) missing() (n int) {
 // could be compared.
 func (c *comparison) report(out io.Writer) error {
 	groups := make(map[uint64][]string)
+	var damaged []string
 	for _, s := range c.servers {
+		switch {
+		case s.damaged:
+			damaged = append(damaged, s.name())
+		case s.reason == "" && !s.checked:
+			fmt.Fprintf(out, "%s has not looked at all of its memory in time; give it more with --timeout\n", s.name())
+		}
 		switch {
 		case s.hash != nil:
 			groups[s.hash.Hash] = append(groups[s.hash.Hash], s.name())
@@ -162,6 +176,9 @@ func (c *comparison) report(out io.Writer) error {
 		return cmp.Or(len(b)-len(a), strings.Compare(a[0], b[0]))
 	})
 	switch {
+	case len(damaged) > 0:
+		return &endError{code: exitRefused, message: fmt.Sprintf("the memory of %s is damaged: it does not hold what the entries have led to; "+
+			"restart each of them, so that it reads its disk again, and have the machine's memory tested", strings.Join(damaged, ", "))}
 	case len(groups) == 0:
 		return &endError{code: exitUnavailable, message: "fewer than two servers could be compared (unavailable)"}
 	case len(groups) == 1:

@@ -48,8 +48,20 @@ func (c hashingClient) Do(_ context.Context, r api.Request) (api.Response, error
 	return api.Response{Data: answers[0].AppendJSON(nil)}, nil
 }
 
+// unchecked and damaged are what else a server may say.
+func unchecked(s api.StateHashes) api.StateHashes {
+	s.Checked = false
+	return s
+}
+
+func damaged(s api.StateHashes) api.StateHashes {
+	s.Damaged = true
+	return s
+}
+
 // kept are the hashes of a server: pairs of an index and a hash.
 func kept(pairs ...uint64) (s api.StateHashes) {
+	s.Checked = true
 	for i := 0; i < len(pairs); i += 2 {
 		s.Applied = pairs[i]
 		s.Hashes = append(s.Hashes, api.StateHash{Index: pairs[i], Hash: pairs[i+1]})
@@ -58,7 +70,7 @@ func kept(pairs ...uint64) (s api.StateHashes) {
 }
 
 func TestVerify(t *testing.T) {
-	const damaged = "; they have applied the same entries, so a disk or a memory is damaged, or they run different programs: keep their folders\n"
+	const why = "; they have applied the same entries, so a disk or a memory is damaged, or they run different programs: keep their folders\n"
 	old := api.StateHashes{ID: 9}
 	for _, test := range []struct {
 		name       string
@@ -73,9 +85,15 @@ func TestVerify(t *testing.T) {
 		{"under load", [4][]api.StateHashes{{kept(7, 1), kept(9, 3)}, {kept(8, 2), kept(9, 3)}, {kept(9, 3)}, {kept(6, 5), kept(7, 1), kept(8, 2, 9, 3)}}, 0,
 			"n1, n2, n3, n4 hold the same at index 9 (hash 0000000000000003)\n", ""},
 		{"one differs", [4][]api.StateHashes{{kept(7, 1)}, {kept(7, 1)}, {kept(7, 2)}, {kept(7, 1)}}, 1, "",
-			"error: the servers differ at index 7: n1, n2, n4 hold one state, n3 holds another" + damaged},
+			"error: the servers differ at index 7: n1, n2, n4 hold one state, n3 holds another" + why},
 		{"all differ", [4][]api.StateHashes{{kept(7, 3)}, {kept(7, 1)}, {kept(7, 2)}, {kept(7, 3)}}, 1, "",
-			"error: the servers differ at index 7: n1, n4 hold one state, n2 holds another, n3 holds another" + damaged},
+			"error: the servers differ at index 7: n1, n4 hold one state, n2 holds another, n3 holds another" + why},
+		{"a memory is large", [4][]api.StateHashes{{unchecked(kept(7, 1)), unchecked(kept(8, 2)), kept(9, 3)}, {kept(7, 1)}, {kept(7, 1)}, {kept(7, 1)}}, 0,
+			"n1, n2, n3, n4 hold the same at index 7 (hash 0000000000000001)\n", ""},
+		{"a memory is too large", [4][]api.StateHashes{{unchecked(kept(7, 1))}, {kept(7, 1)}, {kept(7, 1)}, {kept(7, 1)}}, 0,
+			"n1 has not looked at all of its memory in time; give it more with --timeout\nn1, n2, n3, n4 hold the same at index 7 (hash 0000000000000001)\n", ""},
+		{"a memory is damaged", [4][]api.StateHashes{{kept(7, 1)}, {kept(7, 1)}, {damaged(kept(7, 1))}, {kept(7, 1)}}, 1, "",
+			"error: the memory of n3 is damaged: it does not hold what the entries have led to; restart each of them, so that it reads its disk again, and have the machine's memory tested\n"},
 		{"some do not answer", [4][]api.StateHashes{{kept(7, 1)}, nil, {kept(7, 1)}, {old}}, 0,
 			"n2 was not compared: it does not answer\nn4 was not compared: unknown op \"hash\"\nn1, n3 hold the same at index 7 (hash 0000000000000001)\n", ""},
 		{"one is behind", [4][]api.StateHashes{{kept(7, 1)}, {kept(7, 1)}, {kept(7, 1)}, {kept(2, 5)}}, 0,
@@ -103,7 +121,7 @@ func TestVerify(t *testing.T) {
 				}
 			}
 			timeout := "1m" // enough for servers that can be compared
-			if strings.Contains(test.out, "had no hash") {
+			if strings.Contains(test.out, "had no hash") || strings.Contains(test.out, "in time") {
 				timeout = "200ms"
 			}
 			play()

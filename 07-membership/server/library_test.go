@@ -126,7 +126,7 @@ var anyBytes = []struct{ command, text string }{
 	{`{"proposed":"7"}`, `{"proposed":"{\"proposed\":\"7\"}"}`},
 	{``, `{"proposed":""}`},
 	{`pay 5`, `{"proposed":"pay 5"}`},
-	{` 7`, `{"proposed":" 7"}`}, // whoever reads 7 after a colon does not see the blank
+	{` 7`, `{"proposed":" 7"}`}, // after a colon, the blank before 7 is not part of the value
 	{`7 `, `{"proposed":"7 "}`},
 	{"{\"a\":1,\n\"b\":2}", `{"proposed":"{\"a\":1,\n\"b\":2}"}`},
 	{"{\"a\":\t1}", `{"proposed":"{\"a\":\t1}"}`},

@@ -54,6 +54,7 @@ func TestAListWaitsForAMajority(t *testing.T) {
 	w.flush()
 	w.done(a)
 	require.JSONEq(t, `{"keys":[{"key":"y","value":"2"}]}`, string(a.responses[0].WithData().Data))
+	require.Equal(t, uint64(w.status().Applied), a.responses[0].Index, "a backup follows the changes from there on")
 	w.done(w.ask(`{"op":"list","consistency":"stale"}`))
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"time"
 
 	"example.com/raftsteps/07-membership/raft"
@@ -73,6 +74,10 @@ func (s *Server) tell(w *watcher) bool {
 	switch {
 	case refusal != nil:
 		w.reply(api.Failed(w.request.ID, refusal))
+	case len(events) == 0 && late && s.rules.Status().Leader == 0:
+		// Perhaps this server is cut off, and the others go on without it.
+		w.reply(api.Failed(w.request.ID, &api.Error{Code: api.Unavailable, Definite: true,
+			Message: fmt.Sprintf("%s knows no leader, so there may be changes that it has not heard of; ask another server", node.Name(s.world.ID))}))
 	case len(events) > 0 || late:
 		w.reply(api.Events{Events: events, Next: next}.Response(w.request.ID))
 	default:

@@ -50,6 +50,27 @@ func TestAWatchGoesOnFromAnIndex(t *testing.T) {
 	require.Equal(t, api.Events{Events: []api.Event{{Index: applied - 1, Key: "x", Value: "1"}, {Index: applied, Key: "x", Value: "2"}}, Next: applied + 1}, w.told(a))
 }
 
+// A server that is cut off does not keep a client waiting for changes that it cannot
+// hear of: the client goes to another server.
+func TestAWatchLeavesAServerThatIsCutOff(t *testing.T) {
+	w := lead(t, 3)
+	w.put("x", "1")
+	w.commit()
+	for w.status().Leader != 0 { // nobody answers, so it steps down
+		w.server.Tick()
+		w.flush()
+	}
+	a := w.ask(`{"op":"watch"}`)
+	for range node.Ticks(watchPatience) {
+		require.Empty(t, a.responses)
+		w.server.Tick()
+		w.flush()
+	}
+	w.refused(a, api.Unavailable, "n1 knows no leader")
+	b := w.ask(`{"op":"watch","from":1}`)
+	require.NotEmpty(t, w.told(b).Events, "what it has, it still tells")
+}
+
 // Thousands of clients may wait while others read: a flush that applies nothing does
 // not look at them.
 func TestWatchesCostNothingWhileNothingChanges(t *testing.T) {
@@ -58,7 +79,7 @@ func TestWatchesCostNothingWhileNothingChanges(t *testing.T) {
 	w.commit()
 	a := w.ask(`{"op":"watch"}`)
 	w.flush()
-	w.server.watches.waiting[0].from = 0 // whoever looks at it answers: that is no longer remembered
+	w.server.watches.waiting[0].from = 0 // a look at it answers it: that is no longer remembered
 	w.ask(`{"op":"get","key":"x","consistency":"stale"}`)
 	w.flush()
 	require.Empty(t, a.responses)

@@ -15,7 +15,7 @@ import (
 //	take ann
 //	done door
 //
-// Whoever gets no answer may send a command again. So each command can be carried out
+// A client that gets no answer may send a command again. So each command can be carried out
 // twice without harm: the second add finds the job, the second take returns the job
 // that ann has already, and the second done finds no job.
 type queue struct{ jobs []job }

@@ -173,7 +173,13 @@ func (c *Client) Show(token string, from string) *api.Error {
 
 // Denied says why the client may not have an operation carried out; nil means that
 // it may.
-func (c *Client) Denied(op string) *api.Error { return c.Lacks(op, access.Needs(op)) }
+func (c *Client) Denied(op string) *api.Error {
+	what := op
+	if op == api.Open {
+		what = "a write" // a client opens a session before its first write
+	}
+	return c.Lacks(what, access.Needs(op))
+}
 
 // Lacks says that the client lacks the role that something needs; nil means that it
 // has it.

@@ -36,6 +36,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{access.Read, access.None, "", kv.Get, ""},
 		{access.Read, access.None, "", kv.Put, "put needs the role write, and a client that shows no token has the role read"},
 		{access.Write, access.None, "", kv.Put, ""},
+		{access.Read, access.None, "", api.Open, "a write needs the role write, and a client that shows no token has the role read"},
 		{access.Write, access.None, "", api.Change, "change needs the role operate, and a client that shows no token has the role write"},
 		{access.Operate, access.None, "", api.Change, ""},
 		{access.None, access.None, "read-token", api.Log, ""},

@@ -67,12 +67,13 @@ func TestAMeterLearnsWhatWasDone(t *testing.T) {
 		w.receive(4, []byte("cut"))
 		w.send(4, []byte("cut"))
 		w.send(3, []byte("m3"))
+		w.send(9, []byte("its queue is full"))
 		w.syncs.took("journal", time.Second)
 		require.NoError(t, w.round(2))
 		require.Equal(t, 2, c.rounds)
 		require.Equal(t, 5, c.inputs)
 		require.Equal(t, 1, c.synced)
-		require.Equal(t, []string{"n4 cut", "to n3", "n4 cut"}, c.messages[2:])
+		require.Equal(t, []string{"n4 cut", "to n3", "to n9", "n9 full", "n4 cut"}, c.messages[2:])
 
 		w.server.waiting = nil
 		w.ask("d")

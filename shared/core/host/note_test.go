@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,8 +21,11 @@ func TestNotesHaveLevels(t *testing.T) {
 		`level=ERROR msg="n3 leads as well"`:                                {Kind: trace.Decide, Reason: &trace.Reason{Text: "n3 leads as well"}},
 	} {
 		var log bytes.Buffer
+		c := &counts{}
 		h := &Host{log: slog.New(slog.NewTextHandler(&log, nil)), loop: newLoop(1, nil, nil)}
+		h.loop.meter = c
 		h.note(e)
 		require.Contains(t, log.String(), want)
+		require.Equal(t, e.Kind == trace.Drop, slices.Equal([]string{"n3 refused"}, c.messages))
 	}
 }

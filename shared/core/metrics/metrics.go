@@ -54,8 +54,11 @@ type Metrics struct {
 	ops   map[string]*opMetrics
 	peers map[uint64]*peerMetrics
 
-	// before is the server's state after the last round, without its slices.
+	// before is the server's state after the last round, without its slices. elects is
+	// true once the server had an election timer: without one, an operator appoints
+	// the leader.
 	before node.State
+	elects bool
 
 	// uncommitted says when a leader's entries came, the oldest first.
 	uncommitted []arrival
@@ -187,13 +190,14 @@ func (m *Metrics) Round(r host.Round) {
 // countRole counts elections and leaders.
 func (m *Metrics) countRole(s *node.State) {
 	newer := s.Term > m.before.Term
-	elects := s.Role == node.Candidate || s.Role == node.Leader
+	m.elects = m.elects || s.Timeout > 0
 	// A leader of a new term has started its election in this round, as in a
 	// cluster of one.
-	if elects && (newer || s.Role == node.Candidate && m.before.Role != node.Candidate) {
+	started := s.Role == node.Leader && newer || s.Role == node.Candidate && (newer || m.before.Role != node.Candidate)
+	if m.elects && started {
 		m.started.Inc()
 	}
-	if s.Role == node.Leader && (newer || m.before.Role != node.Leader) {
+	if m.elects && s.Role == node.Leader && (newer || m.before.Role != node.Leader) {
 		m.won.Inc()
 	}
 	if s.Leader != 0 && (newer || m.before.Leader != s.Leader) {

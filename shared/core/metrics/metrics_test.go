@@ -104,7 +104,7 @@ func TestRounds(t *testing.T) {
 		state node.State
 		want  map[string]float64
 	}{
-		{"it starts with what is on its disk", 0, node.State{Role: node.Follower, Term: 4, Last: 10, Commit: 0}, map[string]float64{}},
+		{"it starts with what is on its disk", 0, node.State{Role: node.Follower, Term: 4, Timeout: 20, Last: 10, Commit: 0}, map[string]float64{}},
 		{"it hears from a leader", 0, node.State{Role: node.Follower, Term: 4, Leader: 2, Last: 10, Commit: 10, Applied: 10},
 			map[string]float64{"raft_leader_changes_total": 1, "raft_apply_seconds count": 1, "raft_apply_seconds sum": 1}},
 		{"nothing happens", 0, node.State{Role: node.Follower, Term: 4, Leader: 2, Last: 10, Commit: 10, Applied: 10}, map[string]float64{}},
@@ -114,6 +114,7 @@ func TestRounds(t *testing.T) {
 			map[string]float64{"raft_elections_won_total": 1, "raft_leader_changes_total": 2, "raft_peer_lag_entries peer=n2": 1, "raft_peer_lag_entries peer=n3": 7}},
 		{"its entry is committed five seconds later", 5 * time.Second, node.State{Role: node.Leader, Term: 6, Leader: 1, Last: 12, Commit: 11, Applied: 11, Progress: peers(11, 12)},
 			map[string]float64{"raft_commit_seconds count": 1, "raft_commit_seconds sum": 8, "raft_apply_seconds count": 2, "raft_apply_seconds sum": 2, "raft_peer_lag_entries peer=n3": 0}},
+		{"nothing happens at the leader", time.Second, node.State{Role: node.Leader, Term: 6, Leader: 1, Last: 12, Commit: 11, Applied: 11, Progress: peers(11, 12)}, map[string]float64{}},
 		{"the next one never is: another server leads", time.Second, node.State{Role: node.Follower, Term: 7, Leader: 3, Last: 12, Commit: 11, Applied: 11},
 			map[string]float64{"raft_leader_changes_total": 3}},
 		{"an election that is won in one round", time.Second, node.State{Role: node.Leader, Term: 8, Leader: 1, Last: 13, Commit: 13, Applied: 13},
@@ -123,6 +124,15 @@ func TestRounds(t *testing.T) {
 		require.Equal(t, c.want, round(c.state, c.after), c.what)
 	}
 	require.NotContains(t, gather(t, m), "raft_peer_lag_entries peer=n2", "a server that leads no longer knows nothing of the others")
+}
+
+// Where an operator appoints the leader, there are no elections to count.
+func TestAnAppointedLeaderIsNotElected(t *testing.T) {
+	m := New(nil)
+	m.Round(host.Round{State: &node.State{Role: node.Follower, Term: 1}})
+	before := gather(t, m)
+	m.Round(host.Round{State: &node.State{Role: node.Leader, Term: 2, Leader: 1}})
+	require.Equal(t, map[string]float64{"host_rounds_total": 2, "raft_leader_changes_total": 1}, changed(before, gather(t, m)))
 }
 
 // A leader without a majority must not remember every entry.

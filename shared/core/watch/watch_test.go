@@ -50,7 +50,7 @@ func TestEventsAreWhatHasChanged(t *testing.T) {
 	require.EqualValues(t, 20, next, "a server that is behind tells nothing about what is ahead")
 }
 
-// Whoever asks page by page gets every change exactly once, or is told that some are
+// A client that asks page by page gets every change exactly once, or is told that some are
 // gone. The memory is bounded.
 func TestPages(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -85,7 +85,10 @@ func TestPages(t *testing.T) {
 		require.Equal(t, len(all), got)
 	}
 	require.False(t, gone, "the client is never far behind")
-	_, _, refusal := c.Since(1, 30_000, "")
+	events, _, refusal := c.Since(c.first, 30_000, "")
+	require.Nil(t, refusal)
+	require.Equal(t, c.first, events[0].Index, "every index has a change here, so this one must be remembered")
+	_, _, refusal = c.Since(1, 30_000, "")
 	require.NotNil(t, refusal)
 	require.Contains(t, refusal.Message, fmt.Sprintf("the changes from %d on; list the keys, and watch from 30001", c.first))
 }

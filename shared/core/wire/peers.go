@@ -129,8 +129,8 @@ func (i Identity) own(peer uint64, known disk.Incarnation) error {
 // A proof is an HMAC-SHA256 under the cluster's secret, over the side that proves
 // (D or A) and everything that was said before it. It cannot be made without the
 // secret, and neither a recorded proof of an earlier handshake nor the other
-// side's own proof is accepted. The side that dialed proves itself first: whoever
-// connects without the secret learns nothing from which it could be guessed.
+// side's own proof is accepted. The side that dialed proves itself first: a
+// stranger who connects learns nothing from which the secret could be guessed.
 //
 // D says which versions of the protocol it can use ("oldest" is missing if there is only
 // one), and A chooses the newest that both can.

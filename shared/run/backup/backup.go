@@ -99,6 +99,9 @@ func Take(ask func(r api.Request) (api.Response, error), out io.Writer, i Info) 
 		if err != nil {
 			return i, err
 		}
+		if response.Index == 0 && len(page.Items) > 0 {
+			return i, errors.New("the server does not say as of which entry its list is, so the backup could not be one moment; use servers that do")
+		}
 		if next == 0 {
 			next = response.Index + 1
 		}

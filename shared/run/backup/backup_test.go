@@ -96,6 +96,17 @@ func TestABackupIsOneMoment(t *testing.T) {
 	}
 }
 
+// Pages that do not say as of which entry they are cannot be put together.
+func TestPagesWithoutAnIndex(t *testing.T) {
+	s := newServer(1, 3, 0)
+	_, err := Take(func(r api.Request) (api.Response, error) {
+		a, err := s.ask(r)
+		a.Index = 0
+		return a, err
+	}, new(bytes.Buffer), Info{})
+	require.ErrorContains(t, err, "as of which entry")
+}
+
 func TestABackupOfNothing(t *testing.T) {
 	var file bytes.Buffer
 	_, err := Take(newServer(1, 0, 0).ask, &file, Info{Stage: "s"})

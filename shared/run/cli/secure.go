@@ -106,7 +106,7 @@ func (a *app) clusterCA() string {
 	}
 	file, found, err := a.clusterFile()
 	if err != nil || !found {
-		return "" // whoever needs the file says what is wrong with it
+		return "" // a command that needs the file says what is wrong with it
 	}
 	return file.CAFile(filepath.Join(a.flags.data, cluster.ConfigName))
 }

@@ -203,7 +203,7 @@ func testStream(t *testing.T, s Subject) {
 	g.end()
 }
 
-// A peer that starts again is found at once, whoever sends first.
+// A peer that starts again is found at once, whichever side sends first.
 func testRestart(t *testing.T, s Subject) {
 	g := newGroup(t, s, 1, 2)
 	g.reaches(1, 2, 20)

@@ -19,7 +19,7 @@
 // come from the secret and both nonces (HKDF), so each session has its own. The
 // nonce of a datagram is its number; a number that has arrived already is refused,
 // so nothing can be repeated. Somebody may repeat a whole hello: the session that
-// this opens is of no use without the keys, and replaces no newer one. A new session,
+// this opens cannot be used without the keys, and replaces no newer one. A new session,
 // with new keys, begins after an hour or four million datagrams, and when a peer has
 // started again.
 //

@@ -164,7 +164,7 @@ func TestNoAmplification(t *testing.T) {
 	require.Len(t, got.name, maxName)
 }
 
-// What somebody has recorded is of no use: no message is accepted twice, also not
+// A recording cannot be used: no message is accepted twice, also not
 // after its receiver has started again, and a hello that comes again changes
 // nothing.
 func TestReplay(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/longtest"
-	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -31,7 +30,7 @@ func Run(t *testing.T, s Subject) {
 		{"a peer starts again", testRestart, false},
 		{"a peer moves", testMove, false},
 		{"members join and leave", testMembers, false},
-		{"a wrong secret", testSecret, false},
+		{"a wrong secret or certificate", testSecret, false},
 		{"a slow peer delays nobody", testSlow, false},
 		{"a bad network", testFaults, true},
 	} {
@@ -260,17 +259,25 @@ func testMembers(t *testing.T, s Subject) {
 }
 
 // A server without the secret, and one of another cluster, can neither send nor
-// receive.
+// receive. In a cluster that uses TLS, neither can a server that knows the secret and
+// has no certificate, or that of another server, or one of another CA.
 func testSecret(t *testing.T, s Subject) {
 	g := newGroup(t, s, 1, 2)
 	g.reaches(1, 2, 20)
 	b := g.servers[2]
 	b.end()
-	for _, change := range []func(*node.Config){
-		func(c *node.Config) { c.Secret = "another secret of another cluster" },
-		func(c *node.Config) { c.Cluster = "another cluster" },
-	} {
-		b.start(g.members(1, 2), func(o *host.Options) { change(&o.Config) })
+	changes := []func(*host.Options){
+		func(o *host.Options) { o.Config.Secret = "another secret of another cluster" },
+		func(o *host.Options) { o.Config.Cluster = "another cluster" },
+	}
+	if s.TLS {
+		changes = append(changes,
+			func(o *host.Options) { o.TLS = nil },
+			func(o *host.Options) { o.TLS = g.ca.keys(t, g.name, 3) },
+			func(o *host.Options) { o.TLS = newAuthority(t, g.name).keys(t, g.name, 2) })
+	}
+	for _, change := range changes {
+		b.start(g.members(1, 2), change)
 		toB, toA := number(10), number(10)
 		for i := range 10 {
 			g.servers[1].send(2, toB+i, 1, 100)

@@ -6,6 +6,13 @@ import (
 	"example.com/raftsteps/shared/core/transport/conform"
 )
 
-func TestConform(t *testing.T) {
-	conform.Run(t, conform.Subject{Name: Name, Network: "tcp", Before: `{"term":1,"installSnapshot":{"data":"`, After: `"}}`})
+// subject is gRPC, which carries only what a server would send.
+var subject = conform.Subject{Name: Name, Network: "tcp", Before: `{"term":1,"installSnapshot":{"data":"`, After: `"}}`}
+
+func TestConform(t *testing.T) { conform.Run(t, subject) }
+
+func TestConformTLS(t *testing.T) {
+	s := subject
+	s.TLS = true
+	conform.Run(t, s)
 }

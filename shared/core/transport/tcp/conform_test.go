@@ -10,3 +10,7 @@ import (
 func TestConform(t *testing.T) {
 	conform.Run(t, conform.Subject{Name: transport.TCP, Network: "tcp"})
 }
+
+func TestConformTLS(t *testing.T) {
+	conform.Run(t, conform.Subject{Name: transport.TCP, Network: "tcp", TLS: true})
+}

@@ -32,6 +32,9 @@ type LinkOptions struct {
 	Address string
 	Also    string
 
+	// Dial opens a connection to an address; nil means a TCP connection.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+
 	// TLS, if it is set, is used to speak TLS, in place of the keys of Self: by a
 	// program that is no server and only probes.
 	TLS *tls.Config
@@ -82,6 +85,9 @@ func NewLink(o LinkOptions) *Link {
 	}
 	l := &Link{o: o, limits: o.Limits.filled(), log: o.Log.With("peer", o.To), wake: make(chan struct{}, 1)}
 	l.dial = func(ctx context.Context) (net.Conn, error) {
+		if o.Dial != nil {
+			return o.Dial(ctx, l.address())
+		}
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", l.address())
 	}

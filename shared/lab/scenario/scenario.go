@@ -283,6 +283,10 @@ type Direction struct {
 	// Without it the story ends by itself, and the answers are judged then.
 	Judge bool
 
+	// Carrier creates what carries the lines between the servers; nil means that
+	// the world does.
+	Carrier func(w *sim.World) sim.Carrier
+
 	// Before is called before each step of the world; nil means nothing.
 	Before func(w *sim.World, step uint64)
 
@@ -347,7 +351,7 @@ func newRun(s Stage, story Scenario, seed uint64, d Direction) (*run, error) {
 		}
 	}
 	w, err := sim.New(sim.Options{
-		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Route: s.Route, Config: config, Sink: sink, Before: before,
+		Seed: seed, Servers: servers, Spare: spare, New: s.New, Ops: s.Ops, Route: s.Route, Config: config, Sink: sink, Before: before, Carrier: d.Carrier,
 		Watchers: append(watchers, d.Watchers...),
 	})
 	if err != nil {

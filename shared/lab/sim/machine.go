@@ -103,6 +103,9 @@ func (w *World) connect(m *machine, members []node.Member) {
 			m.linked[member.ID] = true
 		}
 	}
+	if w.carrier != nil {
+		w.carrier.Linked(m.id, members)
+	}
 }
 
 // InUse are the machines that were started and have not been retired, in order.
@@ -169,6 +172,9 @@ func (w *World) start(m *machine) error {
 	m.life++
 	m.ended, m.paused, m.awaited = nil, false, false
 	m.met = make([]bool, len(w.machines)+1)
+	if w.carrier != nil {
+		w.carrier.Started(m.id)
+	}
 	w.connect(m, w.config.Members)
 	life, announced := m.life, false
 	world := node.World{
@@ -188,8 +194,9 @@ func (w *World) start(m *machine) error {
 		}
 	}
 	s, err := w.options.New(world)
+	var peers *node.Peers
 	if err == nil {
-		m.peers, err = node.OpenPeers(m.disk, node.IncarnationOf(s))
+		peers, err = node.OpenPeers(m.disk, node.IncarnationOf(s))
 	}
 	if err != nil {
 		w.end(m, err)
@@ -198,7 +205,7 @@ func (w *World) start(m *machine) error {
 	if !announced {
 		w.emit(trace.Event{Node: m.id, Kind: trace.Start})
 	}
-	m.server = s
+	m.server, m.peers = s, peers
 	for _, watcher := range w.options.Watchers {
 		watcher.Started(m.id)
 	}
@@ -301,6 +308,9 @@ func (w *World) end(m *machine, err error) {
 // down discards a server.
 func (w *World) down(m *machine, torn bool) {
 	m.server, m.paused, m.awaited = nil, false, false
+	if w.carrier != nil {
+		w.carrier.Stopped(m.id)
+	}
 	for _, e := range m.inbox {
 		w.queue.free(e)
 	}

@@ -130,14 +130,16 @@ func (w *World) send(m *machine, life, to uint64, line []byte) {
 	rng := l.random.of(l.sent)
 	lost := chance(rng, max(w.network.Loss, l.loss))
 	switch {
-	case !m.linked[to] && !m.met[to]:
+	case w.carrier == nil && !m.linked[to] && !m.met[to]:
 		w.lose(m.id, to, l.sent, line, "there is no link")
-	case l.cut:
+	case w.carrier == nil && l.cut:
 		w.lose(m.id, to, l.sent, line, "the link is cut")
 	case l.takes(line):
 		w.lose(m.id, to, l.sent, line, "it is taken away")
 	case w.filter != nil && w.filter(m.id, to, line):
 		w.lose(m.id, to, l.sent, line, "the scenario drops it")
+	case w.carrier != nil:
+		w.carrier.Send(m.id, to, l.sent, line)
 	case lost:
 		w.lose(m.id, to, l.sent, line, "random loss")
 	default:
@@ -193,6 +195,8 @@ func (w *World) deliver(e *event) {
 		why = "it is taken away"
 	case m.server == nil:
 		why = trace.IsDown(e.id)
+	case e.carried:
+		why = w.miss(m, e)
 	case l.cut:
 		why = "the link is cut"
 	default:

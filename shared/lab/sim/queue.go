@@ -55,6 +55,9 @@ type event struct {
 	again  bool
 	late   bool
 
+	// carried is true for a message that a Carrier has carried.
+	carried bool
+
 	// lost is true for a message that somebody has taken away, silent if its
 	// arrival was put off.
 	lost   bool

@@ -57,6 +57,10 @@ type Options struct {
 	// Network is the initial behavior of the network; DefaultNetwork if zero.
 	Network Network
 
+	// Carrier creates what carries the lines between the servers; nil means that
+	// the world does.
+	Carrier func(w *World) Carrier
+
 	// Sink receives the events of the world and of its servers; nil discards
 	// them.
 	Sink trace.Sink
@@ -112,6 +116,7 @@ type World struct {
 	rows     uint64
 	network  Network
 	filter   func(from, to uint64, line []byte) bool
+	carrier  Carrier
 	listen   []Listener
 	hear     []Hearer
 	clients  []*Client
@@ -152,6 +157,9 @@ func New(o Options) (*World, error) {
 	}
 	for i := range total {
 		w.machines = append(w.machines, w.newMachine(uint64(i+1)))
+	}
+	if o.Carrier != nil {
+		w.carrier = o.Carrier(w)
 	}
 	for _, m := range w.machines[:o.Servers] {
 		if err := w.start(m); err != nil {
@@ -246,6 +254,9 @@ func (w *World) Step() bool {
 	if w.err != nil || w.queue.empty() {
 		return false
 	}
+	if w.await(w.queue.first().at); w.err != nil {
+		return false
+	}
 	w.step = w.Steps() + 1
 	if w.options.Before != nil {
 		if w.options.Before(w, w.step); w.err != nil {
@@ -293,6 +304,7 @@ func (w *World) RunFor(d time.Duration) {
 func (w *World) RunUntil(cond func() bool, bound time.Duration) bool {
 	end := w.now + bound
 	for w.err == nil && !cond() {
+		w.await(end)
 		if w.queue.empty() || w.queue.first().at > end {
 			w.now = max(w.now, end)
 			return cond()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 
@@ -18,6 +19,10 @@ import (
 // Transport is a transport.Transport. The messages that arrive come from the
 // wire.Server that has its Peers.
 type Transport struct {
+	// Dial opens a connection to an address; nil means a TCP connection. It must be
+	// set before Connect is called.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+
 	self   wire.Identity
 	limits wire.Limits
 	log    *slog.Logger
@@ -160,7 +165,7 @@ func (t *Transport) settle(id uint64) {
 		return
 	}
 	l := &link{address: address, also: also, end: func() {}}
-	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Also: also, Limits: t.limits, Log: t.log})
+	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Also: also, Dial: t.Dial, Limits: t.limits, Log: t.log})
 	t.links[id] = l
 	if t.ctx != nil {
 		t.start(l)

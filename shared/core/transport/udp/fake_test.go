@@ -202,7 +202,7 @@ func (n *internet) startAt(t *testing.T, id uint64, at netip.AddrPort, change fu
 		change(&o)
 	}
 	var err error
-	s.Transport, err = newTransport(o, n.socket(at), n.room, 1<<20, true)
+	s.Transport, err = NewOver(o, Network{Socket: n.socket(at), In: n.room, Out: 1 << 20, Whole: true})
 	require.NoError(t, err)
 	return s
 }

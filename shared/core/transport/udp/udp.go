@@ -100,13 +100,27 @@ const (
 	writeTime = 500 * time.Millisecond
 )
 
-// socket is the part of a net.UDPConn that a Transport uses.
-type socket interface {
+// Socket is the part of a net.UDPConn that a Transport uses.
+type Socket interface {
 	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
 	SetWriteDeadline(time.Time) error
 	LocalAddr() net.Addr
 	Close() error
+}
+
+// Network is what carries the datagrams of a Transport: a UDP port, or what a test
+// puts in its place.
+type Network struct {
+	Socket Socket
+
+	// In and Out are the sizes of the socket's buffers in bytes; 0 if they are
+	// unknown. Whole is true if the system does not split datagrams.
+	In, Out int
+	Whole   bool
+
+	// Rekey is after how many datagrams a session ends; 0 means the default.
+	Rekey uint64
 }
 
 // Transport is a transport.Transport over UDP.
@@ -128,7 +142,7 @@ type Transport struct {
 	start  uint64
 	hellos atomic.Uint64
 
-	socket socket
+	socket Socket
 
 	// rekey is after how many datagrams a session ends.
 	rekey uint64
@@ -180,15 +194,18 @@ func New(o transport.Options) (*Transport, error) {
 	}
 	_ = c.SetReadBuffer(socketBuffer)  // a smaller one is good enough
 	_ = c.SetWriteBuffer(socketBuffer) // likewise
-	in, out, whole := tune(c)
-	t, err := newTransport(o, c, in, out, whole)
+	n := Network{Socket: c}
+	n.In, n.Out, n.Whole = tune(c)
+	t, err := NewOver(o, n)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return t, nil
 }
 
-func newTransport(o transport.Options, s socket, in, out int, whole bool) (*Transport, error) {
+// NewOver returns a transport over a network, whose socket it closes at the end of
+// Run.
+func NewOver(o transport.Options, n Network) (*Transport, error) {
 	limits := o.Limits.Filled()
 	switch {
 	case limits.Message > maxMessage:
@@ -204,14 +221,9 @@ func newTransport(o transport.Options, s socket, in, out int, whole bool) (*Tran
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if in == 0 {
-		in = unknownBuffer
-	}
-	if out == 0 {
-		out = unknownBuffer
-	}
 	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), secret: o.Secret, keys: k, tls: o.Keys, limits: limits, log: log,
-		rekey: rekeyCount, start: newStart(), socket: s, inRoom: in, outRoom: out, whole: whole,
+		rekey: cmp.Or(n.Rekey, rekeyCount), start: newStart(), socket: n.Socket,
+		inRoom: cmp.Or(n.In, unknownBuffer), outRoom: cmp.Or(n.Out, unknownBuffer), whole: n.Whole,
 		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
 }
 

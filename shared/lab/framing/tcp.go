@@ -107,10 +107,10 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return addressOf(l.s.id) }
 
-// The times of a simulated TCP. A piece that is lost is sent again after resend, a
-// request to connect after redial. A connection breaks if a piece does not get through
-// within a time between shortest and longest: less than in real systems, where it
-// is a quarter of an hour, so that it happens.
+// The times of a simulated TCP. A piece that is lost is sent again after resend, a request
+// to connect after redial. A connection breaks if a piece does not get through for a
+// time between shortest and longest, in half of the connections for shortest. In real
+// systems it is a quarter of an hour.
 const (
 	resend   = 200 * time.Millisecond
 	redial   = time.Second
@@ -121,11 +121,12 @@ const (
 	window = 128 << 10
 
 	// breaks is the share of losses that break the connection.
-	breaks = 0.1
+	breaks = 0.3
 
-	// attacks is how probable it is that somebody changes what is written, in
-	// proportion to the probabilities that the network repeats and reorders.
-	attacks = 0.3
+	// mostForged is the highest probability that somebody on the way changes a line. It
+	// is the mean of the probabilities that the network repeats and reorders, if that is
+	// less: each change ends the connection.
+	mostForged = 0.01
 )
 
 // dialing is a connection that is being opened.
@@ -225,7 +226,10 @@ type stream struct {
 // connect opens a connection.
 func (c *carrier) connect(from, to *server, rng *rand.Rand) *end {
 	c.connections++
-	m := &stream{c: c, number: c.connections, rng: rng, silent: rng.IntN(2) == 0, patience: between(rng, shortest, longest)}
+	m := &stream{c: c, number: c.connections, rng: rng, silent: rng.IntN(2) == 0, patience: shortest}
+	if rng.IntN(2) == 0 {
+		m.patience = between(rng, shortest, longest)
+	}
 	for i, s := range []*server{from, to} {
 		e := &end{m: m, s: s, i: i}
 		e.changed.L = &e.mu
@@ -246,8 +250,10 @@ func (m *stream) killed(s *server) {
 	for i, e := range m.ends {
 		if e.s == s {
 			e.reset(net.ErrClosed)
-			if !m.silent {
-				m.ends[1-i].tellReset()
+			if o := m.ends[1-i]; !m.silent {
+				o.tellReset()
+			} else if o.ok() {
+				m.c.counts[halfOpen]++
 			}
 		}
 	}
@@ -294,11 +300,10 @@ func isMessage(line []byte) bool { return len(line) > macLen && line[0] != '{' }
 func (m *stream) written(e *end, b []byte) {
 	c := m.c
 	n, _ := c.path(e.s.id, m.ends[1-e.i].s.id)
-	sent := b
+	sent, p := b, min(mostForged, (n.Duplicate+n.Reorder)/2)
 	if e.i == 0 {
-		p := attacks * (n.Duplicate + n.Reorder) / 2
 		sent = m.forge(bytes.SplitAfter(b, []byte("\n")), p)
-	} else if m.framed == 0 && !m.forged && chance(m.rng, attacks*n.Duplicate/2) {
+	} else if m.framed == 0 && !m.forged && chance(m.rng, p) {
 		// What this side says is a part of the handshake.
 		m.forged, m.limit = true, 0
 		c.counts[forged]++

@@ -335,15 +335,3 @@ func TestFilesAreKeptForDiskAndPeers(t *testing.T) {
 		require.Equal(t, x.conns < 4096, strings.Contains(log.String(), "may open only few files"), x.files)
 	}
 }
-
-func TestRepeatedNewsIsLoggedOnceASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var n news
-		var said []int
-		for range 2500 {
-			n.say(func(before int) { said = append(said, before) })
-			later(time.Millisecond)
-		}
-		require.Equal(t, []int{0, 999, 999}, said)
-	})
-}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
@@ -15,6 +16,7 @@ import (
 
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/strict"
+	"example.com/raftsteps/shared/core/version"
 )
 
 // protocol is the version of the peers' protocol, and oldestProtocol the oldest one
@@ -26,27 +28,11 @@ const (
 	oldestProtocol = 5
 )
 
-// versions are the versions of the protocol that a server can use.
-type versions struct{ oldest, newest uint64 }
-
-// agree returns the version to use with the sender of a hello.
-func (v versions) agree(h hello) (uint64, error) {
-	their := versions{h.oldest, h.version}
-	if their.oldest == 0 {
-		their.oldest = their.newest
-	}
-	agreed := min(v.newest, their.newest)
-	if agreed < max(v.oldest, their.oldest) || agreed == 0 {
-		return 0, fmt.Errorf("n%d uses %v of the peers' protocol, this server %v: run programs on both that have a version in common; upgrade from one release to the next", h.from, their, v)
-	}
-	return agreed, nil
-}
-
-func (v versions) String() string {
-	if v.oldest == v.newest {
-		return fmt.Sprintf("version %d", v.newest)
-	}
-	return fmt.Sprintf("versions %d to %d", v.oldest, v.newest)
+// agree returns the version to use with the sender of a hello, if this server can use
+// these.
+func (h hello) agree(own version.Range) (uint64, error) {
+	their := version.Between(cmp.Or(h.oldest, h.version), h.version)
+	return own.Agree(their, fmt.Sprintf("n%d", h.from), "the peers' protocol")
 }
 
 // maxHello is the longest line of a handshake.

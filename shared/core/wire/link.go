@@ -66,6 +66,9 @@ type Link struct {
 	// elsewhere is true while the link tries the address Also.
 	elsewhere bool
 
+	// agreed is the version of the protocol on the latest connection.
+	agreed uint64
+
 	// dial opens a connection to the peer.
 	dial func(ctx context.Context) (net.Conn, error)
 
@@ -220,7 +223,7 @@ func (l *Link) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		c, messages, err := l.connect(ctx, l.shakeHands)
 		if err == nil {
-			l.log.Debug("connected to a peer", "address", l.address())
+			l.log.Debug("connected to a peer", "address", l.address(), "version", l.agreed)
 			pause, told = l.limits.Backoff[0], ""
 			err = l.carry(ctx, c, messages)
 			began = time.Now()
@@ -294,6 +297,7 @@ func (l *Link) shakeHands(c net.Conn) (*seal, error) {
 	if w.refused != "" {
 		return nil, fmt.Errorf("the peer refuses: %w", &api.Error{Code: api.BadRequest, Definite: true, Message: w.refused})
 	}
+	l.agreed = h.agreed
 	return h.seal(l.o.Self.Secret, nonce)
 }
 
@@ -301,9 +305,9 @@ func (l *Link) shakeHands(c net.Conn) (*seal, error) {
 func (l *Link) hello() hello {
 	self := l.o.Self
 	can := self.versions()
-	h := hello{version: can.newest, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, nonce: newNonce()}
-	if can.oldest != can.newest {
-		h.oldest = can.oldest
+	h := hello{version: can.Newest, cluster: self.Cluster, from: self.ID, to: l.o.To, address: self.Address, nonce: newNonce()}
+	if can.Oldest != can.Newest {
+		h.oldest = can.Oldest
 	}
 	h.disk, h.known = self.disks(l.o.To)
 	return h
@@ -322,7 +326,7 @@ func (l *Link) greet(c net.Conn, h *hello) (w welcome, nonce []byte, err error) 
 		return w, nil, fmt.Errorf("n%d did not answer the hello: %w", l.o.To, err)
 	}
 	can := l.o.Self.versions()
-	if h.agreed = answer.version; h.agreed < can.oldest || h.agreed > can.newest {
+	if h.agreed = answer.version; !can.Has(h.agreed) {
 		return w, nil, fmt.Errorf("n%d wants to use version %d of the peers' protocol, and this server can use %v", l.o.To, h.agreed, can)
 	}
 	response, err = ask(c, &in, fmt.Appendf(nil, `{"proof":"%x"}`, h.proof(dialer, l.o.Self.Secret, answer.nonce, w)))

@@ -14,6 +14,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/trust"
+	"example.com/raftsteps/shared/core/version"
 )
 
 // Identity is a server's identity towards its peers.
@@ -45,7 +46,7 @@ type Identity struct {
 
 	// can are the versions of the protocol that this server can use, in a test;
 	// none for those of this program.
-	can versions
+	can version.Range
 
 	// nonce, in a test, is the nonce of every handshake; nil for a new one each.
 	nonce []byte
@@ -58,9 +59,9 @@ func (i Identity) newNonce() []byte {
 	return newNonce()
 }
 
-func (i Identity) versions() versions {
-	if i.can == (versions{}) {
-		return versions{oldestProtocol, protocol}
+func (i Identity) versions() version.Range {
+	if i.can == (version.Range{}) {
+		return version.Between(oldestProtocol, protocol)
 	}
 	return i.can
 }
@@ -242,7 +243,7 @@ func (c *conn) hello(line []byte) error {
 	c.in.limit, c.greeted = maxHello, true
 	h, nonce, err := c.handshake(line)
 	if err != nil {
-		c.s.helloNews.say(func(before int) {
+		c.s.helloNews.Say(err.Error(), func(before int) {
 			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
 		})
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}
@@ -302,7 +303,7 @@ func (c *conn) handshake(line []byte) (h hello, nonce []byte, err error) {
 	if h.version != 0 {
 		// Of a hello without a common version, nothing else has to be understood.
 		var no error
-		if h.agreed, no = p.Self.versions().agree(h); no != nil {
+		if h.agreed, no = h.agree(p.Self.versions()); no != nil {
 			return h, nil, no
 		}
 	}
@@ -361,7 +362,7 @@ func (c *conn) oneLine() ([]byte, error) {
 // servePeer receives the messages of a peer until the connection ends.
 func (c *conn) servePeer(h hello, messages *seal) {
 	p, from := c.s.Peers, h.from
-	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr())
+	c.s.log.Debug("a peer has connected", "peer", from, "address", c.nc.RemoteAddr(), "version", h.agreed)
 	if p.Met != nil {
 		p.Met(from, h.address)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/guard"
+	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/trust"
 )
 
@@ -98,7 +99,7 @@ type Server struct {
 	newcomers []*conn
 
 	// fullNews, helloNews and handshakeNews keep the log short.
-	fullNews, helloNews, handshakeNews news
+	fullNews, helloNews, handshakeNews loglimit.Limit
 
 	batch struct {
 		mu   sync.Mutex
@@ -268,7 +269,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) {
 	}
 	s.mu.Unlock()
 	if k != client {
-		s.fullNews.say(func(before int) {
+		s.fullNews.Say("", func(before int) {
 			s.log.Warn("further clients are refused: the server has reached its limit of clients, or the limit for one address",
 				"limit", s.limits.Conns, "per_address", s.limits.PerAddress, "last", nc.RemoteAddr(), "refused_before", before)
 		})
@@ -397,27 +398,6 @@ func addressOf(a net.Addr) string {
 		return prefix.String()
 	}
 	return ip.String()
-}
-
-// news limits a log message to one per second. It is safe for concurrent use.
-type news struct {
-	mu    sync.Mutex
-	last  time.Time
-	quiet int
-}
-
-// say calls f unless it has called it within the last second; before is how many
-// calls of say did nothing since then.
-func (n *news) say(f func(before int)) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	now := time.Now()
-	if !n.last.IsZero() && now.Sub(n.last) < time.Second {
-		n.quiet++
-		return
-	}
-	f(n.quiet)
-	n.last, n.quiet = now, 0
 }
 
 // Batch calls f. Answers that are given meanwhile are sent after f returns, with

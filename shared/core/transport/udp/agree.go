@@ -73,7 +73,7 @@ func (t *Transport) Serve(c net.Conn, proved func()) {
 		k, err = t.export(state, who.Server, t.id)
 	}
 	if err != nil {
-		t.refusals.say(time.Now(), func(before int) {
+		t.refusals.Say(err.Error(), func(before int) {
 			t.log.Warn("a peer was refused", "address", c.RemoteAddr(), "error", err, "refused_before", before)
 		})
 		return
@@ -117,7 +117,7 @@ func (t *Transport) helloKeys(b []byte) []keys {
 	if t.tls == nil {
 		return []keys{t.keys}
 	}
-	if len(b) != helloLen {
+	if !isHello(b) {
 		return nil
 	}
 	t.mu.Lock()

@@ -14,8 +14,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/trust"
+	"example.com/raftsteps/shared/core/version"
 )
 
 // certificates are files with the CA and with certificates for everybody.
@@ -99,7 +101,7 @@ func TestWhoMayAgree(t *testing.T) {
 		require.Zero(t, proofs)
 		require.Contains(t, server.log.String(), why)
 		require.Len(t, server.peers, 1)
-		server.refusals = sometimes{} // the log says it again
+		server.refusals = loglimit.Limit{} // the log says it again
 	}
 	refused(c.keys(1).Dial(1), "raftsteps://north/server/1 is not another server of the cluster")
 	nobody, err := trust.Client(filepath.Join(c.dir, "ca"), "", "")
@@ -137,7 +139,7 @@ func TestTheSecretIsNotEnough(t *testing.T) {
 	require.True(t, agreed)
 	stranger := n.start(t, 2, nil)
 	hello := func(k keys) []byte {
-		return hello{from: 2, to: 1, start: 1, number: stranger.hellos.Add(1), cluster: stranger.cluster}.encode(k)
+		return hello{can: version.Between(protocol, protocol), from: 2, to: 1, start: 1, number: stranger.hellos.Add(1), cluster: stranger.cluster}.encode(k)
 	}
 	stranger.arrivedAt(server, hello(stranger.keys))
 	stranger.arrivedAt(server, append(hello(stranger.keys), make([]byte, 100)...))

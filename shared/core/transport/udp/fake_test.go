@@ -197,7 +197,7 @@ func (n *internet) start(t *testing.T, id uint64, change func(*transport.Options
 
 func (n *internet) startAt(t *testing.T, id uint64, at netip.AddrPort, change func(*transport.Options)) *station {
 	s := &station{t: t, done: make(chan error, 1), log: new(locked)}
-	o := transport.Options{ID: id, Cluster: "north", Secret: "s", Address: at.String(), Listen: at.String(), Log: slog.New(slog.NewTextHandler(s.log, nil))}
+	o := transport.Options{ID: id, Cluster: "north", Secret: "s", Address: at.String(), Listen: at.String(), Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if change != nil {
 		change(&o)
 	}

@@ -9,11 +9,18 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+
+	"example.com/raftsteps/shared/core/version"
 )
 
-// version is the version of this protocol. A server that uses another version is
-// refused, and the refusal names both versions.
-const version = 1
+// protocol is the version of this protocol, and oldestProtocol the oldest one that this
+// program can still use. Two servers use the newest version that both can. Servers that
+// have no version in common refuse each other, and the error names the versions. See
+// package wire for what a new version takes.
+const (
+	protocol       = 1
+	oldestProtocol = 1
+)
 
 // The kinds of datagrams, which are their first bytes.
 const (
@@ -26,13 +33,14 @@ const (
 
 // Lengths in bytes.
 const (
-	macLen     = sha256.Size
-	nonceLen   = 32
-	headLen    = 6 // kind, version, index of the side that said hello
-	helloLen   = headLen + 5*8 + nonceLen + macLen
-	answerLen  = headLen + 4 + 8 + 4 + nonceLen + macLen
-	maxName    = helloLen - headLen - 1 - 8 - macLen
-	maxStrange = 1200 // the longest hello of another version
+	macLen    = sha256.Size
+	nonceLen  = 32
+	headLen   = 6                        // kind, version, index of the side that said hello
+	helloEnd  = headLen + 5*8 + nonceLen // of what a hello of version 1 says
+	helloLen  = helloEnd + macLen
+	answerLen = headLen + 4 + 8 + 4 + nonceLen + macLen
+	maxName   = helloLen - headLen - 1 - 8 - macLen
+	maxHello  = 1200 // the longest hello, of any version
 )
 
 // keys are made of the cluster's secret.
@@ -65,9 +73,15 @@ func genuine(key, before, datagram []byte) bool {
 	return hmac.Equal(datagram[said:], sum(nil, key, before, datagram[:said]))
 }
 
-// hello is the first datagram of a handshake. In every version, it begins with
-// kind, version and index, and ends with a MAC over everything before it.
+// hello is the first datagram of a handshake. In every version, it begins with what
+// version 1 says, and ends with a MAC over everything before it. A later version may say
+// more in between, beginning with one byte for the oldest version that the sender can
+// use.
 type hello struct {
+	// can are the versions that the sender can use. The oldest is missing if it is the
+	// newest, too.
+	can version.Range
+
 	// index is the number by which the sender knows this session.
 	index    uint32
 	from, to uint64
@@ -82,19 +96,32 @@ type hello struct {
 }
 
 func (h hello) encode(k keys) []byte {
-	b := make([]byte, 0, helloLen)
-	b = append(b, kindHello, version)
+	b := make([]byte, 0, helloLen+1)
+	b = append(b, kindHello, byte(h.can.Newest))
 	b = binary.BigEndian.AppendUint32(b, h.index)
 	for _, n := range []uint64{h.from, h.to, h.start, h.number, h.cluster} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	b = append(b, h.nonce[:]...)
+	if h.can.Oldest != h.can.Newest {
+		b = append(b, byte(h.can.Oldest))
+	}
 	return sum(b, k.hello, b)
 }
 
-// decodeHello reads a genuine hello of this version.
+// isHello reports whether a datagram is as long as a hello.
+func isHello(b []byte) bool {
+	return len(b) == helloLen || len(b) > helloLen && len(b) <= maxHello && b[1] > 1
+}
+
+// decodeHello reads a datagram for which isHello is true. What a version that this
+// program does not know says at the end is skipped.
 func decodeHello(b []byte) hello {
 	h := hello{index: binary.BigEndian.Uint32(b[2:])}
+	h.can = version.Between(uint64(b[1]), uint64(b[1]))
+	if len(b) > helloLen {
+		h.can.Oldest = uint64(b[helloEnd])
+	}
 	for i, n := range []*uint64{&h.from, &h.to, &h.start, &h.number, &h.cluster} {
 		*n = binary.BigEndian.Uint64(b[headLen+8*i:])
 	}
@@ -108,8 +135,12 @@ func clusterHash(name string) uint64 {
 }
 
 // answer is the second datagram of a handshake. It ends with a MAC over the whole
-// hello and everything before it.
+// hello and everything before it, so nobody can make two servers use an older version
+// than they could.
 type answer struct {
+	// version is the version that the two servers use.
+	version uint64
+
 	// index is that of the hello; session is the number by which the sender of the
 	// answer knows the session.
 	index, session uint32
@@ -123,7 +154,7 @@ type answer struct {
 
 func (a answer) encode(k keys, hello []byte) []byte {
 	b := make([]byte, 0, answerLen)
-	b = append(b, kindAnswer, version)
+	b = append(b, kindAnswer, byte(a.version))
 	b = binary.BigEndian.AppendUint32(b, a.index)
 	b = binary.BigEndian.AppendUint32(b, a.session)
 	b = binary.BigEndian.AppendUint64(b, a.start)
@@ -133,7 +164,7 @@ func (a answer) encode(k keys, hello []byte) []byte {
 }
 
 func decodeAnswer(b []byte) answer {
-	a := answer{index: binary.BigEndian.Uint32(b[2:]), session: binary.BigEndian.Uint32(b[6:]),
+	a := answer{version: uint64(b[1]), index: binary.BigEndian.Uint32(b[2:]), session: binary.BigEndian.Uint32(b[6:]),
 		start: binary.BigEndian.Uint64(b[10:]), window: binary.BigEndian.Uint32(b[18:])}
 	copy(a.nonce[:], b[22:])
 	return a
@@ -149,8 +180,12 @@ const (
 
 // refusal is the answer to a hello whose sender knows the secret and cannot be
 // accepted. It has the same kind of MAC as an answer, and is never longer than a
-// hello.
+// hello. It is the same in every version.
 type refusal struct {
+	// can are the versions that the sender can use. The oldest is only there, in place
+	// of the name, if it is not the newest and the versions are the reason.
+	can version.Range
+
 	index  uint32
 	reason byte
 
@@ -161,10 +196,13 @@ type refusal struct {
 }
 
 func (r refusal) encode(k keys, hello []byte) []byte {
-	b := append(make([]byte, 0, helloLen), kindRefusal, version)
+	b := append(make([]byte, 0, helloLen), kindRefusal, byte(r.can.Newest))
 	b = binary.BigEndian.AppendUint32(b, r.index)
 	b = append(b, r.reason)
 	b = binary.BigEndian.AppendUint64(b, r.id)
+	if r.reason == otherVersion && r.can.Oldest != r.can.Newest {
+		b = append(b, byte(r.can.Oldest))
+	}
 	b = append(b, r.name[:min(len(r.name), maxName)]...)
 	return sum(b, k.answer, hello, b)
 }
@@ -175,8 +213,15 @@ func decodeRefusal(b []byte) (refusal, bool) {
 	if len(b) < fixed+macLen {
 		return refusal{}, false
 	}
-	return refusal{index: binary.BigEndian.Uint32(b[2:]), reason: b[headLen], id: binary.BigEndian.Uint64(b[headLen+1:]),
-		name: string(b[fixed : len(b)-macLen])}, true
+	r := refusal{can: version.Between(uint64(b[1]), uint64(b[1])), index: binary.BigEndian.Uint32(b[2:]), reason: b[headLen], id: binary.BigEndian.Uint64(b[headLen+1:])}
+	rest := b[fixed : len(b)-macLen]
+	switch {
+	case r.reason != otherVersion:
+		r.name = string(rest)
+	case len(rest) > 0:
+		r.can.Oldest = uint64(rest[0])
+	}
+	return r, true
 }
 
 // seals returns the two AEADs of a session: for messages, from the side that said
@@ -203,8 +248,11 @@ func (k keys) seals(hello []byte, h hello, a answer) (messages, acks cipher.AEAD
 	return messages, acks, nil
 }
 
-func random32() uint32 {
+// random fills b with random bytes.
+func random(b []byte) { _, _ = rand.Read(b) } // never fails
+
+func (t *Transport) random32() uint32 {
 	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails
+	t.random(b[:])
 	return binary.BigEndian.Uint32(b[:])
 }

@@ -1,9 +1,9 @@
 package udp
 
 import (
+	"cmp"
 	"context"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -458,8 +458,8 @@ func (l *link) shake(now time.Time) (datagram, time.Duration) {
 // begin starts a handshake. l.mu must be held.
 func (l *link) begin(now time.Time) {
 	t := l.t
-	h := hello{from: t.id, to: l.to, start: t.start, number: t.hellos.Add(1), cluster: t.cluster}
-	_, _ = rand.Read(h.nonce[:]) // never fails
+	h := hello{can: t.can, from: t.id, to: l.to, start: t.start, number: t.hellos.Add(1), cluster: t.cluster}
+	t.random(h.nonce[:])
 	h.index = t.newOut(l)
 	pause := t.limits.Backoff[0]
 	if l.out == nil && now.Sub(l.away) > t.limits.Dial {
@@ -482,7 +482,7 @@ func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a, x := l.attempt, decodeAnswer(b)
-	if a == nil || a.hello.index != x.index || !genuine(a.keys.answer, a.bytes, b) {
+	if a == nil || a.hello.index != x.index || !genuine(a.keys.answer, a.bytes, b) || !l.t.can.Has(x.version) {
 		return
 	}
 	messages, acks, err := a.keys.seals(a.bytes, a.hello, x)
@@ -493,7 +493,7 @@ func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
 	if l.out != nil {
 		l.t.forgetOut(l.out.index)
 	} else {
-		l.log.Debug("connected to a peer", "address", from)
+		l.log.Debug("connected to a peer", "address", from, "version", x.version)
 	}
 	if p := l.current; p != nil { // its parts belong to one session
 		l.queue, l.current = append([][]byte{p.message}, l.queue...), nil
@@ -507,6 +507,12 @@ func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
 	}
 	l.awake()
 }
+
+// protocolName is how errors call the protocol.
+const protocolName = "the protocol over UDP"
+
+// errRefusesVersions is what a peer cannot mean.
+var errRefusesVersions = errors.New("it does not want the version that both can use")
 
 // refused logs why the peer refuses this server.
 func (l *link) refused(b []byte, now time.Time) {
@@ -523,7 +529,8 @@ func (l *link) refused(b []byte, now time.Time) {
 	why := ""
 	switch r.reason {
 	case otherVersion:
-		why = fmt.Sprintf("%s uses version %d of the protocol over UDP, %s version %d: run the same program on both", other, b[1], self, version)
+		_, err := l.t.can.Agree(r.can, other, protocolName)
+		why = fmt.Sprint(cmp.Or(err, errRefusesVersions))
 	case otherServer:
 		why = fmt.Sprintf("%s wants to reach %s, but this is %s: correct the address that %[1]s has for %[2]s", self, other, node.Name(r.id))
 	case otherCluster:

@@ -7,8 +7,8 @@
 //
 // Messages to a peer are sent in a session, which begins with two datagrams:
 //
-//	hello    who says it, to whom, for which cluster, when it has started, how many hellos before, nonce, MAC
-//	answer   the number of the session, when the peer has started, how much it can take at once, nonce, MAC
+//	hello    who says it, which versions it can use, to whom, for which cluster, when it has started, how many hellos before, nonce, MAC
+//	answer   the version to use, the number of the session, when the peer has started, how much it can take at once, nonce, MAC
 //
 // The MACs are HMAC-SHA256 with keys from the cluster's secret; that of the answer
 // covers the hello. The side that says hello proves itself first. A stranger who
@@ -49,7 +49,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	crand "crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -66,9 +65,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/trust"
+	"example.com/raftsteps/shared/core/version"
 )
 
 // Name is the name of the transport.
@@ -142,6 +143,11 @@ type Transport struct {
 	start  uint64
 	hellos atomic.Uint64
 
+	// can are the versions of the protocol that this server can use, and random fills
+	// nonces and numbers. Tests have others.
+	can    version.Range
+	random func([]byte)
+
 	socket Socket
 
 	// rekey is after how many datagrams a session ends.
@@ -155,7 +161,7 @@ type Transport struct {
 	tasks errgroup.Group
 
 	// strangers and refusals keep the log short.
-	strangers, refusals sometimes
+	strangers, refusals loglimit.Limit
 
 	writeMu sync.Mutex
 	writeBy time.Time
@@ -222,7 +228,7 @@ func NewOver(o transport.Options, n Network) (*Transport, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), secret: o.Secret, keys: k, tls: o.Keys, limits: limits, log: log,
-		rekey: cmp.Or(n.Rekey, rekeyCount), start: newStart(), socket: n.Socket,
+		rekey: cmp.Or(n.Rekey, rekeyCount), start: newStart(), can: version.Between(oldestProtocol, protocol), random: random, socket: n.Socket,
 		inRoom: cmp.Or(n.In, unknownBuffer), outRoom: cmp.Or(n.Out, unknownBuffer), whole: n.Whole,
 		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
 }
@@ -353,7 +359,7 @@ func (t *Transport) newOut(l *link) uint32 {
 	t.outMu.Lock()
 	defer t.outMu.Unlock()
 	for {
-		if n := random32(); t.outbound[n] == nil {
+		if n := t.random32(); t.outbound[n] == nil {
 			t.outbound[n] = l
 			return n
 		}
@@ -445,7 +451,7 @@ func (t *Transport) arrived(b []byte, from netip.AddrPort, receive func(from uin
 		case l == nil:
 		case b[0] == kindRefusal:
 			l.refused(b, now)
-		case len(b) == answerLen && b[1] == version:
+		case len(b) == answerLen:
 			l.answered(b, from, now)
 		}
 	}
@@ -459,25 +465,25 @@ func (t *Transport) link(index uint32) *link {
 
 // greeted answers a hello, if it is genuine.
 func (t *Transport) greeted(b []byte, from netip.AddrPort, now time.Time) {
-	if len(b) > maxStrange || len(b) < headLen+macLen || b[1] == version && len(b) != helloLen {
+	if !isHello(b) {
 		return
 	}
 	candidates := t.helloKeys(b)
 	i := slices.IndexFunc(candidates, func(k keys) bool { return genuine(k.hello, nil, b) })
 	if i < 0 {
 		if t.tls == nil {
-			t.strangers.say(now, func(before int) {
+			t.strangers.Say("", func(before int) {
 				t.log.Warn("a datagram with a wrong secret was ignored: its sender does not know the secret of this cluster", "address", from, "ignored_before", before)
 			})
 		}
 		return
 	}
-	k := candidates[i]
-	var h hello
-	r := refusal{index: binary.BigEndian.Uint32(b[2:]), id: t.id}
-	if b[1] != version {
+	k, h := candidates[i], decodeHello(b)
+	r := refusal{can: t.can, index: h.index, id: t.id}
+	agreed, no := t.can.Agree(h.can, node.Name(h.from), protocolName)
+	if no != nil {
 		r.reason = otherVersion
-	} else if h = decodeHello(b); h.cluster != t.cluster {
+	} else if h.cluster != t.cluster {
 		r.reason, r.name = otherCluster, t.name
 	} else if h.to != t.id {
 		r.reason = otherServer
@@ -487,24 +493,23 @@ func (t *Transport) greeted(b []byte, from netip.AddrPort, now time.Time) {
 		return
 	}
 	if r.reason != 0 {
-		t.refusals.say(now, func(before int) {
-			t.log.Warn("a peer was refused", "address", from, "error", r.text(b, h, t.id), "refused_before", before)
+		why := cmp.Or(no, errors.New(r.text(h, t.id)))
+		t.refusals.Say(why.Error(), func(before int) {
+			t.log.Warn("a peer was refused", "address", from, "error", why, "refused_before", before)
 		})
 		if d := r.encode(k, b); len(d) <= len(b) {
 			_ = t.write(d, from)
 		}
 		return
 	}
-	if d := t.open(slices.Clone(b), h, k, now); d != nil {
+	if d := t.open(slices.Clone(b), h, agreed, k, now); d != nil {
 		_ = t.write(d, from)
 	}
 }
 
-// text says why this server refuses a hello.
-func (r refusal) text(b []byte, h hello, self uint64) string {
+// text says why this server refuses a hello whose version it can use.
+func (r refusal) text(h hello, self uint64) string {
 	switch r.reason {
-	case otherVersion:
-		return fmt.Sprintf("it uses version %d of the protocol over UDP, this server version %d: run the same program on both", b[1], version)
 	case otherCluster:
 		return fmt.Sprintf("%s belongs to another cluster, this server to cluster %q", node.Name(h.from), r.name)
 	case otherServer:
@@ -513,10 +518,10 @@ func (r refusal) text(b []byte, h hello, self uint64) string {
 	return fmt.Sprintf("%s is this server's own ID: two servers run under one ID, so stop one of them", node.Name(h.from))
 }
 
-// open opens a session for a genuine hello, and returns the answer; nil if there is
-// none. Until a datagram has arrived in the session, it replaces nothing: the hello
+// open opens a session for a genuine hello, in a version that both servers can use, and
+// returns the answer; nil if there is none. Until a datagram has arrived in the session, it replaces nothing: the hello
 // may be an old one, which somebody has recorded.
-func (t *Transport) open(b []byte, h hello, k keys, now time.Time) []byte {
+func (t *Transport) open(b []byte, h hello, agreed uint64, k keys, now time.Time) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.peer(h.from)
@@ -540,11 +545,11 @@ func (t *Transport) open(b []byte, h hello, k keys, now time.Time) []byte {
 		}
 		t.giveUp(p, func(s *inbound) bool { return s == oldest })
 	}
-	a := answer{index: h.index, start: t.start, window: t.window()}
-	for a.session = random32(); t.inbound[a.session] != nil; {
-		a.session = random32()
+	a := answer{version: agreed, index: h.index, start: t.start, window: t.window()}
+	for a.session = t.random32(); t.inbound[a.session] != nil; {
+		a.session = t.random32()
 	}
-	_, _ = crand.Read(a.nonce[:]) // never fails
+	t.random(a.nonce[:])
 	s := &inbound{peer: p, index: a.session, theirs: h.index, start: h.start, number: h.number, opened: now, hello: b}
 	var err error
 	if s.messages, s.acks, err = k.seals(b, h, a); err != nil {
@@ -654,24 +659,4 @@ func (t *Transport) cleanOnce(now time.Time) {
 	for _, s := range t.inbound {
 		s.clean(now.Add(-maxAge))
 	}
-}
-
-// sometimes limits a log message to one per second.
-type sometimes struct {
-	mu    sync.Mutex
-	last  time.Time
-	quiet int
-}
-
-// say calls f unless it has called it within the last second; before is how many
-// calls of say did nothing since then.
-func (s *sometimes) say(now time.Time, f func(before int)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.last.IsZero() && now.Sub(s.last) < time.Second {
-		s.quiet++
-		return
-	}
-	f(s.quiet)
-	s.last, s.quiet = now, 0
 }

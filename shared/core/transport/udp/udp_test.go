@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/transport"
+	"example.com/raftsteps/shared/core/version"
 )
 
 // A stranger gets no answer, whatever it sends: nothing that is not complete and
@@ -133,7 +134,7 @@ func TestManyHellos(t *testing.T) {
 
 		stranger := n.socket(place(9))
 		for i := range uint64(100) {
-			h := hello{from: 1, to: 2, start: 77, number: i, cluster: a.cluster}
+			h := hello{can: a.can, from: 1, to: 2, start: 77, number: i, cluster: a.cluster}
 			_, _ = stranger.WriteToUDPAddrPort(h.encode(a.keys), place(2))
 		}
 		pass(time.Second)
@@ -153,10 +154,11 @@ func TestManyHellos(t *testing.T) {
 func TestNoAmplification(t *testing.T) {
 	k, err := newKeys("s")
 	require.NoError(t, err)
-	hello := hello{from: 1, to: 2}.encode(k)
+	one := version.Between(1, 1)
+	hello := hello{can: one, from: 1, to: 2}.encode(k)
 	require.Len(t, hello, helloLen)
 	require.LessOrEqual(t, len(answer{}.encode(k, hello)), len(hello))
-	r := refusal{reason: otherCluster, name: strings.Repeat("x", 500)}.encode(k, hello)
+	r := refusal{can: one, reason: otherCluster, name: strings.Repeat("x", 500)}.encode(k, hello)
 	require.LessOrEqual(t, len(r), len(hello))
 	require.True(t, genuine(k.answer, hello, r))
 	got, ok := decodeRefusal(r)
@@ -256,7 +258,7 @@ func TestOpenedInVain(t *testing.T) {
 		n := newInternet()
 		a, b := n.start(t, 1, nil), n.start(t, 2, nil).run()
 		for i := range uint64(3) {
-			h := hello{from: 1, to: 2, start: 1 << 63, number: i + 1, cluster: a.cluster}
+			h := hello{can: a.can, from: 1, to: 2, start: 1 << 63, number: i + 1, cluster: a.cluster}
 			n.deliver(parcel{h.encode(a.keys), place(9), place(2)})
 		}
 		pass(time.Millisecond)
@@ -676,29 +678,115 @@ func TestRefusals(t *testing.T) {
 		twin.Connect(members(1, place(1).String())) // itself, so nobody
 		twin.Connect(members(4, place(1).String()))
 		pass(time.Second)
-
-		// A hello of another version, as long as it may be, is answered with this one.
-		k, err := newKeys("s")
-		require.NoError(t, err)
-		later := append([]byte{kindHello, version + 1, 0, 0, 0, 7}, make([]byte, 500)...)
-		later = sum(later, k.hello, later)
-		_, _ = n.socket(place(9)).WriteToUDPAddrPort(later, place(1))
-		pass(time.Second)
-		all := n.record()
-		last := all[len(all)-1]
-		for _, p := range all {
-			if p.to == place(9) {
-				last = p
-			}
-		}
-		require.Equal(t, place(9), last.to)
-		require.True(t, genuine(k.answer, later, last.b))
-		r, ok := decodeRefusal(last.b)
-		require.True(t, ok)
-		require.Equal(t, refusal{index: 7, reason: otherVersion, id: 1}, r)
-		require.EqualValues(t, version, last.b[1])
 		a.end()
 		twin.end()
+	})
+}
+
+// Two servers use the newest version that both can; so one can be upgraded before the
+// other. Servers without a common version say so once, on both sides.
+func TestVersionsMeet(t *testing.T) {
+	for _, c := range []struct {
+		n1, n2 version.Range
+		agreed uint64
+		n1Says string
+	}{
+		{version.Between(1, 1), version.Between(1, 1), 1, ""},
+		{version.Between(1, 1), version.Between(1, 2), 1, ""},
+		{version.Between(1, 2), version.Between(1, 1), 1, ""},
+		{version.Between(1, 2), version.Between(1, 2), 2, ""},
+		{version.Between(1, 3), version.Between(2, 9), 3, ""},
+		{version.Between(2, 2), version.Between(2, 2), 2, ""},
+		{version.Between(1, 1), version.Between(2, 3), 0, "n2 uses versions 2 to 3 of the protocol over UDP, this server version 1: run programs on both"},
+		{version.Between(1, 1), version.Between(2, 2), 0, "n2 uses version 2 of the protocol over UDP, this server version 1: run programs on both"},
+		{version.Between(3, 4), version.Between(1, 2), 0, "n2 uses versions 1 to 2 of the protocol over UDP, this server versions 3 to 4: run programs on both"},
+	} {
+		t.Run(fmt.Sprint(c.n1, c.n2), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newInternet()
+				a, b := n.start(t, 1, nil), n.start(t, 2, nil)
+				a.can, b.can = c.n1, c.n2
+				a.run()
+				b.run(1)
+				pass(time.Minute)
+				b.Send(1, []byte("hello"))
+				pass(time.Second)
+				if c.agreed == 0 {
+					require.Empty(t, a.took())
+					require.Equal(t, 1, strings.Count(a.log.String(), "a peer was refused"), a.log.String())
+					require.Contains(t, a.log.String(), c.n1Says)
+					n2Says := fmt.Sprintf("the peer refuses: n1 uses %v of the protocol over UDP, this server %v: run programs on both", c.n1, c.n2)
+					require.Equal(t, 1, strings.Count(b.log.String(), n2Says), b.log.String())
+				} else {
+					require.Equal(t, []string{"n2 hello"}, a.took())
+					require.Contains(t, b.log.String(), fmt.Sprintf(" version=%d\n", c.agreed))
+				}
+				a.end()
+				b.end()
+			})
+		})
+	}
+}
+
+// The answer to a hello cannot be changed so that the servers use an older version.
+func TestNobodyChoosesAnOlderVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newInternet()
+		a, b := n.start(t, 1, nil), n.start(t, 2, nil)
+		a.can, b.can = version.Between(1, 2), version.Between(1, 2)
+		n.whenever(func(b []byte, _, _ netip.AddrPort) bool {
+			if b[0] == kindAnswer {
+				b[1] = 1
+			}
+			return true
+		})
+		a.run(2)
+		b.run(1)
+		pass(10 * time.Second)
+		require.Nil(t, a.out(2))
+		require.Nil(t, b.out(1))
+		a.end()
+		b.end()
+	})
+}
+
+// A newer program may say more in its hello; as long as it may be, it gets an answer in
+// the version of this one.
+func TestAHelloOfANewerVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newInternet()
+		a := n.start(t, 1, nil).run()
+		h := hello{can: version.Between(1, 2), index: 7, from: 2, to: 1, start: 1, number: 1, cluster: a.cluster}
+		said := h.encode(a.keys)
+		said = append(said[:len(said)-macLen], make([]byte, 500)...)
+		said = sum(said, a.keys.hello, said)
+		peer := n.socket(place(9))
+		_, _ = peer.WriteToUDPAddrPort(said, place(1))
+		pass(time.Second)
+		answered := (<-peer.in).b
+		require.True(t, genuine(a.keys.answer, said, answered))
+		require.EqualValues(t, kindAnswer, answered[0])
+		require.EqualValues(t, 1, decodeAnswer(answered).version)
+		require.EqualValues(t, 7, decodeAnswer(answered).index)
+
+		// If it can no longer use this version, the refusal says which there are.
+		h = hello{can: version.Between(2, 3), index: 8, from: 2, to: 1, start: 1, number: 2, cluster: a.cluster}
+		said = h.encode(a.keys)
+		_, _ = peer.WriteToUDPAddrPort(said, place(1))
+		pass(time.Second)
+		answered = (<-peer.in).b
+		require.True(t, genuine(a.keys.answer, said, answered))
+		require.LessOrEqual(t, len(answered), len(said))
+		r, ok := decodeRefusal(answered)
+		require.True(t, ok)
+		require.Equal(t, refusal{can: version.Between(1, 1), index: 8, reason: otherVersion, id: 1}, r)
+
+		// A hello of version 1 that says more is none.
+		long := append(hello{can: version.Between(1, 1), from: 2, to: 1, start: 1, number: 3, cluster: a.cluster}.encode(a.keys)[:helloEnd], 1)
+		_, _ = peer.WriteToUDPAddrPort(sum(long, a.keys.hello, long), place(1))
+		pass(time.Second)
+		require.Empty(t, peer.in)
+		a.end()
 	})
 }
 

@@ -156,14 +156,14 @@ func (d *dialer) link(ctx context.Context, client raftpb.RaftClient) (linked boo
 	if err != nil {
 		return false, d.explain(ctx, err)
 	}
-	out, in, err := greet(s, d.t.o, d.peer.id)
+	agreed, out, in, err := greet(s, d.t.identity(), d.peer.id)
 	if err == nil && !late.Stop() {
 		err = ctx.Err()
 	}
 	if err != nil {
 		return false, d.explain(ctx, err)
 	}
-	d.log.Debug("linked to a peer")
+	d.log.Debug("linked to a peer", "version", agreed)
 	l := newLink(s, out, in, end)
 	d.peer.set(&d.peer.called, l) // the older link has ended
 	defer d.t.ended(d.peer, &d.peer.called, l)

@@ -14,8 +14,9 @@
 // A Link begins with a handshake, C being the server that calls and A the one that
 // answers:
 //
-//	C  Hello      its cluster, its ID, the ID of A, a random nonce
-//	A  Challenge  another nonce
+//	C  Hello      the versions of the protocol that it can use, its cluster, its ID,
+//	              the ID of A, a random nonce
+//	A  Challenge  the newest version that both can use, another nonce
 //	C  Proof      an HMAC-SHA256 under the cluster's secret, over all of this
 //	A  Proof      the same, but not the same text
 //

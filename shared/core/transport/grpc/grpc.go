@@ -17,9 +17,11 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
+	"example.com/raftsteps/shared/core/version"
 )
 
 // Name is the name of the transport.
@@ -49,13 +51,16 @@ type Transport struct {
 	log  *slog.Logger
 	door *door
 
+	// can are the versions of the protocol that this server can use. Tests have others.
+	can version.Range
+
 	// receive receives the peers' messages. It is set before there is a link.
 	receive func(from uint64, line []byte)
 
 	calls errgroup.Group
 
 	// refused keeps the log short.
-	refused news
+	refused loglimit.Limit
 
 	mu sync.Mutex
 
@@ -73,8 +78,11 @@ func New(o transport.Options) (*Transport, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Limits = o.Limits.Filled()
-	return &Transport{o: o, log: o.Log, door: newDoor(o.Listen), peers: make(map[uint64]*peer)}, nil
+	return &Transport{o: o, log: o.Log, can: version.Between(oldestProtocol, protocol), door: newDoor(o.Listen), peers: make(map[uint64]*peer)}, nil
 }
+
+// identity returns this server as a handshake needs it.
+func (t *Transport) identity() identity { return identity{Options: t.o, can: t.can} }
 
 // Preface is transport.Sharer.Preface.
 func (t *Transport) Preface() []byte { return []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") }
@@ -202,28 +210,29 @@ func (t *Transport) Link(s grpc.BidiStreamingServer[raftpb.Frame, raftpb.Frame])
 	who, _ := grpcpeer.FromContext(s.Context())
 	g := who.AuthInfo.(introduction).guest
 	late := time.AfterFunc(t.o.Limits.Dial, func() { _ = g.Close() })
-	from, proof, out, in, err := welcome(s, t.o, func(from uint64) error { return g.vouched(from, t.o.Keys) })
+	w, err := welcome(s, t.identity(), func(from uint64) error { return g.vouched(from, t.o.Keys) })
 	if !late.Stop() && err == nil {
 		err = status.Error(codes.DeadlineExceeded, "the handshake has taken too long")
 	}
 	if err != nil {
-		t.refused.say(func(before int) {
-			t.log.Warn("a peer was refused", "address", g.RemoteAddr(), "error", status.Convert(err).Message(), "refused_before", before)
+		why := status.Convert(err).Message()
+		t.refused.Say(why, func(before int) {
+			t.log.Warn("a peer was refused", "address", g.RemoteAddr(), "error", why, "refused_before", before)
 		})
 		return err
 	}
 	// The link is in its place before the peer learns that it is accepted: a link
 	// that the peer opens after that is newer than this one.
-	l := newLink(s, out, in, func() { _ = g.Close() })
-	p := t.answer(from, l)
+	l := newLink(s, w.out, w.in, func() { _ = g.Close() })
+	p := t.answer(w.from, l)
 	defer t.ended(p, &p.answered, l)
 	g.admit()
-	if err := s.Send(proof); err != nil {
+	if err := s.Send(w.proof); err != nil {
 		return err
 	}
-	t.log.Debug("a peer has connected", "peer", from, "address", g.RemoteAddr())
+	t.log.Debug("a peer has connected", "peer", w.from, "address", g.RemoteAddr(), "version", w.agreed)
 	err = p.carry(s.Context(), l, t.receive)
-	t.log.Debug("a peer's link has ended", "peer", from, "error", err)
+	t.log.Debug("a peer's link has ended", "peer", w.from, "error", err)
 	return status.Error(codes.Aborted, "the link has ended")
 }
 
@@ -260,24 +269,4 @@ func (t *Transport) call(p *peer) {
 		d.run(ctx)
 		return nil
 	})
-}
-
-// news limits a log message to one per second. It is safe for concurrent use.
-type news struct {
-	mu    sync.Mutex
-	last  time.Time
-	quiet int
-}
-
-// say calls f unless it has called it within the last second; before is how many
-// calls of say did nothing since then.
-func (n *news) say(f func(before int)) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if now := time.Now(); n.last.IsZero() || now.Sub(n.last) >= time.Second {
-		f(n.quiet)
-		n.last, n.quiet = now, 0
-		return
-	}
-	n.quiet++
 }

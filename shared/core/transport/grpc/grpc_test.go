@@ -29,6 +29,7 @@ import (
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
 	"example.com/raftsteps/shared/core/trust"
+	"example.com/raftsteps/shared/core/version"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -185,6 +186,17 @@ func client(t *testing.T, address string) *grpc.ClientConn {
 	return conn
 }
 
+// ours is a server of this program in a handshake.
+func ours(o transport.Options) identity {
+	return identity{Options: o, can: version.Between(oldestProtocol, protocol)}
+}
+
+func challenge(nonce []byte) *raftpb.Challenge { return &raftpb.Challenge{Nonce: nonce} }
+
+func challengeFrame(c *raftpb.Challenge) *raftpb.Frame {
+	return &raftpb.Frame{Content: &raftpb.Frame_Challenge{Challenge: c}}
+}
+
 func hello(change func(*raftpb.Hello)) *raftpb.Frame {
 	h := &raftpb.Hello{Version: protocol, Cluster: "c", From: 2, To: 1, Nonce: make([]byte, nonceBytes)}
 	if change != nil {
@@ -205,7 +217,7 @@ func TestHellosThatAreRefused(t *testing.T) {
 		{&raftpb.Frame{}, "begins with a hello"},
 		{proofFrame(nil), "begins with a hello"},
 		{hello(func(h *raftpb.Hello) { h.Nonce = nil }), "a nonce of 32 bytes"},
-		{hello(func(h *raftpb.Hello) { h.Version = 7 }), "n2 uses version 7 of the handshake over gRPC, this server version 1"},
+		{hello(func(h *raftpb.Hello) { h.Version = 7 }), "n2 uses version 7 of the protocol over gRPC, this server version 1: run programs on both"},
 		{hello(func(h *raftpb.Hello) { h.Cluster = "d" }), `n2 belongs to cluster "d", this server to cluster "c"`},
 		{hello(func(h *raftpb.Hello) { h.To = 3 }), "n2 wants to reach n3, but this is n1: correct the address that n2 has for n3"},
 		{hello(func(h *raftpb.Hello) { h.From = 1 }), "two servers run under one ID"},
@@ -237,13 +249,15 @@ func TestHellosThatAreRefused(t *testing.T) {
 // A server proves itself too: the one that calls sends nothing to another one.
 func TestTheServerThatIsCalledProvesItself(t *testing.T) {
 	for name, second := range map[string]func(h *raftpb.Hello, nonce, proof []byte) *raftpb.Frame{
-		"nothing":        func(*raftpb.Hello, []byte, []byte) *raftpb.Frame { return proofFrame(nil) },
-		"caller's own":   func(_ *raftpb.Hello, _, proof []byte) *raftpb.Frame { return proofFrame(proof) },
-		"another secret": func(h *raftpb.Hello, n, _ []byte) *raftpb.Frame { return proofFrame(prove(answerer, "other", h, n)) },
+		"nothing":      func(*raftpb.Hello, []byte, []byte) *raftpb.Frame { return proofFrame(nil) },
+		"caller's own": func(_ *raftpb.Hello, _, proof []byte) *raftpb.Frame { return proofFrame(proof) },
+		"another secret": func(h *raftpb.Hello, n, _ []byte) *raftpb.Frame {
+			return proofFrame(prove(answerer, "other", h, challenge(n)))
+		},
 		"another cluster": func(h *raftpb.Hello, n, _ []byte) *raftpb.Frame {
 			h = proto.CloneOf(h)
 			h.Cluster = "d"
-			return proofFrame(prove(answerer, secret, h, n))
+			return proofFrame(prove(answerer, secret, h, challenge(n)))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -251,14 +265,14 @@ func TestTheServerThatIsCalledProvesItself(t *testing.T) {
 			near, far := pipe()
 			done := make(chan error, 1)
 			go func() {
-				_, _, err := greet(near, self, 2)
+				_, _, _, err := greet(near, ours(self), 2)
 				done <- err
 			}()
 			first := <-far.in
 			nonce := newNonce()
-			far.out <- &raftpb.Frame{Content: &raftpb.Frame_Challenge{Challenge: &raftpb.Challenge{Nonce: nonce}}}
+			far.out <- challengeFrame(challenge(nonce))
 			proof := (<-far.in).GetProof().GetHmac()
-			require.Equal(t, prove(caller, self.Secret, first.GetHello(), nonce), proof)
+			require.Equal(t, prove(caller, self.Secret, first.GetHello(), challenge(nonce)), proof)
 			far.out <- second(first.GetHello(), nonce, proof)
 			require.ErrorContains(t, <-done, `the server that should be n2 does not know the secret of cluster "c"`)
 		})
@@ -323,7 +337,7 @@ func TestNothingIsAcceptedFromAManInTheMiddle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			nonce := newNonce()
-			_, in, err := seals(answerer, secret, hello(nil).GetHello(), nonce)
+			_, in, err := seals(answerer, secret, hello(nil).GetHello(), challenge(nonce))
 			require.NoError(t, err)
 			accepted := 0
 			for _, f := range c.change(frames(sealOf(t, caller, nonce), 1, 2), frames(sealOf(t, answerer, nonce), 1, 2)) {
@@ -341,7 +355,7 @@ func TestNothingIsAcceptedFromAManInTheMiddle(t *testing.T) {
 
 // sealOf returns the seal of what one side sends.
 func sealOf(t *testing.T, by side, nonce []byte) *seal {
-	out, _, err := seals(by, secret, hello(nil).GetHello(), nonce)
+	out, _, err := seals(by, secret, hello(nil).GetHello(), challenge(nonce))
 	require.NoError(t, err)
 	return out
 }
@@ -352,7 +366,7 @@ func TestALinkEndsAfterAForgedMessage(t *testing.T) {
 	s, err := raftpb.NewRaftClient(client(t, a.address)).Link(t.Context(), grpc.WaitForReady(true))
 	require.NoError(t, err)
 	self := transport.Options{ID: 2, Cluster: "c", Secret: secret}
-	out, in, err := greet(s, self, 1)
+	_, out, in, err := greet(s, ours(self), 1)
 	require.NoError(t, err)
 	m, err := FromLine(message(1))
 	require.NoError(t, err)
@@ -380,7 +394,7 @@ func TestTheNewerLinkWins(t *testing.T) {
 	for range 3 {
 		s, err := raftpb.NewRaftClient(client(t, a.address)).Link(t.Context(), grpc.WaitForReady(true))
 		require.NoError(t, err)
-		_, _, err = greet(s, self, 1)
+		_, _, _, err = greet(s, ours(self), 1)
 		require.NoError(t, err)
 		streams = append(streams, s)
 	}
@@ -589,7 +603,7 @@ func TestCertificatesOfPeers(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			s, err := raftpb.NewRaftClient(conn).Link(t.Context(), grpc.WaitForReady(true))
 			require.NoError(t, err)
-			_, _, err = greet(s, transport.Options{ID: 2, Cluster: "c", Secret: secret}, 1)
+			_, _, _, err = greet(s, ours(transport.Options{ID: 2, Cluster: "c", Secret: secret}), 1)
 			require.ErrorContains(t, err, c.why)
 		})
 	}

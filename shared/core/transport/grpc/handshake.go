@@ -18,10 +18,17 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
+	"example.com/raftsteps/shared/core/version"
 )
 
-// protocol is the version of the handshake and of what follows it.
-const protocol = 1
+// protocol is the version of the handshake and of what follows it, and oldestProtocol the
+// oldest one that this program can still use. Two servers use the newest version that
+// both can. Servers that have no version in common refuse each other, and the error names
+// the versions. See package wire for what a new version takes.
+const (
+	protocol       = 1
+	oldestProtocol = 1
+)
 
 // nonceBytes is the length of a nonce.
 const nonceBytes = sha256.Size
@@ -40,31 +47,57 @@ const (
 	answerer side = "answerer"
 )
 
-// greet is the caller's handshake with the server to. It returns the seals of the
-// messages that are sent and that arrive.
-func greet(s stream, self transport.Options, to uint64) (out, in *seal, err error) {
-	h := &raftpb.Hello{Version: protocol, Cluster: self.Cluster, From: self.ID, To: to, Nonce: newNonce()}
+// identity is this server in a handshake.
+type identity struct {
+	transport.Options
+
+	// can are the versions that it can use.
+	can version.Range
+
+	// nonce, in a test, is the nonce of every handshake; nil for a new one each.
+	nonce []byte
+}
+
+func (i identity) newNonce() []byte {
+	if i.nonce != nil {
+		return i.nonce
+	}
+	return newNonce()
+}
+
+// greet is the caller's handshake with the server to. It returns the version that both
+// use, and the seals of the messages that are sent and that arrive.
+func greet(s stream, self identity, to uint64) (agreed uint64, out, in *seal, err error) {
+	h := &raftpb.Hello{Version: self.can.Newest, Cluster: self.Cluster, From: self.ID, To: to, Nonce: self.newNonce()}
+	if self.can.Oldest != self.can.Newest {
+		h.Oldest = self.can.Oldest
+	}
 	if err := s.Send(&raftpb.Frame{Content: &raftpb.Frame_Hello{Hello: h}}); err != nil {
-		return nil, nil, reason(s, err)
+		return 0, nil, nil, reason(s, err)
 	}
 	answer, err := s.Recv()
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
-	nonce := answer.GetChallenge().GetNonce()
-	if len(nonce) != nonceBytes {
-		return nil, nil, fmt.Errorf("n%d did not answer the hello with a challenge", to)
+	c := answer.GetChallenge()
+	agreed = cmp.Or(c.GetVersion(), h.Version)
+	switch {
+	case len(c.GetNonce()) != nonceBytes:
+		return 0, nil, nil, fmt.Errorf("n%d did not answer the hello with a challenge", to)
+	case !self.can.Has(agreed):
+		return 0, nil, nil, fmt.Errorf("n%d wants to use version %d of %s, and this server can use %v", to, agreed, protocolName, self.can)
 	}
-	if err := s.Send(proofFrame(prove(caller, self.Secret, h, nonce))); err != nil {
-		return nil, nil, reason(s, err)
+	if err := s.Send(proofFrame(prove(caller, self.Secret, h, c))); err != nil {
+		return 0, nil, nil, reason(s, err)
 	}
 	if answer, err = s.Recv(); err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
-	if !hmac.Equal(answer.GetProof().GetHmac(), prove(answerer, self.Secret, h, nonce)) {
-		return nil, nil, fmt.Errorf("the server that should be n%d does not know the secret of cluster %q", to, self.Cluster)
+	if !hmac.Equal(answer.GetProof().GetHmac(), prove(answerer, self.Secret, h, c)) {
+		return 0, nil, nil, fmt.Errorf("the server that should be n%d does not know the secret of cluster %q", to, self.Cluster)
 	}
-	return seals(caller, self.Secret, h, nonce)
+	out, in, err = seals(caller, self.Secret, h, c)
+	return agreed, out, in, err
 }
 
 // reason returns why the other side has ended a stream on which sending has failed.
@@ -76,13 +109,21 @@ func reason(s stream, failed error) error {
 	}
 }
 
+// welcomed is a peer whose handshake has succeeded but for this server's own proof.
+type welcomed struct {
+	from, agreed uint64
+	proof        *raftpb.Frame
+
+	// out and in are the seals of the messages that are sent and that arrive.
+	out, in *seal
+}
+
 // welcome is the answerer's handshake, up to its own proof, which the caller of
-// welcome sends. vouched says whether the connection may belong to a server. welcome
-// returns the peer, the proof, and the seals of the messages that are sent and that
-// arrive. An error is a gRPC status, which tells the peer.
-func welcome(s stream, self transport.Options, vouched func(from uint64) error) (from uint64, proof *raftpb.Frame, out, in *seal, err error) {
-	fail := func(code codes.Code, format string, args ...any) (uint64, *raftpb.Frame, *seal, *seal, error) {
-		return 0, nil, nil, nil, status.Errorf(code, format, args...)
+// welcome sends. vouched says whether the connection may belong to a server. An error is
+// a gRPC status, which tells the peer.
+func welcome(s stream, self identity, vouched func(from uint64) error) (w welcomed, err error) {
+	fail := func(code codes.Code, format string, args ...any) (welcomed, error) {
+		return welcomed{}, status.Errorf(code, format, args...)
 	}
 	first, err := s.Recv()
 	if err != nil {
@@ -95,31 +136,45 @@ func welcome(s stream, self transport.Options, vouched func(from uint64) error) 
 	case len(h.Nonce) != nonceBytes:
 		return fail(codes.Unauthenticated, "a hello has a nonce of %d bytes", nonceBytes)
 	}
-	if err := cmp.Or(check(h, self), vouched(h.From)); err != nil {
+	if w.agreed, err = agree(h, self.can); err == nil {
+		err = cmp.Or(check(h, self.Options), vouched(h.From))
+	}
+	if err != nil {
 		return fail(codes.FailedPrecondition, "%v", err)
 	}
-	nonce := newNonce()
-	if err := s.Send(&raftpb.Frame{Content: &raftpb.Frame_Challenge{Challenge: &raftpb.Challenge{Nonce: nonce}}}); err != nil {
-		return 0, nil, nil, nil, err
+	c := &raftpb.Challenge{Nonce: self.newNonce()}
+	if w.agreed != h.Version {
+		c.Version = w.agreed
+	}
+	if err := s.Send(&raftpb.Frame{Content: &raftpb.Frame_Challenge{Challenge: c}}); err != nil {
+		return welcomed{}, err
 	}
 	second, err := s.Recv()
 	if err != nil {
 		return fail(codes.Unauthenticated, "n%d did not prove who it is: there is no proof after the challenge", h.From)
 	}
-	if !hmac.Equal(second.GetProof().GetHmac(), prove(caller, self.Secret, h, nonce)) {
+	if !hmac.Equal(second.GetProof().GetHmac(), prove(caller, self.Secret, h, c)) {
 		return fail(codes.Unauthenticated, "n%d does not know the secret of cluster %q", h.From, h.Cluster)
 	}
-	if out, in, err = seals(answerer, self.Secret, h, nonce); err != nil {
-		return 0, nil, nil, nil, err
+	if w.out, w.in, err = seals(answerer, self.Secret, h, c); err != nil {
+		return welcomed{}, err
 	}
-	return h.From, proofFrame(prove(answerer, self.Secret, h, nonce)), out, in, nil
+	w.from, w.proof = h.From, proofFrame(prove(answerer, self.Secret, h, c))
+	return w, nil
 }
 
-// check returns why a hello is refused, or nil.
+// protocolName is how errors call the protocol.
+const protocolName = "the protocol over gRPC"
+
+// agree returns the version to use with the sender of a hello.
+func agree(h *raftpb.Hello, own version.Range) (uint64, error) {
+	their := version.Between(cmp.Or(h.Oldest, h.Version), h.Version)
+	return own.Agree(their, fmt.Sprintf("n%d", h.From), protocolName)
+}
+
+// check returns why a hello is refused whose version this server can use, or nil.
 func check(h *raftpb.Hello, self transport.Options) error {
 	switch {
-	case h.Version != protocol:
-		return fmt.Errorf("n%d uses version %d of the handshake over gRPC, this server version %d: run the same program on both", h.From, h.Version, protocol)
 	case h.Cluster != self.Cluster:
 		return fmt.Errorf("n%d belongs to cluster %.64q, this server to cluster %q", h.From, h.Cluster, self.Cluster)
 	case h.To != self.ID:
@@ -142,32 +197,37 @@ func proofFrame(proof []byte) *raftpb.Frame {
 	return &raftpb.Frame{Content: &raftpb.Frame_Proof{Proof: &raftpb.Proof{Hmac: proof}}}
 }
 
-// prove returns the proof of one side. nonce is the answerer's.
-func prove(by side, secret string, h *raftpb.Hello, nonce []byte) []byte {
+// prove returns the proof of one side.
+func prove(by side, secret string, h *raftpb.Hello, c *raftpb.Challenge) []byte {
 	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write(transcript("raftsteps grpc proof", by, h, nonce))
+	mac.Write(transcript("raftsteps grpc proof", by, h, c))
 	return mac.Sum(nil)
 }
 
 // transcript is all that was said in a handshake, and by whom it is used for what.
-// Each text has its length before it, so that no two transcripts are the same.
-func transcript(use string, by side, h *raftpb.Hello, nonce []byte) []byte {
+// Each text has its length before it, so that no two transcripts are the same. If there
+// is only one version, the oldest and the agreed one are left out.
+func transcript(use string, by side, h *raftpb.Hello, c *raftpb.Challenge) []byte {
 	var text []byte
-	for _, part := range []string{use, string(by), h.Cluster, string(h.Nonce), string(nonce)} {
+	for _, part := range []string{use, string(by), h.Cluster, string(h.Nonce), string(c.Nonce)} {
 		text = binary.BigEndian.AppendUint32(text, uint32(len(part)))
 		text = append(text, part...)
 	}
-	for _, n := range []uint64{h.Version, h.From, h.To} {
+	numbers := []uint64{h.Version, h.From, h.To}
+	if h.Oldest != 0 || c.Version != 0 {
+		numbers = append(numbers, h.Oldest, c.Version)
+	}
+	for _, n := range numbers {
 		text = binary.BigEndian.AppendUint64(text, n)
 	}
 	return text
 }
 
 // seals returns the seals of the messages that one side sends and receives.
-func seals(by side, secret string, h *raftpb.Hello, nonce []byte) (out, in *seal, err error) {
+func seals(by side, secret string, h *raftpb.Hello, c *raftpb.Challenge) (out, in *seal, err error) {
 	other := map[side]side{caller: answerer, answerer: caller}[by]
-	out, err1 := newSeal(by, secret, h, nonce)
-	in, err2 := newSeal(other, secret, h, nonce)
+	out, err1 := newSeal(by, secret, h, c)
+	in, err2 := newSeal(other, secret, h, c)
 	return out, in, errors.Join(err1, err2)
 }
 
@@ -183,9 +243,9 @@ type seal struct {
 	sum [sha256.Size]byte
 }
 
-func newSeal(by side, secret string, h *raftpb.Hello, nonce []byte) (*seal, error) {
-	info := string(transcript("raftsteps grpc messages", by, h, nonce))
-	key, err := hkdf.Key(sha256.New, []byte(secret), slices.Concat(h.Nonce, nonce), info, sha256.Size)
+func newSeal(by side, secret string, h *raftpb.Hello, c *raftpb.Challenge) (*seal, error) {
+	info := string(transcript("raftsteps grpc messages", by, h, c))
+	key, err := hkdf.Key(sha256.New, []byte(secret), slices.Concat(h.Nonce, c.Nonce), info, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("no key for the messages: %w", err)
 	}

@@ -210,7 +210,8 @@ func (*Frame_Message) isFrame_Content() {}
 // Hello is the first frame of the server that calls.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The version of the handshake.
+	// The newest version of the handshake, and of what follows it, that the sender can
+	// use.
 	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The name of the cluster.
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -218,7 +219,9 @@ type Hello struct {
 	From uint64 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
 	To   uint64 `protobuf:"varint,4,opt,name=to,proto3" json:"to,omitempty"`
 	// 32 random bytes.
-	Nonce         []byte `protobuf:"bytes,5,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Nonce []byte `protobuf:"bytes,5,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// The oldest version that the sender can use; 0 if it is the newest, too.
+	Oldest        uint64 `protobuf:"varint,6,opt,name=oldest,proto3" json:"oldest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,11 +291,21 @@ func (x *Hello) GetNonce() []byte {
 	return nil
 }
 
+func (x *Hello) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
 // Challenge is the answer to a Hello.
 type Challenge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 32 random bytes.
-	Nonce         []byte `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Nonce []byte `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// The version that both use, which is the newest that both can; 0 if it is the
+	// version of the Hello.
+	Version       uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -332,6 +345,13 @@ func (x *Challenge) GetNonce() []byte {
 		return x.Nonce
 	}
 	return nil
+}
+
+func (x *Challenge) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 // Proof proves that its sender knows the cluster's secret: an HMAC-SHA256 under the
@@ -1548,15 +1568,17 @@ const file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc = "" +
 	"\x05proof\x18\x03 \x01(\v2\x18.raftsteps.raft.v1.ProofH\x00R\x05proof\x126\n" +
 	"\amessage\x18\x04 \x01(\v2\x1a.raftsteps.raft.v1.MessageH\x00R\amessage\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\fR\x03macB\t\n" +
-	"\acontent\"u\n" +
+	"\acontent\"\x8d\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
-	"\x05nonce\x18\x05 \x01(\fR\x05nonce\"!\n" +
+	"\x05nonce\x18\x05 \x01(\fR\x05nonce\x12\x16\n" +
+	"\x06oldest\x18\x06 \x01(\x04R\x06oldest\";\n" +
 	"\tChallenge\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\x1b\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\x1b\n" +
 	"\x05Proof\x12\x12\n" +
 	"\x04hmac\x18\x01 \x01(\fR\x04hmac\"\x97\a\n" +
 	"\aMessage\x12\x12\n" +

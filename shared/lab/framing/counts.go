@@ -38,7 +38,8 @@ const (
 	halfOpen count = "half open"
 
 	// forged are connections in which somebody on the way has changed something,
-	// and refused those that ended because of that.
+	// and refused those of them that a transport has ended then. The others broke, or
+	// a server went down.
 	forged  count = "forged"
 	refused count = "refused"
 )

@@ -3,15 +3,19 @@
 package main
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -20,6 +24,7 @@ import (
 	"example.com/raftsteps/shared/core/transport/grpc"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
 	"example.com/raftsteps/shared/lab/scenario"
+	"example.com/raftsteps/shared/run/cluster"
 )
 
 // Each message that the servers send in the simulator is converted as gRPC would send
@@ -55,6 +60,43 @@ func thereAndBack(line []byte) []byte {
 		panic(fmt.Sprintf("%s arrives as %s: %v", line, back, err))
 	}
 	return back
+}
+
+// A server counts its messages to each peer, and says why it loses those to a server
+// that has stopped.
+func TestMetricsOverGRPC(t *testing.T) {
+	if *over != grpc.Name {
+		t.Skip("only with -transport grpc")
+	}
+	p := startProcesses(t)
+	gone := p.leader()
+	p.do(cluster.Kill, gone)
+	require.Eventually(t, func() bool { // one of the other two leads next
+		for _, pair := range [][2]uint64{{gone%3 + 1, (gone+1)%3 + 1}, {(gone+1)%3 + 1, gone%3 + 1}} {
+			all, peer := p.metrics(pair[0]), node.Name(pair[1])
+			lost := all[`raft_messages_lost_total{peer="`+node.Name(gone)+`",why="unreachable"}`]
+			if lost > 0 && all[`raft_messages_sent_total{peer="`+peer+`"}`] > 0 && all[`raft_messages_received_total{peer="`+peer+`"}`] > 0 {
+				return true
+			}
+		}
+		return false
+	}, patient, 10*time.Millisecond)
+}
+
+// metrics returns the metrics of a server, by name and labels.
+func (p *processes) metrics(id uint64) map[string]float64 {
+	answer, err := http.Get("http://" + p.endpoints[id-1] + "/metrics")
+	require.NoError(p.t, err)
+	defer answer.Body.Close()
+	require.Equal(p.t, http.StatusOK, answer.StatusCode)
+	all := make(map[string]float64)
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), " "); ok && name != "#" {
+			all[name], err = strconv.ParseFloat(value, 64)
+			require.NoError(p.t, err)
+		}
+	}
+	return all
 }
 
 var grpcurl = flag.Bool("grpcurl", false, "install grpcurl and run the README's commands with it; needs -transport grpc")

@@ -16,6 +16,7 @@ import (
 	"example.com/raftsteps/shared/core/httpapi"
 	"example.com/raftsteps/shared/core/metrics"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 )
 
 var (
@@ -30,7 +31,7 @@ func TestAlertsNameMetrics(t *testing.T) {
 	m.Answered(api.Status, "", time.Millisecond)
 	m.Sent(2)
 	m.Received(2)
-	m.Lost(2, host.LostFull)
+	m.Lost(2, peers.LostFull, 1)
 	m.Round(host.Round{State: &node.State{Role: node.Leader, Progress: []node.Progress{{ID: 2}}}})
 	ask := func(_ api.Request, reply func(api.Response)) {
 		reply(api.Response{Data: json.RawMessage(`{"id":1,"role":"leader","ready":true,"phase":"none"}`)})

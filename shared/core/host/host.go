@@ -35,6 +35,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/guard"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/wire"
@@ -294,7 +295,7 @@ func (h *Host) note(e trace.Event) {
 	case trace.Decide:
 		h.log.Error(e.Reason.Text, "role", e.Role, "term", e.Term)
 	case trace.Drop:
-		h.loop.meter.Lost(e.From, LostRefused)
+		h.loop.meter.Lost(e.From, peers.LostRefused, 1)
 		h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term)
 	case trace.Trouble:
 		h.log.Warn(e.Text, "role", e.Role, "term", e.Term)

@@ -15,6 +15,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/httpapi"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/core/wire"
 )
@@ -35,8 +36,8 @@ func (c *counts) Sent(to uint64)       { c.messages = append(c.messages, fmt.Spr
 func (c *counts) Received(from uint64) {
 	c.messages = append(c.messages, fmt.Sprintf("from n%d", from))
 }
-func (c *counts) Lost(peer uint64, why Loss) {
-	c.messages = append(c.messages, fmt.Sprintf("n%d %s", peer, why))
+func (c *counts) Lost(peer uint64, why peers.Loss, count int) {
+	c.messages = append(c.messages, fmt.Sprintf("n%d %s %d", peer, why, count))
 }
 func (c *counts) Round(r Round) { c.rounds, c.last = c.rounds+1, r }
 func (c *counts) Answered(op string, code api.Code, took time.Duration) {
@@ -73,7 +74,7 @@ func TestAMeterLearnsWhatWasDone(t *testing.T) {
 		require.Equal(t, 2, c.rounds)
 		require.Equal(t, 5, c.inputs)
 		require.Equal(t, 1, c.synced)
-		require.Equal(t, []string{"n4 cut", "to n3", "to n9", "n9 full", "n4 cut"}, c.messages[2:])
+		require.Equal(t, []string{"n4 cut 1", "to n3", "to n9", "n9 full 1", "n4 cut 1"}, c.messages[2:])
 
 		w.server.waiting = nil
 		w.ask("d")

@@ -12,6 +12,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/trace"
 	"example.com/raftsteps/shared/core/wire"
 )
@@ -108,6 +109,9 @@ type loop struct {
 	// link sends a line to a peer, and returns false if something had to be
 	// dropped.
 	link func(to uint64, line []byte) bool
+
+	// counted is true if the transport tells the meter what it loses.
+	counted bool
 
 	id    uint64
 	trace trace.Sink
@@ -343,7 +347,7 @@ func (l *loop) step(in *input) {
 			l.answers = append(l.answers, a)
 		})
 	case l.isCut[in.from]:
-		l.meter.Lost(in.from, LostCut)
+		l.meter.Lost(in.from, peers.LostCut, 1)
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = in.from, l.id, string(in.line), "cut" })
 	default:
 		l.meter.Input()
@@ -356,14 +360,16 @@ func (l *loop) step(in *input) {
 // send is node.World.Send.
 func (l *loop) send(to uint64, line []byte) {
 	if l.isCut[to] {
-		l.meter.Lost(to, LostCut)
+		l.meter.Lost(to, peers.LostCut, 1)
 		l.emit(trace.Drop, func(e *trace.Event) { e.From, e.To, e.Message, e.Text = l.id, to, string(line), "cut" })
 		return
 	}
 	l.emit(trace.Send, func(e *trace.Event) { e.From, e.To, e.Message = l.id, to, string(line) })
 	l.meter.Sent(to)
 	if !l.link(to, line) {
-		l.meter.Lost(to, LostFull)
+		if !l.counted {
+			l.meter.Lost(to, peers.LostFull, 1)
+		}
 		l.emit(trace.Drop, func(e *trace.Event) {
 			e.From, e.To, e.Text = l.id, to, "the link's queue is full, or there is no such link"
 		})

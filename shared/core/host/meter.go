@@ -5,21 +5,24 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 )
 
 // Meter receives what a host does, to count and measure it. Package metrics has one
 // for Prometheus. Its methods must not wait. One goroutine at a time calls them, apart
-// from Synced.
+// from Synced and Lost.
 type Meter interface {
 	// Synced is called after each fsync of a file or of the data folder, from any
 	// goroutine.
 	Synced(took time.Duration)
 
-	// Sent and Received are called for each message to and from a peer, and Lost
-	// for each message of which the host knows that it was lost, with the reason.
+	// Sent and Received are called for each message to and from a peer.
 	Sent(to uint64)
 	Received(from uint64)
-	Lost(peer uint64, why Loss)
+
+	// Lost is called for messages that are known to be lost, with the reason, from
+	// any goroutine. Those to a peer were counted as sent, except for LostCut.
+	Lost(peer uint64, why peers.Loss, count int)
 
 	// Input is called for each request of a client and each message of a peer that
 	// the server has processed.
@@ -33,21 +36,6 @@ type Meter interface {
 	// Round is called after each round of the server.
 	Round(r Round)
 }
-
-// Loss is the reason why a message was lost.
-type Loss string
-
-// The reasons.
-const (
-	// LostCut: an operator has cut the connection to the peer.
-	LostCut Loss = "cut"
-
-	// LostFull: the queue to the peer was full, or there is no link to it.
-	LostFull Loss = "full"
-
-	// LostRefused: no correct server sends such a message.
-	LostRefused Loss = "refused"
-)
 
 // Round is what a Meter learns about a round.
 type Round struct {
@@ -72,7 +60,7 @@ type noMeter struct{}
 func (noMeter) Synced(time.Duration)                     {}
 func (noMeter) Sent(uint64)                              {}
 func (noMeter) Received(uint64)                          {}
-func (noMeter) Lost(uint64, Loss)                        {}
+func (noMeter) Lost(uint64, peers.Loss, int)             {}
 func (noMeter) Input()                                   {}
 func (noMeter) Answered(string, api.Code, time.Duration) {}
 func (noMeter) Round(Round)                              {}

@@ -26,6 +26,6 @@ func TestNotesHaveLevels(t *testing.T) {
 		h.loop.meter = c
 		h.note(e)
 		require.Contains(t, log.String(), want)
-		require.Equal(t, e.Kind == trace.Drop, slices.Equal([]string{"n3 refused"}, c.messages))
+		require.Equal(t, e.Kind == trace.Drop, slices.Equal([]string{"n3 refused 1"}, c.messages))
 	}
 }

@@ -20,6 +20,7 @@ type Transport = transport.Transport
 func (h *Host) join() error {
 	o := h.o
 	if o.Transport != nil {
+		h.count(o.Transport)
 		h.transport = introduced{o.Transport, h.disks}
 		return nil
 	}
@@ -27,6 +28,7 @@ func (h *Host) join() error {
 	name := cmp.Or(o.Config.Transport, transport.TCP)
 	if name == transport.TCP {
 		t := tcp.New(self, o.Limits, h.log, h.loop.receive)
+		h.count(t)
 		h.transport, h.server.Peers = t, t.Peers()
 		return nil
 	}
@@ -38,6 +40,7 @@ func (h *Host) join() error {
 	if err != nil {
 		return err
 	}
+	h.count(t)
 	h.transport, h.created = introduced{t, h.disks}, t
 	if _, certified := t.(transport.Certified); o.TLS != nil && !certified {
 		return fmt.Errorf(`the transport %s does not use TLS, so with "tls" its messages would be less protected than cluster.json says; leave "transport" out`, name)
@@ -48,6 +51,14 @@ func (h *Host) join() error {
 		h.server.Shared = s
 	}
 	return nil
+}
+
+// count makes the transport tell the meter what it loses, if it can.
+func (h *Host) count(t Transport) {
+	if c, ok := t.(transport.Counted); ok {
+		c.OnLoss(h.loop.meter.Lost)
+		h.loop.counted = true
+	}
 }
 
 // close closes what New has opened, for a server that cannot start.

@@ -16,7 +16,7 @@
 //	raft_leader_changes_total            leaders that this server has seen begin
 //	raft_messages_sent_total{peer}       messages to a peer
 //	raft_messages_received_total{peer}   messages from a peer
-//	raft_messages_lost_total{peer,why}   messages that were lost: cut, full or refused
+//	raft_messages_lost_total{peer,why}   messages that are known to be lost: cut, full, unreachable, too_long or refused
 //	raft_peer_lag_entries{peer}          at the leader: entries that the peer is not known to have
 //	go_…, process_…                      the process
 //
@@ -35,6 +35,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 )
 
 // Metrics is a host.Meter. Its Collectors are safe for concurrent use.
@@ -113,7 +114,7 @@ func New(d disk.Disk) *Metrics {
 		requestTimes: prometheus.NewHistogramVec(times("kv_request_seconds", "The time from the arrival of a request to its answer."), []string{"op"}),
 		sent:         counters("raft_messages_sent_total", "Messages to a peer.", "peer"),
 		received:     counters("raft_messages_received_total", "Messages from a peer.", "peer"),
-		lost:         counters("raft_messages_lost_total", "Messages to or from a peer that were lost: cut by an operator, because the queue was full or there was no link, or refused.", "peer", "why"),
+		lost:         counters("raft_messages_lost_total", "Messages to or from a peer that are known to be lost: cut by an operator, because the queue was full, the peer unreachable or the message too long, or refused.", "peer", "why"),
 		lag:          prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "raft_peer_lag_entries", Help: "At the leader: how many entries of its log the peer is not known to have."}, []string{"peer"}),
 		store:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "kv_store_bytes", Help: "Bytes of keys and values in the store."}),
 		files:        files{disk: d, desc: prometheus.NewDesc("host_file_bytes", "How long the files in the server's folder are. A journal reserves space in advance.", []string{"file"}, nil)},
@@ -140,8 +141,8 @@ func (m *Metrics) Sent(to uint64) { m.peer(to).sent.Inc() }
 func (m *Metrics) Received(from uint64) { m.peer(from).received.Inc() }
 
 // Lost is host.Meter.Lost.
-func (m *Metrics) Lost(peer uint64, why host.Loss) {
-	m.lost.WithLabelValues(node.Name(peer), string(why)).Inc()
+func (m *Metrics) Lost(peer uint64, why peers.Loss, count int) {
+	m.lost.WithLabelValues(node.Name(peer), string(why)).Add(float64(count))
 }
 
 func (m *Metrics) peer(id uint64) *peerMetrics {

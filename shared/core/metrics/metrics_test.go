@@ -15,6 +15,7 @@ import (
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 )
 
 var _ host.Meter = (*Metrics)(nil)
@@ -71,13 +72,13 @@ func TestCounts(t *testing.T) {
 	m.Sent(2)
 	m.Sent(2)
 	m.Received(3)
-	m.Lost(2, host.LostFull)
+	m.Lost(2, peers.LostFull, 3)
 	m.Answered("put", "", time.Second)
 	m.Answered("put", api.NotLeader, time.Second)
 	m.Round(host.Round{StoreBytes: 77})
 	require.Equal(t, map[string]float64{
 		"host_fsync_seconds count": 1, "host_fsync_seconds sum": 2, "host_inputs_total": 1, "host_answers_total": 2, "host_rounds_total": 1,
-		"raft_messages_sent_total peer=n2": 2, "raft_messages_received_total peer=n3": 1, "raft_messages_lost_total peer=n2 why=full": 1,
+		"raft_messages_sent_total peer=n2": 2, "raft_messages_received_total peer=n3": 1, "raft_messages_lost_total peer=n2 why=full": 3,
 		"kv_requests_total code=ok op=put": 1, "kv_requests_total code=not_leader op=put": 1,
 		"kv_request_seconds op=put count": 2, "kv_request_seconds op=put sum": 2, "kv_store_bytes": 77,
 	}, changed(before, gather(t, m)))

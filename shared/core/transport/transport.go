@@ -21,6 +21,7 @@
 //     again, and at another address, if the peer proves itself there.
 //   - It bounds what it holds in bytes: for each peer, and for everybody who is
 //     not a peer yet. A stranger must not be able to keep peers out.
+//   - It says which messages it loses, and why, as far as it knows (see Counted).
 //   - It uses the address of the server that clients use, too: the same TCP port
 //     (see Sharer), or the same port number of another protocol.
 //
@@ -39,6 +40,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/trust"
 )
 
@@ -107,6 +109,19 @@ type Certified interface {
 
 	// UsesKeys does nothing.
 	UsesKeys()
+}
+
+// Counted is a Transport that says which messages it loses. If it does not, the
+// server counts a peers.LostFull whenever Send returns false.
+type Counted interface {
+	Transport
+
+	// OnLoss makes the transport call lost for the messages to a peer of which it
+	// knows that they are lost: once for each message, with the reason, as a
+	// count. Messages that were on their way when a connection broke, or that a
+	// network loses, are not known. OnLoss is called once, before any other
+	// method. lost does not wait, and may be called from many goroutines.
+	OnLoss(lost func(peer uint64, why peers.Loss, count int))
 }
 
 // Options describe the server to a transport.

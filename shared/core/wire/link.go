@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/peers"
 )
 
 // LinkOptions are the options of a Link.
@@ -38,6 +39,11 @@ type LinkOptions struct {
 	// TLS, if it is set, is used to speak TLS, in place of the keys of Self: by a
 	// program that is no server and only probes.
 	TLS *tls.Config
+
+	// Lost is called for messages that are lost, except for those that were on
+	// their way when a connection broke, whose number is unknown. It must not
+	// wait, and must be safe for concurrent use; nil does nothing.
+	Lost func(why peers.Loss, count int)
 
 	// Limits bound the queue and the time to connect; zero fields have their
 	// defaults.
@@ -75,16 +81,18 @@ type Link struct {
 	// wake signals that the queue is not empty.
 	wake chan struct{}
 
-	mu      sync.Mutex
-	queue   [][]byte
-	bytes   int
-	dropped uint64
+	mu    sync.Mutex
+	queue [][]byte
+	bytes int
 }
 
 // NewLink returns a link. It connects once Run is called.
 func NewLink(o LinkOptions) *Link {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Lost == nil {
+		o.Lost = func(peers.Loss, int) {}
 	}
 	l := &Link{o: o, limits: o.Limits.filled(), log: o.Log.With("peer", o.To), wake: make(chan struct{}, 1)}
 	l.dial = func(ctx context.Context) (net.Conn, error) {
@@ -131,7 +139,7 @@ func (l *Link) address() string {
 // afterwards. Send is safe for concurrent use.
 func (l *Link) Send(line []byte) bool {
 	if len(line)+sealed > l.limits.PeerLine {
-		l.count(1)
+		l.o.Lost(peers.LostTooLong, 1)
 		l.log.Error("a message is too long for a peer and was dropped", "bytes", len(line), "limit", l.limits.PeerLine)
 		return false
 	}
@@ -145,8 +153,10 @@ func (l *Link) Send(line []byte) bool {
 		drop++
 	}
 	l.queue = l.queue[drop:]
-	l.dropped += uint64(drop)
 	l.mu.Unlock()
+	if drop > 0 {
+		l.o.Lost(peers.LostFull, drop)
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -154,27 +164,15 @@ func (l *Link) Send(line []byte) bool {
 	return drop == 0
 }
 
-// Dropped returns how many messages were dropped since the link was created. It
-// does not count the messages that were lost with a broken connection, since
-// their number is unknown.
-func (l *Link) Dropped() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.dropped
-}
-
-func (l *Link) count(n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dropped += uint64(n)
-}
-
-// clear empties the queue.
+// clear empties the queue, because there is no connection.
 func (l *Link) clear() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dropped += uint64(len(l.queue))
+	n := len(l.queue)
 	l.queue, l.bytes = nil, 0
+	l.mu.Unlock()
+	if n > 0 {
+		l.o.Lost(peers.LostUnreachable, n)
+	}
 }
 
 // take moves messages from the queue into b, each after its MAC, until b has size
@@ -217,6 +215,7 @@ func away(err error) bool {
 
 // Run keeps the link connected until ctx is done, and returns nil then.
 func (l *Link) Run(ctx context.Context) error {
+	defer l.clear()
 	var told string // the last error that was logged, so that it is not repeated
 	began := time.Now()
 	pause := l.limits.Backoff[0]

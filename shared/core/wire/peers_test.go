@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/version"
 )
 
@@ -704,6 +705,13 @@ func link(ln *pipes, log *logged, l Limits) *Link {
 	return k
 }
 
+// losses returns a map in which a link counts the messages that it loses.
+func losses(k *Link) map[peers.Loss]int {
+	lost := make(map[peers.Loss]int)
+	k.o.Lost = func(why peers.Loss, count int) { lost[why] += count }
+	return lost
+}
+
 // runLink runs a link. The returned function ends it and waits for that.
 func runLink(t *testing.T, k *Link) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -728,6 +736,7 @@ func TestLinkCarriesMessages(t *testing.T) {
 			c, err := inner(ctx)
 			return countingConn{c, &counted.writes}, err
 		}
+		lost := losses(k)
 		var want []string
 		for i := range 100 {
 			require.True(t, k.Send(fmt.Appendf(nil, `{"i":%d}`, i)))
@@ -742,7 +751,7 @@ func TestLinkCarriesMessages(t *testing.T) {
 		require.Equal(t, `n2 {"last":1}`, got.all()[100])
 		end()
 		require.NoError(t, r.end())
-		require.Zero(t, k.Dropped())
+		require.Empty(t, lost)
 	})
 }
 
@@ -754,6 +763,7 @@ func TestLinkReconnects(t *testing.T) {
 		var log logged
 		first := newPipes()
 		k := link(first, &log, Limits{})
+		lost := losses(k)
 		var now atomic.Pointer[pipes]
 		now.Store(first)
 		k.dial = func(context.Context) (net.Conn, error) { return now.Load().dial() }
@@ -771,7 +781,7 @@ func TestLinkReconnects(t *testing.T) {
 		k.Send([]byte(`{"new":1}`))
 		synctest.Wait()
 		require.Equal(t, []string{`n2 {"new":1}`}, got.all())
-		require.EqualValues(t, 1, k.Dropped())
+		require.Equal(t, map[peers.Loss]int{peers.LostUnreachable: 1}, lost)
 		require.Equal(t, 1, strings.Count(log.String(), "connection refused"), "the same error must be logged only once")
 		require.Equal(t, 1, strings.Count(log.String(), "level=INFO"), "a peer that is not running must be logged only once")
 		require.NotContains(t, log.String(), "level=WARN")
@@ -873,11 +883,12 @@ func TestLinkBacksOff(t *testing.T) {
 // A full queue drops its oldest messages.
 func TestLinkQueueIsBounded(t *testing.T) {
 	k := link(nil, &logged{}, Limits{QueueLines: 3, QueueBytes: 25, PeerLine: 31 + sealed})
+	lost := losses(k)
 	messages := newSeal(nil)
 	for _, c := range []struct {
 		send    string
 		ok      bool
-		dropped uint64
+		dropped int
 		queue   string
 	}{
 		{"aaaaaaaaaa", true, 0, "aaaaaaaaaa"},
@@ -890,8 +901,9 @@ func TestLinkQueueIsBounded(t *testing.T) {
 	} {
 		require.Equal(t, c.ok, k.Send([]byte(c.send)), c.send)
 		require.Equal(t, c.queue, string(bytes.Join(k.queue, []byte(" "))))
-		require.Equal(t, c.dropped, k.Dropped(), c.send)
+		require.Equal(t, c.dropped, lost[peers.LostFull]+lost[peers.LostTooLong], c.send)
 	}
+	require.Equal(t, map[peers.Loss]int{peers.LostFull: 5, peers.LostTooLong: 1}, lost)
 	require.Equal(t, "", string(k.take(nil, 0, messages)))
 	require.Equal(t, string(newSeal(nil).append(nil, bytes.Repeat([]byte("f"), 31))), string(k.take(nil, 1000, messages)))
 	require.Zero(t, k.bytes)

@@ -13,6 +13,7 @@ import (
 
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/longtest"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/wire"
 )
 
@@ -32,6 +33,7 @@ func Run(t *testing.T, s Subject) {
 		{"members join and leave", testMembers, false},
 		{"a wrong secret or certificate", testSecret, false},
 		{"a slow peer delays nobody", testSlow, false},
+		{"lost messages are counted", testLosses, true},
 		{"a bad network", testFaults, true},
 	} {
 		if test.far && s.Network == "" {
@@ -315,6 +317,44 @@ func testSlow(t *testing.T, s Subject) {
 	g.reaches(3, 1, 20)
 	close(free)
 	g.reaches(1, 2, 20)
+	g.end()
+}
+
+// Messages are counted, and those that are lost with the reason, each once: the oldest
+// in a queue that is full, those to a peer that cannot be reached, and one that is too
+// long.
+func testLosses(t *testing.T, s Subject) {
+	g := emptyGroup(t, s)
+	a, b, m := g.add(1), g.add(2), newTally()
+	a.start(g.members(1, 2), func(o *host.Options) { o.Meter, o.Limits.QueueLines = m, 1 })
+	const count = 1000
+	a.send(2, number(count), count, 100) // to nobody
+	sent, _ := m.of(2)
+	require.Equal(t, count, sent)
+	g.eventually(func() bool {
+		_, lost := m.of(2)
+		return lost[peers.LostFull] > 0 && lost[peers.LostFull]+lost[peers.LostUnreachable] == count
+	}, "%d messages were lost, and not as many are counted", count)
+	a.send(9, number(1), 1, 100)
+	sent, lost := m.of(9)
+	require.Equal(t, 1, sent)
+	require.Equal(t, map[peers.Loss]int{peers.LostUnreachable: 1}, lost)
+
+	b.start(g.members(1, 2), nil)
+	g.reaches(1, 2, 100)
+	_, before := m.of(2)
+	a.send(2, number(1), 1, wire.DefaultLimits().PeerLine+1)
+	_, lost = m.of(2)
+	before[peers.LostTooLong]++
+	require.Equal(t, before, lost)
+
+	b.end()
+	b.stop = nil
+	g.eventually(func() bool { // until the server notices, messages are lost on the way
+		a.send(2, number(1), 1, 100)
+		_, lost := m.of(2)
+		return lost[peers.LostUnreachable] > before[peers.LostUnreachable]
+	}, "messages to a server that has stopped are not counted as lost")
 	g.end()
 }
 

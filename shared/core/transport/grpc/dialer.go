@@ -54,6 +54,7 @@ func (d *dialer) run(ctx context.Context) {
 		return
 	}
 	defer func() { _ = conn.Close() }()
+	defer d.peer.clear()
 	limits := d.t.o.Limits
 	var told string // the last error that was logged, so that it is not repeated
 	began, pause := time.Now(), limits.Backoff[0]
@@ -62,7 +63,9 @@ func (d *dialer) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if linked {
+		if !linked {
+			d.peer.clear()
+		} else {
 			told, began, pause = "", time.Now(), limits.Backoff[0]
 		}
 		if errors.As(err, new(hopeless)) {
@@ -101,7 +104,8 @@ func (d *dialer) client() (*grpc.ClientConn, error) {
 	)
 }
 
-// dial opens a connection. The queue is emptied if that fails.
+// dial opens a connection. The queue is emptied if that fails: a call waits for a
+// connection, and does not notice.
 func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", address)

@@ -19,6 +19,7 @@ import (
 
 	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
 	"example.com/raftsteps/shared/core/version"
@@ -43,7 +44,7 @@ const (
 // shorter.
 const frameRoom = 64 << 10
 
-// Transport is a transport.Sharer and a transport.Certified.
+// Transport is a transport.Sharer, a transport.Certified and a transport.Counted.
 type Transport struct {
 	raftpb.UnimplementedRaftServer
 
@@ -56,6 +57,9 @@ type Transport struct {
 
 	// receive receives the peers' messages. It is set before there is a link.
 	receive func(from uint64, line []byte)
+
+	// lost learns which messages are lost.
+	lost func(peer uint64, why peers.Loss, count int)
 
 	calls errgroup.Group
 
@@ -78,7 +82,8 @@ func New(o transport.Options) (*Transport, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Limits = o.Limits.Filled()
-	return &Transport{o: o, log: o.Log, can: version.Between(oldestProtocol, protocol), door: newDoor(o.Listen), peers: make(map[uint64]*peer)}, nil
+	return &Transport{o: o, log: o.Log, can: version.Between(oldestProtocol, protocol), lost: func(uint64, peers.Loss, int) {},
+		door: newDoor(o.Listen), peers: make(map[uint64]*peer)}, nil
 }
 
 // identity returns this server as a handshake needs it.
@@ -95,6 +100,9 @@ func (t *Transport) ALPN() []string { return []string{alpn} }
 
 // UsesKeys is transport.Certified.UsesKeys.
 func (t *Transport) UsesKeys() {}
+
+// OnLoss is transport.Counted.OnLoss.
+func (t *Transport) OnLoss(lost func(peer uint64, why peers.Loss, count int)) { t.lost = lost }
 
 // Serve is transport.Sharer.Serve.
 func (t *Transport) Serve(c net.Conn, proved func()) { t.door.serve(c, proved) }
@@ -182,7 +190,8 @@ func (t *Transport) Connect(members []node.Member) {
 func (t *Transport) meet(id uint64) *peer {
 	p := t.peers[id]
 	if p == nil {
-		p = &peer{id: id, limits: t.o.Limits, log: t.log.With("peer", id), end: func() {}}
+		p = &peer{id: id, limits: t.o.Limits, log: t.log.With("peer", id), end: func() {},
+			lost: func(why peers.Loss, count int) { t.lost(id, why, count) }}
 		t.peers[id] = p
 	}
 	return p
@@ -194,6 +203,7 @@ func (t *Transport) forget(p *peer) {
 	defer p.mu.Unlock()
 	if !p.named && p.link() == nil && t.peers[p.id] == p {
 		delete(t.peers, p.id)
+		p.drop()
 	}
 }
 
@@ -202,7 +212,11 @@ func (t *Transport) Send(to uint64, line []byte) bool {
 	t.mu.Lock()
 	p := t.peers[to]
 	t.mu.Unlock()
-	return p != nil && p.send(line)
+	if p == nil {
+		t.lost(to, peers.LostUnreachable, 1)
+		return false
+	}
+	return p.send(line)
 }
 
 // Link is raftpb.RaftServer.Link: a peer, or a stranger, has called.

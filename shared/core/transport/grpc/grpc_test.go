@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/transport/grpc/raftpb"
 	"example.com/raftsteps/shared/core/trust"
@@ -49,6 +51,9 @@ type server struct {
 	// got are the messages that arrived, as "from line".
 	got chan string
 
+	// refused counts the messages that could not be sent as they were.
+	refused atomic.Int64
+
 	stop func()
 }
 
@@ -70,6 +75,11 @@ func startOn(t *testing.T, id uint64, ln net.Listener, change func(*transport.Op
 	var err error
 	s.Transport, err = New(o)
 	require.NoError(t, err)
+	s.OnLoss(func(_ uint64, why peers.Loss, count int) {
+		if why == peers.LostRefused {
+			s.refused.Add(int64(count))
+		}
+	})
 	port := wire.Server{Shared: s.Transport, TLS: o.Keys, Log: o.Log, Handler: func(_ api.Request, reply func(api.Response)) { reply(api.Response{}) }}
 	ctx, cancel := context.WithCancel(t.Context())
 	var tasks sync.WaitGroup
@@ -162,6 +172,7 @@ func TestALineThatCannotBeExpressedIsNotSent(t *testing.T) {
 	b.receives(t, a, 1)
 	a.Send(2, []byte(`{"term":1,"launchMissiles":{}}`))
 	a.log.has(t, "raft.proto cannot express")
+	require.EqualValues(t, 1, a.refused.Load())
 	b.receives(t, a, 2) // the link is still there
 	require.False(t, a.Send(2, make([]byte, transport.DefaultLimits().Message+1)))
 	a.log.has(t, "too long")

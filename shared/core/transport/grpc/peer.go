@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/transport"
 )
 
@@ -13,6 +14,7 @@ type peer struct {
 	id     uint64
 	limits transport.Limits
 	log    *slog.Logger
+	lost   func(why peers.Loss, count int)
 
 	// named is true while Connect names the peer, at this address; end ends the calls
 	// to it. Transport.mu guards them.
@@ -50,6 +52,7 @@ func newLink(s stream, out, in *seal, end func()) *link {
 // the oldest ones, because the newest have the latest term and commit index.
 func (p *peer) send(line []byte) bool {
 	if len(line) > p.limits.Message {
+		p.lost(peers.LostTooLong, 1)
 		p.log.Error("a message is too long for a peer and was dropped", "bytes", len(line), "limit", p.limits.Message)
 		return false
 	}
@@ -64,6 +67,9 @@ func (p *peer) send(line []byte) bool {
 		drop++
 	}
 	p.queue = p.queue[drop:]
+	if drop > 0 {
+		p.lost(peers.LostFull, drop)
+	}
 	p.wakeLink()
 	return drop == 0
 }
@@ -88,8 +94,16 @@ func (p *peer) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link() == nil {
-		p.queue, p.bytes = nil, 0
+		p.drop()
 	}
+}
+
+// drop empties the queue, because there is no link. p.mu must be held.
+func (p *peer) drop() {
+	if n := len(p.queue); n > 0 {
+		p.lost(peers.LostUnreachable, n)
+	}
+	p.queue, p.bytes = nil, 0
 }
 
 // link returns the link on which messages leave, or nil. p.mu must be held.
@@ -179,6 +193,7 @@ func (p *peer) pump(ctx context.Context, l *link) error {
 		}
 		m, err := FromLine(line)
 		if err != nil {
+			p.lost(peers.LostRefused, 1)
 			p.log.Error("a message to a peer was dropped", "error", err)
 			continue
 		}

@@ -13,10 +13,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Transport is a transport.Transport. The messages that arrive come from the
+// Transport is a transport.Counted. The messages that arrive come from the
 // wire.Server that has its Peers.
 type Transport struct {
 	// Dial opens a connection to an address; nil means a TCP connection. It must be
@@ -27,8 +28,9 @@ type Transport struct {
 	limits wire.Limits
 	log    *slog.Logger
 
-	// receive receives the peers' messages.
+	// receive receives the peers' messages, and lost learns which messages are lost.
 	receive func(from uint64, line []byte)
+	lost    func(peer uint64, why peers.Loss, count int)
 
 	tasks errgroup.Group
 
@@ -71,9 +73,12 @@ type link struct {
 // New returns a transport for a server. receive receives the messages of peers,
 // also before Run is called.
 func New(self wire.Identity, limits wire.Limits, log *slog.Logger, receive func(from uint64, line []byte)) *Transport {
-	return &Transport{self: self, limits: limits, log: log, receive: receive,
+	return &Transport{self: self, limits: limits, log: log, receive: receive, lost: func(uint64, peers.Loss, int) {},
 		named: make(map[uint64]string), met: make(map[uint64]*meeting), moved: make(map[uint64]string), links: make(map[uint64]*link)}
 }
+
+// OnLoss is transport.Counted.OnLoss.
+func (t *Transport) OnLoss(lost func(peer uint64, why peers.Loss, count int)) { t.lost = lost }
 
 // Peers returns the wire.Peers for the server that shares the address.
 func (t *Transport) Peers() *wire.Peers {
@@ -165,7 +170,8 @@ func (t *Transport) settle(id uint64) {
 		return
 	}
 	l := &link{address: address, also: also, end: func() {}}
-	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Also: also, Dial: t.Dial, Limits: t.limits, Log: t.log})
+	l.Link = wire.NewLink(wire.LinkOptions{Self: t.self, To: id, Address: address, Also: also, Dial: t.Dial, Limits: t.limits, Log: t.log,
+		Lost: func(why peers.Loss, count int) { t.lost(id, why, count) }})
 	t.links[id] = l
 	if t.ctx != nil {
 		t.start(l)
@@ -187,7 +193,11 @@ func (t *Transport) Send(to uint64, line []byte) bool {
 	t.mu.Lock()
 	l := t.links[to]
 	t.mu.Unlock()
-	return l != nil && l.Send(line)
+	if l == nil {
+		t.lost(to, peers.LostUnreachable, 1)
+		return false
+	}
+	return l.Send(line)
 }
 
 // Links returns the peers to which there is a link, with the address of each.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 )
 
 const (
@@ -88,9 +89,8 @@ type link struct {
 	mu sync.Mutex
 
 	// queue are the messages to send, and bytes is the sum of their lengths.
-	queue   [][]byte
-	bytes   int
-	dropped uint64
+	queue [][]byte
+	bytes int
 
 	// current is the message that is being sent in parts.
 	current *parts
@@ -243,6 +243,7 @@ func newLink(t *Transport, to uint64) *link {
 // send puts a message into the queue.
 func (l *link) send(message []byte) bool {
 	if len(message) > l.t.limits.Message {
+		l.t.lost(l.to, peers.LostTooLong, 1)
 		l.log.Error("a message is too long for a peer and was dropped", "bytes", len(message), "limit", l.t.limits.Message)
 		return false
 	}
@@ -256,8 +257,10 @@ func (l *link) send(message []byte) bool {
 		drop++
 	}
 	l.queue = l.queue[drop:]
-	l.dropped += uint64(drop)
 	l.mu.Unlock()
+	if drop > 0 {
+		l.t.lost(l.to, peers.LostFull, drop)
+	}
 	l.awake()
 	return drop == 0
 }
@@ -269,10 +272,16 @@ func (l *link) awake() {
 	}
 }
 
-// clear empties the queue. l.mu must be held.
+// clear empties the queue, because there is no session. l.mu must be held.
 func (l *link) clear() {
-	l.dropped += uint64(len(l.queue))
+	n := len(l.queue)
+	if l.current != nil {
+		n++
+	}
 	l.queue, l.bytes, l.current = nil, 0, nil
+	if n > 0 {
+		l.t.lost(l.to, peers.LostUnreachable, n)
+	}
 }
 
 // place sets the addresses of the peer.

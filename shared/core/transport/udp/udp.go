@@ -67,6 +67,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/node"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/transport"
 	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/version"
@@ -160,6 +161,9 @@ type Transport struct {
 
 	tasks errgroup.Group
 
+	// lost learns which messages are lost.
+	lost func(peer uint64, why peers.Loss, count int)
+
 	// strangers and refusals keep the log short.
 	strangers, refusals loglimit.Limit
 
@@ -228,6 +232,7 @@ func NewOver(o transport.Options, n Network) (*Transport, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Transport{id: o.ID, name: o.Cluster, cluster: clusterHash(o.Cluster), secret: o.Secret, keys: k, tls: o.Keys, limits: limits, log: log,
+		lost:  func(uint64, peers.Loss, int) {},
 		rekey: cmp.Or(n.Rekey, rekeyCount), start: newStart(), can: version.Between(oldestProtocol, protocol), random: random, socket: n.Socket,
 		inRoom: cmp.Or(n.In, unknownBuffer), outRoom: cmp.Or(n.Out, unknownBuffer), whole: n.Whole,
 		peers: make(map[uint64]*peer), inbound: make(map[uint32]*inbound), outbound: make(map[uint32]*link)}, nil
@@ -239,6 +244,9 @@ func newStart() uint64 {
 	const random = 20
 	return uint64(time.Now().UnixNano())>>random<<random | rand.Uint64N(1<<random)
 }
+
+// OnLoss is transport.Counted.OnLoss.
+func (t *Transport) OnLoss(lost func(peer uint64, why peers.Loss, count int)) { t.lost = lost }
 
 // Close closes the socket of a server that is never run.
 func (t *Transport) Close() error { return t.socket.Close() }
@@ -351,7 +359,11 @@ func (t *Transport) Send(to uint64, line []byte) bool {
 		l = p.link
 	}
 	t.mu.Unlock()
-	return l != nil && l.send(line)
+	if l == nil {
+		t.lost(to, peers.LostUnreachable, 1)
+		return false
+	}
+	return l.send(line)
 }
 
 // newOut gives a number to a handshake of a link.

@@ -72,7 +72,8 @@ type Link struct {
 	// elsewhere is true while the link tries the address Also.
 	elsewhere bool
 
-	// agreed is the version of the protocol on the latest connection.
+	// agreed is the version of the protocol on the latest connection; before the first
+	// one, the newest that this server can use.
 	agreed uint64
 
 	// dial opens a connection to the peer.
@@ -218,11 +219,17 @@ func (l *Link) Run(ctx context.Context) error {
 	defer l.clear()
 	var told string // the last error that was logged, so that it is not repeated
 	began := time.Now()
+	l.agreed = l.o.Self.versions().Newest
 	pause := l.limits.Backoff[0]
 	for ctx.Err() == nil {
+		before := l.agreed
 		c, messages, err := l.connect(ctx, l.shakeHands)
 		if err == nil {
-			l.log.Debug("connected to a peer", "address", l.address(), "version", l.agreed)
+			level := slog.LevelDebug
+			if l.agreed != before { // one of the two was upgraded, or is still to be
+				level = slog.LevelInfo
+			}
+			l.log.Log(ctx, level, "connected to a peer", "address", l.address(), "version", l.agreed)
 			pause, told = l.limits.Backoff[0], ""
 			err = l.carry(ctx, c, messages)
 			began = time.Now()

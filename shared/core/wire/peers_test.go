@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -247,11 +248,47 @@ func TestVersionsMeet(t *testing.T) {
 					return
 				}
 				require.Equal(t, []string{`n2 {"a":1}`}, got.all())
-				require.Regexp(t, fmt.Sprintf(`connected to a peer.* version=%d\n`, c.agreed), log.String())
+				require.Regexp(t, fmt.Sprintf(`level=%s msg="connected to a peer".* version=%d\n`, levelOf(c.agreed, c.n2), c.agreed), log.String())
 				require.Regexp(t, fmt.Sprintf(`a peer has connected.* version=%d\n`, c.agreed), there.String())
 			})
 		})
 	}
+}
+
+// levelOf is the level at which a server logs the version: what it can use best is not
+// worth a line.
+func levelOf(agreed uint64, can version.Range) string {
+	if agreed == can.Newest {
+		return "DEBUG"
+	}
+	return "INFO"
+}
+
+// The log says when a peer was upgraded, and when it was downgraded.
+func TestTheLogSaysTheVersionWhenItChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logged
+		var now atomic.Pointer[pipes]
+		now.Store(newPipes())
+		k := link(nil, &log, Limits{})
+		k.o.Self.can = version.Between(5, 6)
+		k.dial = func(context.Context) (net.Conn, error) { return now.Load().dial() }
+		end := runLink(t, k)
+		for _, newest := range []uint64{5, 5, 6, 6, 5} {
+			s := member1(&received{}, &logged{})
+			s.Peers.Self.can = version.Between(5, newest)
+			r := serve(t, s, now.Load())
+			later(10 * time.Second)
+			require.NoError(t, r.end())
+			now.Store(newPipes())
+		}
+		end()
+		var said []string
+		for _, m := range regexp.MustCompile(`level=(\w+) msg="connected to a peer".* version=(\d)`).FindAllStringSubmatch(log.String(), -1) {
+			said = append(said, m[1]+" "+m[2])
+		}
+		require.Equal(t, []string{"INFO 5", "DEBUG 5", "INFO 6", "DEBUG 6", "INFO 5"}, said, log.String())
+	})
 }
 
 // A newer program may say more in its hello.

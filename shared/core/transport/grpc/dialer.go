@@ -30,6 +30,10 @@ type dialer struct {
 	address string
 	log     *slog.Logger
 
+	// agreed is the version of the latest link; before the first one, the newest that
+	// this server can use.
+	agreed uint64
+
 	// failure is why the last attempt to connect has failed; nil if it has not.
 	failure atomic.Pointer[error]
 }
@@ -167,7 +171,12 @@ func (d *dialer) link(ctx context.Context, client raftpb.RaftClient) (linked boo
 	if err != nil {
 		return false, d.explain(ctx, err)
 	}
-	d.log.Debug("linked to a peer", "version", agreed)
+	level := slog.LevelDebug
+	if agreed != d.agreed { // one of the two was upgraded, or is still to be
+		level = slog.LevelInfo
+	}
+	d.agreed = agreed
+	d.log.Log(ctx, level, "connected to a peer", "version", agreed)
 	l := newLink(s, out, in, end)
 	d.peer.set(&d.peer.called, l) // the older link has ended
 	defer d.t.ended(d.peer, &d.peer.called, l)

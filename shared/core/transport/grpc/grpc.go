@@ -275,7 +275,7 @@ func (t *Transport) call(p *peer) {
 	if !p.named {
 		return
 	}
-	d := dialer{t: t, peer: p, address: p.address, log: p.log.With("address", p.address)}
+	d := dialer{t: t, peer: p, address: p.address, agreed: t.can.Newest, log: p.log.With("address", p.address)}
 	ctx, end := context.WithCancel(t.ctx)
 	p.end = end
 	t.calls.Go(func() error {

@@ -127,6 +127,14 @@ func TestNobodyChoosesAnOlderVersion(t *testing.T) {
 	require.NoError(t, meet(both, both, func(*raftpb.Frame) {}).callErr)
 }
 
+// The log of a server says that it could use a newer version than the peer.
+func TestTheLogSaysTheVersion(t *testing.T) {
+	a, b := start(t, 1, nil), start(t, 2, nil)
+	b.can = version.Between(1, 2) // it has no connection yet
+	b.Connect([]node.Member{a.member()})
+	b.log.has(t, `level=INFO msg="connected to a peer" peer=1 address=`+a.address+" version=1\n")
+}
+
 // Servers without a common version say so, on both sides.
 func TestServersOfOtherVersions(t *testing.T) {
 	a, b := start(t, 1, nil), start(t, 2, nil)

@@ -113,6 +113,10 @@ type link struct {
 	agreeAt    time.Time
 	agreeTries int
 
+	// agreed is the version of the latest session; before the first one, the newest that
+	// this server can use.
+	agreed uint64
+
 	// away is since when there is no session; said is true once that was logged,
 	// and told is the last refusal that was logged.
 	away time.Time
@@ -233,7 +237,7 @@ type outbound struct {
 type total struct{ weight, long uint64 }
 
 func newLink(t *Transport, to uint64) *link {
-	l := &link{t: t, to: to, log: t.log.With("peer", to), wake: make(chan struct{}, 1), end: func() {}, away: time.Now(), limit: math.MaxInt}
+	l := &link{t: t, to: to, log: t.log.With("peer", to), wake: make(chan struct{}, 1), end: func() {}, agreed: t.can.Newest, away: time.Now(), limit: math.MaxInt}
 	if t.tls == nil {
 		l.keys = &t.keys
 	}
@@ -499,10 +503,14 @@ func (l *link) answered(b []byte, from netip.AddrPort, now time.Time) {
 		l.log.Error("no keys for a session with a peer", "error", err)
 		return
 	}
-	if l.out != nil {
-		l.t.forgetOut(l.out.index)
-	} else {
+	switch {
+	case x.version != l.agreed: // one of the two was upgraded, or is still to be
+		l.log.Info("connected to a peer", "address", from, "version", x.version)
+	case l.out == nil:
 		l.log.Debug("connected to a peer", "address", from, "version", x.version)
+	}
+	if l.agreed = x.version; l.out != nil {
+		l.t.forgetOut(l.out.index)
 	}
 	if p := l.current; p != nil { // its parts belong to one session
 		l.queue, l.current = append([][]byte{p.message}, l.queue...), nil

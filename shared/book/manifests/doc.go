@@ -3,8 +3,9 @@
 // is an error. They start the program with the arguments in the files.
 //
 // It is a module outside of the repository's go.work, because it needs the types of
-// Kubernetes, Compose and PromQL, and nothing else does. Its own go.work makes "go test" work in this
-// folder (with -count=1, since go test does not notice changed files elsewhere):
+// Kubernetes, Compose, PromQL and Docker's ignore files, and nothing else does. Its own
+// go.work makes "go test" work in this folder (with -count=1, since go test does not
+// notice changed files elsewhere):
 //
 //	go test -C shared/book/manifests -count=1 .
 package manifests

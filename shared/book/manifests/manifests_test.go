@@ -20,6 +20,8 @@ import (
 
 	"github.com/VictoriaMetrics/metricsql"
 	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -361,6 +363,66 @@ func TestDockerfile(t *testing.T) {
 	work, err := os.ReadFile(filepath.Join(root, "go.work"))
 	require.NoError(t, err)
 	require.Contains(t, string(work), "go "+string(version[1]))
+}
+
+// The image is built from all files of the program, and from no key: what Docker copies
+// into a layer, anyone who has the layer can read.
+func TestDockerIgnore(t *testing.T) {
+	file, err := os.Open(filepath.Join(deploy, "Dockerfile.dockerignore"))
+	require.NoError(t, err)
+	patterns, err := ignorefile.ReadAll(file)
+	require.NoError(t, errors.Join(err, file.Close()))
+	ignored, err := patternmatcher.New(patterns)
+	require.NoError(t, err)
+	ignores := func(name string) bool {
+		matches, err := ignored.MatchesOrParentMatches(name)
+		require.NoError(t, err)
+		return matches
+	}
+
+	list := func(args ...string) []string {
+		cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+		cmd.Dir = root
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		return strings.Split(strings.TrimSpace(string(out)), "\n")
+	}
+	top, err := filepath.Abs(root)
+	require.NoError(t, err)
+	needed := append([]string{filepath.Join(top, "go.work")}, list("-m", "-f", "{{.GoMod}}")...)
+	needed = append(needed, list("-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{range .GoFiles}}{{$.Dir}}/{{.}}
+{{end}}{{range .EmbedFiles}}{{$.Dir}}/{{.}}
+{{end}}{{end}}{{end}}`, "./07-membership")...)
+	count := 0
+	for _, name := range needed {
+		if name == "" {
+			continue
+		}
+		name, err = filepath.Rel(top, name)
+		require.NoError(t, err)
+		require.False(t, ignores(name), "the program is built from %s", name)
+		count++
+	}
+	require.Greater(t, count, 100)
+
+	// Git ignores what the commands of the pages leave at the top.
+	text, err := os.ReadFile(filepath.Join(root, ".gitignore"))
+	require.NoError(t, err)
+	left := regexp.MustCompile(`(?m)^/(.*?)/?$`).FindAllSubmatch(text, -1)
+	require.Greater(t, len(left), 5)
+	for _, name := range left {
+		require.True(t, ignores(string(name[1])), "%s is in a layer", name[1])
+	}
+	for _, name := range []string{".git/config", "certs-compose/n1.key", "07-membership/.raftsteps/n1/log", "07-membership/certs/cluster.json", "07-membership/certs/n1.key"} {
+		require.True(t, ignores(name), "%s is in a layer", name)
+	}
+	// With a wildcard, Docker would have to read all folders, and the page gives one with
+	// keys to the user of the image.
+	for _, p := range patterns {
+		if strings.HasPrefix(p, "!") {
+			require.NotContains(t, p, "*")
+		}
+	}
 }
 
 // rules is the form of a file of Prometheus' rules.

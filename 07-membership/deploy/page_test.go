@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"example.com/raftsteps/shared/book/readme"
+	"example.com/raftsteps/shared/core/version/release"
 )
 
 var hosts = flag.Bool("hosts", false, "type the commands of README.md on five machines, each with a network namespace of its own")
@@ -16,7 +17,7 @@ func TestREADME(t *testing.T) {
 		t.Skip("needs network namespaces, and half a minute; -hosts runs it, and .ci/run does")
 	}
 	readme.TestHosts(t, "README.md",
-		readme.Host{Name: "admin", Address: "10.0.0.9/24", Repository: true},
+		readme.Host{Name: "admin", Address: "10.0.0.9/24", Repository: true, Next: release.Overlay(t, 0, 1)},
 		readme.Host{Name: "kv1", Address: "10.0.0.1/24"},
 		readme.Host{Name: "kv2", Address: "10.0.0.2/24"},
 		readme.Host{Name: "kv3", Address: "10.0.0.3/24"},

@@ -28,6 +28,11 @@ type Host struct {
 	// Repository is true if its current folder is the copy of the repository, and not
 	// an empty folder.
 	Repository bool
+
+	// Next is a file for go build -overlay, with which the next release of the stages is
+	// built: after "git pull" on this machine, go build builds that one. "" if there is
+	// no other release.
+	Next string
 }
 
 // TestHosts is Test for a page whose commands are typed on several machines. Each
@@ -192,6 +197,26 @@ func (w *world) enter(terminal string) (command []string, dir string, err error)
 		return nil, "", fmt.Errorf("there is no machine %q", name)
 	}
 	return n.in(), w.Folders[name], nil
+}
+
+// playGit implements git, as far as pages use it: git pull [--quiet].
+func playGit(args []string) int {
+	if len(args) == 0 || args[0] != "pull" || len(args) > 2 || len(args) == 2 && args[1] != "--quiet" {
+		fmt.Fprintln(os.Stderr, "git: this stand-in takes pull [--quiet]")
+		return 2
+	}
+	w, err := readWorld()
+	if err == nil && w.Next == "" {
+		err = errors.New("there is no other release")
+	}
+	if err == nil {
+		err = os.WriteFile(w.Pulled, nil, 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "git:", err)
+		return 1
+	}
+	return 0
 }
 
 // playSCP implements scp, as far as pages use it: scp FILE... HOST:[PATH]. It copies

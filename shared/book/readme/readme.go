@@ -89,7 +89,7 @@
 // The current folder is a temporary one with a copy of the repository: of the
 // files that git knows, at the top and in the folders that the commands name. So
 // no command meets what the reader has built, and nothing that a command writes
-// lands in the tree. First in PATH are stand-ins for four programs:
+// lands in the tree. First in PATH are stand-ins for some programs:
 //
 //   - go: "go run ./NN-stage …" runs a program that was built once, and behaves
 //     as go run does; "go build -o FILE ./NN-stage" gives it to the reader;
@@ -99,6 +99,8 @@
 //     every machine has one.
 //   - curl, for the same reason: it knows -i, -L, -X, -d, -s, -S and --cacert.
 //   - scp: copies files into the folder of another machine of the page.
+//   - git, on a page that shows an upgrade: after git pull, go build builds the next
+//     release. See Host.
 //
 // The documented ports (stage NN has 70N0 to 70N9) are moved to free ones, by
 // KV_BASE_PORT and in the text of commands, and back in what is printed. So tests

@@ -24,7 +24,7 @@ const (
 
 // roles has the programs that a test binary can act as: the programs with a
 // stand-in, and a stage's program that the reader has built.
-var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "curl": playCurl, "scp": playSCP, "stage": playStage}
+var roles = map[string]func(args []string) int{"go": playGo, "nc": playNC, "curl": playCurl, "scp": playSCP, "git": playGit, "stage": playStage}
 
 // init turns the test binary into another program if it was started as one. It
 // is an init function so that a test needs no TestMain.
@@ -122,8 +122,12 @@ func (w *world) playGoBuild(args []string) (bool, error) {
 	if !ok {
 		return false, nil
 	}
+	built := s.Built
+	if _, err := os.Stat(w.Pulled); err == nil {
+		built = s.Next
+	}
 	if out == "" {
-		out = filepath.Base(s.Built)
+		out = filepath.Base(built)
 	}
 	if info, err := os.Stat(out); err == nil && info.IsDir() {
 		return false, fmt.Errorf("build output %q already exists and is a directory", out)
@@ -132,7 +136,7 @@ func (w *world) playGoBuild(args []string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, script(out, self, "stage", fmt.Sprintf("%s %d \"$0\" ", quote(s.Built), s.BasePort))
+	return true, script(out, self, "stage", fmt.Sprintf("%s %d \"$0\" ", quote(built), s.BasePort))
 }
 
 // playStage becomes a program that the reader has built, under the name by which

@@ -1,6 +1,7 @@
 package readme
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,12 @@ type world struct {
 
 	// Go is the real go command. It keeps its caches below Home.
 	Go, Home string
+
+	// Next is the overlay of the next release; "" if there is none. See Host.
+	Next string
+
+	// Pulled is a file that is there once somebody has typed git pull.
+	Pulled string
 
 	// Folders has the folder of each machine of the page, by its name.
 	Folders map[string]string
@@ -53,6 +60,9 @@ type stage struct {
 	// Built is the same program as go build would write it.
 	Built string
 
+	// Next is the program of the next release, if there is one.
+	Next string
+
 	// BasePort is what replaces its documented port 70N0.
 	BasePort int
 }
@@ -71,14 +81,17 @@ func newWorld(ctx context.Context, readmeDir string, commands string, hosts []Ho
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, Home: os.Getenv("HOME"), Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
+	w := &world{dir: dir, Pulled: filepath.Join(dir, "pulled"), Home: os.Getenv("HOME"), Stages: make(map[string]stage), ports: make(map[int]int), documented: make(map[int]int)}
 	w.Root = root(readmeDir)
+	for _, h := range hosts {
+		w.Next = cmp.Or(w.Next, h.Next)
+	}
 	if w.Go, err = exec.LookPath("go"); err != nil {
 		return w, err
 	}
 	for _, name := range stageName.FindAllString(commands, -1) {
 		if _, err := os.Stat(filepath.Join(w.Root, name, "go.mod")); err == nil {
-			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name)}
+			w.Stages[name] = stage{Run: filepath.Join(dir, "go-build", name), Built: filepath.Join(dir, "built", name), Next: filepath.Join(dir, "next", name)}
 		}
 	}
 	if err := errors.Join(w.reserve(hosts == nil), w.copyTree(ctx, commands), w.connect(hosts)); err != nil {
@@ -161,7 +174,7 @@ func (w *world) current() string { return filepath.Join(w.dir, "here") }
 // cache, and go build does not; so the README of the next stage, which runs this
 // stage too, does not link it again.
 func (w *world) build(ctx context.Context, programs map[string]string) error {
-	for _, folder := range []string{"go-build", "built"} {
+	for _, folder := range []string{"go-build", "built", "next"} {
 		if err := os.Mkdir(filepath.Join(w.dir, folder), 0o755); err != nil {
 			return err
 		}
@@ -177,6 +190,14 @@ func (w *world) build(ctx context.Context, programs map[string]string) error {
 		}
 		if err := os.Link(s.Run, s.Built); err != nil {
 			return err
+		}
+		if w.Next == "" {
+			continue
+		}
+		cmd = exec.CommandContext(ctx, w.Go, "build", "-overlay", w.Next, "-o", s.Next, ".")
+		cmd.Dir = filepath.Join(w.Root, name)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build in %s: %w\n%s", name, err, out)
 		}
 	}
 	return nil
@@ -199,7 +220,11 @@ func (w *world) standIns() error {
 	if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"go", "nc", "curl", "scp"} {
+	names := []string{"go", "nc", "curl", "scp"}
+	if w.Next != "" {
+		names = append(names, "git")
+	}
+	for _, name := range names {
 		if err := script(filepath.Join(w.dir, "bin", name), self, name, ""); err != nil {
 			return err
 		}

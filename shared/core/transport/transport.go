@@ -15,12 +15,15 @@
 //   - It delivers only messages of servers that have proved, with the cluster's
 //     secret, who they are. Somebody on the way must not be able to add, change or
 //     repeat a message, also not one of an earlier run.
-//   - In a server that speaks TLS, it uses the server's keys (see Certified), or the
-//     server refuses to start with it.
+//   - Without TLS, it says in its documentation who can read the messages. In a server
+//     that speaks TLS, it uses the server's keys (see Certified) and has forward
+//     secrecy, or the server refuses to start with it.
 //   - It finds a peer again by itself: after a break, after the peer has started
 //     again, and at another address, if the peer proves itself there.
 //   - It bounds what it holds in bytes: for each peer, and for everybody who is
 //     not a peer yet. A stranger must not be able to keep peers out.
+//   - It notices when two processes run as one server, on copies of one folder, and
+//     logs it (see peers.Lives).
 //   - It says which messages it loses, and why, as far as it knows (see Counted).
 //   - It uses the address of the server that clients use, too: the same TCP port
 //     (see Sharer), or the same port number of another protocol.
@@ -102,8 +105,10 @@ type Sharer interface {
 }
 
 // Certified is a Transport that uses Options.Keys: its messages are encrypted, and
-// both sides check each other's certificate. A server that speaks TLS starts no other,
-// because cluster.json says that its traffic is protected.
+// both sides check each other's certificate. Someone who records the messages and
+// learns the secret and all private keys later cannot read them (forward secrecy). A
+// server that speaks TLS starts no other, because cluster.json says that its traffic is
+// protected.
 type Certified interface {
 	Transport
 

@@ -241,12 +241,3 @@ func TestAPeerThatRunsTwiceIsNamed(t *testing.T) {
 		require.NoError(t, r.end())
 	})
 }
-
-// More than two processes may replace each other in any order.
-func TestThreeProcessesReplaceEachOther(t *testing.T) {
-	l := &lives{now: 1}
-	require.False(t, l.see(2))
-	require.False(t, l.see(3))
-	require.True(t, l.see(1))
-	require.False(t, l.see(2), "once")
-}

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
+	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/version"
 )
@@ -183,36 +183,7 @@ type Peers struct {
 
 	mu    sync.Mutex
 	conns map[uint64]*conn
-	lives map[uint64]*lives
-}
-
-// lives has the starts of a peer that this server has seen: the present one, with
-// its address, and earlier ones.
-type lives struct {
-	now    uint64
-	place  string
-	before []uint64
-
-	// told is true once this server has logged that the peer runs twice.
-	told bool
-}
-
-// keptLives is how many starts before the present one are remembered.
-const keptLives = 8
-
-// see records a start. It returns true, once, when an earlier start appears
-// again: the process that another one seemed to have replaced is still running.
-func (l *lives) see(start uint64) bool {
-	if start == l.now || start == 0 {
-		return false
-	}
-	twice := slices.Contains(l.before, start) && !l.told
-	l.told = l.told || twice
-	if l.before = append(l.before, l.now); len(l.before) > keptLives {
-		l.before = l.before[1:]
-	}
-	l.now = start
-	return twice
+	lives map[uint64]*peers.Lives
 }
 
 // check returns why a hello is refused, or nil.
@@ -280,8 +251,7 @@ func (c *conn) meet(h hello, nonce []byte) error {
 		// This happens before the peer is told that it is accepted: a connection
 		// that it opens after that is newer than this one.
 		if other := p.replace(h, c); other != "" {
-			c.s.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder",
-				"peer", h.from, "one", other, "other", h.place(c))
+			peers.LogTwice(c.s.log, h.from, other, h.place(c))
 		}
 	}
 	// The welcome comes before own, which may end this server: the peer must learn
@@ -394,26 +364,22 @@ func (c *conn) forged(from uint64, err error) error {
 // dials again when its old connection has failed, which this side may not have
 // noticed. If the start in h shows that the peer runs twice, replace returns the
 // address of the other process, else "".
-func (p *Peers) replace(h hello, c *conn) (twice string) {
+func (p *Peers) replace(h hello, c *conn) (other string) {
 	p.mu.Lock()
 	old := p.conns[h.from]
 	if p.conns == nil {
-		p.conns, p.lives = make(map[uint64]*conn), make(map[uint64]*lives)
+		p.conns, p.lives = make(map[uint64]*conn), make(map[uint64]*peers.Lives)
 	}
 	p.conns[h.from] = c
 	if p.lives[h.from] == nil {
-		p.lives[h.from] = &lives{now: h.start}
+		p.lives[h.from] = new(peers.Lives)
 	}
-	l := p.lives[h.from]
-	if l.see(h.start) {
-		twice = l.place
-	}
-	l.place = h.place(c)
+	other = p.lives[h.from].See(h.start, h.place(c))
 	p.mu.Unlock()
 	if old != nil {
 		old.kill()
 	}
-	return twice
+	return other
 }
 
 func (p *Peers) drop(id uint64, c *conn) {

@@ -1,10 +1,13 @@
 package conform
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +37,7 @@ func Run(t *testing.T, s Subject) {
 		{"a wrong secret or certificate", testSecret, false},
 		{"a slow peer delays nobody", testSlow, false},
 		{"lost messages are counted", testLosses, true},
+		{"a server runs twice", testTwice, true},
 		{"a bad network", testFaults, true},
 	} {
 		if test.far && s.Network == "" {
@@ -356,6 +360,46 @@ func testLosses(t *testing.T, s Subject) {
 		return lost[peers.LostUnreachable] > before[peers.LostUnreachable]
 	}, "messages to a server that has stopped are not counted as lost")
 	g.end()
+}
+
+// Two programs use the ID and the keys of one server. A peer's log says so, once.
+func testTwice(t *testing.T, s Subject) {
+	g := emptyGroup(t, s)
+	a, one, other := g.add(1), g.add(2), g.add(3)
+	other.id = 2
+	var log lines
+	a.start(g.members(1, 2), func(o *host.Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	one.start(g.members(1, 2), nil)
+	g.reaches(2, 1, 100)
+	require.Zero(t, log.count("runs twice"))
+	other.start(g.members(1, 2), nil)
+	g.eventually(func() bool {
+		one.send(1, number(1), 1, 100)
+		other.send(1, number(1), 1, 100)
+		time.Sleep(10 * time.Millisecond)
+		return log.count("runs twice") > 0
+	}, "a server runs twice, and no log says so")
+	g.end()
+	require.Equal(t, 1, log.count("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder"))
+}
+
+// lines is a log.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// count returns how often a text is in the log.
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), text)
 }
 
 // The network loses a fifth of the datagrams, repeats and reorders them, or breaks

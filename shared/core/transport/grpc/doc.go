@@ -15,7 +15,7 @@
 // answers:
 //
 //	C  Hello      the versions of the protocol that it can use, its cluster, its ID,
-//	              the ID of A, a random nonce
+//	              the ID of A, a random nonce, a number of this start of the server
 //	A  Challenge  the newest version that both can use, another nonce
 //	C  Proof      an HMAC-SHA256 under the cluster's secret, over all of this
 //	A  Proof      the same, but not the same text
@@ -28,8 +28,10 @@
 // message. The JSON form is also the only one that the servers know, so the MAC
 // shows that the conversion has changed nothing.
 //
-// With TLS, all of this happens inside of it. Each side has then checked that the
-// certificate of the other one is that of the server that it claims to be.
+// Without TLS, anyone on the way can read the messages. With TLS, all of this happens
+// inside of it, and the messages are encrypted with forward secrecy. Each side has then
+// checked that the certificate of the other one is that of the server that it claims to
+// be.
 //
 // # What a stranger can use
 //

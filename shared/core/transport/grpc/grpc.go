@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -55,6 +56,9 @@ type Transport struct {
 	// can are the versions of the protocol that this server can use. Tests have others.
 	can version.Range
 
+	// start is drawn when the server starts.
+	start uint64
+
 	// receive receives the peers' messages. It is set before there is a link.
 	receive func(from uint64, line []byte)
 
@@ -82,12 +86,12 @@ func New(o transport.Options) (*Transport, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Limits = o.Limits.Filled()
-	return &Transport{o: o, log: o.Log, can: version.Between(oldestProtocol, protocol), lost: func(uint64, peers.Loss, int) {},
+	return &Transport{o: o, log: o.Log, can: version.Between(oldestProtocol, protocol), start: rand.Uint64(), lost: func(uint64, peers.Loss, int) {},
 		door: newDoor(o.Listen), peers: make(map[uint64]*peer)}, nil
 }
 
 // identity returns this server as a handshake needs it.
-func (t *Transport) identity() identity { return identity{Options: t.o, can: t.can} }
+func (t *Transport) identity() identity { return identity{Options: t.o, can: t.can, start: t.start} }
 
 // Preface is transport.Sharer.Preface.
 func (t *Transport) Preface() []byte { return []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") }
@@ -239,6 +243,9 @@ func (t *Transport) Link(s grpc.BidiStreamingServer[raftpb.Frame, raftpb.Frame])
 	// that the peer opens after that is newer than this one.
 	l := newLink(s, w.out, w.in, func() { _ = g.Close() })
 	p := t.answer(w.from, l)
+	if other := p.saw(w.start, g.RemoteAddr()); other != "" {
+		peers.LogTwice(t.log, w.from, other, g.RemoteAddr().String())
+	}
 	defer t.ended(p, &p.answered, l)
 	g.admit()
 	if err := s.Send(w.proof); err != nil {

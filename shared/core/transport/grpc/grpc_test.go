@@ -228,7 +228,7 @@ func TestHellosThatAreRefused(t *testing.T) {
 		{&raftpb.Frame{}, "begins with a hello"},
 		{proofFrame(nil), "begins with a hello"},
 		{hello(func(h *raftpb.Hello) { h.Nonce = nil }), "a nonce of 32 bytes"},
-		{hello(func(h *raftpb.Hello) { h.Version = 7 }), "n2 uses version 7 of the protocol over gRPC, this server version 1: run programs on both"},
+		{hello(func(h *raftpb.Hello) { h.Version = 7 }), "n2 uses version 7 of the protocol over gRPC, this server versions 1 to 2: run programs on both"},
 		{hello(func(h *raftpb.Hello) { h.Cluster = "d" }), `n2 belongs to cluster "d", this server to cluster "c"`},
 		{hello(func(h *raftpb.Hello) { h.To = 3 }), "n2 wants to reach n3, but this is n1: correct the address that n2 has for n3"},
 		{hello(func(h *raftpb.Hello) { h.From = 1 }), "two servers run under one ID"},

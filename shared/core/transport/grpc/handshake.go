@@ -25,8 +25,10 @@ import (
 // oldest one that this program can still use. Two servers use the newest version that
 // both can. Servers that have no version in common refuse each other, and the error names
 // the versions. See package wire for what a new version takes.
+//
+// Version 2 says in the hello when the server has started.
 const (
-	protocol       = 1
+	protocol       = 2
 	oldestProtocol = 1
 )
 
@@ -54,6 +56,9 @@ type identity struct {
 	// can are the versions that it can use.
 	can version.Range
 
+	// start is drawn when the server starts.
+	start uint64
+
 	// nonce, in a test, is the nonce of every handshake; nil for a new one each.
 	nonce []byte
 }
@@ -71,6 +76,9 @@ func greet(s stream, self identity, to uint64) (agreed uint64, out, in *seal, er
 	h := &raftpb.Hello{Version: self.can.Newest, Cluster: self.Cluster, From: self.ID, To: to, Nonce: self.newNonce()}
 	if self.can.Oldest != self.can.Newest {
 		h.Oldest = self.can.Oldest
+	}
+	if self.can.Newest >= 2 {
+		h.Start = self.start
 	}
 	if err := s.Send(&raftpb.Frame{Content: &raftpb.Frame_Hello{Hello: h}}); err != nil {
 		return 0, nil, nil, reason(s, err)
@@ -113,6 +121,9 @@ func reason(s stream, failed error) error {
 type welcomed struct {
 	from, agreed uint64
 	proof        *raftpb.Frame
+
+	// start tells this start of the peer from others; 0 if it is not known.
+	start uint64
 
 	// out and in are the seals of the messages that are sent and that arrive.
 	out, in *seal
@@ -160,6 +171,9 @@ func welcome(s stream, self identity, vouched func(from uint64) error) (w welcom
 		return welcomed{}, err
 	}
 	w.from, w.proof = h.From, proofFrame(prove(answerer, self.Secret, h, c))
+	if w.agreed >= 2 {
+		w.start = h.Start
+	}
 	return w, nil
 }
 
@@ -206,7 +220,7 @@ func prove(by side, secret string, h *raftpb.Hello, c *raftpb.Challenge) []byte 
 
 // transcript is all that was said in a handshake, and by whom it is used for what.
 // Each text has its length before it, so that no two transcripts are the same. If there
-// is only one version, the oldest and the agreed one are left out.
+// is only one version, the oldest and the agreed one are left out. Version 1 has no start.
 func transcript(use string, by side, h *raftpb.Hello, c *raftpb.Challenge) []byte {
 	var text []byte
 	for _, part := range []string{use, string(by), h.Cluster, string(h.Nonce), string(c.Nonce)} {
@@ -216,6 +230,9 @@ func transcript(use string, by side, h *raftpb.Hello, c *raftpb.Challenge) []byt
 	numbers := []uint64{h.Version, h.From, h.To}
 	if h.Oldest != 0 || c.Version != 0 {
 		numbers = append(numbers, h.Oldest, c.Version)
+	}
+	if cmp.Or(c.Version, h.Version) >= 2 {
+		numbers = append(numbers, h.Start)
 	}
 	for _, n := range numbers {
 		text = binary.BigEndian.AppendUint64(text, n)

@@ -3,6 +3,7 @@ package grpc
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 
 	"example.com/raftsteps/shared/core/peers"
@@ -30,6 +31,9 @@ type peer struct {
 	// peer has opened; nil if there is none. Messages leave on called, or else on
 	// answered.
 	called, answered *link
+
+	// lives are the starts of the peer.
+	lives peers.Lives
 }
 
 // link is a Link whose sides have proved who they are.
@@ -133,6 +137,14 @@ func (p *peer) set(place **link, l *link) (old *link) {
 	old, *place = *place, l
 	p.wakeLink()
 	return old
+}
+
+// saw records that the peer has called. It returns where another process of the same
+// server is, if there is one; see peers.Lives.
+func (p *peer) saw(start uint64, place net.Addr) (other string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lives.See(start, place.String())
 }
 
 // unset takes a link that has ended out of its place.

@@ -95,7 +95,8 @@ func TestVersionsMeet(t *testing.T) {
 	}
 }
 
-// Nobody on the way can make two servers use an older version than they could.
+// Nobody on the way can make two servers use an older version than they could, or make a
+// server seem to have started again.
 func TestNobodyChoosesAnOlderVersion(t *testing.T) {
 	both := version.Between(1, 3)
 	for name, change := range map[string]func(*raftpb.Frame){
@@ -114,6 +115,11 @@ func TestNobodyChoosesAnOlderVersion(t *testing.T) {
 				f.GetHello().Version, f.GetHello().Oldest = 1, 0
 			}
 		},
+		"the start": func(f *raftpb.Frame) {
+			if f.GetHello() != nil {
+				f.GetHello().Start++
+			}
+		},
 		"a version that was not offered": func(f *raftpb.Frame) {
 			if f.GetChallenge() != nil {
 				f.GetChallenge().Version = 4
@@ -130,17 +136,17 @@ func TestNobodyChoosesAnOlderVersion(t *testing.T) {
 // The log of a server says that it could use a newer version than the peer.
 func TestTheLogSaysTheVersion(t *testing.T) {
 	a, b := start(t, 1, nil), start(t, 2, nil)
-	b.can = version.Between(1, 2) // it has no connection yet
+	b.can = version.Between(protocol, protocol+1) // it has no connection yet
 	b.Connect([]node.Member{a.member()})
-	b.log.has(t, `level=INFO msg="connected to a peer" peer=1 address=`+a.address+" version=1\n")
+	b.log.has(t, fmt.Sprintf("level=INFO msg=\"connected to a peer\" peer=1 address=%s version=%d\n", a.address, protocol))
 }
 
 // Servers without a common version say so, on both sides.
 func TestServersOfOtherVersions(t *testing.T) {
 	a, b := start(t, 1, nil), start(t, 2, nil)
-	b.can = version.Between(2, 3) // it has no connection yet
+	b.can = version.Between(3, 4) // it has no connection yet
 	b.Connect([]node.Member{a.member()})
-	const why = "n2 uses versions 2 to 3 of the protocol over gRPC, this server version 1: run programs on both"
+	const why = "n2 uses versions 3 to 4 of the protocol over gRPC, this server versions 1 to 2: run programs on both"
 	b.log.has(t, "the peer refuses: "+why)
 	a.log.has(t, why)
 }
@@ -150,7 +156,7 @@ var update = flag.Bool("update", false, "write the recorded handshakes anew")
 // handshakes are the handshakes of two servers that were recorded, and a message after
 // it, one file for each version of the protocol that this program can use. The frames of
 // the side that calls begin with C, those of the other side with A.
-var handshakes = map[uint64]string{1: "testdata/handshake-1.txt"}
+var handshakes = map[uint64]string{1: "testdata/handshake-1.txt", 2: "testdata/handshake-2.txt"}
 
 // written is a stream that writes down the frames that are sent.
 type written struct {
@@ -176,7 +182,7 @@ func TestRecordedHandshakes(t *testing.T) {
 	}
 	for v, path := range handshakes {
 		self := identity{Options: transport.Options{ID: 1, Cluster: "c", Secret: secret}, can: version.Between(oldestProtocol, protocol), nonce: bytes.Repeat([]byte{9}, nonceBytes)}
-		older := identity{Options: transport.Options{ID: 2, Cluster: "c", Secret: secret}, can: version.Between(v, v), nonce: bytes.Repeat([]byte{7}, nonceBytes)}
+		older := identity{Options: transport.Options{ID: 2, Cluster: "c", Secret: secret}, can: version.Between(v, v), start: 5, nonce: bytes.Repeat([]byte{7}, nonceBytes)}
 		var said strings.Builder
 		near, far := pipe()
 		answered := make(chan error, 1)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"example.com/raftsteps/shared/core/peers"
 )
 
 // What a message datagram carries, which is its first byte after decryption.
@@ -219,24 +221,23 @@ type peer struct {
 	// keys are those on which it has agreed over TLS, the newest last.
 	keys []keys
 
-	// start and number are those of its latest accepted hello.
+	// start and number are those of its latest accepted hello, and since is when this
+	// start was new.
 	start, number uint64
+	since         time.Time
 
 	// sessions are those in which it sends: first the present one, if current, and
 	// the one before; then those of which nothing has arrived, the newest last.
 	current, before *inbound
 	pending         []*inbound
 
-	// starts are its earlier starts, the newest last, and twice is true once this
-	// server has logged that the peer runs twice.
-	starts []uint64
-	twice  bool
+	// lives are its starts.
+	lives peers.Lives
 }
 
 // Limits on what is remembered of a peer. pendingTime is how long a session may be
 // without a datagram.
 const (
 	maxPending  = 4
-	maxStarts   = 8
 	pendingTime = 10 * time.Second
 )

@@ -23,7 +23,10 @@
 // with new keys, begins after an hour or four million datagrams, and when a peer has
 // started again.
 //
-// In a cluster that uses TLS, the keys do not come from the secret alone: see agree.go.
+// Without TLS, anyone who records the datagrams and learns the secret later can read
+// them: the keys come from it and from the nonces, which are in the hello and the answer
+// (no forward secrecy). In a cluster that uses TLS, the keys do not come from the secret
+// alone, and such a recording is of no use: see agree.go.
 //
 // A session has one direction. The other one carries only acks, for which the sender
 // asks now and then. An ack says how many datagrams have arrived and how much room
@@ -97,6 +100,10 @@ const (
 
 	// maxPeers is how many servers of the cluster are remembered.
 	maxPeers = 10_000
+
+	// lateness is how much later a datagram may arrive than the first one of a peer
+	// that has started again. If one is even later, the older process is still running.
+	lateness = 2 * time.Second
 
 	// writeTime is how long a write to the socket may wait for room.
 	writeTime = 500 * time.Millisecond
@@ -601,7 +608,10 @@ func (t *Transport) heard(s *inbound, from netip.AddrPort, now time.Time, first 
 		t.connected++
 	}
 	if first {
-		t.replace(p, s, from)
+		t.replace(p, s, from, now)
+	}
+	if s == p.before && s.start != p.start && now.Sub(p.since) > lateness {
+		t.saw(s, from)
 	}
 	p.proved, p.heard = from, now
 	if changed || first {
@@ -615,7 +625,7 @@ func (t *Transport) heard(s *inbound, from netip.AddrPort, now time.Time, first 
 
 // replace makes a session in which the first datagram has arrived the present one of
 // its peer. t.mu must be held.
-func (t *Transport) replace(p *peer, s *inbound, from netip.AddrPort) {
+func (t *Transport) replace(p *peer, s *inbound, from netip.AddrPort, now time.Time) {
 	i := slices.Index(p.pending, s)
 	if i < 0 {
 		return // it was dropped meanwhile
@@ -629,17 +639,15 @@ func (t *Transport) replace(p *peer, s *inbound, from netip.AddrPort) {
 	if s.start == p.start {
 		return
 	}
-	if slices.Contains(p.starts, s.start) && !p.twice {
-		p.twice = true
-		t.log.Error("a peer runs twice, on copies of one folder; stop one of the two, and delete its folder", "peer", p.id, "one", p.proved, "other", from)
+	p.start, p.since = s.start, now
+	t.saw(s, from)
+}
+
+// saw records that a start of a peer is still alive. t.mu must be held.
+func (t *Transport) saw(s *inbound, from netip.AddrPort) {
+	if other := s.peer.lives.See(s.start, from.String()); other != "" {
+		peers.LogTwice(t.log, s.peer.id, other, from.String())
 	}
-	if p.start != 0 {
-		p.starts = append(p.starts, p.start)
-	}
-	if len(p.starts) > maxStarts {
-		p.starts = p.starts[1:]
-	}
-	p.start = s.start
 }
 
 // clean forgets, once a second, peers that are silent and messages that are not

@@ -221,7 +221,10 @@ type Hello struct {
 	// 32 random bytes.
 	Nonce []byte `protobuf:"bytes,5,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	// The oldest version that the sender can use; 0 if it is the newest, too.
-	Oldest        uint64 `protobuf:"varint,6,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	Oldest uint64 `protobuf:"varint,6,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// From version 2 on: a random number that the sender has drawn when it started. Two
+	// servers that run with copies of one folder have different ones.
+	Start         uint64 `protobuf:"varint,7,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +297,13 @@ func (x *Hello) GetNonce() []byte {
 func (x *Hello) GetOldest() uint64 {
 	if x != nil {
 		return x.Oldest
+	}
+	return 0
+}
+
+func (x *Hello) GetStart() uint64 {
+	if x != nil {
+		return x.Start
 	}
 	return 0
 }
@@ -1568,14 +1578,15 @@ const file_shared_core_transport_grpc_raftpb_raft_proto_rawDesc = "" +
 	"\x05proof\x18\x03 \x01(\v2\x18.raftsteps.raft.v1.ProofH\x00R\x05proof\x126\n" +
 	"\amessage\x18\x04 \x01(\v2\x1a.raftsteps.raft.v1.MessageH\x00R\amessage\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\fR\x03macB\t\n" +
-	"\acontent\"\x8d\x01\n" +
+	"\acontent\"\xa3\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05nonce\x18\x05 \x01(\fR\x05nonce\x12\x16\n" +
-	"\x06oldest\x18\x06 \x01(\x04R\x06oldest\";\n" +
+	"\x06oldest\x18\x06 \x01(\x04R\x06oldest\x12\x14\n" +
+	"\x05start\x18\a \x01(\x04R\x05start\";\n" +
 	"\tChallenge\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\"\x1b\n" +

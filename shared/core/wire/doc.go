@@ -43,12 +43,14 @@
 //
 // # TLS
 //
-// A server with keys (Server.TLS) speaks TLS 1.3 and nothing else. Inside of TLS, all is
-// as without it: the first bytes say what the connection carries. Anyone who does not begin
-// with TLS gets an answer that says so, in the language of its first bytes. A handshake
-// may take as long as a line of a client, or as a hello of a newcomer, and has at most
-// 16 KiB. A certificate that is not accepted is an error inside of TLS, as of bad input:
-// an alert of TLS could not say what to do.
+// Without TLS, anyone on the way can read what clients and peers send. A server with keys
+// (Server.TLS) speaks TLS 1.3 and nothing else: all is encrypted with forward secrecy, so
+// someone who records it and learns the secret and the private keys later cannot read it.
+// Inside of TLS, all is as without it: the first bytes say what the connection carries.
+// Anyone who does not begin with TLS gets an answer that says so, in the language of its
+// first bytes. A handshake may take as long as a line of a client, or as a hello of a
+// newcomer, and has at most 16 KiB. A certificate that is not accepted is an error inside
+// of TLS, as of bad input: an alert of TLS could not say what to do.
 //
 // # Speed
 //

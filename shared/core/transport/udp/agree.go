@@ -18,8 +18,9 @@ import (
 // In a cluster that uses TLS, two servers agree on their keys over a connection with
 // TLS 1.3, which they then close: the side that will say hello dials, both check each
 // other's certificate, and take the keys from the connection (RFC 8446, §7.5). So the
-// cluster's secret without a server's certificate opens nothing. The keys are only in
-// memory, so the servers agree again when one of them has started again.
+// cluster's secret without a server's certificate opens nothing, and with both, nobody
+// can read what was recorded before. The keys are only in memory, so the servers agree
+// again when one of them has started again.
 const (
 	// agreement is what the side that dials sends.
 	agreement = "raftsteps udp keys 1\n"

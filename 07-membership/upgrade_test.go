@@ -32,7 +32,7 @@ type program struct {
 }
 
 // releases are this program, and the two releases after it: the next one can also use a
-// newer version of the protocol, and the one after it no longer the present one.
+// newer version of the protocol, and the one after it none of the present ones.
 type releases struct{ this, next, after program }
 
 // buildReleases builds them. can are the versions that this program can use.
@@ -53,17 +53,15 @@ func buildReleases(t *testing.T, dir string) (r releases) {
 		})
 	}
 	build(&r.this, "this")
-	build(&r.next, "next", "-overlay", release.Overlay(t, 0, 1))
-	build(&r.after, "after", "-overlay", release.Overlay(t, 1, 2))
+	build(&r.next, "next", "-overlay", release.Overlay(t, release.Next))
+	build(&r.after, "after", "-overlay", release.Overlay(t, release.After))
 	require.NoError(t, g.Wait())
 	return r
 }
 
 // using returns the releases with the versions of a transport.
 func (r releases) using(can version.Range) releases {
-	r.this.can = can
-	r.next.can = version.Between(can.Oldest, can.Newest+1)
-	r.after.can = version.Between(can.Oldest+1, can.Newest+2)
+	r.this.can, r.next.can, r.after.can = can, release.Next(can), release.After(can)
 	return r
 }
 

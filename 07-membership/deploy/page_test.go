@@ -17,7 +17,7 @@ func TestREADME(t *testing.T) {
 		t.Skip("needs network namespaces, and half a minute; -hosts runs it, and .ci/run does")
 	}
 	readme.TestHosts(t, "README.md",
-		readme.Host{Name: "admin", Address: "10.0.0.9/24", Repository: true, Next: release.Overlay(t, 0, 1)},
+		readme.Host{Name: "admin", Address: "10.0.0.9/24", Repository: true, Next: release.Overlay(t, release.Next)},
 		readme.Host{Name: "kv1", Address: "10.0.0.1/24"},
 		readme.Host{Name: "kv2", Address: "10.0.0.2/24"},
 		readme.Host{Name: "kv3", Address: "10.0.0.3/24"},

@@ -29,16 +29,23 @@ var files = []string{
 // constants are the versions in a file.
 var constants = regexp.MustCompile(`(?m)^(\tprotocol {7}= )(\d+)\n(\toldestProtocol = )(\d+)\n`)
 
+// Next returns the versions of a protocol that the next release can use, if this
+// program can use these: one more.
+func Next(now version.Range) version.Range { return version.Between(now.Oldest, now.Newest+1) }
+
+// After returns the versions that the release after the next one can use: none of those
+// of this program.
+func After(now version.Range) version.Range { return version.Between(now.Newest+1, now.Newest+2) }
+
 // Overlay writes a file for go build -overlay, with which a program can use other
-// versions of each protocol: oldest and newest are added to those of this program. It
-// returns the path of that file.
-func Overlay(t testing.TB, oldest, newest uint64) string {
+// versions of each protocol. It returns the path of that file.
+func Overlay(t testing.TB, later func(now version.Range) version.Range) string {
 	t.Helper()
 	dir := t.TempDir()
 	replace := make(map[string]string)
 	for i, name := range files {
 		path := filepath.Join(root(t), name)
-		text, err := Change(path, oldest, newest)
+		text, err := Change(path, later)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,12 +66,13 @@ func Overlay(t testing.TB, oldest, newest uint64) string {
 }
 
 // Change returns the text of a Go file that has the versions of a protocol, with others.
-func Change(path string, oldest, newest uint64) (string, error) {
+func Change(path string, later func(now version.Range) version.Range) (string, error) {
 	text, at, have, err := read(path)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprint(text[:at[4]], have.Newest+newest, text[at[5]:at[8]], have.Oldest+oldest, text[at[9]:]), nil
+	r := later(have)
+	return fmt.Sprint(text[:at[4]], r.Newest, text[at[5]:at[8]], r.Oldest, text[at[9]:]), nil
 }
 
 // TCP returns the versions of the peers' protocol over TCP that this program can use,

@@ -12,7 +12,7 @@ import (
 )
 
 func TestOverlay(t *testing.T) {
-	text, err := os.ReadFile(Overlay(t, 1, 2))
+	text, err := os.ReadFile(Overlay(t, After))
 	require.NoError(t, err)
 	var overlay struct{ Replace map[string]string }
 	require.NoError(t, json.Unmarshal(text, &overlay))
@@ -22,14 +22,22 @@ func TestOverlay(t *testing.T) {
 		require.NoError(t, err)
 		after, _, later, err := read(by)
 		require.NoError(t, err)
-		require.Equal(t, version.Between(have.Oldest+1, have.Newest+2), later)
-		back, err := Change(by, ^uint64(0), ^uint64(1)) // 1 and 2 less
+		require.Equal(t, After(have), later)
+		back, err := Change(by, func(version.Range) version.Range { return have })
 		require.NoError(t, err)
 		require.Equal(t, before, back)
 		require.NotEqual(t, before, after)
 	}
 	for _, have := range []version.Range{TCP(t), UDP(t), GRPC(t)} {
 		require.True(t, have.Has(have.Newest))
+		next, after := Next(have), After(have)
+		for _, c := range []struct {
+			a, b   version.Range
+			agreed uint64
+		}{{have, next, have.Newest}, {next, after, next.Newest}, {have, after, 0}} {
+			agreed, _ := c.a.Agree(c.b, "", "")
+			require.Equal(t, c.agreed, agreed, "%v and %v", c.a, c.b)
+		}
 	}
 }
 
@@ -45,7 +53,7 @@ func TestFilesWithoutVersions(t *testing.T) {
 		"\tprotocol       = 5\n\toldestProtocol = 5\n\tprotocol       = 5\n\toldestProtocol = 5\n",
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-		_, err := Change(path, 0, 1)
+		_, err := Change(path, Next)
 		require.ErrorContains(t, err, path, text)
 	}
 }

@@ -180,7 +180,7 @@ func TestTextIsReturnedUnchanged(t *testing.T) {
 	}
 }
 
-// What the server would refuse is not sent.
+// The client does not send requests that a server would refuse.
 func TestABadRequestIsNotSent(t *testing.T) {
 	ctx := testContext(t)
 	f := startFake(t, func(int64, *fakeConn) {})

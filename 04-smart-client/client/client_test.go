@@ -34,6 +34,9 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
+// startServer starts the only server of a cluster and returns its address.
+func startServer(t *testing.T) string { return startCluster(t, 1).endpoints[0] }
+
 // open returns a client that is closed at the end of the test.
 func open(t *testing.T, endpoints ...string) *Client {
 	c := New(endpoints)
@@ -207,7 +210,50 @@ func requireError(t *testing.T, err error, code api.Code, words ...string) {
 	}
 }
 
-// The client does not send requests that the servers would refuse.
+func TestCommands(t *testing.T) {
+	ctx := testContext(t)
+	c := open(t, startServer(t))
+
+	_, err := c.Get(ctx, "x")
+	requireError(t, err, api.NotFound)
+	require.NoError(t, c.Put(ctx, "x", "1"))
+	value, err := c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Equal(t, "1", value)
+
+	length, err := c.Append(ctx, "x", "2")
+	require.NoError(t, err)
+	require.Equal(t, 2, length)
+
+	requireError(t, c.Cas(ctx, "x", "1", "3"), api.Mismatch, `"12"`)
+	require.NoError(t, c.Cas(ctx, "x", "12", ""))
+	value, err = c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Empty(t, value, "an empty value is a value")
+
+	require.NoError(t, c.Delete(ctx, "x"))
+	requireError(t, c.Delete(ctx, "x"), api.NotFound)
+	requireError(t, c.Cas(ctx, "x", "", "1"), api.NotFound)
+
+	require.NoError(t, c.Create(ctx, "x", "1"))
+	requireError(t, c.Create(ctx, "x", "2"), api.Exists)
+	value, err = c.Get(ctx, "x")
+	require.NoError(t, err)
+	require.Equal(t, "1", value)
+}
+
+func TestTextIsReturnedUnchanged(t *testing.T) {
+	ctx := testContext(t)
+	c := open(t, startServer(t))
+	for _, value := range []string{"", `"\`, "a\nb\tc\x00\x7f", "größe 數 😀 \uFFFD \u2028", strings.Repeat("\x01", kv.MaxValue)} {
+		require.NoError(t, c.Put(ctx, "k", value))
+		got, err := c.Get(ctx, "k")
+		require.NoError(t, err)
+		require.Equal(t, value, got)
+	}
+}
+
+// The client does not send requests that a server would refuse.
 func TestABadRequestIsNotSent(t *testing.T) {
 	ctx := testContext(t)
 	f := startFake(t, leads)

@@ -23,7 +23,7 @@
 // in a session (§8), by which they know it again and answer it with what it
 // gave the first time. The session begins with the first write.
 //
-// # One connection a server, many requests
+// # One connection per server, many requests
 //
 // Any number of goroutines may ask at once: each request carries an id, the
 // answers come in any order, and the id says whose an answer is. A connection
@@ -85,8 +85,8 @@ type Client struct {
 	end  context.CancelFunc
 }
 
-// New returns a client for the servers at the endpoints (host:port). how
-// says how to connect to them. New does not connect yet, so it cannot fail.
+// New returns a client for the servers at the endpoints (host:port).
+// how says how to connect to them. New does not connect yet, so it cannot fail.
 func New(endpoints []string, how ...wire.DialOption) *Client {
 	c := &Client{how: how, servers: make(map[string]*connection), calls: make(map[uint64]chan node.Step)}
 	c.life, c.end = context.WithCancel(context.Background())

@@ -31,10 +31,10 @@ var scenarios = scenario.Stage{
 		"partitioned-leader",
 		"split-vote",
 		"stale-read",
+		"chaos",
 		"bounded-log",
 		"lagging-follower",
 		"crash-in-snapshot",
-		"chaos",
 	},
 	Fails: []string{
 		"grow",

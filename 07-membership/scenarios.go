@@ -31,6 +31,7 @@ var scenarios = scenario.Stage{
 		"partitioned-leader",
 		"split-vote",
 		"stale-read",
+		"chaos",
 		"bounded-log",
 		"lagging-follower",
 		"crash-in-snapshot",
@@ -41,7 +42,6 @@ var scenarios = scenario.Stage{
 		"partial-partition",
 		"hand-over",
 		"crash-in-change",
-		"chaos",
 	},
 
 	// The servers compact their logs.

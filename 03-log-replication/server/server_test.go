@@ -27,11 +27,10 @@ type world struct {
 	disk   *disk.Sim
 
 	// sent are the messages that have left, events what was traced, logged what
-	// an operator sees, works what the server wants done alongside it.
+	// an operator sees.
 	sent   []raft.Message
 	events []trace.Event
 	logged []string
-	works  []func()
 
 	// order has a word for each message sent, sync done and answer given.
 	order []string
@@ -55,7 +54,7 @@ func start(t *testing.T, members uint64, d *disk.Sim) *world {
 
 func (w *world) world(members uint64) node.World {
 	config := node.Config{
-		Cluster: "north", Leader: 1, CompactBytes: 16 << 10,
+		Cluster: "north", Leader: 1,
 		Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond},
 	}
 	for id := uint64(1); id <= members; id++ {
@@ -69,9 +68,6 @@ func (w *world) world(members uint64) node.World {
 			m.To = raft.ID(to)
 			w.sent = append(w.sent, m)
 			w.order = append(w.order, strings.TrimPrefix(fmt.Sprintf("%T", m.Body), "raft."))
-		},
-		Work: func(work func() error, done func(error)) {
-			w.works = append(w.works, func() { done(work()) })
 		},
 		Log: func(e trace.Event) {
 			if e.Reason != nil {

@@ -50,20 +50,14 @@ func newCluster(t testing.TB, members int) *cluster {
 
 func member(id uint64) node.Member { return node.Member{ID: id, Address: fmt.Sprintf("a:%d", id)} }
 
-// start starts servers with what their disks hold. Those that are not among the
-// first members wait to be added.
+// start starts servers with what their disks hold.
 func (c *cluster) start(ids ...uint64) {
 	c.t.Helper()
 	for _, id := range ids {
-		config := c.config
-		if config.Address(id) == "" {
-			config.Joiners = []node.Member{member(id)}
-		}
 		c.disks[id] = cmp.Or(c.disks[id], disk.NewSim(node.Name(id)))
 		s, err := New(node.World{
-			ID: id, Config: config, Disk: c.disks[id], Rand: rand.New(rand.NewPCG(id, 1)),
+			ID: id, Config: c.config, Disk: c.disks[id], Rand: rand.New(rand.NewPCG(id, 1)),
 			Send: func(to uint64, line []byte) { c.sent = append(c.sent, sent{id, to, line}) },
-			Work: func(work func() error, done func(error)) { done(work()) },
 		})
 		require.NoError(c.t, err)
 		c.servers[id] = s.(*Server)

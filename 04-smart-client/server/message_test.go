@@ -54,7 +54,7 @@ func TestAnInvalidMessageIsRefused(t *testing.T) {
 		`{"term":1,"appendEntriesReply":{"success":1}}`:                                                                "success",
 		`{"term":1,"term":1,"appendEntries":{}}`:                                                                       "twice",
 		`{"term":-1,"appendEntries":{}}`:                                                                               "term",
-		`{"term":9223372036854775808,"requestVoteReply":{}}`:                                                           "out of range",
+		`{"term":9223372036854775808,"appendEntriesReply":{}}`:                                                         "out of range",
 		`{"term":1,"appendEntriesReply":{"success":true,"matchIndex":18446744073709551615}}`:                           "out of range",
 		`{"term":1,"appendEntriesReply":{"refused":3,"conflictIndex":4}}`:                                              "after the entry that it refuses",
 		`{"term":1,"appendEntriesReply":{"refused":3,"conflictIndex":2,"conflictTerm":2}}`:                             "after the entry that it refuses",

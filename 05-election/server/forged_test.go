@@ -19,7 +19,7 @@ var forgedMessages = flag.Int("messages", longtest.Pick(600, 3000), "how many me
 
 // A message that the decoder accepts does no harm, whatever it says and whichever server
 // sends it: no server panics or cannot start again, and afterwards the cluster
-// elects a leader, commits, and leaves nobody behind. It may stop a server in one
+// has a leader, commits, and leaves nobody behind. It may stop a server in one
 // way only: it claims that the server has acknowledged entries that it does not have.
 func TestForgedMessages(t *testing.T) {
 	var sum forged

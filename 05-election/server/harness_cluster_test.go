@@ -38,7 +38,7 @@ type sent struct {
 // newCluster returns a cluster that begins with some members; none runs yet.
 func newCluster(t testing.TB, members int) *cluster {
 	c := &cluster{t: t, disks: make(map[uint64]*disk.Sim), servers: make(map[uint64]*Server)}
-	c.config = node.Config{Cluster: "north", Leader: 1, Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}}
+	c.config = node.Config{Cluster: "north", Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}}
 	for i := range members {
 		c.config.Members = append(c.config.Members, member(uint64(i+1)))
 	}
@@ -47,20 +47,14 @@ func newCluster(t testing.TB, members int) *cluster {
 
 func member(id uint64) node.Member { return node.Member{ID: id, Address: fmt.Sprintf("a:%d", id)} }
 
-// start starts servers with what their disks hold. Those that are not among the
-// first members wait to be added.
+// start starts servers with what their disks hold.
 func (c *cluster) start(ids ...uint64) {
 	c.t.Helper()
 	for _, id := range ids {
-		config := c.config
-		if config.Address(id) == "" {
-			config.Joiners = []node.Member{member(id)}
-		}
 		c.disks[id] = cmp.Or(c.disks[id], disk.NewSim(node.Name(id)))
 		s, err := New(node.World{
-			ID: id, Config: config, Disk: c.disks[id], Rand: rand.New(rand.NewPCG(id, 1)),
+			ID: id, Config: c.config, Disk: c.disks[id], Rand: rand.New(rand.NewPCG(id, 1)),
 			Send: func(to uint64, line []byte) { c.sent = append(c.sent, sent{id, to, line}) },
-			Work: func(work func() error, done func(error)) { done(work()) },
 		})
 		require.NoError(c.t, err)
 		c.servers[id] = s.(*Server)

@@ -55,7 +55,7 @@ func start(t *testing.T, members uint64, d *disk.Sim) *world {
 
 func (w *world) world(members uint64) node.World {
 	config := node.Config{
-		Cluster: "north", Leader: 1, CompactBytes: 16 << 10,
+		Cluster: "north", CompactBytes: 16 << 10,
 		Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond},
 	}
 	for id := uint64(1); id <= members; id++ {

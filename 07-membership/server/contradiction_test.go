@@ -19,7 +19,6 @@ func follower(t *testing.T, d disk.Disk) node.Server {
 		Send: func(uint64, []byte) {},
 		Rand: rand.New(rand.NewPCG(1, 1)),
 		Config: node.Config{
-			Leader:          1,
 			Members:         []node.Member{{ID: 1, Address: "a:1"}, {ID: 2, Address: "a:2"}, {ID: 3, Address: "a:3"}},
 			ElectionTimeout: [2]time.Duration{time.Second, time.Second},
 			Heartbeat:       100 * time.Millisecond,

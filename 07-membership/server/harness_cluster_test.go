@@ -38,7 +38,7 @@ type sent struct {
 // newCluster returns a cluster that begins with some members; none runs yet.
 func newCluster(t testing.TB, members int) *cluster {
 	c := &cluster{t: t, disks: make(map[uint64]*disk.Sim), servers: make(map[uint64]*Server)}
-	c.config = node.Config{Cluster: "north", Leader: 1, Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}}
+	c.config = node.Config{Cluster: "north", Heartbeat: 50 * time.Millisecond, ElectionTimeout: [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}}
 	for i := range members {
 		c.config.Members = append(c.config.Members, member(uint64(i+1)))
 	}

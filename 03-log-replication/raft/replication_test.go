@@ -167,7 +167,7 @@ func TestCommittedEntriesAreAppliedInOrder(t *testing.T) {
 
 // "nextIndex[]: initialized to leader last log index + 1", "matchIndex[]:
 // initialized to 0" (Figure 2, State), and both again in each term.
-func TestProgressBeginsAnewWithEachReign(t *testing.T) {
+func TestProgressBeginsAnewWithEachTerm(t *testing.T) {
 	r := leader(t, 3, 1, 2)
 	for _, id := range []ID{2, 3} {
 		match, next := r.Progress(id)
@@ -351,7 +351,7 @@ func TestOldRefusalsAreIgnored(t *testing.T) {
 
 // "If followers crash or run slowly, or if network packets are lost, the leader
 // retries AppendEntries RPCs indefinitely" (§5.3).
-func TestLeaderRetriesForEver(t *testing.T) {
+func TestLeaderRetriesForever(t *testing.T) {
 	r := leader(t, 3, 1)
 	propose(t, r, "x")
 	takeAll(r)

@@ -3,9 +3,10 @@ package raft
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"example.com/raftsteps/shared/lab/explore"
 	"example.com/raftsteps/shared/lab/rules"
-	"github.com/stretchr/testify/require"
 )
 
 // TestExploreOperatorsWhoDoItWrong finds the shortest ways in which an

@@ -4,7 +4,7 @@
 // Algorithm", extended version) next to it; names and sections are the paper's.
 //
 // A Raft is a value that takes inputs: Step for a message, Tick for time,
-// Propose and Read for clients. Inputs change the value and collect what must
+// Propose for clients, Lead for the operator. Inputs change the value and collect what must
 // be done; Take returns it. The driver carries it out in the order of Output's
 // fields before it gives the next input. Several inputs may come before one
 // Take: that is the group commit.

@@ -58,7 +58,7 @@ type progress struct {
 	probing bool
 
 	// probed is true once that message was sent, with its entries. Until the
-	// server answers, heartbeats and rounds go to it without: it may be down.
+	// server answers, heartbeats go to it without: it may be down.
 	probed bool
 }
 

@@ -52,8 +52,9 @@ func read(c *cluster, s *server) {
 	c.Input(s, func(r *Raft) { c.ReadBegins(s, uint64(r.Read())) })
 }
 
-func stageOutput(c *cluster, s *server, out output) {
-	for _, answer := range out.Stage.(Output).Reads {
+func stageOutput(c *cluster, s *server, all output) {
+	out := all.Stage.(Output)
+	for _, answer := range out.Reads {
 		c.ReadsAnswered(s, uint64(answer.ID), uint64(answer.Index))
 	}
 }
@@ -77,8 +78,9 @@ func (e Entry) Same(o Entry) bool {
 
 func (e Entry) KindWords() string { return string(e.Kind) }
 
-func stageWords(out output) (does []string) {
-	for _, answer := range out.Stage.(Output).Reads {
+func stageWords(all output) (does []string) {
+	out := all.Stage.(Output)
+	for _, answer := range out.Reads {
 		does = append(does, fmt.Sprintf("answers reads up to %d at index %d", answer.ID, answer.Index))
 	}
 	return does

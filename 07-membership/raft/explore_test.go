@@ -407,8 +407,9 @@ func installNow(do *doing, file []byte, at Position) {
 	r.Restore(at, config)
 }
 
-// exploreDone: for how long others were silent is an input. How often a piece was sent does not matter from the second time
-// on, but for when the next snapshot is taken.
+// exploreDone: how often a piece was sent does not matter from the second time
+// on, but for when the next snapshot is taken. For how long others were silent is
+// an input.
 func exploreDone(do *doing) {
 	checkElection(do)
 	countChanges(do)

@@ -416,7 +416,8 @@ func changeStep(w *world, s *server) {
 	}
 }
 
-// addJoiners draws whether the members change, and says that the servers behind the first n may join later.
+// addJoiners draws whether the members change, and says that the servers behind the
+// first n may join later.
 func addJoiners(w *world, n int) {
 	w.Changes = w.Rand.IntN(3) > 0
 	for _, s := range w.Servers[n:] {

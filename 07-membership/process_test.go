@@ -406,9 +406,9 @@ func TestNoneOfTheFirstMembersIsLeft(t *testing.T) {
 	l.judge()
 }
 
-// A token may do only what its role allows. Leadership is transferred to every server, a server is replaced in one step,
+// Leadership is transferred to every server, a server is replaced in one step,
 // and all are killed at once during a change: the change is finished when they
-// are back, and a second run of the cluster finds all servers.
+// are back. A token may do only what its role allows.
 func TestTransferReplaceAndPowerCut(t *testing.T) {
 	t.Parallel()
 	p := startProcesses(t)

@@ -33,7 +33,7 @@ type Server struct {
 	rules *naive.Naive
 	store *kv.Store
 
-	// waiting are the clients to be answered, by the number of their command.
+	// waiting are the clients that wait for their commands, by number.
 	waiting map[naive.Seq]waiter
 
 	// quota bounds what the store may hold, as the leader sees it.
@@ -142,7 +142,9 @@ func (s *Server) apply(w naive.Write) error {
 		return fmt.Errorf("apply: %w", err)
 	}
 	result := s.store.Apply(command)
-	s.emit(trace.Event{Kind: trace.Apply, Message: string(w.Command)})
+	if s.world.Trace != nil {
+		s.emit(trace.Event{Kind: trace.Apply, Message: string(w.Command)})
+	}
 	s.answer(w.Seq, func(q api.Request) api.Response { return api.Result(q.ID, q.Op, result) })
 	return nil
 }
@@ -162,6 +164,7 @@ func (s *Server) role() string {
 	return "follower"
 }
 
+// emit sends an event to the trace.
 func (s *Server) emit(e trace.Event) {
 	if s.world.Trace != nil {
 		e.Role = s.role()

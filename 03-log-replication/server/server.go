@@ -201,7 +201,8 @@ func (s *Server) stopOnContradiction() {
 	}
 }
 
-// Request takes a request of a client.
+// Request takes a request of a client. A read is answered at once, from this
+// server's own store.
 func (s *Server) Request(r api.Request, reply func(api.Response)) {
 	switch r.Op {
 	case api.Status:
@@ -302,8 +303,8 @@ func (s *Server) send(messages []raft.Message) {
 	}
 }
 
-// apply gives a committed command to the store, and answers the client of this
-// server that waits for it.
+// apply gives a committed command to the state machine, and answers the client
+// of this server that waits for it.
 func (s *Server) apply(e raft.Entry) error {
 	command, err := kv.Decode(e.Command)
 	if err != nil {
@@ -386,7 +387,7 @@ func (s *Server) announce() {
 	s.emit(trace.Event{Kind: trace.Role, Text: text})
 }
 
-// emit sends an event to those who listen.
+// emit sends an event to the trace, and to the log if it is important.
 func (s *Server) emit(e trace.Event) {
 	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role)
 	if s.world.Trace == nil && !important {

@@ -394,7 +394,7 @@ func (s *Server) announce() {
 	s.emit(trace.Event{Kind: trace.Role, Text: text})
 }
 
-// emit sends an event to those who listen.
+// emit sends an event to the trace, and to the log if it is important.
 func (s *Server) emit(e trace.Event) {
 	important := s.world.Log != nil && (e.Kind == trace.Start || e.Kind == trace.Role)
 	if s.world.Trace == nil && !important {

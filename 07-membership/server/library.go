@@ -39,7 +39,7 @@ type Machine interface {
 
 	// Restore takes one line that a View has written. It is called for each, in
 	// their order, on a machine that is new. The line must not be kept. An error
-	// says that the line is none of this machine's: the snapshot is not used.
+	// says that this machine did not write the line: the snapshot is not used.
 	Restore(line []byte) error
 }
 
@@ -139,9 +139,9 @@ type service interface {
 	numbers() []uint64
 }
 
-// unknownCommand is the result of a command that is none of this machine's. Another
-// program than this one has written it, and what it does nobody here knows:
-// the server stops before its state can differ from that of others.
+// unknownCommand is the result of a command that this state machine does not
+// understand. Another program has written it. The server stops before its state can
+// differ from that of the others.
 type unknownCommand struct{ error }
 
 // libraryMachine is the service of a Machine that knows nothing of clients.

@@ -54,6 +54,8 @@ func (s *Server) unfit(from uint64, m raft.Message) error {
 	switch limit := s.maxTerm(); {
 	case from == s.world.ID:
 		return fmt.Errorf("it comes from %s itself: another server runs under this number; stop that one", node.Name(from))
+	case s.world.Config.Address(from) == "":
+		return fmt.Errorf("it comes from %s, which is no member of this cluster", node.Name(from))
 	case m.Term > limit:
 		return fmt.Errorf("its term %d is implausibly high: %s is in term %d and accepts at most %d now; unless %s is stopped, %[2]s follows it in %[6]v",
 			m.Term, node.Name(s.world.ID), status.CurrentTerm, limit, node.Name(from), wait(m.Term-limit))

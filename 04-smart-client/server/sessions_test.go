@@ -291,9 +291,9 @@ func TestARequestMustHaveItsNumberInTheSession(t *testing.T) {
 // A session costs no entry: a leader answers at once, with the first index that
 // is not committed, and a follower names the leader.
 func TestAskingForASessionWritesNothing(t *testing.T) {
-	w := lead(t, 1)
+	w := lead(t, 3)
 	done := w.put("x", "1")
-	w.flush()
+	w.commit()
 	w.done(done)
 	last := w.status().Last
 	asked := w.ask(`{"op":"open"}`)
@@ -302,7 +302,7 @@ func TestAskingForASessionWritesNothing(t *testing.T) {
 	w.flush()
 	require.Equal(t, last, w.status().Last)
 	first := w.ask(fmt.Sprintf(`{"op":"append","key":"x","value":"2","session":9,"since":%d,"seq":1}`, last+1))
-	w.flush()
+	w.commit()
 	w.done(first)
 
 	w.receive(2, 90, raft.AppendEntries{})

@@ -98,6 +98,15 @@ func TestAMessageOfItsOwnIsRefused(t *testing.T) {
 	require.Equal(t, before, w.status())
 }
 
+// A server that is no member neither leads nor moves anybody to its term.
+func TestAMessageOfAStrangerIsRefused(t *testing.T) {
+	w := lead(t, 3)
+	before := w.status()
+	w.receive(9, before.CurrentTerm+1, raft.AppendEntries{Entries: entries(1, before.CurrentTerm+1, 1)})
+	w.loud("it comes from n9, which is no member of this cluster")
+	require.Equal(t, before, w.status())
+}
+
 // No cluster holds so many elections that a term could be so high, and one near the
 // end of its range would be the last. The log says what can be done.
 func TestATermThatIsTooHighIsRefused(t *testing.T) {

@@ -48,7 +48,8 @@ func (s *Server) maxTerm() raft.Term {
 
 // unfit says why no correct server has sent a message, or returns nil. What the
 // message says by itself was checked when it was decoded. The limit of the terms is
-// no rule of Raft, which takes any higher term.
+// no rule of Raft, which takes any higher term. The sender may be a server that this
+// one does not know yet: the members are in the log (§6).
 func (s *Server) unfit(from uint64, m raft.Message) error {
 	status := s.rules.Status()
 	switch limit := s.maxTerm(); {

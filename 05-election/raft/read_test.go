@@ -32,9 +32,6 @@ func echo(r *Raft, id ID, round uint64) {
 	r.Step(from(r, id, AppendEntriesReply{Success: true, MatchIndex: r.log.lastIndex(), Round: round}))
 }
 
-// "A leader must check whether it has been deposed before processing a read-only
-// request", by "having the leader exchange heartbeat messages with a majority of
-// the cluster" (§8).
 // A round that never began confirms nothing.
 func TestAFalseRoundConfirmsNothing(t *testing.T) {
 	r := leader(t, 4, 1)
@@ -42,6 +39,9 @@ func TestAFalseRoundConfirmsNothing(t *testing.T) {
 	require.Zero(t, r.progress[2].round)
 }
 
+// "A leader must check whether it has been deposed before processing a read-only
+// request", by "having the leader exchange heartbeat messages with a majority of
+// the cluster" (§8).
 func TestReadNeedsAMajority(t *testing.T) {
 	r := leaderOfFive(t, 3)
 	for _, id := range []ID{2, 3, 4, 5} {

@@ -311,7 +311,7 @@ func TestLearnersCountNowhere(t *testing.T) {
 	}
 }
 
-// A learner stands for no election: neither when it hears of no leader, whatever
+// A learner starts no election: neither when it hears of no leader, whatever
 // the others would do, nor when it is told to (thesis §4.2.1). Nor does a server
 // that knows of no members.
 func TestLearnersDoNotStand(t *testing.T) {
@@ -383,9 +383,10 @@ func TestAServerThatKnowsNoVotersDoesNotVote(t *testing.T) {
 }
 
 // "Once the new servers have caught up with the rest of the cluster, the
-// reconfiguration can proceed" (§6): each has what was in the log when the change began, and is no further behind
-// than others may be. Voters who are down are not waited for, as long as a majority
-// of those to come is there: without it the change could not be ended.
+// reconfiguration can proceed" (§6): each has what was in the log when the change
+// began, and is no further behind than others may be. Voters who are down are not
+// waited for, as long as a majority of those to come is there: without it the change
+// could not be ended.
 func TestNewServersCatchUpFirst(t *testing.T) {
 	five := Config{Voters: []ID{1, 2, 3, 4, 5}}
 	for what, c := range map[string]struct {

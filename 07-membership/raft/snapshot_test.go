@@ -41,7 +41,7 @@ func lacks(t *testing.T, out Output) uint64 {
 	return out.Messages[0].Body.(InstallSnapshotReply).Offset
 }
 
-// chunks returns the chunks that an output sends to a server.
+// chunksTo returns the chunks that an output sends to a server.
 func (o Output) chunksTo(id ID) (all []InstallSnapshot) {
 	for _, m := range o.sent() {
 		if body, is := m.Body.(InstallSnapshot); is && m.To == id {

@@ -41,6 +41,43 @@
 // Such a connection has at least 20 ms for it before a newer one may take its
 // place.
 //
+// # Versions
+//
+// A version of the peers' protocol is everything that servers send to each other: the
+// handshake, the MACs and the messages. Two servers use the newest version that both
+// can, and a release can use its own version and that of the release before it. So the
+// servers of a cluster can be upgraded one after the other, and one can go back. Servers
+// without a common version refuse each other, and both log which versions each can use.
+// A server logs the version that it uses with a peer when that is not its newest, or
+// when it changes.
+//
+// Only the hello of a newer version may have unknown fields. Everything else is read
+// strictly: a message with an unknown field is refused, because the rules rely on all
+// fields of a message. So in an older version a server must send nothing that is new. A
+// change of what servers send takes a new version:
+//
+//   - Raise protocol by one in hello.go here, in transport/udp/hello.go and in
+//     transport/grpc/handshake.go (a new field of a message also belongs into
+//     raft.proto). All three carry the same messages. The release after that raises
+//     oldestProtocol, too.
+//   - Send what is new only to a peer with which the new version was agreed. If a rule
+//     needs it from a majority or from all members, the rule begins once all of them use
+//     the new version.
+//   - What is in the log or in a snapshot reaches every server, whichever version it
+//     uses, and stays. A new kind of entry, a new field of a command, and a new format of
+//     a file may be written one release after the first one that can read them.
+//     Otherwise nobody can go back. Disks have versions of their own: see packages
+//     journal and snapshot, and node for the file of peers.
+//   - Record a conversation of the new version: go test -run Recorded -update, here, in
+//     transport/udp and in transport/grpc. The old files stay as they are, as long as
+//     this program can use their version. The messages themselves are in
+//     transport/grpc/testdata/messages.jsonl, which go test ./07-membership/server
+//     -run Golden -update writes: if that file changes, the version must. For a new format
+//     of files, add folders: see scenario.TestFolders.
+//   - TestVersionsMeet in each of the three packages plays the agreement. TestUpgrade of
+//     07-membership makes later releases by itself, from the constants: it needs no
+//     change.
+//
 // # TLS
 //
 // Without TLS, anyone on the way can read what clients and peers send. A server with keys

@@ -21,6 +21,11 @@ import (
 // TestFolders starts a cluster of three on the folders n1, n2 and n3 that an
 // earlier version of the stage has left in dir, and checks that x is 2 there, as
 // it was, that writes are accepted, and that all of it survives a power cut.
+//
+// To record folders in a new format, start a cluster of three (with a small
+// compact_bytes, if the stage compacts), put x 1 and then 2 with other writes in
+// between, restart a server, change the members if the stage can, stop the cluster, and
+// copy its folder without the lock files. Give cluster.json each field that there is.
 func TestFolders(t *testing.T, s Stage, dir string) {
 	t.Helper()
 	disks := make(map[uint64]*disk.Sim)

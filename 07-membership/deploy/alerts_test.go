@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"example.com/raftsteps/shared/core/metrics"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/peers"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 var (
@@ -27,7 +29,18 @@ var (
 // The alerts and the page speak only of metrics that a server has. An alert about
 // another one would never fire.
 func TestAlertsNameMetrics(t *testing.T) {
-	m := metrics.New(nil)
+	a, ca, err := trust.NewAuthority("north", time.Hour)
+	require.NoError(t, err)
+	pair, err := a.Issue(trust.Identity{Cluster: "north", Server: 1}, nil, time.Hour)
+	require.NoError(t, err)
+	file := func(name string, text []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+		return path
+	}
+	keys, err := trust.Open(trust.Options{Cluster: "north", Server: 1, CA: file("ca", ca.Cert), Cert: file("cert", pair.Cert), Key: file("key", pair.Key)})
+	require.NoError(t, err)
+	m := metrics.New(nil, keys)
 	m.Answered(api.Status, "", time.Millisecond)
 	m.Sent(2)
 	m.Received(2)

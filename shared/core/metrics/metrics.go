@@ -6,6 +6,7 @@
 //	host_answers_total                   requests that it has answered
 //	host_fsync_seconds                   how long each fsync took
 //	host_file_bytes{file}                how long the files in its folder are
+//	host_certificate_end_time_seconds    when the certificate of a server that speaks TLS ends, or its CA
 //	kv_requests_total{op,code}           answers by what was asked and how it ended
 //	kv_request_seconds{op}               from the arrival of a request to its answer
 //	kv_store_bytes                       bytes of keys and values
@@ -36,6 +37,7 @@ import (
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/peers"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 // Metrics is a host.Meter. Its Collectors are safe for concurrent use.
@@ -49,6 +51,7 @@ type Metrics struct {
 	lag                     *prometheus.GaugeVec
 	store                   prometheus.Gauge
 	files                   files
+	certificate             prometheus.Collector
 
 	// ops and peers have the metrics of one operation and of one peer, which take
 	// longer to find by their labels.
@@ -88,8 +91,9 @@ type arrival struct {
 const maxArrivals = 10_000
 
 // New returns metrics that have counted nothing. d is the server's folder, whose
-// files are measured; nil for none.
-func New(d disk.Disk) *Metrics {
+// files are measured; nil for none. keys are those of a server that speaks TLS; nil for
+// one that does not.
+func New(d disk.Disk, keys *trust.Keys) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -99,7 +103,7 @@ func New(d disk.Disk) *Metrics {
 	times := func(name, help string) prometheus.HistogramOpts {
 		return prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}
 	}
-	return &Metrics{
+	m := &Metrics{
 		ops: make(map[string]*opMetrics), peers: make(map[uint64]*peerMetrics),
 		rounds:       counter("host_rounds_total", "Rounds of the server. Each round writes to the disk at most once."),
 		inputs:       counter("host_inputs_total", "Requests of clients and messages of peers that the server has processed."),
@@ -119,16 +123,27 @@ func New(d disk.Disk) *Metrics {
 		store:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "kv_store_bytes", Help: "Bytes of keys and values in the store."}),
 		files:        files{disk: d, desc: prometheus.NewDesc("host_file_bytes", "How long the files in the server's folder are. A journal reserves space in advance.", []string{"file"}, nil)},
 	}
+	if keys != nil {
+		m.certificate = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "host_certificate_end_time_seconds",
+			Help: "When the server's certificate ends, or the one of the CA that has signed it, in seconds since 1970.",
+		}, func() float64 { return float64(keys.End().Unix()) })
+	}
+	return m
 }
 
 // Collectors returns what a registry must collect: the metrics, and those of the
 // process.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{
+	all := []prometheus.Collector{
 		m.rounds, m.inputs, m.answers, m.started, m.won, m.leaders, m.syncs, m.commits, m.applies, m.requests, m.requestTimes,
 		m.sent, m.received, m.lost, m.lag, m.store, m.files,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
+	if m.certificate != nil {
+		all = append(all, m.certificate)
+	}
+	return all
 }
 
 // Synced is host.Meter.Synced.

@@ -3,6 +3,8 @@ package metrics
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"example.com/raftsteps/shared/core/host"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/peers"
+	"example.com/raftsteps/shared/core/trust"
 )
 
 var _ host.Meter = (*Metrics)(nil)
@@ -64,8 +67,25 @@ func changed(before, after map[string]float64) map[string]float64 {
 	return diff
 }
 
+// A server that speaks TLS says when its certificate ends.
+func TestCertificate(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string, text []byte) string {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+		return filepath.Join(dir, name)
+	}
+	a, ca, err := trust.NewAuthority("north", 48*time.Hour)
+	require.NoError(t, err)
+	pair, err := a.Issue(trust.Identity{Cluster: "north", Server: 1}, nil, time.Hour)
+	require.NoError(t, err)
+	keys, err := trust.Open(trust.Options{Cluster: "north", Server: 1, CA: file("ca", ca.Cert), Cert: file("cert", pair.Cert), Key: file("key", pair.Key)})
+	require.NoError(t, err)
+	require.Equal(t, float64(pair.Until.Unix()), gather(t, New(nil, keys))["host_certificate_end_time_seconds"])
+	require.NotContains(t, gather(t, New(nil, nil)), "host_certificate_end_time_seconds", "0 would mean 1970")
+}
+
 func TestCounts(t *testing.T) {
-	m := New(nil)
+	m := New(nil, nil)
 	before := gather(t, m)
 	m.Synced(2 * time.Second)
 	m.Input()
@@ -86,7 +106,7 @@ func TestCounts(t *testing.T) {
 
 // What a server's state tells from round to round.
 func TestRounds(t *testing.T) {
-	m := New(nil)
+	m := New(nil, nil)
 	at := time.Unix(1_000, 0)
 	round := func(s node.State, more time.Duration) map[string]float64 {
 		before := gather(t, m)
@@ -129,7 +149,7 @@ func TestRounds(t *testing.T) {
 
 // Where an operator appoints the leader, there are no elections to count.
 func TestAnAppointedLeaderIsNotElected(t *testing.T) {
-	m := New(nil)
+	m := New(nil, nil)
 	m.Round(host.Round{State: &node.State{Role: node.Follower, Term: 1}})
 	before := gather(t, m)
 	m.Round(host.Round{State: &node.State{Role: node.Leader, Term: 2, Leader: 1}})
@@ -138,7 +158,7 @@ func TestAnAppointedLeaderIsNotElected(t *testing.T) {
 
 // A leader without a majority must not remember every entry.
 func TestALeaderWithoutAMajorityIsBounded(t *testing.T) {
-	m := New(nil)
+	m := New(nil, nil)
 	for i := range uint64(2 * maxArrivals) {
 		m.Round(host.Round{State: &node.State{Role: node.Leader, Term: 1, Last: i + 1}})
 	}
@@ -150,7 +170,7 @@ func TestFiles(t *testing.T) {
 	folder, err := disk.OpenFolder(t.TempDir(), disk.Options{})
 	require.NoError(t, err)
 	defer folder.Close()
-	m := New(folder)
+	m := New(folder, nil)
 	f, err := disk.Replace(folder, "journal", []byte("12345"))
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
@@ -160,7 +180,7 @@ func TestFiles(t *testing.T) {
 }
 
 func BenchmarkRound(b *testing.B) {
-	m := New(nil)
+	m := New(nil, nil)
 	s := node.State{Role: node.Leader, Term: 1, Leader: 1, Progress: []node.Progress{{ID: 2}, {ID: 3}, {ID: 4}, {ID: 5}}}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -52,14 +53,18 @@ type Keys struct {
 	inUse  *material
 	looked [3]stamp
 
-	// told is when the log last said that the certificate ends soon.
-	told time.Time
+	// told is when the log last said that the certificate ends soon, or, if toldEnd
+	// is true, that it has ended.
+	told    time.Time
+	toldEnd bool
 }
 
-// material is the content of the files.
+// material is the content of the files. end is when the certificate ends, or an earlier
+// one between it and the CA, or the CA itself: then nobody accepts it any more.
 type material struct {
 	cert  tls.Certificate
 	roots *x509.CertPool
+	end   time.Time
 }
 
 // stamp tells whether a file has changed.
@@ -110,21 +115,31 @@ func (k *Keys) current() *material {
 			k.log.Error("the files for TLS have changed and cannot be used; what they had before stays in use", "error", err)
 		} else {
 			k.inUse, k.told = m, time.Time{}
-			k.log.Info("the files for TLS have changed, and are in use now", "certificate", k.o.Cert, "until", day(m.cert.Leaf.NotAfter))
+			k.log.Info("the files for TLS have changed, and are in use now", "certificate", k.o.Cert, "until", day(m.end))
 		}
 	}
 	k.remind(time.Now())
 	return k.inUse
 }
 
-// remind logs, once a day, that the certificate ends soon. k.mu must be held, except
-// in Open.
+// End returns when the server's certificate ends, or an earlier one between it and the
+// CA, or the CA itself. It also does what a handshake does: it uses files that have
+// changed, and reminds of the end.
+func (k *Keys) End() time.Time { return k.current().end }
+
+// remind logs, once a day, that the certificate ends soon or has ended. k.mu must be
+// held, except in Open.
 func (k *Keys) remind(now time.Time) {
-	end := k.inUse.cert.Leaf.NotAfter
-	if end.Sub(now) > soon || now.Sub(k.told) < 24*time.Hour {
+	end := k.inUse.end
+	ended := now.After(end)
+	if end.Sub(now) > soon || now.Sub(k.told) < 24*time.Hour && ended == k.toldEnd {
 		return
 	}
-	k.told = now
+	k.told, k.toldEnd = now, ended
+	if ended {
+		k.log.Error("this server's certificate has ended, so nobody accepts it; put a new one in its place, which is used without a restart", "certificate", k.o.Cert, "ended", moment(end))
+		return
+	}
 	k.log.Warn("this server's certificate ends soon; put a new one in its place, which is used without a restart", "certificate", k.o.Cert, "until", day(end))
 }
 
@@ -138,7 +153,7 @@ func (k *Keys) read() (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &material{cert, roots}
+	m := &material{cert: cert, roots: roots}
 	chain := make([]*x509.Certificate, len(cert.Certificate))
 	for i, der := range cert.Certificate {
 		if chain[i], err = x509.ParseCertificate(der); err != nil {
@@ -148,7 +163,7 @@ func (k *Keys) read() (*material, error) {
 	who := Identity{Cluster: k.o.Cluster, Server: k.o.Server}
 	// A server of a cluster accepts connections, and dials its peers.
 	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		if err := m.verify(chain, use); err != nil {
+		if m.end, err = m.verify(chain, use); err != nil {
 			return nil, fmt.Errorf("the certificate %s cannot be used: %w", k.o.Cert, err)
 		}
 	}
@@ -159,14 +174,20 @@ func (k *Keys) read() (*material, error) {
 }
 
 // verify checks that certificates, the first of which is somebody's own, were signed
-// by the CA and are valid now.
-func (m *material) verify(chain []*x509.Certificate, use x509.ExtKeyUsage) error {
+// by the CA and are valid now, and returns until when they are.
+func (m *material) verify(chain []*x509.Certificate, use x509.ExtKeyUsage) (until time.Time, err error) {
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
-	return explain(err)
+	ways, err := chain[0].Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
+	for _, way := range ways {
+		end := slices.MinFunc(way, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+		if end.After(until) {
+			until = end
+		}
+	}
+	return until, explain(err)
 }
 
 // belongs checks whose certificate it is.
@@ -295,7 +316,8 @@ func (k *Keys) Verify(s tls.ConnectionState) (Identity, error) {
 		return Identity{}, nil
 	}
 	own := s.PeerCertificates[0]
-	who, err := Identity{}, k.current().verify(s.PeerCertificates, x509.ExtKeyUsageClientAuth)
+	var who Identity
+	_, err := k.current().verify(s.PeerCertificates, x509.ExtKeyUsageClientAuth)
 	if err == nil {
 		who, err = Of(own)
 	}
@@ -330,7 +352,7 @@ func (k *Keys) Dial(server uint64) *tls.Config {
 // verifyServer returns a check that the other side is a server.
 func verifyServer(m *material, want Identity) func(tls.ConnectionState) error {
 	return func(s tls.ConnectionState) error {
-		err := m.verify(s.PeerCertificates, x509.ExtKeyUsageServerAuth)
+		_, err := m.verify(s.PeerCertificates, x509.ExtKeyUsageServerAuth)
 		if err == nil {
 			err = belongs(s.PeerCertificates[0], want)
 		}

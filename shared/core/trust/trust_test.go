@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -307,6 +309,60 @@ func TestFilesThatChange(t *testing.T) {
 	require.NotEqual(t, first, serial())
 	require.Equal(t, 1, strings.Count(log.String(), "the files for TLS have changed, and are in use now"))
 	require.Contains(t, log.String(), "this server's certificate ends soon")
+}
+
+// The log says once a day that the certificate ends soon, and when it has ended. A CA
+// that ends first counts, too.
+func TestEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const days = 24 * time.Hour
+		began := time.Now().UTC()
+		a, pair, err := NewAuthority("north", 60*days)
+		require.NoError(t, err)
+		c := &ca{t, t.TempDir(), a}
+		c.write("ca.crt", pair.Cert)
+		c.issue("n1", server(1), 50*days, "127.0.0.1")
+		var log bytes.Buffer
+		o := c.options(1, "n1")
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		k, err := Open(o)
+		require.NoError(t, err)
+		said := func(text string) int {
+			defer log.Reset()
+			for range 3 {
+				k.End()
+			}
+			return strings.Count(log.String(), text)
+		}
+		require.Equal(t, began.Add(50*days), k.End())
+		require.Empty(t, log.String())
+
+		again := *a.cert
+		again.NotAfter = began.Add(20 * days)
+		pair, err = a.sign(&again, a.key.(*ecdsa.PrivateKey))
+		require.NoError(t, err)
+		c.write("ca.crt", pair.Cert)
+		require.Equal(t, began.Add(20*days), k.End())
+		require.Contains(t, log.String(), "until=2000-01-21")
+		require.Zero(t, said("ends soon"))
+
+		time.Sleep(7 * days)
+		for range 3 {
+			require.Equal(t, 1, said("level=WARN msg=\"this server's certificate ends soon"))
+			require.Zero(t, said("ends soon"))
+			time.Sleep(days)
+		}
+		time.Sleep(10*days - time.Hour)
+		require.Equal(t, 1, said("ends soon"))
+		time.Sleep(2 * time.Hour)
+		require.Equal(t, 1, said("level=ERROR msg=\"this server's certificate has ended"), "also within a day after the last reminder")
+		require.Zero(t, said("certificate"))
+		time.Sleep(days)
+		require.Equal(t, 1, said("has ended"))
+
+		c.write("ca.crt", read(t, filepath.Join(c.dir, "ca.crt")))
+		require.Equal(t, began.Add(20*days), k.End(), "a file that cannot be used changes nothing")
+	})
 }
 
 func copyFile(t *testing.T, from, to string) {

@@ -149,7 +149,7 @@ func (a *app) node(cmd *cobra.Command, o nodeOptions) (err error) {
 		options.Disk = folder
 	}
 	if a.stage.HTTP {
-		m := metrics.New(options.Disk)
+		m := metrics.New(options.Disk, keys)
 		options.Meter = m
 		options.HTTP = func(h host.HTTP) http.Handler {
 			return httpapi.New(httpapi.Options{Ops: a.stage.Ops, Ask: h.Ask, Access: h.Access, Hosts: h.Hosts, Bodies: h.Bodies, Metrics: m.Collectors()})

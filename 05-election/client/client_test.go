@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -23,6 +27,8 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/freeport"
 	"example.com/raftsteps/shared/core/kv"
+	"example.com/raftsteps/shared/core/trust"
+	"example.com/raftsteps/shared/core/wire"
 )
 
 // patient is longer than any test needs: a wait this long is a failure.
@@ -61,6 +67,10 @@ type handler func(conn *fakeConn, r api.Request) bool
 func startFake(t *testing.T, handle handler) *fake {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	return startFakeOn(t, ln, handle)
+}
+
+func startFakeOn(t *testing.T, ln net.Listener, handle handler) *fake {
 	f := &fake{address: ln.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var g errgroup.Group
@@ -294,6 +304,88 @@ func TestDeadServersArePassedOver(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "the value of x", value)
 	}
+}
+
+// authority is a CA, and a certificate of it for servers.
+type authority struct{ ca, cert, key string }
+
+func newAuthority(t *testing.T) authority {
+	ca, pair, err := trust.NewAuthority("north", time.Hour)
+	require.NoError(t, err)
+	server, err := ca.Issue(trust.Identity{Cluster: "north", Server: 1}, []string{"127.0.0.1"}, time.Hour)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	a := authority{filepath.Join(dir, "ca.crt"), filepath.Join(dir, "n1.crt"), filepath.Join(dir, "n1.key")}
+	for path, text := range map[string][]byte{a.ca: pair.Cert, a.cert: server.Cert, a.key: server.Key} {
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+	}
+	return a
+}
+
+// startSecure starts a server that speaks TLS and leads.
+func (a authority) startSecure(t *testing.T) *fake {
+	pair, err := tls.LoadX509KeyPair(a.cert, a.key)
+	require.NoError(t, err)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	require.NoError(t, err)
+	return startFakeOn(t, ln, leads)
+}
+
+// startPlain starts a server that speaks no TLS, and returns its address: it answers
+// the first byte with a line.
+func startPlain(t *testing.T) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var g errgroup.Group
+	g.Go(func() error {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return nil
+			}
+			g.Go(func() error {
+				defer nc.Close()
+				if _, err := nc.Read(make([]byte, 1)); err == nil {
+					_, _ = io.WriteString(nc, "{\"ok\":false}\n")
+				}
+				_, _ = io.Copy(io.Discard, nc) // until the client closes the connection
+				return nil
+			})
+		}
+	})
+	t.Cleanup(func() {
+		require.NoError(t, ln.Close())
+		require.NoError(t, g.Wait())
+	})
+	return ln.Addr().String()
+}
+
+// A server with a certificate that the client does not accept, or without TLS, is passed
+// over. If there is no other, the client says what is wrong at once.
+func TestServersThatTheClientCannotTalkTo(t *testing.T) {
+	ours := newAuthority(t)
+	good, foreign, plain := ours.startSecure(t), newAuthority(t).startSecure(t), startPlain(t)
+	config, err := trust.Client(ours.ca, "", "")
+	require.NoError(t, err)
+	ctx := testContext(t)
+	for _, endpoints := range [][]string{{foreign.address, good.address}, {plain, foreign.address, good.address}} {
+		c := New(endpoints, wire.WithTLS(config))
+		require.NoError(t, c.Put(ctx, "x", "1"))
+		_, err := c.Get(ctx, "x")
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+	}
+	c := New([]string{foreign.address, plain}, wire.WithTLS(config))
+	defer c.Close()
+	_, failed := c.Get(ctx, "x")
+	for _, err := range []error{failed, c.Put(ctx, "x", "1")} {
+		var e *api.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, api.Handshake, e.Code)
+		require.True(t, e.Definite)
+		require.Contains(t, e.Message, "nothing was done: this client can use none of 2 servers; the last error was: no TLS connection to the server at ")
+	}
+	require.Empty(t, foreign.requests(""))
 }
 
 // While a follower is cut off, it may be wrong about the leader: the server

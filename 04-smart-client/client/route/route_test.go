@@ -46,6 +46,7 @@ var (
 	full    = &api.Error{Code: api.Full, Definite: true}
 	unknown = &api.Error{Code: api.NoSession, Definite: true}
 	denied  = &api.Error{Code: api.Denied, Definite: true}
+	bad     = &api.Error{Code: api.Handshake, Definite: true, Message: "a bad certificate"}
 	absent  = &api.Error{Code: api.NotFound, Definite: true}
 )
 
@@ -97,6 +98,16 @@ func TestACall(t *testing.T) {
 			"1 asks a after 0s: put 1/5/2 ack 1", "1 asks b after 2.5ms: put 1/5/2 ack 1", "1 ends: unknown, definite false"}},
 		{"a read that the client may not do is not tried again", get, []*api.Error{lost, denied}, []string{
 			"1 asks a after 0s: get", "1 asks b after 2.5ms: get", "1 ends: denied, definite true"}},
+		{"a server that cannot talk to the client is passed over", put, []*api.Error{bad, nil}, []string{
+			"1 asks a after 0s: put 1/5/2 ack 1", "1 asks b after 2.5ms: put 1/5/2 ack 1", "1 ends: index 7"}},
+		{"if all of them cannot, nothing else is tried", get, []*api.Error{bad, bad, bad}, []string{
+			"1 asks a after 0s: get", "1 asks b after 2.5ms: get", "1 asks c after 5ms: get", "1 ends: handshake, definite true"}},
+		{"but an earlier try may have done it, although none can now", put, []*api.Error{lost, bad, bad, bad}, []string{
+			"1 asks a after 0s: put 1/5/2 ack 1", "1 asks b after 2.5ms: put 1/5/2 ack 1", "1 asks c after 5ms: put 1/5/2 ack 1",
+			"1 asks a after 10ms: put 1/5/2 ack 1", "1 ends: unknown, definite false"}},
+		{"a server that cannot be reached may come back and do it", get, []*api.Error{bad, down, bad, bad, nil}, []string{
+			"1 asks a after 0s: get", "1 asks b after 2.5ms: get", "1 asks c after 5ms: get", "1 asks a after 10ms: get",
+			"1 asks b after 20ms: get", "1 ends: index 7"}},
 		{"anything else goes to the first of the endpoints, once", status, []*api.Error{down}, []string{
 			"1 asks a after 0s: status", "1 ends: unavailable, definite true"}},
 	} {
@@ -169,6 +180,28 @@ func TestADeniedClientOpensNoSession(t *testing.T) {
 	require.Empty(t, tell(r.Begin(2, put)))
 	require.Equal(t, []string{"1 ends: denied, definite true", "2 asks a after 0s: open"}, tell(r.Answered(1, api.Response{}, denied)))
 	require.Equal(t, []string{"2 ends: denied, definite true"}, tell(r.Answered(2, api.Response{}, denied)))
+}
+
+// The error of a client that can talk to no server says what is wrong, also if it needs
+// a session first, or if it times out before it has tried all servers.
+func TestServersThatCannotTalkToTheClient(t *testing.T) {
+	r := client()
+	got := tell(r.Begin(1, put))
+	var last []node.Step
+	for range r.servers {
+		last = r.Answered(1, api.Response{}, bad)
+		got = append(got, tell(last)...)
+	}
+	require.Equal(t, []string{"1 asks a after 0s: open", "1 asks b after 2.5ms: open", "1 asks c after 5ms: open", "1 ends: handshake, definite true"}, got)
+	require.Equal(t, "nothing was done: this client can use none of 3 servers; the last error was: a bad certificate", last[0].Err.Message)
+	require.Equal(t, "a bad certificate", bad.Message)
+
+	r.Begin(2, get)
+	r.Answered(2, api.Response{}, bad)
+	r.Answered(2, api.Response{}, down)
+	last = r.GaveUp(2, nil, "in time")
+	require.Equal(t, api.Unavailable, last[0].Err.Code)
+	require.Equal(t, "no server carried it out in time; the last error was: ; an earlier one was: a bad certificate", last[0].Err.Message)
 }
 
 // The calls of a session that the servers have forgotten share the next one.

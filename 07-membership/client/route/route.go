@@ -101,8 +101,11 @@ type call struct {
 	// been done.
 	sent bool
 
-	// last is the error of the last try.
-	last *api.Error
+	// last is the error of the last try. handshake is the last error that said that a
+	// server and this client cannot talk, nil if there was none, and unusable are the
+	// servers whose last error was such a one.
+	last, handshake *api.Error
+	unusable        []string
 }
 
 // New returns the route of a client that was given the servers at these endpoints,
@@ -149,7 +152,7 @@ func (r *Route) Answered(id uint64, response api.Response, e *api.Error) []node.
 		return r.succeed(c, response)
 	}
 	e = c.note(e)
-	if !c.another(e) {
+	if !r.another(c, e) {
 		return r.fail(c, e)
 	}
 	r.move(c, e)
@@ -163,7 +166,7 @@ func (r *Route) GaveUp(id uint64, e *api.Error, how string) []node.Step {
 	}
 	c := r.calls[id]
 	if e != nil {
-		if e = c.note(e); !c.another(e) {
+		if e = c.note(e); !r.another(c, e) {
 			return r.fail(c, e)
 		}
 		// The next call starts where this one would have continued. Otherwise calls
@@ -207,20 +210,34 @@ func (c *call) note(e *api.Error) *api.Error {
 		e = e.OfRead(c.asked.Op)
 	}
 	c.sent, c.last = c.sent || !e.Definite, e
+	c.unusable = slices.DeleteFunc(c.unusable, func(s string) bool { return s == c.at })
+	if e.Code == api.Handshake {
+		c.handshake, c.unusable = e, append(c.unusable, c.at)
+	}
 	return e
 }
 
-// another reports whether a server may still do what this error refused.
-func (c *call) another(e *api.Error) bool {
-	return c.way != once && (c.way != atLeader || e.Definite) && slices.Contains([]api.Code{api.NotLeader, api.Busy, api.Unavailable, api.Unknown}, e.Code)
+// another reports whether a server may still do what this error refused. Servers that
+// cannot talk to the client will not, if there are no others.
+func (r *Route) another(c *call, e *api.Error) bool {
+	switch {
+	case c.way == once, c.way == atLeader && !e.Definite:
+		return false
+	case e.Code == api.Handshake:
+		return slices.ContainsFunc(r.servers, func(s string) bool { return !slices.Contains(c.unusable, s) })
+	}
+	return slices.Contains([]api.Code{api.NotLeader, api.Busy, api.Unavailable, api.Unknown}, e.Code)
 }
 
 // fail ends a call with an error. But if the servers have forgotten its session, and
 // it was certainly not done, it goes into a new session.
 func (r *Route) fail(c *call, e *api.Error) []node.Step {
-	unsure := c.sent && (e.Code == api.Full || e.Code == api.Denied)
+	unsure := c.sent && (e.Code == api.Full || e.Code == api.Denied || e.Code == api.Handshake)
+	if e.Code == api.Handshake {
+		e = c.refused()
+	}
 	switch {
-	case c == r.opener && e.Code != api.Denied:
+	case c == r.opener && e.Code != api.Denied && e.Code != api.Handshake:
 		return r.end(c, api.Response{}, notSent("no leader answered: %s", e.Message))
 	case c.session == nil || e.Code != api.NoSession && !unsure:
 		return r.end(c, api.Response{}, e)
@@ -284,10 +301,25 @@ func (r *Route) move(c *call, e *api.Error) {
 	}
 }
 
+// refused returns the error of a request that no server can be asked for.
+func (c *call) refused() *api.Error {
+	e := *c.handshake
+	if n := len(c.unusable); n > 1 {
+		e.Message = fmt.Sprintf("this client can use none of %d servers; the last error was: %s", n, e.Message)
+	}
+	if !c.sent && c.way != once {
+		e.Message = "nothing was done: " + e.Message
+	}
+	return &e
+}
+
 // late returns the error of a request that has timed out. If any try may have
 // reached a server, the outcome is unknown, whatever the last server said.
 func (c *call) late(how string) *api.Error {
 	message := fmt.Sprintf("no server carried it out %s; the last error was: %s", how, c.last.Message)
+	if c.handshake != nil && c.handshake != c.last {
+		message += "; an earlier one was: " + c.handshake.Message
+	}
 	if c.sent {
 		return api.Lost(message)
 	}

@@ -48,6 +48,11 @@ const (
 	// small. It did not happen, and asking another server does not help.
 	Denied Code = "denied"
 
+	// Handshake: the client and the server cannot talk. Only one of them speaks TLS,
+	// or one does not accept the certificate of the other. It did not happen. Another
+	// server may accept it; this one will not, until a configuration has changed.
+	Handshake Code = "handshake"
+
 	// NoSession: the session of the command is no longer known, or its Seq was
 	// answered and forgotten. It did not happen this time; the server does not
 	// know whether an earlier try did.

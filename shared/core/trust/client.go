@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Client returns the configuration for a client of a server. ca is the file with the
@@ -42,11 +44,23 @@ func Explain(err error) error {
 	case !errors.As(err, &wrong):
 		return err
 	case errors.As(err, &host):
-		return fmt.Errorf("the server's certificate is for other names (%w)", host)
+		return fmt.Errorf("the certificate of %s is for %s, and not for %s; use one of these names, or create a certificate that has this one, too, with the command certs", name(host.Certificate), hosts(host.Certificate), host.Host)
 	case errors.As(err, &unknown):
-		return fmt.Errorf("the server's certificate was signed by %q, which this client does not trust; name the CA of the cluster with --cacert", unknown.Cert.Issuer.CommonName)
+		return fmt.Errorf("the certificate of %s was signed by %q, which this client does not trust; name the CA of the cluster with --cacert (KV_CACERT)", name(unknown.Cert), unknown.Cert.Issuer.CommonName)
 	}
-	return fmt.Errorf("the server's certificate cannot be accepted: %w", explain(wrong.Err))
+	return fmt.Errorf("the certificate of %s cannot be accepted: %w", name(wrong.UnverifiedCertificates[0]), explain(wrong.Err))
+}
+
+// hosts lists the hosts that a certificate is for.
+func hosts(c *x509.Certificate) string {
+	names := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no host"
+	}
+	return strings.Join(names, ", ")
 }
 
 // ClientOf returns the configuration of a client that wants one server of a cluster,

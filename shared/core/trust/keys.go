@@ -311,7 +311,7 @@ func (k *Keys) Accept(names ...string) *tls.Config {
 func (k *Keys) Verify(s tls.ConnectionState) (Identity, error) {
 	if len(s.PeerCertificates) == 0 {
 		if k.o.RequireClients {
-			return Identity{}, errors.New("this server accepts only clients with a certificate of its CA; give one with --cert and --key")
+			return Identity{}, errors.New("this server accepts only clients with a certificate of its CA; give one with --cert and --key (KV_CERT, KV_KEY)")
 		}
 		return Identity{}, nil
 	}

@@ -206,16 +206,16 @@ func TestClients(t *testing.T) {
 	require.Equal(t, client("write"), who)
 
 	_, _, dialed = dial("10.0.0.9", c.path("ca.crt"), "")
-	require.EqualError(t, dialed, "the server's certificate is for other names (x509: certificate is valid for 127.0.0.1, not 10.0.0.9)")
+	require.EqualError(t, dialed, "the certificate of raftsteps://north/server/1 is for kv.example.org, 127.0.0.1, and not for 10.0.0.9; use one of these names, or create a certificate that has this one, too, with the command certs")
 	_, _, dialed = dial("127.0.0.1", newCA(t).path("ca.crt"), "")
-	require.EqualError(t, dialed, `the server's certificate was signed by "CA of north", which this client does not trust; name the CA of the cluster with --cacert`)
+	require.EqualError(t, dialed, `the certificate of raftsteps://north/server/1 was signed by "CA of north", which this client does not trust; name the CA of the cluster with --cacert (KV_CACERT)`)
 	_, _, dialed = dial("127.0.0.1", "", "")
 	require.ErrorContains(t, dialed, "which this client does not trust")
 
 	n1.o.RequireClients = true
 	_, accepted, dialed = dial("127.0.0.1", c.path("ca.crt"), "")
 	require.NoError(t, dialed)
-	require.EqualError(t, accepted, "this server accepts only clients with a certificate of its CA; give one with --cert and --key")
+	require.EqualError(t, accepted, "this server accepts only clients with a certificate of its CA; give one with --cert and --key (KV_CERT, KV_KEY)")
 	who, accepted, dialed = dial("127.0.0.1", c.path("ca.crt"), c.path("app.crt"))
 	require.NoError(t, errors.Join(accepted, dialed))
 	require.Equal(t, client("write"), who)

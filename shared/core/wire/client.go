@@ -88,7 +88,9 @@ func WithTLS(c *tls.Config) DialOption { return func(d *dialing) { d.tls = c } }
 // With "" it shows none.
 func WithToken(token string) DialOption { return func(d *dialing) { d.token = token } }
 
-// Dial connects to a server. The error is an *api.Error with code Unavailable.
+// Dial connects to a server. The error is an *api.Error with code Unavailable, or with
+// Handshake if there is a server that speaks no TLS or has a certificate that the client
+// does not accept.
 func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Conn, error) {
 	nc, d, err := open(ctx, address, how)
 	if err != nil {
@@ -100,7 +102,7 @@ func Dial(ctx context.Context, address string, l Limits, how ...DialOption) (*Co
 }
 
 // Open opens a connection to a server for a client that writes and reads the lines
-// itself. The error is an *api.Error with code Unavailable.
+// itself. The error is that of Dial.
 func Open(ctx context.Context, address string, how ...DialOption) (net.Conn, error) {
 	nc, d, err := open(ctx, address, how)
 	if err != nil || d.token == "" {
@@ -120,6 +122,10 @@ func open(ctx context.Context, address string, how []DialOption) (net.Conn, dial
 	}
 	nc, err := d.dial(ctx, address)
 	if err != nil {
+		var failed handshakeError
+		if errors.As(err, &failed) {
+			return nil, d, &api.Error{Code: api.Handshake, Definite: true, Message: fmt.Sprintf("no TLS connection to the server at %s: %v", address, failed.error), Cause: err}
+		}
 		return nil, d, unreachable(address, err)
 	}
 	return nc, d, nil
@@ -143,7 +149,7 @@ func (d dialing) dial(ctx context.Context, address string) (net.Conn, error) {
 	c, err := speakTLS(ctx, nc, config)
 	switch {
 	case plainAnswer(err):
-		return nil, handshakeError{errors.New("the server there speaks no TLS; leave --cacert out, and write http:// instead of https://")}
+		return nil, handshakeError{errors.New("it speaks no TLS; leave --cacert (KV_CACERT) out, and write http:// instead of https://")}
 	case errors.Is(err, io.EOF):
 		return nil, errors.New("the server closed the connection during the TLS handshake; it may have too many clients")
 	case errors.As(err, new(*tls.CertificateVerificationError)):
@@ -152,15 +158,11 @@ func (d dialing) dial(ctx context.Context, address string) (net.Conn, error) {
 	return c, err
 }
 
-// ErrHandshake marks the error of a client that has reached a server and cannot talk to
+// handshakeError is the error of a client that has reached a server and cannot talk to
 // it: the server speaks no TLS, or has a certificate that the client does not accept.
-var ErrHandshake = errors.New("the TLS handshake failed")
-
-// handshakeError is an ErrHandshake.
 type handshakeError struct{ error }
 
-func (e handshakeError) Is(target error) bool { return target == ErrHandshake }
-func (e handshakeError) Unwrap() error        { return e.error }
+func (e handshakeError) Unwrap() error { return e.error }
 
 // withoutAddress returns the cause of a *net.OpError, for a message that already
 // contains the address.
@@ -252,7 +254,7 @@ func (c *Conn) send(r api.Request, w *call) (id uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.broken != nil && c.broken.Code == api.Denied:
+	case c.broken != nil && (c.broken.Code == api.Denied || c.broken.Code == api.Handshake):
 		return 0, c.broken
 	case c.broken != nil:
 		return 0, &api.Error{Code: api.Unavailable, Definite: true, Message: "the request was not sent: " + c.broken.Message}
@@ -415,6 +417,9 @@ func (c *Conn) ended(last *api.Error, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if last != nil {
+		if last.Code == api.Handshake {
+			last.Message = "the server at " + c.address + " refused the connection: " + last.Message
+		}
 		c.breakOff(last, func(*call) *api.Error { return last })
 		return
 	}

@@ -681,7 +681,7 @@ func (c *conn) linger(last *api.Error) {
 		return
 	}
 	d := lingerShort
-	if last.Code == api.BadRequest || last.Code == api.TooLarge || last.Code == api.Denied {
+	if last.Code == api.BadRequest || last.Code == api.TooLarge || last.Code == api.Denied || last.Code == api.Handshake {
 		d = lingerLong
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(d))

@@ -105,7 +105,7 @@ func (c *conn) refuseCertificate(limit time.Duration, why error) error {
 	c.s.handshakeNews.Say(why.Error(), func(before int) {
 		c.s.log.Warn("a certificate was refused", "address", c.nc.RemoteAddr(), "error", why, "refused_before", before)
 	})
-	e := &api.Error{Code: api.Denied, Definite: true, Message: why.Error()}
+	e := &api.Error{Code: api.Handshake, Definite: true, Message: why.Error()}
 	c.readBy.to(time.Now().Add(limit))
 	if err := c.in.fill(); err != nil {
 		return err
@@ -119,11 +119,11 @@ func (c *conn) refuseCertificate(limit time.Duration, why error) error {
 // refusePlain tells the other side, in the language of its first bytes, that this
 // server speaks TLS.
 func (c *conn) refusePlain(first []byte) error {
-	e := &api.Error{Code: api.BadRequest, Definite: true,
-		Message: "this server speaks only TLS: name the CA of the cluster with --cacert, or write https://"}
+	e := &api.Error{Code: api.Handshake, Definite: true,
+		Message: "this server speaks only TLS; name the CA of the cluster with --cacert (KV_CACERT), or write https://"}
 	switch {
 	case isHello(first):
-		e.Message = `this server speaks only TLS: write the same "tls" into the cluster.json of every server`
+		e.Code, e.Message = api.BadRequest, `this server speaks only TLS: write the same "tls" into the cluster.json of every server`
 		c.s.helloNews.Say(e.Message, func(before int) {
 			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", "it speaks no TLS", "refused_before", before)
 		})

@@ -112,21 +112,19 @@ func TestClientsOverTLS(t *testing.T) {
 	err := putOnce(t, address, WithTLS(other.client("")))
 	var e *api.Error
 	require.True(t, errors.As(err, &e))
-	require.Equal(t, api.Unavailable, e.Code)
+	require.Equal(t, api.Handshake, e.Code)
 	require.True(t, e.Definite)
-	require.EqualError(t, err, "unavailable: cannot reach a server at "+address+`: the server's certificate was signed by "CA of north", which this client does not trust; name the CA of the cluster with --cacert`)
-
-	require.ErrorIs(t, err, ErrHandshake)
+	require.EqualError(t, err, "handshake: no TLS connection to the server at "+address+`: the certificate of raftsteps://north/server/1 was signed by "CA of north", which this client does not trust; name the CA of the cluster with --cacert (KV_CACERT)`)
 
 	elsewhere := ca.client("")
 	elsewhere.ServerName = "kv.example.org"
-	require.ErrorContains(t, putOnce(t, address, WithTLS(elsewhere)), "the server's certificate is for other names")
+	require.EqualError(t, putOnce(t, address, WithTLS(elsewhere)), "handshake: no TLS connection to the server at "+address+": the certificate of raftsteps://north/server/1 is for 127.0.0.1, and not for kv.example.org; use one of these names, or create a certificate that has this one, too, with the command certs")
 
 	err = putOnce(t, address)
 	require.True(t, errors.As(err, &e))
-	require.Equal(t, api.BadRequest, e.Code)
+	require.Equal(t, api.Handshake, e.Code)
 	require.True(t, e.Definite, "the server did not begin the request")
-	require.Equal(t, "this server speaks only TLS: name the CA of the cluster with --cacert, or write https://", e.Message)
+	require.Equal(t, "the server at "+address+" refused the connection: this server speaks only TLS; name the CA of the cluster with --cacert (KV_CACERT), or write https://", e.Message)
 	require.NoError(t, r.end())
 }
 
@@ -136,7 +134,7 @@ func TestTLSToAPlainServer(t *testing.T) {
 	for _, web := range []http.Handler{nil, http.NotFoundHandler()} {
 		r := serve(t, &Server{Ops: api.Commands(), Handler: store(), HTTP: web}, listen(t))
 		address := r.ln.Addr().String()
-		require.EqualError(t, putOnce(t, address, WithTLS(ca.client(""))), "unavailable: cannot reach a server at "+address+": the server there speaks no TLS; leave --cacert out, and write http:// instead of https://")
+		require.EqualError(t, putOnce(t, address, WithTLS(ca.client(""))), "handshake: no TLS connection to the server at "+address+": it speaks no TLS; leave --cacert (KV_CACERT) out, and write http:// instead of https://")
 		require.NoError(t, r.end())
 	}
 	r := serve(t, member1(&received{}, &logged{}), listen(t))
@@ -154,7 +152,7 @@ func TestPlainTextToAServerWithTLS(t *testing.T) {
 		s := member1(&got, &log)
 		s.TLS, s.HTTP = ca.keys(1), http.NotFoundHandler()
 		r := serve(t, s, newPipes())
-		const text = `{"ok":false,"error":{"code":"bad_request","message":"this server speaks only TLS: name the CA of the cluster with --cacert, or write https://","definite":true}}`
+		const text = `{"ok":false,"error":{"code":"handshake","message":"this server speaks only TLS; name the CA of the cluster with --cacert (KV_CACERT), or write https://","definite":true}}`
 		for _, send := range []string{put1, "\n" + put1, " "} {
 			e := r.dial()
 			e.send(send)
@@ -238,7 +236,8 @@ func TestClientCertificatesThatAreRefused(t *testing.T) {
 		}
 		var e *api.Error
 		require.True(t, errors.As(err, &e))
-		require.Contains(t, e.Message, c.want)
+		require.Contains(t, e.Message, "the server at "+r.ln.Addr().String()+" refused the connection: "+c.want)
+		require.Equal(t, api.Handshake, e.Code)
 		require.True(t, e.Definite)
 		web := &http.Client{Transport: &http.Transport{TLSClientConfig: c.client}}
 		answer, err := web.Get("https://" + r.ln.Addr().String())

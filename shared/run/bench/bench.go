@@ -246,8 +246,9 @@ func closeAll(clients []Client) {
 	}
 }
 
-// probe sends one request, so that a run without a server ends at once, not after
-// its whole duration. Any answer is enough, even a refusal.
+// probe sends one request, so that a run ends at once, not after its whole duration, if
+// there is no server or if the servers refuse this client. Any other answer is enough,
+// even a refusal.
 func probe(ctx context.Context, o Options, c Client) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -256,7 +257,7 @@ func probe(ctx context.Context, o Options, c Client) error {
 		return nil
 	}
 	switch e := apiError(err); e.Code {
-	case api.Unavailable, api.Unknown:
+	case api.Unavailable, api.Unknown, api.Handshake, api.Denied:
 		return e
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/kv"
 	"example.com/raftsteps/shared/core/node"
-	"example.com/raftsteps/shared/core/wire"
 	"example.com/raftsteps/shared/run/cluster"
 )
 
@@ -230,8 +229,6 @@ func (a *app) hint(e *api.Error) string {
 		return "try --endpoints " + e.Leader
 	case e.Code == api.NotLeader && a.stage.Appointed && a.knows(api.Lead):
 		return "appoint a leader with: " + a.clusterLine("lead", "SERVER")
-	case errors.Is(e, wire.ErrHandshake):
-		return "" // the server is running, and the error says what to do
 	case e.Code == api.Unavailable:
 		return a.unavailableHint()
 	case e.Code == api.Busy:

@@ -19,7 +19,7 @@ import (
 // gives it.
 func TestEveryCodeHasItsExitCode(t *testing.T) {
 	exits := map[api.Code]int{
-		api.BadRequest: 1, api.TooLarge: 1, api.NotLeader: 1, api.Refused: 1, api.Denied: 1, api.NoSession: 1, api.Full: 1, api.Compacted: 1,
+		api.BadRequest: 1, api.TooLarge: 1, api.NotLeader: 1, api.Refused: 1, api.Denied: 1, api.Handshake: 1, api.NoSession: 1, api.Full: 1, api.Compacted: 1,
 		api.NotFound: 3,
 		api.Mismatch: 4, api.Exists: 4,
 		api.Unavailable: 5, api.Busy: 5,

@@ -72,9 +72,9 @@ func TestAClusterWithTLS(t *testing.T) {
 		require.Equal(t, result{0, "2\n", ""}, run(t, s, strings.Fields(words)...), words)
 	}
 	got = run(t, s, "get", "x", "--endpoints", address)
-	require.Equal(t, result{1, "", "error: this server speaks only TLS: name the CA of the cluster with --cacert, or write https:// (bad_request)\n"}, got)
+	require.Equal(t, result{1, "", "error: the server at " + address + " refused the connection: this server speaks only TLS; name the CA of the cluster with --cacert (KV_CACERT), or write https:// (handshake)\n"}, got)
 	got = run(t, s, "get", "x", "--endpoints", "https://"+address)
-	require.Equal(t, result{5, "", "error: cannot reach a server at " + address + `: the server's certificate was signed by "CA of ` + file.Config.Cluster + `", which this client does not trust; name the CA of the cluster with --cacert (unavailable)` + "\n"}, got)
+	require.Equal(t, result{1, "", "error: no TLS connection to the server at " + address + ": the certificate of raftsteps://" + file.Config.Cluster + `/server/1 was signed by "CA of ` + file.Config.Cluster + `", which this client does not trust; name the CA of the cluster with --cacert (KV_CACERT) (handshake)` + "\n"}, got)
 	t.Setenv(caVariable, ca)
 	t.Setenv(endpointsVariable, address)
 	require.Equal(t, result{0, "2\n", ""}, run(t, s, "get", "x"))
@@ -89,7 +89,7 @@ func TestTLSForServersWithoutIt(t *testing.T) {
 	require.NoError(t, err)
 	address := file.Config.Address(1)
 	got := run(t, s, "get", "x", "--endpoints", "https://"+address)
-	require.Equal(t, result{5, "", "error: cannot reach a server at " + address + ": the server there speaks no TLS; leave --cacert out, and write http:// instead of https:// (unavailable)\n"}, got)
+	require.Equal(t, result{1, "", "error: no TLS connection to the server at " + address + ": it speaks no TLS; leave --cacert (KV_CACERT) out, and write http:// instead of https:// (handshake)\n"}, got)
 	require.Equal(t, 3, run(t, s, "get", "x", "--endpoints", "http://"+address+"/").code)
 }
 

@@ -76,7 +76,8 @@ its applied index is behind the highest commit index of all servers. The exit co
 	return cmd
 }
 
-// denied returns the error of a server that may not be asked; nil if there is none.
+// denied returns the error of a server that may not be asked, or does not talk to this
+// client; nil if there is none.
 func denied(servers []serverStatus) error {
 	for _, s := range servers {
 		if s.denied != nil {
@@ -116,7 +117,8 @@ type serverStatus struct {
 	// reason is why it cannot be reached; "" if it can.
 	reason string
 
-	// denied is the server's error if it may not be asked; nil otherwise.
+	// denied is the error if the server may not be asked, or does not talk to this
+	// client; nil otherwise.
 	denied *api.Error
 
 	// lag is how many entries its applied index is behind the highest commit
@@ -150,7 +152,7 @@ func (a *app) survey(ctx context.Context, endpoints []endpoint) []serverStatus {
 			out[i].status = status
 			if err != nil {
 				out[i].reason = a.reason(err)
-				if e := (*api.Error)(nil); errors.As(err, &e) && e.Code == api.Denied {
+				if e := (*api.Error)(nil); errors.As(err, &e) && (e.Code == api.Denied || e.Code == api.Handshake) {
 					out[i].denied = e
 				}
 			}
@@ -225,6 +227,8 @@ func (a *app) reason(err error) string {
 		return "no such host"
 	case errors.Is(err, syscall.EHOSTUNREACH):
 		return "no route to host"
+	case e.Code == api.Handshake && e.Cause != nil:
+		return oneLine(e.Cause.Error()) // the address is in the table
 	}
 	return oneLine(e.Message)
 }
@@ -411,7 +415,8 @@ func (a *app) leaderAmong(ctx context.Context, endpoints []endpoint) (uint64, er
 			return id, nil
 		}
 	}
-	if e := denied(servers); e != nil {
+	answers := slices.ContainsFunc(servers, func(s serverStatus) bool { return s.reason == "" })
+	if e := denied(servers); e != nil && !answers {
 		return 0, e
 	}
 	return 0, &api.Error{Code: api.Unavailable, Message: "no server reports that it is the leader", Definite: true}

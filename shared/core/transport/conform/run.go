@@ -20,30 +20,35 @@ import (
 	"example.com/raftsteps/shared/core/wire"
 )
 
-// Run tests a transport.
+// Run tests a transport. Tests that mostly wait run at the same time, after the others.
 func Run(t *testing.T, s Subject) {
 	for _, test := range []struct {
-		name string
-		run  func(*testing.T, Subject)
-		far  bool
+		name       string
+		run        func(*testing.T, Subject)
+		far, waits bool
 	}{
-		{"messages arrive whole", testMessages, false},
-		{"ten thousand messages", testMany, false},
-		{"long messages", testLong, false},
-		{"a snapshot in chunks", testStream, false},
-		{"a peer starts again", testRestart, false},
-		{"a peer moves", testMove, false},
-		{"members join and leave", testMembers, false},
-		{"a wrong secret or certificate", testSecret, false},
-		{"a slow peer delays nobody", testSlow, false},
-		{"lost messages are counted", testLosses, true},
-		{"a server runs twice", testTwice, true},
-		{"a bad network", testFaults, true},
+		{"messages arrive whole", testMessages, false, false},
+		{"ten thousand messages", testMany, false, false},
+		{"long messages", testLong, false, false},
+		{"a snapshot in chunks", testStream, false, false},
+		{"a peer starts again", testRestart, false, false},
+		{"a peer moves", testMove, false, false},
+		{"members join and leave", testMembers, false, false},
+		{"a slow peer delays nobody", testSlow, false, false},
+		{"a wrong secret or certificate", testSecret, false, true},
+		{"lost messages are counted", testLosses, true, true},
+		{"a server runs twice", testTwice, true, true},
+		{"a bad network", testFaults, true, true},
 	} {
 		if test.far && s.Network == "" {
 			continue
 		}
-		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
+		t.Run(test.name, func(t *testing.T) {
+			if test.waits {
+				t.Parallel()
+			}
+			test.run(t, s)
+		})
 	}
 }
 

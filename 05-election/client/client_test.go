@@ -294,6 +294,7 @@ func TestARedirectIsFollowed(t *testing.T) {
 }
 
 func TestDeadServersArePassedOver(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	live := startFake(t, leads)
 	endpoints := []string{deadAddress(t), deadAddress(t), live.address, deadAddress(t)}
@@ -392,6 +393,7 @@ func TestServersThatTheClientCannotTalkTo(t *testing.T) {
 // that it names is dead, or no leader either. The client must find the real
 // leader.
 func TestTheLeaderIsFoundAlthoughFollowersAreWrong(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	dead := deadAddress(t)
 	mistaken := startFake(t, names(&dead))
@@ -459,6 +461,7 @@ func counting(asked *atomic.Int64, enough func(), handle handler) handler {
 }
 
 func TestRetriesAreRareWithoutALeader(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(testContext(t))
 	var asked atomic.Int64
 	f := startFake(t, counting(&asked, cancel, names(nobody)))
@@ -472,6 +475,7 @@ func TestRetriesAreRareWithoutALeader(t *testing.T) {
 // Two servers each name the other as the leader: only the first redirect is
 // followed without a wait.
 func TestPingPongDoesNotSpin(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(testContext(t))
 	var asked atomic.Int64
 	other := new(string)

@@ -5,33 +5,101 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 )
 
-// Client returns the configuration for a client of a server. ca is the file with the
-// CA that the client trusts; "" means those that this machine trusts. cert and key
-// are the client's own files, "" if it has none.
-func Client(ca, cert, key string) (*tls.Config, error) {
+// ClientOptions are the options of ClientKeys.
+type ClientOptions struct {
+	// CA is the file with the CA that the client trusts; "" means those that this
+	// machine trusts.
+	CA string
+
+	// Cert and Key are the client's own files, "" if it has none.
+	Cert, Key string
+
+	// Log receives what an operator should know; nil means that nothing is logged.
+	Log *slog.Logger
+}
+
+// ClientKeys are the CA that a client trusts, and its certificate and key, if it has
+// them. When the files change, the next connection uses them; if they cannot be used
+// then, the previous ones stay in use. ClientKeys is safe for concurrent use.
+type ClientKeys struct {
+	o ClientOptions
+
+	mu sync.Mutex
+
+	// inUse is what the files had when they were last usable; looked is their state
+	// when they were last read.
+	inUse  *tls.Config
+	looked [3]stamp
+}
+
+// OpenClient reads the files of a client. An error says which of them cannot be used,
+// and why.
+func OpenClient(o ClientOptions) (*ClientKeys, error) {
+	k := &ClientKeys{o: o}
+	if k.o.Log == nil {
+		k.o.Log = slog.New(slog.DiscardHandler)
+	}
+	k.looked = look(k.files())
+	var err error
+	if k.inUse, err = o.read(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *ClientKeys) files() [3]string { return [3]string{k.o.CA, k.o.Cert, k.o.Key} }
+
+// Config returns the configuration for one connection. A later one may need new files,
+// so ask again for each.
+func (k *ClientKeys) Config() *tls.Config {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	// It looks before it reads: what changes in between is seen the next time.
+	if now := look(k.files()); now != k.looked {
+		k.looked = now
+		if c, err := k.o.read(); err != nil {
+			k.o.Log.Error("the client's files for TLS have changed and cannot be used; what they had before stays in use", "error", err)
+		} else {
+			k.inUse = c
+			k.o.Log.Info("the client's files for TLS have changed, and are in use now")
+		}
+	}
+	return k.inUse.Clone()
+}
+
+// read reads the files.
+func (o ClientOptions) read() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true}
-	if ca != "" {
-		roots, err := readRoots(ca)
+	if o.CA != "" {
+		roots, err := readRoots(o.CA)
 		if err != nil {
 			return nil, err
 		}
 		c.RootCAs = roots
 	}
-	if (cert == "") != (key == "") {
+	if (o.Cert == "") != (o.Key == "") {
 		return nil, errors.New("a certificate needs its key, and a key its certificate")
 	}
-	if cert != "" {
-		pair, err := readPair(cert, key)
+	if o.Cert != "" {
+		pair, err := readPair(o.Cert, o.Key)
 		if err != nil {
 			return nil, err
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c, nil
+}
+
+// Client returns the configuration for a client that does not live long: what the files
+// have now. ClientOptions says what they are.
+func Client(ca, cert, key string) (*tls.Config, error) {
+	return ClientOptions{CA: ca, Cert: cert, Key: key}.read()
 }
 
 // Explain returns the error of a client's handshake with a server in the words of

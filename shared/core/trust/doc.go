@@ -26,6 +26,6 @@
 //
 // # Files
 //
-// Keys reads the files of one server, and reads them again when they change. Authority
-// creates certificates.
+// Keys reads the files of one server, and reads them again when they change. ClientKeys
+// does the same for a client. Authority creates certificates.
 package trust

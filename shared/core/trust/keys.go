@@ -82,7 +82,7 @@ func Open(o Options) (*Keys, error) {
 	if err := CheckCluster(o.Cluster); err != nil {
 		return nil, err
 	}
-	k.looked = k.look()
+	k.looked = look(k.files())
 	m, err := k.read()
 	if err != nil {
 		return nil, err
@@ -94,9 +94,9 @@ func Open(o Options) (*Keys, error) {
 
 func (k *Keys) files() [3]string { return [3]string{k.o.CA, k.o.Cert, k.o.Key} }
 
-// look returns the state of the files. That of a missing file is zero.
-func (k *Keys) look() (now [3]stamp) {
-	for i, path := range k.files() {
+// look returns the state of files. That of a missing file is zero.
+func look(files [3]string) (now [3]stamp) {
+	for i, path := range files {
 		if info, err := os.Stat(path); err == nil {
 			now[i] = stamp{info.ModTime(), info.Size()}
 		}
@@ -109,7 +109,7 @@ func (k *Keys) current() *material {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	// It looks before it reads: what changes in between is seen the next time.
-	if now := k.look(); now != k.looked {
+	if now := look(k.files()); now != k.looked {
 		k.looked = now
 		if m, err := k.read(); err != nil {
 			k.log.Error("the files for TLS have changed and cannot be used; what they had before stays in use", "error", err)

@@ -311,6 +311,44 @@ func TestFilesThatChange(t *testing.T) {
 	require.Contains(t, log.String(), "this server's certificate ends soon")
 }
 
+// A client that lives long does the same for its next connection.
+func TestFilesOfAClientThatChange(t *testing.T) {
+	c, next := newCA(t), newCA(t)
+	c.issue("app", client("write"), time.Hour)
+	next.issue("app", client("read"), time.Hour)
+	var log bytes.Buffer
+	k, err := OpenClient(ClientOptions{CA: c.path("ca.crt"), Cert: c.path("app.crt"), Key: c.path("app.key"), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	has := func(want *ca, text string) {
+		t.Helper()
+		log.Reset()
+		for range 3 {
+			config := k.Config()
+			block, _ := pem.Decode(read(t, want.path("app.crt")))
+			require.Equal(t, block.Bytes, config.Certificates[0].Certificate[0])
+			roots, err := readRoots(want.path("ca.crt"))
+			require.NoError(t, err)
+			require.True(t, roots.Equal(config.RootCAs))
+		}
+		require.Equal(t, min(1, len(text)), strings.Count(log.String(), "TLS"), log.String())
+		require.Contains(t, log.String(), text)
+	}
+	own := &ca{t, t.TempDir(), nil} // what the client's files have at first
+	for _, name := range []string{"ca.crt", "app.crt", "app.key"} {
+		copyFile(t, c.path(name), own.path(name))
+	}
+	has(own, "")
+	copyFile(t, next.path("app.crt"), c.path("app.crt"))
+	has(own, "the client's files for TLS have changed and cannot be used; what they had before stays in use")
+	copyFile(t, next.path("app.key"), c.path("app.key"))
+	copyFile(t, next.path("ca.crt"), c.path("ca.crt"))
+	has(next, "the client's files for TLS have changed, and are in use now")
+	require.NoError(t, os.Remove(c.path("ca.crt")))
+	has(next, "cannot be used")
+	_, err = OpenClient(ClientOptions{CA: c.path("ca.crt")})
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
 // The log says once a day that the certificate ends soon, and when it has ended. A CA
 // that ends first counts, too.
 func TestEnd(t *testing.T) {

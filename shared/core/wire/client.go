@@ -76,13 +76,19 @@ type DialOption func(*dialing)
 
 // dialing is how a client connects.
 type dialing struct {
-	tls   *tls.Config
+	tls   func() *tls.Config
 	token string
 }
 
 // WithTLS makes the client speak TLS to the server, whose certificate must name the
 // host of the address, unless c has another ServerName. With nil it speaks TCP.
-func WithTLS(c *tls.Config) DialOption { return func(d *dialing) { d.tls = c } }
+func WithTLS(c *tls.Config) DialOption {
+	return WithTLSFrom(func() *tls.Config { return c })
+}
+
+// WithTLSFrom is WithTLS with a configuration for each connection, such as
+// trust.ClientKeys.Config, which follows files that change.
+func WithTLSFrom(config func() *tls.Config) DialOption { return func(d *dialing) { d.tls = config } }
 
 // WithToken makes the client show a token to the server, which gives it its role.
 // With "" it shows none.
@@ -139,10 +145,13 @@ func unreachable(address string, err error) error {
 func (d dialing) dial(ctx context.Context, address string) (net.Conn, error) {
 	var plain net.Dialer
 	nc, err := plain.DialContext(ctx, "tcp", address)
-	if d.tls == nil || err != nil {
+	if err != nil || d.tls == nil {
 		return nc, err
 	}
-	config := d.tls.Clone()
+	config := d.tls().Clone()
+	if config == nil {
+		return nc, nil
+	}
 	if host, _, err := net.SplitHostPort(address); err == nil && config.ServerName == "" {
 		config.ServerName, _, _ = strings.Cut(host, "%") // without the zone of an IPv6 address
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -653,12 +654,13 @@ func (a *app) refusal(ctx context.Context, v view, m api.MemberStatus) string {
 	if err != nil || !found || !known || a.elsewhere() {
 		return ""
 	}
-	config, err := a.secure()
+	keys, err := a.secure()
 	if err != nil {
 		return err.Error()
 	}
-	if config != nil {
-		config = trust.ClientOf(config, file.Config.Cluster, m.ID)
+	var config *tls.Config
+	if keys != nil {
+		config = trust.ClientOf(keys.Config(), file.Config.Cluster, m.ID)
 	}
 	err = wire.Probe(ctx, wire.LinkOptions{To: m.ID, Address: m.Address, TLS: config,
 		Self:   wire.Identity{Cluster: file.Config.Cluster, Secret: file.Config.Secret, ID: leader.ID, Address: leader.Address},

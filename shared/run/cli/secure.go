@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"net"
 	"os"
 	"path/filepath"
@@ -69,10 +68,10 @@ func endpointWords(list string) (words []string, scheme string, err error) {
 	return words, scheme, nil
 }
 
-// secure returns how clients speak TLS to the servers; nil if they speak none. They
-// speak it if the flags say so, or the endpoints, or the cluster.json of the cluster
-// in the data folder.
-func (a *app) secure() (*tls.Config, error) {
+// secure returns the keys with which clients speak TLS to the servers; nil if they
+// speak none. They speak it if the flags say so, or the endpoints, or the cluster.json
+// of the cluster in the data folder.
+func (a *app) secure() (*trust.ClientKeys, error) {
 	files := a.clientFiles()
 	list, source := a.endpointList()
 	scheme := ""
@@ -92,11 +91,11 @@ func (a *app) secure() (*tls.Config, error) {
 	if scheme == plainScheme || scheme == "" && files == (tlsFlags{}) && own == "" {
 		return nil, nil
 	}
-	config, err := trust.Client(cmp.Or(files.ca, own), files.cert, files.key)
+	keys, err := trust.OpenClient(trust.ClientOptions{CA: cmp.Or(files.ca, own), Cert: files.cert, Key: files.key})
 	if err != nil {
 		return nil, usagef("TLS: %v", err)
 	}
-	return config, nil
+	return keys, nil
 }
 
 // clusterCA returns the CA of the cluster in the data folder; "" if there is none.
@@ -113,7 +112,7 @@ func (a *app) clusterCA() string {
 
 // how returns how clients connect.
 func (a *app) how() ([]DialOption, error) {
-	config, err := a.secure()
+	keys, err := a.secure()
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +120,11 @@ func (a *app) how() ([]DialOption, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []DialOption{wire.WithTLS(config), wire.WithToken(token)}, nil
+	how := []DialOption{wire.WithToken(token)}
+	if keys != nil {
+		how = append(how, wire.WithTLSFrom(keys.Config))
+	}
+	return how, nil
 }
 
 // dial returns a client for the servers at these addresses.

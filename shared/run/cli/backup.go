@@ -61,7 +61,8 @@ func (a *app) recoverCommands() []*cobra.Command {
 	cmd := &cobra.Command{
 		Use: "recover SERVER FILE", Short: "Save the keys of a cluster that has lost its majority", GroupID: groupServers,
 		Long: `Reads the folder of a server that does not run, and writes its keys to FILE, as backup does. It is the last resort, for a
-cluster whose majority is lost with its disks: restore then writes the keys into a new cluster. The folder stays as it is.
+cluster whose majority is lost with its disks: restore then writes the keys into a new cluster. recover opens the folder as
+the server does when it starts: what a crash has left incomplete there is removed.
 
 If several servers are left, save the keys of each, and take the one whose last entry has the highest term; of those, the one
 with the longest log. recover prints both. Its log may lack the last writes that the lost servers had acknowledged, and may

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 )
 
 // LockFile opens a file and locks it until it is closed, or its process ends for
@@ -29,6 +30,29 @@ func LockFile(path string) (*os.File, error) {
 	f.Close()
 	return nil, err
 }
+
+// LockFolder locks a folder until the result is closed, or this process ends for any
+// reason. It waits for another one that has locked it, but not longer than limit; then
+// the error is a *LockedError. It creates no file. The lock has nothing to do with those
+// of LockFile. Systems without flock, and file systems without locks, lock nothing.
+func LockFolder(path string, limit time.Duration) (io.Closer, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for began := time.Now(); ; time.Sleep(lockAgain) {
+		switch taken, _ := tryLock(f); {
+		case !taken:
+			return f, nil
+		case time.Since(began) > limit:
+			f.Close()
+			return nil, &LockedError{Path: path, Holder: "another process"}
+		}
+	}
+}
+
+// lockAgain is how often LockFolder tries to lock.
+const lockAgain = 5 * time.Millisecond
 
 // NoLocksError says that a file cannot be locked.
 type NoLocksError struct {

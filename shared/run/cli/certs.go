@@ -158,16 +158,26 @@ func (c *certs) open(servers []node.Member, names map[uint64][]string) error {
 		}
 	}
 	if c.file.TLS == nil {
-		c.file.TLS = cluster.TLSIn("")
-		if err := c.file.Check(); err != nil {
-			return fmt.Errorf("%s: %w", c.config, err)
-		}
-		if err := c.file.Save(c.config); err != nil {
+		if err := cluster.Alone(c.config, c.useTLS); err != nil {
 			return err
 		}
 		c.note(c.config, `now has "tls"; copy it to every server`)
 	}
 	return c.openCA()
+}
+
+// useTLS writes into the cluster.json that the servers speak TLS.
+func (c *certs) useTLS() error {
+	file, err := cluster.Load(c.config)
+	if err != nil {
+		return err
+	}
+	c.file = file
+	c.file.TLS = cluster.TLSIn("")
+	if err := c.file.Check(); err != nil {
+		return fmt.Errorf("%s: %w", c.config, err)
+	}
+	return c.file.Save(c.config)
 }
 
 // openData opens the cluster in the data folder.

@@ -14,19 +14,21 @@ import (
 // empty one if there is none, and returns the new one. The servers that use the file
 // follow it; see FollowAccess.
 func ChangeAccess(path string, change func(access.Policy) (access.Policy, error)) error {
-	file, err := Load(path)
-	if err != nil {
-		return err
-	}
-	var p access.Policy
-	if file.Config.Access != nil {
-		p = *file.Config.Access.Clone()
-	}
-	if p, err = change(p); err != nil {
-		return err
-	}
-	file.Config.Access = &p
-	return file.Save(path)
+	return Alone(path, func() error {
+		file, err := Load(path)
+		if err != nil {
+			return err
+		}
+		var p access.Policy
+		if file.Config.Access != nil {
+			p = *file.Config.Access.Clone()
+		}
+		if p, err = change(p); err != nil {
+			return err
+		}
+		file.Config.Access = &p
+		return file.Save(path)
+	})
 }
 
 // followInterval is how often FollowAccess looks at the file.

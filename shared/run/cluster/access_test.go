@@ -3,7 +3,9 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/node"
@@ -69,6 +72,55 @@ func TestTokensStay(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
 	stays("c") // the file says who may do what
+}
+
+// Of changes at the same time, by one program or several, none is lost.
+func TestChangesAtTheSameTime(t *testing.T) {
+	f, err := open(t, OpenOptions{Dir: t.TempDir(), Servers: 3, Needs: Needs{Changes: true}})
+	require.NoError(t, err)
+	const writers, each = 4, 5
+	var want []string
+	var g errgroup.Group
+	for w := range writers {
+		for i := range each {
+			want = append(want, fmt.Sprintf("%c-%d", 'a'+w, i))
+		}
+		own := want[w*each:]
+		g.Go(func() error {
+			for _, name := range own {
+				err := ChangeAccess(f.ConfigPath(), func(p access.Policy) (access.Policy, error) {
+					err := p.Add(access.Token{Name: name, Role: access.Write, Hash: sha256.Sum256([]byte(name))})
+					return p, err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for id := range uint64(each) {
+		require.NoError(t, f.Join(node.Member{ID: 5 + id, Address: fmt.Sprintf("h:%d", 5+id)}))
+	}
+	require.NoError(t, g.Wait())
+	now, err := Load(f.ConfigPath())
+	require.NoError(t, err)
+	require.ElementsMatch(t, want, names(now.Config.Access))
+	require.Len(t, now.Config.Joiners, each)
+}
+
+// A program that stands still while it changes the file stops no other one forever.
+func TestAChangeThatDoesNotEnd(t *testing.T) {
+	path := writeConfig(t, goodConfig)
+	defer func(was time.Duration) { changeTime = was }(changeTime)
+	changeTime = 0
+	require.NoError(t, Alone(path, func() error {
+		err := Alone(path, func() error { return errors.New("it was not alone") })
+		require.EqualError(t, err, "another program has been changing the files in "+filepath.Dir(path)+" for 0s; nothing was done; try again")
+		return nil
+	}))
+	require.NoError(t, Alone(path, func() error { return nil }))
+	require.ErrorIs(t, ChangeAccess(filepath.Join(t.TempDir(), "no", "folder.json"), nil), os.ErrNotExist)
 }
 
 func TestAChangeThatFailsWritesNothing(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 
 	"example.com/raftsteps/shared/core/access"
 	"example.com/raftsteps/shared/core/api"
+	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/strict"
 	"example.com/raftsteps/shared/core/transport"
@@ -600,6 +601,25 @@ func (f File) onDisk() fileOnDisk {
 
 // tempMark follows the name of a file in the name of its temporary file.
 const tempMark = ".tmp"
+
+// changeTime is how long a change of a cluster.json waits for another one.
+var changeTime = 5 * time.Second
+
+// Alone calls change, which reads a cluster.json, changes it and saves it. No other
+// program does so in the same folder meanwhile; otherwise one of two changes at the same
+// time would be lost.
+func Alone(path string, change func() error) error {
+	dir := filepath.Dir(path)
+	lock, err := disk.LockFolder(dir, changeTime)
+	var locked *disk.LockedError
+	switch {
+	case errors.As(err, &locked):
+		return fmt.Errorf("another program has been changing the files in %s for %v; nothing was done; try again", dir, changeTime)
+	case err != nil:
+		return change() // it will not find the file either, and says what to do
+	}
+	return errors.Join(change(), lock.Close())
+}
 
 // writeFile writes a file with mode 0600 so that a crash leaves the old or the
 // new file: write a temporary file, sync it, rename it, sync the folder.

@@ -187,6 +187,11 @@ func (f *Folder) fill(o OpenOptions, given *File) error {
 			return err
 		}
 	}
+	return Alone(f.ConfigPath(), func() error { return f.write(o, given) })
+}
+
+// write is the part of fill that reads the configuration and saves it.
+func (f *Folder) write(o OpenOptions, given *File) error {
 	if err := f.settle(o, given); err != nil {
 		return err
 	}
@@ -316,24 +321,31 @@ func (f *Folder) Join(m node.Member) error {
 	if err := f.CheckJoin(m); err != nil {
 		return err
 	}
-	changed, err := f.present()
-	if err != nil {
-		return err
-	}
-	changed.Config.Joiners = append(slices.Clone(f.File.Config.Joiners), m)
-	if err := changed.Check(); err != nil {
-		return err
-	}
-	if changed.TLS != nil {
-		if err := changed.certify(f.Dir, m.ID); err != nil {
+	return f.change(func(changed *File) error {
+		changed.Config.Joiners = append(slices.Clone(f.File.Config.Joiners), m)
+		if err := changed.Check(); err != nil || changed.TLS == nil {
 			return err
 		}
-	}
-	if err := changed.Save(f.ConfigPath()); err != nil {
-		return err
-	}
-	f.File = changed
-	return nil
+		return changed.certify(f.Dir, m.ID)
+	})
+}
+
+// change changes the configuration durably.
+func (f *Folder) change(how func(*File) error) error {
+	return Alone(f.ConfigPath(), func() error {
+		changed, err := f.present()
+		if err != nil {
+			return err
+		}
+		if err := how(&changed); err != nil {
+			return err
+		}
+		if err := changed.Save(f.ConfigPath()); err != nil {
+			return err
+		}
+		f.File = changed
+		return nil
+	})
 }
 
 // present returns the configuration with the access that the file says now: the
@@ -365,15 +377,13 @@ func (f *Folder) CheckJoin(m node.Member) error {
 
 // Unjoin undoes Join for a server that did not start, and removes its data.
 func (f *Folder) Unjoin(id uint64) error {
-	changed, err := f.present()
+	err := f.change(func(changed *File) error {
+		changed.Config.Joiners = slices.DeleteFunc(slices.Clone(f.File.Config.Joiners), func(m node.Member) bool { return m.ID == id })
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	changed.Config.Joiners = slices.DeleteFunc(slices.Clone(f.File.Config.Joiners), func(m node.Member) bool { return m.ID == id })
-	if err := changed.Save(f.ConfigPath()); err != nil {
-		return err
-	}
-	f.File = changed
 	return errors.Join(forgetStarted(f.Dir, id), os.RemoveAll(filepath.Join(f.Dir, node.Name(id))))
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -30,6 +31,16 @@ import (
 	"example.com/raftsteps/shared/core/trust"
 	"example.com/raftsteps/shared/core/wire"
 )
+
+// TestMain lets many tests run at once: most of them wait for a server that does not
+// answer.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
 
 // patient is longer than any test needs: a wait this long is a failure.
 const patient = 30 * time.Second
@@ -221,6 +232,7 @@ func requireError(t *testing.T, err error, code api.Code, words ...string) {
 }
 
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	c := open(t, startServer(t))
 
@@ -253,6 +265,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestTextIsReturnedUnchanged(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	c := open(t, startServer(t))
 	for _, value := range []string{"", `"\`, "a\nb\tc\x00\x7f", "größe 數 😀 \uFFFD \u2028", strings.Repeat("\x01", kv.MaxValue)} {

@@ -138,6 +138,7 @@ func startCluster(t *testing.T, n int) *cluster {
 
 // A program that writes once costs the cluster one entry: its session needs none.
 func TestTheFirstWriteOfAClientIsOneEntry(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	address := startServer(t)
 	require.NoError(t, open(t, address).Put(ctx, "x", "1"))
@@ -157,6 +158,7 @@ func TestTheFirstWriteOfAClientIsOneEntry(t *testing.T) {
 // All connections of the cluster are cut repeatedly while many goroutines
 // append unique texts. Every append succeeds, and each text is there once.
 func TestEveryAppendHappensOnceWhileConnectionsAreCut(t *testing.T) {
+	t.Parallel()
 	const goroutines, rounds = 16, 25
 	ctx := testContext(t)
 	cl := startCluster(t, 3)

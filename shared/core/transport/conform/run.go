@@ -3,6 +3,7 @@ package conform
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -19,6 +20,16 @@ import (
 	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/wire"
 )
+
+// Main is TestMain for a package that calls Run: it lets all tests that wait do so at the
+// same time, however few processors there are.
+func Main(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
 
 // Run tests a transport. Tests that mostly wait run at the same time, after the others.
 func Run(t *testing.T, s Subject) {

@@ -7,6 +7,8 @@ import (
 	"example.com/raftsteps/shared/core/transport/conform"
 )
 
+func TestMain(m *testing.M) { conform.Main(m) }
+
 func TestConform(t *testing.T) {
 	conform.Run(t, conform.Subject{Name: transport.TCP, Network: "tcp"})
 }

@@ -7,6 +7,8 @@ import (
 	"example.com/raftsteps/shared/core/transport/udp"
 )
 
+func TestMain(m *testing.M) { conform.Main(m) }
+
 func TestConform(t *testing.T) {
 	conform.Run(t, conform.Subject{Name: udp.Name, Network: "udp", Loses: true})
 }

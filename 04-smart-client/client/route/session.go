@@ -69,6 +69,7 @@ func (r *Route) admit(steps []node.Step) []node.Step {
 			c.session, c.asked = r.session, c.request
 		}
 		c.wait, c.sent, c.last = 0, false, nil
+		c.handshake, c.unusable = nil, nil
 		c.start(r.leader) // the call that opened the session may have found it
 		steps = append(steps, c.ask())
 	}

@@ -34,6 +34,7 @@ import (
 	"example.com/raftsteps/shared/core/api"
 	"example.com/raftsteps/shared/core/disk"
 	"example.com/raftsteps/shared/core/guard"
+	"example.com/raftsteps/shared/core/loglimit"
 	"example.com/raftsteps/shared/core/node"
 	"example.com/raftsteps/shared/core/peers"
 	"example.com/raftsteps/shared/core/trace"
@@ -131,6 +132,10 @@ type Host struct {
 	// are none.
 	listen net.Listener
 	server wire.Server
+
+	// refusals keeps the log short, however many messages a peer sends that the server
+	// refuses.
+	refusals loglimit.Limit
 }
 
 // New opens the address and creates the server, which recovers from its disk. The
@@ -296,7 +301,9 @@ func (h *Host) note(e trace.Event) {
 		h.log.Error(e.Reason.Text, "role", e.Role, "term", e.Term)
 	case trace.Drop:
 		h.loop.meter.Lost(e.From, peers.LostRefused, 1)
-		h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term)
+		h.refusals.Say(node.Name(e.From)+e.Text, func(before int) {
+			h.log.Warn("refuses a message", "peer", node.Name(e.From), "error", e.Text, "role", e.Role, "term", e.Term, "refused_before", before)
+		})
 	case trace.Trouble:
 		h.log.Warn(e.Text, "role", e.Role, "term", e.Term)
 	case trace.Start:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,4 +29,18 @@ func TestNotesHaveLevels(t *testing.T) {
 		require.Contains(t, log.String(), want)
 		require.Equal(t, e.Kind == trace.Drop, slices.Equal([]string{"n3 refused 1"}, c.messages))
 	}
+}
+
+// A peer whose messages are refused, again and again, does not fill the log. All of them
+// are counted.
+func TestRefusedMessagesDoNotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	c := &counts{}
+	h := &Host{log: slog.New(slog.NewTextHandler(&log, nil)), loop: newLoop(1, nil, nil)}
+	h.loop.meter = c
+	for range 1000 {
+		h.note(trace.Event{Kind: trace.Drop, From: 9, Text: "it comes from n9, which is no member of this cluster"})
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "\n"))
+	require.Len(t, c.messages, 1000)
 }

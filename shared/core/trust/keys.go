@@ -136,11 +136,15 @@ func (k *Keys) remind(now time.Time) {
 		return
 	}
 	k.told, k.toldEnd = now, ended
+	what, do := "this server's certificate", "put a new one in its place, which is used without a restart"
+	if end.Before(k.inUse.cert.Leaf.NotAfter) {
+		what, do = "the CA of this server's certificate", "put a new CA and a new certificate in their place, which are used without a restart"
+	}
 	if ended {
-		k.log.Error("this server's certificate has ended, so nobody accepts it; put a new one in its place, which is used without a restart", "certificate", k.o.Cert, "ended", moment(end))
+		k.log.Error(what+" has ended, so nobody accepts it; "+do, "certificate", k.o.Cert, "ended", moment(end))
 		return
 	}
-	k.log.Warn("this server's certificate ends soon; put a new one in its place, which is used without a restart", "certificate", k.o.Cert, "until", day(end))
+	k.log.Warn(what+" ends soon; "+do, "certificate", k.o.Cert, "until", day(end))
 }
 
 // read reads and checks the files.

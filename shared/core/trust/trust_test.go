@@ -386,14 +386,14 @@ func TestEnd(t *testing.T) {
 
 		time.Sleep(7 * days)
 		for range 3 {
-			require.Equal(t, 1, said("level=WARN msg=\"this server's certificate ends soon"))
+			require.Equal(t, 1, said("level=WARN msg=\"the CA of this server's certificate ends soon; put a new CA"))
 			require.Zero(t, said("ends soon"))
 			time.Sleep(days)
 		}
 		time.Sleep(10*days - time.Hour)
 		require.Equal(t, 1, said("ends soon"))
 		time.Sleep(2 * time.Hour)
-		require.Equal(t, 1, said("level=ERROR msg=\"this server's certificate has ended"), "also within a day after the last reminder")
+		require.Equal(t, 1, said("level=ERROR msg=\"the CA of this server's certificate has ended"), "also within a day after the last reminder")
 		require.Zero(t, said("certificate"))
 		time.Sleep(days)
 		require.Equal(t, 1, said("has ended"))

@@ -224,10 +224,16 @@ func (c *certs) create(servers []node.Member, names map[uint64][]string) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
-	if err := c.openCA(); err != nil {
-		return err
-	}
-	if err := c.file.Save(c.config); err != nil {
+	err := cluster.Alone(c.config, func() error {
+		if _, err := os.Stat(c.config); err == nil {
+			return fmt.Errorf("another program has just created %s; run the command again", c.config)
+		}
+		if err := c.openCA(); err != nil {
+			return err
+		}
+		return c.file.Save(c.config)
+	})
+	if err != nil {
 		return err
 	}
 	c.created = true

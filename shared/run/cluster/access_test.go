@@ -55,7 +55,12 @@ func TestTokensStay(t *testing.T) {
 	require.NoError(t, f.Join(node.Member{ID: 5, Address: "h:5"}))
 	stays("a")
 	addToken(t, f.ConfigPath(), "b")
+	edited, err := Load(f.ConfigPath())
+	require.NoError(t, err)
+	edited.Config.StoreBytes = 1 << 21
+	require.NoError(t, edited.Save(f.ConfigPath()))
 	require.NoError(t, f.Unjoin(5))
+	require.Equal(t, int64(1<<21), f.File.Config.StoreBytes, "what an operator has written into the file stays, too")
 	stays("a", "b")
 	require.NoError(t, f.Close())
 
@@ -121,6 +126,19 @@ func TestAChangeThatDoesNotEnd(t *testing.T) {
 	}))
 	require.NoError(t, Alone(path, func() error { return nil }))
 	require.ErrorIs(t, ChangeAccess(filepath.Join(t.TempDir(), "no", "folder.json"), nil), os.ErrNotExist)
+}
+
+// The file of another cluster is not changed.
+func TestAnotherClustersFile(t *testing.T) {
+	f, err := open(t, OpenOptions{Dir: t.TempDir(), Servers: 3, Needs: Needs{Changes: true}})
+	require.NoError(t, err)
+	other := f.File
+	other.Config.Cluster = "other"
+	require.NoError(t, other.Save(f.ConfigPath()))
+	require.ErrorContains(t, f.Join(node.Member{ID: 5, Address: "h:5"}), `is another cluster's now: it names "other"`)
+	now, err := Load(f.ConfigPath())
+	require.NoError(t, err)
+	require.Equal(t, other, now)
 }
 
 func TestAChangeThatFailsWritesNothing(t *testing.T) {

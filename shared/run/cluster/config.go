@@ -615,8 +615,10 @@ func Alone(path string, change func() error) error {
 	switch {
 	case errors.As(err, &locked):
 		return fmt.Errorf("another program has been changing the files in %s for %v; nothing was done; try again", dir, changeTime)
-	case err != nil:
+	case errors.Is(err, fs.ErrNotExist):
 		return change() // it will not find the file either, and says what to do
+	case err != nil:
+		return fmt.Errorf("%w; nothing was done", err)
 	}
 	return errors.Join(change(), lock.Close())
 }

@@ -182,16 +182,16 @@ func (f *Folder) fill(o OpenOptions, given *File) error {
 			return err
 		}
 	}
-	if o.Fresh {
-		if err := f.clear(given == nil || !sameFile(o.Config, f.ConfigPath())); err != nil {
-			return err
-		}
-	}
 	return Alone(f.ConfigPath(), func() error { return f.write(o, given) })
 }
 
 // write is the part of fill that reads the configuration and saves it.
 func (f *Folder) write(o OpenOptions, given *File) error {
+	if o.Fresh {
+		if err := f.clear(given == nil || !sameFile(o.Config, f.ConfigPath())); err != nil {
+			return err
+		}
+	}
 	if err := f.settle(o, given); err != nil {
 		return err
 	}
@@ -322,7 +322,7 @@ func (f *Folder) Join(m node.Member) error {
 		return err
 	}
 	return f.change(func(changed *File) error {
-		changed.Config.Joiners = append(slices.Clone(f.File.Config.Joiners), m)
+		changed.Config.Joiners = append(changed.Config.Joiners, m)
 		if err := changed.Check(); err != nil || changed.TLS == nil {
 			return err
 		}
@@ -348,12 +348,13 @@ func (f *Folder) change(how func(*File) error) error {
 	})
 }
 
-// present returns the configuration with the access that the file says now: the
-// operator may have changed it while the cluster runs.
+// present returns what the file says now: the operator may have changed it while the
+// cluster runs.
 func (f *Folder) present() (File, error) {
-	now, err := Load(f.ConfigPath())
-	changed := f.File
-	changed.Config.Access = now.Config.Access
+	changed, err := Load(f.ConfigPath())
+	if err == nil && changed.Config.Cluster != f.File.Config.Cluster {
+		err = fmt.Errorf("%s is another cluster's now: it names %q, and cluster %q runs here", f.ConfigPath(), changed.Config.Cluster, f.File.Config.Cluster)
+	}
 	return changed, err
 }
 
@@ -378,7 +379,7 @@ func (f *Folder) CheckJoin(m node.Member) error {
 // Unjoin undoes Join for a server that did not start, and removes its data.
 func (f *Folder) Unjoin(id uint64) error {
 	err := f.change(func(changed *File) error {
-		changed.Config.Joiners = slices.DeleteFunc(slices.Clone(f.File.Config.Joiners), func(m node.Member) bool { return m.ID == id })
+		changed.Config.Joiners = slices.DeleteFunc(changed.Config.Joiners, func(m node.Member) bool { return m.ID == id })
 		return nil
 	})
 	if err != nil {

@@ -300,12 +300,14 @@ func (c *Conn) startWriting() {
 	c.mu.Unlock()
 	n, err := c.atOnce.write(b)
 	c.mu.Lock()
-	if n < len(b) && err == nil {
+	// If the connection has ended meanwhile, Close may be waiting for the tasks: then no
+	// other one may begin.
+	if n < len(b) && err == nil && c.broken == nil {
 		c.tasks.Go(func() error { return c.writeRest(b, n) })
 		return
 	}
 	c.wrote(b, n, err)
-	if len(c.out) > 0 {
+	if len(c.out) > 0 && c.broken == nil {
 		c.tasks.Go(c.write)
 		return
 	}

@@ -202,6 +202,13 @@ func TestServersThatCannotTalkToTheClient(t *testing.T) {
 	last = r.GaveUp(2, nil, "in time")
 	require.Equal(t, api.Unavailable, last[0].Err.Code)
 	require.Equal(t, "no server carried it out in time; the last error was: ; an earlier one was: a bad certificate", last[0].Err.Message)
+
+	r = client()
+	r.Begin(1, put)
+	r.Answered(1, api.Response{}, bad)
+	r.Answered(1, api.Response{}, bad)
+	require.Equal(t, []string{"1 asks c after 0s: put 1/7/1 ack 0"}, tell(r.Answered(1, api.Response{Index: 7}, nil)))
+	require.Equal(t, []string{"1 asks a after 10ms: put 1/7/1 ack 0"}, tell(r.Answered(1, api.Response{}, bad)), "what failed for the session may succeed for the write")
 }
 
 // The calls of a session that the servers have forgotten share the next one.

@@ -300,8 +300,13 @@ func (c *Conn) startWriting() {
 	c.mu.Unlock()
 	n, err := c.atOnce.write(b)
 	c.mu.Lock()
-	// If the connection has ended meanwhile, Close may be waiting for the tasks: then no
-	// other one may begin.
+	c.wroteAtOnce(b, n, err)
+}
+
+// wroteAtOnce records that n bytes of b were written at once, and makes sure that the
+// rest is. But if the connection has ended meanwhile, Close may be waiting for the
+// tasks, and no other one may begin. c.mu must be held and c.writing set.
+func (c *Conn) wroteAtOnce(b []byte, n int, err error) {
 	if n < len(b) && err == nil && c.broken == nil {
 		c.tasks.Go(func() error { return c.writeRest(b, n) })
 		return

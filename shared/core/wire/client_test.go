@@ -277,3 +277,19 @@ func TestErrorsNameAddressOnce(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	require.Equal(t, 1, strings.Count(err.Error(), address), "%v", err)
 }
+
+// A write at once may end after Close: then nothing begins any more, which Close would
+// not wait for.
+func TestNoTaskBeginsAfterClose(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	for written, out := range map[int]string{0: "", 4: "more\n"} {
+		c := connect(near, "n1", Limits{})
+		require.NoError(t, c.Close())
+		c.mu.Lock()
+		c.writing, c.out = true, []byte(out)
+		c.wroteAtOnce([]byte("line"), written, nil)
+		require.False(t, c.writing)
+		c.mu.Unlock()
+	}
+}

@@ -214,7 +214,7 @@ func (c *conn) hello(line []byte) error {
 	c.in.limit, c.greeted = maxHello, true
 	h, nonce, err := c.handshake(line)
 	if err != nil {
-		c.s.helloNews.Say(err.Error(), func(before int) {
+		c.s.helloNews.Say(c.fault(err), func(before int) {
 			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", err, "refused_before", before)
 		})
 		return &api.Error{Code: api.BadRequest, Definite: true, Message: err.Error()}

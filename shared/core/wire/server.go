@@ -384,6 +384,12 @@ func (s *Server) forget(c *conn) {
 	s.leave(c)
 }
 
+// fault tells one error of the other side from others, for the log: the address and what
+// is wrong. The port is left out, because it is another one each time.
+func (c *conn) fault(err error) string {
+	return addressOf(c.nc.RemoteAddr()) + " " + withoutAddress(err).Error()
+}
+
 // addressOf returns the address to which a connection counts: the whole IPv4
 // address, or the first 64 bits of an IPv6 address, because one host can choose
 // the other bits. "" means that the connection does not use IP.

@@ -560,3 +560,23 @@ func TestServeNeedsNoLog(t *testing.T) {
 	cancel()
 	require.NoError(t, (&Server{}).Serve(ctx, newPipes()))
 }
+
+// The log tells the faults of two hosts apart, but not two connections of one host.
+func TestFaultsAreToldApart(t *testing.T) {
+	fault := func(host string, port int, err error) string {
+		from := &net.TCPAddr{IP: net.ParseIP(host), Port: port}
+		return (&conn{nc: addressed{from: from}}).fault(&net.OpError{Op: "read", Net: "tcp", Addr: from, Err: err})
+	}
+	first := fault("10.0.0.1", 5001, io.EOF)
+	require.Equal(t, first, fault("10.0.0.1", 5002, io.EOF))
+	require.NotEqual(t, first, fault("10.0.0.2", 5001, io.EOF))
+	require.NotEqual(t, first, fault("10.0.0.1", 5001, io.ErrUnexpectedEOF))
+}
+
+// addressed is a connection that has only an address.
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (f addressed) RemoteAddr() net.Addr { return f.from }

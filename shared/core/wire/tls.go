@@ -79,7 +79,7 @@ func (c *conn) secure(k kind) error {
 	secured := tls.Server(raw, c.s.accepts)
 	if err := secured.Handshake(); err != nil {
 		if !c.stopping() {
-			c.s.handshakeNews.Say(err.Error(), func(before int) {
+			c.s.handshakeNews.Say(c.fault(err), func(before int) {
 				c.s.log.Warn("a TLS handshake failed", "address", c.nc.RemoteAddr(), "error", err, "failed_before", before)
 			})
 		}
@@ -102,7 +102,7 @@ func (c *conn) secure(k kind) error {
 // refuseCertificate tells the other side, in the language that it speaks, why its
 // certificate is refused. Nothing else of what it sends is read.
 func (c *conn) refuseCertificate(limit time.Duration, why error) error {
-	c.s.handshakeNews.Say(why.Error(), func(before int) {
+	c.s.handshakeNews.Say(c.fault(why), func(before int) {
 		c.s.log.Warn("a certificate was refused", "address", c.nc.RemoteAddr(), "error", why, "refused_before", before)
 	})
 	e := &api.Error{Code: api.Handshake, Definite: true, Message: why.Error()}
@@ -124,7 +124,7 @@ func (c *conn) refusePlain(first []byte) error {
 	switch {
 	case isHello(first):
 		e.Code, e.Message = api.BadRequest, `this server speaks only TLS: write the same "tls" into the cluster.json of every server`
-		c.s.helloNews.Say(e.Message, func(before int) {
+		c.s.helloNews.Say(c.fault(e), func(before int) {
 			c.s.log.Warn("a peer was refused", "address", c.nc.RemoteAddr(), "error", "it speaks no TLS", "refused_before", before)
 		})
 	case c.isHTTP():

@@ -161,8 +161,12 @@ func (l *link) agree(ctx context.Context, now time.Time) {
 		l.clear()
 		l.targets = nil
 	}
-	if now.Sub(l.away) > patience && failed.Error() != l.told && ctx.Err() == nil {
-		l.told = failed.Error()
+	why := failed.Error()
+	if op := (*net.OpError)(nil); errors.As(failed, &op) {
+		why = op.Err.Error() // without the port of this side, which is another one each time
+	}
+	if now.Sub(l.away) > patience && why != l.told && ctx.Err() == nil {
+		l.told = why
 		l.log.Warn("no keys for a peer, on which servers agree over TLS; trying again", "error", failed)
 	}
 }

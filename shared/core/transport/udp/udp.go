@@ -26,7 +26,7 @@
 // Without TLS, anyone who records the datagrams and learns the secret later can read
 // them: the keys come from it and from the nonces, which are in the hello and the answer
 // (no forward secrecy). In a cluster that uses TLS, the keys do not come from the secret
-// alone, and such a recording is of no use: see agree.go.
+// alone, and the secret does not help to read such a recording: see agree.go.
 //
 // A session has one direction. The other one carries only acks, for which the sender
 // asks now and then. An ack says how many datagrams have arrived and how much room
